@@ -1,0 +1,158 @@
+"""The 15 members: one table of differences from which names, widths, plans and cards derive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from curr_ab.published import PublishedFigure, figures_of
+
+NAMESPACE = "brineylab"
+NUM_HEADS = 20
+VOCAB_SIZE = 33
+MAX_TOKENS = 320
+
+# What every member shares and a bare config would not have. Dropout 0.1, no token dropout and a layer-norm
+# epsilon of 1e-12 are the published training's: its configuration was not copied from facebook's ESM-2.
+SHARED_CONFIG: Mapping[str, Any] = MappingProxyType(
+    {
+        "vocab_size": VOCAB_SIZE,
+        "num_attention_heads": NUM_HEADS,
+        "max_position_embeddings": MAX_TOKENS,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-12,
+        "token_dropout": False,
+        "position_embedding_type": "rotary",
+        "classifier_pooling": "mean",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """One of the five shapes; the name is the nominal size that the paper's fit uses."""
+
+    name: str
+    nominal_parameters: int
+    num_layers: int
+    hidden_size: int
+
+    @property
+    def intermediate_size(self) -> int:
+        return 4 * self.hidden_size
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // NUM_HEADS
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the masked language model; the output embedding is tied and counted once."""
+        width = self.hidden_size
+        attention = 4 * (width * width + width)
+        feed_forward = 2 * width * self.intermediate_size + self.intermediate_size + width
+        layer_norm = 2 * width
+        layer = attention + feed_forward + 2 * layer_norm
+        embedding = VOCAB_SIZE * width
+        lm_head = width * width + width + layer_norm + VOCAB_SIZE
+        contact_head = self.num_layers * NUM_HEADS + 1
+        return embedding + self.num_layers * layer + layer_norm + lm_head + contact_head
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """One of the three nested training sets."""
+
+    letter: str
+    name: str
+    num_pairs: int
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The published training, equal for all members but for the number of epochs that it amounts to."""
+
+    steps: int = 500_000
+    warmup_steps: int = 30_000
+    schedule: str = "linear"
+    pairs_per_step: int = 128  # 32 on each of 4 devices
+    peak_learning_rate: float = 1e-4
+    optimizer: str = "adamw"
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.98
+    adam_epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    mask_fraction: float = 0.15
+    precision: str = "fp16"
+    seed: int = 42
+    checkpoint_every: int = 5_000
+
+    def epochs(self, num_pairs: int) -> float:
+        return self.steps * self.pairs_per_step / num_pairs
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the 15 checkpoints."""
+
+    size: ModelSize
+    data: DataSize
+    plan: TrainingPlan = TrainingPlan()
+
+    @property
+    def name(self) -> str:
+        return f"{self.size.name}-{self.data.letter}"
+
+    @property
+    def epochs(self) -> float:
+        return self.plan.epochs(self.data.num_pairs)
+
+    @property
+    def published(self) -> tuple[PublishedFigure, ...]:
+        """What the paper reports of this member; never measured by this package."""
+        return figures_of(self.name)
+
+    def repo_id(self, namespace: str = NAMESPACE) -> str:
+        return f"{namespace}/CurrAb-{self.name}"
+
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments of `CurrAbConfig` for this member."""
+        return {
+            **SHARED_CONFIG,
+            "num_hidden_layers": self.size.num_layers,
+            "hidden_size": self.size.hidden_size,
+            "intermediate_size": self.size.intermediate_size,
+        }
+
+
+SIZES = (
+    ModelSize("8M", 8_000_000, num_layers=6, hidden_size=320),
+    ModelSize("35M", 35_000_000, num_layers=12, hidden_size=480),
+    ModelSize("150M", 150_000_000, num_layers=30, hidden_size=640),
+    ModelSize("350M", 350_000_000, num_layers=32, hidden_size=960),
+    ModelSize("650M", 650_000_000, num_layers=33, hidden_size=1280),
+)
+DATA_SIZES = (
+    DataSize("F", "full", 1_648_726),
+    DataSize("H", "half", 824_363),
+    DataSize("Q", "quarter", 412_182),
+)
+MEMBERS: Mapping[str, Member] = MappingProxyType(
+    {member.name: member for member in (Member(size, data) for size in SIZES for data in DATA_SIZES)}
+)
+
+
+def members() -> Iterator[Member]:
+    """All 15, small to large, full to quarter."""
+    return iter(MEMBERS.values())
+
+
+def member(name: str) -> Member:
+    """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`."""
+    key = name.upper().removeprefix("CURRAB-")
+    if key not in MEMBERS:
+        raise ValueError(f"no member is called {name!r}; the members are {', '.join(MEMBERS)}")
+    return MEMBERS[key]

@@ -1,0 +1,19 @@
+"""Configuration and model of the family: the part of the code that is pushed with every checkpoint."""
+
+from .configuration_curr_ab import CurrAbConfig
+from .modeling_curr_ab import (
+    CurrAbForMaskedLM,
+    CurrAbForSequenceClassification,
+    CurrAbForTokenClassification,
+    CurrAbModel,
+    CurrAbPreTrainedModel,
+)
+
+__all__ = [
+    "CurrAbConfig",
+    "CurrAbForMaskedLM",
+    "CurrAbForSequenceClassification",
+    "CurrAbForTokenClassification",
+    "CurrAbModel",
+    "CurrAbPreTrainedModel",
+]

@@ -1,0 +1,102 @@
+"""Configuration of the CurrAb models: ESM-2's, with the family's defaults and a choice of pooling."""
+
+import shutil
+from pathlib import Path
+
+from transformers import EsmConfig
+
+# Every Auto class that we support must stand here: once one custom class is named, transformers refuses
+# those that are not. A load without `trust_remote_code` ignores the map and gives stock ESM.
+AUTO_MAP = {
+    "AutoConfig": "configuration_curr_ab.CurrAbConfig",
+    "AutoModel": "modeling_curr_ab.CurrAbModel",
+    "AutoModelForMaskedLM": "modeling_curr_ab.CurrAbForMaskedLM",
+    "AutoModelForSequenceClassification": "modeling_curr_ab.CurrAbForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_curr_ab.CurrAbForTokenClassification",
+}
+CLASSIFIER_POOLINGS = ("mean", "mean_per_chain", "cls")
+
+
+class CurrAbConfig(EsmConfig):
+    """What the family's checkpoints differ in from a bare `EsmConfig`; everything else is ESM's.
+
+    `classifier_pooling` is what a sequence head reads: "mean" of all residues, "mean_per_chain" (heavy and
+    light side by side) or "cls" (the first token, as stock ESM's head does).
+    """
+
+    model_type = "esm"
+
+    def __init__(
+        self,
+        vocab_size=33,
+        hidden_size=320,
+        num_hidden_layers=6,
+        num_attention_heads=20,
+        intermediate_size=None,
+        max_position_embeddings=320,
+        position_embedding_type="rotary",
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        mask_token_id=32,
+        classifier_pooling=None,
+        **kwargs,
+    ):
+        super().__init__(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads,
+            intermediate_size=4 * hidden_size if intermediate_size is None else intermediate_size,
+            max_position_embeddings=max_position_embeddings,
+            position_embedding_type=position_embedding_type,
+            # ESM-2's config.json leaves these out or null; the model needs to know what is not a residue.
+            bos_token_id=0 if bos_token_id is None else bos_token_id,
+            pad_token_id=pad_token_id,
+            eos_token_id=2 if eos_token_id is None else eos_token_id,
+            mask_token_id=mask_token_id,
+            **kwargs,
+        )
+        if classifier_pooling is None:
+            # A head that stock ESM trained reads <cls>; read otherwise it would give other numbers.
+            from_stock = "EsmForSequenceClassification" in (self.architectures or ())
+            classifier_pooling = "cls" if from_stock else "mean"
+        self.classifier_pooling = classifier_pooling
+        self.auto_map = dict(AUTO_MAP)
+        self._refuse_what_is_not_esm2()
+
+    def _refuse_what_is_not_esm2(self):
+        if self.classifier_pooling not in CLASSIFIER_POOLINGS:
+            choices = ", ".join(CLASSIFIER_POOLINGS)
+            raise ValueError(f"classifier_pooling is {self.classifier_pooling!r}; choose one of {choices}")
+        if self.position_embedding_type != "rotary":
+            raise ValueError(
+                f"position_embedding_type is {self.position_embedding_type!r}: an ESM-1 checkpoint? "
+                "CurrAb models have rotary positions, as ESM-2 does; load this one with transformers' Esm classes"
+            )
+        for name in ("emb_layer_norm_before", "is_folding_model", "add_cross_attention"):
+            if getattr(self, name, False):
+                raise ValueError(
+                    f"{name}=True is not part of ESM-2 and not supported by the CurrAb models; "
+                    "load this checkpoint with transformers' Esm classes"
+                )
+        if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads "
+                f"{self.num_attention_heads}, with an even number of dimensions for each head"
+            )
+
+    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+        """Write config.json, and beside it this file, so that the folder can be loaded as remote code."""
+        # A load from the Hub points the map at that repository; a saved folder brings its own code instead.
+        self.auto_map = dict(AUTO_MAP)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        copy_payload(__file__, save_directory)
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def copy_payload(source, folder):
+    """Copy one of the payload's files into a checkpoint folder; a folder that holds it already is left alone."""
+    source, target = Path(source), Path(folder) / Path(source).name
+    if not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)

@@ -1,0 +1,680 @@
+"""ESM-2's mathematics for antibody pairs: padded, packed or neither, with heads for masked residues and labels.
+
+State-dict keys are those of transformers' ESM, so that checkpoints go both ways. A row may hold several pairs
+("packed"): `position_ids` restart at 0 with each pair, and nothing crosses from one pair to the next.
+
+Shapes in comments: B rows, S tokens of a row, H heads, D dimensions of a head, E = H * D, P pairs in the batch,
+V vocabulary.
+"""
+
+import inspect
+import re
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import can_return_tuple
+
+from .configuration_curr_ab import CurrAbConfig, copy_payload
+
+# ESM-2 scales embeddings by the share of tokens that its own training left unmasked: 15 % selected, 80 % of
+# them masked.
+ESM2_MASKED_SHARE = 0.15 * 0.8
+# What the flash kernels take beside the mask; sdpa, flex and eager find the same in `position_ids`.
+FLASH_KWARGS = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"})
+
+# Up to transformers 5.0 stock ESM keeps the rotary frequencies once per layer, later once per model. We hold
+# them once and write them per layer, because every version reads that without a missing key. The layer is
+# matched loosely: transformers 5.23 writes a literal "*" there.
+_SHARED_INV_FREQ = "rotary_embeddings.inv_freq"
+_LAYER_INV_FREQ = r"encoder\.layer\.[^.]+\.attention\.self\.rotary_embeddings\.inv_freq"
+
+
+class TokenLayout(NamedTuple):
+    """Which tokens are real and which pair each belongs to; None where there is nothing to tell apart."""
+
+    real: torch.Tensor | None  # [B, S] bool, None: no padding
+    pair: torch.Tensor | None  # [B, S] number of the pair within its row, None: one pair in each row
+
+    @classmethod
+    def of(cls, input_ids, attention_mask, position_ids, pad_token_id):
+        """Read the layout; an `attention_mask` that is not given is found from the padding tokens."""
+        if attention_mask is not None and attention_mask.dim() != 2:
+            shape = tuple(attention_mask.shape)
+            raise ValueError(f"attention_mask has shape {shape}; it must be [rows, tokens], 1 at real tokens")
+        real = pair = None
+        if attention_mask is not None:
+            real = attention_mask.bool()
+        elif input_ids is not None:
+            real = input_ids != pad_token_id
+        if position_ids is not None:
+            pair = ((position_ids == 0).cumsum(dim=-1) - 1).clamp(min=0)
+        # Leaving the mask out makes attention faster, but to look at values would break a compiled graph.
+        if not torch.compiler.is_compiling():
+            real = None if real is None or bool(real.all()) else real
+            pair = None if pair is None or not bool(pair[:, -1].any()) else pair
+        return cls(real, pair)
+
+    def group(self, shape, device):
+        """Tokens attend to their own group: [B, S], the pair's number, -1 for padding."""
+        pair = torch.zeros(shape, dtype=torch.long, device=device) if self.pair is None else self.pair
+        return pair if self.real is None else pair.masked_fill(~self.real, -1)
+
+    def flat_pair(self, shape, device):
+        """Number of each token's pair within the batch, in reading order [B, S], and how many there are."""
+        rows = torch.arange(shape[0], device=device)[:, None]
+        if self.pair is None:
+            return rows.expand(shape), shape[0]
+        pairs_in_row = self.pair[:, -1:] + 1
+        flat = self.pair + pairs_in_row.cumsum(dim=0) - pairs_in_row
+        return flat, int(pairs_in_row.sum())
+
+
+def attention_mask_for(implementation, layout, shape, device, causal):
+    """The mask in the form that the attention implementation takes, and what the flash kernels need instead.
+
+    None stands for full attention, or causal attention where the implementation reads `is_causal` itself.
+    """
+    plain = layout.real is None and layout.pair is None
+    flash = "flash" in implementation
+    if plain and (not causal or flash or implementation == "sdpa"):
+        return None, {}
+    if flash and layout.pair is None:
+        return layout.real, {}
+    group = layout.group(shape, device)  # [B, S]
+    if flash:
+        return None, _flash_boundaries(group)
+    if implementation == "flex_attention":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def same_group(row, head, query, key):
+            return (group[row, query] == group[row, key]) & ((query >= key) | (not causal))
+
+        num_rows, num_tokens = shape
+        return create_block_mask(same_group, num_rows, None, num_tokens, num_tokens, device=str(device)), {}
+    mask = group[:, :, None] == group[:, None, :]  # [B, S, S]
+    if causal:
+        mask = mask.tril()
+    return mask[:, None], {}  # [B, 1, S, S]
+
+
+def _flash_boundaries(group):
+    """Cumulative lengths of the runs of equal group in all rows laid end to end."""
+    starts = torch.ones_like(group, dtype=torch.bool)
+    starts[:, 1:] = group[:, 1:] != group[:, :-1]
+    first = starts.flatten().nonzero().flatten()
+    ends = torch.tensor([group.numel()], device=group.device)
+    boundaries = torch.cat([first, ends]).to(torch.int32)
+    longest = int(boundaries.diff().max())
+    return {
+        "cu_seq_lens_q": boundaries,
+        "cu_seq_lens_k": boundaries,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def eager_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=1.0, **kwargs):
+    """Attention spelled out, for `output_attentions` and as the reference of the others."""
+    scores = query @ key.transpose(-1, -2) * scaling  # [B, H, S, S]
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = F.dropout(scores.softmax(dim=-1), p=dropout)
+    return (weights @ value).transpose(1, 2), weights  # [B, S, H, D], [B, H, S, S]
+
+
+class CurrAbRotaryEmbedding(nn.Module):
+    """Rotary angles, computed once and used by every layer."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        # Persistent: checkpoints trained in half precision hold rounded frequencies, and need those.
+        self.register_buffer("inv_freq", self.frequencies())  # [D / 2]
+
+    def frequencies(self):
+        head_dim = self.config.hidden_size // self.config.num_attention_heads
+        base = getattr(self.config, "rope_theta", 10_000.0)
+        return 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+
+    def forward(self, position_ids):
+        angles = position_ids[..., None].float() * self.inv_freq.float()  # [B or 1, S, D / 2]
+        angles = torch.cat([angles, angles], dim=-1)[:, :, None, None]  # [B or 1, S, 1, 1, D]
+        return angles.cos(), angles.sin()
+
+
+class CurrAbEmbeddings(nn.Module):
+    """Residue embeddings, with ESM-2's compensation for masked tokens where the checkpoint has it."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
+        self.token_dropout = config.token_dropout
+        self.mask_token_id = config.mask_token_id
+
+    def forward(self, input_ids, layout):
+        embeddings = self.word_embeddings(input_ids)  # [B, S, E]
+        if not self.token_dropout:
+            return embeddings
+        masked = input_ids == self.mask_token_id  # [B, S]
+        counted = torch.ones_like(masked) if layout.real is None else layout.real
+        if layout.pair is None:
+            num_masked = masked.sum(dim=-1, keepdim=True)  # [B, 1]
+            num_tokens = counted.sum(dim=-1, keepdim=True)
+        else:  # in a packed row the share is that of the pair, not of the row
+            empty = torch.zeros_like(input_ids)
+            num_masked = empty.scatter_add(1, layout.pair, masked.long()).gather(1, layout.pair)  # [B, S]
+            num_tokens = empty.scatter_add(1, layout.pair, counted.long()).gather(1, layout.pair)
+        scale = (1 - ESM2_MASKED_SHARE) / (1 - num_masked / num_tokens)
+        return embeddings.masked_fill(masked[..., None], 0.0) * scale[..., None].to(embeddings.dtype)
+
+
+class CurrAbSelfAttention(nn.Module):
+    """Multi-head attention; the three projections run as one matrix product."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = config.attention_probs_dropout_prob
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = bool(config.is_decoder)
+
+    def project(self, hidden_states):
+        """Queries, keys and values [B, S, 3, H, D]."""
+        projections = (self.query, self.key, self.value)
+        if all(_is_plain(projection) for projection in projections):
+            weight = torch.cat([projection.weight for projection in projections])
+            bias = torch.cat([projection.bias for projection in projections])
+            projected = F.linear(hidden_states, weight, bias)
+        else:  # LoRA, quantised or offloaded: each must be called as a module
+            projected = torch.cat([projection(hidden_states) for projection in projections], dim=-1)
+        return projected.view(*hidden_states.shape[:2], 3, self.num_heads, self.head_dim)
+
+    def forward(self, hidden_states, rotary, attention_mask, implementation, attention_kwargs):
+        projected = self.project(hidden_states)
+        value = projected[:, :, 2]
+        query, key = rotate(projected[:, :, :2], *rotary).to(value.dtype).unbind(dim=2)  # [B, S, H, D] each
+        attend = eager_attention if implementation == "eager" else ALL_ATTENTION_FUNCTIONS[implementation]
+        context, weights = attend(
+            self,
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attention_mask,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **attention_kwargs,
+        )
+        return context.reshape(hidden_states.shape), weights
+
+
+def rotate(x, cos, sin):
+    """Rotary positions: dimension i turns together with dimension i + D / 2."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _is_plain(linear):
+    # Accelerate's offloading replaces `forward` on the instance; its weights come and go with the call.
+    return type(linear) is nn.Linear and "forward" not in linear.__dict__
+
+
+class CurrAbResidualOutput(nn.Module):
+    """Projection back to the width of the model, dropout, and the residual."""
+
+    def __init__(self, in_features, config):
+        super().__init__()
+        self.dense = nn.Linear(in_features, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states, residual):
+        return residual + self.dropout(self.dense(hidden_states))
+
+
+class CurrAbAttention(nn.Module):
+    """Layer norm, self-attention and residual; the attribute names are ESM's keys."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self = CurrAbSelfAttention(config)
+        self.output = CurrAbResidualOutput(config.hidden_size, config)
+
+    def forward(self, hidden_states, *args):
+        context, weights = self.self(self.LayerNorm(hidden_states), *args)
+        return self.output(context, hidden_states), weights
+
+
+class CurrAbIntermediate(nn.Module):
+    """First half of the feed-forward block."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden_states):
+        return F.gelu(self.dense(hidden_states))
+
+
+class CurrAbLayer(GradientCheckpointingLayer):
+    """One transformer layer, normalised before each block."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = CurrAbAttention(config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.intermediate = CurrAbIntermediate(config)
+        self.output = CurrAbResidualOutput(config.intermediate_size, config)
+
+    def forward(self, hidden_states, *args):
+        hidden_states, weights = self.attention(hidden_states, *args)
+        hidden_states = self.output(self.intermediate(self.LayerNorm(hidden_states)), hidden_states)
+        return hidden_states, weights
+
+
+class CurrAbEncoder(nn.Module):
+    """The stack of layers and its final norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.ModuleList([CurrAbLayer(config) for _ in range(config.num_hidden_layers)])
+        self.emb_layer_norm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states, *args, output_hidden_states=False, output_attentions=False):
+        states, attentions = [], []
+        for layer in self.layer:
+            states.append(hidden_states)
+            hidden_states, weights = layer(hidden_states, *args)
+            attentions.append(weights)
+        hidden_states = self.emb_layer_norm_after(hidden_states)
+        states.append(hidden_states)  # as stock ESM: the last one is the normalised output
+        return BaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+
+class CurrAbContactHead(nn.Module):
+    """ESM-2's contact regression: it has no part in any loss here, and is kept so that keys stay equal."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.regression = nn.Linear(config.num_hidden_layers * config.num_attention_heads, 1)
+
+
+class CurrAbLMHead(nn.Module):
+    """From hidden states to residue logits; the decoder is the embedding, transposed."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden_states):
+        return self.decoder(self.layer_norm(F.gelu(self.dense(hidden_states)))) + self.bias
+
+
+class CurrAbClassificationHead(nn.Module):
+    """Pooled features to labels; the layers and names are those of ESM's head."""
+
+    def __init__(self, in_features, config):
+        super().__init__()
+        self.dense = nn.Linear(in_features, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, features):
+        hidden = torch.tanh(self.dense(self.dropout(features)))
+        return self.out_proj(self.dropout(hidden))
+
+
+class CurrAbPreTrainedModel(PreTrainedModel):
+    """Initialisation, loading and saving that all models of the family share."""
+
+    config_class = CurrAbConfig
+    base_model_prefix = "esm"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["CurrAbLayer"]  # noqa: RUF012  transformers' own form
+    # Buffers that older stock checkpoints carry and rotary models never read.
+    _keys_to_ignore_on_load_unexpected = [r"position_embeddings\.weight", r"position_ids"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module):
+        # Only nn.init functions, and flags where there is none: transformers 5 builds the model empty, loads,
+        # and then calls this for everything; it guards nn.init.* alone against overwriting what was loaded.
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            if module.padding_idx is not None and not _is_loaded(module.weight):
+                nn.init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, CurrAbLMHead):
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, CurrAbRotaryEmbedding) and not _is_loaded(module.inv_freq):
+            with torch.no_grad():
+                module.inv_freq.copy_(module.frequencies())
+
+    @classmethod
+    def from_pretrained(cls, *args, key_mapping=None, **kwargs):
+        """As in transformers; checkpoints with the rotary frequencies in every layer are understood too."""
+        mapping = {_LAYER_INV_FREQ: _SHARED_INV_FREQ, **(key_mapping or {})}
+        return super().from_pretrained(*args, key_mapping=mapping, **kwargs)
+
+    def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
+        """Write a folder that stock transformers, remote code and this package all load alike."""
+        layers = range(self.config.num_hidden_layers)
+        state_dict = _write_per_layer(self.state_dict() if state_dict is None else state_dict, layers)
+        if "save_original_format" in inspect.signature(PreTrainedModel.save_pretrained).parameters:
+            kwargs.setdefault("save_original_format", False)  # the keys above are final
+        if is_main_process:
+            self.config.save_pretrained(save_directory)  # makes the folder
+            copy_payload(__file__, save_directory)
+        super().save_pretrained(
+            save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
+        )
+
+
+def _is_loaded(tensor):
+    return getattr(tensor, "_is_hf_initialized", False)
+
+
+def _write_per_layer(state_dict, layers):
+    """The state dict with the shared rotary frequencies spelled out for each layer, as files have them."""
+    written = {}
+    for key, tensor in state_dict.items():
+        if key.endswith(_SHARED_INV_FREQ) and ".attention." not in key:
+            prefix = key.removesuffix(_SHARED_INV_FREQ)
+            for layer in layers:
+                written[f"{prefix}encoder.layer.{layer}.attention.self.{_SHARED_INV_FREQ}"] = tensor.clone()
+        else:
+            written[key] = tensor
+    return written
+
+
+def _read_per_layer(module, state_dict, prefix, *args):
+    """The reverse, for a plain `load_state_dict`, which does not pass through `from_pretrained`."""
+    pattern = re.compile(re.escape(prefix) + _LAYER_INV_FREQ)
+    for key in [key for key in state_dict if pattern.fullmatch(key)]:
+        state_dict[prefix + _SHARED_INV_FREQ] = state_dict.pop(key)
+
+
+class CurrAbModel(CurrAbPreTrainedModel):
+    """The encoder without a head."""
+
+    def __init__(self, config, add_pooling_layer=False):
+        if add_pooling_layer:
+            raise ValueError(
+                "CurrAb models have no pooling layer: pool `last_hidden_state` over residues instead, "
+                "or use CurrAbForSequenceClassification"
+            )
+        super().__init__(config)
+        self.embeddings = CurrAbEmbeddings(config)
+        self.rotary_embeddings = CurrAbRotaryEmbedding(config)
+        self.encoder = CurrAbEncoder(config)
+        # Frozen: a trainable parameter without a gradient breaks DDP and FSDP.
+        self.contact_head = CurrAbContactHead(config).requires_grad_(False)
+        self.register_load_state_dict_pre_hook(_read_per_layer)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value):
+        self.embeddings.word_embeddings = value
+
+    def layout(self, input_ids, attention_mask, position_ids):
+        return TokenLayout.of(input_ids, attention_mask, position_ids, self.config.pad_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        **flash_kwargs,
+    ):
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if unknown := flash_kwargs.keys() - FLASH_KWARGS:
+            raise TypeError(f"forward() got unexpected arguments: {', '.join(sorted(unknown))}")
+        if flash_kwargs and position_ids is None:
+            raise ValueError("packed input needs position_ids that restart at 0 with each pair")
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+
+        layout = self.layout(input_ids, attention_mask, position_ids)
+        hidden_states = self.embeddings(input_ids, layout) if inputs_embeds is None else inputs_embeds
+        shape, device = hidden_states.shape[:2], hidden_states.device
+        if position_ids is None:
+            position_ids = torch.arange(shape[1], device=device)[None]
+        # Only the spelled-out attention has weights to show; the outputs are the same.
+        implementation = "eager" if output_attentions else config._attn_implementation
+        if flash_kwargs and "flash" in implementation:
+            mask, attention_kwargs = None, flash_kwargs
+        else:
+            mask, attention_kwargs = attention_mask_for(
+                implementation, layout, shape, device, bool(config.is_decoder)
+            )
+        return self.encoder(
+            hidden_states,
+            self.rotary_embeddings(position_ids),
+            mask,
+            implementation,
+            attention_kwargs,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+
+
+class CurrAbForMaskedLM(CurrAbPreTrainedModel):
+    """The pretrained model: residue logits at every position, or at those asked for."""
+
+    # A dict for transformers 5; version 4 reads its keys.
+    _tied_weights_keys = {  # noqa: RUF012
+        "lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"
+    }
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.esm = CurrAbModel(config)
+        self.lm_head = CurrAbLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings):
+        self.lm_head.decoder = new_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        output_positions=None,
+        **kwargs,
+    ):
+        """Logits [B, S, V]; with `output_positions` [K, V], in the order asked for.
+
+        `output_positions` is a mask [B, S] or indices [K] into the rows laid end to end; the head then runs
+        there alone. `labels` [B, S] hold -100 where nothing is to be predicted.
+        """
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        hidden_states = outputs.last_hidden_state
+        if output_positions is not None:
+            selected = output_positions.flatten()
+            hidden_states = hidden_states.flatten(0, 1)[selected]  # [K, E]
+            labels = None if labels is None else labels.flatten()[selected]
+        logits = self.lm_head(hidden_states)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.to(logits.device).flatten())
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
+    """One prediction for each pair: classes, several labels at once, or numbers."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.esm = CurrAbModel(config)
+        self.pooling = config.classifier_pooling
+        head = CurrAbClassificationHead(config.hidden_size * (1 + (self.pooling == "mean_per_chain")), config)
+        # Under the names that stock ESM knows lies only what it computes alike; a head that pools residues
+        # has a name of its own, so that a stock load reports it missing rather than feed it <cls>.
+        self.classifier = head if self.pooling == "cls" else nn.Sequential()
+        if self.pooling != "cls":
+            self.classifier.add_module("residues", head)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        token_type_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        **kwargs,
+    ):
+        """Logits [P, labels], one row for each pair in reading order.
+
+        `token_type_ids` (0 heavy, 1 light) tell the chains apart where pooling needs it; without them the
+        separator does.
+        """
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        layout = self.esm.layout(input_ids, attention_mask, position_ids)
+        features = self.pool(outputs.last_hidden_state, input_ids, token_type_ids, layout)
+        logits = self.classifier(features)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else self.loss(logits, labels.to(logits.device)),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def pool(self, hidden_states, input_ids, token_type_ids, layout):
+        """Features of each pair, [P, E] or [P, 2 * E]; a chain that is not there counts as zeros."""
+        shape, device = hidden_states.shape[:2], hidden_states.device
+        pair, num_pairs = layout.flat_pair(shape, device)  # [B, S]
+        if self.pooling == "cls" and layout.pair is None:
+            return hidden_states[:, 0]
+        if input_ids is None:
+            raise ValueError("pooling needs input_ids: it reads off them what is a residue")
+        first = torch.ones(shape, dtype=torch.bool, device=device)
+        first[:, 1:] = pair[:, 1:] != pair[:, :-1]
+        if self.pooling == "cls":
+            return hidden_states[first]
+        config = self.config
+        residue = torch.ones(shape, dtype=torch.bool, device=device) if layout.real is None else layout.real
+        for special in (config.bos_token_id, config.eos_token_id, config.pad_token_id):
+            residue = residue & (input_ids != special)
+        if self.pooling == "mean":
+            return _mean_by_group(hidden_states, residue, pair, num_pairs)
+        if token_type_ids is None:
+            token_type_ids = chains_from_separators(input_ids == config.bos_token_id, first)
+        chain = pair * 2 + token_type_ids
+        return _mean_by_group(hidden_states, residue, chain, num_pairs * 2).view(num_pairs, -1)
+
+    def loss(self, logits, labels):
+        problem = self.config.problem_type
+        if problem is None:
+            if self.num_labels == 1:
+                problem = "regression"
+            else:
+                whole = not labels.is_floating_point()
+                problem = "single_label_classification" if whole else "multi_label_classification"
+        logits = logits.float()
+        if problem == "regression":
+            return F.mse_loss(logits.view(-1), labels.view(-1).float())
+        if problem == "single_label_classification":
+            return F.cross_entropy(logits, labels.view(-1))
+        return F.binary_cross_entropy_with_logits(logits, labels.float())
+
+
+def chains_from_separators(is_cls, first):
+    """0 for tokens before the separator of their pair, 1 from its first `<cls>` on; [B, S]."""
+    seen = is_cls.cumsum(dim=1)
+    before_pair = torch.where(first, seen - is_cls.long(), 0).cummax(dim=1).values
+    return (seen - before_pair > 1).long()
+
+
+def _mean_by_group(hidden_states, residue, group, num_groups):
+    """Mean of the residues of each group [num_groups, E], in full precision."""
+    total = hidden_states.new_zeros((num_groups, hidden_states.shape[-1]), dtype=torch.float32)
+    total = total.index_add(0, group[residue], hidden_states[residue].float())
+    count = torch.bincount(group[residue], minlength=num_groups).clamp(min=1)
+    return (total / count[:, None]).to(hidden_states.dtype)
+
+
+class CurrAbForTokenClassification(CurrAbPreTrainedModel):
+    """One label for each residue."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.esm = CurrAbModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        **kwargs,
+    ):
+        """Logits [B, S, labels]; `labels` hold -100 at special tokens and wherever nothing is known."""
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.to(logits.device).flatten())
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
