@@ -72,7 +72,7 @@ class CurrAbConfig(EsmConfig):
         if self.position_embedding_type != "rotary":
             raise ValueError(
                 f"position_embedding_type is {self.position_embedding_type!r}: an ESM-1 checkpoint? "
-                "CurrAb models have rotary positions, as ESM-2 does; load this one with transformers' Esm classes"
+                "CurrAb models have rotary positions, as ESM-2; load this one with transformers' Esm classes"
             )
         for name in ("emb_layer_norm_before", "is_folding_model", "add_cross_attention"):
             if getattr(self, name, False):
@@ -96,7 +96,7 @@ class CurrAbConfig(EsmConfig):
 
 
 def copy_payload(source, folder):
-    """Copy one of the payload's files into a checkpoint folder; a folder that holds it already is left alone."""
+    """Copy one of the payload's files into a checkpoint folder, unless it is running from there."""
     source, target = Path(source), Path(folder) / Path(source).name
     if not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)

@@ -1,10 +1,10 @@
-"""ESM-2's mathematics for antibody pairs: padded, packed or neither, with heads for masked residues and labels.
+"""ESM-2's mathematics for antibody pairs, padded or packed, with heads for residues and labels.
 
 State-dict keys are those of transformers' ESM, so that checkpoints go both ways. A row may hold several pairs
 ("packed"): `position_ids` restart at 0 with each pair, and nothing crosses from one pair to the next.
 
-Shapes in comments: B rows, S tokens of a row, H heads, D dimensions of a head, E = H * D, P pairs in the batch,
-V vocabulary.
+Shapes in comments: B rows, S tokens of a row, H heads, D dimensions of a head, E = H * D, P pairs in the
+batch, V vocabulary.
 """
 
 import inspect
@@ -57,7 +57,10 @@ class TokenLayout(NamedTuple):
         elif input_ids is not None:
             real = input_ids != pad_token_id
         if position_ids is not None:
-            pair = ((position_ids == 0).cumsum(dim=-1) - 1).clamp(min=0)
+            starts = position_ids == 0
+            if real is not None:
+                starts = starts & real  # padding may hold any position; it is no pair
+            pair = (starts.cumsum(dim=-1) - 1).clamp(min=0)
         # Leaving the mask out makes attention faster, but to look at values would break a compiled graph.
         if not torch.compiler.is_compiling():
             real = None if real is None or bool(real.all()) else real
@@ -356,6 +359,8 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _no_split_modules = ["CurrAbLayer"]  # noqa: RUF012  transformers' own form
+    # Without them the frequencies are computed, not drawn: nothing to report.
+    _keys_to_ignore_on_load_missing = [r"rotary_embeddings\.inv_freq"]  # noqa: RUF012
     # Buffers that older stock checkpoints carry and rotary models never read.
     _keys_to_ignore_on_load_unexpected = [r"position_embeddings\.weight", r"position_ids"]  # noqa: RUF012
     _supports_sdpa = True
@@ -387,7 +392,10 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, *args, key_mapping=None, **kwargs):
         """As in transformers; checkpoints with the rotary frequencies in every layer are understood too."""
         mapping = {_LAYER_INV_FREQ: _SHARED_INV_FREQ, **(key_mapping or {})}
-        return super().from_pretrained(*args, key_mapping=mapping, **kwargs)
+        loaded = super().from_pretrained(*args, key_mapping=mapping, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        model.base_model.contact_head.requires_grad_(False)  # transformers 5.23 thaws what it loads
+        return loaded
 
     def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
         """Write a folder that stock transformers, remote code and this package all load alike."""

@@ -1,0 +1,346 @@
+"""Tokenizer for antibody pairs: ESM-2's vocabulary, the trained separator, and no silent guesses."""
+
+import json
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+VOCABULARY = (
+    *("<cls>", "<pad>", "<eos>", "<unk>"),
+    *"LAGVSERTIDPKQNFYMHWCXBUZO",
+    *(".", "-", "<null_1>", "<mask>"),
+)
+SPECIAL_TOKENS = {
+    "cls_token": "<cls>",
+    "pad_token": "<pad>",
+    "eos_token": "<eos>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+SEPARATOR = "<cls><cls>"
+# A model trained with one <cls> between the chains keeps it where a chain is missing: H<cls> and <cls>L.
+SEPARATORS_KEPT_FOR_ONE_CHAIN = ("<cls>",)
+MAX_TOKENS = 320
+
+_RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
+_PLAIN_CHAIN = re.compile(f"[{_RESIDUES}]+")
+_CHAIN = re.compile(f"(?:[{_RESIDUES}]|<mask>)+")
+# No antibody chain has ten residues in a row of these letters alone; a gene has nothing else.
+_NUCLEOTIDES = re.compile("[ACGTUN]{10,}")
+_TOKENS = re.compile("<[^<>]+>")
+
+
+class CurrAbTokenizer(PreTrainedTokenizerFast):
+    """`tok(heavy, light)` gives the ids that the models were trained on, and refuses what has no id.
+
+    `separator` stands between the chains and is saved with the tokenizer: `<cls><cls>` for this family,
+    `<cls>` for CurrAb.
+    """
+
+    # vocab.txt is what stock ESM-2 checkpoints have; we write tokenizer.json alone.
+    vocab_files_names = {"vocab_file": "vocab.txt", "tokenizer_file": "tokenizer.json"}  # noqa: RUF012
+    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+    slow_tokenizer_class = None
+
+    def __init__(
+        self,
+        tokenizer_file=None,
+        vocab_file=None,
+        tokenizer_object=None,
+        separator=None,
+        model_max_length=MAX_TOKENS,
+        **kwargs,
+    ):
+        if tokenizer_object is None:
+            if tokenizer_file is not None:
+                tokenizer_object = Tokenizer.from_file(str(tokenizer_file))
+            else:
+                vocabulary = VOCABULARY
+                if vocab_file is not None:
+                    vocabulary = Path(vocab_file).read_text(encoding="utf-8").split()
+                tokenizer_object = _backend(vocabulary)
+        if separator is None:
+            separator = _read_separator(tokenizer_object) or SEPARATOR
+        _write_template(tokenizer_object, separator)
+        kwargs = {**SPECIAL_TOKENS, **kwargs, "clean_up_tokenization_spaces": False}
+        super().__init__(
+            tokenizer_object=tokenizer_object,
+            separator=separator,
+            model_max_length=model_max_length,
+            **kwargs,
+        )
+        self._separator = separator
+
+    @property
+    def separator(self):
+        return self._separator
+
+    @classmethod
+    def convert_to_native_format(cls, trust_remote_code=False, **kwargs):
+        """Keep transformers 5 from taking tokenizer.json apart: `__init__` reads it."""
+        return kwargs
+
+    def __call__(
+        self,
+        text=None,
+        text_pair=None,
+        *,
+        heavy=None,
+        light=None,
+        uppercase=False,
+        **kwargs,
+    ):
+        """Tokenize one pair, lists of chains, a list of pairs, or text with the separator in it.
+
+        `heavy` and `light` are other names of `text` and `text_pair`; one alone gives a single chain.
+        `uppercase` accepts lower-case residues. Input longer than `model_max_length`, or than `max_length`
+        where that is given, is an error unless `truncation` asks to cut it.
+        """
+        if heavy is not None or light is not None:
+            if text is not None or text_pair is not None:
+                raise ValueError("give the chains either by position or as heavy= and light=, not both")
+            text, text_pair = heavy, light
+        for unsupported in ("is_split_into_words", "text_target", "text_pair_target"):
+            if kwargs.pop(unsupported, None):
+                raise ValueError(f"{unsupported} has no meaning for antibody chains")
+
+        pairs, batched = self._read_pairs(text, text_pair)
+        pairs = [self._checked(index, pair, uppercase) for index, pair in enumerate(pairs, start=1)]
+        self._check_lengths(pairs, kwargs)
+
+        only_light = text is None
+        if only_light and kwargs.get("return_token_type_ids"):
+            return self._encode_light(pairs, batched, kwargs)
+        return self._encode_pairs(pairs, batched, kwargs)
+
+    def _encode_pairs(self, pairs, batched, kwargs):
+        if not pairs:
+            raise ValueError("there is nothing to tokenize: the list of chains is empty")
+        # Always as a batch: for one example transformers drops an empty second text, and with it a separator.
+        encoding = super().__call__([self._template_input(pair) for pair in pairs], **kwargs)
+        if batched or kwargs.get("return_tensors") or kwargs.get("return_overflowing_tokens"):
+            return encoding
+        return BatchEncoding({key: value[0] for key, value in encoding.items()}, encoding.encodings)
+
+    def _encode_light(self, pairs, batched, kwargs):
+        # The template numbers a single chain 0; here that chain is the light one.
+        wants_mask = kwargs.get("return_attention_mask") is not False
+        encoding = self._encode_pairs(pairs, batched, {**kwargs, "return_attention_mask": True})
+        encoding["token_type_ids"] = encoding["attention_mask"]
+        if not wants_mask:
+            del encoding["attention_mask"]
+        return encoding
+
+    def _read_pairs(self, text, text_pair):
+        """All records as (heavy or None, light or None), and whether they came as a list."""
+        if text is None and text_pair is None:
+            raise ValueError("there is nothing to tokenize: give a heavy chain, a light chain, or both")
+        if isinstance(text, str) and text_pair is None:
+            return [self._split_at_separator(1, text)], False
+        if all(chain is None or isinstance(chain, str) for chain in (text, text_pair)):
+            return [(text, text_pair)], False
+        if isinstance(text, tuple) and text_pair is None and all(isinstance(chain, str) for chain in text):
+            raise ValueError(
+                "a tuple of chains could be a pair or a list: write tok(heavy, light) or tok([pair])"
+            )
+        for chains in (text, text_pair):
+            if isinstance(chains, str) or not (chains is None or hasattr(chains, "__iter__")):
+                raise ValueError(f"expected a list of chains beside the other list, found {chains!r}")
+        if text is None:
+            return [(None, _present(index, "light", chain)) for index, chain in _numbered(text_pair)], True
+        if text_pair is None:
+            return [self._read_record(index, record) for index, record in _numbered(text)], True
+        heavies, lights = list(text), list(text_pair)
+        if len(heavies) != len(lights):
+            raise ValueError(f"there are {len(heavies)} heavy chains but {len(lights)} light chains")
+        return [
+            (_present(index, "heavy", heavy), _present(index, "light", lights[index - 1]))
+            for index, heavy in _numbered(heavies)
+        ], True
+
+    def _read_record(self, index, record):
+        if isinstance(record, str):
+            return self._split_at_separator(index, record)
+        if isinstance(record, (tuple, list)):
+            if len(record) != 2:
+                raise ValueError(
+                    f"record {index} has {len(record)} chains; a pair has a heavy and a light one"
+                )
+            return _present(index, "heavy", record[0]), _present(index, "light", record[1])
+        raise ValueError(f"record {index}: {record!r} is neither a sequence nor a pair of sequences")
+
+    def _split_at_separator(self, index, text):
+        """A text with the separator in it is a pair; CurrAb's forms for one chain leave a side empty."""
+        heavy, found, light = text.partition(self._separator)
+        if not found:
+            return text, None
+        if self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN and bool(heavy) != bool(light):
+            return heavy or None, light or None
+        return heavy, light
+
+    def _checked(self, index, pair, uppercase):
+        return tuple(
+            None if chain is None else _checked_chain(index, name, chain, uppercase)
+            for name, chain in zip(("heavy", "light"), pair, strict=True)
+        )
+
+    def _template_input(self, pair):
+        heavy, light = pair
+        if heavy is not None and light is not None:
+            return pair
+        if self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN:
+            return heavy or "", light or ""
+        return light if heavy is None else heavy
+
+    def _check_lengths(self, pairs, kwargs):
+        limit = kwargs.get("max_length") or self.model_max_length
+        num_special = {False: 0, True: 0}  # by whether the template is that of a pair
+        if kwargs.get("add_special_tokens", True):
+            num_special = {pair: self.num_special_tokens_to_add(pair) for pair in num_special}
+        lengths = []
+        for pair in pairs:
+            chains = self._template_input(pair)
+            chains = (chains,) if isinstance(chains, str) else chains
+            num_residues = sum(len(chain) - chain.count("<mask>") * (len("<mask>") - 1) for chain in chains)
+            lengths.append(num_residues + num_special[len(chains) == 2])
+        too_long = [index for index, length in enumerate(lengths, start=1) if length > limit]
+        if not too_long:
+            return
+        first = too_long[0]
+        what = f"record {first} has {lengths[first - 1]} tokens with its separators"
+        if kwargs.get("truncation") in (None, False, "do_not_truncate"):
+            raise ValueError(
+                f"{what}, more than {limit}; shorten it, allow more with max_length=, "
+                "or cut it knowingly with truncation=True"
+            )
+        warnings.warn(
+            f"{len(too_long)} of {len(pairs)} records are cut to {limit} tokens: {what}", stacklevel=3
+        )
+
+    def encode(self, text=None, text_pair=None, **kwargs):
+        """The ids of one pair, or of each of several."""
+        return self(text, text_pair, **kwargs)["input_ids"]
+
+    def tokenize(self, text, pair=None, add_special_tokens=False, **kwargs):
+        """The tokens of one pair as text."""
+        ids = self.encode(text, pair, add_special_tokens=add_special_tokens, **kwargs)
+        return self.convert_ids_to_tokens(ids)
+
+    def decode_pair(self, token_ids):
+        """`(heavy, light)` of one row of ids, `<mask>` kept; None for a chain that is not there.
+
+        Without a separator the one chain is taken for the heavy one.
+        """
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else list(token_ids)
+        ids = [token_id for token_id in ids if token_id != self.pad_token_id]
+        text = self.decode(ids, skip_special_tokens=False)
+        text = text.removeprefix(self.cls_token).removesuffix(self.eos_token)
+        heavy, _, light = text.partition(self._separator)
+        return heavy or None, light or None
+
+    def _save_pretrained(self, save_directory, *args, **kwargs):
+        # The folder must load without this class: stock transformers reads tokenizer.json by the generic one.
+        files = super()._save_pretrained(save_directory, *args, **kwargs)
+        config_file = Path(save_directory) / "tokenizer_config.json"
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        # Stock ESM's forward takes no token_type_ids, which the generic class would return in version 4.
+        config["model_input_names"] = list(self.model_input_names)
+        config["auto_map"] = {"AutoTokenizer": [None, "tokenization_curr_ab.CurrAbTokenizer"]}
+        unfinished = config_file.with_suffix(".json.unfinished")
+        unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(unfinished, config_file)
+        source, target = Path(__file__), Path(save_directory) / Path(__file__).name
+        if not (target.exists() and target.samefile(source)):
+            shutil.copyfile(source, target)
+        return files
+
+
+def _backend(vocabulary):
+    # BPE without merges reads character by character, which is faster than splitting first.
+    vocab = {token: index for index, token in enumerate(vocabulary)}
+    if missing := [token for token in SPECIAL_TOKENS.values() if token not in vocab]:
+        raise ValueError(f"the vocabulary has no {', '.join(missing)}: this is no ESM-2 tokenizer")
+    backend = Tokenizer(models.BPE(vocab, [], unk_token="<unk>"))
+    backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS.values()])
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def _write_template(backend, separator):
+    tokens = _TOKENS.findall(separator)
+    if "".join(tokens) != separator or not tokens:
+        raise ValueError(f"the separator {separator!r} must be special tokens, such as {SEPARATOR!r}")
+    ids = {token: backend.token_to_id(token) for token in ("<cls>", "<eos>", *tokens)}
+    if unknown := [token for token, token_id in ids.items() if token_id is None]:
+        raise ValueError(
+            f"the separator has {', '.join(unknown)}, which the vocabulary does not: "
+            f"it would become <unk>. These models were trained with {SEPARATOR!r}"
+        )
+    backend.post_processor = processors.TemplateProcessing(
+        single="<cls> $A <eos>",
+        pair=["<cls>", "$A", *tokens, "$B:1", "<eos>:1"],
+        special_tokens=list(ids.items()),
+    )
+
+
+def _read_separator(backend):
+    """The separator of a saved tokenizer, from its template; None where there is none for pairs."""
+    template = json.loads(backend.to_str())["post_processor"]
+    if not template or template.get("type") != "TemplateProcessing":
+        return None
+    kinds = [next(iter(piece.items())) for piece in template["pair"]]
+    chains = [index for index, (kind, _) in enumerate(kinds) if kind == "Sequence"]
+    return "".join(piece["id"] for _, piece in kinds[chains[0] + 1 : chains[1]])
+
+
+def _numbered(records):
+    return enumerate(records, start=1)
+
+
+def _present(index, name, chain):
+    if not isinstance(chain, str):
+        raise ValueError(f"record {index}, {name} chain: {chain!r} is not a sequence")
+    return chain
+
+
+def _checked_chain(index, name, chain, uppercase):
+    if uppercase:
+        chain = chain.upper().replace("<MASK>", "<mask>")
+    if not (_PLAIN_CHAIN.fullmatch(chain) or _CHAIN.fullmatch(chain)):
+        raise ValueError(f"record {index}, {name} chain{_complaint(chain)}")
+    if _NUCLEOTIDES.fullmatch(chain):
+        raise ValueError(
+            f"record {index}, {name} chain is written in A, C, G, T, U and N alone: "
+            "these are nucleotides; translate them to residues first"
+        )
+    return chain
+
+
+def _complaint(chain):
+    """What is wrong with a chain, where, and what to do about it."""
+    if not chain:
+        return " is empty; to tokenize one chain alone, leave the other out"
+    start = _CHAIN.match(chain)
+    rest = chain[start.end() :] if start else chain
+    position = 1 + (len(start.group().replace("<mask>", "X")) if start else 0)
+    token = _TOKENS.match(rest)
+    character = token.group() if token else rest[0]
+    if token:
+        advice = "write the chains only; the tokenizer adds the special tokens"
+    elif character.islower():
+        advice = "residues are upper-case; pass uppercase=True to accept lower case"
+    elif character.isspace():
+        advice = "a chain is written without blanks"
+    elif character in ".-":
+        advice = "remove the gaps of the alignment"
+    elif character == "*":
+        advice = "a stop codon or an unknown residue; cut the chain there, or write X or <mask>"
+    else:
+        advice = f"residues are {''.join(sorted(_RESIDUES))}, with X for unknown and <mask> for masked"
+    return f", position {position}: {character!r} is not a residue; {advice}"

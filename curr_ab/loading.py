@@ -1,0 +1,72 @@
+"""`load`: model and tokenizer of any checkpoint, ready for use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curr_ab.family import MEMBERS, NAMESPACE, member
+from curr_ab.modeling import (
+    CurrAbForMaskedLM,
+    CurrAbForSequenceClassification,
+    CurrAbForTokenClassification,
+    CurrAbModel,
+    CurrAbPreTrainedModel,
+)
+from curr_ab.tokenization import CurrAbTokenizer
+
+HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
+    "masked-lm": CurrAbForMaskedLM,
+    "sequence-classification": CurrAbForSequenceClassification,
+    "token-classification": CurrAbForTokenClassification,
+    "none": CurrAbModel,
+}
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    head: str = "masked-lm",
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = torch.float32,
+    namespace: str = NAMESPACE,
+    separator: str | None = None,
+    **kwargs: Any,
+) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
+    """Load model and tokenizer; the model is in evaluation mode and on its device.
+
+    `name_or_path` is a member (`350M-F`), a folder, or any ESM-2 repository of the Hub. `device` is the GPU
+    where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto" keeps
+    the checkpoint's. `separator` is needed for checkpoints that were trained with another than the family's
+    and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
+    source = resolve(name_or_path, namespace)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer_options = {} if separator is None else {"separator": separator}
+    hub_options = {key: kwargs[key] for key in ("cache_dir", "local_files_only", "token") if key in kwargs}
+    tokenizer = CurrAbTokenizer.from_pretrained(
+        source, revision=revision or "main", **hub_options, **tokenizer_options
+    )
+    model = HEADS[head].from_pretrained(source, revision=revision or "main", dtype=dtype, **kwargs)
+    return model.eval().to(device), tokenizer
+
+
+def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
+    """Where a checkpoint is: an existing folder, else the repository of the member, else a repository id."""
+    text = str(name_or_path)
+    if Path(text).is_dir():
+        return text
+    if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
+        return text
+    if text.upper().removeprefix("CURRAB-") in MEMBERS:
+        return member(text).repo_id(namespace)
+    raise ValueError(
+        f"{text!r} is neither a folder nor a member ({', '.join(MEMBERS)}) nor a repository such as "
+        f"{namespace}/CurrAb-350M-F"
+    )

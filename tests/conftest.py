@@ -1,0 +1,40 @@
+"""Fixtures of all tests, and an environment without network."""
+
+import os
+
+# Before anything imports huggingface_hub, which reads them once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from twins import PAIRS, shake, tiny_config
+
+from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+
+torch.set_num_threads(1)  # the tests run in two processes on two cores
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return CurrAbTokenizer()
+
+
+@pytest.fixture(scope="session")
+def rows(tokenizer):
+    """The ids of each pair, of different lengths."""
+    return [torch.tensor(ids) for ids in tokenizer(PAIRS)["input_ids"]]
+
+
+@pytest.fixture(scope="session")
+def batch(tokenizer):
+    """All pairs as a padded batch."""
+    return dict(tokenizer(PAIRS, padding=True, return_tensors="pt"))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return shake(CurrAbForMaskedLM(tiny_config())).eval()

@@ -1,0 +1,185 @@
+"""Inputs, options and refusals of the models."""
+
+import pytest
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
+
+from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel
+from curr_ab.modeling.configuration_curr_ab import AUTO_MAP
+
+
+@pytest.fixture
+def batches(batch, rows):
+    """Every kind of input: with padding, without, and packed."""
+    return {"padded": batch, "unpadded": {"input_ids": rows[0][None]}, "packed": pack(rows)}
+
+
+@torch.no_grad()
+def test_no_mask_is_built_where_nothing_is_padded(model, batch, rows, monkeypatch):
+    seen = []
+
+    def spy(module, query, key, value, attention_mask, **kwargs):
+        seen.append(attention_mask)
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "spy", spy)
+    model.config._attn_implementation = "spy"
+    row = rows[0][None]
+    model(row)
+    model(row, attention_mask=torch.ones_like(row))
+    model(row, position_ids=torch.arange(row.shape[1])[None])
+    assert seen == [None] * 6
+    model(**batch)
+    assert seen[-1] is not None
+
+
+@torch.no_grad()
+def test_implementations_agree(model, batches):
+    for name, inputs in batches.items():
+        model.set_attn_implementation("eager")
+        eager = model(**inputs).logits
+        model.set_attn_implementation("sdpa")
+        real = inputs["input_ids"] != 1
+        assert (model(**inputs).logits - eager)[real].abs().max() <= 1e-5, name
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["padded", "unpadded", "packed"])
+def test_flex_attention_agrees(model, batches, kind):
+    """Slow, because the kernel is compiled for the CPU."""
+    inputs = batches[kind]
+    model.config.attention_probs_dropout_prob = 0.0
+    expected = model(**inputs).logits
+    model.set_attn_implementation("flex_attention")
+    real = inputs["input_ids"] != 1
+    assert (model(**inputs).logits - expected)[real].abs().max() <= 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [PUBLISHED, FACEBOOK])
+def test_compiles_without_graph_breaks(kind, batches):
+    model = shake(CurrAbForMaskedLM(tiny_config(**kind))).eval()
+    for name, inputs in batches.items():
+        torch.compiler.reset()
+        expected = model(**inputs).logits
+        # The graph is what could break; to run it as it was traced keeps the test short.
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        real = inputs["input_ids"] != 1
+        assert (compiled(**inputs).logits - expected)[real].abs().max() <= 1e-5, name
+
+
+@pytest.mark.slow
+def test_compiled_training_step_agrees(batch):
+    model = shake(CurrAbForMaskedLM(tiny_config())).eval()
+    input_ids, labels = masked_batch(batch["input_ids"])
+    model(input_ids, labels=labels).loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    model.zero_grad()
+    torch.compile(model, fullgraph=True)(input_ids, labels=labels).loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert torch.allclose(parameter.grad, expected[name], atol=1e-5, rtol=1e-3), name
+
+
+def test_gradient_checkpointing_changes_no_gradient(batch):
+    model = shake(CurrAbForMaskedLM(tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
+    input_ids, labels = masked_batch(batch["input_ids"])
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train().zero_grad()
+        model(input_ids, labels=labels).loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    assert model.is_gradient_checkpointing
+    assert all(torch.equal(plain, again) for plain, again in zip(*gradients, strict=True))
+
+
+def test_every_trainable_parameter_gets_a_gradient(model, batch):
+    input_ids, labels = masked_batch(batch["input_ids"])
+    model(input_ids, labels=labels).loss.backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    assert without == {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert without == {"esm.contact_head.regression.weight", "esm.contact_head.regression.bias"}
+
+
+def test_head_at_selected_positions_alone(model, batch, monkeypatch):
+    input_ids, labels = masked_batch(batch["input_ids"])
+    full = model(input_ids, labels=labels)
+    chosen = labels != -100
+    rows_seen = []
+    model.lm_head.register_forward_pre_hook(lambda module, args: rows_seen.append(args[0].shape[0]))
+    by_mask = model(input_ids, labels=labels, output_positions=chosen)
+    by_index = model(input_ids, labels=labels, output_positions=chosen.flatten().nonzero().flatten())
+    assert rows_seen == [chosen.sum()] * 2
+    for part in (by_mask, by_index):
+        assert (part.logits - full.logits[chosen]).abs().max() <= 1e-6
+        assert part.loss.item() == pytest.approx(full.loss.item(), abs=1e-6)
+    backwards = torch.tensor([7, 3])
+    assert torch.allclose(
+        model(input_ids, output_positions=backwards).logits, full.logits[0, [7, 3]], atol=1e-6
+    )
+
+
+def test_embeddings_instead_of_ids(model, rows):
+    row = rows[0][None]
+    embedded = model.get_input_embeddings()(row)
+    assert torch.equal(model(inputs_embeds=embedded).logits, model(row).logits)
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        model(row, inputs_embeds=embedded)
+
+
+def test_unusable_arguments_are_refused(model, rows):
+    row = rows[0][None]
+    with pytest.raises(TypeError, match="token_types"):
+        model(row, token_types=row)
+    with pytest.raises(ValueError, match=r"\[rows, tokens\]"):
+        model(row, attention_mask=torch.ones(1, 1, row.shape[1], row.shape[1]))
+    with pytest.raises(ValueError, match="no pooling layer"):
+        CurrAbModel(model.config, add_pooling_layer=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("classifier_pooling", "max", "mean, mean_per_chain, cls"),
+        ("position_embedding_type", "absolute", "ESM-1"),
+        ("emb_layer_norm_before", True, "not part of ESM-2"),
+        ("add_cross_attention", True, "not part of ESM-2"),
+        ("hidden_size", 81, "multiple"),
+        ("num_attention_heads", 16, "even number"),
+    ],
+)
+def test_configurations_that_are_not_esm2_are_refused(field, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        tiny_config(**{field: value})
+
+
+def test_config_without_arguments_is_the_smallest_member():
+    from curr_ab import member
+
+    assert CurrAbConfig().to_dict() == CurrAbConfig(**member("8M-F").config()).to_dict()
+
+
+def test_config_reads_what_stock_wrote(tmp_path):
+    stock = stock_config(tiny_config(**FACEBOOK))
+    stock.save_pretrained(tmp_path)
+    ours = CurrAbConfig.from_pretrained(tmp_path)
+    assert ours.token_dropout is True
+    assert ours.layer_norm_eps == 1e-5
+    assert ours.bos_token_id == 0 and ours.eos_token_id == 2
+    assert ours.auto_map == AUTO_MAP
+
+
+def test_lora_is_applied_through_the_fused_projection(batch):
+    from peft import LoraConfig, get_peft_model
+
+    model = shake(CurrAbForSequenceClassification(tiny_config())).eval()
+    before = model(**batch).logits
+    lora = LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
+    adapted = get_peft_model(model, lora)
+    assert (adapted(**batch).logits - before).abs().max() > 1e-3
+    with adapted.disable_adapter():
+        assert (adapted(**batch).logits - before).abs().max() <= 1e-6
