@@ -1,0 +1,1 @@
+"""Files that outputs are compared with, and the script that makes them."""

@@ -1,0 +1,241 @@
+"""One folder, four ways to load it, the same logits: each way in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from twins import PAIRS, shake, tiny_config
+
+import curr_ab
+from curr_ab import (
+    CurrAbForMaskedLM,
+    CurrAbForSequenceClassification,
+    CurrAbForTokenClassification,
+    CurrAbTokenizer,
+)
+from curr_ab.loading import resolve
+
+HEADS = {
+    "MaskedLM": CurrAbForMaskedLM,
+    "SequenceClassification": CurrAbForSequenceClassification,
+    "TokenClassification": CurrAbForTokenClassification,
+}
+WITHOUT_PACKAGE = "import sys; sys.modules['curr_ab'] = None\n"
+PREAMBLE = """
+import json, os, sys, warnings
+warnings.simplefilter("error", UserWarning)
+import torch, transformers
+from transformers import *
+folder, pairs = sys.argv[1], json.loads(sys.argv[2])
+real = slice(None)
+def logits(model, tokenizer):
+    encoded = tokenizer([list(pair) for pair in pairs], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        out = model.eval()(**encoded).logits
+    return (out[encoded["attention_mask"].bool()] if out.dim() == 3 else out).tolist()
+"""
+LOAD_ALL_HEADS = """
+kwargs = {"trust_remote_code": True} if trust else {}
+tokenizer = AutoTokenizer.from_pretrained(f"{folder}/MaskedLM", **kwargs)
+found = {"ids": tokenizer(*pairs[0])["input_ids"], "tokenizer": type(tokenizer).__name__}
+for head in ("MaskedLM", "SequenceClassification", "TokenClassification"):
+    auto = getattr(transformers, "AutoModelFor" + head)
+    model, report = auto.from_pretrained(f"{folder}/{head}", output_loading_info=True, **kwargs)
+    found[head] = {
+        "class": type(model).__name__,
+        "report": sorted(str(item) for value in report.values() for item in value),
+        "logits": logits(model, tokenizer),
+    }
+"""
+STOCK = "trust = False\n" + LOAD_ALL_HEADS
+# A stock checkpoint loaded afterwards, in the same process, must still be stock.
+REMOTE = (
+    "trust = True\n"
+    + LOAD_ALL_HEADS
+    + """
+for trusted in (False, True):
+    stock = {
+        "config": AutoConfig.from_pretrained(f"{folder}/stock", trust_remote_code=trusted),
+        "masked": AutoModelForMaskedLM.from_pretrained(f"{folder}/stock", trust_remote_code=trusted),
+        "base": AutoModel.from_pretrained(f"{folder}/stock", trust_remote_code=trusted),
+        "sequence": AutoModelForSequenceClassification.from_pretrained(f"{folder}/stock"),
+    }
+    found[f"stock classes, trust_remote_code={trusted}"] = [type(part).__module__ for part in stock.values()]
+base = AutoModel.from_pretrained(f"{folder}/MaskedLM", trust_remote_code=True)
+found["base class"] = type(base).__name__
+# What was loaded as remote code saves a folder that needs no repository but itself.
+again = f"{folder}/saved-from-remote-code"
+AutoModelForMaskedLM.from_pretrained(f"{folder}/MaskedLM", trust_remote_code=True).save_pretrained(again)
+tokenizer.save_pretrained(again)
+found["saved"] = sorted(os.listdir(again))
+found["auto_map"] = json.load(open(f"{again}/config.json"))["auto_map"]
+"""
+)
+PACKAGE = """
+import curr_ab
+found = {}
+for head, option in (("MaskedLM", "masked-lm"), ("SequenceClassification", "sequence-classification"),
+                     ("TokenClassification", "token-classification")):
+    model, tokenizer = curr_ab.load(f"{folder}/{head}", head=option, device="cpu")
+    found[head] = {"class": type(model).__name__, "report": [], "logits": logits(model, tokenizer)}
+found["ids"], found["tokenizer"] = tokenizer(*pairs[0])["input_ids"], type(tokenizer).__name__
+"""
+ADAPTERS = """
+from peft import PeftModel
+import curr_ab
+found = {}
+tokenizer = AutoTokenizer.from_pretrained(f"{folder}/MaskedLM")
+for way, load in {
+    "stock": lambda path: AutoModelForMaskedLM.from_pretrained(path),
+    "remote": lambda path: AutoModelForMaskedLM.from_pretrained(path, trust_remote_code=True),
+    "package": lambda path: curr_ab.load(path, device="cpu")[0],
+}.items():
+    model = PeftModel.from_pretrained(load(f"{folder}/MaskedLM"), f"{folder}/adapter")
+    found[way] = logits(model, tokenizer)
+    found[way + " merged"] = logits(model.merge_and_unload(), tokenizer)
+"""
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A checkpoint for each head, one of stock ESM, and an adapter."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    for head, model_class in HEADS.items():
+        # Stock ESM has but one sequence head, which reads <cls>.
+        model = shake(model_class(tiny_config(classifier_pooling="cls", num_labels=3))).eval()
+        model.save_pretrained(folder / head)
+        CurrAbTokenizer().save_pretrained(folder / head)
+        if head == "MaskedLM":
+            from twins import stock_twin
+
+            stock_twin(model).save_pretrained(folder / "stock")
+    base = CurrAbForMaskedLM.from_pretrained(folder / "MaskedLM")
+    lora = LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
+    get_peft_model(base, lora).save_pretrained(folder / "adapter")
+    return folder
+
+
+def run(script, folder, tmp_path, without_package=True):
+    """Run a script in a fresh process with its own cache of remote code; what it found comes back as JSON."""
+    text = (WITHOUT_PACKAGE if without_package else "") + PREAMBLE + script
+    text += "\nopen(sys.argv[3], 'w').write(json.dumps(found))"
+    answer = tmp_path / "found.json"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": ""}
+    environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
+    result = subprocess.run(
+        [sys.executable, "-c", text, str(folder), json.dumps(PAIRS), str(answer)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(answer.read_text())
+
+
+@pytest.fixture(scope="session")
+def expected(folder):
+    """Logits of the models as they were made."""
+    tokenizer = CurrAbTokenizer()
+    encoded = tokenizer(PAIRS, padding=True, return_tensors="pt")
+    logits = {}
+    for head, model_class in HEADS.items():
+        with torch.no_grad():
+            out = model_class.from_pretrained(folder / head).eval()(**encoded).logits
+        logits[head] = out[encoded["attention_mask"].bool()] if out.dim() == 3 else out
+    return logits
+
+
+WAYS = {
+    "stock": (STOCK, "Esm", {"TokenizersBackend", "PreTrainedTokenizerFast"}, True),
+    "remote": (REMOTE, "CurrAb", {"CurrAbTokenizer"}, True),
+    "package": (PACKAGE, "CurrAb", {"CurrAbTokenizer"}, False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_same_logits_in_a_fresh_process(way, folder, expected, tokenizer, tmp_path):
+    script, prefix, tokenizers, without_package = WAYS[way]
+    found = run(script, folder, tmp_path, without_package)
+    assert found["ids"] == tokenizer(*PAIRS[0])["input_ids"]
+    assert found["tokenizer"] in tokenizers
+    for head, logits in expected.items():
+        assert found[head]["class"] == f"{prefix}For{head}"
+        assert found[head]["report"] == []
+        assert (torch.tensor(found[head]["logits"]) - logits).abs().max() <= 2e-5, head
+    if way == "remote":
+        for trusted in (False, True):
+            modules = found[f"stock classes, trust_remote_code={trusted}"]
+            assert all(module.startswith("transformers.models.esm") for module in modules), modules
+        assert found["base class"] == "CurrAbModel"
+        assert {"configuration_curr_ab.py", "modeling_curr_ab.py", "tokenization_curr_ab.py"} <= set(
+            found["saved"]
+        )
+        assert not any("--" in reference for reference in found["auto_map"].values())
+
+
+def test_adapters_on_all_three(folder, expected, tmp_path):
+    found = run(ADAPTERS, folder, tmp_path, without_package=False)
+    reference = torch.tensor(found["package"])
+    assert (reference - expected["MaskedLM"]).abs().max() > 1e-2  # the adapter does something
+    for way, logits in found.items():
+        assert (torch.tensor(logits) - reference).abs().max() <= 2e-5, way
+
+
+def test_load_is_ready_for_use(folder):
+    model, tokenizer = curr_ab.load(folder / "MaskedLM", device="cpu", dtype="bfloat16")
+    assert not model.training
+    assert model.dtype is torch.bfloat16
+    assert model.device.type == "cpu"
+    assert tokenizer.separator == "<cls><cls>"
+    assert curr_ab.load(folder / "MaskedLM", device="cpu")[0].dtype is torch.float32
+    _, single = curr_ab.load(folder / "MaskedLM", device="cpu", separator="<cls>")
+    assert single.separator == "<cls>"
+    encoder, _ = curr_ab.load(folder / "MaskedLM", head="none", device="cpu")
+    assert type(encoder) is curr_ab.CurrAbModel
+
+
+def test_load_takes_a_stock_folder_with_vocab_txt(folder, tmp_path, tokenizer):
+    """A stock ESM-2 repository has no tokenizer.json, but the same vocabulary."""
+    import shutil
+
+    from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
+
+    shutil.copytree(folder / "stock", tmp_path / "stock")
+    (tmp_path / "stock" / "vocab.txt").write_text("\n".join(VOCABULARY))
+    config = {"tokenizer_class": "EsmTokenizer", "model_max_length": 1000000000000000019884624838656}
+    (tmp_path / "stock" / "tokenizer_config.json").write_text(json.dumps(config))
+    model, loaded = curr_ab.load(tmp_path / "stock", device="cpu")
+    assert type(model) is CurrAbForMaskedLM
+    assert loaded(*PAIRS[0])["input_ids"] == tokenizer(*PAIRS[0])["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("350M-F", "brineylab/CurrAb-350M-F"),
+        ("350m-f", "brineylab/CurrAb-350M-F"),
+        ("CurrAb-8M-Q", "brineylab/CurrAb-8M-Q"),
+        ("facebook/esm2_t6_8M_UR50D", "facebook/esm2_t6_8M_UR50D"),
+    ],
+)
+def test_names_and_their_places(name, place):
+    assert resolve(name) == place
+
+
+@pytest.mark.parametrize("name", ["350M-X", "./no/such/folder", "/no/such/folder", "currab"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ValueError, match="350M-F"):
+        resolve(name)
+
+
+def test_unknown_head_is_refused(folder):
+    with pytest.raises(ValueError, match="masked-lm"):
+        curr_ab.load(folder / "MaskedLM", head="regression")

@@ -1,0 +1,59 @@
+"""What is declared is what there is."""
+
+import importlib
+import pkgutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import curr_ab
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def modules():
+    names = [info.name for info in pkgutil.walk_packages(curr_ab.__path__, "curr_ab.")]
+    return ["curr_ab", *names]
+
+
+def packages(folder):
+    """Names of all packages below a folder; the links to modeling/ and tokenization/ are followed."""
+    for entry in folder.iterdir():
+        if (entry / "__init__.py").exists():
+            yield f"{folder.name}.{entry.name}"
+            yield from (f"{folder.name}.{name}" for name in packages(entry))
+
+
+def test_listed_packages_are_those_of_the_tree():
+    listed = PYPROJECT["tool"]["setuptools"]["packages"]
+    assert set(listed) == {"curr_ab", *packages(ROOT / "curr_ab")}
+
+
+def test_links_point_at_the_owner_s_folders():
+    for name in ("modeling", "tokenization"):
+        link = ROOT / "curr_ab" / name
+        assert link.is_symlink() and link.resolve() == ROOT / name
+        assert not Path(link.readlink()).is_absolute()
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_the_truth(name):
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert len(set(exported)) == len(exported)
+    for attribute in exported:
+        assert getattr(module, attribute) is not None
+        assert attribute in dir(module)
+    if hasattr(module, "__path__"):
+        assert exported, f"{name} is a package without __all__"
+
+
+def test_unknown_attributes_are_refused():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        curr_ab.no_such_name  # noqa: B018
+
+
+def test_version_is_stated_once():
+    assert PYPROJECT["project"]["version"] == curr_ab.__version__
