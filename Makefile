@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all check fix compat wheel clean
+.PHONY: help test test-all test-wheel check fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,20 @@ fix: $(VENV)/installed ## repair what can be repaired
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
 	$(RUN)/python docs/generate.py
+
+test-wheel: $(VENV)/installed ## build the wheel in isolation and run the tests against it
+	rm -rf dist $(VENV)-wheel
+	$(RUN)/python -m build --wheel
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
+	# The dependencies are those of $(VENV); its editable install stays out, because nested .pth files are not read.
+	$(RUN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(VENV)-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth"
+	cd tests && ../$(VENV)-wheel/bin/python -P -c "import curr_ab; assert 'site-packages' in curr_ab.__file__, curr_ab.__file__"
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "not slow"
+
+compat: $(VENV)/installed ## prove the checkpoint folder with other versions of transformers
+	$(RUN)/python tests/compat/run.py
 
 clean: ## remove environments and caches
 	rm -rf .venv* .compat build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

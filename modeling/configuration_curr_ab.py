@@ -1,7 +1,9 @@
 """Configuration of the CurrAb models: ESM-2's, with the family's defaults and a choice of pooling."""
 
 import shutil
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from transformers import EsmConfig
 
@@ -28,20 +30,20 @@ class CurrAbConfig(EsmConfig):
 
     def __init__(
         self,
-        vocab_size=33,
-        hidden_size=320,
-        num_hidden_layers=6,
-        num_attention_heads=20,
-        intermediate_size=None,
-        max_position_embeddings=320,
-        position_embedding_type="rotary",
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
-        mask_token_id=32,
-        classifier_pooling=None,
-        **kwargs,
-    ):
+        vocab_size: int = 33,
+        hidden_size: int = 320,
+        num_hidden_layers: int = 6,
+        num_attention_heads: int = 20,
+        intermediate_size: int | None = None,
+        max_position_embeddings: int = 320,
+        position_embedding_type: str = "rotary",
+        bos_token_id: int | None = 0,
+        pad_token_id: int = 1,
+        eos_token_id: int | None = 2,
+        mask_token_id: int = 32,
+        classifier_pooling: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
@@ -65,7 +67,7 @@ class CurrAbConfig(EsmConfig):
         self.auto_map = dict(AUTO_MAP)
         self._refuse_what_is_not_esm2()
 
-    def _refuse_what_is_not_esm2(self):
+    def _refuse_what_is_not_esm2(self) -> None:
         if self.classifier_pooling not in CLASSIFIER_POOLINGS:
             choices = ", ".join(CLASSIFIER_POOLINGS)
             raise ValueError(f"classifier_pooling is {self.classifier_pooling!r}; choose one of {choices}")
@@ -86,7 +88,9 @@ class CurrAbConfig(EsmConfig):
                 f"{self.num_attention_heads}, with an even number of dimensions for each head"
             )
 
-    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """Write config.json, and beside it this file, so that the folder can be loaded as remote code."""
         # A load from the Hub points the map at that repository; a saved folder brings its own code instead.
         self.auto_map = dict(AUTO_MAP)
@@ -95,7 +99,7 @@ class CurrAbConfig(EsmConfig):
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 
-def copy_payload(source, folder):
+def copy_payload(source: str | PathLike[str], folder: str | PathLike[str]) -> None:
     """Copy one of the payload's files into a checkpoint folder, unless it is running from there."""
     source, target = Path(source), Path(folder) / Path(source).name
     if not (target.exists() and target.samefile(source)):

@@ -9,10 +9,12 @@ batch, V vocabulary.
 
 import inspect
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
@@ -42,11 +44,17 @@ _LAYER_INV_FREQ = r"encoder\.layer\.[^.]+\.attention\.self\.rotary_embeddings\.i
 class TokenLayout(NamedTuple):
     """Which tokens are real and which pair each belongs to; None where there is nothing to tell apart."""
 
-    real: torch.Tensor | None  # [B, S] bool, None: no padding
-    pair: torch.Tensor | None  # [B, S] number of the pair within its row, None: one pair in each row
+    real: Tensor | None  # [B, S] bool, None: no padding
+    pair: Tensor | None  # [B, S] number of the pair within its row, None: one pair in each row
 
     @classmethod
-    def of(cls, input_ids, attention_mask, position_ids, pad_token_id):
+    def of(
+        cls,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        pad_token_id: int,
+    ) -> "TokenLayout":
         """Read the layout; an `attention_mask` that is not given is found from the padding tokens."""
         if attention_mask is not None and attention_mask.dim() != 2:
             shape = tuple(attention_mask.shape)
@@ -67,12 +75,12 @@ class TokenLayout(NamedTuple):
             pair = None if pair is None or not bool(pair[:, -1].any()) else pair
         return cls(real, pair)
 
-    def group(self, shape, device):
+    def group(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Tokens attend to their own group: [B, S], the pair's number, -1 for padding."""
         pair = torch.zeros(shape, dtype=torch.long, device=device) if self.pair is None else self.pair
         return pair if self.real is None else pair.masked_fill(~self.real, -1)
 
-    def flat_pair(self, shape, device):
+    def flat_pair(self, shape: torch.Size, device: torch.device) -> tuple[Tensor, int]:
         """Number of each token's pair within the batch, in reading order [B, S], and how many there are."""
         rows = torch.arange(shape[0], device=device)[:, None]
         if self.pair is None:
@@ -82,7 +90,19 @@ class TokenLayout(NamedTuple):
         return flat, int(pairs_in_row.sum())
 
 
-def attention_mask_for(implementation, layout, shape, device, causal):
+class AttentionPlan(NamedTuple):
+    """What the attention of every layer is given besides the hidden states."""
+
+    cos: Tensor  # [B or 1, S, 1, 1, D]
+    sin: Tensor
+    mask: Any  # what the implementation takes: a tensor, a block mask of flex attention, or None
+    implementation: str
+    kernel_kwargs: dict[str, Any]
+
+
+def attention_mask_for(
+    implementation: str, layout: TokenLayout, shape: torch.Size, device: torch.device, causal: bool
+) -> tuple[Any, dict[str, Any]]:
     """The mask in the form that the attention implementation takes, and what the flash kernels need instead.
 
     None stands for full attention, or causal attention where the implementation reads `is_causal` itself.
@@ -99,8 +119,9 @@ def attention_mask_for(implementation, layout, shape, device, causal):
     if implementation == "flex_attention":
         from torch.nn.attention.flex_attention import create_block_mask
 
-        def same_group(row, head, query, key):
-            return (group[row, query] == group[row, key]) & ((query >= key) | (not causal))
+        def same_group(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            same = group[row, query] == group[row, key]
+            return same & (query >= key) if causal else same
 
         num_rows, num_tokens = shape
         return create_block_mask(same_group, num_rows, None, num_tokens, num_tokens, device=str(device)), {}
@@ -110,7 +131,7 @@ def attention_mask_for(implementation, layout, shape, device, causal):
     return mask[:, None], {}  # [B, 1, S, S]
 
 
-def _flash_boundaries(group):
+def _flash_boundaries(group: Tensor) -> dict[str, Any]:
     """Cumulative lengths of the runs of equal group in all rows laid end to end."""
     starts = torch.ones_like(group, dtype=torch.bool)
     starts[:, 1:] = group[:, 1:] != group[:, :-1]
@@ -126,7 +147,15 @@ def _flash_boundaries(group):
     }
 
 
-def eager_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=1.0, **kwargs):
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,  # [B, H, S, D], as key and value
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """Attention spelled out, for `output_attentions` and as the reference of the others."""
     scores = query @ key.transpose(-1, -2) * scaling  # [B, H, S, S]
     if attention_mask is not None:
@@ -138,18 +167,20 @@ def eager_attention(module, query, key, value, attention_mask, dropout=0.0, scal
 class CurrAbRotaryEmbedding(nn.Module):
     """Rotary angles, computed once and used by every layer."""
 
-    def __init__(self, config):
+    inv_freq: Tensor
+
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.config = config
         # Persistent: checkpoints trained in half precision hold rounded frequencies, and need those.
         self.register_buffer("inv_freq", self.frequencies())  # [D / 2]
 
-    def frequencies(self):
+    def frequencies(self) -> Tensor:
         head_dim = self.config.hidden_size // self.config.num_attention_heads
         base = getattr(self.config, "rope_theta", 10_000.0)
         return 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
 
-    def forward(self, position_ids):
+    def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         angles = position_ids[..., None].float() * self.inv_freq.float()  # [B or 1, S, D / 2]
         angles = torch.cat([angles, angles], dim=-1)[:, :, None, None]  # [B or 1, S, 1, 1, D]
         return angles.cos(), angles.sin()
@@ -158,7 +189,7 @@ class CurrAbRotaryEmbedding(nn.Module):
 class CurrAbEmbeddings(nn.Module):
     """Residue embeddings, with ESM-2's compensation for masked tokens where the checkpoint has it."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
@@ -166,7 +197,7 @@ class CurrAbEmbeddings(nn.Module):
         self.token_dropout = config.token_dropout
         self.mask_token_id = config.mask_token_id
 
-    def forward(self, input_ids, layout):
+    def forward(self, input_ids: Tensor, layout: TokenLayout) -> Tensor:
         embeddings = self.word_embeddings(input_ids)  # [B, S, E]
         if not self.token_dropout:
             return embeddings
@@ -186,7 +217,7 @@ class CurrAbEmbeddings(nn.Module):
 class CurrAbSelfAttention(nn.Module):
     """Multi-head attention; the three projections run as one matrix product."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.config = config
         self.num_heads = config.num_attention_heads
@@ -198,7 +229,7 @@ class CurrAbSelfAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.is_causal = bool(config.is_decoder)
 
-    def project(self, hidden_states):
+    def project(self, hidden_states: Tensor) -> Tensor:
         """Queries, keys and values [B, S, 3, H, D]."""
         projections = (self.query, self.key, self.value)
         if all(_is_plain(projection) for projection in projections):
@@ -209,31 +240,36 @@ class CurrAbSelfAttention(nn.Module):
             projected = torch.cat([projection(hidden_states) for projection in projections], dim=-1)
         return projected.view(*hidden_states.shape[:2], 3, self.num_heads, self.head_dim)
 
-    def forward(self, hidden_states, rotary, attention_mask, implementation, attention_kwargs):
+    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
         projected = self.project(hidden_states)
         value = projected[:, :, 2]
-        query, key = rotate(projected[:, :, :2], *rotary).to(value.dtype).unbind(dim=2)  # [B, S, H, D] each
-        attend = eager_attention if implementation == "eager" else ALL_ATTENTION_FUNCTIONS[implementation]
+        rotated = rotate(projected[:, :, :2], plan.cos, plan.sin).to(value.dtype)
+        query, key = rotated.unbind(dim=2)  # [B, S, H, D] each
+        attend = (
+            eager_attention
+            if plan.implementation == "eager"
+            else ALL_ATTENTION_FUNCTIONS[plan.implementation]
+        )
         context, weights = attend(
             self,
             query.transpose(1, 2),
             key.transpose(1, 2),
             value.transpose(1, 2),
-            attention_mask,
+            plan.mask,
             dropout=self.dropout if self.training else 0.0,
             scaling=self.scaling,
-            **attention_kwargs,
+            **plan.kernel_kwargs,
         )
         return context.reshape(hidden_states.shape), weights
 
 
-def rotate(x, cos, sin):
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: dimension i turns together with dimension i + D / 2."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def _is_plain(linear):
+def _is_plain(linear: nn.Module) -> bool:
     # Accelerate's offloading replaces `forward` on the instance; its weights come and go with the call.
     return type(linear) is nn.Linear and "forward" not in linear.__dict__
 
@@ -241,52 +277,52 @@ def _is_plain(linear):
 class CurrAbResidualOutput(nn.Module):
     """Projection back to the width of the model, dropout, and the residual."""
 
-    def __init__(self, in_features, config):
+    def __init__(self, in_features: int, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(in_features, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden_states, residual):
+    def forward(self, hidden_states: Tensor, residual: Tensor) -> Tensor:
         return residual + self.dropout(self.dense(hidden_states))
 
 
 class CurrAbAttention(nn.Module):
     """Layer norm, self-attention and residual; the attribute names are ESM's keys."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self = CurrAbSelfAttention(config)
         self.output = CurrAbResidualOutput(config.hidden_size, config)
 
-    def forward(self, hidden_states, *args):
-        context, weights = self.self(self.LayerNorm(hidden_states), *args)
+    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
+        context, weights = self.self(self.LayerNorm(hidden_states), plan)
         return self.output(context, hidden_states), weights
 
 
 class CurrAbIntermediate(nn.Module):
     """First half of the feed-forward block."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
-    def forward(self, hidden_states):
+    def forward(self, hidden_states: Tensor) -> Tensor:
         return F.gelu(self.dense(hidden_states))
 
 
 class CurrAbLayer(GradientCheckpointingLayer):
     """One transformer layer, normalised before each block."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.attention = CurrAbAttention(config)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.intermediate = CurrAbIntermediate(config)
         self.output = CurrAbResidualOutput(config.intermediate_size, config)
 
-    def forward(self, hidden_states, *args):
-        hidden_states, weights = self.attention(hidden_states, *args)
+    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
+        hidden_states, weights = self.attention(hidden_states, plan)
         hidden_states = self.output(self.intermediate(self.LayerNorm(hidden_states)), hidden_states)
         return hidden_states, weights
 
@@ -294,17 +330,23 @@ class CurrAbLayer(GradientCheckpointingLayer):
 class CurrAbEncoder(nn.Module):
     """The stack of layers and its final norm."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.layer = nn.ModuleList([CurrAbLayer(config) for _ in range(config.num_hidden_layers)])
         self.emb_layer_norm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
 
-    def forward(self, hidden_states, *args, output_hidden_states=False, output_attentions=False):
+    def forward(
+        self,
+        hidden_states: Tensor,
+        plan: AttentionPlan,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> BaseModelOutput:
         states, attentions = [], []
         for layer in self.layer:
             states.append(hidden_states)
-            hidden_states, weights = layer(hidden_states, *args)
+            hidden_states, weights = layer(hidden_states, plan)
             attentions.append(weights)
         hidden_states = self.emb_layer_norm_after(hidden_states)
         states.append(hidden_states)  # as stock ESM: the last one is the normalised output
@@ -318,7 +360,7 @@ class CurrAbEncoder(nn.Module):
 class CurrAbContactHead(nn.Module):
     """ESM-2's contact regression: it has no part in any loss here, and is kept so that keys stay equal."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.regression = nn.Linear(config.num_hidden_layers * config.num_attention_heads, 1)
 
@@ -326,27 +368,27 @@ class CurrAbContactHead(nn.Module):
 class CurrAbLMHead(nn.Module):
     """From hidden states to residue logits; the decoder is the embedding, transposed."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, hidden_states):
+    def forward(self, hidden_states: Tensor) -> Tensor:
         return self.decoder(self.layer_norm(F.gelu(self.dense(hidden_states)))) + self.bias
 
 
 class CurrAbClassificationHead(nn.Module):
     """Pooled features to labels; the layers and names are those of ESM's head."""
 
-    def __init__(self, in_features, config):
+    def __init__(self, in_features: int, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(in_features, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         hidden = torch.tanh(self.dense(self.dropout(features)))
         return self.out_proj(self.dropout(hidden))
 
@@ -368,7 +410,7 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         # Only nn.init functions, and flags where there is none: transformers 5 builds the model empty, loads,
         # and then calls this for everything; it guards nn.init.* alone against overwriting what was loaded.
         if isinstance(module, nn.Linear):
@@ -389,7 +431,7 @@ class CurrAbPreTrainedModel(PreTrainedModel):
                 module.inv_freq.copy_(module.frequencies())
 
     @classmethod
-    def from_pretrained(cls, *args, key_mapping=None, **kwargs):
+    def from_pretrained(cls, *args: Any, key_mapping: dict[str, str] | None = None, **kwargs: Any) -> Any:
         """As in transformers; checkpoints with the rotary frequencies in every layer are understood too."""
         mapping = {_LAYER_INV_FREQ: _SHARED_INV_FREQ, **(key_mapping or {})}
         loaded = super().from_pretrained(*args, key_mapping=mapping, **kwargs)
@@ -397,7 +439,13 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         model.base_model.contact_head.requires_grad_(False)  # transformers 5.23 thaws what it loads
         return loaded
 
-    def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
+    def save_pretrained(
+        self,
+        save_directory: str | PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write a folder that stock transformers, remote code and this package all load alike."""
         layers = range(self.config.num_hidden_layers)
         state_dict = _write_per_layer(self.state_dict() if state_dict is None else state_dict, layers)
@@ -411,11 +459,11 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         )
 
 
-def _is_loaded(tensor):
+def _is_loaded(tensor: Tensor) -> bool:
     return getattr(tensor, "_is_hf_initialized", False)
 
 
-def _write_per_layer(state_dict, layers):
+def _write_per_layer(state_dict: dict[str, Tensor], layers: Iterable[int]) -> dict[str, Tensor]:
     """The state dict with the shared rotary frequencies spelled out for each layer, as files have them."""
     written = {}
     for key, tensor in state_dict.items():
@@ -428,7 +476,7 @@ def _write_per_layer(state_dict, layers):
     return written
 
 
-def _read_per_layer(module, state_dict, prefix, *args):
+def _read_per_layer(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
     """The reverse, for a plain `load_state_dict`, which does not pass through `from_pretrained`."""
     pattern = re.compile(re.escape(prefix) + _LAYER_INV_FREQ)
     for key in [key for key in state_dict if pattern.fullmatch(key)]:
@@ -438,7 +486,7 @@ def _read_per_layer(module, state_dict, prefix, *args):
 class CurrAbModel(CurrAbPreTrainedModel):
     """The encoder without a head."""
 
-    def __init__(self, config, add_pooling_layer=False):
+    def __init__(self, config: CurrAbConfig, add_pooling_layer: bool = False) -> None:
         if add_pooling_layer:
             raise ValueError(
                 "CurrAb models have no pooling layer: pool `last_hidden_state` over residues instead, "
@@ -453,26 +501,28 @@ class CurrAbModel(CurrAbPreTrainedModel):
         self.register_load_state_dict_pre_hook(_read_per_layer)
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value):
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embeddings.word_embeddings = value
 
-    def layout(self, input_ids, attention_mask, position_ids):
+    def layout(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, position_ids: Tensor | None
+    ) -> TokenLayout:
         return TokenLayout.of(input_ids, attention_mask, position_ids, self.config.pad_token_id)
 
     @can_return_tuple
     def forward(
         self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        inputs_embeds=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        **flash_kwargs,
-    ):
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **flash_kwargs: Any,
+    ) -> BaseModelOutput:
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if unknown := flash_kwargs.keys() - FLASH_KWARGS:
@@ -492,17 +542,16 @@ class CurrAbModel(CurrAbPreTrainedModel):
         # Only the spelled-out attention has weights to show; the outputs are the same.
         implementation = "eager" if output_attentions else config._attn_implementation
         if flash_kwargs and "flash" in implementation:
-            mask, attention_kwargs = None, flash_kwargs
+            mask, kernel_kwargs = None, flash_kwargs
         else:
-            mask, attention_kwargs = attention_mask_for(
+            mask, kernel_kwargs = attention_mask_for(
                 implementation, layout, shape, device, bool(config.is_decoder)
             )
+        cos, sin = self.rotary_embeddings(position_ids)
+        plan = AttentionPlan(cos, sin, mask, implementation, kernel_kwargs)
         return self.encoder(
             hidden_states,
-            self.rotary_embeddings(position_ids),
-            mask,
-            implementation,
-            attention_kwargs,
+            plan,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
@@ -516,29 +565,29 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
         "lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"
     }
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__(config)
         self.esm = CurrAbModel(config)
         self.lm_head = CurrAbLMHead(config)
         self.post_init()
 
-    def get_output_embeddings(self):
+    def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head.decoder
 
-    def set_output_embeddings(self, new_embeddings):
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.lm_head.decoder = new_embeddings
 
     @can_return_tuple
     def forward(
         self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        output_positions=None,
-        **kwargs,
-    ):
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
         """Logits [B, S, V]; with `output_positions` [K, V], in the order asked for.
 
         `output_positions` is a mask [B, S] or indices [K] into the rows laid end to end; the head then runs
@@ -562,7 +611,7 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
 class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
     """One prediction for each pair: classes, several labels at once, or numbers."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.esm = CurrAbModel(config)
@@ -578,14 +627,14 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        token_type_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        **kwargs,
-    ):
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
         """Logits [P, labels], one row for each pair in reading order.
 
         `token_type_ids` (0 heavy, 1 light) tell the chains apart where pooling needs it; without them the
@@ -602,7 +651,13 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def pool(self, hidden_states, input_ids, token_type_ids, layout):
+    def pool(
+        self,
+        hidden_states: Tensor,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None,
+        layout: TokenLayout,
+    ) -> Tensor:
         """Features of each pair, [P, E] or [P, 2 * E]; a chain that is not there counts as zeros."""
         shape, device = hidden_states.shape[:2], hidden_states.device
         pair, num_pairs = layout.flat_pair(shape, device)  # [B, S]
@@ -625,7 +680,7 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
         chain = pair * 2 + token_type_ids
         return _mean_by_group(hidden_states, residue, chain, num_pairs * 2).view(num_pairs, -1)
 
-    def loss(self, logits, labels):
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         problem = self.config.problem_type
         if problem is None:
             if self.num_labels == 1:
@@ -641,14 +696,14 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
         return F.binary_cross_entropy_with_logits(logits, labels.float())
 
 
-def chains_from_separators(is_cls, first):
+def chains_from_separators(is_cls: Tensor, first: Tensor) -> Tensor:
     """0 for tokens before the separator of their pair, 1 from its first `<cls>` on; [B, S]."""
     seen = is_cls.cumsum(dim=1)
     before_pair = torch.where(first, seen - is_cls.long(), 0).cummax(dim=1).values
     return (seen - before_pair > 1).long()
 
 
-def _mean_by_group(hidden_states, residue, group, num_groups):
+def _mean_by_group(hidden_states: Tensor, residue: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """Mean of the residues of each group [num_groups, E], in full precision."""
     total = hidden_states.new_zeros((num_groups, hidden_states.shape[-1]), dtype=torch.float32)
     total = total.index_add(0, group[residue], hidden_states[residue].float())
@@ -659,7 +714,7 @@ def _mean_by_group(hidden_states, residue, group, num_groups):
 class CurrAbForTokenClassification(CurrAbPreTrainedModel):
     """One label for each residue."""
 
-    def __init__(self, config):
+    def __init__(self, config: CurrAbConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.esm = CurrAbModel(config)
@@ -670,13 +725,13 @@ class CurrAbForTokenClassification(CurrAbPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        **kwargs,
-    ):
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
         """Logits [B, S, labels]; `labels` hold -100 at special tokens and wherever nothing is known."""
         outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
@@ -26,6 +28,8 @@ SEPARATOR = "<cls><cls>"
 # A model trained with one <cls> between the chains keeps it where a chain is missing: H<cls> and <cls>L.
 SEPARATORS_KEPT_FOR_ONE_CHAIN = ("<cls>",)
 MAX_TOKENS = 320
+
+Pair = tuple[str | None, str | None]  # heavy and light; None for a chain that is not there
 
 _RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
 _PLAIN_CHAIN = re.compile(f"[{_RESIDUES}]+")
@@ -49,18 +53,18 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
 
     def __init__(
         self,
-        tokenizer_file=None,
-        vocab_file=None,
-        tokenizer_object=None,
-        separator=None,
-        model_max_length=MAX_TOKENS,
-        **kwargs,
-    ):
+        tokenizer_file: str | os.PathLike[str] | None = None,
+        vocab_file: str | os.PathLike[str] | None = None,
+        tokenizer_object: Tokenizer | None = None,
+        separator: str | None = None,
+        model_max_length: int = MAX_TOKENS,
+        **kwargs: Any,
+    ) -> None:
         if tokenizer_object is None:
             if tokenizer_file is not None:
                 tokenizer_object = Tokenizer.from_file(str(tokenizer_file))
             else:
-                vocabulary = VOCABULARY
+                vocabulary: Sequence[str] = VOCABULARY
                 if vocab_file is not None:
                     vocabulary = Path(vocab_file).read_text(encoding="utf-8").split()
                 tokenizer_object = _backend(vocabulary)
@@ -77,24 +81,24 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         self._separator = separator
 
     @property
-    def separator(self):
+    def separator(self) -> str:
         return self._separator
 
     @classmethod
-    def convert_to_native_format(cls, trust_remote_code=False, **kwargs):
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
         """Keep transformers 5 from taking tokenizer.json apart: `__init__` reads it."""
         return kwargs
 
     def __call__(
         self,
-        text=None,
-        text_pair=None,
+        text: Any = None,
+        text_pair: Any = None,
         *,
-        heavy=None,
-        light=None,
-        uppercase=False,
-        **kwargs,
-    ):
+        heavy: Any = None,
+        light: Any = None,
+        uppercase: bool = False,
+        **kwargs: Any,
+    ) -> BatchEncoding:
         """Tokenize one pair, lists of chains, a list of pairs, or text with the separator in it.
 
         `heavy` and `light` are other names of `text` and `text_pair`; one alone gives a single chain.
@@ -110,7 +114,10 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
                 raise ValueError(f"{unsupported} has no meaning for antibody chains")
 
         pairs, batched = self._read_pairs(text, text_pair)
-        pairs = [self._checked(index, pair, uppercase) for index, pair in enumerate(pairs, start=1)]
+        pairs = [
+            (_checked(index, "heavy", first, uppercase), _checked(index, "light", second, uppercase))
+            for index, (first, second) in _numbered(pairs)
+        ]
         self._check_lengths(pairs, kwargs)
 
         only_light = text is None
@@ -118,7 +125,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             return self._encode_light(pairs, batched, kwargs)
         return self._encode_pairs(pairs, batched, kwargs)
 
-    def _encode_pairs(self, pairs, batched, kwargs):
+    def _encode_pairs(self, pairs: list[Pair], batched: bool, kwargs: dict[str, Any]) -> BatchEncoding:
         if not pairs:
             raise ValueError("there is nothing to tokenize: the list of chains is empty")
         # Always as a batch: for one example transformers drops an empty second text, and with it a separator.
@@ -127,7 +134,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             return encoding
         return BatchEncoding({key: value[0] for key, value in encoding.items()}, encoding.encodings)
 
-    def _encode_light(self, pairs, batched, kwargs):
+    def _encode_light(self, pairs: list[Pair], batched: bool, kwargs: dict[str, Any]) -> BatchEncoding:
         # The template numbers a single chain 0; here that chain is the light one.
         wants_mask = kwargs.get("return_attention_mask") is not False
         encoding = self._encode_pairs(pairs, batched, {**kwargs, "return_attention_mask": True})
@@ -136,12 +143,12 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             del encoding["attention_mask"]
         return encoding
 
-    def _read_pairs(self, text, text_pair):
+    def _read_pairs(self, text: Any, text_pair: Any) -> tuple[list[Pair], bool]:
         """All records as (heavy or None, light or None), and whether they came as a list."""
         if text is None and text_pair is None:
             raise ValueError("there is nothing to tokenize: give a heavy chain, a light chain, or both")
         if isinstance(text, str) and text_pair is None:
-            return [self._split_at_separator(1, text)], False
+            return [self._split_at_separator(text)], False
         if all(chain is None or isinstance(chain, str) for chain in (text, text_pair)):
             return [(text, text_pair)], False
         if isinstance(text, tuple) and text_pair is None and all(isinstance(chain, str) for chain in text):
@@ -163,9 +170,9 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             for index, heavy in _numbered(heavies)
         ], True
 
-    def _read_record(self, index, record):
+    def _read_record(self, index: int, record: Any) -> Pair:
         if isinstance(record, str):
-            return self._split_at_separator(index, record)
+            return self._split_at_separator(record)
         if isinstance(record, (tuple, list)):
             if len(record) != 2:
                 raise ValueError(
@@ -174,7 +181,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             return _present(index, "heavy", record[0]), _present(index, "light", record[1])
         raise ValueError(f"record {index}: {record!r} is neither a sequence nor a pair of sequences")
 
-    def _split_at_separator(self, index, text):
+    def _split_at_separator(self, text: str) -> Pair:
         """A text with the separator in it is a pair; CurrAb's forms for one chain leave a side empty."""
         heavy, found, light = text.partition(self._separator)
         if not found:
@@ -183,29 +190,22 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             return heavy or None, light or None
         return heavy, light
 
-    def _checked(self, index, pair, uppercase):
-        return tuple(
-            None if chain is None else _checked_chain(index, name, chain, uppercase)
-            for name, chain in zip(("heavy", "light"), pair, strict=True)
-        )
-
-    def _template_input(self, pair):
+    def _template_input(self, pair: Pair) -> str | tuple[str, str]:
         heavy, light = pair
-        if heavy is not None and light is not None:
-            return pair
-        if self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN:
+        both = heavy is not None and light is not None
+        if both or self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN:
             return heavy or "", light or ""
-        return light if heavy is None else heavy
+        return heavy or light or ""
 
-    def _check_lengths(self, pairs, kwargs):
+    def _check_lengths(self, pairs: list[Pair], kwargs: dict[str, Any]) -> None:
         limit = kwargs.get("max_length") or self.model_max_length
         num_special = {False: 0, True: 0}  # by whether the template is that of a pair
         if kwargs.get("add_special_tokens", True):
             num_special = {pair: self.num_special_tokens_to_add(pair) for pair in num_special}
         lengths = []
         for pair in pairs:
-            chains = self._template_input(pair)
-            chains = (chains,) if isinstance(chains, str) else chains
+            template_input = self._template_input(pair)
+            chains = (template_input,) if isinstance(template_input, str) else template_input
             num_residues = sum(len(chain) - chain.count("<mask>") * (len("<mask>") - 1) for chain in chains)
             lengths.append(num_residues + num_special[len(chains) == 2])
         too_long = [index for index, length in enumerate(lengths, start=1) if length > limit]
@@ -222,16 +222,18 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             f"{len(too_long)} of {len(pairs)} records are cut to {limit} tokens: {what}", stacklevel=3
         )
 
-    def encode(self, text=None, text_pair=None, **kwargs):
+    def encode(self, text: Any = None, text_pair: Any = None, **kwargs: Any) -> Any:
         """The ids of one pair, or of each of several."""
         return self(text, text_pair, **kwargs)["input_ids"]
 
-    def tokenize(self, text, pair=None, add_special_tokens=False, **kwargs):
+    def tokenize(
+        self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
+    ) -> list[str]:
         """The tokens of one pair as text."""
         ids = self.encode(text, pair, add_special_tokens=add_special_tokens, **kwargs)
         return self.convert_ids_to_tokens(ids)
 
-    def decode_pair(self, token_ids):
+    def decode_pair(self, token_ids: Any) -> Pair:
         """`(heavy, light)` of one row of ids, `<mask>` kept; None for a chain that is not there.
 
         Without a separator the one chain is taken for the heavy one.
@@ -243,7 +245,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         heavy, _, light = text.partition(self._separator)
         return heavy or None, light or None
 
-    def _save_pretrained(self, save_directory, *args, **kwargs):
+    def _save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         # The folder must load without this class: stock transformers reads tokenizer.json by the generic one.
         files = super()._save_pretrained(save_directory, *args, **kwargs)
         config_file = Path(save_directory) / "tokenizer_config.json"
@@ -261,7 +263,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         return files
 
 
-def _backend(vocabulary):
+def _backend(vocabulary: Sequence[str]) -> Tokenizer:
     # BPE without merges reads character by character, which is faster than splitting first.
     vocab = {token: index for index, token in enumerate(vocabulary)}
     if missing := [token for token in SPECIAL_TOKENS.values() if token not in vocab]:
@@ -272,7 +274,7 @@ def _backend(vocabulary):
     return backend
 
 
-def _write_template(backend, separator):
+def _write_template(backend: Tokenizer, separator: str) -> None:
     tokens = _TOKENS.findall(separator)
     if "".join(tokens) != separator or not tokens:
         raise ValueError(f"the separator {separator!r} must be special tokens, such as {SEPARATOR!r}")
@@ -289,7 +291,7 @@ def _write_template(backend, separator):
     )
 
 
-def _read_separator(backend):
+def _read_separator(backend: Tokenizer) -> str | None:
     """The separator of a saved tokenizer, from its template; None where there is none for pairs."""
     template = json.loads(backend.to_str())["post_processor"]
     if not template or template.get("type") != "TemplateProcessing":
@@ -299,17 +301,19 @@ def _read_separator(backend):
     return "".join(piece["id"] for _, piece in kinds[chains[0] + 1 : chains[1]])
 
 
-def _numbered(records):
+def _numbered(records: Iterable[Any]) -> Iterable[tuple[int, Any]]:
     return enumerate(records, start=1)
 
 
-def _present(index, name, chain):
+def _present(index: int, name: str, chain: Any) -> str:
     if not isinstance(chain, str):
         raise ValueError(f"record {index}, {name} chain: {chain!r} is not a sequence")
     return chain
 
 
-def _checked_chain(index, name, chain, uppercase):
+def _checked(index: int, name: str, chain: str | None, uppercase: bool) -> str | None:
+    if chain is None:
+        return None
     if uppercase:
         chain = chain.upper().replace("<MASK>", "<mask>")
     if not (_PLAIN_CHAIN.fullmatch(chain) or _CHAIN.fullmatch(chain)):
@@ -322,7 +326,7 @@ def _checked_chain(index, name, chain, uppercase):
     return chain
 
 
-def _complaint(chain):
+def _complaint(chain: str) -> str:
     """What is wrong with a chain, where, and what to do about it."""
     if not chain:
         return " is empty; to tokenize one chain alone, leave the other out"

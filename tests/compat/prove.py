@@ -1,0 +1,97 @@
+"""Run by one version of transformers: does the checkpoint load whole, in every way, with the same numbers?
+
+`python prove.py FOLDER REPOSITORY` prints one JSON object: what was proven, and with which versions.
+"""
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+sys.modules["curr_ab"] = None  # remote code must do without the package, until the last step
+
+import huggingface_hub
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+FOLDER, REPOSITORY = Path(sys.argv[1]), Path(sys.argv[2])
+TENSORS = load_file(FOLDER / "tensors.safetensors")
+LOGITS = TENSORS.pop("logits")
+PAIRS = [tuple(pair) for pair in json.loads((REPOSITORY / "tests/golden/pairs.json").read_text())]
+GOLDEN = json.loads((REPOSITORY / "tests/golden/tokenizer_ids.json").read_text())
+
+
+def check_model(loaded, class_name, tokenizer):
+    """Nothing missing, every tensor equal to the last bit, and the logits."""
+    model, report = loaded
+    assert type(model).__name__ == class_name, type(model)
+    for name in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        assert not report[name], (name, report[name])
+    found = model.state_dict()
+    assert len(found) >= len(TENSORS)
+    for name, tensor in found.items():
+        # Up to transformers 5.0 stock ESM has the frequencies in every layer.
+        shared = "esm.rotary_embeddings.inv_freq" if name.endswith("inv_freq") else name
+        assert torch.equal(tensor, TENSORS[shared]), name
+    encoded = tokenizer(PAIRS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.eval()(**encoded).logits[encoded["attention_mask"].bool()]
+    difference = (logits - LOGITS).abs().max().item()
+    assert difference <= 2e-5, difference
+
+
+def check_tokenizer(tokenizer):
+    assert tokenizer(PAIRS)["input_ids"] == GOLDEN["pairs"]
+    assert tokenizer(*PAIRS[0])["input_ids"] == GOLDEN["pairs"][0]
+    assert tokenizer(PAIRS[0][0])["input_ids"] == GOLDEN["heavy"]
+    assert tokenizer("EVQ<mask>VES", "DI<mask><mask>")["input_ids"] == GOLDEN["masked"]
+    assert tokenizer("<cls><cls>".join(PAIRS[0]))["input_ids"] == GOLDEN["pairs"][0]
+    assert tokenizer.decode(GOLDEN["pairs"][0]) == GOLDEN["decoded"]
+    assert set(tokenizer(*PAIRS[0])) == {"input_ids", "attention_mask"}
+
+
+def prove_auto_classes(folder, trusted):
+    options = {"trust_remote_code": True} if trusted else {}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    assert (type(tokenizer).__name__ == "CurrAbTokenizer") is trusted
+    check_tokenizer(tokenizer)
+    loaded = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True, **options)
+    check_model(loaded, "CurrAbForMaskedLM" if trusted else "EsmForMaskedLM", tokenizer)
+    return loaded[0], tokenizer
+
+
+prove_auto_classes(FOLDER / "checkpoint", trusted=False)
+model, tokenizer = prove_auto_classes(FOLDER / "checkpoint", trusted=True)
+
+# What this version saves must load whole as well.
+again = FOLDER / f"saved-by-{transformers.__version__}"
+model.save_pretrained(again)
+tokenizer.save_pretrained(again)
+prove_auto_classes(again, trusted=False)
+prove_auto_classes(again, trusted=True)
+
+del sys.modules["curr_ab"]
+sys.path.insert(0, str(REPOSITORY))
+import curr_ab
+
+check_tokenizer(curr_ab.CurrAbTokenizer())
+package_tokenizer = curr_ab.CurrAbTokenizer.from_pretrained(again)
+check_tokenizer(package_tokenizer)
+for folder in (FOLDER / "checkpoint", again):
+    loaded = curr_ab.CurrAbForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    check_model(loaded, "CurrAbForMaskedLM", package_tokenizer)
+
+print(
+    json.dumps(
+        {
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+            "huggingface_hub": huggingface_hub.__version__,
+            "torch": torch.__version__.split("+")[0],
+            "python": platform.python_version(),
+        }
+    )
+)
