@@ -9,7 +9,7 @@ batch, V vocabulary.
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -174,6 +174,14 @@ class CurrAbRotaryEmbedding(nn.Module):
         self.config = config
         # Persistent: checkpoints trained in half precision hold rounded frequencies, and need those.
         self.register_buffer("inv_freq", self.frequencies())  # [D / 2]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        frequencies = self.inv_freq
+        super()._apply(fn, recurse)
+        # `model.bfloat16()` must not round them: 200 residues on, angles would be off by up to 0.3 radians.
+        if self.inv_freq.dtype != frequencies.dtype:
+            self.inv_freq = frequencies.to(self.inv_freq.device)
+        return self
 
     def frequencies(self) -> Tensor:
         head_dim = self.config.hidden_size // self.config.num_attention_heads
@@ -400,6 +408,7 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     base_model_prefix = "esm"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
+    _keep_in_fp32_modules_strict = ["rotary_embeddings"]  # noqa: RUF012  as `_apply` there, for loading
     _no_split_modules = ["CurrAbLayer"]  # noqa: RUF012  transformers' own form
     # Without them the frequencies are computed, not drawn: nothing to report.
     _keys_to_ignore_on_load_missing = [r"rotary_embeddings\.inv_freq"]  # noqa: RUF012
@@ -705,10 +714,11 @@ def chains_from_separators(is_cls: Tensor, first: Tensor) -> Tensor:
 
 def _mean_by_group(hidden_states: Tensor, residue: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """Mean of the residues of each group [num_groups, E], in full precision."""
-    total = hidden_states.new_zeros((num_groups, hidden_states.shape[-1]), dtype=torch.float32)
-    total = total.index_add(0, group[residue], hidden_states[residue].float())
-    count = torch.bincount(group[residue], minlength=num_groups).clamp(min=1)
-    return (total / count[:, None]).to(hidden_states.dtype)
+    weight = residue.float()[..., None]  # [B, S, 1]
+    total = weight.new_zeros((num_groups, hidden_states.shape[-1]))
+    total = total.index_add(0, group.flatten(), (hidden_states * weight).flatten(0, 1))
+    count = weight.new_zeros((num_groups, 1)).index_add(0, group.flatten(), weight.flatten(0, 1))
+    return (total / count.clamp(min=1)).to(hidden_states.dtype)
 
 
 class CurrAbForTokenClassification(CurrAbPreTrainedModel):

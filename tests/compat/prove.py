@@ -73,6 +73,10 @@ tokenizer.save_pretrained(again)
 prove_auto_classes(again, trusted=False)
 prove_auto_classes(again, trusted=True)
 
+half = AutoModelForMaskedLM.from_pretrained(again, trust_remote_code=True, dtype=torch.bfloat16)
+assert half.lm_head.dense.weight.dtype is torch.bfloat16
+assert torch.equal(half.esm.rotary_embeddings.inv_freq, TENSORS["esm.rotary_embeddings.inv_freq"])
+
 del sys.modules["curr_ab"]
 sys.path.insert(0, str(REPOSITORY))
 import curr_ab

@@ -70,7 +70,17 @@ def test_compiles_without_graph_breaks(kind, batches):
         assert (compiled(**inputs).logits - expected)[real].abs().max() <= 1e-5, name
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["mean", "mean_per_chain", "cls"])
+def test_sequence_head_compiles_without_graph_breaks(pooling, batch):
+    torch.compiler.reset()
+    model = shake(CurrAbForSequenceClassification(tiny_config(classifier_pooling=pooling))).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert (compiled(**batch).logits - model(**batch).logits).abs().max() <= 1e-5
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, inside the compiler
 def test_compiled_training_step_agrees(batch):
     model = shake(CurrAbForMaskedLM(tiny_config())).eval()
     input_ids, labels = masked_batch(batch["input_ids"])

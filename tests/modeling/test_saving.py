@@ -105,6 +105,20 @@ def test_plain_load_state_dict_takes_files_too(model, tmp_path):
     assert_equal_tensors(other, model)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frequencies_stay_exact_in_half_precision(model, dtype, tmp_path):
+    """Rounded to bfloat16 they would turn residues 200 apart by up to 0.3 radians."""
+    model.save_pretrained(tmp_path)
+    exact = model.esm.rotary_embeddings.inv_freq.clone()
+    loaded = CurrAbForMaskedLM.from_pretrained(tmp_path, dtype=dtype)
+    for each in (loaded, model.to(dtype)):
+        assert each.lm_head.dense.weight.dtype is dtype
+        assert torch.equal(each.esm.rotary_embeddings.inv_freq, exact)
+    loaded.save_pretrained(tmp_path / "half")
+    again = CurrAbForMaskedLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    assert torch.equal(again.esm.rotary_embeddings.inv_freq, exact)
+
+
 def test_sharded_file_and_given_state_dict(model, tmp_path):
     state_dict = {name: tensor * 2 for name, tensor in model.state_dict().items()}
     model.save_pretrained(tmp_path, state_dict=state_dict, max_shard_size="100KB")
