@@ -408,7 +408,6 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     base_model_prefix = "esm"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _keep_in_fp32_modules_strict = ["rotary_embeddings"]  # noqa: RUF012  as `_apply` there, for loading
     _no_split_modules = ["CurrAbLayer"]  # noqa: RUF012  transformers' own form
     # Without them the frequencies are computed, not drawn: nothing to report.
     _keys_to_ignore_on_load_missing = [r"rotary_embeddings\.inv_freq"]  # noqa: RUF012
