@@ -23,6 +23,8 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
 }
+# What the tokenizer needs to be told as well to be found where the model is.
+HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
 
 
 def load(
@@ -48,13 +50,17 @@ def load(
     source = resolve(name_or_path, namespace)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer_options = {} if separator is None else {"separator": separator}
-    hub_options = {key: kwargs[key] for key in ("cache_dir", "local_files_only", "token") if key in kwargs}
-    tokenizer = CurrAbTokenizer.from_pretrained(
-        source, revision=revision or "main", **hub_options, **tokenizer_options
-    )
-    model = HEADS[head].from_pretrained(source, revision=revision or "main", dtype=dtype, **kwargs)
-    return model.eval().to(device), tokenizer
+    for refused, instead in {"torch_dtype": "dtype", "output_loading_info": "from_pretrained"}.items():
+        if refused in kwargs:
+            raise TypeError(f"load() takes no {refused}; use {instead}")
+    kwargs["revision"] = revision or "main"
+    options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+    if separator is not None:
+        options["separator"] = separator
+    tokenizer = CurrAbTokenizer.from_pretrained(source, **options)
+    model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
+    placed = "device_map" in kwargs or "quantization_config" in kwargs  # where it is, it stays
+    return (model if placed else model.to(device)), tokenizer
 
 
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:

@@ -38,10 +38,10 @@ class CurrAbConfig(EsmConfig):
         max_position_embeddings: int = 320,
         position_embedding_type: str = "rotary",
         bos_token_id: int | None = 0,
-        pad_token_id: int = 1,
+        pad_token_id: int | None = 1,
         eos_token_id: int | None = 2,
-        mask_token_id: int = 32,
-        classifier_pooling: str | None = None,
+        mask_token_id: int | None = 32,
+        classifier_pooling: str = "mean",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -52,18 +52,16 @@ class CurrAbConfig(EsmConfig):
             intermediate_size=4 * hidden_size if intermediate_size is None else intermediate_size,
             max_position_embeddings=max_position_embeddings,
             position_embedding_type=position_embedding_type,
-            # ESM-2's config.json leaves these out or null; the model needs to know what is not a residue.
+            # A bare EsmConfig writes null; the model needs to know what is not a residue.
             bos_token_id=0 if bos_token_id is None else bos_token_id,
-            pad_token_id=pad_token_id,
+            pad_token_id=1 if pad_token_id is None else pad_token_id,
             eos_token_id=2 if eos_token_id is None else eos_token_id,
-            mask_token_id=mask_token_id,
+            mask_token_id=32 if mask_token_id is None else mask_token_id,
             **kwargs,
         )
-        if classifier_pooling is None:
-            # A head that stock ESM trained reads <cls>; read otherwise it would give other numbers.
-            from_stock = "EsmForSequenceClassification" in (self.architectures or ())
-            classifier_pooling = "cls" if from_stock else "mean"
-        self.classifier_pooling = classifier_pooling
+        # A head that stock ESM trained reads <cls>, whatever the configuration said that it was trained from.
+        from_stock = "EsmForSequenceClassification" in (self.architectures or ())
+        self.classifier_pooling = "cls" if from_stock else classifier_pooling
         self.auto_map = dict(AUTO_MAP)
         self._refuse_what_is_not_esm2()
 
@@ -91,16 +89,18 @@ class CurrAbConfig(EsmConfig):
     def save_pretrained(
         self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """Write config.json, and beside it this file, so that the folder can be loaded as remote code."""
+        """Write config.json and, beside it, this file: the folder must load as remote code."""
         # A load from the Hub points the map at that repository; a saved folder brings its own code instead.
         self.auto_map = dict(AUTO_MAP)
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
-        copy_payload(__file__, save_directory)
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        repo_id = kwargs.pop("repo_id", Path(save_directory).name)
+        super().save_pretrained(save_directory, **kwargs)
+        copy_code(__file__, save_directory)
+        if push_to_hub:
+            self.push_to_hub(repo_id, **kwargs)  # saves once more, and uploads everything
 
 
-def copy_payload(source: str | PathLike[str], folder: str | PathLike[str]) -> None:
-    """Copy one of the payload's files into a checkpoint folder, unless it is running from there."""
+def copy_code(source: str | PathLike[str], folder: str | PathLike[str]) -> None:
+    """Copy one file of the code into a checkpoint folder, unless it is running from there."""
     source, target = Path(source), Path(folder) / Path(source).name
     if not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import can_return_tuple
 
-from .configuration_curr_ab import CurrAbConfig, copy_payload
+from .configuration_curr_ab import CurrAbConfig, copy_code
 
 # ESM-2 scales embeddings by the share of tokens that its own training left unmasked: 15 % selected, 80 % of
 # them masked.
@@ -85,9 +86,18 @@ class TokenLayout(NamedTuple):
         rows = torch.arange(shape[0], device=device)[:, None]
         if self.pair is None:
             return rows.expand(shape), shape[0]
-        pairs_in_row = self.pair[:, -1:] + 1
+        pairs_in_row = self.starts(shape, device).sum(dim=1, keepdim=True)
+        num_pairs = int(pairs_in_row.sum())
         flat = self.pair + pairs_in_row.cumsum(dim=0) - pairs_in_row
-        return flat, int(pairs_in_row.sum())
+        return flat.clamp(max=num_pairs - 1), num_pairs  # a row of padding at the end has no pair of its own
+
+    def starts(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """True at the first real token of each pair [B, S]."""
+        real = torch.ones(shape, dtype=torch.bool, device=device) if self.real is None else self.real
+        starts = real & (real.cumsum(dim=1) == 1)
+        if self.pair is not None:
+            starts[:, 1:] |= real[:, 1:] & (self.pair[:, 1:] != self.pair[:, :-1])
+        return starts
 
 
 class AttentionPlan(NamedTuple):
@@ -218,7 +228,8 @@ class CurrAbEmbeddings(nn.Module):
             empty = torch.zeros_like(input_ids)
             num_masked = empty.scatter_add(1, layout.pair, masked.long()).gather(1, layout.pair)  # [B, S]
             num_tokens = empty.scatter_add(1, layout.pair, counted.long()).gather(1, layout.pair)
-        scale = (1 - ESM2_MASKED_SHARE) / (1 - num_masked / num_tokens)
+        # A row of nothing but padding has no tokens; 0 / 0 there would spoil every gradient.
+        scale = (1 - ESM2_MASKED_SHARE) / (1 - num_masked / num_tokens.clamp(min=1))
         return embeddings.masked_fill(masked[..., None], 0.0) * scale[..., None].to(embeddings.dtype)
 
 
@@ -278,8 +289,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _is_plain(linear: nn.Module) -> bool:
-    # Accelerate's offloading replaces `forward` on the instance; its weights come and go with the call.
-    return type(linear) is nn.Linear and "forward" not in linear.__dict__
+    # Offloading and sharding replace `forward` or hook into it: their weights come and go with the call.
+    hooks = (
+        linear._forward_hooks,
+        linear._forward_pre_hooks,
+        linear._backward_hooks,
+        linear._backward_pre_hooks,
+    )
+    return type(linear) is nn.Linear and "forward" not in linear.__dict__ and not any(hooks)
 
 
 class CurrAbResidualOutput(nn.Module):
@@ -418,6 +435,10 @@ class CurrAbPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # transformers guesses from the text of this file, and guesses wrong
+
     def _init_weights(self, module: nn.Module) -> None:
         # Only nn.init functions, and flags where there is none: transformers 5 builds the model empty, loads,
         # and then calls this for everything; it guards nn.init.* alone against overwriting what was loaded.
@@ -452,19 +473,24 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         save_directory: str | PathLike[str],
         is_main_process: bool = True,
         state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
         """Write a folder that stock transformers, remote code and this package all load alike."""
         layers = range(self.config.num_hidden_layers)
-        state_dict = _write_per_layer(self.state_dict() if state_dict is None else state_dict, layers)
+        written = _write_per_layer(self.state_dict() if state_dict is None else state_dict, layers)
+        options = dict(kwargs)
         if "save_original_format" in inspect.signature(PreTrainedModel.save_pretrained).parameters:
-            kwargs.setdefault("save_original_format", False)  # the keys above are final
-        if is_main_process:
-            self.config.save_pretrained(save_directory)  # makes the folder
-            copy_payload(__file__, save_directory)
+            options.setdefault("save_original_format", False)  # the keys above are final
+        repo_id = options.pop("repo_id", Path(save_directory).name)
         super().save_pretrained(
-            save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
+            save_directory, is_main_process=is_main_process, state_dict=written, **options
         )
+        if is_main_process:
+            copy_code(__file__, save_directory)
+            if push_to_hub:
+                kwargs.pop("repo_id", None)
+                self.push_to_hub(repo_id, **kwargs)  # saves once more, and uploads everything
 
 
 def _is_loaded(tensor: Tensor) -> bool:
@@ -601,9 +627,11 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
         `output_positions` is a mask [B, S] or indices [K] into the rows laid end to end; the head then runs
         there alone. `labels` [B, S] hold -100 where nothing is to be predicted.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         hidden_states = outputs.last_hidden_state
         if output_positions is not None:
+            if (output_positions.dtype is torch.bool) != (output_positions.dim() == 2):
+                raise ValueError("output_positions is a boolean mask [rows, tokens] or a list of indices")
             selected = output_positions.flatten()
             hidden_states = hidden_states.flatten(0, 1)[selected]  # [K, E]
             labels = None if labels is None else labels.flatten()[selected]
@@ -648,7 +676,7 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
         `token_type_ids` (0 heavy, 1 light) tell the chains apart where pooling needs it; without them the
         separator does.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         layout = self.esm.layout(input_ids, attention_mask, position_ids)
         features = self.pool(outputs.last_hidden_state, input_ids, token_type_ids, layout)
         logits = self.classifier(features)
@@ -668,23 +696,20 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
     ) -> Tensor:
         """Features of each pair, [P, E] or [P, 2 * E]; a chain that is not there counts as zeros."""
         shape, device = hidden_states.shape[:2], hidden_states.device
-        pair, num_pairs = layout.flat_pair(shape, device)  # [B, S]
-        if self.pooling == "cls" and layout.pair is None:
-            return hidden_states[:, 0]
+        starts = layout.starts(shape, device)  # [B, S]
+        if self.pooling == "cls":
+            return hidden_states[starts] if layout.pair is not None else _first(hidden_states, starts)
         if input_ids is None:
             raise ValueError("pooling needs input_ids: it reads off them what is a residue")
-        first = torch.ones(shape, dtype=torch.bool, device=device)
-        first[:, 1:] = pair[:, 1:] != pair[:, :-1]
-        if self.pooling == "cls":
-            return hidden_states[first]
         config = self.config
         residue = torch.ones(shape, dtype=torch.bool, device=device) if layout.real is None else layout.real
         for special in (config.bos_token_id, config.eos_token_id, config.pad_token_id):
             residue = residue & (input_ids != special)
+        pair, num_pairs = layout.flat_pair(shape, device)
         if self.pooling == "mean":
             return _mean_by_group(hidden_states, residue, pair, num_pairs)
         if token_type_ids is None:
-            token_type_ids = chains_from_separators(input_ids == config.bos_token_id, first)
+            token_type_ids = chains_from_separators(input_ids == config.bos_token_id, starts)
         chain = pair * 2 + token_type_ids
         return _mean_by_group(hidden_states, residue, chain, num_pairs * 2).view(num_pairs, -1)
 
@@ -704,11 +729,17 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
         return F.binary_cross_entropy_with_logits(logits, labels.float())
 
 
-def chains_from_separators(is_cls: Tensor, first: Tensor) -> Tensor:
+def chains_from_separators(is_cls: Tensor, starts: Tensor) -> Tensor:
     """0 for tokens before the separator of their pair, 1 from its first `<cls>` on; [B, S]."""
     seen = is_cls.cumsum(dim=1)
-    before_pair = torch.where(first, seen - is_cls.long(), 0).cummax(dim=1).values
+    before_pair = torch.where(starts, seen - is_cls.long(), 0).cummax(dim=1).values
     return (seen - before_pair > 1).long()
+
+
+def _first(hidden_states: Tensor, starts: Tensor) -> Tensor:
+    """The states at the one start of each row [B, E]; the first token's where a row has none."""
+    rows = torch.arange(len(starts), device=starts.device)
+    return hidden_states[rows, starts.int().argmax(dim=1)]
 
 
 def _mean_by_group(hidden_states: Tensor, residue: Tensor, group: Tensor, num_groups: int) -> Tensor:
@@ -742,7 +773,7 @@ class CurrAbForTokenClassification(CurrAbPreTrainedModel):
         **kwargs: Any,
     ) -> TokenClassifierOutput:
         """Logits [B, S, labels]; `labels` hold -100 at special tokens and wherever nothing is known."""
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

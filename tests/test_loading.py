@@ -21,6 +21,7 @@ from curr_ab.loading import resolve
 HEADS = {
     "MaskedLM": CurrAbForMaskedLM,
     "SequenceClassification": CurrAbForSequenceClassification,
+    "ResidueClassification": CurrAbForSequenceClassification,
     "TokenClassification": CurrAbForTokenClassification,
 }
 WITHOUT_PACKAGE = "import sys; sys.modules['curr_ab'] = None\n"
@@ -30,7 +31,7 @@ warnings.simplefilter("error", UserWarning)
 import torch, transformers
 from transformers import *
 folder, pairs = sys.argv[1], json.loads(sys.argv[2])
-real = slice(None)
+HEADS = ["MaskedLM", "SequenceClassification", "TokenClassification"]
 def logits(model, tokenizer):
     encoded = tokenizer([list(pair) for pair in pairs], padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -41,8 +42,9 @@ LOAD_ALL_HEADS = """
 kwargs = {"trust_remote_code": True} if trust else {}
 tokenizer = AutoTokenizer.from_pretrained(f"{folder}/MaskedLM", **kwargs)
 found = {"ids": tokenizer(*pairs[0])["input_ids"], "tokenizer": type(tokenizer).__name__}
-for head in ("MaskedLM", "SequenceClassification", "TokenClassification"):
-    auto = getattr(transformers, "AutoModelFor" + head)
+# The head that pools residues is no head of stock ESM.
+for head in HEADS + ["ResidueClassification"] * trust:
+    auto = getattr(transformers, "AutoModelFor" + head.replace("Residue", "Sequence"))
     model, report = auto.from_pretrained(f"{folder}/{head}", output_loading_info=True, **kwargs)
     found[head] = {
         "class": type(model).__name__,
@@ -78,6 +80,7 @@ PACKAGE = """
 import curr_ab
 found = {}
 for head, option in (("MaskedLM", "masked-lm"), ("SequenceClassification", "sequence-classification"),
+                     ("ResidueClassification", "sequence-classification"),
                      ("TokenClassification", "token-classification")):
     model, tokenizer = curr_ab.load(f"{folder}/{head}", head=option, device="cpu")
     found[head] = {"class": type(model).__name__, "report": [], "logits": logits(model, tokenizer)}
@@ -88,14 +91,16 @@ from peft import PeftModel
 import curr_ab
 found = {}
 tokenizer = AutoTokenizer.from_pretrained(f"{folder}/MaskedLM")
-for way, load in {
-    "stock": lambda path: AutoModelForMaskedLM.from_pretrained(path),
-    "remote": lambda path: AutoModelForMaskedLM.from_pretrained(path, trust_remote_code=True),
-    "package": lambda path: curr_ab.load(path, device="cpu")[0],
-}.items():
-    model = PeftModel.from_pretrained(load(f"{folder}/MaskedLM"), f"{folder}/adapter")
-    found[way] = logits(model, tokenizer)
-    found[way + " merged"] = logits(model.merge_and_unload(), tokenizer)
+for head in HEADS:
+    auto, ours = getattr(transformers, "AutoModelFor" + head), getattr(curr_ab, "CurrAbFor" + head)
+    for way, load in {
+        "stock": auto.from_pretrained,
+        "remote": lambda path: auto.from_pretrained(path, trust_remote_code=True),
+        "package": ours.from_pretrained,
+    }.items():
+        model = PeftModel.from_pretrained(load(f"{folder}/{head}"), f"{folder}/adapter-{head}")
+        found[f"{head} {way}"] = logits(model, tokenizer)
+        found[f"{head} {way} merged"] = logits(model.merge_and_unload(), tokenizer)
 """
 
 
@@ -103,21 +108,26 @@ for way, load in {
 def folder(tmp_path_factory):
     """A checkpoint for each head, one of stock ESM, and an adapter."""
     from peft import LoraConfig, get_peft_model
+    from twins import stock_twin
 
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
     for head, model_class in HEADS.items():
-        # Stock ESM has but one sequence head, which reads <cls>.
-        model = shake(model_class(tiny_config(classifier_pooling="cls", num_labels=3))).eval()
+        pooling = "mean_per_chain" if head == "ResidueClassification" else "cls"
+        model = shake(model_class(tiny_config(classifier_pooling=pooling, num_labels=3))).eval()
         model.save_pretrained(folder / head)
         CurrAbTokenizer().save_pretrained(folder / head)
         if head == "MaskedLM":
-            from twins import stock_twin
-
             stock_twin(model).save_pretrained(folder / "stock")
-    base = CurrAbForMaskedLM.from_pretrained(folder / "MaskedLM")
-    lora = LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
-    get_peft_model(base, lora).save_pretrained(folder / "adapter")
+        if head != "ResidueClassification":
+            lora = LoraConfig(
+                r=4,
+                target_modules=["query", "value"],
+                modules_to_save=None if head == "MaskedLM" else ["classifier"],
+                init_lora_weights=False,
+            )
+            adapted = get_peft_model(shake(model_class.from_pretrained(folder / head), seed=1), lora)
+            adapted.save_pretrained(folder / f"adapter-{head}")
     return folder
 
 
@@ -167,7 +177,9 @@ def test_same_logits_in_a_fresh_process(way, folder, expected, tokenizer, tmp_pa
     assert found["ids"] == tokenizer(*PAIRS[0])["input_ids"]
     assert found["tokenizer"] in tokenizers
     for head, logits in expected.items():
-        assert found[head]["class"] == f"{prefix}For{head}"
+        if way == "stock" and head == "ResidueClassification":
+            continue
+        assert found[head]["class"] == f"{prefix}For{head.replace('Residue', 'Sequence')}"
         assert found[head]["report"] == []
         assert (torch.tensor(found[head]["logits"]) - logits).abs().max() <= 2e-5, head
     if way == "remote":
@@ -182,11 +194,53 @@ def test_same_logits_in_a_fresh_process(way, folder, expected, tokenizer, tmp_pa
 
 
 def test_adapters_on_all_three(folder, expected, tmp_path):
+    """The adapter's own weights and, where it has one, its head."""
     found = run(ADAPTERS, folder, tmp_path, without_package=False)
-    reference = torch.tensor(found["package"])
-    assert (reference - expected["MaskedLM"]).abs().max() > 1e-2  # the adapter does something
-    for way, logits in found.items():
-        assert (torch.tensor(logits) - reference).abs().max() <= 2e-5, way
+    assert len(found) == 18
+    for name, logits in found.items():
+        head = name.split()[0]
+        reference = torch.tensor(found[f"{head} package"])
+        assert (reference - expected[head]).abs().max() > 1e-2  # the adapter does something
+        assert (torch.tensor(logits) - reference).abs().max() <= 2e-5, name
+
+
+@pytest.fixture
+def cached_repository(folder, tmp_path, monkeypatch):
+    """`brineylab/CurrAb-8M-Q` as a download leaves it, with two revisions, found without a network."""
+    import huggingface_hub.constants
+
+    repository = tmp_path / "models--brineylab--CurrAb-8M-Q"
+    (repository / "refs").mkdir(parents=True)
+    for revision, commit, factor in (("main", "a" * 40, 1.0), ("step5000", "b" * 40, 2.0)):
+        (repository / "refs" / revision).write_text(commit)
+        model = CurrAbForMaskedLM.from_pretrained(folder / "MaskedLM")
+        model.lm_head.bias.data.fill_(factor)
+        model.save_pretrained(repository / "snapshots" / commit)
+        CurrAbTokenizer(model_max_length=int(100 * factor)).save_pretrained(repository / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return {"cache_dir": str(tmp_path), "device": "cpu"}
+
+
+@pytest.mark.parametrize(("revision", "factor"), [(None, 1.0), ("main", 1.0), ("step5000", 2.0)])
+def test_load_finds_members_and_revisions(cached_repository, revision, factor):
+    model, tokenizer = curr_ab.load("8M-Q", revision=revision, **cached_repository)
+    assert (model.lm_head.bias == factor).all()
+    assert tokenizer.model_max_length == 100 * factor
+
+
+def test_load_moves_the_model(folder):
+    assert curr_ab.load(folder / "MaskedLM", device="meta")[0].device.type == "meta"
+    placed, _ = curr_ab.load(folder / "MaskedLM", device_map={"": "cpu"}, device="meta")
+    assert placed.device.type == "cpu"  # a device map has the last word
+
+
+def test_load_refuses_what_it_would_ignore(folder):
+    with pytest.raises(TypeError, match="use dtype"):
+        curr_ab.load(folder / "MaskedLM", torch_dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match="from_pretrained"):
+        curr_ab.load(folder / "MaskedLM", output_loading_info=True)
+    with pytest.raises(ValueError, match="no tokenizer files"):
+        curr_ab.load(folder / "stock", device="cpu")
 
 
 def test_load_is_ready_for_use(folder):

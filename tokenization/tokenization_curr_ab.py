@@ -1,12 +1,15 @@
 """Tokenizer for antibody pairs: ESM-2's vocabulary, the trained separator, and no silent guesses."""
 
+import copy
 import json
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, processors
@@ -25,8 +28,8 @@ SPECIAL_TOKENS = {
     "mask_token": "<mask>",
 }
 SEPARATOR = "<cls><cls>"
-# A model trained with one <cls> between the chains keeps it where a chain is missing: H<cls> and <cls>L.
-SEPARATORS_KEPT_FOR_ONE_CHAIN = ("<cls>",)
+# CurrAb was trained with one <cls> between the chains, and keeps it where a chain is missing: H<cls>, <cls>L.
+CURRAB_SEPARATOR = "<cls>"
 MAX_TOKENS = 320
 
 Pair = tuple[str | None, str | None]  # heavy and light; None for a chain that is not there
@@ -34,8 +37,9 @@ Pair = tuple[str | None, str | None]  # heavy and light; None for a chain that i
 _RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
 _PLAIN_CHAIN = re.compile(f"[{_RESIDUES}]+")
 _CHAIN = re.compile(f"(?:[{_RESIDUES}]|<mask>)+")
-# No antibody chain has ten residues in a row of these letters alone; a gene has nothing else.
-_NUCLEOTIDES = re.compile("[ACGTUN]{10,}")
+# The letters for nucleotides and their mixtures: an antibody chain soon has an E, I, L, P or Q.
+_NUCLEOTIDES = re.compile("(?:[ACGTUNRYSWKMBDHV]|<mask>){10,}")
+_UPPERCASE = str.maketrans(ascii_lowercase, ascii_uppercase)  # `str.upper` makes two letters of some
 _TOKENS = re.compile("<[^<>]+>")
 
 
@@ -65,6 +69,11 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
                 tokenizer_object = Tokenizer.from_file(str(tokenizer_file))
             else:
                 vocabulary: Sequence[str] = VOCABULARY
+                if vocab_file is None and separator is None and kwargs.get("name_or_path"):
+                    raise ValueError(
+                        f"{kwargs['name_or_path']} has no tokenizer files to say how its chains were joined; "
+                        f"name the separator that it was trained with, such as separator={SEPARATOR!r}"
+                    )
                 if vocab_file is not None:
                     vocabulary = Path(vocab_file).read_text(encoding="utf-8").split()
                 tokenizer_object = _backend(vocabulary)
@@ -138,13 +147,16 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         # The template numbers a single chain 0; here that chain is the light one.
         wants_mask = kwargs.get("return_attention_mask") is not False
         encoding = self._encode_pairs(pairs, batched, {**kwargs, "return_attention_mask": True})
-        encoding["token_type_ids"] = encoding["attention_mask"]
+        encoding["token_type_ids"] = copy.deepcopy(encoding["attention_mask"])
         if not wants_mask:
             del encoding["attention_mask"]
         return encoding
 
     def _read_pairs(self, text: Any, text_pair: Any) -> tuple[list[Pair], bool]:
         """All records as (heavy or None, light or None), and whether they came as a list."""
+        for chains in (text, text_pair):
+            if isinstance(chains, Mapping) or hasattr(chains, "columns"):
+                raise ValueError("name the two columns of a table: tok(table['heavy'], table['light'])")
         if text is None and text_pair is None:
             raise ValueError("there is nothing to tokenize: give a heavy chain, a light chain, or both")
         if isinstance(text, str) and text_pair is None:
@@ -173,7 +185,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
     def _read_record(self, index: int, record: Any) -> Pair:
         if isinstance(record, str):
             return self._split_at_separator(record)
-        if isinstance(record, (tuple, list)):
+        if hasattr(record, "__len__") and not isinstance(record, Mapping):
             if len(record) != 2:
                 raise ValueError(
                     f"record {index} has {len(record)} chains; a pair has a heavy and a light one"
@@ -186,14 +198,14 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         heavy, found, light = text.partition(self._separator)
         if not found:
             return text, None
-        if self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN and bool(heavy) != bool(light):
+        if self._separator == CURRAB_SEPARATOR and bool(heavy) != bool(light):
             return heavy or None, light or None
         return heavy, light
 
     def _template_input(self, pair: Pair) -> str | tuple[str, str]:
         heavy, light = pair
         both = heavy is not None and light is not None
-        if both or self._separator in SEPARATORS_KEPT_FOR_ONE_CHAIN:
+        if both or self._separator == CURRAB_SEPARATOR:
             return heavy or "", light or ""
         return heavy or light or ""
 
@@ -233,12 +245,14 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         ids = self.encode(text, pair, add_special_tokens=add_special_tokens, **kwargs)
         return self.convert_ids_to_tokens(ids)
 
-    def decode_pair(self, token_ids: Any) -> Pair:
-        """`(heavy, light)` of one row of ids, `<mask>` kept; None for a chain that is not there.
+    def decode_pair(self, token_ids: Any) -> Any:
+        """`(heavy, light)` of a row of ids, or of each of several; None for a chain that is not there.
 
-        Without a separator the one chain is taken for the heavy one.
+        `<mask>` is kept. Without a separator the one chain is taken for the heavy one.
         """
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else list(token_ids)
+        if ids and not isinstance(ids[0], Integral):
+            return [self.decode_pair(row) for row in ids]
         ids = [token_id for token_id in ids if token_id != self.pad_token_id]
         text = self.decode(ids, skip_special_tokens=False)
         text = text.removeprefix(self.cls_token).removesuffix(self.eos_token)
@@ -275,19 +289,16 @@ def _backend(vocabulary: Sequence[str]) -> Tokenizer:
 
 
 def _write_template(backend: Tokenizer, separator: str) -> None:
-    tokens = _TOKENS.findall(separator)
-    if "".join(tokens) != separator or not tokens:
-        raise ValueError(f"the separator {separator!r} must be special tokens, such as {SEPARATOR!r}")
-    ids = {token: backend.token_to_id(token) for token in ("<cls>", "<eos>", *tokens)}
-    if unknown := [token for token, token_id in ids.items() if token_id is None]:
+    if separator not in (SEPARATOR, CURRAB_SEPARATOR):
         raise ValueError(
-            f"the separator has {', '.join(unknown)}, which the vocabulary does not: "
-            f"it would become <unk>. These models were trained with {SEPARATOR!r}"
+            f"the separator {separator!r} is neither {SEPARATOR!r}, this family's, nor {CURRAB_SEPARATOR!r}, "
+            "CurrAb's; with any other, such as <sep>, which would become <unk>, no such model was trained"
         )
+    tokens = _TOKENS.findall(separator)
     backend.post_processor = processors.TemplateProcessing(
         single="<cls> $A <eos>",
         pair=["<cls>", "$A", *tokens, "$B:1", "<eos>:1"],
-        special_tokens=list(ids.items()),
+        special_tokens=[(token, backend.token_to_id(token)) for token in ("<cls>", "<eos>")],
     )
 
 
@@ -307,7 +318,10 @@ def _numbered(records: Iterable[Any]) -> Iterable[tuple[int, Any]]:
 
 def _present(index: int, name: str, chain: Any) -> str:
     if not isinstance(chain, str):
-        raise ValueError(f"record {index}, {name} chain: {chain!r} is not a sequence")
+        raise ValueError(
+            f"record {index}, {name} chain: {chain!r} is not a sequence; "
+            "chains without a partner go into a call of their own"
+        )
     return chain
 
 
@@ -315,15 +329,19 @@ def _checked(index: int, name: str, chain: str | None, uppercase: bool) -> str |
     if chain is None:
         return None
     if uppercase:
-        chain = chain.upper().replace("<MASK>", "<mask>")
+        chain = chain.translate(_UPPERCASE).replace("<MASK>", "<mask>")
     if not (_PLAIN_CHAIN.fullmatch(chain) or _CHAIN.fullmatch(chain)):
         raise ValueError(f"record {index}, {name} chain{_complaint(chain)}")
-    if _NUCLEOTIDES.fullmatch(chain):
+    if _NUCLEOTIDES.fullmatch(chain) and _is_mostly(chain.replace("<mask>", ""), "ACGTUN"):
         raise ValueError(
-            f"record {index}, {name} chain is written in A, C, G, T, U and N alone: "
-            "these are nucleotides; translate them to residues first"
+            f"record {index}, {name} chain is written in the letters of nucleotides; "
+            "translate it to residues first"
         )
     return chain
+
+
+def _is_mostly(chain: str, letters: str) -> bool:
+    return sum(map(chain.count, letters)) > 0.8 * len(chain)
 
 
 def _complaint(chain: str) -> str:

@@ -86,12 +86,40 @@ def test_cls_pooling_is_that_of_stock(batch, rows):
 
 
 @torch.no_grad()
-def test_a_checkpoint_of_stock_keeps_its_pooling(tmp_path, batch):
-    stock = stock_twin(classifier("cls"), EsmForSequenceClassification)
+@pytest.mark.parametrize("pooling", ["mean", "mean_per_chain", "cls"])
+def test_padding_on_either_side_and_rows_of_padding(pooling, tokenizer, rows, batch):
+    from twins import PAIRS
+
+    model = classifier(pooling)
+    expected = model(**batch).logits
+    left = tokenizer(PAIRS, padding=True, padding_side="left", return_tensors="pt")
+    assert left["input_ids"][0, 0] == 1
+    assert (model(**left).logits - expected).abs().max() <= 1e-5
+    packed = pack(rows)
+    filled = {  # padding on the left, and a row of nothing else before and after
+        "input_ids": [torch.nn.functional.pad(packed["input_ids"], (9, 0), value=1)],
+        "position_ids": [torch.nn.functional.pad(packed["position_ids"], (9, 0))],
+    }
+    for key, filler in {"input_ids": torch.ones_like, "position_ids": torch.zeros_like}.items():
+        nothing = filler(filled[key][0])
+        filled[key] = torch.cat([nothing, *filled[key], nothing])
+    assert (model(**filled).logits - expected).abs().max() <= 1e-5
+
+
+@torch.no_grad()
+def test_a_head_trained_by_stock_keeps_its_pooling(tmp_path, batch):
+    """Also where stock trained it on a checkpoint of the family, whose configuration says otherwise."""
+    model = classifier("cls")
+    stock = stock_twin(model, EsmForSequenceClassification)
+    stock.config.classifier_pooling = "mean"
     stock.save_pretrained(tmp_path)
-    ours = CurrAbForSequenceClassification.from_pretrained(tmp_path).eval()
+    ours, report = CurrAbForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
     assert ours.pooling == "cls"
-    assert (ours(**batch).logits - stock(**batch).logits).abs().max() <= 1e-5
+    assert (ours.eval()(**batch).logits - stock(**batch).logits).abs().max() <= 1e-5
+    assert (
+        CurrAbForSequenceClassification.from_pretrained(tmp_path, classifier_pooling="mean").pooling == "mean"
+    )
 
 
 @pytest.mark.parametrize(

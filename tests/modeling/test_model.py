@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
 
@@ -34,27 +35,33 @@ def test_no_mask_is_built_where_nothing_is_padded(model, batch, rows, monkeypatc
     assert seen[-1] is not None
 
 
+def with_implementation(model, name):
+    model.set_attn_implementation(name)
+    assert model.config._attn_implementation == name  # transformers only logs where it refuses
+    return model
+
+
 @torch.no_grad()
 def test_implementations_agree(model, batches):
     for name, inputs in batches.items():
-        model.set_attn_implementation("eager")
-        eager = model(**inputs).logits
-        model.set_attn_implementation("sdpa")
-        real = inputs["input_ids"] != 1
-        assert (model(**inputs).logits - eager)[real].abs().max() <= 1e-5, name
+        eager = with_implementation(model, "eager")(**inputs).logits
+        sdpa = with_implementation(model, "sdpa")(**inputs).logits
+        assert (sdpa - eager)[inputs["input_ids"] != 1].abs().max() <= 1e-5, name
+        assert not torch.equal(sdpa, eager)  # two computations, not one done twice
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, inside the compiler
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["padded", "unpadded", "packed"])
 def test_flex_attention_agrees(model, batches, kind):
     """Slow, because the kernel is compiled for the CPU."""
+    torch.compiler.reset()
     inputs = batches[kind]
-    model.config.attention_probs_dropout_prob = 0.0
     expected = model(**inputs).logits
-    model.set_attn_implementation("flex_attention")
-    real = inputs["input_ids"] != 1
-    assert (model(**inputs).logits - expected)[real].abs().max() <= 1e-5
+    flex = with_implementation(model, "flex_attention")(**inputs).logits
+    assert (flex - expected)[inputs["input_ids"] != 1].abs().max() <= 1e-5
+    assert not torch.equal(flex, expected)
 
 
 @torch.no_grad()
@@ -165,6 +172,69 @@ def test_unusable_arguments_are_refused(model, rows):
 def test_configurations_that_are_not_esm2_are_refused(field, value, reason):
     with pytest.raises(ValueError, match=reason):
         tiny_config(**{field: value})
+
+
+def test_hooks_on_a_projection_are_called(model, rows):
+    """Pruning, sharding and probing work through hooks; the fused product must not pass them by."""
+    row = rows[0][None]
+    expected = model(row).logits
+    query = model.esm.encoder.layer[0].attention.self.query
+    query.register_forward_hook(lambda module, args, output: output * 3)
+    assert (model(row).logits - expected).abs().max() > 1e-3
+    query._forward_hooks.clear()
+    torch.nn.utils.prune.random_unstructured(query, "weight", 0.5)
+    query.weight_orig.data.mul_(3)
+    pruned = model(row).logits
+    query.weight_orig.data.div_(3)
+    assert (model(row).logits - pruned).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_offloaded_weights(model, rows):
+    from accelerate import cpu_offload
+
+    expected = model(rows[0][None]).logits
+    cpu_offload(model, torch.device("cpu"))
+    assert model.esm.encoder.layer[0].attention.self.query.weight.device.type == "meta"
+    assert (model(rows[0][None]).logits - expected).abs().max() <= 1e-6
+
+
+def test_a_row_of_padding_spoils_nothing(rows):
+    """Batches are filled up with such rows."""
+    model = shake(CurrAbForMaskedLM(tiny_config(**FACEBOOK))).eval()
+    row = masked_batch(rows[0][None])[0]
+    filled = torch.cat([row, torch.ones_like(row)])
+    labels = filled.masked_fill(filled != 32, -100)
+    loss = model(filled, labels=labels).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(model(row, labels=labels[:1]).loss.item(), abs=1e-5)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_wrong_positions_are_refused(model, batch):
+    """A mask of 0 and 1 would be read as indices."""
+    mask = (batch["input_ids"] == 4).long()
+    for wrong in (mask, mask[0].bool()):
+        with pytest.raises(ValueError, match="boolean mask"):
+            model(**batch, output_positions=wrong)
+
+
+def test_tuples_where_the_configuration_asks_for_them(batch):
+    for model_class in (CurrAbForMaskedLM, CurrAbForSequenceClassification):
+        model = model_class(tiny_config()).eval()
+        expected = model(**batch).logits
+        model.config.return_dict = False
+        assert torch.equal(model(**batch)[0], expected)
+
+
+def test_bare_esm_config_is_completed():
+    """The published configurations were made that way; the ids in it are null."""
+    from transformers import EsmConfig
+
+    bare = EsmConfig(vocab_size=33, position_embedding_type="rotary").to_dict()
+    config = CurrAbConfig.from_dict(bare)
+    ids = (config.bos_token_id, config.pad_token_id, config.eos_token_id, config.mask_token_id)
+    assert ids == (0, 1, 2, 32)
 
 
 def test_config_without_arguments_is_the_smallest_member():

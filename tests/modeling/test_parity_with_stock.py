@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import EsmForTokenClassification
 from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_twin, tiny_config
 
-from curr_ab import CurrAbForMaskedLM
+from curr_ab import CurrAbForMaskedLM, CurrAbForTokenClassification
 from curr_ab.family import SIZES
 
 KINDS = {"published": PUBLISHED, "facebook": FACEBOOK}
@@ -71,6 +72,21 @@ def test_loss_and_gradients(twins, batch):
         else:
             difference = (parameter.grad - theirs[name].grad).abs().max()
             assert difference <= 2e-5 * max(1.0, theirs[name].grad.abs().max().item()), name
+
+
+def test_dropout_in_training_is_that_of_stock(batch):
+    """The same seed drops the same numbers: attention, both residual outputs, and the token head."""
+    model = shake(CurrAbForTokenClassification(tiny_config(num_labels=4)))
+    stock = stock_twin(model, EsmForTokenClassification)
+    real = batch["attention_mask"].bool()
+    for each in (model, stock):
+        each.set_attn_implementation("eager")
+        each.train()
+    torch.manual_seed(1)
+    ours = model(**batch).logits[real]
+    torch.manual_seed(1)
+    assert (ours - stock(**batch).logits[real]).abs().max() <= 2e-5
+    assert (ours - model.eval()(**batch).logits[real]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -42,8 +42,10 @@ def broken_rules(payload):
                 isinstance(inner, (ast.Import, ast.ImportFrom)) for inner in ast.walk(node)
             ):
                 broken.append(f"{name} imports inside try")
-            if isinstance(node, ast.Name) and node.id == "TYPE_CHECKING":
+            if "TYPE_CHECKING" in (getattr(node, "id", None), getattr(node, "attr", None)):
                 broken.append(f"{name} uses TYPE_CHECKING")
+            if {"import_module", "__import__"} & {getattr(node, "id", None), getattr(node, "attr", None)}:
+                broken.append(f"{name} imports by name")
             if isinstance(node, ast.Import):
                 modules = {alias.name.split(".")[0] for alias in node.names}
                 broken += [f"{name} imports {module}" for module in modules - ALLOWED]
@@ -81,6 +83,9 @@ def test_payload_breaks_no_rule():
         ("from curr_ab.family import MEMBERS", "imports curr_ab"),
         ("def f():\n    from scipy import stats", "imports scipy"),
         ("from ..data import shards", "not from a sibling file"),
+        ("import typing\nif typing.TYPE_CHECKING:\n    import torch", "uses TYPE_CHECKING"),
+        ("import importlib\nimportlib.import_module('curr_ab.family')", "imports by name"),
+        ("__import__('curr_ab')", "imports by name"),
         ("from . import configuration_curr_ab", "not from a sibling file"),
         ("from .tokenization_curr_ab import VOCABULARY", "not pushed beside it"),
         ("try:\n    import torch\nexcept ImportError:\n    pass", "imports inside try"),

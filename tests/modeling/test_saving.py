@@ -1,15 +1,20 @@
 """Checkpoints go both ways between stock ESM and ours, whole and exact."""
 
+import importlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import RepoUrl
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import EsmForMaskedLM
 from twins import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
 
-from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel
+from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel, modeling
+from curr_ab.modeling.configuration_curr_ab import AUTO_MAP
 
 NOTHING = {"missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"}
 KINDS = {"published": PUBLISHED, "facebook": FACEBOOK}
@@ -52,6 +57,49 @@ def test_ours_to_stock_and_back(model, tmp_path, batch):
     stock.save_pretrained(tmp_path / "stock")
     assert_equal_tensors(load_whole(CurrAbForMaskedLM, tmp_path / "stock"), model)
     assert_equal_tensors(load_whole(CurrAbForMaskedLM, tmp_path / "ours"), model)
+
+
+def test_folder_brings_its_code(model, tmp_path):
+    """Also after a load from the Hub, which points the map at that repository."""
+    model.config.auto_map = {name: f"me/x--{file}" for name, file in AUTO_MAP.items()}
+    model.save_pretrained(tmp_path / "model")
+    model.config.auto_map = {name: f"me/x--{file}" for name, file in AUTO_MAP.items()}
+    model.config.save_pretrained(tmp_path / "config")
+    code = ["configuration_curr_ab.py", "modeling_curr_ab.py"]
+    for folder, names in ((tmp_path / "model", code), (tmp_path / "config", code[:1])):
+        assert json.loads((folder / "config.json").read_text())["auto_map"] == AUTO_MAP
+        for name in names:
+            assert (folder / name).read_text() == (Path(modeling.__file__).parent / name).read_text()
+
+
+@pytest.mark.parametrize("part", ["model", "config"])
+def test_pushing_uploads_the_code_too(model, part, tmp_path, monkeypatch):
+    """transformers uploads what changed while it saved; the code must be among that."""
+    uploaded = set()
+
+    class Hub:
+        def create_repo(self, repo_id, **kwargs):
+            return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload(self, folder, repo_id, files_timestamps, **kwargs):
+        uploaded.update(set(os.listdir(folder)) - set(files_timestamps))
+        uploaded.update(name for name, time in files_timestamps.items() if _mtime(folder, name) > time)
+
+    from transformers.utils import hub
+
+    monkeypatch.setattr(hub.PushToHubMixin, "_upload_modified_files", upload)
+    for place in ("modeling_utils", "configuration_utils", "utils.hub"):
+        module = importlib.import_module(f"transformers.{place}")
+        if hasattr(module, "hf_api"):
+            monkeypatch.setattr(module, "hf_api", Hub)
+    each = model if part == "model" else model.config
+    each.save_pretrained(tmp_path / "pushed", push_to_hub=True, repo_id="me/pushed")
+    assert {"config.json", "configuration_curr_ab.py"} <= uploaded
+    assert ("modeling_curr_ab.py" in uploaded) is (part == "model")
+
+
+def _mtime(folder, name):
+    return (Path(folder) / name).stat().st_mtime
 
 
 def test_saving_what_was_loaded_writes_the_same_file(model, tmp_path):

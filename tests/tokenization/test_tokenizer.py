@@ -4,13 +4,14 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from golden.make import golden_ids
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 from twins import PAIRS, TESTS
 
-from curr_ab import CurrAbTokenizer
+from curr_ab import CurrAbConfig, CurrAbTokenizer
 from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
 
 HEAVY, LIGHT = "EVQLVESGGG", "DIQMTQSPSS"
@@ -45,6 +46,8 @@ def test_vocabulary_is_that_of_esm2(tokenizer):
         lambda tok: {key: value[0] for key, value in tok([HEAVY], [LIGHT]).items()},
         lambda tok: {key: value[0] for key, value in tok([(HEAVY, LIGHT)]).items()},
         lambda tok: {key: value[0] for key, value in tok([[HEAVY, LIGHT]]).items()},
+        lambda tok: {key: value[0] for key, value in tok(np.array([[HEAVY, LIGHT]])).items()},
+        lambda tok: {key: value[0] for key, value in tok(pd.Series([HEAVY]), pd.Series([LIGHT])).items()},
         lambda tok: {key: value[0] for key, value in tok(np.array([HEAVY]), np.array([LIGHT])).items()},
         lambda tok: {key: value[0] for key, value in tok(zip([HEAVY], [LIGHT], strict=True)).items()},
         lambda tok: {key: value[0] for key, value in tok([f"{HEAVY}<cls><cls>{LIGHT}"]).items()},
@@ -72,6 +75,8 @@ def test_one_chain(tokenizer):
         return_attention_mask=False,
     )
     assert set(batch) == {"input_ids", "token_type_ids"}
+    both = tokenizer(light=LIGHT, return_token_type_ids=True)
+    assert both["token_type_ids"] is not both["attention_mask"]
     assert batch["token_type_ids"].tolist() == [[1] * 12 + [0, 0], [1] * 14]
 
 
@@ -128,6 +133,7 @@ def test_decoding(tokenizer):
     assert tokenizer.decode(TRAINED, skip_special_tokens=True) == HEAVY + LIGHT
     padded = tokenizer([(HEAVY, LIGHT), (HEAVY + "A", LIGHT)], padding=True, return_tensors="pt")
     assert tokenizer.decode_pair(padded["input_ids"][0]) == (HEAVY, LIGHT)
+    assert tokenizer.decode_pair(padded["input_ids"]) == [(HEAVY, LIGHT), (HEAVY + "A", LIGHT)]
     assert tokenizer.decode_pair(tokenizer("E<mask>Q", "D")["input_ids"]) == ("E<mask>Q", "D")
     assert tokenizer.decode_pair(tokenizer(HEAVY)["input_ids"]) == (HEAVY, None)
     for pair in PAIRS:
@@ -165,7 +171,11 @@ def test_other_entrances(tokenizer):
         ((f"{HEAVY}<sep>{LIGHT}",), "position 11: '<sep>'"),
         ((f"{HEAVY}<cls><cls>{LIGHT}<cls><cls>{LIGHT}",), "light chain, position 11: '<cls>'"),
         (("ATGGAGGTGCAGCTGGTG", LIGHT), "heavy chain .*nucleotides"),
-        (([HEAVY, HEAVY], [LIGHT, None]), "record 2, light chain: None"),
+        (("ATGGAGGTSCAGCTRGTGA<mask>", LIGHT), "heavy chain .*nucleotides"),
+        (({"H": [HEAVY], "L": [LIGHT]},), "two columns"),
+        ((pd.DataFrame({"H": [HEAVY], "L": [LIGHT]}),), "two columns"),
+        (([{"heavy": HEAVY}],), "record 1: .* neither"),
+        (([HEAVY, HEAVY], [LIGHT, None]), "record 2, light chain: None .*call of their own"),
         (([HEAVY, HEAVY], [LIGHT, float("nan")]), "record 2, light chain: nan"),
         (([HEAVY, HEAVY], [LIGHT]), "2 heavy chains but 1 light"),
         (([(HEAVY, LIGHT, LIGHT)],), "record 1 has 3 chains"),
@@ -190,7 +200,7 @@ def test_unsupported_options_are_refused(tokenizer):
         tokenizer([list(HEAVY)], is_split_into_words=True)
     with pytest.raises(ValueError, match=r"<sep>.*<unk>"):
         CurrAbTokenizer(separator="<sep>")
-    with pytest.raises(ValueError, match="special tokens"):
+    with pytest.raises(ValueError, match="neither"):
         CurrAbTokenizer(separator="GGGGS")
 
 
@@ -214,7 +224,7 @@ def test_cutting_is_possible_but_never_silent(tokenizer):
         tokenizer(HEAVY, LIGHT, truncation=True)
 
 
-@pytest.mark.parametrize("separator", ["<cls><cls>", "<cls>", "<eos>"])
+@pytest.mark.parametrize("separator", ["<cls><cls>", "<cls>"])
 def test_separator_is_saved(separator, tmp_path):
     tok = CurrAbTokenizer(separator=separator, model_max_length=300)
     tok.save_pretrained(tmp_path)
@@ -233,15 +243,33 @@ def test_separator_is_saved(separator, tmp_path):
     assert CurrAbTokenizer.from_pretrained(tmp_path).separator == separator
 
 
-def test_renamed_slot_of_the_vocabulary(tmp_path):
-    """CurrAb's vocabulary has `<sep>` where ESM-2 has `<null_1>`."""
+def test_vocabulary_of_another_checkpoint(tmp_path):
+    """CurrAb's has `<sep>` where ESM-2's has `<null_1>`, and no use for it."""
     tokens = ["<sep>" if token == "<null_1>" else token for token in ESM2]
     (tmp_path / "vocab.txt").write_text("\n".join(tokens))
-    tok = CurrAbTokenizer(vocab_file=tmp_path / "vocab.txt", separator="<sep>")
-    assert tok(HEAVY, LIGHT)["input_ids"] == ids_of("<cls>", *HEAVY, "<null_1>", *LIGHT, "<eos>")
+    tok = CurrAbTokenizer(vocab_file=tmp_path / "vocab.txt", separator="<cls>")
+    assert tok(HEAVY, LIGHT)["input_ids"] == ids_of("<cls>", *HEAVY, "<cls>", *LIGHT, "<eos>")
+    assert tok.get_vocab()["<sep>"] == 31
     (tmp_path / "vocab.txt").write_text("A\nC\n")
     with pytest.raises(ValueError, match="no ESM-2 tokenizer"):
         CurrAbTokenizer(vocab_file=tmp_path / "vocab.txt")
+
+
+def test_a_folder_without_tokenizer_is_not_guessed_at(tmp_path):
+    CurrAbConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no tokenizer files .*separator='<cls><cls>'"):
+        CurrAbTokenizer.from_pretrained(tmp_path)
+    assert CurrAbTokenizer.from_pretrained(tmp_path, separator="<cls>").separator == "<cls>"
+
+
+def test_fragments_are_no_nucleotides(tokenizer):
+    for fragment in ("CARSTYYGGDWY", "CASSA", "GGGGSGGGGS"):
+        assert len(tokenizer(fragment)["input_ids"]) == len(fragment) + 2
+
+
+def test_upper_casing_invents_no_residue(tokenizer):
+    with pytest.raises(ValueError, match="position 2: 'ß'"):
+        tokenizer("eßv", LIGHT, uppercase=True)
 
 
 def test_work_per_token_is_done_in_rust(tokenizer, monkeypatch):
