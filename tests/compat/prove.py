@@ -5,6 +5,7 @@
 
 import json
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import huggingface_hub
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 FOLDER, REPOSITORY = Path(sys.argv[1]), Path(sys.argv[2])
@@ -76,6 +77,15 @@ prove_auto_classes(again, trusted=True)
 half = AutoModelForMaskedLM.from_pretrained(again, trust_remote_code=True, dtype=torch.bfloat16)
 assert half.lm_head.dense.weight.dtype is torch.bfloat16
 assert torch.equal(half.esm.rotary_embeddings.inv_freq, TENSORS["esm.rotary_embeddings.inv_freq"])
+
+# Some checkpoints have no frequencies at all: then they are computed, never left undefined.
+without = FOLDER / f"without-frequencies-{transformers.__version__}"
+shutil.copytree(FOLDER / "checkpoint", without)
+tensors = load_file(without / "model.safetensors")
+tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("inv_freq")}
+save_file(tensors, without / "model.safetensors", metadata={"format": "pt"})
+computed = AutoModelForMaskedLM.from_pretrained(without, trust_remote_code=True).esm.rotary_embeddings
+assert torch.equal(computed.inv_freq, computed.frequencies())
 
 del sys.modules["curr_ab"]
 sys.path.insert(0, str(REPOSITORY))
