@@ -131,8 +131,7 @@ def arrange(
         out["split"] = pa.array(list(_SPLITS.values())).take(found)
     counted = pa.array(range(first_record, first_record + num_rows), pa.int64())
     records = columns.get("record", counted)  # joined cells keep the number of their heavy chain's row
-    if "id" not in columns:
-        out["id"] = records.cast(pa.string())
+    out["id"] = pc.coalesce(out["id"], records.cast(pa.string()))
     out["source"] = pa.repeat(pa.scalar(source), num_rows)
     out["record"] = records
     for chain in CHAINS:

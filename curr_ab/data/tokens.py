@@ -54,15 +54,15 @@ def encode_pairs(heavy: pa.Array, light: pa.Array) -> tuple[Tokens, Offsets]:
     return _IDS[letters], offsets
 
 
-def encode_masks(batch: pa.RecordBatch | pa.Table, mask: str) -> Tokens:
+def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
     """The mask of every token of these pairs: 0 where unknown or no residue, else 1 + the letter's place."""
     codes = np.zeros(256, np.uint8)
     for code, letter in enumerate(MASK_LETTERS[mask], start=1):
         codes[ord(letter)] = code
     texts = []
     for chain in CHAINS:
-        blank = pc.binary_repeat(_NO_RESIDUE, pc.binary_length(batch[chain]))
-        texts.append(pc.coalesce(batch[f"{mask}_{chain}"], blank))
+        blank = pc.binary_repeat(_NO_RESIDUE, pc.binary_length(pairs[chain]))
+        texts.append(pc.coalesce(pairs[f"{mask}_{chain}"], blank).combine_chunks())
     letters, _ = _flat(_as_text(texts[0], texts[1], _NO_RESIDUE, _NO_RESIDUE))
     return codes[letters]
 
