@@ -22,7 +22,7 @@ from curr_ab.data.atomic import replacing, write_json
 from curr_ab.data.cleaning import REASONS, CleaningLimits
 from curr_ab.data.columns import ColumnNames
 from curr_ab.data.ordering import ROWS_PER_PARTITION, PartitionTask, gather_keys, read_partition, write_partition
-from curr_ab.data.parallel import run_tasks
+from curr_ab.data.parallel import Workers
 from curr_ab.data.parts import PartTask, write_part
 from curr_ab.data.reading import Chains
 from curr_ab.data.schema import MASK_LETTERS, PAIR_SCHEMA
@@ -267,12 +267,31 @@ def prepare(
     if (finished := _check_state(folder, request)) is not None:
         return finished
 
+    with Workers(processes, progress=progress) as workers:
+        index = _run(files, folder, plan, workers, processes, keep_going, keep_dropped)
+    index["request"] = request
+    write_json(folder / INDEX_NAME, index)
+    shutil.rmtree(folder / WORK_NAME)
+    finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
+    return finished_index
+
+
+def _run(
+    files: Sequence[str],
+    folder: Path,
+    plan: PreparationPlan,
+    workers: Workers,
+    processes: int,
+    keep_going: bool,
+    keep_dropped: bool,
+) -> dict[str, Any]:
+    """Every stage in turn; each takes from disk what an earlier run finished."""
     work = folder / WORK_NAME
     part_tasks = [
         PartTask(number, file, plan.names, plan.chains, plan.limits, plan.seed, work / "parts", keep_going, keep_dropped)
         for number, file in enumerate(files)
     ]
-    parts = run_tasks(write_part, part_tasks, processes=processes, title="read and clean", progress=progress)
+    parts = workers.run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
     if num_rows == 0:
         counts = _counts(parts, [])
@@ -288,7 +307,7 @@ def prepare(
         PartitionTask(number, num_partitions, tuple(part_tasks), stage / "ordered", keep_dropped)
         for number in range(num_partitions)
     ]
-    ordered = run_tasks(write_partition, partitions, processes=processes, title="order", progress=progress)
+    ordered = workers.run(write_partition, partitions, "order")
     counts = _counts(parts, ordered)
     keys = gather_keys(partitions, stage)
     labels = _labels(plan, partitions, keys["sequence_key"], stage, processes)
@@ -300,13 +319,13 @@ def prepare(
     present = counts["annotated_before_duplicates"]
     masks = tuple(m for m in MASK_LETTERS if plan.masks and any(f"{m}_{c}" in present for c in ("heavy", "light")))
     shard_tasks = _shard_tasks(plan, report["pairs"], partitions, (labels, splits), masks, folder)
-    entries = run_tasks(write_task_shard, shard_tasks, processes=processes, title="write shards", progress=progress)
+    entries = workers.run(write_task_shard, shard_tasks, "write shards")
     if keep_dropped:
         _join_dropped([*part_tasks, *partitions], folder / "dropped.parquet")
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in splitting.SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)
-    index = {
+    return {
         "format": FORMAT,
         "fingerprint": fingerprint(plan.settings(), shards, subsets),
         "vocabulary": VOCABULARY,
@@ -314,9 +333,4 @@ def prepare(
         "splits": shards,
         "subsets": subsets,
         "report": {**counts, **report},
-        "request": request,
     }
-    write_json(folder / INDEX_NAME, index)
-    shutil.rmtree(work)
-    finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
-    return finished_index
