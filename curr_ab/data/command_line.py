@@ -127,7 +127,7 @@ def _add_prepare(commands: Any) -> None:
         help="nested training sets: F=1.0,H=0.5,Q=0.25 (the default), counts, or `paper`",
     )
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--pairs-per-shard", type=int, default=1 << 18)
+    parser.add_argument("--pairs-per-shard", type=int, default=1 << 17)
     parser.add_argument("--no-masks", action="store_true", help="leave region, segment and mutation masks out")
     parser.add_argument("--keep-going", action="store_true", help="set malformed files aside and say so")
     parser.add_argument("--keep-dropped", action="store_true", help="write dropped records to dropped.parquet")

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from curr_ab.data.atomic import replacing, write_json
 from curr_ab.data.parts import DROPPED_SCHEMA, KEYS, LZ4, PART_SCHEMA, PartTask
 
-ROWS_PER_PARTITION = 131_072  # a partition is held in memory while it is sorted
+ROWS_PER_PARTITION = 65_536  # a partition is held in memory while it is sorted
 _HASHES = 1 << 64
 
 

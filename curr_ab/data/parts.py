@@ -25,7 +25,7 @@ from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.sources import BUILTIN, MalformedSource
 from curr_ab.data.tokens import encode_pairs
 
-_RUN_ROWS = 65_536  # rows in memory while they are sorted
+_RUN_ROWS = 32_768  # rows in memory while they are sorted
 _BATCH_ROWS = 4_096  # rows that are read together later: one partition's share of a run
 # The 128 bits of `order` and `order_low` name the pair: duplicates are equal in them, and the data set's order is
 # theirs. They depend on the seed and on the residues, not on where a record was read.

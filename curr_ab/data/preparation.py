@@ -49,7 +49,7 @@ class PreparationPlan:
     test: float = 0.05
     subsets: Mapping[str, float] = field(default_factory=lambda: {"F": 1.0, "H": 0.5, "Q": 0.25})
     seed: int = 42
-    pairs_per_shard: int = 1 << 18
+    pairs_per_shard: int = 1 << 17
     masks: bool = True
 
     def __post_init__(self) -> None:
