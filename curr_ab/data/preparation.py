@@ -272,6 +272,8 @@ def prepare(
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
     shutil.rmtree(folder / WORK_NAME)
+    for leftover in folder.glob(".*.tmp"):  # of killed runs
+        leftover.unlink(missing_ok=True)
     finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
     return finished_index
 
