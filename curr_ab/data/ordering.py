@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 
 from curr_ab.data.atomic import replacing, write_json
-from curr_ab.data.parts import DROPPED_SCHEMA, KEYS, LZ4, PART_SCHEMA, PartTask
+from curr_ab.data.buckets import BUCKET_BITS, LZ4, read_ranges, write_ranges
+from curr_ab.data.parts import DROPPED_SCHEMA, KEYS, PART_SCHEMA, part_path
 
-ROWS_PER_PARTITION = 65_536  # a partition is held in memory while it is sorted
-_HASHES = 1 << 64
+ROWS_PER_PARTITION = 65_536  # about as many are held in memory while they are sorted
 
 
 @dataclass(frozen=True)
 class PartitionTask:
-    """One range of the hash, over all parts; the result does not depend on how many ranges there are."""
+    """One of 2 ** `bits` ranges of the hash, over all parts; the result does not depend on how many there are."""
 
     number: int
-    num_partitions: int
-    parts: tuple[PartTask, ...]
+    bits: int
+    parts: Path
+    num_parts: int
     folder: Path
     keep_dropped: bool
 
@@ -46,27 +46,57 @@ class PartitionTask:
     def dropped_path(self) -> Path:
         return self.path.with_suffix(".dropped.parquet")
 
+    def bucket_path(self, bucket: int) -> Path:
+        return self.folder / f"bucket{bucket:02d}.arrow"
+
+
+def partition_bits(num_rows: int) -> int:
+    """Ranges enough for each to fit into memory, the hash being uniform."""
+    return max(0, (num_rows // ROWS_PER_PARTITION).bit_length())
+
+
+def _of_parts(task: PartitionTask, first: int, last: int) -> Iterator[pa.Table]:
+    for number in range(task.num_parts):
+        path = part_path(task.parts, number)
+        if path.exists():  # a source that was set aside has none
+            yield from read_ranges(path, BUCKET_BITS, first, last)
+
+
+def spread_bucket(task: PartitionTask) -> None:
+    """The rows of one of the parts' buckets, which do not fit into memory, cut into finer ranges.
+
+    Only large data has more ranges than the parts have buckets. Without this step each of them would have to read
+    the whole bucket in every part.
+    """
+    finer = task.bits - BUCKET_BITS
+    bucket = task.number >> finer
+    path = task.bucket_path(bucket)
+    if path.exists():
+        return
+    held: list[pa.Table] = []
+    with replacing(path) as temporary, pa.ipc.new_file(str(temporary), PART_SCHEMA, options=LZ4) as writer:
+
+        def flush() -> None:
+            rows = pa.concat_tables([PART_SCHEMA.empty_table(), *held])
+            rows = rows.take(pa.array(np.argsort(rows["order"].to_numpy(), kind="stable")))
+            write_ranges(writer, rows, finer, BUCKET_BITS)
+            held.clear()
+
+        for rows in _of_parts(task, bucket, bucket + 1):
+            held.append(rows)
+            if sum(map(len, held)) >= ROWS_PER_PARTITION:
+                flush()
+        flush()
+
 
 def _slices(task: PartitionTask) -> Iterator[pa.Table]:
-    """This range's rows of every part, in the order of the sources."""
-    low = task.number * _HASHES // task.num_partitions
-    high = (task.number + 1) * _HASHES // task.num_partitions - 1
-    for part in task.parts:
-        ranges = json.loads(part.summary_path.read_text())["ranges"]
-        hits = [place for place, (first, last) in enumerate(ranges) if first <= high and last >= low]
-        if not hits:
-            continue
-        with pa.OSFile(str(part.path)) as file, pa.ipc.open_file(file) as reader:
-            for place in hits:
-                batch = reader.get_batch(place)
-                first, last = ranges[place]
-                if first < low or last > high:
-                    inside = pc.and_(
-                        pc.greater_equal(batch["order"], pa.scalar(low, pa.uint64())),
-                        pc.less_equal(batch["order"], pa.scalar(high, pa.uint64())),
-                    )
-                    batch = batch.filter(inside)
-                yield pa.Table.from_batches([batch])
+    """This range's rows, those of equal hash in the order of the sources."""
+    if task.bits <= BUCKET_BITS:
+        width = 1 << (BUCKET_BITS - task.bits)
+        return _of_parts(task, task.number * width, (task.number + 1) * width)
+    finer = task.bits - BUCKET_BITS
+    place = task.number & ((1 << finer) - 1)
+    return read_ranges(task.bucket_path(task.number >> finer), finer, place, place + 1)
 
 
 def write_partition(task: PartitionTask) -> dict[str, Any]:

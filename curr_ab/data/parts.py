@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from curr_ab.data.atomic import replacing, write_json
+from curr_ab.data.buckets import BUCKET_BITS, LZ4, write_ranges
 from curr_ab.data.cleaning import CleaningLimits, drop_reasons
 from curr_ab.data.columns import ColumnNames
 from curr_ab.data.reading import Chains, builtin_path, read_source
@@ -26,7 +27,6 @@ from curr_ab.data.sources import BUILTIN, MalformedSource
 from curr_ab.data.tokens import encode_pairs
 
 _RUN_ROWS = 32_768  # rows in memory while they are sorted
-_BATCH_ROWS = 4_096  # rows that are read together later: one partition's share of a run
 # The 128 bits of `order` and `order_low` name the pair: duplicates are equal in them, and the data set's order is
 # theirs. They depend on the seed and on the residues, not on where a record was read.
 KEYS = ("order", "order_low", "sequence_key", "id_key")
@@ -34,7 +34,11 @@ PART_SCHEMA = pa.schema([*PAIR_SCHEMA, *((key, pa.uint64()) for key in KEYS)])
 DROPPED_SCHEMA = pa.schema(
     [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")] + [("reason", pa.string())]
 )
-LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where the cleaned rows of a source lie."""
+    return folder / f"{number:06d}.arrow"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class PartTask:
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.number:06d}.arrow"
+        return part_path(self.folder, self.number)
 
     @property
     def summary_path(self) -> Path:
@@ -85,7 +89,7 @@ def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     keys = [order[:, 0], order[:, 1], _text_keys(pc.coalesce(heavy, light)), _text_keys(rows["id"])]
     for name, values in zip(KEYS, keys, strict=True):
         rows = rows.append_column(name, pa.array(values))
-    return rows.take(pa.array(np.lexsort((order[:, 1], order[:, 0]))))
+    return rows.take(pa.array(np.argsort(order[:, 0], kind="stable")))
 
 
 def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -113,16 +117,13 @@ def _kept(task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter
 def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None) -> dict[str, Any]:
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
-    ranges: list[tuple[int, int]] = []
     kept = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
         for run in _runs(_kept(task, drops, dropped)):
             annotated.update({name: len(run) - run[name].null_count for name in ANNOTATIONS})
             kept += len(run)
-            for batch in _with_keys(run, task.seed).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS):
-                writer.write_batch(batch.cast(PART_SCHEMA))
-                ranges.append((batch["order"][0].as_py(), batch["order"][-1].as_py()))
-    return {"kept": kept, "drops": dict(drops), "annotated": dict(annotated), "ranges": ranges, "set_aside": None}
+            write_ranges(writer, _with_keys(run, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
+    return {"kept": kept, "drops": dict(drops), "annotated": dict(annotated), "set_aside": None}
 
 
 def write_part(task: PartTask) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def write_part(task: PartTask) -> dict[str, Any]:
     except MalformedSource as error:
         if not task.keep_going:
             raise
-        summary = {"kept": 0, "drops": {}, "annotated": {}, "ranges": [], "set_aside": str(error)}
+        summary = {"kept": 0, "drops": {}, "annotated": {}, "set_aside": str(error)}
     summary |= {"source": task.source, "identity": identity}
     write_json(task.summary_path, summary)
     return summary

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,17 @@ import pyarrow.parquet
 
 from curr_ab.data import clustering, splitting
 from curr_ab.data.atomic import replacing, write_json
+from curr_ab.data.buckets import BUCKET_BITS
 from curr_ab.data.cleaning import REASONS, CleaningLimits
 from curr_ab.data.columns import ColumnNames
-from curr_ab.data.ordering import ROWS_PER_PARTITION, PartitionTask, gather_keys, read_partition, write_partition
+from curr_ab.data.ordering import (
+    PartitionTask,
+    gather_keys,
+    partition_bits,
+    read_partition,
+    spread_bucket,
+    write_partition,
+)
 from curr_ab.data.parallel import Workers
 from curr_ab.data.parts import PartTask, write_part
 from curr_ab.data.reading import Chains
@@ -141,14 +150,14 @@ def _splits(plan: PreparationPlan, partitions: list[PartitionTask], order: Path,
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A stretch of one split."""
+    """A stretch of one split, and the partitions in which it lies."""
 
     name: str
     split: int
-    first: int
-    last: int
+    skipped: int  # pairs of the split in these partitions before the stretch
+    num_pairs: int
     partitions: tuple[PartitionTask, ...]
-    starts: tuple[int, ...]  # first row of each partition
+    starts: tuple[int, ...]  # first row of each of these partitions, and the end of the last
     labels: Path
     splits: Path
     masks: tuple[str, ...]
@@ -157,20 +166,17 @@ class ShardTask:
 
 
 def _stretch(task: ShardTask) -> Iterator[pa.Table]:
-    """The rows of the split from `first` to before `last`, with their clusters."""
+    """The rows of the stretch with their clusters."""
     splits, labels = np.load(task.splits, mmap_mode="r"), np.load(task.labels, mmap_mode="r")
-    seen = 0
+    first, last, seen = task.skipped, task.skipped + task.num_pairs, 0
     for partition, start, stop in zip(task.partitions, task.starts[:-1], task.starts[1:], strict=True):
         rows = np.flatnonzero(splits[start:stop] == task.split)
-        wanted = rows[max(0, task.first - seen) : max(0, task.last - seen)]
+        wanted = rows[max(0, first - seen) : max(0, last - seen)]
         seen += len(rows)
-        if len(wanted):
-            table = read_partition(partition, PAIR_SCHEMA.names).take(pa.array(wanted))
-            split = pa.repeat(pa.scalar(splitting.SPLITS[task.split]), len(wanted))
-            table = table.set_column(table.schema.get_field_index("split"), "split", split)
-            yield table.append_column("cluster", pa.array(labels[start:stop][wanted]))
-        if seen >= task.last:
-            return
+        table = read_partition(partition, PAIR_SCHEMA.names).take(pa.array(wanted))
+        split = pa.repeat(pa.scalar(splitting.SPLITS[task.split]), len(wanted))
+        table = table.set_column(table.schema.get_field_index("split"), "split", split)
+        yield table.append_column("cluster", pa.array(labels[start:stop][wanted]))
 
 
 def write_task_shard(task: ShardTask) -> dict[str, Any]:
@@ -185,24 +191,37 @@ def write_task_shard(task: ShardTask) -> dict[str, Any]:
 
 def _shard_tasks(
     plan: PreparationPlan,
-    counts: Mapping[str, int],
     partitions: Sequence[PartitionTask],
     paths: tuple[Path, Path],
     masks: tuple[str, ...],
     out: Path,
 ) -> list[ShardTask]:
-    labels, splits = paths
+    labels, splits_path = paths
     sizes = [json.loads(task.summary_path.read_text())["kept"] for task in partitions]
-    starts = tuple(np.cumsum([0, *sizes]).tolist())
+    starts = np.cumsum([0, *sizes])
+    splits = np.load(splits_path, mmap_mode="r")
     tasks = []
     for code, split in enumerate(splitting.SPLITS):
-        for number, first in enumerate(range(0, counts[split], plan.pairs_per_shard)):
+        counts = [np.count_nonzero(splits[a:b] == code) for a, b in pairwise(starts.tolist())]
+        ends = np.cumsum(counts)
+        for number, first in enumerate(range(0, int(ends[-1]), plan.pairs_per_shard)):
+            last = min(first + plan.pairs_per_shard, int(ends[-1]))
+            begin, end = int(np.searchsorted(ends, first, "right")), int(np.searchsorted(ends, last)) + 1
             name = f"{split}-{number:05d}"
-            last = min(first + plan.pairs_per_shard, counts[split])
-            entry = labels.with_name(f"{name}.json")
-            tasks.append(
-                ShardTask(name, code, first, last, tuple(partitions), starts, labels, splits, masks, out, entry)
+            task = ShardTask(
+                name=name,
+                split=code,
+                skipped=first - int(ends[begin] - counts[begin]),
+                num_pairs=last - first,
+                partitions=tuple(partitions[begin:end]),
+                starts=tuple(starts[begin : end + 1].tolist()),
+                labels=labels,
+                splits=splits_path,
+                masks=masks,
+                out=out,
+                entry_path=labels.with_name(f"{name}.json"),
             )
+            tasks.append(task)
     return tasks
 
 
@@ -304,11 +323,13 @@ def _run(
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
     identities = json.dumps([part["identity"] for part in parts])
     stage = work / sha256(identities.encode()).hexdigest()[:16]
-    num_partitions = 1 + num_rows // ROWS_PER_PARTITION
+    bits = partition_bits(num_rows)
     partitions = [
-        PartitionTask(number, num_partitions, tuple(part_tasks), stage / "ordered", keep_dropped)
-        for number in range(num_partitions)
+        PartitionTask(number, bits, work / "parts", len(files), stage / "ordered", keep_dropped)
+        for number in range(1 << bits)
     ]
+    if bits > BUCKET_BITS:
+        workers.run(spread_bucket, partitions[:: 1 << (bits - BUCKET_BITS)], "spread")
     ordered = workers.run(write_partition, partitions, "order")
     counts = _counts(parts, ordered)
     keys = gather_keys(partitions, stage)
@@ -320,7 +341,7 @@ def _run(
 
     present = counts["annotated_before_duplicates"]
     masks = tuple(m for m in MASK_LETTERS if plan.masks and any(f"{m}_{c}" in present for c in ("heavy", "light")))
-    shard_tasks = _shard_tasks(plan, report["pairs"], partitions, (labels, splits), masks, folder)
+    shard_tasks = _shard_tasks(plan, partitions, (labels, splits), masks, folder)
     entries = workers.run(write_task_shard, shard_tasks, "write shards")
     if keep_dropped:
         _join_dropped([*part_tasks, *partitions], folder / "dropped.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,18 +99,25 @@ def crossing(labels: Labels, splits: Splits) -> int:
     seen = np.zeros(len(labels), np.uint8)
     for block in blocks(len(labels)):
         np.bitwise_or.at(seen, labels[block], np.left_shift(np.uint8(1), splits[block]))
-    return int(np.count_nonzero(seen & (seen - np.uint8(1)) & np.uint8(7)))
+    return sum(int(np.isin(seen[block], (0, 1, 2, 4), invert=True).sum()) for block in blocks(len(labels)))
 
 
 def split_report(labels: Labels, splits: Splits) -> dict[str, Any]:
-    """Clusters and pairs of each split, sizes of the clusters, and the number that cross."""
+    """Clusters and pairs of each split, how many clusters have which size, and the number that cross."""
     sizes = cluster_sizes(labels)
-    clusters = np.flatnonzero(sizes)
-    counts, edges = np.unique(sizes[clusters], return_counts=True)[::-1]
+    clusters, pairs, histogram = Counter[str](), Counter[str](), Counter[int]()
+    for block in blocks(len(labels)):
+        firsts = sizes[block] > 0  # a cluster is named after its first row, which has the split of all
+        for code, name in enumerate(SPLITS):
+            of_split = splits[block] == code
+            pairs[name] += int(np.count_nonzero(of_split))
+            clusters[name] += int(np.count_nonzero(of_split & firsts))
+        for size, count in zip(*np.unique(sizes[block][firsts], return_counts=True), strict=True):
+            histogram[int(size)] += int(count)
     return {
-        "clusters": {name: int((splits[clusters] == code).sum()) for code, name in enumerate(SPLITS)},
-        "pairs": {name: int(sum((splits[b] == code).sum() for b in blocks(len(splits)))) for code, name in enumerate(SPLITS)},
-        "cluster_sizes": {int(size): int(count) for size, count in zip(edges, counts, strict=True)},
+        "clusters": {name: clusters[name] for name in SPLITS},
+        "pairs": {name: pairs[name] for name in SPLITS},
+        "cluster_sizes": dict(sorted(histogram.items())),
         "clusters_in_several_splits": crossing(labels, splits),
     }
 

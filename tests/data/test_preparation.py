@@ -63,11 +63,11 @@ def test_same_shards_for_any_order_of_the_sources(corpus, sources, tmp_path) -> 
     assert arrays[0] == arrays[1]
 
 
-def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("rows_per_partition", [90, 5])  # fewer partitions than a part has buckets, and more
+def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, rows_per_partition) -> None:
     prepare(sources, tmp_path / "roomy", EXACT)
     monkeypatch.setattr(parts, "_RUN_ROWS", 50)
-    monkeypatch.setattr(parts, "_BATCH_ROWS", 7)
-    monkeypatch.setattr("curr_ab.data.preparation.ROWS_PER_PARTITION", 90)
+    monkeypatch.setattr(ordering, "ROWS_PER_PARTITION", rows_per_partition)
     monkeypatch.setattr(clustering, "BLOCK", 64)
     largest = 0
 
