@@ -2,8 +2,8 @@
 
     python tests/bench_data.py [PAIRS] [--processes N]
 
-The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a tenth
-of it is measured first, and the two figures tell whether time grows linearly.
+The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
+tenth of it is measured first, and the two figures tell whether time grows linearly.
 """
 
 from __future__ import annotations
@@ -28,12 +28,20 @@ from curr_ab.data.schema import CHAINS
 
 PAIRS_PER_FILE = 10_000
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
-CODONS = dict(zip(RESIDUES, "GCT TGT GAT GAA TTT GGT CAT ATT AAA CTG ATG AAC CCA CAG CGT TCT ACC GTG TGG TAC".split(), strict=True))
+CODONS = dict(
+    zip(
+        RESIDUES,
+        "GCT TGT GAT GAA TTT GGT CAT ATT AAA CTG ATG AAC CCA CAG CGT TCT ACC GTG TGG TAC".split(),  # noqa: SIM905
+        strict=True,
+    )
+)
 PIECES = ("fwr1", "cdr1", "fwr2", "cdr2", "fwr3", "cdr3", "fwr4")
 COLUMNS = (
-    "sequence_id", "sequence", "locus", "stop_codon", "vj_in_frame", "productive", "v_call", "d_call", "j_call",
-    "sequence_alignment", "germline_alignment", "sequence_alignment_aa", "v_identity", *(f"{piece}_aa" for piece in PIECES), "junction_aa",
-)  # fmt: skip
+    *("sequence_id", "sequence", "locus", "stop_codon", "vj_in_frame", "productive", "v_call", "d_call"),
+    *("j_call", "sequence_alignment", "germline_alignment", "sequence_alignment_aa", "v_identity"),
+    *(f"{piece}_aa" for piece in PIECES),
+    "junction_aa",
+)
 METADATA = {"Run": "SRR0000000", "Author": "Simulated et al., 2026", "Species": "human", "Disease": "None"}
 
 
@@ -122,7 +130,8 @@ def main() -> None:
         with ProcessPoolExecutor(args.processes) as pool:
             list(pool.map(write_unit, [folder] * num_files, range(num_files)))
         files = sorted(folder.glob("*.csv.gz"))
-        print(f"archive: {num_files} files, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB compressed")
+        size = sum(file.stat().st_size for file in files)
+        print(f"archive: {num_files} files, {size / 1e6:.0f} MB compressed")
         seconds = {}
         for count in (num_files // 10, num_files):
             pairs = count * PAIRS_PER_FILE

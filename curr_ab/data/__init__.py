@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from curr_ab.data.extra import needs_extra
+
 if TYPE_CHECKING:
     from curr_ab.data.cleaning import CleaningLimits
     from curr_ab.data.columns import ColumnNames
@@ -53,12 +55,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'curr_ab.data' has no attribute {name!r}")
-    try:
+    with needs_extra("data"):
         module = importlib.import_module(f"curr_ab.data.{_LAZY[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "curr_ab":
-            raise
-        raise ImportError(f'curr_ab.data needs {error.name}: pip install "curr-ab[data]"', name=error.name) from error
     return getattr(module, name)
 
 

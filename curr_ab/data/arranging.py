@@ -1,4 +1,4 @@
-"""A table's text columns put into the annotation schema: letters, numbers, masks and metadata made uniform."""
+"""A table's text columns put into the annotation schema, their letters, numbers and masks made uniform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from curr_ab.data.sources import MalformedSource
 Columns = dict[str, pa.Array]
 _TRUE = ["t", "true", "1", "yes", "y", "productive"]
 _FALSE = ["f", "false", "0", "no", "n", "unproductive", "non-productive"]
-_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+_SPLITS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 _UNKNOWN_METADATA = {"", "no", "none", "unknown", "nan", "na", "null"}
 _CDR_MASK = "^(?P<a>0*)(?P<b>1+)(?P<c>0+)(?P<d>2+)(?P<e>0+)(?P<f>3+)(?P<g>0*)$"
 
@@ -53,7 +59,9 @@ def _truth(column: pa.Array) -> pa.Array:
 
 def _runs(lengths: list[pa.Array]) -> pa.Array:
     """Masks of regions from the lengths of the seven regions."""
-    runs = [pc.binary_repeat(pa.scalar(letter), length) for letter, length in zip(REGIONS, lengths, strict=True)]
+    runs = [
+        pc.binary_repeat(pa.scalar(letter), length) for letter, length in zip(REGIONS, lengths, strict=True)
+    ]
     return pc.binary_join_element_wise(*runs, "")
 
 
@@ -102,7 +110,7 @@ def describe_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
 def arrange(
     columns: Columns, source: str, first_record: int, constants: Mapping[str, str], extra: tuple[str, ...]
 ) -> pa.RecordBatch:
-    """One batch in the pair schema, with `productive_heavy`, `productive_light` and the extra columns after it."""
+    """One batch in the pair schema; `productive_heavy` and `_light` and the extra columns follow it."""
     num_rows = len(next(iter(columns.values())))
     out: Columns = {}
     sequences = {chain: letters(columns[chain]) for chain in CHAINS if chain in columns}

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, so that a killed run leaves nothing half-written under its final name."""
+"""Files that appear whole or not at all: a killed run leaves nothing half-written under a final name."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_parquet(path: Path, table: Any, *, level: int | None = None) -> None:
+    """A compressed Parquet file, atomically."""
+    import pyarrow.parquet
+
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", compression_level=level)

@@ -13,7 +13,7 @@ LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def write_ranges(writer: pa.RecordBatchWriter, rows: pa.Table, bits: int, first_bit: int = 0) -> None:
-    """One run, sorted by hash and equal in its first bits, as a batch for each value of the next `bits` bits."""
+    """One run, sorted by hash and equal in its first bits, as a batch for each value of the next ones."""
     places = rows["order"].to_numpy() >> np.uint64(64 - first_bit - bits)
     places &= np.uint64((1 << bits) - 1)
     cuts = np.searchsorted(places, np.arange((1 << bits) + 1, dtype=np.uint64))

@@ -54,7 +54,7 @@ def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
 
 
 def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
-    """Cells with one heavy and one light chain as pairs; every other row as it is, marked where there are several."""
+    """Cells with one chain of each kind as pairs; other rows as they are, marked where chains are several."""
     codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
     keyed = rows[key].is_valid().to_numpy()
     codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
@@ -70,7 +70,9 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
     order = np.argsort(codes[paired["heavy"]], kind="stable")
     paired["heavy"] = paired["heavy"][order]
     joined = {
-        name: rows[name].take(pa.array(paired["light" if name == "light" or name.endswith("_light") else "heavy"]))
+        name: rows[name].take(
+            pa.array(paired["light" if name == "light" or name.endswith("_light") else "heavy"])
+        )
         for name in rows.column_names
     }
     alone = np.setdiff1d(np.arange(len(codes)), np.concatenate(list(paired.values())))
@@ -82,12 +84,12 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
             rest.append_column(SEVERAL_CHAINS, flags),
         ]
     )
-    yield from together.sort_by("record").drop_columns([key]).combine_chunks().to_batches(max_chunksize=16_384)
+    yield from (
+        together.sort_by("record").drop_columns([key]).combine_chunks().to_batches(max_chunksize=16_384)
+    )
 
 
-def pair_cells(
-    batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int
-) -> Iterator[Columns]:
+def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int) -> Iterator[Columns]:
     """Pairs of a table with one chain in a row, whatever the order of its rows.
 
     The rows are spread over files by their cell, so that memory holds one file at a time.

@@ -26,16 +26,19 @@ REASONS = {
     "duplicate": "the same residues as an earlier record",
 }
 _AMBIGUOUS = "[XBZUO]"
-# A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains, FGxGT..[VI] in
-# light ones) or what follows its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and nothing of its own kind, for
-# which the beginning of framework 4 is enough. Of simulated chains, hypermutated ones included, this finds more than
-# 99 % of swaps.
+# A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy ones, FGxGT..[VI]
+# in light) or what follows its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK) and nothing of its own kind,
+# of which the beginning of framework 4 is enough. In the built-in corpus with its hypermutated chains this
+# finds 99 % of swaps and calls no right chain wrong.
 _SHOWS = {
     "heavy": "W[A-Z][A-Z]G[A-Z]{2}[A-Z]?V[A-Z]V|W[VIL]R[QK]",
     "light": "F[A-Z][A-Z]GT[A-Z]{2}[A-Z]?[VI]|W[YFH][QL][QH][KRE]",
 }
 _MAY_BE = {"heavy": "|W[A-Z]{2}G[A-Z]{4,9}$", "light": "|F[A-Z]{2}G[A-Z]{4,9}$"}
-_KIND = {chain: (_SHOWS[chain] + _MAY_BE[chain], _SHOWS[other]) for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)}
+_KIND = {
+    chain: (_SHOWS[chain] + _MAY_BE[chain], _SHOWS[other])
+    for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)
+}
 _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
 
 
@@ -74,7 +77,10 @@ def _any_chain(batch: pa.RecordBatch, pattern: str) -> pa.Array:
 
 def _too_ambiguous(batch: pa.RecordBatch, limit: float) -> pa.Array:
     shares = [
-        pc.divide(pc.count_substring_regex(batch[chain], _AMBIGUOUS).cast(pa.float64()), pc.binary_length(batch[chain]))
+        pc.divide(
+            pc.count_substring_regex(batch[chain], _AMBIGUOUS).cast(pa.float64()),
+            pc.binary_length(batch[chain]),
+        )
         for chain in CHAINS
     ]
     return pc.or_(*(_holds(pc.greater(share, limit)) for share in shares))
@@ -82,7 +88,10 @@ def _too_ambiguous(batch: pa.RecordBatch, limit: float) -> pa.Array:
 
 def _bad_length(batch: pa.RecordBatch, limits: CleaningLimits) -> pa.Array:
     lengths = [pc.binary_length(batch[chain]) for chain in CHAINS]
-    outside = [pc.or_(pc.less(length, limits.min_length), pc.greater(length, limits.max_length)) for length in lengths]
+    outside = [
+        pc.or_(pc.less(length, limits.min_length), pc.greater(length, limits.max_length))
+        for length in lengths
+    ]
     return pc.or_(*map(_holds, outside))
 
 

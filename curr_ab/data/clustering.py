@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
     """Rows of equal keys get the number of the first of them; one range of keys is in memory at a time."""
     num_ranges = 1 + len(keys) // BLOCK
     bounds = [number * (1 << 64) // num_ranges for number in range(num_ranges + 1)]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         rows = []
         for block in blocks(len(keys)):
             inside = (keys[block] >= np.uint64(low)) & (keys[block] <= np.uint64(high - 1))
@@ -58,7 +59,9 @@ def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
             numbers = pa.array(range(row, row + len(table))).cast(pa.string())
             heavy, light = (pc.fill_null(table[chain], "").combine_chunks() for chain in ("heavy", "light"))
             residues = pc.binary_join_element_wise(heavy, light, "")
-            lines = pc.binary_join_element_wise(">", numbers, "\n", residues, "\n", "").cast(pa.large_string())
+            lines = pc.binary_join_element_wise(">", numbers, "\n", residues, "\n", "").cast(
+                pa.large_string()
+            )
             offsets = np.frombuffer(lines.buffers()[1], np.int64)
             if len(lines):
                 file.write(memoryview(lines.buffers()[2])[: offsets[len(lines)]])
@@ -66,7 +69,13 @@ def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
 
 
 def label_similar(
-    partitions: list[PartitionTask], labels: Labels, *, identity: float, coverage: float, threads: int, folder: Path
+    partitions: list[PartitionTask],
+    labels: Labels,
+    *,
+    identity: float,
+    coverage: float,
+    threads: int,
+    folder: Path,
 ) -> None:
     """Rows that MMseqs2's linear-time clustering puts together get the number of the first of them."""
     binary = require_mmseqs()
@@ -111,7 +120,9 @@ def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -
             codes = codes[known].astype(np.int64)
             places = np.full(len(names), -1)
             places[codes[::-1]] = own[known][::-1]  # the last assignment is the first row
-            firsts = np.array([first_of.setdefault(name, int(place)) for name, place in zip(names, places, strict=True)])
+            firsts = np.array(
+                [first_of.setdefault(name, int(place)) for name, place in zip(names, places, strict=True)]
+            )
             own[known] = firsts[codes]
         labels[row : row + len(own)] = own
         row += len(own)
@@ -120,4 +131,3 @@ def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -
 def create_labels(path: Path, num_rows: int) -> Labels:
     """An array on disk; written under a temporary name by the caller."""
     return np.lib.format.open_memmap(path, "w+", np.int64, (num_rows,))
-

@@ -61,7 +61,12 @@ def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
         if item.name in ("id", *CHAINS) or item.chain == "light":
             continue
         fields.append((item.name.removesuffix("_heavy"), item.bases if item.chain else item.aliases))
-    fields += [("cell", CELL), ("clone", CLONE), ("locus", LOCUS), ("isotype", ("c_call", "c_gene", "isotype"))]
+    fields += [
+        ("cell", CELL),
+        ("clone", CLONE),
+        ("locus", LOCUS),
+        ("isotype", ("c_call", "c_gene", "isotype")),
+    ]
     fields.append(("id", ("id", "sequence_id", "contig_id", "name")))
     return fields
 

@@ -28,9 +28,7 @@ def _subsets(text: str) -> dict[str, float]:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from curr_ab.data.cleaning import CleaningLimits
-    from curr_ab.data.columns import ColumnNames
-    from curr_ab.data.preparation import PreparationPlan, prepare
+    from curr_ab.data import CleaningLimits, ColumnNames, PreparationPlan, prepare
 
     plan = PreparationPlan(
         names=ColumnNames(args.heavy_column, args.light_column, args.id_column),
@@ -79,18 +77,16 @@ def _print_summary(index: dict[str, Any]) -> None:
 def _simulate(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    import pyarrow.parquet
-
-    from curr_ab.data.atomic import replacing
-    from curr_ab.data.simulation import simulate_pairs
+    from curr_ab.data import simulate_pairs
+    from curr_ab.data.atomic import write_parquet
 
     pairs = simulate_pairs(args.pairs, seed=args.seed, num_donors=args.donors, progress=not args.quiet)
-    with replacing(Path(args.out)) as path:
-        pyarrow.parquet.write_table(pairs, path, compression="zstd")
+    write_parquet(Path(args.out), pairs)
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from curr_ab.data.describing import describe, table
+    from curr_ab.data import describe
+    from curr_ab.data.describing import table
     from curr_ab.data.report import write_report
 
     description = describe(args.folder, progress=not args.quiet)
@@ -100,7 +96,9 @@ def _describe(args: argparse.Namespace) -> None:
 
 def _add_prepare(commands: Any) -> None:
     parser = commands.add_parser("prepare", help="sources to clean, split token shards", description=__doc__)
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="file, pattern, builtin or hf://owner/name")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="file, pattern, builtin or hf://owner/name"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the shards")
     parser.add_argument("--unpaired", action="store_true", help="the sources hold single chains")
     parser.add_argument("--heavy-column", metavar="NAME", help="where the aliases do not fit")
@@ -108,7 +106,9 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--id-column", metavar="NAME")
     parser.add_argument("--min-length", type=int, default=70, help="residues of a chain (%(default)s)")
     parser.add_argument("--max-length", type=int, default=160, help="residues of a chain (%(default)s)")
-    parser.add_argument("--max-ambiguous", type=float, default=0.02, help="share of X, B, Z, U, O (%(default)s)")
+    parser.add_argument(
+        "--max-ambiguous", type=float, default=0.02, help="share of X, B, Z, U, O (%(default)s)"
+    )
     parser.add_argument(
         "--cluster",
         choices=("mmseqs", "exact", "source"),
@@ -128,9 +128,13 @@ def _add_prepare(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--pairs-per-shard", type=int, default=1 << 17)
-    parser.add_argument("--no-masks", action="store_true", help="leave region, segment and mutation masks out")
+    parser.add_argument(
+        "--no-masks", action="store_true", help="leave region, segment and mutation masks out"
+    )
     parser.add_argument("--keep-going", action="store_true", help="set malformed files aside and say so")
-    parser.add_argument("--keep-dropped", action="store_true", help="write dropped records to dropped.parquet")
+    parser.add_argument(
+        "--keep-dropped", action="store_true", help="write dropped records to dropped.parquet"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="(%(default)s here)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
     parser.set_defaults(run=_prepare)

@@ -54,7 +54,9 @@ def _metadata(path: str, line: str) -> dict[str, Any]:
     raise MalformedSource(path, f"the metadata line is not JSON ({line[:60]!r})", 1)
 
 
-def _layout(path: str, line: str, number: int, names: ColumnNames) -> tuple[str, tuple[str, ...], Layout | None]:
+def _layout(
+    path: str, line: str, number: int, names: ColumnNames
+) -> tuple[str, tuple[str, ...], Layout | None]:
     """Delimiter, column names and layout; the delimiter is the one that shows the most columns."""
     rows = {delimiter: tuple(next(csv.reader([line], delimiter=delimiter), [])) for delimiter in "\t,;"}
     delimiter = max(rows, key=lambda key: len(rows[key]))
@@ -78,8 +80,14 @@ def read_header(path: str, names: ColumnNames) -> DelimitedHeader:
     header = _decode(path, lines[number - 1], number)
     delimiter, columns, layout = _layout(path, header, number, names)
     if layout is None:
-        if number == 1 and len(lines) > 1 and _layout(path, lines[1].decode(errors="replace"), 2, ColumnNames())[2]:
-            raise MalformedSource(path, f"line 2 is the header, but this is not JSON metadata ({first[:60]!r})", 1)
+        if (
+            number == 1
+            and len(lines) > 1
+            and _layout(path, lines[1].decode(errors="replace"), 2, ColumnNames())[2]
+        ):
+            raise MalformedSource(
+                path, f"line 2 is the header, but this is not JSON metadata ({first[:60]!r})", 1
+            )
         shown = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
         raise MalformedSource(path, f"no sequence column is known among {shown}; name them by hand", number)
     return DelimitedHeader(delimiter, columns, layout, metadata, number)

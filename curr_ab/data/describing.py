@@ -65,9 +65,13 @@ def describe(folder: str | os.PathLike[str], *, progress: bool = False) -> Descr
         for name in ("lengths", "cdr3", "v_call", "mutations", "v_identity")
     }
     shards = [entry["name"] for split in SPLITS for entry in index["splits"][split]]
-    columns = [f"{name}_{chain}" for name in ("cdr3", "v_call", "mutations", "v_identity") for chain in CHAINS]
+    columns = [
+        f"{name}_{chain}" for name in ("cdr3", "v_call", "mutations", "v_identity") for chain in CHAINS
+    ]
     for shard in tqdm(shards, desc="describe", disable=not progress):
-        for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(columns=[*CHAINS, *columns]):
+        for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(
+            columns=[*CHAINS, *columns]
+        ):
             table = pa.Table.from_batches([batch])
             for chain in CHAINS:
                 _count(counters["lengths"][chain], pc.binary_length(table[chain]))
@@ -124,11 +128,15 @@ def table(description: Description) -> str:
     """The statistics and the drops as text."""
     lines = [f"{'':<45} {'records':>12} {'min':>6} {'median':>6} {'mean':>8} {'max':>6}"]
     for measure, series, found in summary_rows(description):
-        figures = f"{found['records']:>12,} {found['min']:>6.0f} {found['median']:>6.0f} {found['mean']:>8.2f}"
+        figures = (
+            f"{found['records']:>12,} {found['min']:>6.0f} {found['median']:>6.0f} {found['mean']:>8.2f}"
+        )
         lines.append(f"{f'{measure} {series}':<45} {figures} {found['max']:>6.0f}")
     report = description.report
     lines += ["", f"{'split':<12} {'pairs':>12} {'clusters':>12}"]
-    lines += [f"{split:<12} {report['pairs'][split]:>12,} {report['clusters'][split]:>12,}" for split in SPLITS]
+    lines += [
+        f"{split:<12} {report['pairs'][split]:>12,} {report['clusters'][split]:>12,}" for split in SPLITS
+    ]
     lines += [f"clusters in more than one split: {report['clusters_in_several_splits']}", ""]
     lines += [f"{'dropped as':<20} {'records':>12}"]
     lines += [f"{reason:<20} {count:>12,}" for reason, count in report["dropped"].items()] or ["nothing"]

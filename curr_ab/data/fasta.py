@@ -25,7 +25,9 @@ def _records(path: str) -> Iterator[tuple[int, str, str]]:
                 try:
                     line = raw.decode("utf-8-sig" if line_number == 1 else "utf-8").strip()
                 except UnicodeDecodeError as error:
-                    raise MalformedSource(path, f"the text is not UTF-8 ({raw[:60]!r})", line_number) from error
+                    raise MalformedSource(
+                        path, f"the text is not UTF-8 ({raw[:60]!r})", line_number
+                    ) from error
                 if line.startswith(">"):
                     if start:
                         yield start, name, "".join(parts)
@@ -60,12 +62,16 @@ def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
             continue
         first_line, first_id, first_chain, first_text = waiting
         if first_id != named["id"] or first_chain == chain:
-            raise MalformedSource(path, f"{first_id!r} ({first_chain}) is not followed by its other chain", first_line)
+            raise MalformedSource(
+                path, f"{first_id!r} ({first_chain}) is not followed by its other chain", first_line
+            )
         heavy, light = (first_text, text) if chain == "light" else (text, first_text)
         yield first_id, heavy, light
         waiting = None
     if waiting is not None:
-        raise MalformedSource(path, f"{waiting[1]!r} ({waiting[2]}) is not followed by its other chain", waiting[0])
+        raise MalformedSource(
+            path, f"{waiting[1]!r} ({waiting[2]}) is not followed by its other chain", waiting[0]
+        )
 
 
 def read_fasta(path: str) -> Iterator[pa.RecordBatch]:

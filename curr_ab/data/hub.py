@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
+from curr_ab.data.extra import needs_extra
 from curr_ab.data.sources import HUB_PREFIX, MalformedSource
 
 _BATCH = 4_096
@@ -15,14 +16,14 @@ _OPTIONS = {"split", "config", "revision"}
 
 def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     """Column names and batches of `hf://owner/name?split=train&config=...&revision=...`."""
-    try:
+    with needs_extra("data"):
         from datasets import load_dataset
-    except ImportError as error:
-        raise ValueError(f'{source} needs the datasets library: pip install "curr-ab[data]"') from error
     parts = urlsplit(source)
     options = dict(parse_qsl(parts.query))
     if unknown := set(options) - _OPTIONS:
-        raise MalformedSource(source, f"unknown option {min(unknown)!r}; known are {', '.join(sorted(_OPTIONS))}")
+        raise MalformedSource(
+            source, f"unknown option {min(unknown)!r}; known are {', '.join(sorted(_OPTIONS))}"
+        )
     dataset = load_dataset(
         source.removeprefix(HUB_PREFIX).partition("?")[0],
         options.get("config"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet
-
-from curr_ab.data.atomic import replacing
+from curr_ab.data.atomic import write_parquet
 from curr_ab.data.reading import builtin_path
 from curr_ab.data.simulation import simulate_pairs
 
@@ -16,9 +14,7 @@ SEED = 20_250_902  # the day of the preprint, doi:10.1101/2025.09.02.673765
 
 def main() -> None:
     """Write the corpus into this installation."""
-    pairs = simulate_pairs(NUM_PAIRS, seed=SEED)
-    with replacing(Path(builtin_path())) as path:
-        pyarrow.parquet.write_table(pairs, path, compression="zstd", compression_level=19)
+    write_parquet(Path(builtin_path()), simulate_pairs(NUM_PAIRS, seed=SEED), level=19)
 
 
 if __name__ == "__main__":

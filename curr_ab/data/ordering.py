@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
-from curr_ab.data.atomic import replacing, write_json
+from curr_ab.data.atomic import replacing, write_json, write_parquet
 from curr_ab.data.buckets import BUCKET_BITS, LZ4, read_ranges, write_ranges
 from curr_ab.data.parts import DROPPED_SCHEMA, KEYS, PART_SCHEMA, part_path
 
@@ -21,7 +20,7 @@ ROWS_PER_PARTITION = 65_536  # about as many are held in memory while they are s
 
 @dataclass(frozen=True)
 class PartitionTask:
-    """One of 2 ** `bits` ranges of the hash, over all parts; the result does not depend on how many there are."""
+    """One of 2 ** `bits` ranges of the hash, over all parts; their number does not change the result."""
 
     number: int
     bits: int
@@ -65,8 +64,8 @@ def _of_parts(task: PartitionTask, first: int, last: int) -> Iterator[pa.Table]:
 def spread_bucket(task: PartitionTask) -> None:
     """The rows of one of the parts' buckets, which do not fit into memory, cut into finer ranges.
 
-    Only large data has more ranges than the parts have buckets. Without this step each of them would have to read
-    the whole bucket in every part.
+    Only large data has more ranges than the parts have buckets. Without this step each of them would have to
+    read the whole bucket in every part.
     """
     finer = task.bits - BUCKET_BITS
     bucket = task.number >> finer
@@ -112,9 +111,8 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
     repeated[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     if task.keep_dropped:
         dropped = rows.select(DROPPED_SCHEMA.names[:-1]).take(pa.array(order[repeated]))
-        with replacing(task.dropped_path) as path:
-            reasons = pa.repeat(pa.scalar("duplicate"), len(dropped))
-            pa.parquet.write_table(dropped.append_column("reason", reasons), path, compression="zstd")
+        reasons = pa.repeat(pa.scalar("duplicate"), len(dropped))
+        write_parquet(task.dropped_path, dropped.append_column("reason", reasons))
     rows = rows.take(pa.array(order[~repeated]))
     with replacing(task.keys_path) as path, path.open("wb") as file:
         np.save(file, np.stack([rows[key].to_numpy() for key in KEYS]))

@@ -27,12 +27,13 @@ from curr_ab.data.sources import BUILTIN, MalformedSource
 from curr_ab.data.tokens import encode_pairs
 
 _RUN_ROWS = 32_768  # rows in memory while they are sorted
-# The 128 bits of `order` and `order_low` name the pair: duplicates are equal in them, and the data set's order is
-# theirs. They depend on the seed and on the residues, not on where a record was read.
+# The 128 bits of `order` and `order_low` name the pair: duplicates are equal in them, and the data set has
+# their order. They depend on the seed and on the residues, not on where a record was read.
 KEYS = ("order", "order_low", "sequence_key", "id_key")
 PART_SCHEMA = pa.schema([*PAIR_SCHEMA, *((key, pa.uint64()) for key in KEYS)])
 DROPPED_SCHEMA = pa.schema(
-    [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")] + [("reason", pa.string())]
+    [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")]
+    + [("reason", pa.string())]
 )
 
 
@@ -103,7 +104,9 @@ def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def _kept(task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None) -> Iterator[pa.RecordBatch]:
+def _kept(
+    task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None
+) -> Iterator[pa.RecordBatch]:
     for batch in read_source(task.source, task.names, task.chains):
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)
@@ -134,9 +137,12 @@ def write_part(task: PartTask) -> dict[str, Any]:
         if done["identity"] == identity:
             return done
     try:
-        with replacing(task.path) as path, replacing(task.dropped_path) as dropped_path:
-            with pa.parquet.ParquetWriter(dropped_path, DROPPED_SCHEMA, compression="zstd") as dropped:
-                summary = _write(task, path, dropped if task.keep_dropped else None)
+        with (
+            replacing(task.path) as path,
+            replacing(task.dropped_path) as dropped_path,
+            pa.parquet.ParquetWriter(dropped_path, DROPPED_SCHEMA, compression="zstd") as dropped,
+        ):
+            summary = _write(task, path, dropped if task.keep_dropped else None)
     except MalformedSource as error:
         if not task.keep_going:
             raise

@@ -61,7 +61,7 @@ def _by_name(title: str, histogram: Histogram) -> Figure:
 
 def _cluster_sizes(sizes: Mapping[int, int]) -> Figure:
     figure, axes = _figure("Cluster sizes", "pairs in the cluster", "clusters")
-    axes.plot(list(sorted(sizes)), [sizes[size] for size in sorted(sizes)], "o", markersize=4, color=_SINGLE)
+    axes.plot(sorted(sizes), [sizes[size] for size in sorted(sizes)], "o", markersize=4, color=_SINGLE)
     axes.set_xscale("log")
     axes.set_yscale("log")
     return figure

@@ -47,9 +47,9 @@ WORK_NAME = ".work"
 class PreparationPlan:
     """What decides about the result. Shares are floats and numbers of pairs are integers."""
 
-    names: ColumnNames = ColumnNames()
+    names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
-    limits: CleaningLimits = CleaningLimits()
+    limits: CleaningLimits = field(default_factory=CleaningLimits)
     cluster: str = "mmseqs"
     identity: float = 0.9
     coverage: float = 0.8
@@ -87,12 +87,16 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
         raise ValueError(f"{out} holds data prepared from other sources or settings; choose another folder")
     started = out / WORK_NAME / "request.json"
     if started.exists() and json.loads(started.read_text()) != request:
-        raise ValueError(f"{out} holds an unfinished preparation of other sources or settings; delete it first")
+        raise ValueError(
+            f"{out} holds an unfinished preparation of other sources or settings; delete it first"
+        )
     write_json(started, request)
     return None
 
 
-def _labels(plan: PreparationPlan, partitions: list[PartitionTask], keys: Path, folder: Path, processes: int) -> Path:
+def _labels(
+    plan: PreparationPlan, partitions: list[PartitionTask], keys: Path, folder: Path, processes: int
+) -> Path:
     """The file of cluster labels, from disk where an earlier run got so far."""
     path = folder / "labels.npy"
     if path.exists():
@@ -118,7 +122,6 @@ def _labels(plan: PreparationPlan, partitions: list[PartitionTask], keys: Path, 
                 donors = clustering.create_labels(donors_path, len(labels))
                 clustering.label_column(partitions, "donor", donors)
                 splitting.join_groups(labels, donors)
-        labels.flush()
     return path
 
 
@@ -144,7 +147,6 @@ def _splits(plan: PreparationPlan, partitions: list[PartitionTask], order: Path,
             _given_splits(partitions, splits)
         else:
             splitting.assign_splits(labels, keys, splits, validation=plan.validation, test=plan.test)
-        splits.flush()
     return path
 
 
@@ -232,7 +234,8 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
         labels = clustering.create_labels(path, len(ids))
         clustering.label_equal(ids, labels)
         return sum(
-            int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in clustering.blocks(len(ids))
+            int((labels[block] != np.arange(block.start, block.stop)).sum())
+            for block in clustering.blocks(len(ids))
         )
 
 
@@ -309,14 +312,27 @@ def _run(
     """Every stage in turn; each takes from disk what an earlier run finished."""
     work = folder / WORK_NAME
     part_tasks = [
-        PartTask(number, file, plan.names, plan.chains, plan.limits, plan.seed, work / "parts", keep_going, keep_dropped)
+        PartTask(
+            number,
+            file,
+            plan.names,
+            plan.chains,
+            plan.limits,
+            plan.seed,
+            work / "parts",
+            keep_going,
+            keep_dropped,
+        )
         for number, file in enumerate(files)
     ]
     parts = workers.run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
     if num_rows == 0:
         counts = _counts(parts, [])
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items()) or "there are none"
+        reasons = (
+            ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items())
+            or "there are none"
+        )
         aside = f"; set aside: {'; '.join(counts['set_aside'])}" if counts["set_aside"] else ""
         raise ValueError(f"no usable record in {len(files)} source(s) ({reasons}){aside}")
 
@@ -340,7 +356,9 @@ def _run(
     subsets = splitting.subset_sizes(plan.subsets, report["pairs"]["train"])
 
     present = counts["annotated_before_duplicates"]
-    masks = tuple(m for m in MASK_LETTERS if plan.masks and any(f"{m}_{c}" in present for c in ("heavy", "light")))
+    masks = tuple(
+        m for m in MASK_LETTERS if plan.masks and any(f"{m}_{c}" in present for c in ("heavy", "light"))
+    )
     shard_tasks = _shard_tasks(plan, partitions, (labels, splits), masks, folder)
     entries = workers.run(write_task_shard, shard_tasks, "write shards")
     if keep_dropped:

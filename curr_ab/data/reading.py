@@ -45,7 +45,9 @@ def _table_layout(source: str, names: Sequence[str], wanted: ColumnNames) -> Lay
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
     if layout is None:
-        raise MalformedSource(source, f"no sequence column is known among {', '.join(names)}; name them by hand")
+        raise MalformedSource(
+            source, f"no sequence column is known among {', '.join(names)}; name them by hand"
+        )
     return layout
 
 
@@ -128,8 +130,8 @@ def read_pairs(
 ) -> Iterator[pa.RecordBatch]:
     """Record batches in `PAIR_SCHEMA`, then `extra_columns` as text, in constant memory.
 
-    Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a chain that a record lacks
-    is null, and residues are upper case without gaps.
+    Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a chain that a record
+    lacks is null, and residues are upper case without gaps.
     """
     names = ColumnNames(heavy_column, light_column, id_column, tuple(extra_columns))
     kept = [*PAIR_SCHEMA.names, *names.extra]

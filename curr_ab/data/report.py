@@ -16,9 +16,10 @@ from curr_ab.data.splitting import SPLITS
 
 FOLDER_NAME = "report"
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+table { border-collapse: collapse; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
 img { width: 100%; } code { font-size: .85em; overflow-wrap: anywhere; }
@@ -46,11 +47,16 @@ def _page(description: Description, pictures: dict[str, Path]) -> str:
     splits = [(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS]
     drops = [(f"{reason}: {REASONS[reason]}", f"{count:,}") for reason, count in report["dropped"].items()]
     crossing = report["clusters_in_several_splits"]
-    proof = "No cluster has pairs in more than one split." if crossing == 0 else f"{crossing:,} clusters cross splits!"
+    proof = (
+        "No cluster has pairs in more than one split."
+        if crossing == 0
+        else f"{crossing:,} clusters cross splits!"
+    )
     aside = "".join(f"<li>{escape(message)}</li>" for message in report["set_aside"])
     sections = [
         f"<h1>Antibody pairs in <code>{escape(description.folder.name)}</code></h1>",
-        f"<p>{report['kept']:,} of {report['read']:,} records kept. Fingerprint <code>{index['fingerprint']}</code></p>",
+        f"<p>{report['kept']:,} of {report['read']:,} records kept. ",
+        f"Fingerprint <code>{index['fingerprint']}</code></p>",
         "<h2>Splits</h2>",
         _table(("split", "pairs", "clusters"), splits),
         f"<p>{proof} Nested training sets: ",

@@ -21,7 +21,7 @@ REGIONS = {
 }
 SEGMENTS = {"V": "V gene", "D": "D gene", "J": "J gene", "N": "untemplated"}
 MUTATIONS = {"0": "germline", "1": "mutated"}
-# A shard stores each letter of a mask as its place in this string plus one; 0 means "not known" or "no residue".
+# A shard stores each letter of a mask as its place in this string plus one; 0 is "not known" or "no residue".
 MASK_LETTERS = {"region_mask": "".join(REGIONS), "segment_mask": "VDJN", "mutation_mask": "01"}
 
 # How a column of a table that holds both chains names its chain.
@@ -53,12 +53,16 @@ class Field:
         if not self.chain:
             return (self.name, *self.bases)
         bare = _BARE_SEQUENCES[self.chain] if self.name == self.chain else ()
-        combined = (pattern.format(base) for base, pattern in product(self.bases, _CHAIN_PATTERNS[self.chain]))
+        combined = (
+            pattern.format(base) for base, pattern in product(self.bases, _CHAIN_PATTERNS[self.chain])
+        )
         return tuple(dict.fromkeys((self.name, *bare[:1], *combined, *bare[1:])))
 
 
 def _chain_fields(name: str, type: pa.DataType, meaning: str, *bases: str) -> list[Field]:
-    return [Field(f"{name}_{chain}", type, f"{meaning}, {chain} chain", (name, *bases), chain) for chain in CHAINS]
+    return [
+        Field(f"{name}_{chain}", type, f"{meaning}, {chain} chain", (name, *bases), chain) for chain in CHAINS
+    ]
 
 
 FIELDS: tuple[Field, ...] = (
@@ -68,11 +72,22 @@ FIELDS: tuple[Field, ...] = (
         "name of the record in its source",
         ("name", "pair_id", "sequence_id", "barcode", "sequence_id_heavy", "sequence_id:0", "cell_id"),
     ),
-    Field("heavy", pa.string(), "residues of the heavy chain; null in unpaired data", SEQUENCE_BASES, "heavy"),
-    Field("light", pa.string(), "residues of the light chain; null in unpaired data", SEQUENCE_BASES, "light"),
+    Field(
+        "heavy", pa.string(), "residues of the heavy chain; null in unpaired data", SEQUENCE_BASES, "heavy"
+    ),
+    Field(
+        "light", pa.string(), "residues of the light chain; null in unpaired data", SEQUENCE_BASES, "light"
+    ),
     Field("donor", pa.string(), "who the cell is from", ("subject", "subject_id", "donor_id", "patient")),
-    Field("disease", pa.string(), "diagnosis or vaccination of the donor", ("disease_diagnosis", "diagnosis")),
-    Field("isotype", pa.string(), "constant region of the heavy chain", ("c_call_heavy", "c_gene_heavy", "c_call:0")),
+    Field(
+        "disease", pa.string(), "diagnosis or vaccination of the donor", ("disease_diagnosis", "diagnosis")
+    ),
+    Field(
+        "isotype",
+        pa.string(),
+        "constant region of the heavy chain",
+        ("c_call_heavy", "c_gene_heavy", "c_call:0"),
+    ),
     Field("clone", pa.string(), "clonal family", ("clone_id", "clone_id_heavy", "clonotype_id", "lineage")),
     Field("split", pa.string(), "train, validation or test, where a source brings its own"),
     *_chain_fields("v_call", pa.string(), "V gene", "v_gene"),
@@ -81,8 +96,12 @@ FIELDS: tuple[Field, ...] = (
     *_chain_fields("cdr3", pa.string(), "residues of the CDR3 without its anchors", "cdr3_aa"),
     *_chain_fields("region_mask", pa.string(), "1-7 for FWR1, CDR1, FWR2, CDR2, FWR3, CDR3, FWR4"),
     *_chain_fields("segment_mask", pa.string(), "V, D, J, or N where untemplated", "gene_segment_mask"),
-    *_chain_fields("mutation_mask", pa.string(), "1 where the residue is not the germline's", "nongermline_mask"),
-    *_chain_fields("mutations", pa.int32(), "number of mutated residues", "mutation_count_aa", "v_mutation_count_aa"),
+    *_chain_fields(
+        "mutation_mask", pa.string(), "1 where the residue is not the germline's", "nongermline_mask"
+    ),
+    *_chain_fields(
+        "mutations", pa.int32(), "number of mutated residues", "mutation_count_aa", "v_mutation_count_aa"
+    ),
     *_chain_fields("v_identity", pa.float32(), "share of the V gene's nucleotides that are germline, 0-1"),
 )
 FIELD_BY_NAME = {field.name: field for field in FIELDS}

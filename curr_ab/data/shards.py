@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
-from curr_ab.data.atomic import replacing
+from curr_ab.data.atomic import replacing, write_parquet
 from curr_ab.data.tokens import VOCABULARY, Tokens, encode_masks, encode_pairs
 
 FORMAT = "curr-ab token shards 1"
@@ -50,12 +49,13 @@ def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str])
             with temporary.open("wb") as file:
                 np.save(file, values)
             digests[name] = file_digest(temporary)
-    with replacing(folder / f"{shard}.parquet") as temporary:
-        pa.parquet.write_table(pairs, temporary, compression="zstd")
+    write_parquet(folder / f"{shard}.parquet", pairs)
     return {"name": shard, "num_pairs": len(pairs), "num_tokens": len(tokens), "sha256": digests}
 
 
-def fingerprint(settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]) -> str:
+def fingerprint(
+    settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]
+) -> str:
     """One name for the content and the settings; later steps compare it."""
     text = json.dumps([FORMAT, VOCABULARY, settings, shards, subsets], sort_keys=True)
     return sha256(text.encode()).hexdigest()
@@ -70,20 +70,26 @@ class _Shard:
 
 
 class TokenDataset:
-    """One split of a prepared folder, or a nested subset of its training set; pairs are read where they lie."""
+    """A split of a prepared folder, or a nested subset of its training set; pairs are read where they lie."""
 
     def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
         self.folder = Path(folder)
         path = self.folder / INDEX_NAME
         if not path.exists():
-            raise ValueError(f"{folder} holds no prepared data ({INDEX_NAME} is missing); run `curr-ab data prepare`")
+            raise ValueError(
+                f"{folder} holds no prepared data ({INDEX_NAME} is missing); run `curr-ab data prepare`"
+            )
         self.index: dict[str, Any] = json.loads(path.read_text())
         if self.index["format"] != FORMAT:
-            raise ValueError(f"{path} is in the format {self.index['format']!r}; this version reads {FORMAT!r}")
+            raise ValueError(
+                f"{path} is in the format {self.index['format']!r}; this version reads {FORMAT!r}"
+            )
         if split not in self.index["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(self.index['splits'])}")
         if subset is not None and (split != "train" or subset not in self.index["subsets"]):
-            raise ValueError(f"{folder} has the subsets {', '.join(self.index['subsets'])} of train, not {subset!r}")
+            raise ValueError(
+                f"{folder} has the subsets {', '.join(self.index['subsets'])} of train, not {subset!r}"
+            )
         self.split = split
         self._entries: list[dict[str, Any]] = self.index["splits"][split]
         self._starts = np.cumsum([0, *(entry["num_pairs"] for entry in self._entries)])
@@ -135,15 +141,19 @@ class TokenDataset:
         return int(shard.heavy_lengths[row])
 
     def mask(self, pair: int, name: str) -> Tokens:
-        """One mask, token by token: 0 where nothing is known or no residue is, else the letter's place plus 1."""
+        """A mask, token by token: 0 where nothing is known or no residue is, else 1 + the letter's place."""
         shard, row = self._locate(pair)
         if name not in shard.masks:
-            raise ValueError(f"{self.folder} carries the masks {', '.join(self.mask_names) or '(none)'}, not {name!r}")
+            raise ValueError(
+                f"{self.folder} carries the masks {', '.join(self.mask_names) or '(none)'}, not {name!r}"
+            )
         return shard.masks[name][shard.offsets[row] : shard.offsets[row + 1]]
 
     def lengths(self) -> npt.NDArray[np.uint16]:
         """Tokens of every pair, for packing pairs into batches."""
-        found = [np.diff(self._shard(number).offsets).astype(np.uint16) for number in range(len(self._entries))]
+        found = [
+            np.diff(self._shard(number).offsets).astype(np.uint16) for number in range(len(self._entries))
+        ]
         return np.concatenate([*found, np.zeros(0, np.uint16)])[: self._num_pairs]
 
     def verify(self) -> None:

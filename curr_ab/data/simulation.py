@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curr_ab.data.extra import needs_extra
 from curr_ab.data.hypermutation import mutate, translate
-from curr_ab.data.schema import PAIR_SCHEMA
+from curr_ab.data.schema import FIELDS
 
 # Roughly the usage in blood; what matters is that families are unequal, as they are in nature.
 HEAVY_FAMILIES = {"IGHV1": 0.20, "IGHV2": 0.04, "IGHV3": 0.42, "IGHV4": 0.24, "IGHV5": 0.06, "IGHV6": 0.04}
@@ -24,7 +25,9 @@ LIGHT_FAMILIES = {
     "IGLV2": 0.11,
     "IGLV3": 0.12,
 }
-# The signal of native pairing: a heavy family takes its preferred light family this often, over and above chance.
+# The signal of native pairing: a heavy family takes its preferred light family with this probability, and one
+# by chance otherwise ...
+PREFERENCE = 0.5
 PREFERRED_LIGHT = {
     "IGHV1": "IGKV1",
     "IGHV2": "IGLV2",
@@ -33,8 +36,7 @@ PREFERRED_LIGHT = {
     "IGHV5": "IGLV1",
     "IGHV6": "IGKV2",
 }
-PREFERENCE = 0.5
-# ... and both chains of a cell went through the same germinal centre: one level per clone, light at 0.7 of it.
+# ... and both chains of a cell went through one germinal centre: one level per clone, light at 0.7 of it.
 NAIVE_SHARE = 0.35
 MEAN_MUTATION_RATE = 0.05
 LIGHT_TO_HEAVY_RATE = 0.7
@@ -60,10 +62,8 @@ class Founder:
 
 
 def _genairr() -> Any:
-    try:
+    with needs_extra("simulate"):  # GPL-3, which is why it is optional
         import GenAIRR
-    except ImportError as error:
-        raise ValueError('simulation needs GenAIRR (GPL-3): pip install "curr-ab[simulate]"') from error
     return GenAIRR
 
 
@@ -118,10 +118,12 @@ def _founders(family: str, count: int, seed: int) -> Iterator[Founder]:
         seed += 1_000_003  # run n uses the seeds from seed to seed + n - 1
 
 
-def _clones(num_pairs: int, random: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _clones(
+    num_pairs: int, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Members and mutation rate of each clone; 0 is a naive cell."""
     naive = random.random(num_pairs) < NAIVE_SHARE
-    sizes = np.where(naive, 1, 1 + random.geometric(1 / (1 + MEAN_EXTRA_MEMBERS), num_pairs) - 1)
+    sizes = np.where(naive, 1, random.geometric(1 / (1 + MEAN_EXTRA_MEMBERS), num_pairs))
     rates = np.where(naive, 0.0, random.gamma(4.0, MEAN_MUTATION_RATE / 4.0, num_pairs))
     last = int(np.searchsorted(np.cumsum(sizes), num_pairs))
     sizes, rates = sizes[: last + 1], rates[: last + 1]
@@ -129,14 +131,19 @@ def _clones(num_pairs: int, random: np.random.Generator) -> tuple[npt.NDArray[np
     return sizes, rates
 
 
-def _drawn_founders(families: npt.NDArray[np.str_], seed: int) -> list[Founder]:
+def _drawn_founders(families: npt.NDArray[np.str_], seed: int, progress: bool) -> list[Founder]:
     """A founder for each clone, simulated family by family because the simulator compiles once for each."""
-    drawn: list[Founder | None] = [None] * len(families)
-    for number, family in enumerate(sorted(set(families))):
-        places = np.flatnonzero(families == family)
-        for place, founder in zip(places, _founders(str(family), len(places), seed + 7_919 * number), strict=False):
-            drawn[int(place)] = founder
-    return [founder for founder in drawn if founder is not None]
+    from tqdm import tqdm
+
+    drawn: dict[int, Founder] = {}
+    with tqdm(total=len(families), desc="rearrange", disable=not progress) as bar:
+        for number, family in enumerate(sorted(set(families))):
+            places = np.flatnonzero(families == family).tolist()
+            founders = _founders(str(family), len(places), seed + 7_919 * number)
+            for place, founder in zip(places, founders, strict=True):
+                drawn[place] = founder
+                bar.update()
+    return [drawn[place] for place in range(len(families))]
 
 
 def _chain_columns(chain: str, founder: Founder, nucleotides: _Array) -> dict[str, Any]:
@@ -159,45 +166,58 @@ def _chain_columns(chain: str, founder: Founder, nucleotides: _Array) -> dict[st
     return columns
 
 
-def simulate_pairs(num_pairs: int, *, seed: int = 42, num_donors: int = 40) -> pa.Table:
-    """Pairs in the annotation schema; the split holds whole clones apart (90 % train, 5 % validation, 5 % test).
+def _members(
+    founders: dict[str, Founder], size: int, rate: float, random: np.random.Generator
+) -> list[dict[str, Any]]:
+    """The cells of a clone: mutations of the trunk are common to all, and each has its own besides."""
+    rates = {"heavy": rate, "light": LIGHT_TO_HEAVY_RATE * rate}
+    trunks = {
+        chain: mutate(founder.nucleotides, TRUNK_SHARE * rates[chain], founder.anchors, random)
+        for chain, founder in founders.items()
+    }
+    rows = []
+    for _ in range(size):
+        row: dict[str, Any] = {}
+        for chain, founder in founders.items():
+            nucleotides = mutate(trunks[chain], (1 - TRUNK_SHARE) * rates[chain], founder.anchors, random)
+            row |= _chain_columns(chain, founder, nucleotides)
+        rows.append(row)
+    return rows
 
-    Native pairing carries a signal: V families of the two chains are correlated, and so are their mutation levels.
+
+def simulate_pairs(
+    num_pairs: int, *, seed: int = 42, num_donors: int = 40, progress: bool = False
+) -> pa.Table:
+    """Pairs in the annotation schema; the split holds clones apart (90 % train, 5 % validation, 5 % test).
+
+    Native pairing carries a signal: the chains' V families are correlated, and so are their mutation levels.
     """
     if num_pairs < 1 or num_donors < 1:
         raise ValueError("a simulation needs at least one pair and one donor")
     random = np.random.default_rng(seed)
     sizes, rates = _clones(num_pairs, random)
-    heavy_names, light_names = np.array(list(HEAVY_FAMILIES)), np.array(list(LIGHT_FAMILIES))
-    heavy = random.choice(heavy_names, len(sizes), p=list(HEAVY_FAMILIES.values()))
-    light = random.choice(light_names, len(sizes), p=list(LIGHT_FAMILIES.values()))
+    heavy = random.choice(list(HEAVY_FAMILIES), len(sizes), p=list(HEAVY_FAMILIES.values()))
+    light = random.choice(list(LIGHT_FAMILIES), len(sizes), p=list(LIGHT_FAMILIES.values()))
     preferred = np.array([PREFERRED_LIGHT[family] for family in heavy])
     light = np.where(random.random(len(sizes)) < PREFERENCE, preferred, light)
-    founders = {"heavy": _drawn_founders(heavy, seed), "light": _drawn_founders(light, seed + 500_000_003)}
+    founders = {
+        "heavy": _drawn_founders(heavy, seed, progress),
+        "light": _drawn_founders(light, seed + 500_000_003, progress),
+    }
     donors = random.integers(0, num_donors, len(sizes))
     splits = random.choice(["train", "validation", "test"], len(sizes), p=[0.9, 0.05, 0.05])
     isotypes = random.choice(["IGHG1", "IGHG2", "IGHA1", "IGHM"], len(sizes), p=[0.5, 0.15, 0.2, 0.15])
-    rows = []
-    for clone, (size, rate) in enumerate(zip(sizes, rates, strict=True)):
-        chain_rates = {"heavy": rate, "light": LIGHT_TO_HEAVY_RATE * rate}
-        trunks = {
-            chain: mutate(founders[chain][clone].nucleotides, TRUNK_SHARE * chain_rates[chain], anchors, random)
-            for chain in founders
-            for anchors in [founders[chain][clone].anchors]
+    isotypes = np.where(rates == 0, "IGHM", isotypes)
+    rows: list[dict[str, Any]] = []
+    for clone, (size, rate) in enumerate(zip(sizes.tolist(), rates.tolist(), strict=True)):
+        shared = {
+            "donor": f"donor{donors[clone]:03d}",
+            "disease": "simulated",
+            "isotype": str(isotypes[clone]),
+            "clone": f"clone{clone:06d}",
+            "split": str(splits[clone]),
         }
-        for _ in range(size):
-            row: dict[str, Any] = {
-                "id": f"sim{len(rows):07d}",
-                "donor": f"donor{donors[clone]:03d}",
-                "disease": "simulated",
-                "isotype": isotypes[clone] if rate else "IGHM",
-                "clone": f"clone{clone:06d}",
-                "split": splits[clone],
-            }
-            for chain, trunk in trunks.items():
-                founder = founders[chain][clone]
-                private = (1 - TRUNK_SHARE) * chain_rates[chain]
-                row |= _chain_columns(chain, founder, mutate(trunk, private, founder.anchors, random))
-            rows.append(row)
-    fields = [field for field in PAIR_SCHEMA if field.name not in ("source", "record")]
-    return pa.Table.from_pylist(rows, pa.schema(fields))
+        of_clone = {chain: drawn[clone] for chain, drawn in founders.items()}
+        for member in _members(of_clone, size, rate, random):
+            rows.append({"id": f"sim{len(rows):07d}", **shared, **member})
+    return pa.Table.from_pylist(rows, pa.schema([(field.name, field.type) for field in FIELDS]))

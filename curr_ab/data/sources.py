@@ -1,4 +1,4 @@
-"""What a source is: the files behind a name or pattern, their compression, and errors that name file and line."""
+"""Sources by name or pattern, their compression, and the error that names file and line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[
     """Files, in the order given and each once; a pattern stands for its files in alphabetical order."""
     named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     found: dict[str, None] = {}
-    for name in map(os.fspath, named):
+    for one in named:
+        name = os.fspath(one)
         if name == BUILTIN or name.startswith(HUB_PREFIX):
             matches = [name]
         elif Path(name).is_dir():

@@ -1,4 +1,4 @@
-"""Whole clusters to train, validation or test, the proof that none crosses, and the sizes of nested subsets."""
+"""Whole clusters to train, validation or test, with the proof that none crosses."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
         if rows and rooms[split] == rows:
             smallest = int(sizes[sizes > 0].min())
             raise ValueError(
-                f"no cluster fits into the {SPLITS[split]} set of {rows:,} pairs (the smallest has {smallest:,}); "
-                f"ask for a larger one, or group by less"
+                f"no cluster fits into the {SPLITS[split]} set of {rows:,} pairs (the smallest has "
+                f"{smallest:,}); ask for a larger one, or group by less"
             )
     for block in blocks(num_rows):
         splits[block] = of_cluster[labels[block]]
@@ -88,7 +88,9 @@ def join_groups(labels: Labels, groups: Labels) -> None:
     from scipy.sparse.csgraph import connected_components
 
     num_rows = len(labels)
-    edges = coo_array((np.ones(num_rows, np.int8), (np.asarray(labels), np.asarray(groups))), (num_rows, num_rows))
+    edges = coo_array(
+        (np.ones(num_rows, np.int8), (np.asarray(labels), np.asarray(groups))), (num_rows, num_rows)
+    )
     _, component = connected_components(edges, directed=False)
     _, first, inverse = np.unique(component[np.asarray(labels)], return_index=True, return_inverse=True)
     labels[:] = first[inverse]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -47,7 +49,7 @@ def test_reason(corpus, write, tmp_path, reason) -> None:
 def test_non_productive(corpus, write, tmp_path) -> None:
     lines = ["heavy,light,productive_heavy,productive_light"]
     flags = [("T", "T"), ("TRUE", "true"), ("F", "T"), ("T", "False"), ("", "")] * 8
-    lines += [f"{r['heavy']},{r['light']},{h},{l}" for r, (h, l) in zip(corpus, flags, strict=False)]
+    lines += [f"{r['heavy']},{r['light']},{a},{b}" for r, (a, b) in zip(corpus, flags, strict=False)]
     index = prepare(write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", EXACT)
     assert index["report"]["dropped"] == {"non_productive": 16}
 
@@ -71,7 +73,7 @@ def test_duplicates_in_and_across_files(corpus, write, tmp_path) -> None:
     dropped = pq.read_table(tmp_path / "out" / "dropped.parquet")
     assert sorted(dropped["id"].to_pylist()) == sorted([row["id"] for row in first[:3] + second[:20]])
     # Where chains are the same and their combination is not, nothing is a duplicate.
-    crossed = [{**a, "light": b["light"]} for a, b in zip(corpus[:40], corpus[1:41], strict=True)]
+    crossed = [{**a, "light": b["light"]} for a, b in pairwise(corpus[:41])]
     index = prepare(write("c.csv", plain_text(first + crossed)), tmp_path / "out2", EXACT)
     assert index["report"]["kept"] == len({(r["heavy"], r["light"]) for r in first + crossed})
 

@@ -21,7 +21,9 @@ def test_truncated_gzip(corpus, tmp_path) -> None:
     whole = gzip.compress(oas_text(corpus).encode())
     path = tmp_path / "unit.csv.gz"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MalformedSource, match=r"unit\.csv\.gz, line \d+: the compressed file is damaged or cut off"):
+    with pytest.raises(
+        MalformedSource, match=r"unit\.csv\.gz, line \d+: the compressed file is damaged or cut off"
+    ):
         read(str(path))
 
 
@@ -95,7 +97,9 @@ def test_numbers_and_masks_must_fit(write) -> None:
     header = "heavy,light,v_identity_heavy,mutation_mask_heavy\n"
     with pytest.raises(MalformedSource, match=r"a\.csv: record 2: v_identity_heavy is 'high', not a number"):
         read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,high,0000\n"))
-    with pytest.raises(MalformedSource, match=r"a\.csv: record 2: mutation_mask_heavy needs one of the letters 01"):
+    with pytest.raises(
+        MalformedSource, match=r"a\.csv: record 2: mutation_mask_heavy needs one of the letters 01"
+    ):
         read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,99,000\n"))
 
 

@@ -78,7 +78,9 @@ def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, ro
         return table
 
     read_partition = ordering.read_partition
-    monkeypatch.setattr("curr_ab.data.preparation.read_partition", lambda task, columns: spy(task).select(columns))
+    monkeypatch.setattr(
+        "curr_ab.data.preparation.read_partition", lambda task, columns: spy(task).select(columns)
+    )
     prepare(sources, tmp_path / "cramped", EXACT)
     assert content(tmp_path / "roomy") == content(tmp_path / "cramped")
     assert 0 < largest < 200
@@ -135,8 +137,26 @@ def test_kill_anywhere(sources, tmp_path, step) -> None:
 
 @pytest.mark.slow
 def test_kill_at_any_moment_with_workers(sources, tmp_path) -> None:
-    command = [sys.executable, "-m", "curr_ab.cli", "data", "prepare", *sources, "--cluster", "exact", "--quiet"]
-    command += ["--processes", "2", "--keep-dropped", "--pairs-per-shard", "300", "--out", str(tmp_path / "killed")]
+    command = [
+        sys.executable,
+        "-m",
+        "curr_ab.cli",
+        "data",
+        "prepare",
+        *sources,
+        "--cluster",
+        "exact",
+        "--quiet",
+    ]
+    command += [
+        "--processes",
+        "2",
+        "--keep-dropped",
+        "--pairs-per-shard",
+        "300",
+        "--out",
+        str(tmp_path / "killed"),
+    ]
     moments = random.Random(0)
     for _ in range(6):
         process = subprocess.Popen(command)

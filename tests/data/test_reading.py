@@ -152,7 +152,14 @@ def test_fasta(corpus, write, joint) -> None:
 
 def test_fasta_names_what_does_not_pair(write) -> None:
     with pytest.raises(ValueError, match=r"a\.fa, line 3: 'b' \(heavy\) is not followed"):
-        read(write("a.fa", ">a_H\nEVQL\n>b_H\nEVQL\n>b_L\nDIQM\n".replace(">a_H\nEVQL\n", ">a\nEV/DI\n").replace("b_L", "c_L")))
+        read(
+            write(
+                "a.fa",
+                ">a_H\nEVQL\n>b_H\nEVQL\n>b_L\nDIQM\n".replace(">a_H\nEVQL\n", ">a\nEV/DI\n").replace(
+                    "b_L", "c_L"
+                ),
+            )
+        )
     with pytest.raises(ValueError, match=r"a\.fa, line 1: 'a' does not say which chain"):
         read(write("a.fa", ">a\nEVQL\n"))
 

@@ -1,4 +1,4 @@
-"""Shards give back the pairs, aligned masks and nested subsets, and notice when they are not what they were."""
+"""Shards give back pairs, aligned masks and nested subsets, and notice when they are not what they were."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_round_trip_with_masks(folder, split) -> None:
     data = TokenDataset(folder, split)
-    rows = [row for path in sorted(folder.glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    rows = [
+        row for path in sorted(folder.glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
     assert len(rows) == len(data)
     assert data.mask_names == tuple(MASK_LETTERS)
     for pair in [*range(0, len(rows), 37), len(rows) - 1]:
@@ -42,7 +44,9 @@ def test_round_trip_with_masks(folder, split) -> None:
             padded = f"?{of_heavy}??{of_light}?"
             assert data.mask(pair, mask).tolist() == [letters.find(letter) + 1 for letter in padded]
         regions = data.mask(pair, "region_mask")
-        cdr3 = "".join(VOCABULARY[token] for token in tokens[: 1 + len(heavy)][regions[: 1 + len(heavy)] == 6])
+        cdr3 = "".join(
+            VOCABULARY[token] for token in tokens[: 1 + len(heavy)][regions[: 1 + len(heavy)] == 6]
+        )
         assert cdr3 == row["cdr3_heavy"]
 
 
@@ -58,7 +62,8 @@ def test_records_without_masks(corpus, write, tmp_path) -> None:
     rows = corpus[:60]
     lines = [plain_text(rows[:1], "id,heavy,light,region_mask_heavy").splitlines()[0]]
     lines += [
-        f"{r['id']},{r['heavy']},{r['light']},{r['region_mask_heavy'] if n % 2 else ''}" for n, r in enumerate(rows)
+        f"{r['id']},{r['heavy']},{r['light']},{r['region_mask_heavy'] if n % 2 else ''}"
+        for n, r in enumerate(rows)
     ]
     path = write("a.csv", "\n".join(lines) + "\n")
     prepare(path, tmp_path / "out", PreparationPlan(cluster="exact"))
@@ -68,7 +73,11 @@ def test_records_without_masks(corpus, write, tmp_path) -> None:
     for pair in range(len(data)):
         heavy, _ = decode_pair(data[pair], data.heavy_length(pair))
         expected = [int(letter) for letter in known.get(heavy, "0" * len(heavy))]
-        assert data.mask(pair, "region_mask").tolist() == [0, *expected, *[0] * (len(data[pair]) - 1 - len(heavy))]
+        assert data.mask(pair, "region_mask").tolist() == [
+            0,
+            *expected,
+            *[0] * (len(data[pair]) - 1 - len(heavy)),
+        ]
     with pytest.raises(ValueError, match="carries the masks region_mask, not 'mutation_mask'"):
         data.mask(0, "mutation_mask")
     prepare(path, tmp_path / "bare", PreparationPlan(cluster="exact", masks=False))
@@ -86,8 +95,13 @@ def test_subsets_are_nested_beginnings(folder, tmp_path) -> None:
         with pytest.raises(IndexError):
             subset[len(subset)]
         assert subset.lengths().tolist() == whole.lengths().tolist()[: len(subset)]
-    # A beginning is a fair sample only if the order says nothing: compare the V families of a quarter and of all.
-    calls = [row for path in sorted(folder.glob("train-*")) if path.suffix == ".parquet" for row in pq.read_table(path)["v_call_heavy"].to_pylist()]
+    # A beginning is a fair sample only if the order says nothing: compare a quarter's V families with all.
+    calls = [
+        row
+        for path in sorted(folder.glob("train-*"))
+        if path.suffix == ".parquet"
+        for row in pq.read_table(path)["v_call_heavy"].to_pylist()
+    ]
     share = [np.mean([call.startswith("IGHV3") for call in part]) for part in (calls[: len(quarter)], calls)]
     assert abs(share[0] - share[1]) < 0.03
 

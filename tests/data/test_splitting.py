@@ -55,8 +55,12 @@ def test_source_without_split(corpus, write, tmp_path) -> None:
 def test_report_sees_a_cluster_that_crosses(corpus, write, tmp_path) -> None:
     """The source's own split is taken as it is; the report tells on it."""
     lines = ["heavy,light,clone_id,split"]
-    lines += [f"{r['heavy']},{r['light']},{n // 2},{('train', 'test')[n % 2]}" for n, r in enumerate(corpus[:40])]
-    index = prepare(write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(cluster="source"))
+    lines += [
+        f"{r['heavy']},{r['light']},{n // 2},{('train', 'test')[n % 2]}" for n, r in enumerate(corpus[:40])
+    ]
+    index = prepare(
+        write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(cluster="source")
+    )
     assert index["report"]["clusters_in_several_splits"] == 20
 
 
@@ -78,14 +82,18 @@ def test_donors_stay_together(corpus, write, tmp_path) -> None:
     assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["donor"]).values())
     assert {row["split"] for row in found} == {"train", "validation", "test"}
     prepare(path, tmp_path / "without", PreparationPlan(cluster="exact", validation=0.1, test=0.1))
-    assert any(len(splits) > 1 for splits in splits_by(stored(tmp_path / "without"), lambda r: r["donor"]).values())
+    assert any(
+        len(splits) > 1 for splits in splits_by(stored(tmp_path / "without"), lambda r: r["donor"]).values()
+    )
 
 
 def test_donors_that_share_a_chain_are_one_group(corpus, write, tmp_path) -> None:
     rows = one_of_each_heavy_chain(corpus)[:1200]
     rows[1] = {**rows[1], "heavy": rows[0]["heavy"]}  # of the other donor
     path = write("a.csv", annotated(rows, 2))
-    with pytest.raises(ValueError, match=r"no cluster fits into the test set of 60 pairs \(the smallest has 1,200\)"):
+    with pytest.raises(
+        ValueError, match=r"no cluster fits into the test set of 60 pairs \(the smallest has 1,200\)"
+    ):
         prepare(path, tmp_path / "out", PreparationPlan(cluster="exact", group_by_donor=True))
 
 
@@ -124,12 +132,14 @@ def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
 
 def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*--cluster exact"):
+    with pytest.raises(
+        ValueError, match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*--cluster exact"
+    ):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
 
 
 def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
-    """What the binary says is what is held apart: a stand-in puts together what shares its first record's number."""
+    """What the binary puts together stays together; a stand-in puts eight neighbours together."""
     binary = tmp_path / "bin" / "mmseqs"
     binary.parent.mkdir()
     binary.write_text(
