@@ -1,6 +1,6 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python tests/bench_data.py [PAIRS] [--processes N]
+    python tests/bench_data.py [PAIRS] [--processes N] [--cluster mmseqs]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
 tenth of it is measured first, and the two figures tell whether time grows linearly.
@@ -103,10 +103,10 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def measure(files: list[Path], out: Path, processes: int) -> tuple[float, int, int]:
+def measure(files: list[Path], out: Path, processes: int, cluster: str) -> tuple[float, int, int]:
     """Seconds, peak memory and peak disk of one `curr-ab data prepare`."""
     command = [sys.executable, "-m", "curr_ab.cli", "data", "prepare", *map(str, files), "--out", str(out)]
-    command += ["--cluster", "exact", "--processes", str(processes), "--quiet"]
+    command += ["--cluster", cluster, "--processes", str(processes), "--quiet"]
     start, peak, disk = time.perf_counter(), 0, 0
     process = subprocess.Popen(command)
     while process.poll() is None:
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--cluster", choices=("exact", "mmseqs"), default="exact")
     args = parser.parse_args()
     num_files = max(10, args.pairs // PAIRS_PER_FILE)
     with tempfile.TemporaryDirectory(prefix="curr_ab_bench_") as name:
@@ -135,7 +136,9 @@ def main() -> None:
         seconds = {}
         for count in (num_files // 10, num_files):
             pairs = count * PAIRS_PER_FILE
-            seconds[pairs], peak, disk = measure(files[:count], folder / f"out{count}", args.processes)
+            seconds[pairs], peak, disk = measure(
+                files[:count], folder / f"out{count}", args.processes, args.cluster
+            )
             rate = pairs / seconds[pairs]
             print(f"{pairs:>9,} pairs: {seconds[pairs]:6.1f} s, {rate:,.0f} pairs/s, ", end="")
             print(f"peak memory {peak / 1e9:.2f} GB, peak disk {disk / 1e6:,.0f} MB", flush=True)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from curr_ab.data.cleaning import CleaningLimits
     from curr_ab.data.columns import ColumnNames
     from curr_ab.data.describing import describe
-    from curr_ab.data.preparation import PreparationPlan, prepare
+    from curr_ab.data.plan import PreparationPlan
+    from curr_ab.data.preparation import prepare
     from curr_ab.data.reading import builtin_path, read_pairs
     from curr_ab.data.schema import PAIR_SCHEMA
     from curr_ab.data.shards import TokenDataset
@@ -25,7 +26,7 @@ _LAZY = {
     "CleaningLimits": "cleaning",
     "ColumnNames": "columns",
     "MalformedSource": "sources",
-    "PreparationPlan": "preparation",
+    "PreparationPlan": "plan",
     "TokenDataset": "shards",
     "builtin_path": "reading",
     "decode_pair": "tokens",

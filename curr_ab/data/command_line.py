@@ -135,7 +135,9 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--keep-dropped", action="store_true", help="write dropped records to dropped.parquet"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="(%(default)s here)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="(as many as there are cores)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
     parser.set_defaults(run=_prepare)
 

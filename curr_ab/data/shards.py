@@ -96,6 +96,10 @@ class TokenDataset:
         self._num_pairs = int(self._starts[-1] if subset is None else self.index["subsets"][subset])
         self._open: dict[int, _Shard] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader's worker maps the files anew; pickled, the mapped arrays would travel whole.
+        return self.__dict__ | {"_open": {}}
+
     @property
     def fingerprint(self) -> str:
         """Of the whole folder, its settings included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,14 @@ def test_random_access_over_shards(folder) -> None:
     for pair in (0, 2_999, 3_000, 5_999, 6_000, len(data) - 1):
         assert len(data[pair]) == lengths[pair]
         assert isinstance(data[pair].base, np.memmap)
+
+
+def test_pickles_without_its_arrays(folder) -> None:
+    data = TokenDataset(folder)
+    first = data[0].tolist()
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 50_000
+    assert pickle.loads(pickled)[0].tolist() == first
 
 
 def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
