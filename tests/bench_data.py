@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 
@@ -95,11 +96,10 @@ def memory(process_id: int) -> int:
 
 def folder_bytes(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # files come and go while the run goes on
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.columns import REGION_PIECES
-from curr_ab.data.schema import CHAINS, FIELDS, MASK_LETTERS, PAIR_SCHEMA, REGIONS
+from curr_ab.data.schema import CHAINS, FIELDS, MASK_LETTERS, PAIR_SCHEMA
 from curr_ab.data.sources import MalformedSource
 
 Columns = dict[str, pa.Array]
@@ -51,7 +51,8 @@ def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.
     return pc.round(numbers).cast(kind) if pa.types.is_integer(kind) else numbers.cast(kind)
 
 
-def _truth(column: pa.Array) -> pa.Array:
+def truth(column: pa.Array) -> pa.Array:
+    """The words of the field for yes and no; null where there is neither."""
     text = pc.ascii_lower(pc.ascii_trim_whitespace(column.cast(pa.string())))
     known = pc.is_in(text, pa.array(_TRUE + _FALSE))
     return pc.if_else(known, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
@@ -59,9 +60,8 @@ def _truth(column: pa.Array) -> pa.Array:
 
 def _runs(lengths: list[pa.Array]) -> pa.Array:
     """Masks of regions from the lengths of the seven regions."""
-    runs = [
-        pc.binary_repeat(pa.scalar(letter), length) for letter, length in zip(REGIONS, lengths, strict=True)
-    ]
+    letters = MASK_LETTERS["region_mask"]
+    runs = [pc.binary_repeat(letter, length) for letter, length in zip(letters, lengths, strict=True)]
     return pc.binary_join_element_wise(*runs, "")
 
 
@@ -144,7 +144,7 @@ def arrange(
     out["record"] = records
     for chain in CHAINS:
         name = f"productive_{chain}"
-        out[name] = _truth(columns[name]) if name in columns else pa.nulls(num_rows, pa.bool_())
+        out[name] = truth(columns[name]) if name in columns else pa.nulls(num_rows, pa.bool_())
     for name in extra:
         out[name] = columns[name].cast(pa.string())
     return pa.record_batch(out)

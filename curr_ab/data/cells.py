@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.arranging import Columns
+from curr_ab.data.arranging import Columns, truth
 from curr_ab.data.columns import REGION_PIECES
-from curr_ab.data.schema import CHAINS, FIELD_BY_NAME, FIELDS
+from curr_ab.data.schema import CHAINS, FIELDS
 
 _PARTITION_BYTES = 64 << 20
 _EITHER_CHAIN = {"productive", "cdr_mask", *REGION_PIECES}
@@ -46,8 +46,7 @@ def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
         if name == "sequence" or name in _EITHER_CHAIN:
             for chain, side in sides.items():
                 target = chain if name == "sequence" else f"{name}_{chain}"
-                if target in CHAINS or target in FIELD_BY_NAME or name in _EITHER_CHAIN - {"d_call"}:
-                    out[target] = pc.if_else(pc.fill_null(side, False), column, pa.scalar(None, column.type))
+                out[target] = pc.if_else(pc.fill_null(side, False), column, pa.scalar(None, column.type))
         elif name not in ("locus", "cell"):
             out[name] = column
     return out
@@ -58,8 +57,8 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
     codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
     keyed = rows[key].is_valid().to_numpy()
     codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
-    productive = pc.coalesce(rows["productive_heavy"], rows["productive_light"], pa.scalar("true"))
-    usable = keyed & ~pc.match_substring_regex(productive, "(?i)^(f|false|no|0)$").to_numpy()
+    productive = truth(pc.coalesce(rows["productive_heavy"], rows["productive_light"]))
+    usable = keyed & pc.fill_null(productive, True).to_numpy()
     has = {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS}
     size = int(codes.max(initial=0)) + 1
     counts = {chain: np.bincount(codes[has[chain]], minlength=size) for chain in CHAINS}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from curr_ab.data.schema import CHAINS, FIELDS, SEQUENCE_BASES, Field
+from curr_ab.data.schema import CHAINS, FIELDS, REGIONS, SEQUENCE_BASES, Field
 
 # Read for cleaning, pairing and masks, and not kept.
 PRODUCTIVE = ("productive",)
 CELL = ("cell_id", "barcode")
 CLONE = ("clone_id", "clonotype_id", "raw_clonotype_id")
 LOCUS = ("locus", "chain")
-REGION_PIECES = tuple(f"{region}_aa" for region in ("fwr1", "cdr1", "fwr2", "cdr2", "fwr3", "cdr3", "fwr4"))
+REGION_PIECES = tuple(f"{region.lower()}_aa" for region in REGIONS)
 CDR_MASK = ("cdr_mask",)
 
 
@@ -84,14 +84,12 @@ def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
     if "heavy" in wide and "light" in wide and wide["heavy"] != wide["light"]:
         return Layout("wide", wide | extra)
     if named:
-        lacking = "light" if "heavy" in wide else "heavy"
-        raise ValueError(f"no column is known as the {lacking} chain; name it (--{lacking}-column)")
+        return Layout("wide", wide | extra)
     single = _match(_single_chain_fields(), present)
     if "sequence" in single and ("cell" in single or "clone" in single) and {"locus", "v_call"} & set(single):
         return Layout("cells", single | extra)
     if "sequence" in single and {"locus", "v_call"} & set(single):
         return Layout("single", single | extra)
-    one_chain = {chain: wide[chain] for chain in CHAINS if chain in wide}
-    if one_chain:
+    if set(CHAINS) & set(wide):
         return Layout("wide", wide | extra)
     return None

@@ -134,7 +134,7 @@ def write_part(task: PartTask) -> dict[str, Any]:
     identity = task.identity()
     if task.summary_path.exists():
         done: dict[str, Any] = json.loads(task.summary_path.read_text())
-        if done["identity"] == identity:
+        if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
             return done
     try:
         with (

@@ -48,12 +48,18 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
             return index
         raise ValueError(f"{out} holds data prepared from other sources or settings; choose another folder")
     started = out / WORK_NAME / "request.json"
-    if started.exists() and json.loads(started.read_text()) != request:
-        raise ValueError(
-            f"{out} holds an unfinished preparation of other sources or settings; delete it first"
-        )
-    write_json(started, request)
+    work = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
+    if started.exists() and json.loads(started.read_text()) != work:
+        raise ValueError(f"{started.parent} is of a run with other sources or settings; delete it first")
+    write_json(started, work)
     return None
+
+
+def _clean(out: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    shutil.rmtree(out / WORK_NAME, ignore_errors=True)
+    for leftover in out.glob(".*.tmp"):  # of killed runs
+        leftover.unlink(missing_ok=True)
 
 
 def _repeated_ids(keys: Path, folder: Path) -> int:
@@ -116,15 +122,13 @@ def prepare(
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped}
     request = {"sources": files, "settings": plan.settings(), **flags}
     if (finished := _check_state(folder, request)) is not None:
+        _clean(folder)
         return finished
-
     with Workers(processes, progress=progress) as workers:
         index = _run(files, folder, plan, workers, processes, keep_going, keep_dropped)
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
-    shutil.rmtree(folder / WORK_NAME)
-    for leftover in folder.glob(".*.tmp"):  # of killed runs
-        leftover.unlink(missing_ok=True)
+    _clean(folder)
     finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
     return finished_index
 
@@ -142,15 +146,15 @@ def _run(
     work = folder / WORK_NAME
     part_tasks = [
         PartTask(
-            number,
-            file,
-            plan.names,
-            plan.chains,
-            plan.limits,
-            plan.seed,
-            work / "parts",
-            keep_going,
-            keep_dropped,
+            number=number,
+            source=file,
+            names=plan.names,
+            chains=plan.chains,
+            limits=plan.limits,
+            seed=plan.seed,
+            folder=work / "parts",
+            keep_going=keep_going,
+            keep_dropped=keep_dropped,
         )
         for number, file in enumerate(files)
     ]

@@ -17,7 +17,7 @@ from curr_ab.data.columns import ColumnNames, Layout, find_layout
 from curr_ab.data.delimited import read_delimited, read_header
 from curr_ab.data.fasta import read_fasta
 from curr_ab.data.hub import read_hub
-from curr_ab.data.schema import PAIR_SCHEMA
+from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
 from curr_ab.data.sources import BUILTIN, HUB_PREFIX, MalformedSource, expand_sources, read_head
 
 Chains = Literal["paired", "unpaired"]
@@ -93,10 +93,13 @@ def _columns(batch: pa.RecordBatch) -> Columns:
 
 
 def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
-    holds_pairs = layout.kind == "cells" or {"heavy", "light"} <= set(layout.columns)
-    if chains == "paired" and not holds_pairs:
+    missing = [chain for chain in CHAINS if chain not in layout.columns]
+    if chains == "paired" and layout.kind == "single":
         raise MalformedSource(source, "the table holds single chains; read them as unpaired (--unpaired)")
-    if chains == "unpaired" and holds_pairs and layout.kind != "cells":
+    if chains == "paired" and layout.kind == "wide" and missing:
+        advice = f"name it (--{missing[0]}-column), or read single chains as unpaired (--unpaired)"
+        raise MalformedSource(source, f"no column is known as the {missing[0]} chain; {advice}")
+    if chains == "unpaired" and layout.kind == "wide" and not missing:
         raise MalformedSource(source, "the table holds pairs; they cannot be read as unpaired")
 
 
@@ -134,7 +137,7 @@ def read_pairs(
     lacks is null, and residues are upper case without gaps.
     """
     names = ColumnNames(heavy_column, light_column, id_column, tuple(extra_columns))
-    kept = [*PAIR_SCHEMA.names, *names.extra]
+    kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
     for source in expand_sources(sources):
         for batch in read_source(source, names, chains):
             yield batch.select(kept)

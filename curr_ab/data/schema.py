@@ -9,20 +9,10 @@ import pyarrow as pa
 
 CHAINS = ("heavy", "light")
 
-# One character per residue in every mask, as abstar writes them.
-REGIONS = {
-    "1": "FWR1",
-    "2": "CDR1",
-    "3": "FWR2",
-    "4": "CDR2",
-    "5": "FWR3",
-    "6": "CDR3",
-    "7": "FWR4",
-}
-SEGMENTS = {"V": "V gene", "D": "D gene", "J": "J gene", "N": "untemplated"}
-MUTATIONS = {"0": "germline", "1": "mutated"}
-# A shard stores each letter of a mask as its place in this string plus one; 0 is "not known" or "no residue".
-MASK_LETTERS = {"region_mask": "".join(REGIONS), "segment_mask": "VDJN", "mutation_mask": "01"}
+REGIONS = ("FWR1", "CDR1", "FWR2", "CDR2", "FWR3", "CDR3", "FWR4")
+# One character per residue in every mask, as abstar writes them. A shard stores each letter as its place in
+# this string plus one; 0 is "not known" or "no residue".
+MASK_LETTERS = {"region_mask": "1234567", "segment_mask": "VDJN", "mutation_mask": "01"}
 
 # How a column of a table that holds both chains names its chain.
 _CHAIN_PATTERNS = {
@@ -94,7 +84,7 @@ FIELDS: tuple[Field, ...] = (
     Field("d_call_heavy", pa.string(), "D gene, heavy chain", ("d_call", "d_gene"), "heavy"),
     *_chain_fields("j_call", pa.string(), "J gene", "j_gene"),
     *_chain_fields("cdr3", pa.string(), "residues of the CDR3 without its anchors", "cdr3_aa"),
-    *_chain_fields("region_mask", pa.string(), "1-7 for FWR1, CDR1, FWR2, CDR2, FWR3, CDR3, FWR4"),
+    *_chain_fields("region_mask", pa.string(), f"1-7 for {', '.join(REGIONS)}"),
     *_chain_fields("segment_mask", pa.string(), "V, D, J, or N where untemplated", "gene_segment_mask"),
     *_chain_fields(
         "mutation_mask", pa.string(), "1 where the residue is not the germline's", "nongermline_mask"
@@ -104,9 +94,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     *_chain_fields("v_identity", pa.float32(), "share of the V gene's nucleotides that are germline, 0-1"),
 )
-FIELD_BY_NAME = {field.name: field for field in FIELDS}
 ANNOTATIONS = tuple(field.name for field in FIELDS if field.name not in ("id", *CHAINS))
-MASKS = tuple(f"{mask}_{chain}" for mask in MASK_LETTERS for chain in CHAINS)
 # Where a record was read: what an error, the report and the file of dropped records name.
 PROVENANCE = (
     Field("source", pa.string(), "file that the record was read from"),

@@ -45,7 +45,7 @@ def test_metadata_that_is_not_json(corpus, write, line) -> None:
 def test_missing_columns(write) -> None:
     with pytest.raises(MalformedSource, match=r"a\.csv, line 1: no sequence column is known among id, foo"):
         read(write("a.csv", "id,foo\n1,2\n"))
-    with pytest.raises(MalformedSource, match=r"a\.csv: the table holds single chains"):
+    with pytest.raises(MalformedSource, match=r"a\.csv: no column is known as the light chain"):
         read(write("a.csv", "id,heavy\n1,EVQL\n"))
 
 
@@ -108,9 +108,11 @@ def test_keep_going_sets_aside_and_says_so(corpus, write, tmp_path) -> None:
     plan = PreparationPlan(cluster="exact")
     with pytest.raises(MalformedSource, match=r"bad\.csv: the file is empty"):
         prepare([good, bad], tmp_path / "strict", plan)
-    index = prepare([good, bad], tmp_path / "lenient", plan, keep_going=True)
+    index = prepare([good, bad], tmp_path / "strict", plan, keep_going=True)  # where the strict run ended
     assert index["report"]["kept"] == 100
     assert index["report"]["set_aside"] == [f"{bad}: the file is empty"]
+    with pytest.raises(ValueError, match="other sources or settings"):
+        prepare([good, bad], tmp_path / "strict", plan)
 
 
 def test_zero_usable_records(corpus, write, tmp_path) -> None:

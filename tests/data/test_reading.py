@@ -84,6 +84,14 @@ def test_named_and_extra_columns(write) -> None:
         read(path, heavy_column="one")
 
 
+def test_single_chains_of_a_named_column(write) -> None:
+    path = write("a.csv", "key,residues\nx,EVQL\n")
+    table = read(path, heavy_column="residues", id_column="key", chains="unpaired")
+    assert (table["heavy"].to_pylist(), table["light"].to_pylist()) == (["EVQL"], [None])
+    with pytest.raises(ValueError, match="the table holds pairs"):
+        read(write("b.csv", "heavy,light\nEVQL,DIQM\n"), chains="unpaired")
+
+
 def test_letters_are_upper_case_without_gaps(write) -> None:
     assert pairs(read(write("a.csv", "heavy,light\n ev.q-l ,DIQM\n"))) == [("EVQL", "DIQM")]
 
