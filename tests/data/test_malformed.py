@@ -113,6 +113,10 @@ def test_keep_going_sets_aside_and_says_so(corpus, write, tmp_path) -> None:
     assert index["report"]["set_aside"] == [f"{bad}: the file is empty"]
     with pytest.raises(ValueError, match="other sources or settings"):
         prepare([good, bad], tmp_path / "strict", plan)
+    with pytest.raises(ValueError, match=r"no usable record.*set aside: .*bad\.csv: the file is empty"):
+        prepare(bad, tmp_path / "none", plan, keep_going=True)
+    with pytest.raises(MalformedSource, match=r"bad\.csv: the file is empty"):
+        prepare(bad, tmp_path / "none", plan)
 
 
 def test_zero_usable_records(corpus, write, tmp_path) -> None:
