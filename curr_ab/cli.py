@@ -64,7 +64,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"curr-ab: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,6 +28,7 @@ from curr_ab.data.reading import builtin_path
 from curr_ab.data.schema import CHAINS
 
 PAIRS_PER_FILE = 10_000
+CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli import main; sys.exit(main())"]
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 CODONS = dict(
     zip(
@@ -105,7 +106,7 @@ def folder_bytes(folder: Path) -> int:
 
 def measure(files: list[Path], out: Path, processes: int, cluster: str) -> tuple[float, int, int]:
     """Seconds, peak memory and peak disk of one `curr-ab data prepare`."""
-    command = [sys.executable, "-m", "curr_ab.cli", "data", "prepare", *map(str, files), "--out", str(out)]
+    command = [*CURR_AB, "data", "prepare", *map(str, files), "--out", str(out)]
     command += ["--cluster", cluster, "--processes", str(processes), "--quiet"]
     start, peak, disk = time.perf_counter(), 0, 0
     process = subprocess.Popen(command)

@@ -95,7 +95,8 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _add_prepare(commands: Any) -> None:
-    parser = commands.add_parser("prepare", help="sources to clean, split token shards", description=__doc__)
+    text = "sources to clean, split token shards"
+    parser = commands.add_parser("prepare", help=text, description=text)
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="file, pattern, builtin or hf://owner/name"
     )
