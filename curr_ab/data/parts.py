@@ -146,6 +146,8 @@ def write_part(task: PartTask) -> dict[str, Any]:
     except MalformedSource as error:
         if not task.keep_going:
             raise
+        for earlier in (task.path, task.dropped_path):  # of the source before it changed
+            earlier.unlink(missing_ok=True)
         summary = {"kept": 0, "drops": {}, "annotated": {}, "set_aside": str(error)}
     summary |= {"source": task.source, "identity": identity}
     write_json(task.summary_path, summary)

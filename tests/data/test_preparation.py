@@ -138,8 +138,8 @@ def test_kill_anywhere(sources, tmp_path, step) -> None:
 def test_kill_at_any_moment_with_workers(sources, tmp_path) -> None:
     command = [
         sys.executable,
-        "-m",
-        "curr_ab.cli",
+        "-c",
+        "import sys; from curr_ab.cli import main; sys.exit(main())",
         "data",
         "prepare",
         *sources,
@@ -200,6 +200,15 @@ def test_source_that_changed_after_an_interruption_is_read_again(corpus, sources
     Path(sources[1]).write_text(plain_text(corpus[250:400]))  # was read without an error
     report = prepare(sources, tmp_path / "out", EXACT)["report"]
     assert (report["read"], report["kept"]) == (300 + 150 + 400, 400 + 400)
+
+
+def test_source_that_broke_after_an_interruption_leaves_nothing(corpus, sources, tmp_path) -> None:
+    Path(sources[2]).write_text("id,heavy,light\n1,EVQL\n")
+    with pytest.raises(ValueError, match=r"c\.tsv, line 2"):
+        prepare(sources, tmp_path / "out", EXACT)
+    Path(sources[1]).write_text("")  # was read without an error
+    report = prepare(sources, tmp_path / "out", EXACT, keep_going=True)["report"]
+    assert (report["kept"], len(report["set_aside"])) == (300, 2)
 
 
 def test_fingerprint_is_of_content_and_settings(corpus, sources, tmp_path, write) -> None:
