@@ -20,7 +20,11 @@ class MalformedSource(ValueError):
     """A source that cannot be read further; the message names the file and, where it has one, the line."""
 
     def __init__(self, source: str, problem: str, line: int | None = None) -> None:
-        self.args = (f"{source}{f', line {line}' if line else ''}: {problem}",)
+        super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}")
+        self._parts = (source, problem, line)
+
+    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None]]:
+        return type(self), self._parts  # workers send their errors pickled
 
 
 def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

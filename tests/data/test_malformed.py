@@ -106,8 +106,9 @@ def test_numbers_and_masks_must_fit(write) -> None:
 def test_keep_going_sets_aside_and_says_so(corpus, write, tmp_path) -> None:
     good, bad = write("good.csv", plain_text(corpus[:100])), write("bad.csv", "")
     plan = PreparationPlan(cluster="exact")
-    with pytest.raises(MalformedSource, match=r"bad\.csv: the file is empty"):
-        prepare([good, bad], tmp_path / "strict", plan)
+    for processes in (1, 2):  # the error crosses from a worker unharmed
+        with pytest.raises(MalformedSource, match=r"bad\.csv: the file is empty"):
+            prepare([good, bad], tmp_path / "strict", plan, processes=processes)
     index = prepare([good, bad], tmp_path / "strict", plan, keep_going=True)  # where the strict run ended
     assert index["report"]["kept"] == 100
     assert index["report"]["set_aside"] == [f"{bad}: the file is empty"]
