@@ -62,6 +62,17 @@ def test_same_shards_for_any_order_of_the_sources(corpus, sources, tmp_path) -> 
     assert arrays[0] == arrays[1]
 
 
+def test_seed_draws_splits_and_subsets(sources, tmp_path) -> None:
+    drawn = {}
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        prepare(sources, tmp_path / name, replace(EXACT, seed=seed))
+        quarter, test = TokenDataset(tmp_path / name, "train", "Q"), TokenDataset(tmp_path / name, "test")
+        drawn[name] = [{part[pair].tobytes() for pair in range(len(part))} for part in (quarter, test)]
+    assert drawn["again"] == drawn["first"]
+    for one, other in zip(drawn["first"], drawn["other"], strict=True):
+        assert len(one & other) < len(one) / 2
+
+
 @pytest.mark.parametrize("rows_per_partition", [90, 5])  # fewer partitions than a part has buckets, and more
 def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, rows_per_partition) -> None:
     prepare(sources, tmp_path / "roomy", EXACT)
