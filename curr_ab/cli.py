@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from curr_ab.data.command_line import add_commands as add_data_commands
 from curr_ab.family import NAMESPACE, Member, members
 
 
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="with training plan and published figures")
     models.add_argument("--namespace", default=NAMESPACE, help="owner of the repositories (%(default)s)")
     models.set_defaults(run=_models)
+    add_data_commands(commands)
     return parser
 
 

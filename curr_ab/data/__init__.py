@@ -1,0 +1,65 @@
+"""Everything between a user's files and the trainer: sources, cleaning, splits, shards, simulation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from curr_ab.data.extra import needs_extra
+
+if TYPE_CHECKING:
+    from curr_ab.data.cleaning import CleaningLimits
+    from curr_ab.data.columns import ColumnNames
+    from curr_ab.data.describing import describe
+    from curr_ab.data.plan import PreparationPlan
+    from curr_ab.data.preparation import prepare
+    from curr_ab.data.reading import builtin_path, read_pairs
+    from curr_ab.data.schema import PAIR_SCHEMA
+    from curr_ab.data.shards import TokenDataset
+    from curr_ab.data.simulation import simulate_pairs
+    from curr_ab.data.sources import MalformedSource
+    from curr_ab.data.tokens import decode_pair, encode_pairs
+
+# Imported when first asked for: the command line lists its commands without pyarrow.
+_LAZY = {
+    "PAIR_SCHEMA": "schema",
+    "CleaningLimits": "cleaning",
+    "ColumnNames": "columns",
+    "MalformedSource": "sources",
+    "PreparationPlan": "plan",
+    "TokenDataset": "shards",
+    "builtin_path": "reading",
+    "decode_pair": "tokens",
+    "describe": "describing",
+    "encode_pairs": "tokens",
+    "prepare": "preparation",
+    "read_pairs": "reading",
+    "simulate_pairs": "simulation",
+}
+__all__ = [
+    "PAIR_SCHEMA",
+    "CleaningLimits",
+    "ColumnNames",
+    "MalformedSource",
+    "PreparationPlan",
+    "TokenDataset",
+    "builtin_path",
+    "decode_pair",
+    "describe",
+    "encode_pairs",
+    "prepare",
+    "read_pairs",
+    "simulate_pairs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'curr_ab.data' has no attribute {name!r}")
+    with needs_extra("data"):
+        module = importlib.import_module(f"curr_ab.data.{_LAZY[name]}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,95 @@
+"""Which columns of a table hold what: the documented aliases, matched without regard to case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from curr_ab.data.schema import CHAINS, FIELDS, REGIONS, SEQUENCE_BASES, Field
+
+# Read for cleaning, pairing and masks, and not kept.
+PRODUCTIVE = ("productive",)
+CELL = ("cell_id", "barcode")
+CLONE = ("clone_id", "clonotype_id", "raw_clonotype_id")
+LOCUS = ("locus", "chain")
+REGION_PIECES = tuple(f"{region.lower()}_aa" for region in REGIONS)
+CDR_MASK = ("cdr_mask",)
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Columns that the caller names; they win over the aliases, and one that is absent is an error."""
+
+    heavy: str | None = None
+    light: str | None = None
+    id: str | None = None
+    extra: tuple[str, ...] = field(default=())
+
+    def named(self) -> dict[str, str]:
+        pairs = {"heavy": self.heavy, "light": self.light, "id": self.id}
+        return {name: column for name, column in pairs.items() if column is not None}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table holds chains: `wide` has a pair in a row, `cells` and `single` have one chain in a row."""
+
+    kind: str
+    columns: Mapping[str, str]  # field, with the chain's suffix where it has one → column of the table
+
+
+def _auxiliary(chain: str) -> list[Field]:
+    import pyarrow as pa
+
+    names = {"productive": PRODUCTIVE, "cdr_mask": CDR_MASK, **{piece: (piece,) for piece in REGION_PIECES}}
+    return [Field(f"{name}_{chain}", pa.string(), "", bases, chain) for name, bases in names.items()]
+
+
+def _match(fields: Sequence[tuple[str, Sequence[str]]], present: Mapping[str, str]) -> dict[str, str]:
+    matched = {}
+    for name, aliases in fields:
+        hit = next((present[alias] for alias in aliases if alias in present), None)
+        if hit is not None:
+            matched[name] = hit
+    return matched
+
+
+def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
+    """The fields of one chain, under the names that they have where a row holds one chain."""
+    fields: list[tuple[str, Sequence[str]]] = [("sequence", SEQUENCE_BASES)]
+    for item in (*FIELDS, *_auxiliary("heavy")):
+        if item.name in ("id", *CHAINS) or item.chain == "light":
+            continue
+        fields.append((item.name.removesuffix("_heavy"), item.bases if item.chain else item.aliases))
+    fields += [
+        ("cell", CELL),
+        ("clone", CLONE),
+        ("locus", LOCUS),
+        ("isotype", ("c_call", "c_gene", "isotype")),
+    ]
+    fields.append(("id", ("id", "sequence_id", "contig_id", "name")))
+    return fields
+
+
+def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
+    """The layout that the column names show, or None where no sequence column is known."""
+    present = {column.strip().lower(): column for column in reversed(columns)}
+    named = names.named()
+    missing = [column for column in (*named.values(), *names.extra) if column not in columns]
+    if missing:
+        raise ValueError(f"there is no column {missing[0]!r}; the columns are {', '.join(columns)}")
+    extra = {column: column for column in names.extra}
+    auxiliary = [*_auxiliary("heavy"), *_auxiliary("light")]
+    wide = _match([(item.name, item.aliases) for item in (*FIELDS, *auxiliary)], present) | named
+    if "heavy" in wide and "light" in wide and wide["heavy"] != wide["light"]:
+        return Layout("wide", wide | extra)
+    if named:
+        return Layout("wide", wide | extra)
+    single = _match(_single_chain_fields(), present)
+    if "sequence" in single and ("cell" in single or "clone" in single) and {"locus", "v_call"} & set(single):
+        return Layout("cells", single | extra)
+    if "sequence" in single and {"locus", "v_call"} & set(single):
+        return Layout("single", single | extra)
+    if set(CHAINS) & set(wide):
+        return Layout("wide", wide | extra)
+    return None

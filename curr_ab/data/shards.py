@@ -1,0 +1,169 @@
+"""Token shards on disk: arrays that are mapped into memory, and a data set of them with random access."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.atomic import replacing, write_parquet
+from curr_ab.data.tokens import VOCABULARY, Tokens, encode_masks, encode_pairs
+
+FORMAT = "curr-ab token shards 1"
+INDEX_NAME = "dataset.json"
+
+
+def shard_path(folder: Path, shard: str, array: str) -> Path:
+    """Where an array of a shard lies."""
+    return folder / f"{shard}.{array}.npy"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
+    """The index entry of a shard, after its arrays and its Parquet file are written."""
+    heavy, light = (pairs[chain].combine_chunks() for chain in ("heavy", "light"))
+    tokens, offsets = encode_pairs(heavy, light)
+    lengths = pc.fill_null(pc.binary_length(heavy), 0).to_numpy(zero_copy_only=False).astype(np.uint16)
+    arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens, "offsets": offsets, "heavy_lengths": lengths}
+    arrays |= {mask: encode_masks(pairs, mask) for mask in masks}
+    digests = {}
+    for name, values in arrays.items():
+        path = shard_path(folder, shard, name)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                np.save(file, values)
+            digests[name] = file_digest(temporary)
+    write_parquet(folder / f"{shard}.parquet", pairs)
+    return {"name": shard, "num_pairs": len(pairs), "num_tokens": len(tokens), "sha256": digests}
+
+
+def fingerprint(
+    settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]
+) -> str:
+    """One name for the content and the settings; later steps compare it."""
+    text = json.dumps([FORMAT, VOCABULARY, settings, shards, subsets], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Shard:
+    tokens: Tokens
+    offsets: npt.NDArray[np.int64]
+    heavy_lengths: npt.NDArray[np.uint16]
+    masks: dict[str, Tokens]
+
+
+class TokenDataset:
+    """A split of a prepared folder, or a nested subset of its training set; pairs are read where they lie."""
+
+    def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
+        self.folder = Path(folder)
+        path = self.folder / INDEX_NAME
+        if not path.exists():
+            raise ValueError(
+                f"{folder} holds no prepared data ({INDEX_NAME} is missing); run `curr-ab data prepare`"
+            )
+        self.index: dict[str, Any] = json.loads(path.read_text())
+        if self.index["format"] != FORMAT:
+            raise ValueError(
+                f"{path} is in the format {self.index['format']!r}; this version reads {FORMAT!r}"
+            )
+        if split not in self.index["splits"]:
+            raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(self.index['splits'])}")
+        if subset is not None and (split != "train" or subset not in self.index["subsets"]):
+            raise ValueError(
+                f"{folder} has the subsets {', '.join(self.index['subsets'])} of train, not {subset!r}"
+            )
+        self.split = split
+        self._entries: list[dict[str, Any]] = self.index["splits"][split]
+        self._starts = np.cumsum([0, *(entry["num_pairs"] for entry in self._entries)])
+        self._num_pairs = int(self._starts[-1] if subset is None else self.index["subsets"][subset])
+        self._open: dict[int, _Shard] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader's worker maps the files anew; pickled, the mapped arrays would travel whole.
+        return self.__dict__ | {"_open": {}}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole folder, its settings included."""
+        return str(self.index["fingerprint"])
+
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """The masks that these shards carry."""
+        return tuple(self.index["masks"])
+
+    def __len__(self) -> int:
+        return self._num_pairs
+
+    def _shard(self, number: int) -> _Shard:
+        if number not in self._open:
+            entry = self._entries[number]
+
+            def array(name: str) -> Any:
+                return np.load(shard_path(self.folder, entry["name"], name), mmap_mode="r")
+
+            masks = {mask: array(mask) for mask in self.mask_names}
+            shard = _Shard(array("tokens"), array("offsets"), array("heavy_lengths"), masks)
+            expected = (entry["num_tokens"], entry["num_pairs"] + 1)
+            if (len(shard.tokens), len(shard.offsets)) != expected:
+                raise ValueError(f"shard {entry['name']} of {self.folder} is not the one of {INDEX_NAME}")
+            self._open[number] = shard
+        return self._open[number]
+
+    def _locate(self, pair: int) -> tuple[_Shard, int]:
+        if not 0 <= pair < self._num_pairs:
+            raise IndexError(f"pair {pair} of {self._num_pairs}")
+        number = int(np.searchsorted(self._starts, pair, side="right")) - 1
+        return self._shard(number), pair - int(self._starts[number])
+
+    def __getitem__(self, pair: int) -> Tokens:
+        """Token ids of one pair, as a view of the file."""
+        shard, row = self._locate(pair)
+        return shard.tokens[shard.offsets[row] : shard.offsets[row + 1]]
+
+    def heavy_length(self, pair: int) -> int:
+        """Residues of the heavy chain: its tokens are [1 : 1 + heavy_length]."""
+        shard, row = self._locate(pair)
+        return int(shard.heavy_lengths[row])
+
+    def mask(self, pair: int, name: str) -> Tokens:
+        """A mask, token by token: 0 where nothing is known or no residue is, else 1 + the letter's place."""
+        shard, row = self._locate(pair)
+        if name not in shard.masks:
+            raise ValueError(
+                f"{self.folder} carries the masks {', '.join(self.mask_names) or '(none)'}, not {name!r}"
+            )
+        return shard.masks[name][shard.offsets[row] : shard.offsets[row + 1]]
+
+    def lengths(self) -> npt.NDArray[np.uint16]:
+        """Tokens of every pair, for packing pairs into batches."""
+        found = [
+            np.diff(self._shard(number).offsets).astype(np.uint16) for number in range(len(self._entries))
+        ]
+        return np.concatenate([*found, np.zeros(0, np.uint16)])[: self._num_pairs]
+
+    def verify(self) -> None:
+        """Compare every array of this split with the digest in the index; reads all of it."""
+        for entry in self._entries:
+            for name, expected in entry["sha256"].items():
+                path = shard_path(self.folder, entry["name"], name)
+                if file_digest(path) != expected:
+                    raise ValueError(f"{path} has changed since it was prepared; prepare the data again")

@@ -1,0 +1,223 @@
+"""Simulated pairs with full truth: regions, segments, mutations, donors and clonal families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curr_ab.data.extra import needs_extra
+from curr_ab.data.hypermutation import mutate, translate
+from curr_ab.data.schema import FIELDS
+
+# Roughly the usage in blood; what matters is that families are unequal, as they are in nature.
+HEAVY_FAMILIES = {"IGHV1": 0.20, "IGHV2": 0.04, "IGHV3": 0.42, "IGHV4": 0.24, "IGHV5": 0.06, "IGHV6": 0.04}
+LIGHT_FAMILIES = {
+    "IGKV1": 0.28,
+    "IGKV2": 0.09,
+    "IGKV3": 0.22,
+    "IGKV4": 0.07,
+    "IGLV1": 0.11,
+    "IGLV2": 0.11,
+    "IGLV3": 0.12,
+}
+# The signal of native pairing: a heavy family takes its preferred light family with this probability, and one
+# by chance otherwise ...
+PREFERENCE = 0.5
+PREFERRED_LIGHT = {
+    "IGHV1": "IGKV1",
+    "IGHV2": "IGLV2",
+    "IGHV3": "IGLV3",
+    "IGHV4": "IGKV3",
+    "IGHV5": "IGLV1",
+    "IGHV6": "IGKV2",
+}
+# ... and both chains of a cell went through one germinal centre: one level per clone, light at 0.7 of it.
+NAIVE_SHARE = 0.35
+MEAN_MUTATION_RATE = 0.05
+LIGHT_TO_HEAVY_RATE = 0.7
+TRUNK_SHARE = 0.6  # of a clone's mutations, those that all its members share
+MEAN_EXTRA_MEMBERS = 1.6  # of an experienced clone; naive clones are single cells
+
+# IMGT numbering: nucleotide columns of a gapped V gene at which FWR1, CDR1, FWR2, CDR2 and FWR3 end.
+_REGION_ENDS = (78, 114, 165, 195, 312)
+_Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Founder:
+    """One rearrangement before mutation, with the truth about every residue."""
+
+    nucleotides: _Array
+    v_call: str
+    d_call: str
+    j_call: str
+    region_mask: str
+    segment_mask: str
+    anchors: tuple[int, int]  # residues 104 and 118: mutation leaves them alone
+
+
+def _genairr() -> Any:
+    with needs_extra("simulate"):  # GPL-3, which is why it is optional
+        import GenAIRR
+    return GenAIRR
+
+
+def _imgt_names(config: Any) -> dict[str, str]:
+    """OGRDB names heavy V alleles by similarity cluster; everybody else knows the IMGT names."""
+    return {row["new_allele"]: row["imgt_allele"] for row in config.asc_tables.get("V", ())}
+
+
+def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None:
+    """The rearrangement as residues; None where the V gene is incomplete or a stop codon remains."""
+    nucleotides = np.frombuffer(record["sequence"].upper().encode(), np.uint8)
+    residues = translate(nucleotides)
+    ends = [sum(letter != "." for letter in gapped[:end]) for end in _REGION_ENDS]
+    junction_start, junction_end = record["junction_start"], record["junction_end"]
+    whole = record["v_germline_start"] == 0 and not any(end % 3 for end in (*ends, junction_end))
+    if not whole or "*" in residues or ends[-1] != junction_start + 3 or "." in gapped[:3]:
+        return None
+    bounds = [0, *(end // 3 for end in ends), junction_end // 3 - 1, len(residues)]
+    region_mask = "".join(str(number) * (bounds[number] - bounds[number - 1]) for number in range(1, 8))
+    segments = np.full(len(nucleotides), "N")
+    for segment in "vdj":
+        start, end = record.get(f"{segment}_sequence_start"), record.get(f"{segment}_sequence_end")
+        if start is not None and end is not None:
+            segments[start:end] = segment.upper()
+    segment_mask = "".join(segments[1::3][: len(residues)])  # a residue belongs where its codon's middle does
+    return Founder(
+        nucleotides[: 3 * len(residues)],
+        v_name,
+        str(record.get("truth_d_call") or ""),
+        str(record["truth_j_call"]),
+        region_mask,
+        segment_mask,
+        (junction_start // 3, junction_end // 3 - 1),
+    )
+
+
+def _founders(family: str, count: int, seed: int) -> Iterator[Founder]:
+    """`count` productive rearrangements of one V family, from GenAIRR with its OGRDB reference."""
+    genairr = _genairr()
+    config = getattr(genairr, f"HUMAN_{family[:3]}_OGRDB")
+    imgt = _imgt_names(config)
+    alleles = {allele.name: allele for gene in config.v_alleles.values() for allele in gene}
+    chosen = [name for name in alleles if imgt.get(name, name).startswith(f"{family}-")]
+    experiment = genairr.Experiment.on(config).restrict_alleles(v=chosen).recombine().productive_only()
+    while count > 0:
+        for record in experiment.run_records(n=count, seed=seed, expose_provenance=True):
+            name = record["truth_v_call"]
+            founder = _founder(record, alleles[name].gapped_seq, imgt.get(name, name))
+            if founder is not None:
+                count -= 1
+                yield founder
+        seed += 1_000_003  # run n uses the seeds from seed to seed + n - 1
+
+
+def _clones(
+    num_pairs: int, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Members and mutation rate of each clone; 0 is a naive cell."""
+    naive = random.random(num_pairs) < NAIVE_SHARE
+    sizes = np.where(naive, 1, random.geometric(1 / (1 + MEAN_EXTRA_MEMBERS), num_pairs))
+    rates = np.where(naive, 0.0, random.gamma(4.0, MEAN_MUTATION_RATE / 4.0, num_pairs))
+    last = int(np.searchsorted(np.cumsum(sizes), num_pairs))
+    sizes, rates = sizes[: last + 1], rates[: last + 1]
+    sizes[-1] -= sizes.sum() - num_pairs
+    return sizes, rates
+
+
+def _drawn_founders(families: npt.NDArray[np.str_], seed: int, progress: bool) -> list[Founder]:
+    """A founder for each clone, simulated family by family because the simulator compiles once for each."""
+    from tqdm import tqdm
+
+    drawn: dict[int, Founder] = {}
+    with tqdm(total=len(families), desc="rearrange", disable=not progress) as bar:
+        for number, family in enumerate(sorted(set(families))):
+            places = np.flatnonzero(families == family).tolist()
+            founders = _founders(str(family), len(places), seed + 7_919 * number)
+            for place, founder in zip(places, founders, strict=True):
+                drawn[place] = founder
+                bar.update()
+    return [drawn[place] for place in range(len(families))]
+
+
+def _chain_columns(chain: str, founder: Founder, nucleotides: _Array) -> dict[str, Any]:
+    residues, germline = translate(nucleotides), translate(founder.nucleotides)
+    mask = "".join("01"[mine != theirs] for mine, theirs in zip(residues, germline, strict=True))
+    v_end = 3 * founder.segment_mask.count("V")
+    columns: dict[str, Any] = {
+        chain: residues,
+        f"v_call_{chain}": founder.v_call,
+        f"j_call_{chain}": founder.j_call,
+        f"cdr3_{chain}": residues[founder.region_mask.index("6") : founder.region_mask.rindex("6") + 1],
+        f"region_mask_{chain}": founder.region_mask,
+        f"segment_mask_{chain}": founder.segment_mask,
+        f"mutation_mask_{chain}": mask,
+        f"mutations_{chain}": mask.count("1"),
+        f"v_identity_{chain}": float(np.mean(nucleotides[:v_end] == founder.nucleotides[:v_end])),
+    }
+    if chain == "heavy":
+        columns["d_call_heavy"] = founder.d_call
+    return columns
+
+
+def _members(
+    founders: dict[str, Founder], size: int, rate: float, random: np.random.Generator
+) -> list[dict[str, Any]]:
+    """The cells of a clone: mutations of the trunk are common to all, and each has its own besides."""
+    rates = {"heavy": rate, "light": LIGHT_TO_HEAVY_RATE * rate}
+    trunks = {
+        chain: mutate(founder.nucleotides, TRUNK_SHARE * rates[chain], founder.anchors, random)
+        for chain, founder in founders.items()
+    }
+    rows = []
+    for _ in range(size):
+        row: dict[str, Any] = {}
+        for chain, founder in founders.items():
+            nucleotides = mutate(trunks[chain], (1 - TRUNK_SHARE) * rates[chain], founder.anchors, random)
+            row |= _chain_columns(chain, founder, nucleotides)
+        rows.append(row)
+    return rows
+
+
+def simulate_pairs(
+    num_pairs: int, *, seed: int = 42, num_donors: int = 40, progress: bool = False
+) -> pa.Table:
+    """Pairs in the annotation schema; the split holds clones apart (90 % train, 5 % validation, 5 % test).
+
+    Native pairing carries a signal: the chains' V families are correlated, and so are their mutation levels.
+    """
+    if num_pairs < 1 or num_donors < 1:
+        raise ValueError("a simulation needs at least one pair and one donor")
+    random = np.random.default_rng(seed)
+    sizes, rates = _clones(num_pairs, random)
+    heavy = random.choice(list(HEAVY_FAMILIES), len(sizes), p=list(HEAVY_FAMILIES.values()))
+    light = random.choice(list(LIGHT_FAMILIES), len(sizes), p=list(LIGHT_FAMILIES.values()))
+    preferred = np.array([PREFERRED_LIGHT[family] for family in heavy])
+    light = np.where(random.random(len(sizes)) < PREFERENCE, preferred, light)
+    founders = {
+        "heavy": _drawn_founders(heavy, seed, progress),
+        "light": _drawn_founders(light, seed + 500_000_003, progress),
+    }
+    donors = random.integers(0, num_donors, len(sizes))
+    splits = random.choice(["train", "validation", "test"], len(sizes), p=[0.9, 0.05, 0.05])
+    isotypes = random.choice(["IGHG1", "IGHG2", "IGHA1", "IGHM"], len(sizes), p=[0.5, 0.15, 0.2, 0.15])
+    isotypes = np.where(rates == 0, "IGHM", isotypes)
+    rows: list[dict[str, Any]] = []
+    for clone, (size, rate) in enumerate(zip(sizes.tolist(), rates.tolist(), strict=True)):
+        shared = {
+            "donor": f"donor{donors[clone]:03d}",
+            "disease": "simulated",
+            "isotype": str(isotypes[clone]),
+            "clone": f"clone{clone:06d}",
+            "split": str(splits[clone]),
+        }
+        of_clone = {chain: drawn[clone] for chain, drawn in founders.items()}
+        for member in _members(of_clone, size, rate, random):
+            rows.append({"id": f"sim{len(rows):07d}", **shared, **member})
+    return pa.Table.from_pylist(rows, pa.schema([(field.name, field.type) for field in FIELDS]))

@@ -1,0 +1,81 @@
+"""Sources by name or pattern, their compression, and the error that names file and line."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+BUILTIN = "builtin"
+HUB_PREFIX = "hf://"
+_HEAD_BYTES = 1 << 18
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class MalformedSource(ValueError):
+    """A source that cannot be read further; the message names the file and, where it has one, the line."""
+
+    def __init__(self, source: str, problem: str, line: int | None = None) -> None:
+        super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}")
+        self._parts = (source, problem, line)
+
+    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None]]:
+        return type(self), self._parts  # workers send their errors pickled
+
+
+def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Files, in the order given and each once; a pattern stands for its files in alphabetical order."""
+    named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    found: dict[str, None] = {}
+    for one in named:
+        name = os.fspath(one)
+        if name == BUILTIN or name.startswith(HUB_PREFIX):
+            matches = [name]
+        elif Path(name).is_dir():
+            raise ValueError(f"{name} is a folder; name its files with a pattern, such as '{name}/*.csv.gz'")
+        elif Path(name).exists():
+            matches = [name]
+        else:
+            matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())
+        if not matches:
+            raise ValueError(f"no file matches {name}")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def open_stream(path: str) -> pa.NativeFile:
+    """The decompressed bytes of a file, whatever its name says."""
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    for prefix, codec in _MAGIC.items():
+        if magic.startswith(prefix):
+            return pa.CompressedInputStream(pa.OSFile(path), codec)
+    return pa.OSFile(path)
+
+
+def read_head(path: str) -> bytes:
+    """The first bytes after decompression, without a byte-order mark."""
+    try:
+        with open_stream(path) as stream:
+            head = bytes(stream.read(_HEAD_BYTES))
+    except OSError as error:
+        raise damaged(path, error) from error
+    if not head.strip():
+        raise MalformedSource(path, "the file is empty")
+    return head.removeprefix(_BYTE_ORDER_MARK)
+
+
+def damaged(path: str, error: Exception) -> MalformedSource:
+    """The error for a compressed stream that breaks off, with the last line that can still be read."""
+    lines = 0
+    with open_stream(path) as stream:
+        try:
+            while block := stream.read(1 << 20):
+                lines += block.count(b"\n")
+        except OSError:
+            return MalformedSource(path, f"the compressed file is damaged or cut off ({error})", lines + 1)
+    return MalformedSource(path, str(error))

@@ -1,0 +1,75 @@
+"""Pairs as token ids and back: `<cls> H <cls> <cls> L <eos>`, a single chain as `<cls> S <eos>`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.schema import CHAINS, MASK_LETTERS
+
+# ESM-2's vocabulary in its order: the place of a token is its id. A copy of the tokenizer's, which a test
+# compares: importing that one would load transformers in every worker.
+VOCABULARY = (
+    *("<cls>", "<pad>", "<eos>", "<unk>"),
+    *"LAGVSERTIDPKQNFYMHWCXBUZO",
+    *(".", "-", "<null_1>", "<mask>"),
+)
+CLS, PAD, EOS, UNK = range(4)
+
+_CLS_MARK, _EOS_MARK, _NO_RESIDUE = "^", "$", "?"  # stand-ins while a pair is still text
+_IDS = np.full(256, UNK, np.uint8)
+for _token_id, _token in enumerate(VOCABULARY):
+    if len(_token) == 1:
+        _IDS[ord(_token)] = _token_id
+_IDS[ord(_CLS_MARK)], _IDS[ord(_EOS_MARK)] = CLS, EOS
+_LETTERS = np.array([ord(token) if len(token) == 1 else ord(_NO_RESIDUE) for token in VOCABULARY], np.uint8)
+
+Tokens = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
+
+
+def _flat(column: pa.Array) -> tuple[Tokens, Offsets]:
+    """Bytes of a text column, and where each record begins and ends in them."""
+    column = column.cast(pa.large_string())
+    offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
+    data = column.buffers()[2]
+    letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    return letters[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def _as_text(heavy: pa.Array, light: pa.Array, cls: str, eos: str) -> pa.Array:
+    paired = pc.and_(heavy.is_valid(), light.is_valid())
+    between = pc.if_else(paired, cls + cls, "")
+    return pc.binary_join_element_wise(
+        cls, pc.fill_null(heavy, ""), between, pc.fill_null(light, ""), eos, ""
+    )
+
+
+def encode_pairs(heavy: pa.Array, light: pa.Array) -> tuple[Tokens, Offsets]:
+    """Token ids of all pairs in one row, and where each pair begins and ends in it."""
+    letters, offsets = _flat(_as_text(heavy, light, _CLS_MARK, _EOS_MARK))
+    return _IDS[letters], offsets
+
+
+def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
+    """The mask of every token of these pairs: 0 where unknown or no residue, else 1 + the letter's place."""
+    codes = np.zeros(256, np.uint8)
+    for code, letter in enumerate(MASK_LETTERS[mask], start=1):
+        codes[ord(letter)] = code
+    texts = []
+    for chain in CHAINS:
+        blank = pc.binary_repeat(_NO_RESIDUE, pc.binary_length(pairs[chain]))
+        texts.append(pc.coalesce(pairs[f"{mask}_{chain}"], blank).combine_chunks())
+    letters, _ = _flat(_as_text(texts[0], texts[1], _NO_RESIDUE, _NO_RESIDUE))
+    return codes[letters]
+
+
+def decode_pair(tokens: Sequence[int] | Tokens, heavy_length: int) -> tuple[str, str]:
+    """(heavy, light) of one record; a chain that it lacks is empty."""
+    text = _LETTERS[np.asarray(tokens)].tobytes().decode()
+    start_of_light = 1 + heavy_length + (2 if 0 < heavy_length < len(text) - 2 else 0)
+    return text[1 : 1 + heavy_length], text[start_of_light:-1]

@@ -1,0 +1,166 @@
+"""Shards give back pairs, aligned masks and nested subsets, and notice when they are not what they were."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curr_ab import CurrAbTokenizer
+from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, encode_pairs, prepare
+from curr_ab.data.schema import MASK_LETTERS
+from curr_ab.data.tokens import VOCABULARY
+from curr_ab.tokenization import tokenization_curr_ab
+from tests.data.conftest import plain_text
+
+PLAN = PreparationPlan(cluster="source", pairs_per_shard=3_000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The built-in corpus in several shards."""
+    path = tmp_path_factory.mktemp("shards") / "builtin"
+    prepare("builtin", path, PLAN)
+    return path
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_round_trip_with_masks(folder, split) -> None:
+    data = TokenDataset(folder, split)
+    rows = [
+        row for path in sorted(folder.glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
+    assert len(rows) == len(data)
+    assert data.mask_names == tuple(MASK_LETTERS)
+    for pair in [*range(0, len(rows), 37), len(rows) - 1]:
+        row, tokens = rows[pair], data[pair]
+        heavy, light = row["heavy"], row["light"]
+        expected = ["<cls>", *heavy, "<cls>", "<cls>", *light, "<eos>"]
+        assert [VOCABULARY[token] for token in tokens] == expected
+        assert decode_pair(tokens, data.heavy_length(pair)) == (heavy, light)
+        for mask, letters in MASK_LETTERS.items():
+            of_heavy, of_light = row[f"{mask}_heavy"], row[f"{mask}_light"]
+            padded = f"?{of_heavy}??{of_light}?"
+            assert data.mask(pair, mask).tolist() == [letters.find(letter) + 1 for letter in padded]
+        regions = data.mask(pair, "region_mask")
+        cdr3 = "".join(
+            VOCABULARY[token] for token in tokens[: 1 + len(heavy)][regions[: 1 + len(heavy)] == 6]
+        )
+        assert cdr3 == row["cdr3_heavy"]
+
+
+def test_tokens_are_those_of_the_tokenizer(corpus) -> None:
+    """The vocabulary stands in both places, because a worker must not load transformers to encode."""
+    assert VOCABULARY == tokenization_curr_ab.VOCABULARY
+    tokenizer = CurrAbTokenizer()
+    heavies, lights = [row["heavy"] for row in corpus[:50]], [row["light"] for row in corpus[:50]]
+    for heavy, light, expected in (
+        (heavies, lights, tokenizer(heavies, lights)),
+        (heavies, [None] * 50, tokenizer(heavies)),
+        ([None] * 50, lights, tokenizer(light=lights)),
+    ):
+        tokens, offsets = encode_pairs(pa.array(heavy, pa.string()), pa.array(light, pa.string()))
+        records = [tokens[start:end].tolist() for start, end in itertools.pairwise(offsets)]
+        assert records == expected["input_ids"]
+
+
+def test_records_without_masks(corpus, write, tmp_path) -> None:
+    rows = corpus[:60]
+    lines = [plain_text(rows[:1], "id,heavy,light,region_mask_heavy").splitlines()[0]]
+    lines += [
+        f"{r['id']},{r['heavy']},{r['light']},{r['region_mask_heavy'] if n % 2 else ''}"
+        for n, r in enumerate(rows)
+    ]
+    path = write("a.csv", "\n".join(lines) + "\n")
+    prepare(path, tmp_path / "out", PreparationPlan(cluster="exact"))
+    data = TokenDataset(tmp_path / "out")
+    assert data.mask_names == ("region_mask",)
+    known = {row["heavy"]: row["region_mask_heavy"] for row in rows[1::2]}
+    for pair in range(len(data)):
+        heavy, _ = decode_pair(data[pair], data.heavy_length(pair))
+        expected = [int(letter) for letter in known.get(heavy, "0" * len(heavy))]
+        assert data.mask(pair, "region_mask").tolist() == [
+            0,
+            *expected,
+            *[0] * (len(data[pair]) - 1 - len(heavy)),
+        ]
+    with pytest.raises(ValueError, match="carries the masks region_mask, not 'mutation_mask'"):
+        data.mask(0, "mutation_mask")
+    prepare(path, tmp_path / "bare", PreparationPlan(cluster="exact", masks=False))
+    assert TokenDataset(tmp_path / "bare").mask_names == ()
+
+
+def test_subsets_are_nested_beginnings(folder, tmp_path) -> None:
+    full, half, quarter = (TokenDataset(folder, "train", subset) for subset in "FHQ")
+    whole = TokenDataset(folder)
+    assert len(full) == len(whole)
+    assert (len(half), len(quarter)) == (round(len(whole) / 2), round(len(whole) / 4))
+    for subset in (half, quarter):
+        for pair in (0, len(subset) // 2, len(subset) - 1):
+            assert subset[pair].tolist() == whole[pair].tolist()
+        with pytest.raises(IndexError):
+            subset[len(subset)]
+        assert subset.lengths().tolist() == whole.lengths().tolist()[: len(subset)]
+    # A beginning is a fair sample only if the order says nothing: compare a quarter's V families with all.
+    calls = [
+        row
+        for path in sorted(folder.glob("train-*"))
+        if path.suffix == ".parquet"
+        for row in pq.read_table(path)["v_call_heavy"].to_pylist()
+    ]
+    share = [np.mean([call.startswith("IGHV3") for call in part]) for part in (calls[: len(quarter)], calls)]
+    assert abs(share[0] - share[1]) < 0.03
+
+
+def test_subsets_by_count(folder, tmp_path) -> None:
+    counts = {"Q": 1_000, "F": 4_000, "H": 2_000}
+    index = prepare("builtin", tmp_path / "out", replace(PLAN, subsets=counts))
+    assert list(index["subsets"].items()) == [("F", 4_000), ("H", 2_000), ("Q", 1_000)]
+    for split in ("validation", "test"):
+        assert index["splits"][split] == TokenDataset(folder).index["splits"][split]
+    with pytest.raises(ValueError, match="subset F wants 1,648,726 pairs, and the training set has"):
+        prepare("builtin", tmp_path / "paper", replace(PLAN, subsets={"F": 1_648_726}))
+
+
+def test_random_access_over_shards(folder) -> None:
+    data = TokenDataset(folder)
+    assert len(data.index["splits"]["train"]) > 3
+    lengths = data.lengths()
+    assert len(lengths) == len(data)
+    for pair in (0, 2_999, 3_000, 5_999, 6_000, len(data) - 1):
+        assert len(data[pair]) == lengths[pair]
+        assert isinstance(data[pair].base, np.memmap)
+
+
+def test_pickles_without_its_arrays(folder) -> None:
+    data = TokenDataset(folder)
+    first = data[0].tolist()
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 50_000
+    assert pickle.loads(pickled)[0].tolist() == first
+
+
+def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
+    with pytest.raises(ValueError, match="holds no prepared data"):
+        TokenDataset(tmp_path)
+    prepare(write("a.csv", plain_text(corpus[:100])), tmp_path / "out", PreparationPlan(cluster="exact"))
+    data = TokenDataset(tmp_path / "out")
+    data.verify()
+    with pytest.raises(ValueError, match="no split 'dev'"):
+        TokenDataset(tmp_path / "out", "dev")
+    with pytest.raises(ValueError, match="subsets F, H, Q of train, not 'X'"):
+        TokenDataset(tmp_path / "out", subset="X")
+    path = tmp_path / "out" / "train-00000.tokens.npy"
+    tokens = np.load(path)
+    tokens[5] = 4 if tokens[5] != 4 else 5
+    np.save(path, tokens)
+    with pytest.raises(ValueError, match="has changed since it was prepared"):
+        TokenDataset(tmp_path / "out").verify()
+    np.save(path, tokens[:-1])
+    with pytest.raises(ValueError, match=r"is not the one of dataset\.json"):
+        TokenDataset(tmp_path / "out")[0]

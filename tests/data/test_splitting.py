@@ -1,0 +1,183 @@
+"""No cluster, clone or donor crosses a split, whatever it is made of."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from curr_ab.data import PreparationPlan, prepare
+from curr_ab.data.splitting import assign_splits, crossing
+from tests.data.conftest import plain_text
+
+
+def stored(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("*-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def splits_by(rows, key) -> dict:
+    found = defaultdict(set)
+    for row in rows:
+        found[key(row)].add(row["split"])
+    return found
+
+
+def test_equal_heavy_chains_stay_together(corpus, write, tmp_path) -> None:
+    rows = [{**row, "heavy": corpus[number // 4]["heavy"]} for number, row in enumerate(corpus[:800])]
+    index = prepare(write("a.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="exact"))
+    found = stored(tmp_path / "out")
+    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["heavy"]).values())
+    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["cluster"]).values())
+    assert index["report"]["clusters_in_several_splits"] == 0
+    assert index["report"]["pairs"] == {"train": len(found) - 2 * 40, "validation": 40, "test": 40}
+    assert index["report"]["cluster_sizes"]["4"] > 100
+
+
+def test_source_split_of_the_builtin_corpus(tmp_path) -> None:
+    index = prepare("builtin", tmp_path / "out", PreparationPlan(cluster="source"))
+    assert index["report"]["clusters_in_several_splits"] == 0
+    clones = splits_by(stored(tmp_path / "out"), lambda row: row["clone"])
+    assert all(len(splits) == 1 for splits in clones.values())
+    sizes = list(index["report"]["cluster_sizes"])
+    assert max(map(int, sizes)) >= 5  # several members per clone: there is something to leak
+
+
+def test_source_without_split(corpus, write, tmp_path) -> None:
+    with pytest.raises(ValueError, match="needs a split for every record"):
+        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="source"))
+
+
+def test_report_sees_a_cluster_that_crosses(corpus, write, tmp_path) -> None:
+    """The source's own split is taken as it is; the report tells on it."""
+    lines = ["heavy,light,clone_id,split"]
+    lines += [
+        f"{r['heavy']},{r['light']},{n // 2},{('train', 'test')[n % 2]}" for n, r in enumerate(corpus[:40])
+    ]
+    index = prepare(
+        write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(cluster="source")
+    )
+    assert index["report"]["clusters_in_several_splits"] == 20
+
+
+def one_of_each_heavy_chain(corpus) -> list[dict]:
+    return list({row["heavy"]: row for row in corpus}.values())
+
+
+def annotated(rows, number_of_donors) -> str:
+    lines = ["id,heavy,light,donor"]
+    lines += [f"{r['id']},{r['heavy']},{r['light']},d{n % number_of_donors}" for n, r in enumerate(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def test_donors_stay_together(corpus, write, tmp_path) -> None:
+    plan = PreparationPlan(cluster="exact", group_by_donor=True, validation=0.1, test=0.1)
+    path = write("a.csv", annotated(one_of_each_heavy_chain(corpus)[:1200], 30))
+    prepare(path, tmp_path / "out", plan)
+    found = stored(tmp_path / "out")
+    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["donor"]).values())
+    assert {row["split"] for row in found} == {"train", "validation", "test"}
+    prepare(path, tmp_path / "without", PreparationPlan(cluster="exact", validation=0.1, test=0.1))
+    assert any(
+        len(splits) > 1 for splits in splits_by(stored(tmp_path / "without"), lambda r: r["donor"]).values()
+    )
+
+
+def test_donors_that_share_a_chain_are_one_group(corpus, write, tmp_path) -> None:
+    rows = one_of_each_heavy_chain(corpus)[:1200]
+    rows[1] = {**rows[1], "heavy": rows[0]["heavy"]}  # of the other donor
+    path = write("a.csv", annotated(rows, 2))
+    with pytest.raises(
+        ValueError, match=r"no cluster fits into the test set of 60 pairs \(the smallest has 1,200\)"
+    ):
+        prepare(path, tmp_path / "out", PreparationPlan(cluster="exact", group_by_donor=True))
+
+
+def relatives(corpus, number: int) -> str:
+    """Families of pairs that differ in few residues."""
+    letters = random.Random(0)
+    lines = ["id,heavy,light"]
+    for family, row in enumerate(corpus[:number]):
+        for member in range(4):
+            heavy = list(row["heavy"])
+            for place in letters.sample(range(len(heavy)), 3 if member else 0):
+                heavy[place] = letters.choice("AGSTVL")
+            lines.append(f"{family}_{member},{''.join(heavy)},{row['light']}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def mmseqs() -> None:
+    if shutil.which("mmseqs") is None:
+        pytest.fail("MMseqs2 is needed: apt-get install mmseqs2")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mmseqs")
+def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
+    path = write("a.csv", relatives(corpus, 100))
+    plan = PreparationPlan(validation=0.1, test=0.1)
+    index = prepare(path, tmp_path / "out", plan)
+    families = splits_by(stored(tmp_path / "out"), lambda row: row["id"].partition("_")[0])
+    assert all(len(splits) == 1 for splits in families.values())
+    assert index["report"]["clusters_in_several_splits"] == 0
+    assert sum(index["report"]["clusters"].values()) <= 100
+    again = prepare(path, tmp_path / "again", plan, processes=2)
+    assert again["fingerprint"] == index["fingerprint"]
+
+
+def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*--cluster exact"
+    ):
+        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
+
+
+def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
+    """What the binary puts together stays together; a stand-in puts eight neighbours together."""
+    binary = tmp_path / "bin" / "mmseqs"
+    binary.parent.mkdir()
+    binary.write_text(
+        "#!/usr/bin/env python3\n"
+        "import sys\n"
+        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]\n"
+        "assert sys.argv[1] == 'easy-linclust' and sys.argv[sys.argv.index('--min-seq-id') + 1] == '0.8'\n"
+        "lines = [f'{int(name) // 8 * 8 + 7}\\t{name}\\n' for name in names]\n"
+        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(lines)\n"
+    )
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    path = write("a.csv", plain_text(corpus[:800]))
+    index = prepare(path, tmp_path / "out", PreparationPlan(identity=0.8, test=0.1))
+    assert index["report"]["cluster_sizes"] == {"8": 100}
+    assert index["report"]["clusters_in_several_splits"] == 0
+    clusters = splits_by(stored(tmp_path / "out"), lambda row: row["cluster"])
+    assert set(clusters) == set(range(0, 800, 8))  # named after the first row, not after the representative
+    assert all(len(splits) == 1 for splits in clusters.values())
+
+
+def test_crossing_is_counted() -> None:
+    labels = np.array([0, 0, 2, 2, 4])
+    assert crossing(labels, np.array([0, 0, 1, 1, 2], np.uint8)) == 0
+    assert crossing(labels, np.array([0, 2, 1, 1, 2], np.uint8)) == 1
+    assert crossing(labels, np.array([0, 2, 1, 0, 2], np.uint8)) == 2
+
+
+def test_split_depends_on_the_seed_through_the_keys_alone() -> None:
+    random_state = np.random.default_rng(0)
+    labels = np.arange(2_000)
+    results = []
+    for _ in range(2):
+        keys = random_state.integers(0, 1 << 63, 2_000, dtype=np.uint64)
+        splits = np.zeros((2, 2_000), np.uint8)
+        for row in splits:
+            assign_splits(labels, keys, row, validation=0.1, test=150)
+        assert np.array_equal(*splits)
+        assert np.bincount(splits[0]).tolist() == [1_650, 200, 150]
+        results.append(splits[0])
+    assert not np.array_equal(*results)
