@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from curr_ab.family import NAMESPACE, Member, members
+from curr_ab.scaling.command_line import add_commands as add_scaling_commands
 
 
 def _describe(member: Member, namespace: str) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="with training plan and published figures")
     models.add_argument("--namespace", default=NAMESPACE, help="owner of the repositories (%(default)s)")
     models.set_defaults(run=_models)
+    add_scaling_commands(commands)
     return parser
 
 
