@@ -190,7 +190,7 @@ def _same(fitted: Array, other: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(np.abs(fitted - other).max(axis=-1) < HUBER_DELTA)
 
 
-def _estimate(model_of: ModelOf, starts: Sequence[Array], runs: Runs) -> Estimate:
+def estimate_from(model_of: ModelOf, starts: Sequence[Array], runs: Runs) -> Estimate:
     """The best fit to resampled runs from the optima of all runs."""
     model = model_of(runs)
     distinct = set(zip(runs.parameters, runs.loss, strict=True))
@@ -216,7 +216,7 @@ def fit_log_loss(law: str, model_of: ModelOf, runs: Runs, begin: Array, doubt: D
     with one_thread():
         optima, starts = search(model, log_losses, begin, doubt)
         best = optima[0]
-        estimator = partial(_estimate, model_of, [optimum.theta for optimum in optima])
+        estimator = partial(estimate_from, model_of, [optimum.theta for optimum in optima])
         spreads, influences, doubts = measure(estimator, runs, np.zeros(len(runs)), doubt)
         profiles = _profiles(model, log_losses, best.theta)
     return LogLossFit(
