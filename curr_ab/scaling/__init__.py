@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from curr_ab.scaling.planning import Plan, plan_iso_data
     from curr_ab.scaling.plots import plot_fit, save_plots
     from curr_ab.scaling.repeated_data import fit_repeated_data
-    from curr_ab.scaling.reproduce import Reproduced, reproduce
+    from curr_ab.scaling.reproduction import Reproduced, reproduce
     from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_runs
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
     from curr_ab.scaling.uncertainty import Doubt, Interval, NoOptimum, Spread
@@ -32,7 +32,7 @@ _HOMES = {
     "planning": ("Plan", "plan_iso_data"),
     "plots": ("plot_fit", "save_plots"),
     "repeated_data": ("fit_repeated_data",),
-    "reproduce": ("Reproduced", "reproduce"),
+    "reproduction": ("Reproduced", "reproduce"),
     "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs"),
     "transfer": ("TransferFit", "fit_transfer"),
     "uncertainty": ("Doubt", "Interval", "NoOptimum", "Spread"),

@@ -268,6 +268,8 @@ def _profile(model: LogLossModel, log_losses: Array, best: Array, index: int, sc
 
     def excess(value: float) -> float:
         """The deviance at `value` less the 95 % limit, fitted on from the nearest value visited."""
+        if value in visited:  # a second fit could end a little lower, and the sign must not change
+            return visited[value] - CHI2_95
         bounds = [(value, value) if k == index else limits for k, limits in enumerate(model.bounds)]
         start = nearest[min(nearest, key=lambda known: abs(known - value))]
         theta, objective, _ = minimise(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -46,7 +46,7 @@ def map_chunks(
         else None
     )
     results: list[Result] = []
-    with pool or nullcontext(), tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar:
+    with pool or one_thread(), tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar:
         done: Iterator[Sequence[Result]] = (pool.map if pool else map)(function, chunks)
         for chunk in done:
             results.extend(chunk)

@@ -73,7 +73,7 @@ def plan_iso_data(
         zip(runs.parameters.tolist(), runs.sequences.astype(int).tolist(), strict=True)
     )
     sizes = sorted({*runs.parameters.tolist(), *(float(size.nominal_parameters) for size in SIZES)})
-    options = _options(sorted(expected.parabolas), sizes, expected, max_sequences)
+    options = _options(sorted(expected.parabolas), sizes, expected, max_sequences, max_seeds)
     planned: Counter[Cell] = Counter()
     left = budget_flops
     while True:
@@ -81,7 +81,7 @@ def plan_iso_data(
         best, best_gain = None, 0.0
         for cells in options:
             cost = sum(training_flops(size, tokens) for size, _ in cells)
-            if cost > left or any(planned[cell] >= max_seeds for cell in cells):
+            if cost > left or max((planned + Counter(cells)).values()) > max_seeds:
                 continue
             gain = (variance - _log_variance(have + planned + Counter(cells), expected, project_to)) / cost
             if gain > best_gain:
@@ -143,18 +143,24 @@ class _Expected:
 
 
 def _options(
-    data_sizes: Sequence[int], sizes: Sequence[float], expected: _Expected, max_sequences: float | None
+    data_sizes: Sequence[int],
+    sizes: Sequence[float],
+    expected: _Expected,
+    max_sequences: float | None,
+    max_seeds: int,
 ) -> list[list[Cell]]:
     options = [[(size, data)] for data in data_sizes for size in sizes]
     largest = max_sequences or max(data_sizes)
     new = [data_sizes[0] // 4, data_sizes[0] // 2, data_sizes[-1] * 2, data_sizes[-1] * 4]
     for data in (data for data in new if 0 < data <= largest):
         optimum = expected.parabola(data).optimum
-        nearest = sorted(sizes, key=lambda size: abs(np.log(size / optimum)))
-        smaller, larger = ([size for size in nearest if (size > optimum) == up] for up in (False, True))
-        if smaller and larger and len(nearest) >= 3:  # an optimum outside the sizes could not be seen
-            block = {smaller[0], larger[0], next(s for s in nearest if s not in (smaller[0], larger[0]))}
-            options.append([(size, data) for size in sorted(block)])
+        smaller = [size for size in sizes if size <= optimum]
+        larger = [size for size in sizes if size > optimum]
+        block = sorted({*smaller[-3:], *larger[:3]})
+        # An optimum outside the sizes could not be seen. One that is measured badly harms the power law, in
+        # which all optima weigh the same: so blocks with several seeds are on offer too.
+        if smaller and larger and len(block) >= 3:
+            options += [[(size, data) for size in block] * seeds for seeds in range(1, max_seeds + 1)]
             options += [[(size, data)] for size in sizes]
     return options
 

@@ -18,7 +18,7 @@ from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.planning import Plan
 from curr_ab.scaling.quantities import format_quantity
-from curr_ab.scaling.reproduce import Reproduced
+from curr_ab.scaling.reproduction import Reproduced
 from curr_ab.scaling.uncertainty import Interval, Spread
 
 _BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report

@@ -15,7 +15,7 @@ from curr_ab.scaling.runs import Array, Runs
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
 
 LAW = "transfer"
-_SAME_TOTAL = 0.05  # runs of one size whose tokens in all agree to 5 % compete for the best share
+_SAME_TOTAL = 0.01  # runs of one size whose tokens in all agree to 1 % compete for the best share
 _SIZES = ("parameters", "clm_tokens", "seen_tokens")
 
 

@@ -87,6 +87,7 @@ def test_an_optimum_at_the_edge_is_said_in_words() -> None:
 
 
 def test_curves_and_points_are_not_mixed() -> None:
-    rows = [{"parameters": n, "seen_tokens": 1e9, "loss": 3.0, "run": name} for n, name in ((1e6, "a"), (2e6, ""))]
+    cells = ((1e6, "a"), (2e6, ""))
+    rows = [{"parameters": n, "seen_tokens": 1e9, "loss": 3.0, "run": name} for n, name in cells]
     with pytest.raises(ValueError, match="not both"):
         fit_isoflop(make_runs(rows), FAST)

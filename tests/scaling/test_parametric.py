@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.optimize import check_grad, minimize
 
 from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, make_runs
 from curr_ab.scaling.log_loss import HUBER_DELTA, estimate_from, estimates_of, minimise, summed_huber
+from curr_ab.scaling.parallel import one_thread
 from curr_ab.scaling.parametric import model_of, starting_grid
 from curr_ab.scaling.uncertainty import bootstrap
 
@@ -38,13 +39,14 @@ def test_the_grid_is_the_published_one() -> None:
 def test_the_gradient_is_the_objectives(parametric_runs: Simulate) -> None:
     runs = parametric_runs(30)
     model, log_losses = MODEL_OF(runs), np.log(runs.loss)
-    for theta in (THETA, THETA * 1.1, np.array([5.0, 10.0, -1.0, 0.5, 1.0])):
+    for theta in (THETA * 1.02, THETA * 1.1, np.array([5.0, 10.0, -1.0, 0.5, 1.0])):
+        gradient = summed_huber(model, log_losses, theta)[1]
         error = check_grad(
             lambda t: summed_huber(model, log_losses, t)[0],
             lambda t: summed_huber(model, log_losses, t)[1],
             theta,
         )
-        assert error < 1e-4 * max(1e-3, float(np.abs(summed_huber(model, log_losses, theta)[1]).max()))
+        assert error < 1e-4 * np.linalg.norm(gradient)
 
 
 def test_the_objective_is_the_summed_huber_loss(parametric_runs: Simulate) -> None:
@@ -58,24 +60,31 @@ def test_the_objective_is_the_summed_huber_loss(parametric_runs: Simulate) -> No
     assert HUBER_DELTA == 1e-3
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def fit() -> LogLossFit:
     generator = np.random.default_rng(3)
     rows = []
-    for n in np.geomspace(5e7, 1e10, 8):
-        for d in np.geomspace(1e9, 3e11, 8):
+    for n in np.geomspace(5e7, 1e10, 7):
+        for d in np.geomspace(1e9, 3e11, 6):
             loss = 1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658
-            rows.append({"parameters": n, "seen_tokens": d, "loss": loss * np.exp(generator.normal(0, 0.002))})
-    return fit_parametric(make_runs(rows), Doubt(draws=100, noise_sd=0.005), starts=SOME_STARTS)
+            loss *= np.exp(generator.normal(0, 0.002))
+            rows.append({"parameters": n, "seen_tokens": d, "loss": loss})
+    return fit_parametric(make_runs(rows), Doubt(draws=30, noise_sd=0.005), starts=SOME_STARTS[::4])
 
 
 def test_every_start_is_accounted_for(fit: LogLossFit) -> None:
     starts = fit.starts
-    assert len(starts.begin) == len(starts.end) == len(starts.objective) == len(SOME_STARTS)
-    np.testing.assert_array_equal(starts.begin, SOME_STARTS)
+    assert len(starts.begin) == len(starts.end) == len(starts.objective) == 25
+    np.testing.assert_array_equal(starts.begin, SOME_STARTS[::4])
     counts = np.bincount(starts.optimum, minlength=len(fit.optima))
     assert [optimum.num_starts for optimum in fit.optima] == counts.tolist()
-    assert counts.sum() == len(SOME_STARTS) and counts.min() > 0
+    assert counts.sum() == 25 and counts.min() > 0
 
 
 def test_local_optima_are_distinct_and_the_best_is_taken(fit: LogLossFit) -> None:
@@ -143,13 +152,13 @@ def _coverage(parametric_runs: Simulate, repetitions: int, num_runs: int, draws:
 
 
 def test_intervals_cover_the_truth_in_nine_of_ten_repetitions(parametric_runs: Simulate) -> None:
-    covered = _coverage(parametric_runs, repetitions=30, num_runs=60, draws=60)
-    assert min(covered.values()) >= 27, covered
+    covered = _coverage(parametric_runs, repetitions=20, num_runs=150, draws=80)
+    assert min(covered.values()) >= 18, covered
 
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth_in_ninety_of_a_hundred_repetitions(parametric_runs: Simulate) -> None:
-    covered = _coverage(parametric_runs, repetitions=100, num_runs=100, draws=200)
+    covered = _coverage(parametric_runs, repetitions=100, num_runs=150, draws=200)
     assert min(covered.values()) >= 90, covered
 
 
@@ -171,7 +180,8 @@ def test_a_parameter_that_the_runs_do_not_determine_is_named() -> None:
     for n in np.geomspace(1e7, 1e10, 6):
         for d in np.geomspace(1e14, 1e15, 4):
             loss = 1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658
-            rows.append({"parameters": n, "seen_tokens": d, "loss": loss * np.exp(generator.normal(0, 0.003))})
+            loss *= np.exp(generator.normal(0, 0.003))
+            rows.append({"parameters": n, "seen_tokens": d, "loss": loss})
     fit = fit_parametric(make_runs(rows), FAST, starts=SOME_STARTS)
     text = " ".join(fit.warnings)
     assert "beta" in text or "B/D^beta" in text
