@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all check fix compat wheel clean
+.PHONY: help test test-all bench check fix compat wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(VENV)/installed ## install what is needed and run the tests
 
 test-all: $(VENV)/installed ## the slow tests too
 	$(RUN)/pytest -n 2
+
+bench: $(VENV)/installed ## measure speed; figures, not tests
+	$(RUN)/python tests/bench_scaling.py
 
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check

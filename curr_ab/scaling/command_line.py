@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
         "reproduce", help="published figures beside ours", description=_reproduce.__doc__
     )
     reproduce.add_argument("--plot", type=Path, metavar="DIR", help="write the paper's two figures")
-    _add_doubt(reproduce, noise=False, draws=False)
+    _add_doubt(reproduce, noise=False, draws=10_000)
     reproduce.set_defaults(run=_reproduce)
 
     plan = verbs.add_parser("plan", help="design the next runs for a budget", description=_plan.__doc__)
@@ -78,11 +78,10 @@ def _add_budget(group: Any, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--utilisation", type=float, metavar="SHARE", help="of the GPU's peak (0.4)")
 
 
-def _add_doubt(parser: argparse.ArgumentParser, noise: bool = True, draws: bool = True) -> None:
+def _add_doubt(parser: argparse.ArgumentParser, noise: bool = True, draws: int = 1000) -> None:
     if noise:
         parser.add_argument("--noise", type=float, metavar="SD", help="of a loss, in nats (from the seeds)")
-    if draws:
-        parser.add_argument("--draws", type=int, default=1000, help="draws for intervals (%(default)s)")
+    parser.add_argument("--draws", type=int, default=draws, help="draws for intervals (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--json", action="store_true")
@@ -91,8 +90,13 @@ def _add_doubt(parser: argparse.ArgumentParser, noise: bool = True, draws: bool 
 def _doubt(args: argparse.Namespace) -> Doubt:
     from curr_ab.scaling.uncertainty import Doubt
 
-    settings = {key: getattr(args, key) for key in ("draws", "seed", "workers") if hasattr(args, key)}
-    return Doubt(**settings, noise_sd=getattr(args, "noise", None), progress=not args.json)
+    return Doubt(
+        draws=args.draws,
+        noise_sd=getattr(args, "noise", None),
+        seed=args.seed,
+        workers=args.workers,
+        progress=not args.json,
+    )
 
 
 def _flops(args: argparse.Namespace) -> float | None:

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.parabolas import Parabola, fit_parabola, power_law
+from curr_ab.scaling.parabolas import Parabola, fit_parabola, lack_of_fit, power_law
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.runs import Array, Runs, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate, measure
+from curr_ab.scaling.uncertainty import Doubt, Estimate, measure, noise_of
 
 LAW = "iso-data"
 PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size
@@ -82,11 +82,13 @@ def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PRO
         ]
     )
     spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
+    residuals = runs.loss - fitted
+    doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
     return IsoDataFit(
         law=LAW,
         runs=runs,
         estimates=estimates,
-        residuals=runs.loss - fitted,
+        residuals=residuals,
         residual_unit="nats",
         spreads=spreads,
         influences=influences,

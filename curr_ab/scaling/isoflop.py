@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.parabolas import Parabola, fit_parabola, power_law
+from curr_ab.scaling.parabolas import Parabola, fit_parabola, lack_of_fit, power_law
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
+from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noise_of
 
 LAW = "isoflop"
 _SAME_BUDGET = 0.05  # runs whose FLOPs agree to 5 % belong to one budget
@@ -148,11 +148,13 @@ def fit_isoflop(runs: Runs, doubt: Doubt | None = None) -> Fit:
         ]
     )
     spreads, influences, doubts = measure(_estimate, runs, budget_labels(runs.flops), doubt)
+    residuals = points.loss - fitted
+    doubts += lack_of_fit(residuals, 3 * len(budgets), noise_of(runs, doubt))
     return IsoFlopFit(
         law=LAW,
         runs=runs,
         estimates=estimates,
-        residuals=points.loss - fitted,
+        residuals=residuals,
         residual_unit="nats",
         spreads=spreads,
         influences=influences,

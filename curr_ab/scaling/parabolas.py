@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 
 from curr_ab.scaling.runs import Array
 from curr_ab.scaling.uncertainty import NoOptimum
@@ -53,6 +54,20 @@ def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
         smallest=float(parameters.min()),
         largest=float(parameters.max()),
     )
+
+
+def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
+    """A warning where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
+    freedom = len(residuals) - num_coefficients
+    if not noise_sd or freedom <= 0:
+        return []
+    excess = float(residuals @ residuals) / noise_sd**2
+    if chi2.sf(excess, freedom) > 0.01:
+        return []
+    return [
+        f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
+        "the noise is larger, or the loss is no parabola; the intervals by that noise are too narrow"
+    ]
 
 
 def power_law(x: Array, y: Array) -> tuple[float, float]:

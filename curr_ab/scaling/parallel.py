@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -14,6 +15,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_WORTH_A_POOL = 4.0  # seconds of work; starting processes takes one or two
 _CHUNKS_PER_WORKER = 16  # enough to keep all busy and the bar moving, few enough to cost nothing
 
 
@@ -38,17 +40,23 @@ def map_chunks(
     """`function` over chunks of `items`, in order; the result does not depend on the number of workers."""
     size = max(1, -(-len(items) // (workers * _CHUNKS_PER_WORKER)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    # Spawned, not forked: forking a process that has threads (torch, BLAS) may hang.
-    spawn = multiprocessing.get_context("spawn")
-    pool = (
-        ProcessPoolExecutor(workers, spawn, initializer=_start_worker)
-        if workers > 1 and len(chunks) > 1
-        else None
-    )
     results: list[Result] = []
-    with pool or one_thread(), tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar:
-        done: Iterator[Sequence[Result]] = (pool.map if pool else map)(function, chunks)
-        for chunk in done:
-            results.extend(chunk)
-            bar.update(len(chunk))
+    with tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar, ExitStack() as stack:
+
+        def collect(done: Iterable[Sequence[Result]]) -> None:
+            for chunk in done:
+                results.extend(chunk)
+                bar.update(len(chunk))
+
+        stack.enter_context(one_thread())
+        began = time.perf_counter()
+        collect(map(function, chunks[:1]))
+        rest = (time.perf_counter() - began) * (len(chunks) - 1)
+        if workers == 1 or rest < _WORTH_A_POOL:
+            collect(map(function, chunks[1:]))
+        else:
+            # Spawned, not forked: forking a process that has threads (torch, BLAS) may hang.
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, initializer=_start_worker))
+            collect(pool.map(function, chunks[1:]))
     return results

@@ -71,9 +71,10 @@ def plot_loss_by_size(fit: IsoDataFit) -> Figure:
     for index, (sequences, parabola) in enumerate(fit.parabolas.items()):
         colour, marker = _style(index)
         rows = fit.runs.sequences == sequences
-        axes.plot(fit.runs.parameters[rows], fit.runs.loss[rows], marker, color=colour, ms=6)
+        label = f"{sequences:,} sequences"
+        axes.plot(fit.runs.parameters[rows], fit.runs.loss[rows], marker, color=colour, ms=6, label=label)
         sizes = np.geomspace(parabola.smallest, parabola.largest, 200)
-        axes.plot(sizes, parabola(sizes), color=colour, label=f"{sequences:,} sequences")
+        axes.plot(sizes, parabola(sizes), color=colour)
         axes.plot(parabola.optimum, parabola.floor, "*", color=colour, ms=13, mec="black", mew=0.7)
         name = f"optimal_parameters[{sequences}]"
         if name in spread.samples:
@@ -131,9 +132,10 @@ def plot_isoflop(fit: IsoFlopFit) -> Figure:
     for index, budget in enumerate(fit.budgets):
         colour, marker = _style(index)
         here = fit.points.take(labels == budget.flops)
-        axes.plot(here.parameters, here.loss, marker, color=colour, ms=5)
+        label = f"{budget.flops:.1e} FLOPs"
+        axes.plot(here.parameters, here.loss, marker, color=colour, ms=5, label=label)
         sizes = np.geomspace(budget.parabola.smallest, budget.parabola.largest, 200)
-        axes.plot(sizes, budget.parabola(sizes), color=colour, label=f"{budget.flops:.1e} FLOPs")
+        axes.plot(sizes, budget.parabola(sizes), color=colour)
         axes.plot(
             budget.parabola.optimum, budget.parabola.floor, "*", color=colour, ms=13, mec="black", mew=0.7
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from curr_ab.scaling import Doubt, NoOptimum, Runs, fit_iso_data, make_runs
+from curr_ab.scaling import Doubt, NoOptimum, Runs, fit_iso_data, make_runs, parallel
 
 FAST = Doubt(draws=50)
 SIZES = (8e6, 35e6, 150e6, 350e6, 650e6)
@@ -98,7 +98,8 @@ def test_the_noise_is_taken_from_repeated_seeds() -> None:
     assert not any("noise is unknown" in warning for warning in fit.warnings)
 
 
-def test_workers_change_no_number() -> None:
+def test_workers_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_WORTH_A_POOL", 0.0)
     runs = _runs({10: _bowl(5e7, 0.2), 20: _bowl(9e7, 0.2), 40: _bowl(2e8, 0.2)})
     one, two = (
         fit_iso_data(runs, Doubt(draws=60, noise_sd=1e-4, workers=workers)).spreads for workers in (1, 2)

@@ -54,7 +54,7 @@ def _noisy(noise_sd: float, draws: int, seed: int = 0) -> Spread:
 def test_noise_gives_the_published_intervals_within_sampling_error(
     noise_sd: float, low: float, median: float | None, high: float, lost: tuple[float, float]
 ) -> None:
-    batches = [_noisy(noise_sd, draws=1000, seed=seed) for seed in range(12)]
+    batches = [_noisy(noise_sd, draws=1000, seed=seed) for seed in range(8)]
     intervals = [batch.interval("projected_sequences") for batch in batches]
 
     def agrees(published: float, ours: list[float]) -> bool:
@@ -87,3 +87,10 @@ def test_the_paper_is_warned_about_its_three_points_and_its_extrapolation() -> N
     assert "leaves the range of the optima" in text
     assert "412,182: three sizes for three coefficients" in text
     assert "have no optimum" in text
+
+
+def test_losses_that_their_noise_does_not_explain_are_pointed_out() -> None:
+    runs = published_runs(SEPTEMBER)
+    small, large = (fit_iso_data(runs, Doubt(draws=20, noise_sd=sd)).warnings for sd in (1e-4, 1e-3))
+    assert any("times what noise of sd 0.0001 explains" in warning for warning in small)
+    assert not any("explains" in warning for warning in large)
