@@ -14,6 +14,7 @@ from curr_ab.scaling.iso_data import fit_iso_data
 from curr_ab.scaling.laws import (
     CHENG_CLM,
     CHENG_MLM,
+    CHINCHILLA_LAW,
     DATA_CONSTRAINED_LAW,
     PAPER_LAW,
     REPLICATION_LAW,
@@ -69,7 +70,7 @@ def advise(question: Question, fits: tuple[Fit, ...] = (), doubt: Doubt | None =
         _paper(question, "iso-data, the paper's", PAPER_LAW.source, "test-loss-2025-09", doubt),
         _paper(question, "iso-data, May losses", REPOSITORY, "test-loss-2025-05", doubt),
     ]
-    for law in (CHENG_MLM, CHENG_CLM, REPLICATION_LAW.compute_law()):
+    for law in (CHENG_MLM, CHENG_CLM, CHINCHILLA_LAW.compute_law(), REPLICATION_LAW.compute_law()):
         answers.append(
             _by_compute(question, law, note="data seen once; no interval can be had from what is published")
         )

@@ -13,7 +13,9 @@ from curr_ab.scaling.iso_data import estimate, fit_parabolas, optimum_name, proj
 from curr_ab.scaling.laws import (
     CHENG,
     CHENG_CLM,
+    CHENG_CLM_JOINT,
     CHENG_MLM,
+    CHENG_MLM_JOINT,
     DATA_CONSTRAINED,
     DATA_CONSTRAINED_LAW,
     PAPER_LAW,
@@ -112,7 +114,9 @@ def _other_papers() -> Iterator[Reproduced]:
     yield Reproduced(f"MLM, {tenfold}: tokens x", CHENG, 1.7, 10**CHENG_MLM.tokens_exponent)
     yield Reproduced(f"CLM, {tenfold}: parameters x", CHENG, 4, 10**CHENG_CLM.parameters_exponent)
     yield Reproduced(f"CLM, {tenfold}: tokens x", CHENG, 3, 10**CHENG_CLM.tokens_exponent)
-    for name, law in (("MLM", CHENG_MLM), ("CLM", CHENG_CLM)):
+    for name, law, joint in (("MLM", CHENG_MLM, CHENG_MLM_JOINT), ("CLM", CHENG_CLM, CHENG_CLM_JOINT)):
+        figure = f"{name}: exponent of the size, from the joint form"
+        yield Reproduced(figure, CHENG, law.parameters_exponent, joint.compute_law().parameters_exponent)
         product = 6 * law.parameters(1e20) * law.tokens(1e20)
         yield Reproduced(f"{name}: 6 N D over C at C = 1e20", CHENG, 1.0, product / 1e20)
     yield Reproduced("plateau: perplexity as loss", SERRANO, SERRANO_PLATEAU_LOSS, np.log(SERRANO_PERPLEXITY))

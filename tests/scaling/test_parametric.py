@@ -10,7 +10,8 @@ import pytest
 from scipy.optimize import check_grad, minimize
 
 from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, make_runs
-from curr_ab.scaling.log_loss import HUBER_DELTA, estimate_from, estimates_of, minimise, summed_huber
+from curr_ab.scaling.huber import HUBER_DELTA, minimise, summed_huber
+from curr_ab.scaling.log_loss import estimate_from, estimates_of
 from curr_ab.scaling.parallel import one_thread
 from curr_ab.scaling.parametric import model_of, starting_grid
 from curr_ab.scaling.uncertainty import bootstrap
