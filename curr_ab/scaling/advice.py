@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curr_ab.family import DATA_SIZES, SIZES, TrainingPlan
+from curr_ab.family import DATA_SIZES, TrainingPlan
 from curr_ab.published import REPOSITORY
 from curr_ab.scaling.compute import TOKENS_PER_PAIR, paper_tokens
 from curr_ab.scaling.fit import Fit
@@ -32,6 +32,7 @@ from curr_ab.scaling.uncertainty import Doubt, Interval, Spread, interval
 # The standard error that the repository's history gives for a test loss; the paper itself gives none.
 PAPER_NOISE_SD = 3e-4
 OWN_RUNS = "the given runs"
+_FARTHEST = 10.0  # times beyond its runs, in size or data: farther a law is silent
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Advice:
 
 def advise(question: Question, fits: tuple[Fit, ...] = (), doubt: Doubt | None = None) -> list[Advice]:
     """The published laws side by side, and after them those in `fits`."""
-    doubt = replace(doubt or Doubt(), noise_sd=PAPER_NOISE_SD)
+    doubt = doubt or Doubt()
+    doubt = replace(doubt, noise_sd=doubt.noise_sd or PAPER_NOISE_SD)
     answers = [
         _paper(question, "iso-data, the paper's", PAPER_LAW.source, "test-loss-2025-09", doubt),
         _paper(question, "iso-data, May losses", REPOSITORY, "test-loss-2025-05", doubt),
@@ -87,40 +89,60 @@ def _paper(question: Question, name: str, source: str, task: str, doubt: Doubt) 
         line = (fit.estimates["coefficient"], fit.estimates["exponent"])
     spread = fit.spreads[-1]
     note = f"95 % by {spread.method} on its {len(fit.runs)} losses"
-    return _by_data(question, name, source, line, spread, note)
+    return _by_data(question, name, source, PAPER_LAW.trained, line, spread, note)
 
 
 def _by_data(
-    question: Question, law: str, source: str, line: tuple[float, float], spread: Spread, note: str
+    question: Question,
+    law: str,
+    source: str,
+    trained: Trained,
+    line: tuple[float, float],
+    spread: Spread,
+    note: str,
 ) -> Advice:
     """A law between size and data; a budget is spent at the paper's training length."""
-    samples = (spread.samples["coefficient"], spread.samples["exponent"])
+    coefficient, exponent = line
+    if exponent <= 0:
+        return Advice(
+            law, source, None, None, None, None, "silent: its best size does not grow with the data"
+        )
     if spread.share_without_optimum > 0:
-        note += f", of which {spread.share_without_optimum:.1%} of the draws have no optimum"
+        note += f", {spread.share_without_optimum:.1%} of the draws have no optimum"
     if question.sequences is not None:
-        at = question.sequences
-        size = float((at / line[0]) ** (1 / line[1]))
-        # A law that does not grow cannot be turned round; such draws say that any size may be the best.
-        grows = samples[1] > 0
-        sizes = np.full(len(grows), np.inf)
-        log_sizes = (np.log(at) - np.log(samples[0][grows])) / samples[1][grows]
-        sizes[grows] = np.exp(np.minimum(log_sizes, 700))
-        return Advice(law, source, size, interval(sizes), at, None, note + _beyond(size, at))
-    size = question.parameters or 0.0
-    if question.flops is not None:
+        size, data = _bounded_power(question.sequences / coefficient, 1 / exponent), question.sequences
+    elif question.flops is not None:
         size = question.flops / (6 * paper_tokens())
+        data = coefficient * size**exponent
         note += "; the largest model that the budget trains for the paper's 500,000 steps"
-    log_data = np.log(samples[0]) + samples[1] * np.log(size)
-    data = float(line[0] * size ** line[1])
-    data_interval = interval(np.exp(np.minimum(log_data, 700)))
-    return Advice(law, source, size, None, data, data_interval, note + _beyond(size, data))
+    else:
+        size = question.parameters or 0.0
+        data = coefficient * size**exponent
+    if trained.reach(size, data) > _FARTHEST:
+        return _silent(law, source, trained, "sequences")
+    note += _beyond(trained, size, data)
+    draws = zip(spread.samples.get("coefficient", []), spread.samples.get("exponent", []), strict=True)
+    if question.sequences is not None:
+        # A law that does not grow cannot be turned round; such draws say that any size may be the best.
+        sizes = [_bounded_power(data / a, 1 / b) if b > 0 else np.inf for a, b in draws]
+        return Advice(law, source, size, interval(np.array(sizes)), data, None, note)
+    amounts = [a * _bounded_power(size, b) for a, b in draws]
+    return Advice(law, source, size, None, data, interval(np.array(amounts)), note)
 
 
-def _beyond(size: float, data: float) -> str:
-    smallest, largest = (float(edge.nominal_parameters) for edge in (SIZES[0], SIZES[-1]))
-    most, fewest = (float(edge.num_pairs) for edge in (DATA_SIZES[0], DATA_SIZES[-1]))
-    outside = not (smallest <= size <= largest and fewest <= data <= most)
-    return "; extrapolated beyond its runs" if outside else ""
+def _bounded_power(base: float, exponent: float) -> float:
+    return float(np.exp(np.clip(exponent * np.log(base), -600, 600)))
+
+
+def _beyond(trained: Trained, size: float, data: float) -> str:
+    reach = trained.reach(size, data)
+    return f"; extrapolated {reach:.1f} times beyond its runs" if reach > 1.05 else ""
+
+
+def _silent(law: str, source: str, trained: Trained, unit: str) -> Advice:
+    sizes, amounts = (" to ".join(map(format_quantity, ends)) for ends in (trained.parameters, trained.data))
+    note = f"silent: too far from its runs of {sizes} parameters, {amounts} {unit}"
+    return Advice(law, source, None, None, None, None, note)
 
 
 def _optimum(law: ComputeLaw, question: Question) -> tuple[float, float]:
@@ -138,12 +160,9 @@ def _by_compute(
     question: Question, law: ComputeLaw, draws: tuple[ComputeLaw, ...] = (), note: str = ""
 ) -> Advice:
     size, tokens = _optimum(law, question)
-    if not law.covers(size, tokens):
-        (small, large), (short, long) = law.trained.parameters, law.trained.tokens
-        runs = " to ".join(map(format_quantity, (small, large)))
-        lengths = " to ".join(map(format_quantity, (short, long)))
-        silent = f"silent: outside its runs of {runs} parameters, {lengths} tokens"
-        return Advice(law.name, law.source, None, None, None, None, silent)
+    if law.trained.reach(size, tokens) > _FARTHEST:
+        return _silent(law.name, law.source, law.trained, "tokens")
+    note += _beyond(law.trained, size, tokens)
     drawn = np.array([_optimum(draw, question) for draw in draws]).reshape(-1, 2)
     given_size, given_data = question.parameters is not None, question.sequences is not None
     return Advice(
@@ -186,7 +205,9 @@ def _by_fit(question: Question, fit: Fit) -> Advice:
     note = f"95 % by {spread.method}"
     if fit.law == "iso-data":
         line = (estimates["coefficient"], estimates["exponent"])
-        return _by_data(question, fit.law, OWN_RUNS, line, spread, note)
+        data = fit.runs.sequences
+        trained = Trained((fit.runs.parameters.min(), fit.runs.parameters.max()), (data.min(), data.max()))
+        return _by_data(question, fit.law, OWN_RUNS, trained, line, spread, note)
     names = ("parameters_coefficient", "parameters_exponent", "tokens_coefficient", "tokens_exponent")
     if not set(names) <= set(estimates):
         raise ValueError(f"the {fit.law} fit has no compute-optimal size to advise with: see its warnings")

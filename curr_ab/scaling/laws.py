@@ -22,7 +22,13 @@ class Trained:
     """Smallest and largest run that a law was fitted to: it says nothing far from them."""
 
     parameters: tuple[float, float]
-    tokens: tuple[float, float]
+    data: tuple[float, float]  # tokens, or sequences where the law is about these
+
+    def reach(self, parameters: float, data: float) -> float:
+        """How many times a run is beyond the smallest or largest; 1 inside."""
+        sizes, amounts = self.parameters, self.data
+        beyond = (sizes[0] / parameters, parameters / sizes[1], amounts[0] / data, data / amounts[1])
+        return max(1.0, *beyond)
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,6 @@ class ComputeLaw:
     parameters_exponent: float
     tokens_coefficient: float
     tokens_exponent: float
-
-    def covers(self, parameters: float, tokens: float) -> bool:
-        """Whether runs of that size and length were among those that the law was fitted to."""
-        sizes, lengths = self.trained.parameters, self.trained.tokens
-        return sizes[0] <= parameters <= sizes[1] and lengths[0] <= tokens <= lengths[1]
 
     def parameters(self, flops: float) -> float:
         return _bounded_exp(np.log(self.parameters_coefficient) + self.parameters_exponent * np.log(flops))
@@ -128,6 +129,7 @@ class PaperLaw:
     """The paper's own optima, from which its projection follows."""
 
     source: str
+    trained: Trained
     optima: Mapping[int, float]  # different sequences: best model size
     coefficient: float
     exponent: float
@@ -137,6 +139,7 @@ class PaperLaw:
 
 PAPER_LAW = PaperLaw(
     source=PAPER,
+    trained=Trained((8e6, 650e6), (412_182, 1_648_726)),
     optima=MappingProxyType({412_182: 29_020_563, 824_363: 68_099_905, 1_648_726: 152_000_061}),
     coefficient=0.2324,
     exponent=0.8369,

@@ -11,7 +11,7 @@ from curr_ab.scaling.runs import Array
 from curr_ab.scaling.uncertainty import NoOptimum
 
 # A parabola whose rise over the sizes is below rounding is a line: its minimum is noise of the arithmetic.
-_FLAT = 1e-10
+FLAT = 1e-10
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
     center, width = sizes.mean(), np.ptp(sizes)
     scaled = (sizes - center) / width
     curvature, slope, constant = np.linalg.lstsq(np.vander(scaled, 3), loss, rcond=None)[0]
-    if curvature <= _FLAT * np.abs(loss).max():
+    if curvature <= FLAT * np.abs(loss).max():
         raise NoOptimum(f"{where}: the loss has no minimum in the model size (its parabola opens downward)")
     vertex = -slope / (2 * curvature)
     exponent = center + vertex * width

@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 from curr_ab.scaling.fit import Fit
+from curr_ab.scaling.parabolas import FLAT
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.runs import Array, Runs
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
@@ -37,9 +39,14 @@ def effectively_transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
     transferred = np.full(len(rows), np.nan)
     for index, row in enumerate(rows):
         scratch = runs.take((runs.clm_tokens == 0) & (runs.parameters == runs.parameters[row]))
-        order = np.argsort(scratch.seen_tokens)
-        losses, tokens = scratch.loss[order], scratch.seen_tokens[order]
-        if len(order) >= 2 and (np.diff(losses) < 0).all() and losses[-1] <= runs.loss[row] <= losses[0]:
+        if len(scratch) < 2:
+            continue
+        tokens, cell = np.unique(scratch.seen_tokens, return_inverse=True)
+        num_runs = np.bincount(cell)
+        means = np.bincount(cell, weights=scratch.loss) / num_runs
+        # Noise makes neighbours rise; more tokens from scratch are taken never to be worse.
+        losses = isotonic_regression(means, weights=num_runs, increasing=False).x
+        if losses[-1] < losses[0] and losses[-1] <= runs.loss[row] <= losses[0]:
             needed = np.interp(-np.log(runs.loss[row]), -np.log(losses), np.log(tokens))
             transferred[index] = np.exp(needed) - runs.seen_tokens[row]
     return rows, transferred
@@ -57,8 +64,10 @@ def best_shares(runs: Runs) -> dict[str, float]:
             if len(np.unique(share[group])) < 3:
                 continue
             curvature, slope, _ = np.polyfit(share[group], runs.loss[group], 2)
-            vertex = -slope / (2 * curvature) if curvature > 0 else np.nan
-            if 0 <= vertex <= 1:
+            if curvature <= FLAT * runs.loss[group].max():
+                continue
+            vertex = -slope / (2 * curvature)
+            if 0 < vertex < 1:
                 name = (
                     f"best_clm_share[{format_quantity(size)}, {format_quantity(total[group].mean())} tokens]"
                 )
@@ -104,6 +113,8 @@ def fit_transfer(runs: Runs, doubt: Doubt | None = None) -> TransferFit:
         raise ValueError(f"the {LAW} law compares MLM losses: remove the runs that end in another objective")
     if not (runs.clm_tokens > 0).any() or not (runs.clm_tokens == 0).any():
         raise ValueError(f"the {LAW} law needs runs from scratch (clm_tokens 0) and runs after CLM")
+    if np.ptp(runs.loss) == 0:
+        raise ValueError("all losses are equal: they say nothing about transfer")
     estimates = _estimate(None, runs)
     _, residuals, used = _regression(runs)
     rows, transferred = effectively_transferred(runs)

@@ -60,7 +60,8 @@ class Spread:
     samples: Mapping[str, Array]
 
     def interval(self, name: str) -> Interval:
-        return interval(self.samples[name])
+        """NaN where no draw gave the estimate."""
+        return interval(self.samples.get(name, np.array([])))
 
     @property
     def intervals(self) -> dict[str, Interval]:

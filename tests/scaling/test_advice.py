@@ -37,10 +37,24 @@ def test_size_and_data_are_each_others_answer() -> None:
 def test_a_law_is_silent_outside_its_runs() -> None:
     mlm = next(a for a in advise(Question(sequences=2e6), doubt=FAST) if a.law == CHENG_MLM.name)
     assert mlm.parameters is None and mlm.sequences is None
-    assert "outside its runs of 3.5M to 10.7B parameters" in mlm.note
+    assert "too far from its runs of 3.5M to 10.7B parameters" in mlm.note
     inside = next(a for a in advise(Question(flops=1e20), doubt=FAST) if a.law == CHENG_MLM.name)
     assert inside.parameters == pytest.approx(6.19e-8 * 1e20**0.776)
     assert inside.sequences == pytest.approx(2.02e6 * 1e20**0.230 / 240)
+
+
+def test_no_law_is_stretched_beyond_ten_times_its_runs() -> None:
+    for question in (Question(parameters=1e13), Question(sequences=3), Question(flops=1e27)):
+        assert {answer.sequences for answer in advise(question, doubt=FAST)} == {None}
+
+
+def test_given_noise_is_the_papers_noise_too() -> None:
+    narrow, wide = (
+        advise(Question(parameters=6.5e8), doubt=Doubt(draws=200, noise_sd=noise_sd))[0].sequences_interval
+        for noise_sd in (1e-4, 5e-4)
+    )
+    assert narrow is not None and wide is not None
+    assert wide.high / wide.low > 3 * narrow.high / narrow.low
 
 
 def test_a_fit_of_ones_own_runs_answers_with_its_interval() -> None:

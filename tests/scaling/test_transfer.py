@@ -37,6 +37,7 @@ def test_a_known_transfer_law_is_recovered() -> None:
     assert fit.estimates["clm_tokens_exponent"] == pytest.approx(0.6, abs=0.02)
     assert fit.estimates["seen_tokens_exponent"] == pytest.approx(0.2, abs=0.02)
     assert len(fit.transferred) == 24
+    assert max(spread.share_without_optimum for spread in fit.spreads) < 0.1
     first = fit.runs.take(np.array([240]))
     expected = _saved(first.parameters[0], first.clm_tokens[0], first.seen_tokens[0])
     assert fit.transferred["row 241"] == pytest.approx(expected, rel=0.02)
