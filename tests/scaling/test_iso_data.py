@@ -98,6 +98,15 @@ def test_the_noise_is_taken_from_repeated_seeds() -> None:
     assert not any("noise is unknown" in warning for warning in fit.warnings)
 
 
+def test_influence_is_the_fit_without_the_run() -> None:
+    runs = _runs({10: _bowl(5e7, 0.2), 20: _bowl(9e7, 0.2), 40: [*_bowl(2e8, 0.2)[:4], 0.21]})
+    influences = fit_iso_data(runs, FAST).influences
+    without = fit_iso_data(runs.take(np.arange(14)), FAST).estimates
+    assert influences[14].run == "row 15"
+    assert influences[14].estimates == pytest.approx(without)
+    assert influences[14].estimates != pytest.approx(influences[0].estimates)
+
+
 def test_workers_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_WORTH_A_POOL", 0.0)
     runs = _runs({10: _bowl(5e7, 0.2), 20: _bowl(9e7, 0.2), 40: _bowl(2e8, 0.2)})

@@ -11,7 +11,7 @@ from scipy.optimize import check_grad, minimize
 
 from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, make_runs
 from curr_ab.scaling.huber import HUBER_DELTA, minimise, summed_huber
-from curr_ab.scaling.log_loss import estimate_from, estimates_of
+from curr_ab.scaling.log_loss import estimate_from, estimates_of, search
 from curr_ab.scaling.parallel import one_thread
 from curr_ab.scaling.parametric import model_of, starting_grid
 from curr_ab.scaling.uncertainty import bootstrap
@@ -98,6 +98,15 @@ def test_local_optima_are_distinct_and_the_best_is_taken(fit: LogLossFit) -> Non
     for k, curve in enumerate(curves):
         for other in curves[:k]:
             assert np.abs(curve - other).max() > HUBER_DELTA
+
+
+def test_optima_are_where_the_objective_cannot_be_lowered(parametric_runs: Simulate) -> None:
+    runs = parametric_runs(15)
+    model, log_losses = MODEL_OF(runs), np.log(runs.loss)
+    optima, starts = search(model, log_losses, starting_grid()[::180], FAST)
+    for optimum in optima:
+        assert minimise(model, log_losses, optimum.theta)[1] > optimum.objective * (1 - 1e-5)
+    assert len(optima) < len(starts.begin) / 2
 
 
 def test_truth_lies_in_bootstrap_noise_and_profile_intervals(fit: LogLossFit) -> None:
@@ -188,6 +197,18 @@ def test_a_parameter_that_the_runs_do_not_determine_is_named() -> None:
     assert "beta" in text or "B/D^beta" in text
     profiles = {profile.parameter: profile for profile in fit.profiles}
     assert not np.isfinite(profiles["beta"].high) or not np.isfinite(profiles["B"].high)
+
+
+def test_data_that_change_nothing_make_their_term_vanish_in_words() -> None:
+    generator = np.random.default_rng(0)
+    rows = [
+        {"parameters": n, "seen_tokens": d, "loss": (1.8 + 480 / n**0.35) * np.exp(generator.normal(0, 1e-3))}
+        for n in np.geomspace(1e7, 1e10, 6)
+        for d in np.geomspace(1e9, 1e11, 4)
+    ]
+    fit = fit_parametric(make_runs(rows), FAST, starts=np.array([[5.0, 0, 0.5, 0.5, 1.5]]))
+    assert any("B/D^beta contributes nothing" in warning for warning in fit.warnings)
+    assert "parameters_exponent" not in fit.estimates  # no compute-optimal size without both terms
 
 
 def _table(sizes: list[float], data: list[float], loss: float | None = None) -> Runs:

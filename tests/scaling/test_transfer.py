@@ -75,6 +75,27 @@ def test_runs_that_no_scratch_run_brackets_are_left_out_in_words() -> None:
     assert len(fit.residuals) == 23
 
 
+def test_noise_that_makes_a_scratch_curve_rise_does_not_break_its_inversion() -> None:
+    runs = _runs()
+    scratch = runs.clm_tokens == 0
+    noise = np.random.default_rng(0).normal(0, 0.01, len(runs))
+    noisy = np.where(scratch, runs.loss + noise, runs.loss)
+    first = noisy[:60]
+    assert (np.diff(first) > 0).any()
+    fit = fit_transfer(runs.with_losses(noisy), FAST)
+    assert not any("left out" in warning for warning in fit.warnings)
+    assert fit.estimates["clm_tokens_exponent"] == pytest.approx(0.6, abs=0.1)
+
+
+def test_flat_losses_say_nothing_about_transfer() -> None:
+    runs = _runs()
+    with pytest.raises(ValueError, match="all losses are equal"):
+        fit_transfer(runs.with_losses(np.full(len(runs), 2.0)), FAST)
+    flat = np.where(runs.parameters == SIZES[0], 2.0, runs.loss)  # one size says nothing
+    fit = fit_transfer(runs.with_losses(flat), FAST)
+    assert any("6 of 24 runs after CLM left out" in warning for warning in fit.warnings)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
