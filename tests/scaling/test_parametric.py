@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad, minimize
 
-from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, make_runs
+from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, log_loss, make_runs
 from curr_ab.scaling.huber import HUBER_DELTA, minimise, summed_huber
 from curr_ab.scaling.log_loss import estimate_from, estimates_of, search
 from curr_ab.scaling.parallel import one_thread
@@ -107,6 +107,18 @@ def test_optima_are_where_the_objective_cannot_be_lowered(parametric_runs: Simul
     for optimum in optima:
         assert minimise(model, log_losses, optimum.theta)[1] > optimum.objective * (1 - 1e-5)
     assert len(optima) < len(starts.begin) / 2
+
+
+def test_starts_that_stop_short_are_carried_on(
+    parametric_runs: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = parametric_runs(30)
+    model, log_losses = MODEL_OF(runs), np.log(runs.loss)
+    monkeypatch.setattr(log_loss, "minimise", partial(minimise, tolerance=1e-2))
+    optima, starts = search(model, log_losses, np.array([[5.0, 10, 0.5, 0.5, 0.5]]), FAST)
+    assert starts.objective[0] > 1.005 * optima[0].objective
+    lowest = minimise(model, log_losses, optima[0].theta)[1]
+    assert optima[0].objective == pytest.approx(lowest, rel=1e-3)
 
 
 def test_truth_lies_in_bootstrap_noise_and_profile_intervals(fit: LogLossFit) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from curr_ab.scaling import Doubt, Runs, fit_transfer, make_runs
 from curr_ab.scaling.laws import REPLICATION_LAW as SCRATCH
+from curr_ab.scaling.transfer import effectively_transferred
 
 FAST = Doubt(draws=30, noise_sd=1e-5)
 SIZES = (3e7, 1e8, 3e8, 1e9)
@@ -85,6 +86,15 @@ def test_noise_that_makes_a_scratch_curve_rise_does_not_break_its_inversion() ->
     fit = fit_transfer(runs.with_losses(noisy), FAST)
     assert not any("left out" in warning for warning in fit.warnings)
     assert fit.estimates["clm_tokens_exponent"] == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_scratch_curve_that_rises_in_between_is_levelled() -> None:
+    curve = zip((1e9, 2e9, 4e9, 8e9), (3.0, 2.5, 2.6, 2.2), strict=True)
+    rows = [{"parameters": 1e8, "seen_tokens": d, "clm_tokens": 0, "loss": loss} for d, loss in curve]
+    rows.append({"parameters": 1e8, "seen_tokens": 1e8, "clm_tokens": 1e9, "loss": 2.58})
+    _, transferred = effectively_transferred(make_runs(rows))
+    way = np.log(3.0 / 2.58) / np.log(3.0 / 2.55)  # 2.5 and 2.6 are both taken for 2.55
+    assert transferred[0] == pytest.approx(1e9 * 2**way - 1e8)
 
 
 def test_flat_losses_say_nothing_about_transfer() -> None:
