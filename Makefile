@@ -22,8 +22,9 @@ test: $(VENV)/installed ## install what is needed and run the tests
 test-all: $(VENV)/installed ## the slow tests too
 	$(RUN)/pytest -n 2
 
-bench: $(VENV)/installed ## what data preparation takes, measured
+bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	$(RUN)/python tests/bench_data.py
+	$(RUN)/python tests/bench_scaling.py
 
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check

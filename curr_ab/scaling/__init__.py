@@ -1,0 +1,89 @@
+"""Scaling laws: fit them, doubt them, take their advice."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curr_ab.scaling.advice import Advice, Question, advise
+    from curr_ab.scaling.fit import Fit, Profile
+    from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
+    from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
+    from curr_ab.scaling.log_loss import LogLossFit
+    from curr_ab.scaling.parametric import fit_parametric
+    from curr_ab.scaling.planning import Plan, plan_iso_data
+    from curr_ab.scaling.plots import plot_fit, save_plots
+    from curr_ab.scaling.repeated_data import fit_repeated_data
+    from curr_ab.scaling.reproduction import Reproduced, reproduce
+    from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_runs
+    from curr_ab.scaling.transfer import TransferFit, fit_transfer
+    from curr_ab.scaling.uncertainty import Doubt, Interval, NoOptimum, Spread
+
+# Imported when first asked for: the command line must start without scipy or matplotlib.
+_HOMES = {
+    "advice": ("Advice", "Question", "advise"),
+    "fit": ("Fit", "Profile"),
+    "iso_data": ("IsoDataFit", "fit_iso_data"),
+    "isoflop": ("IsoFlopFit", "fit_isoflop"),
+    "log_loss": ("LogLossFit",),
+    "parametric": ("fit_parametric",),
+    "planning": ("Plan", "plan_iso_data"),
+    "plots": ("plot_fit", "save_plots"),
+    "repeated_data": ("fit_repeated_data",),
+    "reproduction": ("Reproduced", "reproduce"),
+    "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs"),
+    "transfer": ("TransferFit", "fit_transfer"),
+    "uncertainty": ("Doubt", "Interval", "NoOptimum", "Spread"),
+}
+_LAZY = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "COLUMNS",
+    "Advice",
+    "Doubt",
+    "Fit",
+    "Interval",
+    "IsoDataFit",
+    "IsoFlopFit",
+    "LogLossFit",
+    "NoOptimum",
+    "Plan",
+    "Profile",
+    "Question",
+    "Reproduced",
+    "Runs",
+    "Spread",
+    "TransferFit",
+    "advise",
+    "fit_iso_data",
+    "fit_isoflop",
+    "fit_parametric",
+    "fit_repeated_data",
+    "fit_transfer",
+    "make_runs",
+    "plan_iso_data",
+    "plot_fit",
+    "published_runs",
+    "read_runs",
+    "reproduce",
+    "save_plots",
+]
+
+
+def require_extra() -> None:
+    """Say which extra to install when a library of this capability is missing."""
+    for library in ("numpy", "scipy", "matplotlib", "tqdm", "threadpoolctl"):
+        if importlib.util.find_spec(library) is None:
+            raise ValueError(f'scaling needs {library}: pip install "curr-ab[scaling]"')
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        require_extra()
+        return getattr(importlib.import_module(f"curr_ab.scaling.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'curr_ab.scaling' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

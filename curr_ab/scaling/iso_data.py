@@ -1,0 +1,132 @@
+"""The paper's law: the best model size for each data size, and the data that a model size asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from curr_ab.scaling.fit import Fit
+from curr_ab.scaling.parabolas import Parabola, fit_parabola, lack_of_fit, power_law
+from curr_ab.scaling.quantities import format_quantity
+from curr_ab.scaling.runs import Array, Runs, one_objective
+from curr_ab.scaling.uncertainty import Doubt, Estimate, measure, noise_of
+
+LAW = "iso-data"
+PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size
+
+
+@dataclass(frozen=True)
+class IsoDataFit(Fit):
+    """sequences = coefficient * parameters^exponent, through one optimum for each data size."""
+
+    parabolas: Mapping[int, Parabola]
+
+
+def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
+    """The sequences for which a model of this size is the best."""
+    return float(np.exp(np.log(coefficient) + exponent * np.log(parameters)))
+
+
+def optimum_name(sequences: int) -> str:
+    """The name of a data size's best model size among the estimates."""
+    return f"optimal_parameters[{sequences}]"
+
+
+def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
+    """One parabola for each data size, small to large."""
+    return {
+        int(sequences): fit_parabola(
+            runs.parameters[runs.sequences == sequences],
+            runs.loss[runs.sequences == sequences],
+            f"data size {sequences:,.0f}",
+        )
+        for sequences in np.unique(runs.sequences)
+    }
+
+
+def estimate(project_to: float, runs: Runs) -> Estimate:
+    """Optima, power law, projection; raises `NoOptimum` where a parabola has none."""
+    parabolas = fit_parabolas(runs)
+    optima = np.array([parabola.optimum for parabola in parabolas.values()])
+    coefficient, exponent = power_law(optima, np.array(list(parabolas), dtype=float))
+    return {
+        **{optimum_name(sequences): parabola.optimum for sequences, parabola in parabolas.items()},
+        "coefficient": coefficient,
+        "exponent": exponent,
+        "projected_sequences": project(coefficient, exponent, project_to),
+    }
+
+
+def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS) -> Fit:
+    """Fit the paper's law; `project_to` is the model size whose data is projected."""
+    doubt = doubt or Doubt()
+    runs.require("sequences", law=LAW)
+    one_objective(runs, LAW)
+    data_sizes = np.unique(runs.sequences)
+    if len(data_sizes) < 2:
+        raise ValueError(f"the {LAW} law needs at least two data sizes, the table has one")
+    for sequences in data_sizes:
+        sizes = len(np.unique(runs.parameters[runs.sequences == sequences]))
+        if sizes < 3:
+            raise ValueError(f"data size {sequences:,.0f} has {sizes} model size(s); a parabola needs three")
+    estimator = partial(estimate, project_to)
+    estimates = estimator(runs)
+    parabolas = fit_parabolas(runs)
+    fitted = np.array(
+        [
+            float(parabolas[int(sequences)](parameters))
+            for sequences, parameters in zip(runs.sequences, runs.parameters, strict=True)
+        ]
+    )
+    spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
+    residuals = runs.loss - fitted
+    doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
+    return IsoDataFit(
+        law=LAW,
+        runs=runs,
+        estimates=estimates,
+        residuals=residuals,
+        residual_unit="nats",
+        spreads=spreads,
+        influences=influences,
+        profiles=(),
+        warnings=(*_warnings(runs, parabolas, estimates, project_to), *doubts),
+        parabolas=parabolas,
+    )
+
+
+def _warnings(
+    runs: Runs, parabolas: Mapping[int, Parabola], estimates: Estimate, project_to: float
+) -> list[str]:
+    warnings = []
+    if len(parabolas) < 4:
+        left = len(parabolas) - 2
+        warnings.append(
+            f"the power law goes through {len(parabolas)} optima and has two parameters: "
+            f"{left or 'no'} point{'' if left == 1 else 's'} left to test it"
+        )
+    for sequences, parabola in parabolas.items():
+        sizes = len(np.unique(runs.parameters[runs.sequences == sequences]))
+        if sizes == 3:
+            warnings.append(
+                f"data size {sequences:,}: three sizes for three coefficients; the parabola goes through "
+                "every point and its residuals say nothing"
+            )
+        if not parabola.inside:
+            warnings.append(
+                f"data size {sequences:,}: the optimum ({format_quantity(parabola.optimum)}) lies outside "
+                f"the sizes that were trained ({format_quantity(parabola.smallest)} to "
+                f"{format_quantity(parabola.largest)})"
+            )
+    if estimates["exponent"] <= 0:
+        warnings.append("the best size does not grow with the data: the projection has no meaning")
+    optima: Array = np.array([parabola.optimum for parabola in parabolas.values()])
+    if not optima.min() <= project_to <= optima.max():
+        warnings.append(
+            f"the projection to {format_quantity(project_to)} parameters leaves the range of the optima "
+            f"({format_quantity(optima.min())} to {format_quantity(optima.max())})"
+        )
+    return warnings

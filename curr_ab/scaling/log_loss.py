@@ -1,0 +1,195 @@
+"""Fits of the logarithm of the loss: many starts, every local optimum, their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from curr_ab.scaling.fit import Fit, Profile
+from curr_ab.scaling.huber import HUBER_DELTA, LogLossModel, minimise, public_value
+from curr_ab.scaling.parallel import map_chunks, one_thread
+from curr_ab.scaling.profile_likelihood import profiles_of
+from curr_ab.scaling.runs import Array, Runs
+from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
+
+_MAX_RESTARTS = 50
+_ROUGH = 1e-7  # enough to tell which of several starts leads lowest
+
+ModelOf = Callable[[Runs], LogLossModel]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """One local optimum; optima are distinct when their fitted losses differ."""
+
+    theta: Array
+    objective: float
+    num_starts: int
+    estimates: Estimate
+    vanished: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The outcome of every start: where it began and ended, and to which optimum that belongs."""
+
+    begin: Array
+    end: Array
+    objective: Array
+    converged: npt.NDArray[np.bool_]
+    optimum: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class LogLossFit(Fit):
+    """The best of the optima, the others, and the outcome of every start."""
+
+    parameter_names: tuple[str, ...]  # of theta
+    theta: Array
+    optima: tuple[Optimum, ...]
+    starts: Starts
+
+
+def estimates_of(model: LogLossModel, theta: Array) -> dict[str, float]:
+    """The parameters under their public names, with what derives from them."""
+    estimates = {
+        name.removeprefix("log_"): float(public_value(name, value))
+        for name, value in zip(model.names, theta, strict=True)
+    }
+    return estimates if model.vanished(theta) else {**estimates, **model.derived(theta)}
+
+
+def _minimise_chunk(
+    model: LogLossModel, log_losses: Array, starts: Sequence[Array]
+) -> list[tuple[Array, float, bool]]:
+    return [minimise(model, log_losses, start) for start in starts]
+
+
+def search(
+    model: LogLossModel, log_losses: Array, begin: Array, doubt: Doubt
+) -> tuple[tuple[Optimum, ...], Starts]:
+    """All starts, and the distinct optima among their ends, best first."""
+    outcomes = map_chunks(
+        partial(_minimise_chunk, model, log_losses),
+        list(begin),
+        workers=doubt.workers,
+        progress=doubt.progress,
+        label="starts",
+    )
+    end = np.array([theta for theta, _, _ in outcomes])
+    objective = np.array([value for _, value, _ in outcomes])
+    fitted = np.array([model.log_loss(theta)[0] for theta in end])
+    belongs = np.full(len(begin), -1, dtype=np.intp)
+    found: list[tuple[Array, float, Array]] = []
+    for index in np.argsort(objective, kind="stable"):
+        if belongs[index] >= 0:
+            continue
+        # An end that no optimum explains may have stopped short of one, in a long valley: go on from there.
+        theta, value = _polish(model, log_losses, end[index])
+        here = model.log_loss(theta)[0]
+        known = [k for k, (*_, other) in enumerate(found) if _same(here, other)]
+        if not known:
+            found.append((theta, value, here))
+        which = known[0] if known else len(found) - 1
+        belongs[index] = which
+        belongs[(belongs < 0) & _same(fitted, here)] = which
+    ranks = np.argsort([value for _, value, _ in found], kind="stable")
+    optima = tuple(
+        Optimum(
+            theta=found[k][0],
+            objective=found[k][1],
+            num_starts=int((belongs == k).sum()),
+            estimates=estimates_of(model, found[k][0]),
+            vanished=model.vanished(found[k][0]),
+        )
+        for k in ranks
+    )
+    converged = np.array([success for _, _, success in outcomes])
+    return optima, Starts(begin, end, objective, converged, np.argsort(ranks)[belongs])
+
+
+def _polish(model: LogLossModel, log_losses: Array, theta: Array) -> tuple[Array, float]:
+    """Restarts, each with a fresh memory of curvature, until they gain nothing."""
+    value = np.inf
+    for _ in range(_MAX_RESTARTS):
+        previous = value
+        theta, value, _ = minimise(model, log_losses, theta)
+        if value > previous * (1 - 1e-6):
+            break
+    return theta, value
+
+
+def _same(fitted: Array, other: Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.abs(fitted - other).max(axis=-1) < HUBER_DELTA)
+
+
+def estimate_from(model_of: ModelOf, starts: Sequence[Array], runs: Runs) -> Estimate:
+    """The best fit to resampled runs from the optima of all runs."""
+    model = model_of(runs)
+    distinct = set(zip(runs.parameters, runs.loss, strict=True))
+    if len(distinct) < len(model.names) or (runs.loss <= 0).any():
+        raise NoOptimum("too few different runs, or a loss that is not positive")
+    log_losses = np.log(runs.loss)
+    ends = [minimise(model, log_losses, start, tolerance=_ROUGH) for start in starts]
+    theta, *_ = minimise(model, log_losses, min(ends, key=lambda end: end[1])[0])
+    if model.vanished(theta):
+        raise NoOptimum("a term of the law vanishes")
+    return estimates_of(model, theta)
+
+
+def fit_log_loss(law: str, model_of: ModelOf, runs: Runs, begin: Array, doubt: Doubt) -> LogLossFit:
+    """Search from `begin`, then doubt: resampled fits start from each distinct optimum."""
+    model = model_of(runs)
+    num_parameters = len(model.names)
+    if len(runs) < num_parameters:
+        raise ValueError(f"the {law} law has {num_parameters} parameters, the table only {len(runs)} runs")
+    if np.ptp(runs.loss) == 0:
+        raise ValueError("all losses are equal: they say nothing about size or data")
+    log_losses = np.log(runs.loss)
+    with one_thread():
+        optima, starts = search(model, log_losses, begin, doubt)
+        best = optima[0]
+        estimator = partial(estimate_from, model_of, [optimum.theta for optimum in optima])
+        spreads, influences, doubts = measure(estimator, runs, np.zeros(len(runs)), doubt)
+        profiles = profiles_of(model, log_losses, best.theta)
+    return LogLossFit(
+        law=law,
+        runs=runs,
+        estimates=best.estimates,
+        residuals=log_losses - model.log_loss(best.theta)[0],
+        residual_unit="ln(nats)",
+        spreads=spreads,
+        influences=influences,
+        profiles=profiles,
+        warnings=(*_warnings(model, best, len(runs), profiles), *doubts),
+        parameter_names=model.names,
+        theta=best.theta,
+        optima=optima,
+        starts=starts,
+    )
+
+
+def _warnings(model: LogLossModel, best: Optimum, num_runs: int, profiles: tuple[Profile, ...]) -> list[str]:
+    warnings = []
+    if num_runs < 3 * len(model.names):
+        warnings.append(f"{num_runs} runs for {len(model.names)} parameters: too few to test the law")
+    if best.vanished:
+        warnings.append(
+            f"{', '.join(best.vanished)} contributes nothing at the best fit: its values are free"
+        )
+    for name, value, (low, high) in zip(model.names, best.theta, model.bounds, strict=True):
+        if min(value - low, high - value) < 1e-6 * (high - low):
+            warnings.append(f"{name.removeprefix('log_')} is at its bound: the runs do not determine it")
+    for profile in profiles:
+        if profile.low in (0.0, -np.inf) or profile.high == np.inf:
+            side = "above" if profile.high == np.inf else "below"
+            if profile.high == np.inf and profile.low in (0.0, -np.inf):
+                side = "above or below"
+            warnings.append(f"{profile.parameter} is not bounded {side} by these runs")
+    if not profiles:
+        warnings.append("the law fits exactly: there are no residuals from which to judge it")
+    return warnings

@@ -1,0 +1,158 @@
+"""Fits, advice, plans, reproductions as text for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curr_ab.scaling.advice import Advice
+from curr_ab.scaling.fit import Fit, Profile
+from curr_ab.scaling.log_loss import LogLossFit
+from curr_ab.scaling.planning import Plan
+from curr_ab.scaling.quantities import format_quantity
+from curr_ab.scaling.reproduction import Reproduced
+from curr_ab.scaling.uncertainty import Interval, Spread
+
+_BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report
+
+
+def to_json(result: Any) -> str:
+    """Valid JSON: what is not a finite number becomes null, infinities the words `-inf` and `inf`."""
+    return json.dumps(_plain(result), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {
+            field.name: _plain(getattr(value, field.name))
+            for field in fields(value)
+            if field.name not in _BULKY or isinstance(value, Plan)
+        }
+        if isinstance(value, Spread):
+            plain["intervals"] = _plain(value.intervals)
+        if isinstance(value, Reproduced):
+            plain["difference"] = value.difference
+        return plain
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def describe_fit(fit: Fit) -> Iterator[str]:
+    """The lines of a fit's report."""
+    yield f"{fit.law} law, {len(fit.runs)} rows"
+    spreads = [spread for spread in fit.spreads if spread.samples]
+    yield "  ".join(["", f"{'estimate':<40} {'value':>12}", *(f"{s.method:>24}" for s in spreads)])
+    for name, value in fit.estimates.items():
+        cells = [f"{_interval(s.interval(name)) if name in s.samples else '-':>24}" for s in spreads]
+        yield "  ".join(["", f"{name:<40} {format_quantity(value):>12}", *cells])
+    for spread in fit.spreads:
+        lost = f"{spread.share_without_optimum:.1%} without an optimum"
+        yield f"  {spread.method}: {spread.draws} draws, {lost}"
+    if fit.profiles:
+        yield "  profile likelihood, 95 %:"
+        for profile in fit.profiles:
+            yield f"    {profile.parameter:<38} {_interval(profile)}"
+    if isinstance(fit, LogLossFit):
+        yield from _describe_optima(fit)
+    yield from _describe_influence(fit)
+    scatter, largest = np.std(fit.residuals), np.abs(fit.residuals).max()
+    yield f"  residuals ({fit.residual_unit}): sd {scatter:.2g}, largest {largest:.2g}"
+    for warning in fit.warnings:
+        yield f"  WARNING: {warning}"
+
+
+def _describe_optima(fit: LogLossFit) -> Iterator[str]:
+    stopped = int((~fit.starts.converged).sum())
+    yield (
+        f"  {len(fit.starts.begin)} starts, {len(fit.optima)} distinct local optima "
+        f"({stopped} starts stopped before they converged):"
+    )
+    for optimum in fit.optima:
+        values = ", ".join(f"{name} {format_quantity(value)}" for name, value in optimum.estimates.items())
+        vanished = f"; no {', '.join(optimum.vanished)}" if optimum.vanished else ""
+        yield f"    objective {optimum.objective:.6g}, {optimum.num_starts} starts{vanished}: {values}"
+
+
+def _describe_influence(fit: Fit) -> Iterator[str]:
+    """For each estimate the run whose absence moves it most."""
+    yield "  most influential run (the estimate without it):"
+    for name, value in fit.estimates.items():
+        known = [(i.run, i.estimates[name]) for i in fit.influences if i.estimates and name in i.estimates]
+        if known:
+            run, without = max(known, key=lambda pair: abs(pair[1] - value))
+            yield f"    {name:<38} {run}: {format_quantity(without)}"
+    lost = [influence.run for influence in fit.influences if influence.estimates is None]
+    if lost:
+        yield f"    without one of {', '.join(lost)} there is no fit"
+
+
+def _interval(between: Interval | Profile | None) -> str:
+    if between is None:
+        return "-"
+    return f"{format_quantity(between.low)} to {format_quantity(between.high)}"
+
+
+def describe_advice(answers: Sequence[Advice]) -> Iterator[str]:
+    """One line for each law, its source and note under it."""
+    yield f"{'law':<26} {'parameters':>10} {'95 %':>18} {'sequences':>10} {'95 %':>18}"
+    for answer in answers:
+        size, data = (
+            "silent" if value is None else format_quantity(value)
+            for value in (answer.parameters, answer.sequences)
+        )
+        intervals = [_interval(i) for i in (answer.parameters_interval, answer.sequences_interval)]
+        yield f"{answer.law:<26} {size:>10} {intervals[0]:>18} {data:>10} {intervals[1]:>18}"
+        yield f"    {answer.source}: {answer.note}"
+
+
+def describe_reproduced(rows: Sequence[Reproduced]) -> Iterator[str]:
+    """The table of published figures and ours."""
+    yield f"{'figure':<54} {'published':>14} {'ours':>14} {'difference':>10}  source"
+    for row in rows:
+        published, ours = (
+            f"{value:,.2f}" if value > 1e4 else f"{value:.4g}" for value in (row.published, row.ours)
+        )
+        yield f"{row.figure:<54} {published:>14} {ours:>14} {row.difference:>10.2%}  {row.source}"
+
+
+def describe_plan(plan: Plan) -> Iterator[str]:
+    """The planned runs, and what they buy."""
+    yield f"{'parameters':>10} {'sequences':>12} {'seeds':>6} {'FLOPs':>10}"
+    for run in plan.runs:
+        size = format_quantity(run.parameters)
+        yield f"{size:>10} {run.sequences:>12,} {run.num_seeds:>6} {run.flops:>10.2g}"
+    yield f"cost: {plan.flops:.3g} FLOPs in {sum(run.num_seeds for run in plan.runs)} runs"
+    at = format_quantity(plan.projected_parameters)
+    yield f"sequences for {at} parameters, 95 % of simulated studies:"
+    yield f"  now  {_interval(plan.before)} ({plan.lost_before:.1%} without an optimum)"
+    yield f"  then {_interval(plan.after)} ({plan.lost_after:.1%} without an optimum)"
+
+
+def write_starts(fit: LogLossFit, path: Path) -> None:
+    """The outcome of every start as CSV, in the fit's own parameters (`log_` for logarithms)."""
+    names = fit.parameter_names
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(f"start_{name}" for name in names), *names, "objective", "converged", "optimum"])
+        starts = fit.starts
+        for begin, end, *rest in zip(
+            starts.begin, starts.end, starts.objective, starts.converged, starts.optimum, strict=True
+        ):
+            writer.writerow([*begin, *end, *rest])
+    os.replace(temporary, path)

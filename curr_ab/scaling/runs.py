@@ -1,0 +1,186 @@
+"""The table of training runs that every law is fitted to: its columns, its checks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from curr_ab.family import MEMBERS
+from curr_ab.published import FIGURES
+from curr_ab.scaling.quantities import parse_quantity
+
+Array = npt.NDArray[np.float64]
+DataColumn = Literal["sequences", "unique_tokens", "seen_tokens"]
+
+COLUMNS: Mapping[str, str] = {
+    "parameters": "parameters of the model",
+    "loss": "final loss, in nats per token (always required)",
+    "sequences": "different training sequences",
+    "unique_tokens": "different training tokens",
+    "seen_tokens": "tokens processed under `objective`, repetitions counted",
+    "flops": "floating-point operations spent; 6 x parameters x seen_tokens where the column is absent",
+    "clm_tokens": "tokens processed under CLM before `objective`; 0 for a run from scratch",
+    "objective": "mlm or clm; one table holds one objective, except for the transfer law",
+    "seed": "tells repeated runs of one cell apart; their scatter is the noise",
+    "run": "name of a training curve, when the table has several checkpoints of a run",
+}
+_LABELS = ("objective", "seed", "run")
+_MAY_BE_ZERO = ("clm_tokens",)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs as columns of equal length; a number that the table does not give is NaN, a label is empty."""
+
+    parameters: Array
+    loss: Array
+    sequences: Array
+    unique_tokens: Array
+    seen_tokens: Array
+    flops: Array
+    clm_tokens: Array
+    objective: npt.NDArray[np.str_]
+    seed: npt.NDArray[np.str_]
+    run: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Runs:
+        return Runs(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def with_losses(self, losses: Array) -> Runs:
+        return replace(self, loss=losses)
+
+    def require(self, *columns: str, law: str) -> None:
+        """Refuse the table when the law needs a column that it does not fill."""
+        for column in columns:
+            missing = np.flatnonzero(np.isnan(getattr(self, column)))
+            if missing.size == len(self):
+                raise ValueError(f"the {law} law needs the column {column!r} ({COLUMNS[column]})")
+            if missing.size:
+                raise ValueError(f"row {missing[0] + 1} has no {column!r}, which the {law} law needs")
+
+
+def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") -> Runs:
+    """Check `rows` and turn them into columns; an error names the row, counted from 1."""
+    table = list(rows)
+    if not table:
+        raise ValueError(f"{source}: no runs")
+    unknown = sorted({name for row in table for name in row} - set(COLUMNS))
+    if unknown:
+        raise ValueError(f"{source}: unknown column {unknown[0]!r}; remove it or use {', '.join(COLUMNS)}")
+    for required in ("parameters", "loss"):
+        if all(required not in row for row in table):
+            raise ValueError(f"{source}: the column {required!r} is missing ({COLUMNS[required]})")
+    numbers = {
+        name: np.array([_number(row, name, source, index) for index, row in enumerate(table, start=1)])
+        for name in COLUMNS
+        if name not in _LABELS
+    }
+    labels = {name: np.array([str(row.get(name, "")).strip() for row in table]) for name in _LABELS}
+    labels["objective"] = np.char.lower(labels["objective"])
+    for index, objective in enumerate(labels["objective"], start=1):
+        if objective not in ("", "mlm", "clm"):
+            raise ValueError(f"{source}, row {index}: objective {objective!r} is neither mlm nor clm")
+    if np.isnan(numbers["flops"]).all():
+        numbers["flops"] = 6 * numbers["parameters"] * numbers["seen_tokens"]
+    runs = Runs(**numbers, **labels)
+    _refuse_duplicates(runs, source)
+    return runs
+
+
+def _number(row: Mapping[str, str | float], name: str, source: str, index: int) -> float:
+    value = row.get(name, "")
+    if isinstance(value, str) and not value.strip():
+        if name in ("parameters", "loss"):
+            raise ValueError(f"{source}, row {index}: {name} is empty")
+        return float("nan")
+    if name in _MAY_BE_ZERO and str(value).strip() in ("0", "0.0"):
+        return 0.0
+    try:
+        return parse_quantity(str(value))
+    except ValueError as error:
+        raise ValueError(f"{source}, row {index}: {name} {error}") from None
+
+
+def _refuse_duplicates(runs: Runs, source: str) -> None:
+    seen: dict[tuple[object, ...], int] = {}
+    names = [field.name for field in fields(Runs) if field.name != "loss"]
+    for index in range(len(runs)):
+        key = tuple(str(getattr(runs, name)[index]) for name in names)
+        if key in seen:
+            raise ValueError(
+                f"{source}: row {index + 1} repeats row {seen[key] + 1}; "
+                "tell repeated runs apart in a column 'seed', or remove one"
+            )
+        seen[key] = index
+
+
+def read_runs(path: str | Path) -> Runs:
+    """The runs of a CSV file with a header; `COLUMNS` says what each column means."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        header: Sequence[str] = reader.fieldnames or ()
+        if len(set(header)) != len(header):
+            raise ValueError(f"{path}: a column name occurs twice in the header")
+        rows = []
+        for index, row in enumerate(reader, start=1):
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{path}, row {index}: the header has {len(header)} columns, this row has not"
+                )
+            rows.append(row)
+    return make_runs(rows, source=str(path))
+
+
+def published_runs(task: str) -> Runs:
+    """The paper's test losses under `task`, with nominal sizes as in the paper's own fit."""
+    rows: list[dict[str, str | float]] = []
+    for figure in FIGURES:
+        if (figure.task, figure.metric) == (task, "loss"):
+            member = MEMBERS[figure.member]
+            rows.append(
+                {
+                    "parameters": member.size.nominal_parameters,
+                    "sequences": member.data.num_pairs,
+                    "loss": figure.value,
+                    "objective": "mlm",
+                }
+            )
+    return make_runs(rows, source=task)
+
+
+def one_objective(runs: Runs, law: str) -> None:
+    """Refuse a table in which losses of two objectives would be compared."""
+    if len(set(runs.objective)) > 1:
+        raise ValueError(f"the {law} law compares losses: keep the runs of one objective only")
+    if (np.nan_to_num(runs.clm_tokens) > 0).any():
+        raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
+
+
+def is_curves(runs: Runs) -> bool:
+    """Whether the rows are checkpoints of named training curves; a mixture is refused."""
+    named = runs.run != ""
+    if named.any() and not named.all():
+        raise ValueError("some rows name their 'run' and some do not: give curves or final points, not both")
+    return bool(named.all())
+
+
+def seed_noise(runs: Runs) -> float | None:
+    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
+    cells: dict[tuple[object, ...], list[float]] = {}
+    names = [field.name for field in fields(Runs) if field.name not in ("loss", "seed", "run")]
+    for index in range(len(runs)):
+        key = tuple(str(getattr(runs, name)[index]) for name in names)
+        cells.setdefault(key, []).append(float(runs.loss[index]))
+    freedom = sum(len(losses) - 1 for losses in cells.values())
+    if freedom == 0:
+        return None
+    return float(np.sqrt(sum(np.var(losses) * len(losses) for losses in cells.values()) / freedom))

@@ -1,0 +1,180 @@
+"""How sure an estimate is: bootstrap over runs, propagated noise, the influence of single runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from curr_ab.scaling.parallel import map_chunks
+from curr_ab.scaling.runs import Array, Runs, is_curves, seed_noise
+
+
+class NoOptimum(ValueError):
+    """The runs do not determine the estimate: a parabola opens downward, a curve is not bracketed."""
+
+
+Estimate = Mapping[str, float]
+Estimator = Callable[[Runs], Estimate]
+Seeds = Sequence[np.random.SeedSequence]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How to measure uncertainty; `workers` changes the time only, never a number."""
+
+    draws: int = 1000
+    noise_sd: float | None = None  # None: estimated from runs that differ in nothing but the seed
+    seed: int = 0
+    workers: int = 1
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.draws < 20:
+            raise ValueError(f"{self.draws} draws cannot give a 95 % interval; use 1000")
+        if self.noise_sd is not None and not self.noise_sd > 0:
+            raise ValueError(f"the noise's standard deviation must be positive, not {self.noise_sd}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval with the median of the draws."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Estimates over many draws; draws without an optimum are counted and left out."""
+
+    method: str
+    draws: int
+    share_without_optimum: float
+    samples: Mapping[str, Array]
+
+    def interval(self, name: str) -> Interval:
+        """NaN where no draw gave the estimate."""
+        return interval(self.samples.get(name, np.array([])))
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        return {name: self.interval(name) for name in self.samples}
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What the estimates become without one run; None where there is no estimate without it."""
+
+    run: str
+    estimates: Estimate | None
+
+
+def interval(samples: Array) -> Interval:
+    if len(samples) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, median, high = np.percentile(samples, [2.5, 50, 97.5])
+    return Interval(float(low), float(median), float(high))
+
+
+def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt) -> Spread:
+    """Runs drawn with replacement within their stratum (the data size, the budget); a curve stays whole."""
+    units = list(_units(runs).values())
+    strata_of_units = np.zeros(len(units)) if is_curves(runs) else strata
+    groups = [np.flatnonzero(strata_of_units == stratum) for stratum in np.unique(strata_of_units)]
+    draw = partial(_bootstrap_draws, estimator, runs, units, groups)
+    return _spread("bootstrap over runs", draw, doubt)
+
+
+def propagate_noise(estimator: Estimator, runs: Runs, noise_sd: float, doubt: Doubt) -> Spread:
+    """Gaussian noise of `noise_sd` added to the measured losses."""
+    return _spread(f"noise of sd {noise_sd:.2g}", partial(_noise_draws, estimator, runs, noise_sd), doubt)
+
+
+def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
+    """Each run left out in turn."""
+    everything = np.arange(len(runs))
+    return tuple(
+        Influence(name, _try(estimator, runs.take(np.setdiff1d(everything, rows))))
+        for name, rows in _units(runs).items()
+    )
+
+
+def _units(runs: Runs) -> dict[str, npt.NDArray[np.intp]]:
+    """The rows that were measured together: a training curve, or one row."""
+    if is_curves(runs):
+        return {str(name): np.flatnonzero(runs.run == name) for name in np.unique(runs.run)}
+    return {f"row {row + 1}": np.array([row]) for row in range(len(runs))}
+
+
+def noise_of(runs: Runs, doubt: Doubt) -> float | None:
+    """The noise that was given, else the seeds' scatter, else None."""
+    return doubt.noise_sd if doubt.noise_sd is not None else seed_noise(runs)
+
+
+def measure(
+    estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt
+) -> tuple[tuple[Spread, ...], tuple[Influence, ...], list[str]]:
+    """All that can be said about the doubt in `estimator(runs)`, with warnings in plain words."""
+    warnings = []
+    spreads = [bootstrap(estimator, runs, strata, doubt)]
+    noise_sd = noise_of(runs, doubt)
+    if noise_sd is None:
+        warnings.append("the noise is unknown: repeat runs with other seeds, or give its standard deviation")
+    elif noise_sd == 0:
+        warnings.append("repeated runs have equal losses: their scatter says nothing about the noise")
+    else:
+        spreads.append(propagate_noise(estimator, runs, noise_sd, doubt))
+    for spread in spreads:
+        if spread.share_without_optimum > 0.05:
+            warnings.append(
+                f"{spread.share_without_optimum:.0%} of the draws ({spread.method}) have no optimum: "
+                "the interval describes the others only and is too narrow"
+            )
+    return tuple(spreads), influences(estimator, runs), warnings
+
+
+def _try(estimator: Estimator, runs: Runs) -> Estimate | None:
+    try:
+        return estimator(runs)
+    except NoOptimum:
+        return None
+
+
+def _bootstrap_draws(
+    estimator: Estimator,
+    runs: Runs,
+    units: Sequence[npt.NDArray[np.intp]],
+    groups: Sequence[npt.NDArray[np.intp]],
+    seeds: Seeds,
+) -> list[Estimate | None]:
+    estimates = []
+    for seed in seeds:
+        generator = np.random.default_rng(seed)
+        drawn = [units[unit] for group in groups for unit in generator.choice(group, len(group))]
+        sample = runs.take(np.concatenate(drawn))
+        if is_curves(runs):  # a curve that was drawn twice is two curves
+            copies = np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn])
+            sample = replace(sample, run=copies.astype(np.str_))
+        estimates.append(_try(estimator, sample))
+    return estimates
+
+
+def _noise_draws(estimator: Estimator, runs: Runs, noise_sd: float, seeds: Seeds) -> list[Estimate | None]:
+    noises = [np.random.default_rng(seed).normal(0, noise_sd, len(runs)) for seed in seeds]
+    return [_try(estimator, runs.with_losses(runs.loss + noise)) for noise in noises]
+
+
+def _spread(method: str, draw: Callable[[Seeds], list[Estimate | None]], doubt: Doubt) -> Spread:
+    seeds = np.random.SeedSequence(doubt.seed).spawn(doubt.draws)
+    estimates = map_chunks(draw, seeds, workers=doubt.workers, progress=doubt.progress, label=method)
+    found = [estimate for estimate in estimates if estimate is not None]
+    names = list(found[0]) if found else []
+    samples = {name: np.array([estimate[name] for estimate in found]) for name in names}
+    return Spread(method, doubt.draws, 1 - len(found) / doubt.draws, samples)

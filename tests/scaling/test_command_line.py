@@ -1,0 +1,148 @@
+"""`curr-ab scaling`: what it prints, what it refuses, what it does not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import curr_ab.scaling
+from curr_ab.cli import main
+from curr_ab.scaling import published_runs
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    runs = published_runs("test-loss-2025-05")
+    lines = ["parameters,sequences,loss"]
+    lines += [
+        f"{n:.0f},{d:.0f},{loss}"
+        for n, d, loss in zip(runs.parameters, runs.sequences, runs.loss, strict=True)
+    ]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_public_names_are_the_truth() -> None:
+    assert sorted(curr_ab.scaling.__all__) == sorted(curr_ab.scaling._LAZY)
+    for name in curr_ab.scaling.__all__:
+        assert getattr(curr_ab.scaling, name).__name__ if name != "COLUMNS" else curr_ab.scaling.COLUMNS
+    with pytest.raises(AttributeError):
+        curr_ab.scaling.nothing  # noqa: B018
+
+
+def test_listing_members_loads_no_library_of_this_capability() -> None:
+    code = (
+        "import sys; from curr_ab.cli import main; main(['models']);"
+        "print([n for n in ('numpy', 'scipy', 'matplotlib', 'tqdm', 'threadpoolctl') if n in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
+def test_a_missing_library_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        curr_ab.scaling.importlib.util, "find_spec", lambda name: None if name == "scipy" else name
+    )
+    assert main(["scaling", "reproduce"]) == 2
+    assert 'pip install "curr-ab[scaling]"' in capsys.readouterr().err
+
+
+def test_fit_reports_and_plots(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plots = tmp_path / "plots"
+    command = ["scaling", "fit", str(results), "--law", "iso-data", "--noise", "3e-4", "--draws", "100"]
+    assert main([*command, "--workers", "1", "--plot", str(plots)]) == 0
+    shown = capsys.readouterr().out
+    assert "projected_sequences" in shown and "3.85M" in shown and "WARNING" in shown
+    names = {"residuals", "loss_by_size", "data_by_size"}
+    assert {path.name for path in plots.iterdir()} == {f"{n}.{s}" for n in names for s in ("png", "svg")}
+    for path in plots.glob("*.png"):
+        assert np.ptp(matplotlib.image.imread(path)) > 0.5
+
+
+def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "scaling",
+        "fit",
+        str(results),
+        "--law",
+        "iso-data",
+        "--draws",
+        "50",
+        "--workers",
+        "1",
+        "--json",
+    ]
+    assert main(command) == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    report = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert report["estimates"]["projected_sequences"] == pytest.approx(3_849_717, rel=1e-4)
+    assert len(report["residuals"]) == 15 and len(report["influences"]) == 15
+    assert report["spreads"][0]["intervals"]["exponent"]["low"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "RESULTS", "--law", "isoflop"], "needs the column 'flops'"),
+        (
+            ["fit", "RESULTS", "--law", "isoflop", "--data", "sequences"],
+            "--data belongs to the parametric law",
+        ),
+        (["fit", "RESULTS", "--law", "iso-data", "--starts", "x.csv"], "--starts belongs to laws"),
+        (["fit", "nowhere.csv", "--law", "iso-data"], "nowhere.csv"),
+        (["advise", "--gpu-hours", "100"], "--gpu-hours needs --gpu"),
+        (["advise", "--params", "650M", "--gpu", "h100"], "belong to --gpu-hours"),
+        (["advise", "--params", "many"], "'many' is not a number"),
+        (["advise", "--params", "650M", "--results", "RESULTS"], "belong together"),
+        (["plan", "--budget", "1e21", "--results", "RESULTS"], "the noise is unknown"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    results: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scaling", *(str(results) if a == "RESULTS" else a for a in arguments)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1]
+    assert error[-1].startswith("curr-ab: ")
+
+
+def test_advice_and_plan_are_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fast = ["--draws", "50", "--workers", "1"]
+    assert main(["scaling", "advise", "--gpu-hours", "100", "--gpu", "h100", *fast]) == 0
+    assert "iso-data, the paper's" in capsys.readouterr().out
+    own = ["--results", str(results), "--law", "iso-data"]
+    assert main(["scaling", "advise", "--sequences", "2M", *own, *fast, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["source"] == "the given runs"
+    assert main(["scaling", "plan", "--budget", "1e20", *fast]) == 0
+    assert "cost: " in capsys.readouterr().out
+
+
+def test_every_start_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curr_ab.scaling import parametric
+
+    monkeypatch.setattr(
+        parametric, "starting_grid", lambda: np.array([[5.0, 10, 0, 0.5, 0.5], [5, 5, 0, 1, 1]])
+    )
+    lines = ["parameters,sequences,loss"]
+    lines += [
+        f"{n},{d},{1.8 + 480 / n**0.35 + 2000 / d**0.37}" for n in (1e7, 1e8, 1e9) for d in (1e9, 1e10, 1e11)
+    ]
+    table, starts = tmp_path / "runs.csv", tmp_path / "starts.csv"
+    table.write_text("\n".join(lines))
+    command = ["scaling", "fit", str(table), "--law", "parametric", "--data", "sequences", "--draws", "20"]
+    assert main([*command, "--workers", "1", "--starts", str(starts), "--plot", str(tmp_path)]) == 0
+    written = starts.read_text().splitlines()
+    assert len(written) == 3 and written[0].startswith("start_log_A,")
+    assert (tmp_path / "surface.png").exists()
