@@ -84,7 +84,7 @@ def plot_loss_by_size(fit: IsoDataFit) -> Figure:
     axes.set_xlim(sizes_trained.min() / 1.6, sizes_trained.max() * 1.6)
     axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per masked token)")
     axes.set_title(f"Optimal size (star) with 95 % of draws: {spread.method}", fontsize=10)
-    axes.legend(loc="lower left", framealpha=0.9)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return figure
 
 
