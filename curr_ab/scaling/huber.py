@@ -53,6 +53,7 @@ def minimise(
     start: Array,
     bounds: Sequence[tuple[float, float]] | None = None,
     tolerance: float = 1e-11,
+    max_steps: int = 2000,
 ) -> tuple[Array, float, bool]:
     """L-BFGS-B from one start: where it ended, the objective there, whether it converged."""
 
@@ -68,6 +69,12 @@ def minimise(
         jac=True,
         method="L-BFGS-B",
         bounds=Bounds(low, high),
-        options={"maxiter": 2000, "maxfun": 4000, "maxcor": 20, "ftol": tolerance, "gtol": 1e-4},
+        options={
+            "maxiter": max_steps,
+            "maxfun": 2 * max_steps,
+            "maxcor": 20,
+            "ftol": tolerance,
+            "gtol": 1e-4,
+        },
     )
     return np.asarray(result.x), float(result.fun) * HUBER_DELTA**2, bool(result.success)

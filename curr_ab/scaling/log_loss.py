@@ -17,6 +17,7 @@ from curr_ab.scaling.runs import Array, Runs
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
 
 _MAX_RESTARTS = 50
+_SEARCH_STEPS = 600  # a start in a long valley stops here, unconverged; its optimum is polished
 _ROUGH = 1e-7  # enough to tell which of several starts leads lowest
 
 ModelOf = Callable[[Runs], LogLossModel]
@@ -66,7 +67,7 @@ def estimates_of(model: LogLossModel, theta: Array) -> dict[str, float]:
 def _minimise_chunk(
     model: LogLossModel, log_losses: Array, starts: Sequence[Array]
 ) -> list[tuple[Array, float, bool]]:
-    return [minimise(model, log_losses, start) for start in starts]
+    return [minimise(model, log_losses, start, max_steps=_SEARCH_STEPS) for start in starts]
 
 
 def search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,8 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 def _start_worker() -> None:
+    # A limit reaches only what is loaded; numpy and scipy bring a BLAS each, and a fresh process has neither.
+    importlib.import_module("scipy.optimize")
     one_thread()
 
 
