@@ -122,19 +122,21 @@ def test_a_head_trained_by_stock_keeps_its_pooling(tmp_path, batch):
     )
 
 
+SINGLE = (3, "single_label_classification", torch.tensor([0, 2, 1, 0]))
+SEVERAL = (3, "multi_label_classification", torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]]))
+NUMBER = (1, "regression", torch.tensor([0.5, -1.0, 2.0, 0.0]))
+NUMBERS = (3, "regression", torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+
+
 @pytest.mark.parametrize(
-    ("num_labels", "problem", "labels"),
+    ("num_labels", "problem", "labels", "named"),
     [
-        (3, "single_label_classification", torch.tensor([0, 2, 1, 0])),
-        (3, "multi_label_classification", torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]])),
-        (1, "regression", torch.tensor([0.5, -1.0, 2.0, 0.0])),
-        (3, "regression", torch.randn(4, 3, generator=torch.Generator().manual_seed(0))),
+        *((*case, True) for case in (SINGLE, SEVERAL, NUMBER, NUMBERS)),
+        # Several numbers look like several labels, so that case has to be named.
+        *((*case, False) for case in (SINGLE, SEVERAL, NUMBER)),
     ],
 )
-@pytest.mark.parametrize("named", [True, False])
 def test_losses_equal_those_of_stock(num_labels, problem, labels, named, batch):
-    if not named and (num_labels, problem) == (3, "regression"):
-        return  # several numbers look like several labels; that has to be said
     torch.manual_seed(0)
     config = tiny_config(classifier_pooling="cls", num_labels=num_labels)
     model = shake(CurrAbForSequenceClassification(config)).eval()
