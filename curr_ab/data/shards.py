@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -59,6 +59,15 @@ def fingerprint(
     """One name for the content and the settings; later steps compare it."""
     text = json.dumps([FORMAT, VOCABULARY, settings, shards, subsets], sort_keys=True)
     return sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class GatheredPairs:
+    """Pairs end to end, in the order asked for."""
+
+    tokens: Tokens
+    lengths: npt.NDArray[np.int64]
+    masks: tuple[Tokens, ...]
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,8 @@ class TokenDataset:
             entry = self._entries[number]
 
             def array(name: str) -> Any:
-                return np.load(shard_path(self.folder, entry["name"], name), mmap_mode="r")
+                # As a plain array: to slice a np.memmap takes several times as long.
+                return np.asarray(np.load(shard_path(self.folder, entry["name"], name), mmap_mode="r"))
 
             masks = {mask: array(mask) for mask in self.mask_names}
             shard = _Shard(array("tokens"), array("offsets"), array("heavy_lengths"), masks)
@@ -152,6 +162,15 @@ class TokenDataset:
                 f"{self.folder} carries the masks {', '.join(self.mask_names) or '(none)'}, not {name!r}"
             )
         return shard.masks[name][shard.offsets[row] : shard.offsets[row + 1]]
+
+    def gather(self, pairs: Iterable[int], masks: Sequence[str] = ()) -> GatheredPairs:
+        """Tokens and masks of many pairs, as a copy."""
+        tokens = [self[int(pair)] for pair in pairs]
+        return GatheredPairs(
+            np.concatenate([*tokens, np.zeros(0, np.uint8)]),
+            np.array([len(pair) for pair in tokens], np.int64),
+            tuple(np.concatenate([self.mask(int(pair), name) for pair in pairs]) for name in masks),
+        )
 
     def lengths(self) -> npt.NDArray[np.uint16]:
         """Tokens of every pair, for packing pairs into batches."""

@@ -1,0 +1,1 @@
+"""Pretraining: plan, batches, loop, saved states, checkpoint folders."""

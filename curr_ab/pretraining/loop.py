@@ -1,0 +1,236 @@
+"""The training loop: one process or many, from the newest saved state to the last step."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from curr_ab.data.shards import TokenDataset
+from curr_ab.pretraining.attention import choose_attention
+from curr_ab.pretraining.baselines import baseline_losses
+from curr_ab.pretraining.batches import TrainingData
+from curr_ab.pretraining.building import build_model
+from curr_ab.pretraining.checkpointing import training_record, write_checkpoint
+from curr_ab.pretraining.estimates import peak_flops, training_flops_per_token
+from curr_ab.pretraining.optimizing import build_optimizers, learning_rate
+from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.pretraining.preview import default_micro_batch
+from curr_ab.pretraining.processes import start_processes
+from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
+from curr_ab.pretraining.run_folder import RunFolder
+from curr_ab.pretraining.state import Progress, restore_state, save_state
+from curr_ab.pretraining.step import training_step
+from curr_ab.pretraining.stopping import Interrupted, StopRequest
+from curr_ab.pretraining.validation import HeldOut, evaluate
+
+
+class Diverged(ValueError):
+    """The loss or the gradient is no longer a number."""
+
+
+def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
+    """Train to the plan's last step, from where the run in `out` stands; the last checkpoint folder."""
+    run = RunFolder(out)
+    accelerator = start_processes(plan, run.path)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(run.claimed())
+        stop = stack.enter_context(StopRequest())
+        training = Training(plan, run, accelerator)
+        stack.callback(training.reporter.close)
+        try:
+            training.run_to_end(stop)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(training.advice_on_memory()) from error
+    accelerator.end_training()
+    return run.checkpoint(plan.steps)
+
+
+class Training:
+    """Model, optimisers and data of a run, at the step that it has reached."""
+
+    def __init__(self, plan: PretrainingPlan, run: RunFolder, accelerator: Accelerator) -> None:
+        self.plan = plan
+        self.run = run
+        self.accelerator = accelerator
+        device = accelerator.device
+        self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
+        self.data = TrainingData(plan)
+        validation = TokenDataset(plan.data, "validation")
+        self.held_out = HeldOut(
+            validation, plan.evaluation_pairs, plan.evaluation_draws, plan.evaluation_seed, plan.objective
+        )
+        if accelerator.is_main_process:
+            run.begin(plan, self.data.identity)
+        model = build_model(plan, choose_attention(plan.attention, device))
+        self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
+        self.peak_flops = peak_flops(device)
+        self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
+        accelerator.init_trackers("curr-ab", config=plan.to_dict())
+        self.progress = Progress()
+        if state := run.newest_state:
+            self.progress = restore_state(state, accelerator, self.model, self.optimizers)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            run.forget_after(self.progress.step if state else -1)
+        self.reporter = Reporter(run, accelerator, self.progress.step, plan.steps)
+
+    def run_to_end(self, stop: StopRequest) -> None:
+        """Step, report, evaluate, save, until the plan's last step or a wish to stop."""
+        plan, processes = self.plan, self.accelerator.num_processes
+        if self.progress.step == 0:
+            self.log_baselines()
+        parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
+        window = Window.empty(self.accelerator.device)
+        while self.progress.step < plan.steps:
+            batches = self.data.step(self.progress.step, self.accelerator.process_index, processes, parts)
+            window.add(
+                batches,
+                *training_step(
+                    self.accelerator, self.model, self.optimizers, plan, self.progress.step, batches
+                ),
+            )
+            self.progress = self.progress.after(plan.pairs_per_step, batches.num_tokens)
+            self.reporter.advance()
+
+            step = self.progress.step
+            last = step == plan.steps
+            stopping = self.agreed(stop)
+            evaluating = last or step % plan.evaluate_every == 0
+            saving = last or stopping or step % plan.save_every == 0
+            # A state is saved with nothing left to report, so a resumed run writes the same log.
+            if not (evaluating or saving or step % plan.log_every == 0 or step in plan.checkpoint_at):
+                continue
+            self.log(window)
+            if evaluating:
+                self.evaluate()
+            # Before the state: a run that is killed in between comes by here again.
+            if step in plan.checkpoint_at:
+                self.write_checkpoint()
+            if saving:
+                self.save()
+            if stopping and not last:
+                raise Interrupted(
+                    f"stopped after step {step:,} of {plan.steps:,}; the same command goes on", stopping
+                )
+            window = Window.empty(self.accelerator.device)
+
+    def agreed(self, stop: StopRequest) -> int:
+        """The signal that any process has received; asked of all of them when a line of the log is due."""
+        if self.accelerator.num_processes == 1:
+            return stop.signal_number
+        if self.progress.step % self.plan.log_every:
+            return 0
+        signal = torch.tensor([stop.signal_number], device=self.accelerator.device)
+        return int(self.accelerator.gather(signal).max())
+
+    def log(self, window: Window) -> None:
+        """One line about the steps of the window; a loss that is no number ends the run."""
+        seconds = time.perf_counter() - window.began
+        loss = float(self.accelerator.reduce(window.loss_sum)) / max(1, window.targets)
+        gradient_norm = float(window.gradient_norm)
+        # With fp16 the scaler skips steps of infinite gradient; a loss that is none is never right.
+        if not math.isfinite(loss) or (self.accelerator.scaler is None and not math.isfinite(gradient_norm)):
+            raise Diverged(self.advice_on_divergence(loss, gradient_norm))
+        self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
+        speed = window.tokens / seconds
+        entry = {
+            "step": self.progress.step,
+            "loss": loss,
+            "gradient_norm": gradient_norm,
+            "learning_rate": learning_rate(self.plan, self.progress.step - 1),
+            "unpaired_fraction": window.unpaired / window.pairs,
+            "pairs_seen": self.progress.pairs,
+            "residue_tokens_seen": self.progress.tokens,
+            "pairs_per_second": window.pairs / seconds,
+            "residue_tokens_per_second": speed,
+            "model_flops_utilization": self.utilization(speed),
+            "memory_gib": peak_memory(self.accelerator.device),
+            "seconds": self.progress.seconds,
+        }
+        shown = {
+            "loss": f"{loss:.4f}",
+            "pairs/s": f"{entry['pairs_per_second']:.1f}",
+            "tok/s": f"{speed:,.0f}",
+            "GiB": f"{entry['memory_gib']:.1f}",
+        }
+        if entry["model_flops_utilization"] is not None:
+            shown["MFU"] = f"{entry['model_flops_utilization']:.0%}"
+        self.reporter.write(entry, shown)
+
+    def utilization(self, tokens_per_second: float) -> float | None:
+        """Share of the devices' peak that residues and separators take; None where the peak is not known."""
+        if self.peak_flops is None:
+            return None
+        flops: float = tokens_per_second * self.flops_per_token
+        return flops / (self.peak_flops * int(self.accelerator.num_processes))
+
+    def log_baselines(self) -> None:
+        """What residue frequencies alone would reach on the held-out pairs."""
+        if self.accelerator.is_main_process:
+            losses = baseline_losses(self.data.paired, self.held_out)
+            self.reporter.say("held-out loss of " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+            self.run.log({"step": 0, "baselines": losses})
+
+    def evaluate(self) -> None:
+        """Held-out losses into the log, and those of the newest step into results.json."""
+        estimates = evaluate(
+            self.model,
+            self.held_out,
+            device=self.accelerator.device,
+            pairs_per_batch=self.pairs_per_micro_batch,
+            rank=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+            total=self.accelerator.reduce,
+        )
+        overall = estimates["all"]
+        self.reporter.say(
+            f"step {self.progress.step:,}: held-out loss {overall.loss:.4f} ± {overall.standard_error:.4f}"
+        )
+        by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
+        self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
+
+    def write_checkpoint(self) -> None:
+        record = training_record(
+            self.plan,
+            self.progress,
+            self.data.description,
+            self.progress.tokens * self.flops_per_token,
+            self.accelerator,
+        )
+        write_checkpoint(self.run.checkpoint(self.progress.step), self.accelerator, self.model, record)
+
+    def save(self) -> None:
+        save_state(
+            self.run.states,
+            self.progress,
+            self.accelerator,
+            self.model,
+            self.optimizers,
+            self.plan.keep_last,
+        )
+
+    def advice_on_divergence(self, loss: float, gradient_norm: float) -> str:
+        state = self.run.newest_state
+        good = f"the last good state is {state}" if state else "no state was saved yet"
+        return (
+            f"loss {loss}, gradient norm {gradient_norm} before step {self.progress.step:,}: {good}. A lower "
+            f"peak_learning_rate, a longer warm-up or another seed help, in a new folder with --init-from the "
+            f"newest folder of {self.run.checkpoints}"
+        )
+
+    def advice_on_memory(self) -> str:
+        advice = [
+            f"pairs_per_micro_batch below {self.pairs_per_micro_batch}, which does not change the result"
+        ]
+        if not self.plan.activation_checkpointing:
+            advice.append("activation_checkpointing: true")
+        if not self.accelerator.is_fsdp2:
+            advice.append("a launch with FSDP2 on several GPUs")
+        return f"the device is out of memory; choose {', or '.join(advice)}. The same command then goes on"

@@ -1,0 +1,52 @@
+"""The processes of a run, through Accelerate, and the configurations that would not do what they say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from curr_ab.pretraining.plan import PretrainingPlan
+
+
+def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
+    """Accelerate's view of this process, after checking that it trains as it was launched."""
+    no_cuda = not torch.cuda.is_available()
+    if plan.precision == "fp16" and no_cuda:
+        raise ValueError("precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+    accelerator = Accelerator(
+        mixed_precision="no" if plan.precision == "fp32" else plan.precision,
+        log_with=list(plan.trackers) or None,
+        project_dir=out,
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
+    if wants_fsdp and accelerator.distributed_type is not DistributedType.FSDP:
+        raise ValueError(
+            f"FSDP was asked for, but Accelerate shards on GPUs alone and found {accelerator.device.type}: "
+            f"every process would train a whole model of its own. Launch on GPUs, or without FSDP"
+        )
+    if wants_fsdp and not accelerator.is_fsdp2:
+        raise ValueError("this trainer is made for FSDP2; set fsdp_version: 2 in the launch configuration")
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"{launched} processes were launched, but Accelerate joined {accelerator.num_processes}: each "
+            f"would train alone. On CPUs launch with `accelerate launch --cpu --multi_cpu` or with one process"
+        )
+    if plan.pairs_per_step % accelerator.num_processes:
+        raise ValueError(
+            f"{plan.pairs_per_step} pairs per step do not divide among {accelerator.num_processes} processes"
+        )
+    if accelerator.is_fsdp2 and plan.precision != "fp32":
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        # Gradients are summed in fp32, and the rotary angles that layers are given must not be rounded.
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float16,
+            reduce_dtype=torch.float32,
+            cast_forward_inputs=False,
+        )
+    return accelerator

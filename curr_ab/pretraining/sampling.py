@@ -1,0 +1,57 @@
+"""Which pairs a step trains on, as a function of seed and step alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+_ROUNDS = 6
+
+
+def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generator:
+    """Random numbers of one purpose at one place of the run, independent of all others."""
+    return np.random.default_rng([seed, *purpose.encode(), *position])
+
+
+def sampled(seed: int, source: str, places: Indices, size: int) -> Indices:
+    """The item at each place of an endless stream: all `size` items, shuffled, and again shuffled anew.
+
+    Nothing is stored and any place is found at once, so a run resumes from its step alone.
+    """
+    if size < 1:
+        raise ValueError(f"the {source} data are empty")
+    epochs = places // size
+    items = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        items[chosen] = shuffled(places[chosen] % size, size, random_stream(seed, source, int(epoch)))
+    return items
+
+
+def shuffled(places: Indices, size: int, randomness: np.random.Generator) -> Indices:
+    """Where a random permutation of `size` items sends these places.
+
+    A Feistel network permutes a power of four that is at least `size`; what falls outside walks on until it
+    is inside, which keeps it a permutation.
+    """
+    half_bits = max(1, -(-(size - 1).bit_length() // 2))
+    keys = randomness.integers(0, 1 << 63, size=_ROUNDS, dtype=np.uint64)
+    items = places.astype(np.uint64)
+    outside = np.ones(len(items), bool)
+    while outside.any():
+        items[outside] = _permuted(items[outside], half_bits, keys)
+        outside = items >= size
+    return items.astype(np.int64)
+
+
+def _permuted(
+    items: npt.NDArray[np.uint64], half_bits: int, keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64]:
+    bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
+    left, right = items >> bits, items & mask
+    for key in keys:
+        mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+        left, right = right, left ^ ((mixed >> np.uint64(40)) & mask)
+    return (left << bits) | right
