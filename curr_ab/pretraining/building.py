@@ -14,6 +14,10 @@ SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention
 def build_config(plan: PretrainingPlan) -> CurrAbConfig:
     """The configuration of the plan, or of the checkpoint that it starts from, which must have its shape."""
     wanted = plan.model_config
+    if unknown := sorted(plan.config.keys() - CurrAbConfig().to_dict().keys()):
+        raise ValueError(
+            f"the model's configuration has no {', '.join(unknown)}; see config.json of a member"
+        )
     if plan.init_from is None:
         return CurrAbConfig(**wanted)
     found: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))

@@ -220,9 +220,9 @@ class Training:
         state = self.run.newest_state
         good = f"the last good state is {state}" if state else "no state was saved yet"
         return (
-            f"loss {loss}, gradient norm {gradient_norm} before step {self.progress.step:,}: {good}. A lower "
-            f"peak_learning_rate, a longer warm-up or another seed help, in a new folder with --init-from the "
-            f"newest folder of {self.run.checkpoints}"
+            f"loss {loss}, gradient norm {gradient_norm} up to step {self.progress.step:,}: {good}. A lower "
+            f"peak_learning_rate, a longer warm-up or another seed help: in a new folder, which can start "
+            f"--init-from the newest folder in {self.run.checkpoints}"
         )
 
     def advice_on_memory(self) -> str:

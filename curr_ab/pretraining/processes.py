@@ -34,7 +34,7 @@ def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
     if launched != accelerator.num_processes:
         raise ValueError(
             f"{launched} processes were launched, but Accelerate joined {accelerator.num_processes}: each "
-            f"would train alone. On CPUs launch with `accelerate launch --cpu --multi_cpu` or with one process"
+            f"would train alone. On CPUs add `--cpu` to `accelerate launch`, or launch one process"
         )
     if plan.pairs_per_step % accelerator.num_processes:
         raise ValueError(

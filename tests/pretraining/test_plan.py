@@ -1,0 +1,109 @@
+"""Plans: the published defaults, where values come from, what is refused, what a dry run says."""
+
+import re
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from curr_ab.cli import main
+from curr_ab.family import MEMBERS, TrainingPlan
+from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
+
+
+def test_the_defaults_are_the_published_plan():
+    plan, published = PretrainingPlan(), TrainingPlan()
+    shared = {field.name for field in fields(TrainingPlan)} & {
+        field.name for field in fields(PretrainingPlan)
+    }
+    # bf16 instead of the published fp16 is the one deliberate difference.
+    assert {name for name in shared if getattr(plan, name) != getattr(published, name)} == {"precision"}
+    assert shared >= {"steps", "warmup_steps", "pairs_per_step", "peak_learning_rate", "adam_beta2", "seed"}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_brings_its_shape_and_its_subset(name):
+    plan = resolve_plan({"member": name})
+    assert plan.training_subset == MEMBERS[name].data.letter
+    assert plan.model_config["hidden_size"] == MEMBERS[name].size.hidden_size
+    assert plan.model_config["hidden_dropout_prob"] == 0.1
+
+
+def test_later_files_and_options_win(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(
+        "steps: 100\nwarmup_steps: 1\nseed: 7\nconfig: {hidden_size: 40, num_hidden_layers: 1}\n"
+    )
+    second.write_text("steps: 200\npeak_learning_rate: 1e-3\nconfig: {hidden_size: 60}\n")
+    plan = resolve_plan({"seed": 8}, [first, second])
+    assert (plan.steps, plan.warmup_steps, plan.seed, plan.peak_learning_rate) == (200, 1, 8, 1e-3)
+    assert plan.config == {"hidden_size": 60, "num_hidden_layers": 1}
+
+
+def test_a_saved_plan_reads_back_the_same(tmp_path):
+    plan = resolve_plan({"checkpoint_steps": [5, 9], "init_from": "35M-F", "config": {"hidden_size": 40}})
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan.to_dict()))
+    assert resolve_plan({}, [tmp_path / "plan.yaml"]) == plan
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stepz": 3}, "no plan has stepz; it has member, data"),
+        ({"member": "9M-F"}, "no member is called '9M-F'"),
+        ({"steps": "many"}, "steps is 'many'; it must be of type int"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": 10}, "warmup_steps 30,000 exceed steps 10"),
+        ({"objective": "span"}, "objective is 'span'; choose one of mlm, clm"),
+        ({"mask_fraction": 1.2}, "mask_fraction is 1.2; it is a share"),
+        ({"mask_fraction": 0}, "nothing would be learnt"),
+        ({"mask_token_share": 0.9, "random_token_share": 0.2}, "together exceed 1"),
+        ({"unpaired_fraction_start": -0.1}, "unpaired_fraction_start is -0.1"),
+        ({"unpaired_fraction_end": 1.1}, "unpaired_fraction_end is 1.1"),
+        ({"unpaired_fraction": 7.0}, "unpaired_fraction is 7.0"),
+        ({"curriculum": "sigmoid"}, "the curriculum 'sigmoid' needs unpaired_data"),
+        ({"unpaired_data": "chains"}, "the curriculum is 'paired-only'"),
+        ({"log_every": 0}, "log_every is 0; it must be more than 0"),
+        ({"seed": -1}, "seed is -1; it must not be negative"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        resolve_plan(values)
+
+
+def test_a_plan_file_is_named_in_its_error(tmp_path):
+    path = tmp_path / "plan.yaml"
+    for text, message in {"- a": "must hold", "a: [": "is not YAML", "stepz: 3": "no plan has stepz"}.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"plan.yaml.*{message}"):
+            resolve_plan({}, [path])
+
+
+def test_checkpoints_are_due_at_the_published_steps_and_at_the_last():
+    assert len(PretrainingPlan().checkpoint_at) == 100
+    plan = resolve_plan({"steps": 11_000, "warmup_steps": 1, "checkpoint_steps": [1, 2]})
+    assert sorted(plan.checkpoint_at) == [1, 2, 5_000, 10_000, 11_000]
+
+
+def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(corpus, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert (
+        main(["pretrain", "650M-F", "--data", str(corpus), "--out", str(out), "--dry-run", "--seed", "9"])
+        == 0
+    )
+    text = capsys.readouterr().out
+    assert "member: 650M-F" in text and "seed: 9" in text and "parameters       651,043,254" in text
+    assert re.search(r"FSDP2 over 8 +1\.2\d \+", text), text
+    for word in ("tokens", "epochs", "operations", "memory", "time"):
+        assert re.search(rf"^{word} ", text, re.M), word
+    assert not out.exists()
+
+
+def test_the_command_says_what_is_missing(corpus, capsys):
+    assert main(["pretrain", "8M-F"]) == 2
+    assert "--data FOLDER" in capsys.readouterr().err
+    assert main(["pretrain", "8M-F", "--data", str(corpus)]) == 2
+    assert "--out FOLDER" in capsys.readouterr().err
+    assert main(["pretrain", "8M-F", "--data", "nowhere", "--out", "x", "--precision", "fp8"]) == 2
+    assert "choose one of bf16, fp16, fp32" in capsys.readouterr().err

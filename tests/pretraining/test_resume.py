@@ -1,0 +1,200 @@
+"""Runs that are killed, stopped or broken, and go on: the same numbers as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_processes import finish, start, start_group, train
+
+from curr_ab.pretraining.loop import Diverged, pretrain
+from curr_ab.pretraining.run_folder import RunFolder, read_log
+from curr_ab.pretraining.state import complete_states
+
+VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}
+
+
+def numbers(out):
+    """The log without what depends on the clock."""
+    return [{k: v for k, v in entry.items() if k not in VOLATILE} for entry in read_log(out)]
+
+
+def weights(out, step):
+    return load_file(out / "checkpoints" / f"step{step}" / "model.safetensors")
+
+
+def assert_same_run(out, reference, step):
+    assert numbers(out) == numbers(reference)
+    ours, theirs = weights(out, step), weights(reference, step)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def wait_for_step(out, step):
+    """Until the log of a running process tells of this step."""
+    log = out / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and f'{{"step": {step},' in log.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def kill_at_random_until_done(run, out, last, randomness):
+    """Start, kill with SIGKILL at a random moment, start again; how often it was killed."""
+    kills = 0
+    while True:
+        processes = run()
+        states = complete_states(out / "states")
+        step = int(states[-1].name.rpartition("-")[2]) if states else 0
+        target = step + randomness.randint(1, 3)
+        if target >= last:
+            assert finish(*processes) == [0] * len(processes)
+            return kills
+        wait_for_step(out, target)
+        time.sleep(randomness.random() * 0.1)
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL)
+        finish(*processes)
+        kills += 1
+
+
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_killed_runs_go_on_to_the_same_bits(make_plan, single_chains, tmp_path, objective):
+    """With dropout, a curriculum, and evaluation on the way."""
+    plan = make_plan(
+        objective=objective,
+        curriculum="sigmoid",
+        unpaired_data=str(single_chains),
+        steps=10,
+        evaluate_every=4,
+        checkpoint_steps=[5],
+        optimizer="muon" if objective == "clm" else "adamw",
+    )
+    assert plan.model_config["hidden_dropout_prob"] > 0
+    reference, out = tmp_path / "reference", tmp_path / "killed"
+    assert finish(start(train, plan.to_dict(), reference)) == [0]
+    kills = kill_at_random_until_done(
+        lambda: [start(train, plan.to_dict(), out)], out, 10, random.Random(objective)
+    )
+    assert kills >= 3
+    assert_same_run(out, reference, 10)
+    assert json.loads((out / "checkpoints" / "step5" / "training.json").read_text())["step"] == 5
+    for name, tensor in weights(reference, 5).items():
+        assert torch.equal(weights(out, 5)[name], tensor), name
+
+
+def test_two_processes_resume_exactly_and_one_takes_over(make_plan, tmp_path):
+    plan = make_plan(
+        steps=8, keep_last=5, config={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    )
+    alone, pair, killed = (tmp_path / name for name in ("alone", "pair", "killed"))
+    assert finish(start(train, plan.to_dict(), alone)) == [0]
+    assert finish(*start_group(train, plan.to_dict(), pair)) == [0, 0]
+    kill_at_random_until_done(lambda: start_group(train, plan.to_dict(), killed), killed, 8, random.Random(1))
+    assert_same_run(killed, pair, 8)
+
+    # From the middle of the run of two, one process goes on.
+    for state in complete_states(pair / "states"):
+        if int(state.name.rpartition("-")[2]) > 4:
+            (state / "complete.json").unlink()
+    assert finish(start(train, plan.to_dict(), pair)) == [0]
+    for ours, theirs in zip(numbers(pair), numbers(alone), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours.get("loss") == pytest.approx(theirs.get("loss"), abs=2e-5)
+        assert ours.get("held_out_loss") == pytest.approx(theirs.get("held_out_loss"), abs=2e-5)
+    ours, theirs = weights(pair, 8), weights(alone, 8)
+    assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 2e-4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(make_plan, tmp_path, number):
+    plan = make_plan(steps=400, save_every=1_000, log_every=1)
+    out = tmp_path / "run"
+    process = start(train, plan.to_dict(), out)
+    wait_for_step(out, 3)
+    os.kill(process.pid, number)
+    assert finish(process) == [128 + number]
+    state = RunFolder(out).newest_state
+    assert state is not None and json.loads((state / "complete.json").read_text())["step"] >= 3
+    assert numbers(out)[-1]["step"] == json.loads((state / "complete.json").read_text())["step"]
+
+
+def test_a_process_of_two_that_is_asked_to_stop_stops_both(make_plan, tmp_path):
+    plan = make_plan(steps=400, save_every=1_000, log_every=2)
+    out = tmp_path / "run"
+    processes = start_group(train, plan.to_dict(), out)
+    wait_for_step(out, 4)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert finish(*processes) == [128 + signal.SIGTERM] * 2
+    assert RunFolder(out).newest_state is not None
+
+
+def test_half_written_states_are_not_taken_and_old_ones_go(make_plan, tmp_path):
+    plan = make_plan(steps=6, save_every=1, keep_last=2)
+    out = tmp_path / "run"
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    names = [state.name for state in complete_states(out / "states")]
+    assert names == ["step-00000005", "step-00000006"]
+    assert sorted(path.name for path in (out / "states").iterdir()) == names
+    newest = out / "states" / names[-1]
+    (newest / "complete.json").unlink()
+    assert RunFolder(out).newest_state.name == names[0]
+
+
+def test_a_finished_run_is_left_as_it_is(make_plan, tmp_path):
+    plan = make_plan(steps=2)
+    out = tmp_path / "run"
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    before = {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")}
+    lines = read_log(out)
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    assert {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")} == before
+    assert read_log(out) == lines
+
+
+def test_another_plan_or_other_data_are_refused_and_the_manner_may_change(make_plan, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [0]
+    error = tmp_path / "run.error"
+    assert finish(start(train, make_plan(steps=2, seed=3).to_dict(), out)) == [2]
+    assert "holds a run of another plan (seed 42 → 3)" in error.read_text()
+    (out / "data.json").write_text('{"fingerprint": "other"}')
+    assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [2]
+    assert "have changed since the run began" in error.read_text()
+
+
+def test_two_processes_do_not_train_in_one_folder(make_plan, tmp_path):
+    plan = make_plan(steps=400)
+    out = tmp_path / "run"
+    first = start(train, plan.to_dict(), out)
+    wait_for_step(out, 1)
+    assert finish(start(train, plan.to_dict(), out)) == [2]
+    assert "another process trains in" in (tmp_path / "run.error").read_text()
+    first.kill()
+    finish(first)
+
+
+def test_a_diverging_run_stops_and_names_the_last_good_state(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    plan = make_plan(steps=40, warmup_steps=20, peak_learning_rate=1e30, max_gradient_norm=1e30, save_every=1)
+    with pytest.raises(Diverged, match=r"the last good state is .*step-0000000\d"):
+        pretrain(plan, tmp_path / "run")
+
+
+def test_running_out_of_memory_says_what_to_change(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("curr_ab.pretraining.step.summed_loss", exhausted)
+    with pytest.raises(ValueError, match=r"pairs_per_micro_batch below 2.*activation_checkpointing.*FSDP2"):
+        pretrain(make_plan(), tmp_path / "run")

@@ -1,0 +1,115 @@
+"""Training in processes of their own, alone or as a group, that can be killed."""
+
+import json
+import multiprocessing
+import os
+import socket
+
+from curr_ab.pretraining.plan import resolve_plan
+
+_CONTEXT = multiprocessing.get_context(
+    "forkserver"
+)  # imports once, then forks: a process in a tenth of a second
+_CONTEXT.set_forkserver_preload(["curr_ab.pretraining.loop"])
+
+
+def train(plan_values, out):
+    """The body of a training process; its exit status is that of the command."""
+    from curr_ab.pretraining.loop import pretrain
+    from curr_ab.pretraining.stopping import Interrupted
+
+    try:
+        pretrain(resolve_plan(plan_values), out)
+    except Interrupted as stopped:
+        raise SystemExit(stopped.exit_status) from stopped
+    except ValueError as error:
+        (out.parent / f"{out.name}.error").write_text(str(error))
+        raise SystemExit(2) from error
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(task, *args, environment=None):
+    """Run `task` in a process of its own, with its own Accelerate."""
+    process = _CONTEXT.Process(target=_run, args=(environment or {}, task, args))
+    process.start()
+    return process
+
+
+def _run(environment, task, args):
+    import torch
+
+    os.environ.update({"ACCELERATE_USE_CPU": "true", "TQDM_DISABLE": "1", **environment})
+    torch.set_num_threads(1)
+    task(*args)
+
+
+def start_group(task, *args, processes=2, environment=None):
+    """The same task as the ranks of one group, as `accelerate launch` would start them."""
+    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    group |= environment or {}
+    return [
+        start(task, *args, environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(processes)
+    ]
+
+
+def finish(*processes):
+    """Exit codes, once all have ended."""
+    for process in processes:
+        process.join(timeout=300)
+    return [process.exitcode for process in processes]
+
+
+def train_sharded(plan_values, out):
+    """Train with FSDP2 on CPUs, which Accelerate does not by itself; report on it."""
+    from accelerate import DistributedType, PartialState
+
+    PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    from torch.distributed.tensor import DTensor
+
+    from curr_ab.pretraining.loop import Training
+    from curr_ab.pretraining.processes import start_processes
+    from curr_ab.pretraining.run_folder import RunFolder
+    from curr_ab.pretraining.stopping import StopRequest
+
+    plan = resolve_plan(plan_values)
+    out.mkdir(exist_ok=True)
+    accelerator = start_processes(plan, out)
+    training = Training(plan, RunFolder(out), accelerator)
+    training.run_to_end(StopRequest())
+    parameters = list(training.model.parameters())
+    moments = [
+        value
+        for optimizer in training.optimizers
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name != "step"
+    ]
+    report = {
+        "processes": accelerator.num_processes,
+        "type": str(accelerator.distributed_type),
+        "version": accelerator.state.fsdp_plugin.fsdp_version,
+        "parameters": len(parameters),
+        "sharded": sum(isinstance(p, DTensor) and p.placements[0].is_shard(0) for p in parameters),
+        "sharded_moments": sum(isinstance(m, DTensor) for m in moments),
+        "moments": len(moments),
+        # Weights, gradients of the same shape, and moments, as they lie in this process.
+        "bytes": 4 * sum(p.to_local().numel() * (2 if p.requires_grad else 1) for p in parameters)
+        + 4 * sum(m.to_local().numel() for m in moments),
+    }
+    (out / f"rank{accelerator.process_index}.json").write_text(json.dumps(report))
+
+
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "CurrAbLayer",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+}
