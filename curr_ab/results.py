@@ -1,0 +1,124 @@
+"""What was measured, on what, how surely: the record that evaluation writes, and cards and fits read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from curr_ab.data.atomic import write_json
+
+FORMAT = "curr-ab results 1"
+Detail = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number measured on one checkpoint; `task` and `metric` use the words of `curr_ab.published`.
+
+    `model` is the member's name where it is one, else what was loaded. `num_items` counts what was averaged
+    over: residues of a loss, pairs of a classification. `details` tells numbers of one task and metric apart:
+    `{"region": "CDRH3"}`, `{"fold": 3}`. `checkpoint` is `checkpoint_digest` of what was measured, and
+    `source` is how to measure it again: the command, or the file that the number was taken from.
+    """
+
+    model: str
+    task: str
+    metric: str
+    value: float
+    num_items: int
+    dataset: str
+    split: str
+    checkpoint: str
+    source: str
+    code_version: str
+    standard_error: float | None = None
+    step: int | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = f"result {self.model} {self.task} {self.metric}"
+        for text in ("model", "task", "metric", "dataset", "split", "checkpoint", "source", "code_version"):
+            if not isinstance(getattr(self, text), str) or not getattr(self, text):
+                raise ValueError(f"{name}: {text} must be text, not {getattr(self, text)!r}")
+        numbers = {"value": self.value, "standard_error": self.standard_error}
+        for key, number in numbers.items():
+            if number is None and key == "standard_error":
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"{name}: {key} must be a finite number, not {number!r}")
+        if self.standard_error is not None and self.standard_error < 0:
+            raise ValueError(f"{name}: standard_error is negative: {self.standard_error}")
+        for key, count in {"num_items": self.num_items, "step": self.step}.items():
+            if count is None and key == "step":
+                continue
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"{name}: {key} must be a count, not {count!r}")
+        for key, detail in self.details.items():
+            is_flat = isinstance(key, str) and isinstance(detail, str | int | float | bool)
+            if not is_flat or (isinstance(detail, float) and not math.isfinite(detail)):
+                raise ValueError(f"{name}: details hold text and finite numbers: {key!r} is {detail!r}")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it this number and no other: two results of one identity repeat or contradict."""
+        details = tuple(sorted((key, str(detail)) for key, detail in self.details.items()))
+        return (self.model, self.task, self.metric, self.dataset, self.split, self.checkpoint, details)
+
+
+def write_results(path: str | Path, results: Iterable[Result]) -> None:
+    """Replace the file, atomically; equal results give equal files, whatever their order."""
+    rows = _distinct(results, str(path)).values()
+    ordered = sorted(rows, key=lambda row: tuple(map(str, row.identity)))
+    write_json(Path(path), {"format": FORMAT, "results": [asdict(row) for row in ordered]})
+
+
+def read_results(path: str | Path) -> list[Result]:
+    """All results of a file; anything that `write_results` would not have written is refused."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is no results file: its `format` is not {FORMAT!r}")
+    if set(content) != {"format", "results"} or not isinstance(content["results"], list):
+        raise ValueError(f"{path}: a results file holds `format` and the list `results`, nothing else")
+    known = {item.name for item in fields(Result)}
+    results = []
+    for number, row in enumerate(content["results"], start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, result {number}: expected an object, found {row!r}")
+        if unknown := sorted(set(row) - known):
+            raise ValueError(
+                f"{path}, result {number}: unknown key {unknown[0]!r}; the keys are {sorted(known)}"
+            )
+        try:
+            results.append(Result(**row))
+        except (TypeError, ValueError) as error:  # a missing key is a TypeError
+            raise ValueError(f"{path}, result {number}: {error}") from None
+    return list(_distinct(results, str(path)).values())
+
+
+def add_results(path: str | Path, results: Iterable[Result]) -> None:
+    """Add to a file, which need not exist; a number measured again replaces the earlier one."""
+    known = _distinct(read_results(path) if Path(path).exists() else [], str(path))
+    write_results(path, {**known, **_distinct(results, str(path))}.values())
+
+
+def checkpoint_digest(folder: str | Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds."""
+    weights = Path(folder) / "model.safetensors"
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...], Result]:
+    by_identity: dict[tuple[object, ...], Result] = {}
+    for row in results:
+        if row.identity in by_identity:
+            raise ValueError(
+                f"{source}: {row.model} {row.task} {row.metric} {dict(row.details)} occurs twice; "
+                "keep one, or tell them apart in `details`"
+            )
+        by_identity[row.identity] = row
+    return by_identity

@@ -1,0 +1,109 @@
+"""One schema of measured numbers: what is written is read again, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from curr_ab.results import Result, add_results, checkpoint_digest, read_results, write_results
+
+LOSS = Result(
+    model="350M-F",
+    task="loss",
+    metric="cross-entropy",
+    value=0.25,
+    standard_error=0.001,
+    num_items=1000,
+    dataset="builtin",
+    split="test",
+    checkpoint="a" * 64,
+    source="a test",
+    code_version="0.1.0",
+    step=5000,
+    details={"region": "CDRH3"},
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results.json"
+
+
+def change(path, **changes):
+    content = json.loads(path.read_text())
+    content["results"][0].update(changes)
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_written_is_read(path):
+    other = replace(LOSS, details={}, standard_error=None, step=None)
+    write_results(path, [LOSS, other])
+    assert set(map(repr, read_results(path))) == {repr(LOSS), repr(other)}
+    first = path.read_bytes()
+    write_results(path, [other, LOSS])
+    assert path.read_bytes() == first
+
+
+def test_adding_replaces_what_was_measured_again(path):
+    add_results(path, [LOSS])
+    add_results(path, [replace(LOSS, value=0.5), replace(LOSS, checkpoint="b" * 64)])
+    assert sorted((row.checkpoint[0], row.value) for row in read_results(path)) == [("a", 0.5), ("b", 0.25)]
+
+
+def test_two_values_of_one_number_are_refused(path):
+    with pytest.raises(ValueError, match=r"350M-F loss cross-entropy .*CDRH3.* occurs twice"):
+        write_results(path, [LOSS, replace(LOSS, value=0.5)])
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("change_of", "complaint"),
+    [
+        ({"value": float("nan")}, "value must be a finite number"),
+        ({"value": "0.25"}, "value must be a finite number"),
+        ({"value": None}, "value must be a finite number"),
+        ({"standard_error": -1.0}, "standard_error is negative"),
+        ({"standard_error": float("inf")}, "standard_error must be a finite number"),
+        ({"num_items": 1.5}, "num_items must be a count"),
+        ({"num_items": None}, "num_items must be a count"),
+        ({"step": -1}, "step must be a count"),
+        ({"task": ""}, "task must be text"),
+        ({"checkpoint": None}, "checkpoint must be text"),
+        ({"details": {"region": ["CDR3"]}}, "details hold text and finite numbers"),
+        ({"details": {"share": float("nan")}}, "details hold text and finite numbers"),
+    ],
+)
+def test_bad_values_are_refused_where_they_are_made_and_where_they_are_read(path, change_of, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        replace(LOSS, **change_of)
+    write_results(path, [LOSS])
+    change(path, **change_of)
+    with pytest.raises(ValueError, match=rf"results\.json, result 1: .*{complaint}"):
+        read_results(path)
+
+
+def test_unknown_and_missing_keys_are_refused(path):
+    write_results(path, [LOSS])
+    change(path, accuracy=1)
+    with pytest.raises(ValueError, match="result 1: unknown key 'accuracy'"):
+        read_results(path)
+    content = {"format": "curr-ab results 1", "results": [{"model": "350M-F"}]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"result 1: .*missing.*'task'"):
+        read_results(path)
+    for wrong in ({**content, "more": 1}, {"results": []}, []):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match="results file"):
+            read_results(path)
+
+
+def test_the_digest_is_that_of_the_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = checkpoint_digest(tmp_path)
+    assert len(first) == 64
+    (tmp_path / "config.json").write_text("{}")
+    assert checkpoint_digest(tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"Weights")
+    assert checkpoint_digest(tmp_path) != first
