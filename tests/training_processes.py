@@ -24,6 +24,7 @@ def train(plan_values, out):
         raise SystemExit(stopped.exit_status) from stopped
     except ValueError as error:
         (out.parent / f"{out.name}.error").write_text(str(error))
+        print(error)  # for the report of a failing test
         raise SystemExit(2) from error
 
 

@@ -27,7 +27,8 @@ from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
-from curr_ab.pretraining.validation import HeldOut, evaluate
+from curr_ab.pretraining.validation import HeldOut, LossEstimate, evaluate, loss_results
+from curr_ab.results import add_results
 
 
 class Diverged(ValueError):
@@ -72,7 +73,9 @@ class Training:
         self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
         self.peak_flops = peak_flops(device)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
-        accelerator.init_trackers("curr-ab", config=plan.to_dict())
+        # As text what is no number: TensorBoard refuses lists.
+        shown = {key: v if isinstance(v, (int, float)) else str(v) for key, v in plan.to_dict().items()}
+        accelerator.init_trackers("curr-ab", config=shown)
         self.progress = Progress()
         if state := run.newest_state:
             self.progress = restore_state(state, accelerator, self.model, self.optimizers)
@@ -108,11 +111,10 @@ class Training:
             if not (evaluating or saving or step % plan.log_every == 0 or step in plan.checkpoint_at):
                 continue
             self.log(window)
-            if evaluating:
-                self.evaluate()
+            estimates = self.evaluate() if evaluating else None
             # Before the state: a run that is killed in between comes by here again.
             if step in plan.checkpoint_at:
-                self.write_checkpoint()
+                self.write_checkpoint(estimates)
             if saving:
                 self.save()
             if stopping and not last:
@@ -178,8 +180,8 @@ class Training:
             self.reporter.say("held-out loss of " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
             self.run.log({"step": 0, "baselines": losses})
 
-    def evaluate(self) -> None:
-        """Held-out losses into the log, and those of the newest step into results.json."""
+    def evaluate(self) -> dict[str, LossEstimate]:
+        """Held-out losses, also into the log."""
         estimates = evaluate(
             self.model,
             self.held_out,
@@ -195,8 +197,10 @@ class Training:
         )
         by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
         self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
+        return estimates
 
-    def write_checkpoint(self) -> None:
+    def write_checkpoint(self, estimates: dict[str, LossEstimate] | None) -> None:
+        """The folder of this step, and its held-out losses where they were just measured."""
         record = training_record(
             self.plan,
             self.progress,
@@ -204,7 +208,10 @@ class Training:
             self.progress.tokens * self.flops_per_token,
             self.accelerator,
         )
-        write_checkpoint(self.run.checkpoint(self.progress.step), self.accelerator, self.model, record)
+        folder = self.run.checkpoint(self.progress.step)
+        write_checkpoint(folder, self.accelerator, self.model, record)
+        if estimates and self.accelerator.is_main_process:
+            add_results(self.run.results_file, loss_results(estimates, folder, record, self.held_out))
 
     def save(self) -> None:
         save_state(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from curr_ab.family import TrainingPlan
 from curr_ab.pretraining.masking import Task, mask_residues, predict_next
 from curr_ab.pretraining.packing import PackedBatch, pack
 from curr_ab.pretraining.sampling import random_stream
+from curr_ab.results import Result, checkpoint_digest
 
 # Masks are drawn for blocks of this many pairs, so that they depend neither on batch size nor on processes.
 PAIRS_PER_BLOCK = 64
@@ -203,3 +206,27 @@ def evaluate(
     both = total(torch.from_numpy(np.stack([table.sums, table.counts])).to(device)).cpu().numpy()
     table.sums, table.counts = both[0], both[1]
     return table.estimates()
+
+
+def loss_results(
+    estimates: Mapping[str, LossEstimate], checkpoint: Path, training: Mapping[str, Any], held_out: HeldOut
+) -> list[Result]:
+    """The same as records for cards and fits; `training` is the checkpoint's training.json."""
+    return [
+        Result(
+            model=training["member"] or checkpoint.parents[1].name,
+            task="validation-loss",
+            metric="loss",
+            value=estimate.loss,
+            standard_error=estimate.standard_error,
+            num_items=estimate.num_targets,
+            dataset=f"{training['data']['folder']} {training['data']['fingerprint'][:12]}",
+            split=held_out.dataset.split,
+            checkpoint=checkpoint_digest(checkpoint),
+            source="curr-ab pretrain",
+            code_version=training["code"]["version"],
+            step=training["step"],
+            details={"place": place, "objective": held_out.objective, "mask_seed": held_out.seed},
+        )
+        for place, estimate in estimates.items()
+    ]

@@ -49,7 +49,7 @@ def single_chains(shared_folder: Path) -> Path:
     return prepared(shared_folder, "single-chains", slice(1_200, 2_000), "unpaired")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan(corpus: Path) -> Callable[..., PretrainingPlan]:
     """A plan of a few seconds, with whatever is to differ."""
 
