@@ -525,12 +525,9 @@ class CurrAbPreTrainedModel(PreTrainedModel):
             save_directory, is_main_process=is_main_process, state_dict=written, **options
         )
         if is_main_process:
-            for file in (
-                __file__,
-                pairwise_attention.__code__.co_filename,
-                skip_dropout.__code__.co_filename,
-            ):
-                copy_code(file, save_directory)
+            copy_code(__file__, save_directory)
+            for part in (pairwise_attention, skip_dropout):
+                copy_code(inspect.getfile(part), save_directory)
             if push_to_hub:
                 kwargs.pop("repo_id", None)
                 self.push_to_hub(repo_id, **kwargs)  # saves once more, and uploads everything

@@ -1,8 +1,8 @@
 """Dropout on a CPU that draws one number for each dropped element, instead of one for each element.
 
-The gaps between dropped elements are geometrically distributed exactly when each element is dropped on its own
-with probability p. Drawing the gaps gives the same distribution as drawing every element, for a tenth of the
-random numbers at p = 0.1, from torch's default generator.
+The gaps between dropped elements are geometrically distributed exactly when each element is dropped on its
+own with probability p. Drawing the gaps gives the same distribution as drawing every element, for a tenth of
+the random numbers at p = 0.1, from torch's default generator.
 """
 
 import math
