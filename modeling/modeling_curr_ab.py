@@ -358,8 +358,14 @@ class CurrAbAttention(nn.Module):
         self.self = CurrAbSelfAttention(config)
         self.output = CurrAbResidualOutput(config.hidden_size, config)
 
-    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, hidden_states: Tensor, plan: AttentionPlan, output_positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         context, weights = self.self(self.LayerNorm(hidden_states), plan)
+        if output_positions is not None:
+            context, hidden_states = (
+                states.flatten(0, 1).index_select(0, output_positions) for states in (context, hidden_states)
+            )
         return self.output(context, hidden_states), weights
 
 
@@ -384,8 +390,11 @@ class CurrAbLayer(GradientCheckpointingLayer):
         self.intermediate = CurrAbIntermediate(config)
         self.output = CurrAbResidualOutput(config.intermediate_size, config)
 
-    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
-        hidden_states, weights = self.attention(hidden_states, plan)
+    def forward(
+        self, hidden_states: Tensor, plan: AttentionPlan, output_positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next states [B, S, E]; [K, E] at `output_positions` [K], where nobody reads the others."""
+        hidden_states, weights = self.attention(hidden_states, plan, output_positions)
         hidden_states = self.output(self.intermediate(self.LayerNorm(hidden_states)), hidden_states)
         return hidden_states, weights
 
@@ -405,14 +414,19 @@ class CurrAbEncoder(nn.Module):
         plan: AttentionPlan,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        output_positions: Tensor | None = None,
     ) -> BaseModelOutput:
         states, attentions = [], []
-        for layer in self.layer:
+        for number, layer in enumerate(self.layer, start=1):
             states.append(hidden_states)
-            hidden_states, weights = layer(hidden_states, plan)
+            # After its attention the last layer works on each token by itself: the others can be left out.
+            is_last = number == len(self.layer) and not output_hidden_states
+            hidden_states, weights = layer(hidden_states, plan, output_positions if is_last else None)
             attentions.append(weights)
         hidden_states = self.emb_layer_norm_after(hidden_states)
         states.append(hidden_states)  # as stock ESM: the last one is the normalised output
+        if output_positions is not None and output_hidden_states:
+            hidden_states = hidden_states.flatten(0, 1).index_select(0, output_positions)
         return BaseModelOutput(
             last_hidden_state=hidden_states,
             hidden_states=tuple(states) if output_hidden_states else None,
@@ -595,8 +609,10 @@ class CurrAbModel(CurrAbPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_positions: Tensor | None = None,
         **flash_kwargs: Any,
     ) -> BaseModelOutput:
+        """The last states [B, S, E]; with `output_positions`, indices into the rows end to end, [K, E]."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if unknown := flash_kwargs.keys() - FLASH_KWARGS:
@@ -615,7 +631,8 @@ class CurrAbModel(CurrAbPreTrainedModel):
             position_ids = torch.arange(shape[1], device=device)[None]
         # Only the spelled-out attention has weights to show; the outputs are the same.
         implementation = "eager" if output_attentions else config._attn_implementation
-        plan = AttentionPlan(*self.rotary_embeddings(position_ids), implementation)
+        cos, sin = self.rotary_embeddings(position_ids)
+        plan = AttentionPlan(cos, sin, implementation)
         spans = layout.spans(shape, device) if _is_pairwise(implementation, device) else None
         if spans is not None:
             plan = plan._replace(spans=spans)
@@ -631,6 +648,7 @@ class CurrAbModel(CurrAbPreTrainedModel):
             plan,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            output_positions=output_positions,
         )
 
 
@@ -670,15 +688,15 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
         `output_positions` is a mask [B, S] or indices [K] into the rows laid end to end; the head then runs
         there alone. `labels` [B, S] hold -100 where nothing is to be predicted.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        hidden_states = outputs.last_hidden_state
         if output_positions is not None:
             if (output_positions.dtype is torch.bool) != (output_positions.dim() == 2):
                 raise ValueError("output_positions is a boolean mask [rows, tokens] or a list of indices")
-            selected = output_positions.flatten()
-            hidden_states = hidden_states.flatten(0, 1)[selected]  # [K, E]
-            labels = None if labels is None else labels.flatten()[selected]
-        logits = self.lm_head(hidden_states)
+            if output_positions.dtype is torch.bool:
+                output_positions = output_positions.flatten().nonzero().flatten()
+            labels = None if labels is None else labels.flatten()[output_positions]
+            kwargs["output_positions"] = output_positions
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
+        logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.to(logits.device).flatten())
