@@ -9,9 +9,10 @@ batch, V vocabulary.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import can_return_tuple
 
 from .configuration_curr_ab import CurrAbConfig, copy_code
+from .pairwise_attention import Spans, pairwise_attention, rotate
+from .skip_dropout import skip_dropout
 
 # ESM-2 scales embeddings by the share of tokens that its own training left unmasked: 15 % selected, 80 % of
 # them masked.
@@ -99,15 +102,27 @@ class TokenLayout(NamedTuple):
             starts[:, 1:] |= real[:, 1:] & (self.pair[:, 1:] != self.pair[:, :-1])
         return starts
 
+    def spans(self, shape: torch.Size, device: torch.device) -> Spans | None:
+        """First token and end of each pair in the rows laid end to end; None where one has padding inside."""
+        group = self.group(shape, device)
+        runs = _run_starts(group)
+        if not torch.equal(runs & (group >= 0), self.starts(shape, device)):
+            return None
+        firsts = runs.flatten().nonzero().flatten()
+        ends = [*firsts[1:].tolist(), group.numel()]
+        real = (group.flatten()[firsts] >= 0).tolist()
+        return [(first, end) for first, end, kept in zip(firsts.tolist(), ends, real, strict=True) if kept]
+
 
 class AttentionPlan(NamedTuple):
     """What the attention of every layer is given besides the hidden states."""
 
     cos: Tensor  # [B or 1, S, 1, 1, D]
     sin: Tensor
-    mask: Any  # what the implementation takes: a tensor, a block mask of flex attention, or None
     implementation: str
-    kernel_kwargs: dict[str, Any]
+    mask: Any = None  # what the implementation takes: a tensor, a block mask of flex attention, or None
+    kernel_kwargs: Mapping[str, Any] = MappingProxyType({})
+    spans: Spans | None = None  # for the pairwise attention, in place of everything above
 
 
 def attention_mask_for(
@@ -143,9 +158,7 @@ def attention_mask_for(
 
 def _flash_boundaries(group: Tensor) -> dict[str, Any]:
     """Cumulative lengths of the runs of equal group in all rows laid end to end."""
-    starts = torch.ones_like(group, dtype=torch.bool)
-    starts[:, 1:] = group[:, 1:] != group[:, :-1]
-    first = starts.flatten().nonzero().flatten()
+    first = _run_starts(group).flatten().nonzero().flatten()
     ends = torch.tensor([group.numel()], device=group.device)
     boundaries = torch.cat([first, ends]).to(torch.int32)
     longest = int(boundaries.diff().max())
@@ -155,6 +168,13 @@ def _flash_boundaries(group: Tensor) -> dict[str, Any]:
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def _run_starts(group: Tensor) -> Tensor:
+    """True where a row begins or the group changes [B, S]."""
+    starts = torch.ones_like(group, dtype=torch.bool)
+    starts[:, 1:] = group[:, 1:] != group[:, :-1]
+    return starts
 
 
 def eager_attention(
@@ -261,6 +281,12 @@ class CurrAbSelfAttention(nn.Module):
 
     def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
         projected = self.project(hidden_states)
+        dropout = self.dropout if self.training else 0.0
+        if plan.spans is not None:
+            context = pairwise_attention(
+                projected, plan.cos, plan.sin, plan.spans, self.scaling, dropout, self.is_causal
+            )
+            return context.reshape(hidden_states.shape), None
         value = projected[:, :, 2]
         rotated = rotate(projected[:, :, :2], plan.cos, plan.sin).to(value.dtype)
         query, key = rotated.unbind(dim=2)  # [B, S, H, D] each
@@ -275,17 +301,16 @@ class CurrAbSelfAttention(nn.Module):
             key.transpose(1, 2),
             value.transpose(1, 2),
             plan.mask,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             **plan.kernel_kwargs,
         )
         return context.reshape(hidden_states.shape), weights
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: dimension i turns together with dimension i + D / 2."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+def _is_pairwise(implementation: str, device: torch.device) -> bool:
+    """Whether the fast paths of the CPU stand in for torch's; a compiler needs code without lengths in it."""
+    return implementation == "sdpa" and device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _is_plain(linear: nn.Module) -> bool:
@@ -299,13 +324,26 @@ def _is_plain(linear: nn.Module) -> bool:
     return type(linear) is nn.Linear and "forward" not in linear.__dict__ and not any(hooks)
 
 
+class CurrAbDropout(nn.Dropout):
+    """Dropout; on a CPU drawn the cheap way, except beside the attention that is the reference."""
+
+    def __init__(self, config: CurrAbConfig) -> None:
+        super().__init__(config.hidden_dropout_prob)
+        self.config = config
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and 0 < self.p < 1 and _is_pairwise(self.config._attn_implementation, x.device):
+            return skip_dropout(x, self.p)
+        return super().forward(x)
+
+
 class CurrAbResidualOutput(nn.Module):
     """Projection back to the width of the model, dropout, and the residual."""
 
     def __init__(self, in_features: int, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(in_features, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CurrAbDropout(config)
 
     def forward(self, hidden_states: Tensor, residual: Tensor) -> Tensor:
         return residual + self.dropout(self.dense(hidden_states))
@@ -320,8 +358,14 @@ class CurrAbAttention(nn.Module):
         self.self = CurrAbSelfAttention(config)
         self.output = CurrAbResidualOutput(config.hidden_size, config)
 
-    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, hidden_states: Tensor, plan: AttentionPlan, output_positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         context, weights = self.self(self.LayerNorm(hidden_states), plan)
+        if output_positions is not None:
+            context, hidden_states = (
+                states.flatten(0, 1).index_select(0, output_positions) for states in (context, hidden_states)
+            )
         return self.output(context, hidden_states), weights
 
 
@@ -346,8 +390,11 @@ class CurrAbLayer(GradientCheckpointingLayer):
         self.intermediate = CurrAbIntermediate(config)
         self.output = CurrAbResidualOutput(config.intermediate_size, config)
 
-    def forward(self, hidden_states: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor | None]:
-        hidden_states, weights = self.attention(hidden_states, plan)
+    def forward(
+        self, hidden_states: Tensor, plan: AttentionPlan, output_positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next states [B, S, E]; [K, E] at `output_positions` [K], where nobody reads the others."""
+        hidden_states, weights = self.attention(hidden_states, plan, output_positions)
         hidden_states = self.output(self.intermediate(self.LayerNorm(hidden_states)), hidden_states)
         return hidden_states, weights
 
@@ -367,14 +414,19 @@ class CurrAbEncoder(nn.Module):
         plan: AttentionPlan,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        output_positions: Tensor | None = None,
     ) -> BaseModelOutput:
         states, attentions = [], []
-        for layer in self.layer:
+        for number, layer in enumerate(self.layer, start=1):
             states.append(hidden_states)
-            hidden_states, weights = layer(hidden_states, plan)
+            # After its attention the last layer works on each token by itself: the others can be left out.
+            is_last = number == len(self.layer) and not output_hidden_states
+            hidden_states, weights = layer(hidden_states, plan, output_positions if is_last else None)
             attentions.append(weights)
         hidden_states = self.emb_layer_norm_after(hidden_states)
         states.append(hidden_states)  # as stock ESM: the last one is the normalised output
+        if output_positions is not None and output_hidden_states:
+            hidden_states = hidden_states.flatten(0, 1).index_select(0, output_positions)
         return BaseModelOutput(
             last_hidden_state=hidden_states,
             hidden_states=tuple(states) if output_hidden_states else None,
@@ -410,7 +462,7 @@ class CurrAbClassificationHead(nn.Module):
     def __init__(self, in_features: int, config: CurrAbConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(in_features, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CurrAbDropout(config)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -488,6 +540,8 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         )
         if is_main_process:
             copy_code(__file__, save_directory)
+            for part in (pairwise_attention, skip_dropout):
+                copy_code(inspect.getfile(part), save_directory)
             if push_to_hub:
                 kwargs.pop("repo_id", None)
                 self.push_to_hub(repo_id, **kwargs)  # saves once more, and uploads everything
@@ -555,8 +609,10 @@ class CurrAbModel(CurrAbPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_positions: Tensor | None = None,
         **flash_kwargs: Any,
     ) -> BaseModelOutput:
+        """The last states [B, S, E]; with `output_positions`, indices into the rows end to end, [K, E]."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if unknown := flash_kwargs.keys() - FLASH_KWARGS:
@@ -575,19 +631,24 @@ class CurrAbModel(CurrAbPreTrainedModel):
             position_ids = torch.arange(shape[1], device=device)[None]
         # Only the spelled-out attention has weights to show; the outputs are the same.
         implementation = "eager" if output_attentions else config._attn_implementation
-        if flash_kwargs and "flash" in implementation:
-            mask, kernel_kwargs = None, flash_kwargs
+        cos, sin = self.rotary_embeddings(position_ids)
+        plan = AttentionPlan(cos, sin, implementation)
+        spans = layout.spans(shape, device) if _is_pairwise(implementation, device) else None
+        if spans is not None:
+            plan = plan._replace(spans=spans)
+        elif flash_kwargs and "flash" in implementation:
+            plan = plan._replace(kernel_kwargs=flash_kwargs)
         else:
             mask, kernel_kwargs = attention_mask_for(
                 implementation, layout, shape, device, bool(config.is_decoder)
             )
-        cos, sin = self.rotary_embeddings(position_ids)
-        plan = AttentionPlan(cos, sin, mask, implementation, kernel_kwargs)
+            plan = plan._replace(mask=mask, kernel_kwargs=kernel_kwargs)
         return self.encoder(
             hidden_states,
             plan,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            output_positions=output_positions,
         )
 
 
@@ -627,15 +688,15 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
         `output_positions` is a mask [B, S] or indices [K] into the rows laid end to end; the head then runs
         there alone. `labels` [B, S] hold -100 where nothing is to be predicted.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        hidden_states = outputs.last_hidden_state
         if output_positions is not None:
             if (output_positions.dtype is torch.bool) != (output_positions.dim() == 2):
                 raise ValueError("output_positions is a boolean mask [rows, tokens] or a list of indices")
-            selected = output_positions.flatten()
-            hidden_states = hidden_states.flatten(0, 1)[selected]  # [K, E]
-            labels = None if labels is None else labels.flatten()[selected]
-        logits = self.lm_head(hidden_states)
+            if output_positions.dtype is torch.bool:
+                output_positions = output_positions.flatten().nonzero().flatten()
+            labels = None if labels is None else labels.flatten()[output_positions]
+            kwargs["output_positions"] = output_positions
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
+        logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.to(logits.device).flatten())
@@ -758,7 +819,7 @@ class CurrAbForTokenClassification(CurrAbPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.esm = CurrAbModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CurrAbDropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

@@ -134,10 +134,33 @@ def test_head_at_selected_positions_alone(model, batch, monkeypatch):
     for part in (by_mask, by_index):
         assert (part.logits - full.logits[chosen]).abs().max() <= 1e-6
         assert part.loss.item() == pytest.approx(full.loss.item(), abs=1e-6)
+    with_states = model(input_ids, output_positions=chosen, output_hidden_states=True)
+    assert with_states.hidden_states[-1].shape[:2] == input_ids.shape  # the states are those of all tokens
+    assert torch.allclose(with_states.logits, by_mask.logits, atol=1e-6)
     backwards = torch.tensor([7, 3])
     assert torch.allclose(
         model(input_ids, output_positions=backwards).logits, full.logits[0, [7, 3]], atol=1e-6
     )
+
+
+def test_last_layer_at_selected_positions_alone(batch):
+    """What nobody reads is not computed, and no gradient is other than with all of it."""
+    model = shake(CurrAbForMaskedLM(tiny_config())).eval()
+    input_ids, labels = masked_batch(batch["input_ids"])
+    rows_seen = []
+    for layer in model.esm.encoder.layer:
+        layer.intermediate.register_forward_pre_hook(
+            lambda module, args: rows_seen.append(args[0].shape[:-1].numel())
+        )
+    gradients = []
+    for positions in (None, labels != -100):
+        model.zero_grad()
+        model(input_ids, labels=labels, output_positions=positions).loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    tokens, chosen = labels.numel(), int((labels != -100).sum())
+    assert rows_seen == [tokens, tokens, tokens, chosen]
+    for all_of_it, part in zip(*gradients, strict=True):
+        assert torch.allclose(all_of_it, part, atol=1e-6, rtol=1e-4)
 
 
 def test_embeddings_instead_of_ids(model, rows):

@@ -65,7 +65,12 @@ def test_folder_brings_its_code(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     model.config.auto_map = {name: f"me/x--{file}" for name, file in AUTO_MAP.items()}
     model.config.save_pretrained(tmp_path / "config")
-    code = ["configuration_curr_ab.py", "modeling_curr_ab.py"]
+    code = [
+        "configuration_curr_ab.py",
+        "modeling_curr_ab.py",
+        "pairwise_attention.py",
+        "skip_dropout.py",
+    ]
     for folder, names in ((tmp_path / "model", code), (tmp_path / "config", code[:1])):
         assert json.loads((folder / "config.json").read_text())["auto_map"] == AUTO_MAP
         for name in names:
@@ -95,7 +100,8 @@ def test_pushing_uploads_the_code_too(model, part, tmp_path, monkeypatch):
     each = model if part == "model" else model.config
     each.save_pretrained(tmp_path / "pushed", push_to_hub=True, repo_id="me/pushed")
     assert {"config.json", "configuration_curr_ab.py"} <= uploaded
-    assert ("modeling_curr_ab.py" in uploaded) is (part == "model")
+    for name in ("modeling_curr_ab.py", "pairwise_attention.py", "skip_dropout.py"):
+        assert (name in uploaded) is (part == "model")
 
 
 def _mtime(folder, name):
