@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from curr_ab.memory import keep_freed_memory
 from curr_ab.pretraining.plan import PretrainingPlan
 
 
@@ -17,6 +18,8 @@ def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
     no_cuda = not torch.cuda.is_available()
     if plan.precision == "fp16" and no_cuda:
         raise ValueError("precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+    if no_cuda:
+        keep_freed_memory()
     accelerator = Accelerator(
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(plan.trackers) or None,
