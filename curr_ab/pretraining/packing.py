@@ -38,31 +38,31 @@ def pack(
 ) -> Iterator[PackedBatch]:
     """These records of the task as `num_batches` rows; records of like length share a row."""
     lengths = np.diff(ends, prepend=0)
-    ordered = records[np.argsort(lengths[records], kind="stable")]
-    for chosen in np.array_split(ordered, num_batches):
-        yield _row(task, ends[chosen] - lengths[chosen], lengths[chosen])
-
-
-def _row(
-    task: Task,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int64],
-) -> PackedBatch:
-    boundaries = np.concatenate([[0], np.cumsum(lengths)])
-    positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
-    source = positions + np.repeat(starts, lengths)
+    records = records[np.argsort(lengths[records], kind="stable")]
+    lengths = lengths[records]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    # All rows end to end at first: a few large operations instead of many small ones.
+    positions = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths)
+    source = positions + np.repeat(ends[records] - lengths, lengths)
+    input_ids = torch.from_numpy(task.inputs[source].astype(np.int64))
+    position_ids = torch.from_numpy(positions)
     predicted = np.flatnonzero(task.predicted[source])
-    cu_seq_lens = torch.from_numpy(boundaries.astype(np.int32))
-    longest = int(lengths.max())
-    model_inputs = {
-        "input_ids": torch.from_numpy(task.inputs[source].astype(np.int64))[None],
-        "position_ids": torch.from_numpy(positions)[None],
-        "output_positions": torch.from_numpy(predicted),
-        "cu_seq_lens_q": cu_seq_lens,
-        "cu_seq_lens_k": cu_seq_lens,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
     answers_at = source[predicted]
     targets = torch.from_numpy(task.targets[answers_at].astype(np.int64))
-    return PackedBatch(model_inputs, targets, answers_at, int(boundaries[-1]))
+    last = np.cumsum([len(part) for part in np.array_split(records, num_batches)])
+    for first_record, end_record in zip([0, *last[:-1]], last, strict=True):
+        first, end = int(bounds[first_record]), int(bounds[end_record])
+        first_answer, end_answer = np.searchsorted(predicted, (first, end))
+        cu_seq_lens = torch.from_numpy((bounds[first_record : end_record + 1] - first).astype(np.int32))
+        longest = int(lengths[end_record - 1])
+        model_inputs = {
+            "input_ids": input_ids[None, first:end],
+            "position_ids": position_ids[None, first:end],
+            "output_positions": torch.from_numpy(predicted[first_answer:end_answer] - first),
+            "cu_seq_lens_q": cu_seq_lens,
+            "cu_seq_lens_k": cu_seq_lens,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+        chosen = slice(first_answer, end_answer)
+        yield PackedBatch(model_inputs, targets[chosen], answers_at[chosen], end - first)

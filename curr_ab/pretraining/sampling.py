@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
-_ROUNDS = 6
+_ROUNDS = 6  # an even number
 
 
 def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generator:
@@ -32,26 +32,27 @@ def sampled(seed: int, source: str, places: Indices, size: int) -> Indices:
 def shuffled(places: Indices, size: int, randomness: np.random.Generator) -> Indices:
     """Where a random permutation of `size` items sends these places.
 
-    A Feistel network permutes a power of four that is at least `size`; what falls outside walks on until it
-    is inside, which keeps it a permutation.
+    A Feistel network permutes the numbers of as many bits as `size` needs; what falls outside walks on until
+    it is inside, which keeps it a permutation.
     """
-    half_bits = max(1, -(-(size - 1).bit_length() // 2))
+    bits = max(2, (size - 1).bit_length())
     keys = randomness.integers(0, 1 << 63, size=_ROUNDS, dtype=np.uint64)
     items = places.astype(np.uint64)
-    outside = np.ones(len(items), bool)
-    while outside.any():
-        items[outside] = _permuted(items[outside], half_bits, keys)
-        outside = items >= size
+    outside = np.arange(len(items))
+    while len(outside):
+        items[outside] = _permuted(items[outside], bits // 2, bits - bits // 2, keys)
+        outside = outside[items[outside] >= size]
     return items.astype(np.int64)
 
 
 def _permuted(
-    items: npt.NDArray[np.uint64], half_bits: int, keys: npt.NDArray[np.uint64]
+    items: npt.NDArray[np.uint64], left_bits: int, right_bits: int, keys: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint64]:
-    bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
-    left, right = items >> bits, items & mask
+    left, right = items >> np.uint64(right_bits), items & np.uint64((1 << right_bits) - 1)
     for key in keys:
         mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-        left, right = right, left ^ ((mixed >> np.uint64(40)) & mask)
-    return (left << bits) | right
+        mixed = (mixed >> np.uint64(64 - left_bits)) ^ left
+        # The halves change places, and so do their widths; an even number of rounds brings them back.
+        left, right, left_bits, right_bits = right, mixed, right_bits, left_bits
+    return (left << np.uint64(right_bits)) | right

@@ -137,6 +137,21 @@ def test_random_access_over_shards(folder) -> None:
         assert isinstance(data[pair].base, np.memmap)
 
 
+def test_many_pairs_at_once_over_shards(folder) -> None:
+    data = TokenDataset(folder, "train")
+    pairs = np.random.default_rng(0).integers(0, len(data), 200)
+    pairs = np.array([2_999, 3_000, 0, len(data) - 1, 2_999, *pairs])
+    found = data.gather(pairs, ["region_mask", "mutation_mask"])
+    assert found.tokens.tolist() == np.concatenate([data[pair] for pair in pairs]).tolist()
+    assert found.lengths.tolist() == [len(data[pair]) for pair in pairs]
+    for name, mask in zip(("region_mask", "mutation_mask"), found.masks, strict=True):
+        assert mask.tolist() == np.concatenate([data.mask(pair, name) for pair in pairs]).tolist()
+    assert len(data.gather([]).tokens) == 0
+    for outside in (-1, len(data)):
+        with pytest.raises(IndexError, match=f"of {len(data)}"):
+            data.gather([0, outside])
+
+
 def test_pickles_without_its_arrays(folder) -> None:
     data = TokenDataset(folder)
     first = data[0].tolist()
