@@ -29,7 +29,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import can_return_tuple
 
 from .configuration_curr_ab import CurrAbConfig, copy_code
-from .pairwise_attention import Spans, pairwise_attention, rotate
+from .pairwise_attention import pairwise_attention, rotate
 from .skip_dropout import skip_dropout
 
 # ESM-2 scales embeddings by the share of tokens that its own training left unmasked: 15 % selected, 80 % of
@@ -102,16 +102,15 @@ class TokenLayout(NamedTuple):
             starts[:, 1:] |= real[:, 1:] & (self.pair[:, 1:] != self.pair[:, :-1])
         return starts
 
-    def spans(self, shape: torch.Size, device: torch.device) -> Spans | None:
-        """First token and end of each pair in the rows laid end to end; None where one has padding inside."""
+    def spans(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """First token and end of each pair in the rows laid end to end [P, 2]; None if one has a hole."""
         group = self.group(shape, device)
         runs = _run_starts(group)
         if not torch.equal(runs & (group >= 0), self.starts(shape, device)):
             return None
-        firsts = runs.flatten().nonzero().flatten()
-        ends = [*firsts[1:].tolist(), group.numel()]
-        real = (group.flatten()[firsts] >= 0).tolist()
-        return [(first, end) for first, end, kept in zip(firsts.tolist(), ends, real, strict=True) if kept]
+        firsts = runs.flatten().nonzero()  # [runs, 1], padding among them
+        ends = torch.cat([firsts[1:], firsts.new_tensor([[group.numel()]])])
+        return torch.cat([firsts, ends], dim=1)[group.flatten()[firsts[:, 0]] >= 0]
 
 
 class AttentionPlan(NamedTuple):
@@ -122,7 +121,7 @@ class AttentionPlan(NamedTuple):
     implementation: str
     mask: Any = None  # what the implementation takes: a tensor, a block mask of flex attention, or None
     kernel_kwargs: Mapping[str, Any] = MappingProxyType({})
-    spans: Spans | None = None  # for the pairwise attention, in place of everything above
+    spans: Tensor | None = None  # [P, 2] for the pairwise attention, in place of mask and kernel_kwargs
 
 
 def attention_mask_for(

@@ -7,7 +7,6 @@ torch's own attention, whose gradients or whose dropout are slow there.
 Shapes in comments: N tokens of all rows laid end to end, L tokens of a pair, H heads, D dimensions of a head.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +14,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .skip_dropout import dropped_elements
-
-Spans = Sequence[tuple[int, int]]  # first token of each pair, and the one after its last
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -42,7 +39,7 @@ class _PairwiseAttention(torch.autograd.Function):
         projected: Tensor,  # [N, 3, H, D] queries, keys and values, before rotation
         cos: Tensor,  # [N, 1, 1, D], as sin
         sin: Tensor,
-        spans: Spans,
+        spans: list[list[int]],
         scaling: float,
         dropout: float,
         causal: bool,
@@ -108,11 +105,13 @@ def _without(dropped: Tensor, weights: Tensor) -> Tensor:
     return weights
 
 
+# A compiled layer leaves it out: it would be traced pair by pair, and anew for every length.
+@torch.compiler.disable
 def pairwise_attention(
     projected: Tensor,  # [B, S, 3, H, D]
     cos: Tensor,  # [B or 1, S, 1, 1, D]
     sin: Tensor,
-    spans: Spans,
+    spans: Tensor,  # [P, 2] first token of each pair, and the one after its last
     scaling: float,
     dropout: float = 0.0,
     causal: bool = False,
@@ -121,4 +120,6 @@ def pairwise_attention(
     angles = [each.expand(len(projected), -1, -1, -1, -1).flatten(0, 1) for each in (cos, sin)]
     # Autocast has done its part when it chose the precision of the projections.
     with torch.autocast("cpu", enabled=False):
-        return _PairwiseAttention.apply(projected.flatten(0, 1), *angles, spans, scaling, dropout, causal)
+        return _PairwiseAttention.apply(
+            projected.flatten(0, 1), *angles, spans.tolist(), scaling, dropout, causal
+        )

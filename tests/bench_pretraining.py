@@ -154,14 +154,14 @@ WAYS = (
 
 
 def serve(way: Way, size: ModelSize, pairs: Pairs, threads: int, pipe: Connection) -> None:
-    """In a process of its own: the seconds that each step takes that is asked for."""
+    """In a process of its own: the seconds that each step asked for takes, and those of processors."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     step = way.make(size, pairs, **way.options)
     while chosen := pipe.recv():
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         step(chosen)
-        pipe.send(time.perf_counter() - start)
+        pipe.send((time.perf_counter() - start, time.process_time() - used))
 
 
 def steps_of(num_pairs: int) -> Iterator[list[range]]:
@@ -173,28 +173,31 @@ def steps_of(num_pairs: int) -> Iterator[list[range]]:
         first = first + PAIRS_PER_STEP if first + 2 * PAIRS_PER_STEP <= num_pairs else 0
 
 
-def measure(size: ModelSize, pairs: Pairs, repetitions: int, threads: int) -> dict[str, float]:
-    """Residues per second of each way: the median over steps that the ways take in turn."""
+def measure(size: ModelSize, pairs: Pairs, repetitions: int, threads: int) -> dict[str, tuple[float, float]]:
+    """Residues per second and per processor second of each way: medians over steps that they take in turn."""
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for way in WAYS:
         pipes[way.name], theirs = spawn.Pipe()
         processes.append(spawn.Process(target=serve, args=(way, size, pairs, threads, theirs), daemon=True))
         processes[-1].start()
-    speeds: dict[str, list[float]] = {way.name: [] for way in WAYS}
+    speeds: dict[str, list[tuple[float, float]]] = {way.name: [] for way in WAYS}
     for number, chosen in zip(range(repetitions + 1), steps_of(len(pairs)), strict=False):
         residues = sum(
             len(heavy) + len(light) for part in chosen for heavy, light in (pairs[i] for i in part)
         )
         for way in WAYS:
             pipes[way.name].send(chosen)
-            seconds = pipes[way.name].recv()
+            seconds, used = pipes[way.name].recv()
             if number:  # the first warms up
-                speeds[way.name].append(residues / seconds)
+                speeds[way.name].append((residues / seconds, residues / used))
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(None)
         process.join()
-    return {name: statistics.median(values) for name, values in speeds.items()}
+    return {
+        name: (statistics.median(wall for wall, _ in steps), statistics.median(used for _, used in steps))
+        for name, steps in speeds.items()
+    }
 
 
 def main() -> None:
@@ -217,8 +220,10 @@ def main() -> None:
         print(f"{size.name}: residues per second of a training step, {args.threads} threads, ", end="")
         print(f"median of {args.repetitions}; load of the machine before: {load:.1f}")
         for way in WAYS:
-            ratio = speeds[way.name] / speeds[RECIPE.name]
-            print(f"  {way.name:<52} {speeds[way.name]:>7,.0f}  {ratio:5.2f} times", end="")
+            (speed, per_used), (stock, stock_per_used) = speeds[way.name], speeds[RECIPE.name]
+            ratio = speed / stock
+            print(f"  {way.name:<52} {speed:>7,.0f}  {ratio:5.2f} times", end="")
+            print(f"  ({per_used / stock_per_used:5.2f} in processor time)", end="")
             if size.name in way.lines:
                 required, aim = way.lines[size.name]
                 verdict = "under" if ratio < required else "over"

@@ -67,7 +67,9 @@ def test_one_pair_does_not_reach_the_others(packed_model, rows):
 
 def test_the_test_above_sees_a_leak(packed_model, rows, monkeypatch):
     monkeypatch.setattr(modeling_curr_ab, "attention_mask_for", lambda *args: (None, {}))
-    monkeypatch.setattr(modeling_curr_ab.TokenLayout, "spans", lambda self, shape, device: [(0, shape[1])])
+    monkeypatch.setattr(
+        modeling_curr_ab.TokenLayout, "spans", lambda self, shape, device: torch.tensor([[0, shape[1]]])
+    )
     assert crossing(packed_model, rows) > 1e-3
 
 
