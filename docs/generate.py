@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "curr_ab": "the library: everything that is not pushed to the Hub",
     "modeling": "configuration and model, pushed with every checkpoint",
     "tokenization": "tokenizer, pushed with every checkpoint",
+    "train_scripts": "what `accelerate launch` and Slurm start",
     "tests": "mirrors the packages; golden/ to compare with, compat/ for other versions",
     "docs": "what the README cannot hold",
     "Makefile": "one command per verb: `make help`",

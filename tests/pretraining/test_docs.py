@@ -1,0 +1,43 @@
+"""docs/pretraining.md names files, options and commands that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+from curr_ab.cli import build_parser
+from curr_ab.pretraining.command_line import add_arguments
+from curr_ab.pretraining.plan import options
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "pretraining.md").read_text()
+
+
+def commands():
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)).replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.strip()]
+
+
+def test_every_command_parses():
+    import argparse
+
+    launched = argparse.ArgumentParser()
+    add_arguments(launched)
+    programs = set()
+    for program, *arguments in commands():
+        programs.add(program)
+        if program == "curr-ab":
+            build_parser().parse_args(arguments)
+        elif program == "accelerate":
+            script = arguments.index("train_scripts/pretrain.py")
+            launched.parse_args(arguments[script + 1 :])
+    assert programs == {"pip", "curr-ab", "accelerate", "sbatch"}
+
+
+def test_everything_named_exists():
+    for path in re.findall(r"train_scripts/[\w/.]*\w", DOCUMENT):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\((\w+\.md)\)", DOCUMENT):
+        assert (ROOT / "docs" / link).exists(), link
+    known = {name for name, _, _ in options()}
+    for name in re.findall(r"`([a-z0-9_]+_[a-z0-9_]+)`", DOCUMENT):
+        assert name in known, name
