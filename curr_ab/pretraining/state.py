@@ -86,14 +86,11 @@ def restore_state(
     tensors, model_state, optimizer_state = _tensors(model, optimizers)
     with _one_process_is_enough():
         load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
-    loaded = {
-        key.removeprefix(_OPTIMIZER): value for key, value in tensors.items() if key.startswith(_OPTIMIZER)
-    }
     set_state_dict(
         model,
         list(optimizers),
-        model_state_dict=model_state,  # the tensors of which were filled where they are
-        optim_state_dict={**optimizer_state, **loaded},
+        model_state_dict=model_state,  # its tensors and the next one's were filled where they are
+        optim_state_dict=optimizer_state,
         options=_FLAT,
     )
     marker: dict[str, Any] = json.loads((state / MARKER).read_text())
