@@ -1,4 +1,4 @@
-"""The attention implementation that suits a device."""
+"""The attention implementation that suits a device, and the rows that suit it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import torch
 from transformers.utils import is_flash_attn_2_available
 
 
-def choose_attention(wanted: str, device: torch.device) -> str:
-    """What was asked for; else the fastest for packed rows that is installed here."""
+def choose_attention(wanted: str, device: torch.device, dropout: float) -> str:
+    """What was asked for; else the fastest that is installed here and has the dropout of the model."""
     if wanted != "auto":
         return wanted
     if device.type != "cuda":
         return "sdpa"
-    return "flash_attention_2" if is_flash_attn_2_available() else "flex_attention"
+    if is_flash_attn_2_available():
+        return "flash_attention_2"
+    return "sdpa" if dropout else "flex_attention"  # flex has no dropout
+
+
+def takes_packed_rows(attention: str, device: torch.device) -> bool:
+    """False where a packed row would cost the square of its whole length: torch's own kernels on a GPU."""
+    return device.type == "cpu" or attention not in ("sdpa", "eager")

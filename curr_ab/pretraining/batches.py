@@ -10,7 +10,7 @@ import numpy as np
 from curr_ab.data.shards import TokenDataset
 from curr_ab.pretraining.curriculum import unpaired_fraction
 from curr_ab.pretraining.masking import task_of
-from curr_ab.pretraining.packing import PackedBatch, pack
+from curr_ab.pretraining.packing import TokenBatch, pack
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.sampling import random_stream, sampled
 
@@ -19,7 +19,7 @@ from curr_ab.pretraining.sampling import random_stream, sampled
 class StepBatches:
     """What one process computes in one step."""
 
-    micro_batches: list[PackedBatch]
+    micro_batches: list[TokenBatch]
     num_targets: int  # of all processes: the loss is the mean over these
     num_records: int  # of all processes, as the next two
     num_tokens: int
@@ -27,10 +27,11 @@ class StepBatches:
 
 
 class TrainingData:
-    """The training set, and the single chains of a curriculum."""
+    """The training set, and the single chains of a curriculum; `pad` where attention takes no packed rows."""
 
-    def __init__(self, plan: PretrainingPlan) -> None:
+    def __init__(self, plan: PretrainingPlan, pad: bool = False) -> None:
         self.plan = plan
+        self.pad = pad
         self.paired = TokenDataset(plan.data, "train", plan.training_subset)
         self.unpaired = TokenDataset(plan.unpaired_data, "train") if plan.unpaired_data else None
         self.masks: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class TrainingData:
         task = task_of(plan, tokens, ends, random_stream(plan.seed, "masking", step), codes)
         mine = np.arange(rank, len(places), num_processes)
         return StepBatches(
-            micro_batches=list(pack(task, ends, mine, num_micro_batches)),
+            micro_batches=list(pack(task, ends, mine, num_micro_batches, self.pad)),
             num_targets=int(task.predicted.sum()),
             num_records=len(places),
             num_tokens=len(tokens),

@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.pretraining.attention import choose_attention
+from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.baselines import baseline_losses
 from curr_ab.pretraining.batches import TrainingData
-from curr_ab.pretraining.building import build_model
+from curr_ab.pretraining.building import build_config, build_model
 from curr_ab.pretraining.checkpointing import training_record, write_checkpoint
 from curr_ab.pretraining.estimates import peak_flops, training_flops_per_token
 from curr_ab.pretraining.optimizing import build_optimizers, learning_rate
@@ -62,14 +62,22 @@ class Training:
         self.accelerator = accelerator
         device = accelerator.device
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
-        self.data = TrainingData(plan)
+        config = build_config(plan)
+        attention = choose_attention(plan.attention, device, config.attention_probs_dropout_prob)
+        pad = not takes_packed_rows(attention, device)
+        self.data = TrainingData(plan, pad)
         validation = TokenDataset(plan.data, "validation")
         self.held_out = HeldOut(
-            validation, plan.evaluation_pairs, plan.evaluation_draws, plan.evaluation_seed, plan.objective
+            validation,
+            plan.evaluation_pairs,
+            plan.evaluation_draws,
+            plan.evaluation_seed,
+            plan.objective,
+            pad,
         )
         if accelerator.is_main_process:
             run.begin(plan, self.data.identity)
-        model = build_model(plan, choose_attention(plan.attention, device))
+        model = build_model(plan, attention)
         self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
         self.peak_flops = peak_flops(device)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))

@@ -1,4 +1,4 @@
-"""Records end to end in one row, as the model takes them: no padding, nothing computed for nothing."""
+"""Records as rows that the model takes: end to end in one row, or padded where a kernel needs that."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from curr_ab.data.tokens import PAD
 from curr_ab.pretraining.masking import Task
 
 
 @dataclass(frozen=True)
-class PackedBatch:
-    """One packed row and the answers; T tokens, K of them predicted, n records."""
+class TokenBatch:
+    """What the model is given, and the K answers."""
 
     model_inputs: dict[str, Any]
     targets: torch.Tensor  # [K]
     answers_at: npt.NDArray[np.int64]  # [K] the same positions among the task's tokens
     num_tokens: int
 
-    def to(self, device: torch.device) -> PackedBatch:
+    def to(self, device: torch.device) -> TokenBatch:
         """The same on a device, without waiting for it."""
         moved = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in self.model_inputs.items()
         }
-        return PackedBatch(
-            moved, self.targets.to(device, non_blocking=True), self.answers_at, self.num_tokens
-        )
+        return TokenBatch(moved, self.targets.to(device, non_blocking=True), self.answers_at, self.num_tokens)
 
 
 def pack(
-    task: Task, ends: npt.NDArray[np.int64], records: npt.NDArray[np.int64], num_batches: int
-) -> Iterator[PackedBatch]:
-    """These records of the task as `num_batches` rows; records of like length share a row."""
+    task: Task,
+    ends: npt.NDArray[np.int64],
+    records: npt.NDArray[np.int64],
+    num_batches: int,
+    pad: bool = False,
+) -> Iterator[TokenBatch]:
+    """These records of the task in `num_batches` batches; records of like length share a batch."""
     lengths = np.diff(ends, prepend=0)
     records = records[np.argsort(lengths[records], kind="stable")]
     lengths = lengths[records]
@@ -65,4 +68,24 @@ def pack(
             "max_length_k": longest,
         }
         chosen = slice(first_answer, end_answer)
-        yield PackedBatch(model_inputs, targets[chosen], answers_at[chosen], end - first)
+        batch = TokenBatch(model_inputs, targets[chosen], answers_at[chosen], end - first)
+        yield padded(batch) if pad else batch
+
+
+def padded(batch: TokenBatch) -> TokenBatch:
+    """One record in each row; records of a row were of like length, so there is little padding."""
+    inputs = batch.model_inputs
+    bounds = inputs["cu_seq_lens_q"].long()
+    lengths = bounds.diff()
+    row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    place = row * inputs["max_length_q"] + inputs["position_ids"][0]
+    shape = (len(lengths), inputs["max_length_q"])
+    input_ids = torch.full(shape, PAD)
+    input_ids.view(-1)[place] = inputs["input_ids"][0]
+    attention_mask = torch.arange(shape[1]) < lengths[:, None]
+    model_inputs = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask.long(),
+        "output_positions": place[inputs["output_positions"]],
+    }
+    return TokenBatch(model_inputs, batch.targets, batch.answers_at, batch.num_tokens)

@@ -8,6 +8,7 @@ import time
 import torch
 
 from curr_ab.pretraining.attention import choose_attention
+from curr_ab.pretraining.building import build_config
 from curr_ab.pretraining.estimates import GIB, estimate_run, peak_flops
 from curr_ab.pretraining.plan import PretrainingPlan
 
@@ -21,6 +22,7 @@ def preview(plan: PretrainingPlan) -> str:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = plan.pairs_per_micro_batch or default_micro_batch(device)
+    config = build_config(plan)
     estimate = estimate_run(plan, pairs)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rate, source = sustained_flops(device, estimate.num_parameters)
@@ -34,7 +36,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"tokens           {estimate.tokens:.3e}",
         f"operations       {estimate.flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
-        f"attention        {choose_attention(plan.attention, device)}",
+        f"attention        {choose_attention(plan.attention, device, config.attention_probs_dropout_prob)}",
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients and AdamW's moments in fp32; activations roughly",

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from curr_ab.pretraining.batches import StepBatches
 from curr_ab.pretraining.optimizing import learning_rate, set_learning_rate
-from curr_ab.pretraining.packing import PackedBatch
+from curr_ab.pretraining.packing import TokenBatch
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.sampling import random_stream
 
@@ -48,7 +48,7 @@ def training_step(
     return loss_sum, gradient_norm
 
 
-def summed_loss(model: nn.Module, batch: PackedBatch) -> Tensor:
+def summed_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Cross-entropy of all answers of one row, summed."""
     logits = model(**batch.model_inputs).logits
     return F.cross_entropy(logits.float(), batch.targets, reduction="sum")

@@ -19,7 +19,7 @@ from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import Tokens
 from curr_ab.family import TrainingPlan
 from curr_ab.pretraining.masking import Task, mask_residues, predict_next
-from curr_ab.pretraining.packing import PackedBatch, pack
+from curr_ab.pretraining.packing import TokenBatch, pack
 from curr_ab.pretraining.sampling import random_stream
 from curr_ab.results import Result, checkpoint_digest
 
@@ -73,6 +73,7 @@ class HeldOut:
     draws: int
     seed: int
     objective: str = "mlm"
+    pad: bool = False
 
     def __post_init__(self) -> None:
         if min(self.num_pairs, len(self.dataset)) < 2:
@@ -123,9 +124,9 @@ class HeldOut:
             found += [(draw, first, number, num_batches) for number in range(num_batches)]
         return found
 
-    def batch(self, draw: int, first: int, number: int, num_batches: int) -> tuple[Block, PackedBatch]:
+    def batch(self, draw: int, first: int, number: int, num_batches: int) -> tuple[Block, TokenBatch]:
         block = self.block(draw, first)
-        batches = pack(block.task, block.ends, np.arange(len(block.ends)), num_batches)
+        batches = pack(block.task, block.ends, np.arange(len(block.ends)), num_batches, self.pad)
         return block, next(itertools.islice(batches, number, None))
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
+from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.batches import TrainingData
+from curr_ab.pretraining.building import build_model
 from curr_ab.pretraining.curriculum import unpaired_fraction
+from curr_ab.pretraining.step import summed_loss
 
 
 def rows_of(batches):
@@ -139,3 +142,36 @@ def test_batches_hold_the_share_of_single_chains_that_the_curriculum_says(make_p
     assert 3 < np.std(counts) < 8 and 0 < min(counts) < max(counts) < 128
     singles = [row for row, _ in rows_of(drawn[0]) if row.count(0) == 1]
     assert len(singles) == drawn[0].num_unpaired
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+def test_padded_rows_hold_the_same_and_give_the_same_losses(make_plan):
+    plan = make_plan()
+    model = build_model(plan, "sdpa").eval()
+    packed = TrainingData(plan).step(2, 0, 1, 2).micro_batches
+    padded = TrainingData(plan, pad=True).step(2, 0, 1, 2).micro_batches
+    for one, other in zip(packed, padded, strict=True):
+        ids, mask = other.model_inputs["input_ids"], other.model_inputs["attention_mask"]
+        assert ids.shape == mask.shape == (4, one.model_inputs["max_length_q"])
+        assert torch.equal(ids[mask.bool()], one.model_inputs["input_ids"][0])
+        assert (ids[~mask.bool()] == 1).all() and mask.float().mean() > 0.95  # like lengths together
+        losses = [float(summed_loss(model, batch).detach()) for batch in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "flash", "dropout", "expected", "packed"),
+    [
+        ("cpu", True, 0.1, "sdpa", True),
+        ("cuda", True, 0.1, "flash_attention_2", True),
+        ("cuda", False, 0.0, "flex_attention", True),
+        ("cuda", False, 0.1, "sdpa", False),
+    ],
+)
+def test_attention_suits_device_and_dropout(monkeypatch, device, flash, dropout, expected, packed):
+    monkeypatch.setattr("curr_ab.pretraining.attention.is_flash_attn_2_available", lambda: flash)
+    chosen = choose_attention("auto", torch.device(device), dropout)
+    assert chosen == expected and takes_packed_rows(chosen, torch.device(device)) is packed
+    assert choose_attention("eager", torch.device(device), dropout) == "eager"
