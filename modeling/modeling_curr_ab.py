@@ -539,8 +539,8 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         )
         if is_main_process:
             copy_code(__file__, save_directory)
-            for part in (pairwise_attention, skip_dropout):
-                copy_code(inspect.getfile(part), save_directory)
+            for name in ("pairwise_attention.py", "skip_dropout.py"):
+                copy_code(Path(__file__).with_name(name), save_directory)
             if push_to_hub:
                 kwargs.pop("repo_id", None)
                 self.push_to_hub(repo_id, **kwargs)  # saves once more, and uploads everything

@@ -51,16 +51,15 @@ class _PairwiseAttention(torch.autograd.Function):
             turned = _turned(projected[start:end, :2], cos[start:end], sin[start:end])
             turned[:, 0].mul_(scaling)
             turned = turned.permute(1, 2, 0, 3).to(projected.dtype, memory_format=torch.contiguous_format)
-            value = projected[start:end, 2].transpose(0, 1) * kept_scale  # [H, L, D]
+            value = projected[start:end, 2].transpose(0, 1).contiguous() * kept_scale  # [H, L, D]
             weights = _softmax(turned[0] @ turned[1].transpose(1, 2), causal)  # [H, L, L]
             dropped, used = None, weights
             if dropout:
                 dropped = dropped_elements(weights.numel(), dropout)
                 used = _without(dropped, weights.clone())
-            context_of_pair = used @ value
-            context[start:end] = context_of_pair.transpose(0, 1)
+            context[start:end] = (used @ value).transpose(0, 1)
             if ctx.needs_input_grad[0]:
-                saved += [turned, value, weights, dropped, context_of_pair]
+                saved += [turned, value, weights, dropped]
         ctx.spans, ctx.scaling, ctx.kept_scale = spans, scaling, kept_scale
         ctx.save_for_backward(cos, sin, *saved)
         return context
@@ -71,10 +70,8 @@ class _PairwiseAttention(torch.autograd.Function):
         cos, sin, *saved = ctx.saved_tensors
         grad_projected = grad.new_zeros(grad.shape[0], 3, *grad.shape[1:])  # [N, 3, H, D]
         for pair, (start, end) in enumerate(ctx.spans):
-            turned, value, weights, dropped, context = saved[5 * pair : 5 * pair + 5]
-            grad_context = grad[start:end].transpose(0, 1)  # [H, L, D]
-            # What the softmax subtracts: the sum over a row of weights times their gradients, without either.
-            mean = (grad_context * context).sum(dim=-1, keepdim=True)  # [H, L, 1]
+            turned, value, weights, dropped = saved[4 * pair : 4 * pair + 4]
+            grad_context = grad[start:end].transpose(0, 1).contiguous()  # [H, L, D]
             grad_weights = grad_context @ value.transpose(1, 2)  # [H, L, L]
             used = weights
             if dropped is not None:
@@ -82,7 +79,7 @@ class _PairwiseAttention(torch.autograd.Function):
                 _without(dropped, grad_weights)
             grad_value = used.transpose(1, 2) @ grad_context
             grad_projected[start:end, 2] = grad_value.mul_(ctx.kept_scale).transpose(0, 1)
-            grad_scores = grad_weights.sub_(mean).mul_(weights)
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_turned = torch.stack((grad_scores @ turned[1], grad_scores.transpose(1, 2) @ turned[0]))
             back = _turned(grad_turned.permute(2, 0, 1, 3), cos[start:end], -sin[start:end])  # [L, 2, H, D]
             back[:, 0].mul_(ctx.scaling)
