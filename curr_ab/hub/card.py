@@ -1,0 +1,236 @@
+"""Model cards: one template, filled from the family table, the training record, and measured results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from curr_ab.data.atomic import replacing
+from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, member
+from curr_ab.hub.card_evaluation import evaluation_section, model_index
+from curr_ab.hub.manifest import CARD, RESULTS, TRAINING, Manifest, read_manifest
+from curr_ab.results import Result, read_results, write_results
+
+DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
+# The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
+NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
+
+
+@cache
+def _template() -> Template:
+    return Template((files("curr_ab.hub") / "card.md").read_text(encoding="utf-8"))
+
+
+def render_card(
+    member: Member,
+    *,
+    namespace: str = NAMESPACE,
+    results: Iterable[Result] = (),
+    training: dict[str, Any] | None = None,
+    manifest: Manifest | None = None,
+) -> str:
+    """The card of a member; with a manifest, that of one export of it."""
+    measured = sorted(results, key=lambda row: (row.task, row.metric, str(row.identity)))
+    rehearsal = manifest is not None and manifest.rehearsal
+    banner = (
+        "> **A rehearsal.** These weights are not those of the member: they are a small model under its name, "
+        "made to try the way to the Hub. Do not use them.\n\n"
+    )
+    revisions = list(manifest.revisions) if manifest else []
+    return _template().substitute(
+        header=_header(member, namespace, measured),
+        name=member.repo_id(namespace).partition("/")[2],
+        repo_id=member.repo_id(namespace),
+        banner=banner if rehearsal else "",
+        description=_description(member),
+        shape=_shape(member),
+        max_tokens=MAX_TOKENS,
+        training=_training(member, training, manifest),
+        evaluation=evaluation_section(member, measured),
+        scaling=_scaling(member),
+        compute=_compute(training),
+        revisions=_revisions(revisions),
+    )
+
+
+def _header(member: Member, namespace: str, results: Sequence[Result]) -> str:
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        license="mit",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
+        datasets=[f"{namespace}/{DATASET}"],
+        model_name=member.repo_id(namespace).partition("/")[2],
+        eval_results=model_index(results) or None,
+    )
+    header: str = data.to_yaml()
+    return header.strip()
+
+
+def _description(member: Member) -> str:
+    return (
+        f"A masked language model of paired antibody sequences, heavy and light chain together: the {member.size.name} "
+        f"model of the family trained on the {member.data.name} set of {member.data.num_pairs:,} pairs. The family "
+        "has 15 members, five sizes by three nested training sets, made to measure how data and size trade off."
+    )
+
+
+def _shape(member: Member) -> str:
+    size = member.size
+    rows = {
+        "parameters": f"{size.num_parameters:,}",
+        "layers, width, heads": f"{size.num_layers}, {size.hidden_size}, {size.hidden_size // size.head_dim}",
+        "architecture": "ESM-2 (rotary positions, vocabulary of 33)",
+        "longest input": f"{MAX_TOKENS} tokens",
+        "licence": "MIT",
+    }
+    return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+
+
+def _training(member: Member, training: dict[str, Any] | None, manifest: Manifest | None) -> str:
+    step = manifest.step if manifest else None
+    at = f"This is the checkpoint of step {step:,}. " if step is not None else ""
+    plan = (training or {}).get("plan")
+    if not isinstance(plan, dict):
+        plan = {key: getattr(member.plan, key) for key in member.plan.__dataclass_fields__}
+        source = (
+            "It carries no record of its own training. The plan of the published training, which all members "
+            f"share, came to {member.epochs:.1f} epochs of {member.data.num_pairs:,} pairs:"
+        )
+    else:
+        source = "The plan, as its training recorded it in `training.json`:"
+    lines = [f"{at}{source}", "", "| | |", "|---|---|"]
+    lines += [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in plan.items()]
+    data = (training or {}).get("data")
+    if isinstance(data, dict):
+        lines += [
+            "",
+            "Data: " + ", ".join(f"{key.replace('_', ' ')} {_shown(v)}" for key, v in data.items()) + ".",
+        ]
+    seen = (training or {}).get("seen")
+    if isinstance(seen, dict):
+        lines += [
+            "",
+            "Seen: " + ", ".join(f"{key.replace('_', ' ')} {_shown(v)}" for key, v in seen.items()) + ".",
+        ]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
+
+
+def _scaling(member: Member) -> str:
+    from curr_ab.scaling.laws import PAPER_LAW
+
+    optimum = PAPER_LAW.optima[member.data.num_pairs]
+    ratio = member.size.nominal_parameters / optimum
+    where = f"{ratio:.1f} times as large" if ratio >= 1 else f"{1 / ratio:.1f} times smaller"
+    return (
+        f"By the paper's fit ({PAPER_LAW.source}) the best size for {member.data.num_pairs:,} pairs is "
+        f"{optimum:,} parameters; this member, nominally {member.size.nominal_parameters:,}, is {where}. The fit "
+        "rests on three data sizes: read it as a direction. `curr-ab scaling advise` shows how uncertain it is, "
+        "beside other laws."
+    )
+
+
+def _compute(training: dict[str, Any] | None) -> str:
+    record = training or {}
+    labels = {"training_flops": "training FLOPs", "hours": "hours", "devices": "devices"}
+    known = {label: record[key] for key, label in labels.items() if record.get(key) is not None}
+    missing = [label for key, label in labels.items() if record.get(key) is None]
+    lines = [f"| {label} | {_shown(value)} |" for label, value in known.items()]
+    table = "\n".join(["| | |", "|---|---|", *lines]) + "\n\n" if lines else ""
+    unknown = [*missing, "energy", "carbon"]
+    return f"{table}Not recorded: {', '.join(unknown)}."
+
+
+def _revisions(revisions: Sequence[str]) -> str:
+    if not revisions:
+        return " This repository has no step checkpoints."
+    return (
+        f" It has {len(revisions)} step checkpoints as revisions, from `{revisions[0]}` to `{revisions[-1]}` "
+        f'(`from_pretrained(..., revision="{revisions[0]}")`); `main` is the last.'
+    )
+
+
+def write_card(
+    folder: str | Path,
+    *,
+    results: Sequence[str | Path] = (),
+    namespace: str | None = None,
+) -> None:
+    """Make the card of an export anew; `results` replace those that it has.
+
+    Only numbers that were measured on the very weights of the export are taken; others are refused.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if results:
+        measured = _results_of(manifest, results)
+        write_results(folder / RESULTS, measured)
+    card = folder / CARD
+    if namespace is None:
+        namespace = namespace_of(card.read_text(encoding="utf-8")) if card.is_file() else NAMESPACE
+    with replacing(card) as temporary:
+        temporary.write_text(rendered(folder, namespace), encoding="utf-8")
+
+
+def rendered(folder: Path, namespace: str) -> str:
+    """The card that the files of an export give."""
+    manifest = read_manifest(folder)
+    results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
+    record = folder / TRAINING
+    training = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    return render_card(
+        member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
+    )
+
+
+def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]:
+    """The results of all files, which must be about the weights of the export; each is named as the member is."""
+    found = [(path, row) for path in paths for row in read_results(path)]
+    for path, row in found:
+        if row.checkpoint != manifest.weights:
+            raise ValueError(
+                f"{path}: {row.task} {row.metric} was measured on weights {row.checkpoint[:12]}…, "
+                f"but this export has {manifest.weights[:12]}…; evaluate the export itself"
+            )
+    return [replace(row, model=manifest.member) for _, row in found]
+
+
+def namespace_of(card: str) -> str:
+    """The owner that a card names."""
+    found = re.search(r'from_pretrained\("([^"/]+)/', card)
+    return found[1] if found else NAMESPACE
+
+
+def stale_parts(card: str, expected: str) -> list[str]:
+    """Which parts of a card that hold numbers are not what they should be; its prose may differ."""
+    parts = ["its header"] if _front(card) != _front(expected) else []
+    return parts + [
+        f"its section {name!r}"
+        for name in NUMBERED_SECTIONS
+        if _section(card, name) != _section(expected, name)
+    ]
+
+
+def _front(card: str) -> str:
+    found = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    return found[1] if found else ""
+
+
+def _section(card: str, name: str) -> str:
+    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)
+    return found[1].strip() if found else ""
