@@ -57,14 +57,12 @@ def _publish(args: argparse.Namespace) -> None:
 def _verify(args: argparse.Namespace) -> None:
     from curr_ab.hub import verify
 
-    broken = []
-    for name in args.ids:
-        problems = verify(name, namespace=args.namespace, scratch=args.scratch, attempts=args.attempts)
+    found = verify(*args.ids, namespace=args.namespace, scratch=args.scratch, attempts=args.attempts)
+    for name, problems in found.items():
         for problem in problems:
             print(f"{name}: {problem}")
-        print(f"{name}: {f'{len(problems)} problems' if problems else 'verified'}")
-        broken += [name] if problems else []
-    if broken:
+        print(f"{name}: {f'not as exported, problems: {len(problems)}' if problems else 'verified'}")
+    if broken := [name for name, problems in found.items() if problems]:
         raise ValueError(f"not as exported: {', '.join(broken)}")
 
 

@@ -80,14 +80,25 @@ class _Local:
 
 
 def verify(
-    name: str | Path,
-    *,
+    *names: str | Path,
     namespace: str = NAMESPACE,
     scratch: str | Path | None = None,
     attempts: int = 8,
     say: Say = print,
+) -> dict[str, list[str]]:
+    """The problems of each repository (a member or its id) or export on disk; no problems are an empty list."""
+    with FreshProcess() as stranger:
+        return {str(name): _problems(name, namespace, scratch, attempts, stranger, say) for name in names}
+
+
+def _problems(
+    name: str | Path,
+    namespace: str,
+    scratch: str | Path | None,
+    attempts: int,
+    stranger: FreshProcess,
+    say: Say,
 ) -> list[str]:
-    """The problems of a repository (a member or its id) or of an export on disk; empty if there are none."""
     place: _Hub | _Local
     if Path(name).is_dir():
         place, owner = _Local(str(name)), None
@@ -97,8 +108,7 @@ def verify(
         owner = repo_id.partition("/")[0]
         place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
     try:
-        with FreshProcess() as stranger:
-            return _verify(place, owner, stranger, say)
+        return _verify(place, owner, stranger, lambda line: say(f"{name} {line}"))
     except (HubError, ValueError):
         raise
     except Exception as error:

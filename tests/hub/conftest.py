@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,15 +102,47 @@ def start_hub(home: Path) -> tuple[LocalHub, subprocess.Popen]:
     raise AssertionError("the local Hub does not start")
 
 
-@pytest.fixture
-def hub(tmp_path):
-    """An empty Hub."""
-    hub, process = start_hub(tmp_path)
+@contextmanager
+def running_hub(home: Path) -> Iterator[LocalHub]:
+    hub, process = start_hub(home)
     yield hub
     process.terminate()
     process.wait()
-    log = (tmp_path / "server.log").read_text()
+    log = (home / "server.log").read_text()
     assert "Traceback" not in log, log
+    assert_no_token(home)
+
+
+def assert_no_token(folder: Path) -> None:
+    """No file below the folder holds a token."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert WRITER.encode() not in content and STRANGER.encode() not in content, path
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """An empty Hub."""
+    with running_hub(tmp_path) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, family):
+    """A Hub with all 15 members on it, for tests that leave it as it is; and what publishing them said."""
+    with running_hub(tmp_path_factory.mktemp("world")) as hub:
+        hub.said = {"dry": publish_family(hub, family, "--dry-run")}
+        hub.before = hub.state()
+        hub.said["publish"] = publish_family(hub, family)
+        hub.after = hub.state()
+        yield hub
+    assert_no_token(family)
+
+
+def publish_family(hub: LocalHub, family: Path, *more: str) -> str:
+    folders = [family / f"CurrAb-{name}" for name in MEMBERS]
+    return hub.run("publish", *folders, "--namespace", "brineylab", "--collection", "CurrAb", *more)
 
 
 def save_checkpoint(folder: Path, seed: int) -> Path:

@@ -24,7 +24,7 @@ TOKENS = {
     "hf_WriterTokenThatMustNeverBeSeen": {"name": "curator", "orgs": [{"name": "brineylab"}]},
     "hf_StrangerTokenThatMustNeverBeSeen": {"name": "stranger", "orgs": []},
 }
-PART_SIZE = 1 << 20
+PART_SIZE = 1 << 18
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = []
 
 
@@ -63,8 +63,7 @@ class Hub:
         except Refused as refusal:
             headers = {"X-Error-Code": refusal.code} if refusal.code else {}
             headers["X-Error-Message"] = refusal.message
-            if refusal.code == "EntryNotFound":
-                headers["X-Repo-Commit"] = "0" * 40
+            headers |= refusal.headers
             response = JSONResponse(refusal.body or {"error": refusal.message}, refusal.status, headers)
         if not path.startswith("/_test/"):
             self.log.append([request.method, path, response.status_code if response else 0])
@@ -117,7 +116,7 @@ class Hub:
 
     def check_access(self, request: Request, found: dict[str, str]) -> None:
         """Private repositories do not exist for others; nobody writes without the right to."""
-        if "repo" not in found:
+        if "repo" not in found or request.url.path.startswith("/lfs/"):  # a signed address is enough
             return
         user = self.user(request)
         owner = found["repo"].partition("/")[0]
@@ -377,7 +376,8 @@ async def resolve(hub: Hub, request: Request, repo: str, revision: str, path: st
     kind = "datasets" if prefix else "models"
     commit = hub.store.repo(kind, repo).commit(revision)
     if path not in commit.files:
-        raise Refused(404, f"no {path}", "EntryNotFound")
+        # The client writes this commit into its cache as what the revision stands for.
+        raise Refused(404, f"no {path}", "EntryNotFound", headers={"X-Repo-Commit": commit.oid})
     entry = commit.files[path]
     headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{entry.oid}"'}
     if entry.sha256 is None:

@@ -16,9 +16,12 @@ LFS_SIZE = 10_000_000
 class Refused(Exception):
     """An answer other than success: status, error code of the Hub, message."""
 
-    def __init__(self, status: int, message: str, code: str = "", body: dict | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, code: str = "", body: dict | None = None, headers: dict | None = None
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.code, self.body = status, message, code, body
+        self.headers = headers or {}
 
 
 @dataclass(frozen=True)
