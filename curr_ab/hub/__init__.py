@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curr_ab.hub.card import render_card, write_card
+    from curr_ab.hub.card import render_card
+    from curr_ab.hub.card_files import write_card
     from curr_ab.hub.exporting import adopt, export
     from curr_ab.hub.publishing import publish
     from curr_ab.hub.verification import verify
@@ -18,7 +19,7 @@ _LAZY = {
     "publish": "publishing",
     "render_card": "card",
     "verify": "verification",
-    "write_card": "card",
+    "write_card": "card_files",
 }
 __all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]
 

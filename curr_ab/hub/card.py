@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
 
-from curr_ab.data.atomic import replacing
-from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, member
+from curr_ab.family import MAX_TOKENS, NAMESPACE, Member
 from curr_ab.hub.card_evaluation import evaluation_section, model_index
-from curr_ab.hub.manifest import CARD, RESULTS, TRAINING, Manifest, read_manifest
-from curr_ab.results import Result, read_results, write_results
+from curr_ab.hub.manifest import Manifest
+from curr_ab.results import Result
 
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
-# The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
-NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
 
 
 @cache
@@ -40,8 +33,8 @@ def render_card(
     measured = sorted(results, key=lambda row: (row.task, row.metric, str(row.identity)))
     rehearsal = manifest is not None and manifest.rehearsal
     banner = (
-        "> **A rehearsal.** These weights are not those of the member: they are a small model under its name, "
-        "made to try the way to the Hub. Do not use them.\n\n"
+        "> **A rehearsal.** These are not the weights of the member but a model of another shape under its "
+        "name, made to try the way to the Hub. Do not use them.\n\n"
     )
     revisions = list(manifest.revisions) if manifest else []
     return _template().substitute(
@@ -78,9 +71,10 @@ def _header(member: Member, namespace: str, results: Sequence[Result]) -> str:
 
 def _description(member: Member) -> str:
     return (
-        f"A masked language model of paired antibody sequences, heavy and light chain together: the {member.size.name} "
-        f"model of the family trained on the {member.data.name} set of {member.data.num_pairs:,} pairs. The family "
-        "has 15 members, five sizes by three nested training sets, made to measure how data and size trade off."
+        f"A masked language model of paired antibody sequences, heavy and light chain together: the "
+        f"{member.size.name} model of the family trained on the {member.data.name} set of "
+        f"{member.data.num_pairs:,} pairs. The family has 15 members, five sizes by three nested training "
+        "sets, made to measure how data and size trade off."
     )
 
 
@@ -139,9 +133,9 @@ def _scaling(member: Member) -> str:
     where = f"{ratio:.1f} times as large" if ratio >= 1 else f"{1 / ratio:.1f} times smaller"
     return (
         f"By the paper's fit ({PAPER_LAW.source}) the best size for {member.data.num_pairs:,} pairs is "
-        f"{optimum:,} parameters; this member, nominally {member.size.nominal_parameters:,}, is {where}. The fit "
-        "rests on three data sizes: read it as a direction. `curr-ab scaling advise` shows how uncertain it is, "
-        "beside other laws."
+        f"{optimum:,} parameters; this member, nominally {member.size.nominal_parameters:,}, is {where}. "
+        "The fit rests on three data sizes: read it as a direction. `curr-ab scaling advise` shows how "
+        "uncertain it is, beside other laws."
     )
 
 
@@ -163,74 +157,3 @@ def _revisions(revisions: Sequence[str]) -> str:
         f" It has {len(revisions)} step checkpoints as revisions, from `{revisions[0]}` to `{revisions[-1]}` "
         f'(`from_pretrained(..., revision="{revisions[0]}")`); `main` is the last.'
     )
-
-
-def write_card(
-    folder: str | Path,
-    *,
-    results: Sequence[str | Path] = (),
-    namespace: str | None = None,
-) -> None:
-    """Make the card of an export anew; `results` replace those that it has.
-
-    Only numbers that were measured on the very weights of the export are taken; others are refused.
-    """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    if results:
-        measured = _results_of(manifest, results)
-        write_results(folder / RESULTS, measured)
-    card = folder / CARD
-    if namespace is None:
-        namespace = namespace_of(card.read_text(encoding="utf-8")) if card.is_file() else NAMESPACE
-    with replacing(card) as temporary:
-        temporary.write_text(rendered(folder, namespace), encoding="utf-8")
-
-
-def rendered(folder: Path, namespace: str) -> str:
-    """The card that the files of an export give."""
-    manifest = read_manifest(folder)
-    results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
-    record = folder / TRAINING
-    training = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-    return render_card(
-        member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
-    )
-
-
-def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]:
-    """The results of all files, which must be about the weights of the export; each is named as the member is."""
-    found = [(path, row) for path in paths for row in read_results(path)]
-    for path, row in found:
-        if row.checkpoint != manifest.weights:
-            raise ValueError(
-                f"{path}: {row.task} {row.metric} was measured on weights {row.checkpoint[:12]}…, "
-                f"but this export has {manifest.weights[:12]}…; evaluate the export itself"
-            )
-    return [replace(row, model=manifest.member) for _, row in found]
-
-
-def namespace_of(card: str) -> str:
-    """The owner that a card names."""
-    found = re.search(r'from_pretrained\("([^"/]+)/', card)
-    return found[1] if found else NAMESPACE
-
-
-def stale_parts(card: str, expected: str) -> list[str]:
-    """Which parts of a card that hold numbers are not what they should be; its prose may differ."""
-    parts = ["its header"] if _front(card) != _front(expected) else []
-    return parts + [
-        f"its section {name!r}"
-        for name in NUMBERED_SECTIONS
-        if _section(card, name) != _section(expected, name)
-    ]
-
-
-def _front(card: str) -> str:
-    found = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
-    return found[1] if found else ""
-
-
-def _section(card: str, name: str) -> str:
-    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)
-    return found[1].strip() if found else ""

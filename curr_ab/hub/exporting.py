@@ -11,7 +11,7 @@ from typing import Any
 from curr_ab import __version__
 from curr_ab.data.atomic import write_json
 from curr_ab.family import NAMESPACE, Member
-from curr_ab.hub.card import write_card
+from curr_ab.hub.card_files import write_card
 from curr_ab.hub.checkpoints import (
     Checkpoint,
     differing_shape,
@@ -151,6 +151,8 @@ def _refuse_equal_steps(written: dict[str, Manifest]) -> None:
 def _export_one(
     member: Member, checkpoint: Checkpoint, folder: Path, rehearsal: bool, stranger: FreshProcess
 ) -> tuple[Manifest, float]:
+    from safetensors import SafetensorError
+
     from curr_ab.tokenization import CurrAbTokenizer
 
     model = read_model(checkpoint)
@@ -160,7 +162,10 @@ def _export_one(
     if rehearsal and not wrong:
         raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: that is no rehearsal")
     tokenizer = CurrAbTokenizer()
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written: {error}") from None
     tokenizer.save_pretrained(folder)
     record = training_record(checkpoint)
     _refuse_other_member(record, member, checkpoint)
@@ -188,7 +193,7 @@ def _refuse_other_member(record: dict[str, Any], member: Member, checkpoint: Che
 
 
 def prove(folder: Path, source: Path, input_ids: list[int], stranger: FreshProcess) -> tuple[Probe, float]:
-    """Load the source with stock ESM and the export as stock and as remote code: ids and logits must agree."""
+    """Load the source with stock ESM, the export as stock and as remote code: ids and logits must agree."""
     expected = stranger.load(source, "source", PROBE, input_ids).logits
     worst = 0.0
     for way in ("stock", "remote"):

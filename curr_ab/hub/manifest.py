@@ -89,9 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an export; anything that `Manifest.write` would not have written is refused."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(
-            f"{folder} is no export: it has no {MANIFEST}; `curr-ab export` or `adopt` makes one"
-        )
+        raise ValueError(f"{folder} is no export: it has no {MANIFEST}; make one with `curr-ab export`")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
@@ -133,7 +131,7 @@ def file_table(folder: Path) -> dict[str, FileEntry]:
 
 
 def differences(folder: Path, manifest: Manifest) -> list[str]:
-    """What is missing, changed or too much in a folder, compared with its manifest; empty where all is well."""
+    """What is missing, changed or too much in a folder, compared with its manifest; empty if nothing is."""
     found = file_table(folder)
     problems = [f"{name} is missing" for name in manifest.files if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest.files]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from curr_ab.family import member
-from curr_ab.hub.card import rendered, stale_parts
+from curr_ab.hub.card_files import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 
 # Suffixes under which pickles travel; what is inside a file of another name is looked at too.

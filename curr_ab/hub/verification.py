@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, member
-from curr_ab.hub.card import namespace_of, rendered, stale_parts
+from curr_ab.hub.card_files import namespace_of, rendered, stale_parts
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     CARD,
@@ -86,19 +86,26 @@ def verify(
     attempts: int = 8,
     say: Say = print,
 ) -> dict[str, list[str]]:
-    """The problems of each repository (a member or its id) or export on disk; no problems are an empty list."""
+    """The problems of each repository (a member or its id) or export on disk; empty where all is well."""
     with FreshProcess() as stranger:
-        return {str(name): _problems(name, namespace, scratch, attempts, stranger, say) for name in names}
+        return {
+            str(name): verify_with(
+                stranger, name, namespace=namespace, scratch=scratch, attempts=attempts, say=say
+            )
+            for name in names
+        }
 
 
-def _problems(
-    name: str | Path,
-    namespace: str,
-    scratch: str | Path | None,
-    attempts: int,
+def verify_with(
     stranger: FreshProcess,
-    say: Say,
+    name: str | Path,
+    *,
+    namespace: str = NAMESPACE,
+    scratch: str | Path | None = None,
+    attempts: int = 8,
+    say: Say = print,
 ) -> list[str]:
+    """`verify` of one, in a process that is already there."""
     place: _Hub | _Local
     if Path(name).is_dir():
         place, owner = _Local(str(name)), None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from twins import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
@@ -106,7 +107,7 @@ def start_hub(home: Path) -> tuple[LocalHub, subprocess.Popen]:
 def running_hub(home: Path) -> Iterator[LocalHub]:
     hub, process = start_hub(home)
     yield hub
-    process.terminate()
+    process.kill()  # it may be in the middle of being slow
     process.wait()
     log = (home / "server.log").read_text()
     assert "Traceback" not in log, log
@@ -173,11 +174,19 @@ def stranger():
 
 @pytest.fixture(scope="session")
 def family(tmp_path_factory, run_folder, stranger):
-    """Exports of all 15 members, with tiny models; 350M-F has step checkpoints."""
-    folder = tmp_path_factory.mktemp("exports")
-    for number, name in enumerate(MEMBERS):
-        source = run_folder
-        if name != "350M-F":
-            source = save_checkpoint(tmp_path_factory.mktemp("weights") / name, number)
-        export_with(stranger, member(name), source, folder / f"CurrAb-{name}", rehearsal=True)
+    """Exports of all 15 members, with tiny models; 350M-F has step checkpoints. Nobody changes them."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # made once, for all workers
+        shared = shared.parent
+    folder = shared / "exports"
+    with FileLock(shared / "exports.lock"):
+        if folder.exists():
+            return folder
+        unfinished = folder.with_suffix(".unfinished")
+        for number, name in enumerate(MEMBERS):
+            source = run_folder
+            if name != "350M-F":
+                source = save_checkpoint(tmp_path_factory.mktemp("weights") / name, number)
+            export_with(stranger, member(name), source, unfinished / f"CurrAb-{name}", rehearsal=True)
+        unfinished.rename(folder)
     return folder

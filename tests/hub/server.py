@@ -44,6 +44,14 @@ def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[...
     return register
 
 
+class Cut(Response):
+    """An answer of which the beginning arrives."""
+
+    def __init__(self, whole: Response, after: int) -> None:
+        super().__init__(whole.body, headers=dict(whole.headers))
+        self.after = after
+
+
 class Hub:
     """The application: authentication, faults, routes, log."""
 
@@ -69,6 +77,13 @@ class Hub:
             self.log.append([request.method, path, response.status_code if response else 0])
         if response is None:
             send.__self__.transport.abort()  # the connection is cut
+        elif isinstance(response, Cut):
+            await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
+            await send(
+                {"type": "http.response.body", "body": response.body[: response.after], "more_body": True}
+            )
+            await asyncio.sleep(0.2)  # what was sent arrives
+            send.__self__.transport.abort()
         else:
             await response(scope, receive, send)
 
@@ -87,6 +102,10 @@ class Hub:
             await request.body()
             raise_with = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
             return JSONResponse({"error": "injected"}, fault["status"], raise_with)
+        if fault and fault["kind"] == "race":  # somebody else commits just before
+            repo = self.store.repo("models", fault["name"])
+            files = {**repo.commit("main").files, "theirs.txt": Entry(b"hello", None)}
+            repo.add(repo.branches["main"], "theirs", files, "main")
         for method, pattern, function in ROUTES:
             head = method == "GET" and request.method == "HEAD"
             if (method == request.method or head) and (match := pattern.fullmatch(path)):
@@ -97,7 +116,7 @@ class Hub:
                 if fault and fault["kind"] == "lost":  # it was done, but the answer does not arrive
                     return None
                 if fault and fault["kind"] == "cut":
-                    response.body = response.body[: fault.get("after", 0)]  # less than the length announces
+                    return Cut(response, fault["after"])
                 return response
         raise Refused(404, f"the local Hub has no {request.method} {path}")
 

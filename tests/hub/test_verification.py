@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from curr_ab.hub import verify
 from curr_ab.hub.manifest import REVISIONS
+from curr_ab.hub.verification import verify_with
 from tests.hub.conftest import publish_family
 
 
@@ -59,7 +59,7 @@ def test_what_is_whole_is_verified_and_the_rest_is_named_at_the_end(said) -> Non
     assert last == "curr-ab: not as exported: 8M-F, 8M-H, 8M-Q, 35M-F, 35M-H, 35M-Q, 350M-F"
 
 
-def test_exports_on_disk_are_verified_too(family, tmp_path) -> None:
+def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
     """All that can be wrong with the steps, without a download."""
     source = family / "CurrAb-350M-F"
     cases = ["whole", "swapped", "main-is-another", "missing-step", "unknown-step", "wrong-logits"]
@@ -77,8 +77,9 @@ def test_exports_on_disk_are_verified_too(family, tmp_path) -> None:
     content = json.loads(manifest.read_text())
     content["probe"]["logits"][0][0] += 0.01
     manifest.write_text(json.dumps(content))
-    found = verify(*folders.values(), say=lambda line: None)
-    problems = {case: found[str(folder)] for case, folder in folders.items()}
+    problems = {
+        case: verify_with(stranger, folder, say=lambda line: None) for case, folder in folders.items()
+    }
     assert problems["whole"] == []
     assert "step5000: its manifest is not the one that main lists (another step)" in problems["swapped"]
     assert "step10000 serves the weights of step5000" in problems["swapped"]
