@@ -56,8 +56,11 @@ def _publish(args: argparse.Namespace) -> None:
 
 def _verify(args: argparse.Namespace) -> None:
     from curr_ab.hub import verify
+    from curr_ab.hub.fresh_process import FreshProcess
 
-    found = verify(*args.ids, namespace=args.namespace, scratch=args.scratch, attempts=args.attempts)
+    options = {"namespace": args.namespace, "scratch": args.scratch, "attempts": args.attempts}
+    with FreshProcess() as stranger:
+        found = {name: verify(name, **options, stranger=stranger) for name in args.ids}
     for name, problems in found.items():
         for problem in problems:
             print(f"{name}: {problem}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,30 +46,15 @@ def export(
     results: Sequence[str | Path] = (),
     namespace: str = NAMESPACE,
     rehearsal: bool = False,
+    stranger: FreshProcess | None = None,
 ) -> float:
     """Write the export of one member and prove it; returns the largest difference of a logit from the source.
 
     `weights` is a checkpoint, or the folder of a run's checkpoints: the last becomes `main`, and each a
     revision. `results` are files of measured numbers for the card. A `rehearsal` is a model of another shape
-    under the member's name, to try the way to the Hub; its card says so.
+    under the member's name, to try the way to the Hub; its card says so. `stranger` proves several exports
+    in one process, because starting it takes longer than a small export.
     """
-    with FreshProcess() as stranger:
-        return export_with(
-            stranger, member, weights, out, results=results, namespace=namespace, rehearsal=rehearsal
-        )
-
-
-def export_with(
-    stranger: FreshProcess,
-    member: Member,
-    weights: str | Path,
-    out: str | Path,
-    *,
-    results: Sequence[str | Path] = (),
-    namespace: str = NAMESPACE,
-    rehearsal: bool = False,
-) -> float:
-    """`export`, proved in a process that is already there: starting one takes longer than a small export."""
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
@@ -76,7 +62,8 @@ def export_with(
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     try:
-        difference = _export_all(member, checkpoints, unfinished, rehearsal, stranger)
+        with nullcontext(stranger) if stranger else FreshProcess() as process:
+            difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
         write_card(unfinished, results=results, namespace=namespace)
         if out.exists():
             out.rmdir()  # empty, as was asked above
@@ -92,6 +79,7 @@ def adopt(
     *,
     data: str | None = None,
     namespace: str = NAMESPACE,
+    stranger: FreshProcess | None = None,
 ) -> dict[Path, float]:
     """Exports of checkpoints that the published code wrote, recognised by their shapes, as folders of `out`.
 
@@ -105,9 +93,9 @@ def adopt(
         if target in plans:
             raise ValueError(f"{plans[target][0]} and {folder} are both {found.name}; adopt one of them")
         plans[target] = folder, found
-    with FreshProcess() as stranger:
+    with nullcontext(stranger) if stranger else FreshProcess() as process:
         return {
-            target: export_with(stranger, found, folder, target, namespace=namespace)
+            target: export(found, folder, target, namespace=namespace, stranger=process)
             for target, (folder, found) in plans.items()
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,32 +80,19 @@ class _Local:
 
 
 def verify(
-    *names: str | Path,
-    namespace: str = NAMESPACE,
-    scratch: str | Path | None = None,
-    attempts: int = 8,
-    say: Say = print,
-) -> dict[str, list[str]]:
-    """The problems of each repository (a member or its id) or export on disk; empty where all is well."""
-    with FreshProcess() as stranger:
-        return {
-            str(name): verify_with(
-                stranger, name, namespace=namespace, scratch=scratch, attempts=attempts, say=say
-            )
-            for name in names
-        }
-
-
-def verify_with(
-    stranger: FreshProcess,
     name: str | Path,
     *,
     namespace: str = NAMESPACE,
     scratch: str | Path | None = None,
     attempts: int = 8,
     say: Say = print,
+    stranger: FreshProcess | None = None,
 ) -> list[str]:
-    """`verify` of one, in a process that is already there."""
+    """The problems of a repository (a member or its id) or of an export on disk; empty where all is well.
+
+    It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
+    revision at a time is downloaded to; `stranger` verifies several in one process.
+    """
     place: _Hub | _Local
     if Path(name).is_dir():
         place, owner = _Local(str(name)), None
@@ -115,7 +102,8 @@ def verify_with(
         owner = repo_id.partition("/")[0]
         place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
     try:
-        return _verify(place, owner, stranger, lambda line: say(f"{name} {line}"))
+        with nullcontext(stranger) if stranger else FreshProcess() as process:
+            return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
     except (HubError, ValueError):
         raise
     except Exception as error:

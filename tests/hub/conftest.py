@@ -19,7 +19,7 @@ from filelock import FileLock
 from twins import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
-from curr_ab.hub.exporting import export_with
+from curr_ab.hub.exporting import export
 from curr_ab.hub.fresh_process import FreshProcess
 
 SERVER = Path(__file__).parent / "server.py"
@@ -187,6 +187,6 @@ def family(tmp_path_factory, run_folder, stranger):
             source = run_folder
             if name != "350M-F":
                 source = save_checkpoint(tmp_path_factory.mktemp("weights") / name, number)
-            export_with(stranger, member(name), source, unfinished / f"CurrAb-{name}", rehearsal=True)
+            export(member(name), source, unfinished / f"CurrAb-{name}", rehearsal=True, stranger=stranger)
         unfinished.rename(folder)
     return folder

@@ -18,6 +18,7 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from store import DATE, Entry, Refused, Repo, Store, is_large
+from xet import Xet
 
 # Who a token belongs to. The tests search everything that is written for these very strings.
 TOKENS = {
@@ -57,7 +58,7 @@ class Hub:
 
     def __init__(self, port: int) -> None:
         self.endpoint, self.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
-        self.store = Store()
+        self.store, self.xet = Store(), Xet()
         self.faults: list[dict[str, Any]] = []
         self.log: list[list[Any]] = []
 
@@ -404,6 +405,23 @@ async def resolve(hub: Hub, request: Request, repo: str, revision: str, path: st
     headers |= {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(len(entry.content))}
     headers["Location"] = f"{hub.storage}/lfs/{entry.sha256}/of/{kind}/{repo}/{commit.oid}/{path}"
     return Response(status_code=302, headers=headers)
+
+
+@route("GET", "/api/{kind}/{repo}/xet-write-token/{revision}")
+async def xet_token(hub: Hub, request: Request, kind: str, repo: str, revision: str) -> Any:
+    """Where the content-addressed storage is, and a key to it that is not the user's."""
+    return {"casUrl": f"{hub.storage}/xet", "accessToken": "short-lived", "exp": 4_000_000_000}
+
+
+@route("POST", "/xet/v1/xorbs/default/{name}")
+async def put_xorb(hub: Hub, request: Request, name: str) -> Any:
+    return {"was_inserted": hub.xet.put_xorb(name, await request.body())}
+
+
+@route("POST", "/xet/(v1/)?shards")
+async def put_shard(hub: Hub, request: Request) -> Any:
+    hub.store.objects |= hub.xet.put_shard(await request.body())
+    return {"result": 1}
 
 
 @route("POST", "/api/collections")

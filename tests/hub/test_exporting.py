@@ -14,7 +14,7 @@ from twins import shake, stock_config, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
 from curr_ab.hub.checkpoints import Checkpoint, find_checkpoints, read_model, recognise
-from curr_ab.hub.exporting import adopt, export_with, prove
+from curr_ab.hub.exporting import adopt, export, prove
 from curr_ab.hub.manifest import PROBE, REVISIONS, differences, read_manifest
 from curr_ab.results import checkpoint_digest
 from tests.hub.conftest import save_checkpoint
@@ -69,7 +69,7 @@ def test_what_is_not_the_member_is_refused(run_folder, tmp_path, stranger) -> No
 
     def refused(match: str, name: str = "350M-F", weights: Path = run_folder, rehearsal: bool = True) -> None:
         with pytest.raises(ValueError, match=match):
-            export_with(stranger, member(name), weights, out, rehearsal=rehearsal)
+            export(member(name), weights, out, rehearsal=rehearsal, stranger=stranger)
         assert not out.exists() and not list(tmp_path.glob(".*"))
 
     refused("is no 350M-F: hidden_size is 80, not 960", rehearsal=False)
@@ -85,7 +85,7 @@ def test_what_is_not_the_member_is_refused(run_folder, tmp_path, stranger) -> No
     out.mkdir()
     (out / "mine.txt").write_text("keep")
     with pytest.raises(ValueError, match="is not empty"):
-        export_with(stranger, member("350M-F"), run_folder, out, rehearsal=True)
+        export(member("350M-F"), run_folder, out, rehearsal=True, stranger=stranger)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
@@ -174,12 +174,12 @@ def save_published(folder: Path, step: int, epoch: float | None) -> torch.nn.Mod
     return model
 
 
-def test_published_checkpoints_are_adopted(tmp_path) -> None:
+def test_published_checkpoints_are_adopted(tmp_path, stranger) -> None:
     """Recognised from shapes and epochs, converted, and equal in their logits, in half precision as found."""
     run = tmp_path / "run"
     save_published(run / "checkpoint-250000", 250_000, 19.41)
     model = save_published(run / "checkpoint-500000", 500_000, 38.82)
-    found = adopt([run], tmp_path / "exports")
+    found = adopt([run], tmp_path / "exports", stranger=stranger)
     folder = tmp_path / "exports" / "CurrAb-8M-F"
     assert set(found) == {folder} and found[folder] < 1e-4
     manifest = read_manifest(folder)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from curr_ab.hub.manifest import REVISIONS
-from curr_ab.hub.verification import verify_with
+from curr_ab.hub.verification import verify
 from tests.hub.conftest import publish_family
 
 
@@ -78,7 +78,7 @@ def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
     content["probe"]["logits"][0][0] += 0.01
     manifest.write_text(json.dumps(content))
     problems = {
-        case: verify_with(stranger, folder, say=lambda line: None) for case, folder in folders.items()
+        case: verify(folder, say=lambda line: None, stranger=stranger) for case, folder in folders.items()
     }
     assert problems["whole"] == []
     assert "step5000: its manifest is not the one that main lists (another step)" in problems["swapped"]
