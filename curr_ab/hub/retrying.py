@@ -67,6 +67,9 @@ def is_transient(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
+    # Xet says "network error" of everything; of an answer that refuses it gives the status in words.
+    if (refused := re.search(r"HTTP status client error \((\d+)", str(error))) is not None:
+        return int(refused[1]) in _TRANSIENT_STATUS
     if any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__):
         return True
     # `snapshot_download` hides what happened behind an error of the cache.
@@ -87,4 +90,6 @@ def one_line(error: BaseException) -> str:
     text = " ".join(" ".join(messages).split()) or type(error).__name__
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
+    if re.search(r"\(404 .*xet-write-token", text):
+        return "this Hub takes no uploads through Xet; set HF_HUB_DISABLE_XET=1"
     return text[:400]

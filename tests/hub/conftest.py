@@ -54,6 +54,7 @@ class LocalHub:
         return self._call("GET", "state")
 
     def environment(self, token: str | None = WRITER, **more: str) -> dict[str, str]:
+        """A client of this Hub alone; without Xet, unless a test asks for it."""
         inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHONPATH"))
         }

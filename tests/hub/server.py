@@ -403,14 +403,20 @@ async def resolve(hub: Hub, request: Request, repo: str, revision: str, path: st
     if entry.sha256 is None:
         return ranged(request, entry.content, headers)
     headers |= {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(len(entry.content))}
+    if entry.sha256 in hub.xet.names:
+        headers["X-Xet-Hash"] = hub.xet.names[entry.sha256]
+        token = f"{hub.endpoint}/api/{kind}/{repo}/xet-read-token/{commit.oid}"
+        headers["Link"] = f'<{token}>; rel="xet-auth"'
     headers["Location"] = f"{hub.storage}/lfs/{entry.sha256}/of/{kind}/{repo}/{commit.oid}/{path}"
     return Response(status_code=302, headers=headers)
 
 
-@route("GET", "/api/{kind}/{repo}/xet-write-token/{revision}")
+@route("GET", "/api/{kind}/{repo}/xet-(write|read)-token/{revision}")
 async def xet_token(hub: Hub, request: Request, kind: str, repo: str, revision: str) -> Any:
     """Where the content-addressed storage is, and a key to it that is not the user's."""
-    return {"casUrl": f"{hub.storage}/xet", "accessToken": "short-lived", "exp": 4_000_000_000}
+    place, key, until = f"{hub.storage}/xet", "short-lived", 4_000_000_000
+    headers = {"X-Xet-Cas-Url": place, "X-Xet-Access-Token": key, "X-Xet-Token-Expiration": str(until)}
+    return JSONResponse({"casUrl": place, "accessToken": key, "exp": until}, headers=headers)
 
 
 @route("POST", "/xet/v1/xorbs/default/{name}")
@@ -418,7 +424,17 @@ async def put_xorb(hub: Hub, request: Request, name: str) -> Any:
     return {"was_inserted": hub.xet.put_xorb(name, await request.body())}
 
 
-@route("POST", "/xet/(v1/)?shards")
+@route("GET", "/xet/v1/reconstructions/{name}")
+async def reconstruction(hub: Hub, request: Request, name: str) -> Any:
+    return hub.xet.reconstruction(name, f"{hub.storage}/xet/bytes")
+
+
+@route("GET", "/xet/bytes/{name}")
+async def xorb_bytes(hub: Hub, request: Request, name: str) -> Any:
+    return ranged(request, hub.xet.xorbs[name], {})
+
+
+@route("POST", "/xet/v1/shards")
 async def put_shard(hub: Hub, request: Request) -> Any:
     hub.store.objects |= hub.xet.put_shard(await request.body())
     return {"result": 1}
