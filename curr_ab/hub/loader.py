@@ -3,8 +3,6 @@
 import json
 import sys
 
-sys.modules["curr_ab"] = None  # type: ignore[assignment]  # an import of it fails, as on a stranger's machine
-
 
 def answer(request: dict) -> dict:  # type: ignore[type-arg]
     """The ids and logits of one pair, from one checkpoint, in float32."""
@@ -31,6 +29,7 @@ def answer(request: dict) -> dict:  # type: ignore[type-arg]
 
 
 def main() -> None:
+    sys.modules["curr_ab"] = None  # type: ignore[assignment]  # an import of it fails, as on a stranger's machine
     replies, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with the answers
     for line in sys.stdin:
         try:

@@ -147,7 +147,7 @@ def test_the_code_of_a_card_runs(tmp_path, monkeypatch) -> None:
     assert all((one - logits[0]).abs().max() < 2e-5 for one in logits)  # as the card says
 
 
-def test_json_of_the_probe_is_in_the_card_s_pair() -> None:
+def test_the_example_of_a_card_is_the_probe() -> None:
     """The card's example is the probe: what a reader sees can be compared with the manifest."""
     from curr_ab.hub.manifest import PROBE
 
