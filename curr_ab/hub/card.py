@@ -36,7 +36,6 @@ def render_card(
         "> **A rehearsal.** These are not the weights of the member but a model of another shape under its "
         "name, made to try the way to the Hub. Do not use them.\n\n"
     )
-    revisions = list(manifest.revisions) if manifest else []
     return _template().substitute(
         header=_header(member, namespace, measured),
         name=member.repo_id(namespace).partition("/")[2],
@@ -49,7 +48,7 @@ def render_card(
         evaluation=evaluation_section(member, measured),
         scaling=_scaling(member),
         compute=_compute(training),
-        revisions=_revisions(revisions),
+        revisions=_revisions(list(manifest.revisions)) if manifest else "",
     )
 
 
@@ -97,7 +96,7 @@ def _training(member: Member, training: dict[str, Any] | None, manifest: Manifes
     if not isinstance(plan, dict):
         plan = {key: getattr(member.plan, key) for key in member.plan.__dataclass_fields__}
         source = (
-            "It carries no record of its own training. The plan of the published training, which all members "
+            "No record of its own training is at hand. The plan of the published training, which all members "
             f"share, came to {member.epochs:.1f} epochs of {member.data.num_pairs:,} pairs:"
         )
     else:

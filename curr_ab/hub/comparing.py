@@ -56,6 +56,13 @@ def remote_state(api: HfApi, repository: Repository, attempts: int) -> RemoteSta
     )
 
 
+def heads_of(api: HfApi, repository: Repository, attempts: int) -> dict[str, str]:
+    """The branches as they are now."""
+    name, kind = repository.repo_id, repository.repo_type
+    refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
+    return {ref.name: ref.target_commit for ref in refs.branches}
+
+
 def changes_of(api: HfApi, repository: Repository, revision: str, head: str | None, attempts: int) -> Changes:
     """Compare one revision; a revision without a head needs everything."""
     local = repository.revisions[revision]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab import __version__
-from curr_ab.hub.comparing import Changes, RemoteState, changes_of, digest, remote_state
+from curr_ab.hub.comparing import Changes, changes_of, heads_of
+from curr_ab.hub.planning import Order, order_for, plan_text
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
 from curr_ab.hub.retrying import HubError, one_line, status_of, with_backoff
 
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 # How often a revision is compared anew because somebody, or our own lost answer, has moved it meanwhile.
 _RACES = 5
-
-
-@dataclass(frozen=True)
-class Order:
-    """One repository, what is there of it, and what it lacks."""
-
-    repository: Repository
-    state: RemoteState | None
-    changes: list[Changes]
-    tag: str
-
-    @property
-    def needs_tag(self) -> bool:
-        return self.state is None or self.tag not in self.state.tags
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ def publish(
     try:
         if not dry_run:
             _refuse_strangers(api, namespace, attempts)
-        orders = [_order(api, repository, release, attempts) for repository in repositories]
+        orders = [order_for(api, repository, release, attempts) for repository in repositories]
         if private:
             _refuse_public(orders)
         say(plan_text(orders, private=private, collection=collection))
@@ -87,67 +74,6 @@ def publish(
     total = Sent(sum(one.files for one in sent), sum(one.commits for one in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total
-
-
-def transfer() -> str:
-    """The way that large files take with the client as it is installed and configured."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from huggingface_hub.constants import HF_HUB_DISABLE_XET
-
-    if HF_HUB_DISABLE_XET:
-        return "LFS (HF_HUB_DISABLE_XET is set)"
-    try:
-        return f"Xet (hf_xet {version('hf_xet')})"
-    except PackageNotFoundError:
-        return "LFS (hf_xet is not installed)"
-
-
-def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None) -> str:
-    """What is going to happen, with sizes, before it does."""
-    lines = []
-    total_files, total_bytes = 0, 0
-    for order in orders:
-        visibility = private if order.state is None else order.state.private
-        kind = "new" if order.state is None else "exists"
-        lines.append(
-            f"{order.repository.repo_id}: {order.repository.repo_type}, {kind}, "
-            f"{'private' if visibility else 'public'}"
-        )
-        # Content that several revisions share is sent once.
-        contents = {digest(path): path.stat().st_size for c in order.changes for path in c.sent.values()}
-        for label, group in _groups(order.changes):
-            files = sum(len(change.sent) for change in group)
-            size = sum(path.stat().st_size for change in group for path in change.sent.values())
-            deleted = sum(len(change.deleted) for change in group)
-            what = "unchanged" if all(change.is_none for change in group) else f"{files} files, {_size(size)}"
-            lines.append(f"  {label}: {what}" + (f", {deleted} to delete" if deleted else ""))
-            total_files += files
-        if order.needs_tag:
-            lines.append(f"  tag {order.tag}")
-        elif any(change.sent or change.deleted for change in order.changes if change.revision == "main"):
-            lines.append(f"  tag {order.tag} stays where it is; name another with --release")
-        total_bytes += sum(contents.values())
-    if collection:
-        lines.append(f"collection {collection!r}: {len(orders)} items")
-    lines.append(f"to send: {total_files} files, {_size(total_bytes)}; large files go through {transfer()}")
-    return "\n".join(lines)
-
-
-def _groups(changes: Sequence[Changes]) -> list[tuple[str, list[Changes]]]:
-    """`main` by itself, and all steps in one line: there may be a hundred."""
-    steps = [change for change in changes if change.revision != "main"]
-    label = f"{len(steps)} revisions {steps[0].revision} … {steps[-1].revision}" if steps else ""
-    groups = [(label, steps)] if steps else []
-    return [*groups, ("main", [change for change in changes if change.revision == "main"])]
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"
 
 
 def _refuse_doubles(repositories: Sequence[Repository]) -> None:
@@ -181,16 +107,6 @@ def _refuse_public(orders: Sequence[Order]) -> None:
             raise ValueError(f"{order.repository.repo_id} is public already; publish without --private")
 
 
-def _order(api: HfApi, repository: Repository, tag: str, attempts: int) -> Order:
-    state = remote_state(api, repository, attempts)
-    heads = state.heads if state else {}
-    changes = [
-        changes_of(api, repository, revision, heads.get(revision), attempts)
-        for revision in repository.revisions
-    ]
-    return Order(repository, state, changes, tag)
-
-
 def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
     repository = order.repository
     name, kind = repository.repo_id, repository.repo_type
@@ -221,38 +137,36 @@ def _branch(api: HfApi, repository: Repository, branch: str, attempts: int) -> N
     )
 
 
-def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
-    """Commit what the revision lacks, and look again: an answer may be lost, and others may commit too."""
+def _commit(api: HfApi, repository: Repository, change: Changes, head: str) -> None:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(name, str(path)) for name, path in change.sent.items()
+    ]
+    operations += [CommitOperationDelete(name, is_folder=False) for name in change.deleted]
+    api.create_commit(
+        repository.repo_id,
+        operations,
+        commit_message=f"curr-ab {__version__}: {change.revision}",
+        repo_type=repository.repo_type,
+        revision=change.revision,
+        parent_commit=head,
+    )
+
+
+def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
+    """Commit what the revision lacks, and compare anew when it has moved: our own answer may be lost."""
     what = f"{repository.repo_id} {revision}"
     sent = 0
     for _ in range(_RACES):
-        state = remote_state(api, repository, attempts)
-        head = state.heads.get(revision) if state else None
-        if head is None:
-            raise HubError(f"{what}: it was created and is gone; run the same command again")
+        head = heads_of(api, repository, attempts)[revision]
         change = changes_of(api, repository, revision, head, attempts)
         if change.is_none:
-            return sent
+            return sent  # it was our own commit that moved it
         sent = len(change.sent) + len(change.deleted)
-
-        def commit(change: Changes = change, head: str = head) -> None:
-            operations: list[CommitOperationAdd | CommitOperationDelete] = [
-                CommitOperationAdd(name, str(path)) for name, path in change.sent.items()
-            ]
-            operations += [CommitOperationDelete(name, is_folder=False) for name in change.deleted]
-            api.create_commit(
-                repository.repo_id,
-                operations,
-                commit_message=f"curr-ab {__version__}: {revision}",
-                repo_type=repository.repo_type,
-                revision=revision,
-                parent_commit=head,
-            )
-
         try:
-            with_backoff(what, attempts, commit)
+            with_backoff(what, attempts, _commit, api, repository, change, head)
+            return sent
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise

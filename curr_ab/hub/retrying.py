@@ -77,9 +77,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _asked_wait(error: BaseException) -> float:
-    response = getattr(error, "response", None)
-    asked = (getattr(response, "headers", None) or {}).get("Retry-After", "0")
-    return float(asked) if str(asked).isdigit() else 0.0
+    """Seconds that the server names, in the header of the standard or in the Hub's own."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    found = re.search(r"^(\d+)$", headers.get("Retry-After", "")) or re.search(
+        r"\bt=(\d+)", headers.get("RateLimit", "")
+    )
+    return float(found[1]) if found else 0.0
 
 
 def one_line(error: BaseException) -> str:

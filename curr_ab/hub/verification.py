@@ -180,7 +180,10 @@ def _check_revision(
     name: str, folder: Path, manifest: Manifest, stranger: FreshProcess, say: Say
 ) -> list[str]:
     """Files and logits of one revision."""
-    problems = [f"{name}: {problem}" for problem in differences(folder, manifest)]
+    try:
+        problems = [f"{name}: {problem}" for problem in differences(folder, manifest)]
+    except ValueError as error:
+        problems = [f"{name}: {error}"]
     if problems:
         return problems  # what is not as exported is not run
     probe = manifest.probe

@@ -93,7 +93,7 @@ def test_training_and_compute_are_those_of_the_record() -> None:
     assert "| seed | 7 |" in text and "| warmup steps" not in text
     assert "| training FLOPs | 1.5e+18 |\n| hours | 2 |" in text
     assert "Not recorded: devices, energy, carbon." in text
-    assert "no record of its own training" in render_card(member("8M-F"))
+    assert "No record of its own training is at hand." in render_card(member("8M-F"))
 
 
 def test_results_of_other_weights_are_refused(family, tmp_path) -> None:

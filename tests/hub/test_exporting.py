@@ -192,7 +192,7 @@ def test_published_checkpoints_are_adopted(tmp_path, stranger) -> None:
         if "inv_freq" not in key and key in exported.state_dict():
             assert torch.equal(exported.state_dict()[key], value), key
     card = (folder / "README.md").read_text()
-    assert "This is the checkpoint of step 500,000. It carries no record of its own training." in card
+    assert "This is the checkpoint of step 500,000. No record of its own training is at hand." in card
 
 
 def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
 from tests.hub.test_publishing import local_files, remote_files, writes
 
 WITH_XET = {"HF_HUB_DISABLE_XET": "0"}
 NAME = "brineylab/CurrAb-350M-F"
 
 
-def test_publish_and_verify_go_through_xet(hub, family) -> None:
+DOWNLOAD = (
+    "from huggingface_hub import snapshot_download; print(snapshot_download('brineylab/CurrAb-350M-F'))"
+)
+
+
+def test_large_files_go_through_xet_both_ways(hub, family) -> None:
     """Errors of its storage included; nothing goes through LFS, and a second publish sends nothing."""
     folder = family / "CurrAb-350M-F"
     command = ("publish", folder, "--namespace", "brineylab")
@@ -27,10 +38,23 @@ def test_publish_and_verify_go_through_xet(hub, family) -> None:
     assert not any("/lfs/" in path for path in paths)
     assert hub.run(*command, **WITH_XET).endswith("sent 0 files in 0 commits\n")
     assert writes(hub.state()["log"]) == []
-    assert "350M-F: verified" in hub.run("verify", "350M-F", **WITH_XET)
+    shown = subprocess.run(
+        [sys.executable, "-c", DOWNLOAD],
+        env=hub.environment(token=None, **WITH_XET),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert local_files(Path(shown.stdout.strip())).items() >= local_files(folder).items()
     paths = [path for _, path, _ in hub.state()["log"]]
     assert any(path.startswith("/xet/v1/reconstructions/") for path in paths)
     assert not any("/lfs/" in path for path in paths)
+
+
+@pytest.mark.slow
+def test_verify_downloads_through_xet(hub, family) -> None:
+    hub.run("publish", family / "CurrAb-350M-F", "--namespace", "brineylab", **WITH_XET)
+    assert "350M-F: verified" in hub.run("verify", "350M-F", **WITH_XET)
 
 
 def test_a_hub_without_xet_is_named_with_the_way_out(hub, family) -> None:
