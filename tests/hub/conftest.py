@@ -63,9 +63,10 @@ class LocalHub:
         return {**inherited, **chosen, **more}
 
     def start(self, *args: str | Path, token: str | None = WRITER, **more: str) -> subprocess.Popen:
-        """`curr-ab` in a fresh process with the real client."""
+        """`curr-ab`, as it is installed, in a fresh process with the real client."""
         command = [
             sys.executable,
+            "-P",
             "-c",
             "import sys; from curr_ab.cli import main; sys.exit(main())",
         ]

@@ -56,17 +56,23 @@ def test_errors_that_pass_are_waited_out(hub, publish) -> None:
             "path": f"{API}/commit/step5000",
             "kind": "status",
             "status": 429,
-            "retry_after": 1,
+            "retry_after": 2,
         },
-        {"method": "POST", "path": f"{API}/commit/step10000", "kind": "lost"},  # then 412: it was done
+        {
+            "method": "POST",
+            "path": f"{API}/commit/step10000",
+            "kind": "lost",
+        },  # the client sees that it was done
         {"method": "POST", "path": f"{API}/tag", "kind": "lost"},
         {"method": "POST", "path": "^/api/collections$", "kind": "status", "status": 503},
         {"method": "POST", "path": "items$", "kind": "lost"},
     )
     said = publish()
     assert hub.faults() == []  # all of them happened
+    log = hub.state()["log"]
+    assert ["POST", "/api/repos/create", 409] in log
     assert_whole(hub, publish.folder)
-    assert "again in 1 s" in said and "sent 28 files in 3 commits" in said
+    assert "again in 1 s" in said and "again in 2 s" in said and "sent 28 files in 3 commits" in said
 
 
 def test_a_stale_parent_is_compared_anew(hub, publish) -> None:
@@ -122,7 +128,7 @@ sys.exit(main(sys.argv[1:]))
 
 def with_full_disk(hub, *args) -> str:
     """`curr-ab` in a process that cannot write more than 400 kB into a file; weights have more."""
-    command = [sys.executable, "-c", FULL_DISK, *map(str, args)]
+    command = [sys.executable, "-P", "-c", FULL_DISK, *map(str, args)]
     shown = subprocess.run(command, env=hub.environment(), capture_output=True, text=True, check=False)
     assert shown.returncode == 2, shown.stderr
     return shown.stdout + shown.stderr

@@ -12,11 +12,7 @@ from tests.hub.test_publishing import local_files, remote_files, writes
 
 WITH_XET = {"HF_HUB_DISABLE_XET": "0"}
 NAME = "brineylab/CurrAb-350M-F"
-
-
-DOWNLOAD = (
-    "from huggingface_hub import snapshot_download; print(snapshot_download('brineylab/CurrAb-350M-F'))"
-)
+DOWNLOAD = f"from huggingface_hub import snapshot_download; print(snapshot_download({NAME!r}))"
 
 
 def test_large_files_go_through_xet_both_ways(hub, family) -> None:
