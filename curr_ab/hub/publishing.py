@@ -64,13 +64,13 @@ def publish(
         sent = [_carry_out(api, order, private, attempts, say) for order in orders]
         if collection:
             _collect(api, collection, namespace, repositories, private, attempts, say)
-    except (HubError, ValueError):
+    except HubError:
         raise
     except Exception as error:
         # The client's errors are many lines long, and show addresses with signatures.
-        if status_of(error) is None and not isinstance(error, OSError | RuntimeError):
+        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
             raise
-        raise HubError(one_line(error)) from None
+        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
     total = Sent(sum(one.files for one in sent), sum(one.commits for one in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total

@@ -88,7 +88,8 @@ def _asked_wait(error: BaseException) -> float:
 def one_line(error: BaseException) -> str:
     """The message of an error in one line, without tokens and without signatures of addresses."""
     messages = [str(error)]
-    if error.__cause__ is not None and status_of(error) is None:
+    # "Error while uploading" says nothing without its cause; a refusal of what we sent says it all.
+    if error.__cause__ is not None and status_of(error) is None and not isinstance(error, ValueError):
         messages.append(str(error.__cause__))
     text = " ".join(" ".join(messages).split()) or type(error).__name__
     for pattern, replacement in _SECRETS:

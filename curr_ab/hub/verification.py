@@ -107,7 +107,7 @@ def verify(
     except (HubError, ValueError):
         raise
     except Exception as error:
-        if status_of(error) is None and not is_transient(error):
+        if status_of(error) is None and not is_transient(error) and not isinstance(error, OSError):
             raise
         raise HubError(f"{place.name}: {one_line(error)}") from None
 

@@ -199,6 +199,18 @@ def test_who_may_not_write_is_told(hub, family, token, namespace, complaint) -> 
         assert token not in said
 
 
+def test_a_header_that_the_hub_refuses_ends_in_one_line(hub, tmp_path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "README.md").write_text("---\nlicense: 7\npipeline_tag: 8\n---\n")
+    said = hub.run("publish", adapter, "--namespace", "brineylab", code=2)
+    last = said.splitlines()[-1]
+    assert (
+        last == "curr-ab: Invalid metadata in README.md. - license must be text - pipeline_tag must be text"
+    )
+
+
 def test_a_public_repository_is_not_taken_for_a_private_one(world, family) -> None:
     said = world.run("publish", family / "CurrAb-8M-F", "--namespace", "brineylab", "--private", code=2)
     assert "CurrAb-8M-F is public already" in said
