@@ -13,6 +13,7 @@ from curr_ab.hub.card_evaluation import evaluation_section, model_index
 from curr_ab.hub.manifest import Manifest
 from curr_ab.results import Result
 
+_PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
 
 
@@ -102,23 +103,23 @@ def _training(member: Member, training: dict[str, Any] | None, manifest: Manifes
     else:
         source = "The plan, as its training recorded it in `training.json`:"
     lines = [f"{at}{source}", "", "| | |", "|---|---|"]
-    lines += [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in plan.items()]
-    data = (training or {}).get("data")
-    if isinstance(data, dict):
-        lines += [
-            "",
-            "Data: " + ", ".join(f"{key.replace('_', ' ')} {_shown(v)}" for key, v in data.items()) + ".",
-        ]
-    seen = (training or {}).get("seen")
-    if isinstance(seen, dict):
-        lines += [
-            "",
-            "Seen: " + ", ".join(f"{key.replace('_', ' ')} {_shown(v)}" for key, v in seen.items()) + ".",
-        ]
+    lines += [
+        f"| {key.replace('_', ' ')} | {_shown(value)} |"
+        for key, value in plan.items()
+        if key not in _PATHS and value not in (None, "", [], {})
+    ]
+    for label in ("data", "seen"):
+        if isinstance(told := (training or {}).get(label), dict):
+            text = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in told.items())
+            lines += ["", f"{label.capitalize()}: {text}."]
     return "\n".join(lines)
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"

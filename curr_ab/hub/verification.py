@@ -18,6 +18,7 @@ from curr_ab.hub.manifest import (
     RESULTS,
     REVISIONS,
     TOLERANCE,
+    WEIGHTS,
     Manifest,
     differences,
     read_manifest,
@@ -157,8 +158,8 @@ def _check_step(
         problems.append(f"{name}: its manifest is not the one that main lists ({step})")
     if manifest.member != main.member:
         problems.append(f"{name}: it is an export of {manifest.member}")
-    if (folder / "model.safetensors").is_file():
-        weights[name] = sha256_of(folder / "model.safetensors")
+    if (folder / WEIGHTS).is_file():
+        weights[name] = sha256_of(folder / WEIGHTS)
     return problems + _check_revision(name, folder, manifest, stranger, say)
 
 

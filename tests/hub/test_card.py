@@ -88,9 +88,11 @@ def test_measured_numbers_come_with_all_that_belongs_to_them() -> None:
 
 
 def test_training_and_compute_are_those_of_the_record() -> None:
-    training = {"plan": {"steps": 10, "seed": 7}, "training_flops": 1.5e18, "hours": 2.0}
+    plan = {"steps": 10, "seed": 7, "data": "/home/me/corpus", "config": {"a": 1}, "init_from": None}
+    training = {"plan": plan, "training_flops": 1.5e18, "hours": 2.0, "seen": {"pairs": 1_000_000}}
     text = render_card(member("8M-F"), training=training)
-    assert "| seed | 7 |" in text and "| warmup steps" not in text
+    assert "| seed | 7 |\n| config | a 1 |\n\nSeen: pairs 1,000,000." in text
+    assert "| warmup steps" not in text and "/home/me" not in text and "init from" not in text
     assert "| training FLOPs | 1.5e+18 |\n| hours | 2 |" in text
     assert "Not recorded: devices, energy, carbon." in text
     assert "No record of its own training is at hand." in render_card(member("8M-F"))
