@@ -62,13 +62,23 @@ def test_what_is_whole_is_verified_and_the_rest_is_named_at_the_end(said) -> Non
 def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
     """All that can be wrong with the steps, without a download."""
     source = family / "CurrAb-350M-F"
-    cases = ["whole", "swapped", "main-is-another", "missing-step", "unknown-step", "wrong-logits"]
+    cases = [
+        "whole",
+        "swapped",
+        "swapped-last",
+        "main-is-another",
+        "missing-step",
+        "unknown-step",
+        "wrong-logits",
+    ]
     folders = {case: tmp_path / case for case in cases}
     for folder in folders.values():
         shutil.copytree(source, folder)
     steps = {case: folder / REVISIONS for case, folder in folders.items()}
     shutil.rmtree(steps["swapped"] / "step5000")
     shutil.copytree(steps["swapped"] / "step10000", steps["swapped"] / "step5000")
+    shutil.rmtree(steps["swapped-last"] / "step10000")
+    shutil.copytree(steps["swapped-last"] / "step5000", steps["swapped-last"] / "step10000")
     for name in ("model.safetensors", "training.json"):
         shutil.copyfile(steps["main-is-another"] / "step5000" / name, folders["main-is-another"] / name)
     shutil.rmtree(steps["missing-step"] / "step5000")
@@ -86,6 +96,7 @@ def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
     assert any(
         problem.startswith("main: model.safetensors is not") for problem in problems["main-is-another"]
     )
+    assert "main is not step10000, the last step" in problems["swapped-last"]
     assert problems["missing-step"] == ["step5000 is missing"]
     assert problems["unknown-step"] == ["step7000 is a revision that the manifest of main does not know"]
     assert any("(stock): logits differ from those recorded by" in text for text in problems["wrong-logits"])
