@@ -33,7 +33,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """A repository as it is; `heads` are its branches, and None stands for one that is not there."""
+    """A repository as it is: the commits of its branches and tags."""
 
     heads: dict[str, str]
     tags: dict[str, str]
