@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all test-wheel bench check fix compat clean
+.PHONY: help test test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,11 +33,16 @@ check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/python docs/generate.py --check
+	$(RUN)/python model_cards/render.py --check
+
+cards: $(VENV)/installed ## render the 15 model cards
+	$(RUN)/python model_cards/render.py
 
 fix: $(VENV)/installed ## repair what can be repaired
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
 	$(RUN)/python docs/generate.py
+	$(RUN)/python model_cards/render.py
 
 test-wheel: $(VENV)/installed ## build the wheel in isolation and run the tests against it
 	rm -rf dist $(VENV)-wheel

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 # What a docstring cannot say, because the entry is a folder or no Python.
 DESCRIPTIONS = {
     "curr_ab": "the library: everything that is not pushed to the Hub",
+    "model_cards": "the 15 cards, and the measured results that they show",
     "modeling": "configuration and model, pushed with every checkpoint",
     "tokenization": "tokenizer, pushed with every checkpoint",
     "train_scripts": "what `accelerate launch` and Slurm start",

@@ -2,12 +2,12 @@
 
     python tests/bench_pretraining.py [--sizes 8M 35M] [--repetitions N] [--cores N]
 
-The recipe: stock `EsmForMaskedLM`, pairs padded to 320, `DataCollatorForLanguageModeling`, fp32, dropout 0.1,
-AdamW, gradient clipping, batches of 32 on a device, all cores in one process; and the same in parts of 8, which
-suit a CPU's caches better. Here: the trainer's own step in parts of 8, on all cores in one process or with one
-process for each core. A step is one optimiser step over 32 pairs of the built-in corpus and takes everything
-from the data to new weights. The ways take turns, one step each. Ratios are of wall time; those of processor
-time stand beside them, because they hold on a machine that others use too.
+The recipe: stock `EsmForMaskedLM`, pairs padded to 320, `DataCollatorForLanguageModeling`, fp32, AdamW,
+gradient clipping, dropout 0.1, batches of 32 on a device, all cores in one process; and the same in parts of 8,
+which suit a CPU's caches better. Here: the trainer's own step in parts of 8, on all cores in one process or
+with one process for each core. A step is one optimiser step over 32 pairs of the built-in corpus and takes
+everything from the data to new weights. The ways take turns, one step each. Ratios are of wall time; those of
+processor time stand beside them, because they hold on a machine that others use too.
 """
 
 from __future__ import annotations
@@ -188,9 +188,8 @@ def report(size: str, speeds: dict[Way, tuple[float, float]]) -> None:
     for ways, (required, aim) in LINES[size].items():
         best = max(speeds[way][0] for way in ways) / speeds[RECIPE][0]
         verdict = "over" if best >= required else "under"
-        print(
-            f"  {ways[0].name.partition(':')[0]}: {best:.2f} times, {verdict} the line of {required}, aim {aim}"
-        )
+        name = ways[0].name.partition(":")[0]
+        print(f"  {name}: {best:.2f} times, {verdict} the line of {required}, aim {aim}")
 
 
 def main() -> None:

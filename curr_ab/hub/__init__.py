@@ -1,0 +1,34 @@
+"""The way to the Hub: exports with their proof, cards, publication, and the check of what is served."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curr_ab.hub.card import render_card
+    from curr_ab.hub.card_files import write_card
+    from curr_ab.hub.exporting import adopt, export
+    from curr_ab.hub.publishing import publish
+    from curr_ab.hub.verification import verify
+
+# Imported when first asked for: the command line lists its commands without torch.
+_LAZY = {
+    "adopt": "exporting",
+    "export": "exporting",
+    "publish": "publishing",
+    "render_card": "card",
+    "verify": "verification",
+    "write_card": "card_files",
+}
+__all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'curr_ab.hub' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"curr_ab.hub.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

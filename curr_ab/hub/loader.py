@@ -1,0 +1,45 @@
+"""Run as a script by `FreshProcess`: loads what standard input names, with this package out of reach."""
+
+import json
+import sys
+
+
+def answer(request: dict) -> dict:  # type: ignore[type-arg]
+    """The ids and logits of one pair, from one checkpoint, in float32."""
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
+
+    way, folder = request["way"], request["folder"]
+    if way == "source":
+        # The checkpoint as it was found, read by stock transformers: what every export is compared with.
+        loaded = EsmForMaskedLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        input_ids = request["input_ids"]
+    else:
+        options = {"trust_remote_code": way == "remote"}
+        loaded = AutoModelForMaskedLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, **options
+        )
+        input_ids = AutoTokenizer.from_pretrained(folder, **options)(*request["pair"])["input_ids"]
+    model, report = loaded
+    if way != "source" and (wrong := {kind: list(keys) for kind, keys in report.items() if keys}):
+        raise ValueError(f"weights and model do not fit: {wrong}")
+    with torch.no_grad():
+        logits = model.eval()(input_ids=torch.tensor([input_ids])).logits[0]
+    return {"model_class": type(model).__name__, "input_ids": input_ids, "logits": logits.tolist()}
+
+
+def main() -> None:
+    sys.modules["curr_ab"] = None  # type: ignore[assignment]  # an import of it fails, as on a stranger's machine
+    replies, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with the answers
+    for line in sys.stdin:
+        try:
+            reply = answer(json.loads(line))
+        except Exception as error:  # whatever it is, it is the answer
+            text = " ".join(str(error).split())
+            reply = {"error": f"{type(error).__name__}: {text[:500]}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""manifest.json: what an export holds, for anyone to check: SHA-256 of each file, logits of a probe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from curr_ab.data.atomic import write_json
+
+FORMAT = "curr-ab export 1"
+MANIFEST, CARD, RESULTS, TRAINING = "manifest.json", "README.md", "results.json", "training.json"
+WEIGHTS = "model.safetensors"
+REVISIONS = "revisions"  # folder of the step checkpoints inside an export; not part of `main`
+# Results come after the export and cards are improved: `verify` compares these two with each other.
+LIVING = (CARD, RESULTS)
+# What the Hub itself keeps in a repository.
+HUB_FILES = (".gitattributes",)
+
+# Trastuzumab's variable domains.
+PROBE = (
+    "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRY"
+    "ADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYCSRWGGDGFYAMDYWGQGTLVTVSS",
+    "DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPS"
+    "RFSGSRSGTDFTLTISSLQPEDFATYYCQQHYTTPPTFGQGTKVEIK",
+)
+RECORDED_EVERY = 16  # tokens; the logits of all of them would be most of the file
+# Float32 of one machine and library against another's; a wrong model is off by orders of magnitude more.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and SHA-256 of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a fixed pair gives: its ids, and the logits of every 16th token."""
+
+    heavy: str
+    light: str
+    input_ids: list[int]
+    logits: list[list[float]]
+
+    def largest_difference(self, logits: list[list[float]]) -> float:
+        """Between the recorded logits and those of all tokens."""
+        return largest_difference(self.logits, logits[::RECORDED_EVERY])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One revision of one export; `revisions` is filled in `main` alone: SHA-256 of each step's manifest."""
+
+    member: str
+    step: int | None
+    rehearsal: bool
+    code_version: str
+    source: str
+    probe: Probe
+    files: dict[str, FileEntry]
+    revisions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        return self.files[WEIGHTS].sha256
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / MANIFEST, {"format": FORMAT, **asdict(self)})
+
+
+def largest_difference(first: list[list[float]], second: list[list[float]]) -> float:
+    """Infinite where the shapes differ or a number is missing."""
+    if [len(row) for row in first] != [len(row) for row in second]:
+        return float("inf")
+    pairs = [
+        (a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
+    ]
+    return max((abs(a - b) if a == a and b == b else float("inf") for a, b in pairs), default=float("inf"))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an export; anything that `Manifest.write` would not have written is refused."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no export: it has no {MANIFEST}; make one with `curr-ab export`")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
+        if unknown := set(content) - {item.name for item in fields(Manifest)}:
+            raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
+        content["probe"] = Probe(**content["probe"])
+        content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
+        # JSON keys are sorted as text, and step10000 comes before step5000.
+        content["revisions"] = dict(sorted(content["revisions"].items(), key=lambda item: step_of(item[0])))
+        return Manifest(**content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a valid manifest: {error}") from None
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def payload_files(folder: Path) -> list[str]:
+    """The files of one revision, without the manifest and the living ones; a folder in it is a mistake."""
+    names = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name == REVISIONS and entry.is_dir():
+            continue
+        if not entry.is_file():
+            raise ValueError(f"{entry} does not belong in an export; remove it")
+        if entry.name not in (MANIFEST, *LIVING, *HUB_FILES):
+            names.append(entry.name)
+    return names
+
+
+def file_table(folder: Path) -> dict[str, FileEntry]:
+    return {
+        name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name))
+        for name in payload_files(folder)
+    }
+
+
+def differences(folder: Path, manifest: Manifest) -> list[str]:
+    """What is missing, changed or too much in a folder, compared with its manifest; empty if nothing is."""
+    found = file_table(folder)
+    problems = [f"{name} is missing" for name in manifest.files if name not in found]
+    problems += [f"{name} is not in the manifest" for name in found if name not in manifest.files]
+    for name, entry in manifest.files.items():
+        if name in found and found[name] != entry:
+            problems.append(
+                f"{name} is not what was exported: SHA-256 {found[name].sha256[:12]}… instead of "
+                f"{entry.sha256[:12]}…"
+            )
+    return problems
+
+
+def step_of(name: str) -> int:
+    """The step that a revision is named after."""
+    if not (found := re.fullmatch(r"step(\d+)", name)):
+        raise ValueError(f"{name!r} is no revision of a step")
+    return int(found[1])
+
+
+def step_name(step: int) -> str:
+    """The revision of a step checkpoint."""
+    return f"step{step}"

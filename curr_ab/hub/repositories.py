@@ -1,0 +1,106 @@
+"""What a local folder becomes on the Hub: a model with its revisions, an adapter, or a data set."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from curr_ab.family import member
+from curr_ab.hub.card_files import rendered, stale_parts
+from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
+
+# Suffixes under which pickles travel; what is inside a file of another name is looked at too.
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository as it shall be: the files of each revision by their names there; `main` comes last."""
+
+    repo_id: str
+    repo_type: Literal["model", "dataset"]
+    note: str
+    revisions: dict[str, dict[str, Path]]
+
+
+def describe_folder(folder: Path, namespace: str) -> Repository:
+    """The repository that an export or an adapter becomes; anything wrong with it is an error."""
+    if (folder / MANIFEST).is_file():
+        return _export(folder, namespace)
+    if (folder / "adapter_config.json").is_file():
+        note = "LoRA adapter"
+        return Repository(f"{namespace}/{_name(folder)}", "model", note, {"main": _files(folder)})
+    raise ValueError(
+        f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
+        "for data or results use --dataset"
+    )
+
+
+def describe_dataset(folder: Path, namespace: str) -> Repository:
+    """The data-set repository named after a folder, such as prepared data or the results of a study."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
+    files = _files(folder)
+    if not files:
+        raise ValueError(f"{folder} is empty")
+    return Repository(f"{namespace}/{_name(folder)}", "dataset", "data", {"main": files})
+
+
+def _export(folder: Path, namespace: str) -> Repository:
+    manifest = read_manifest(folder)
+    revisions: dict[str, dict[str, Path]] = {}
+    for name in manifest.revisions:
+        place = folder / REVISIONS / name
+        revisions[name] = _checked_revision(place)
+    revisions["main"] = _checked_revision(folder)
+    if not (folder / CARD).is_file():
+        raise ValueError(f"{folder} has no card; make it with: curr-ab card {folder}")
+    if stale := stale_parts((folder / CARD).read_text(encoding="utf-8"), rendered(folder, namespace)):
+        raise ValueError(
+            f"{folder}: the card is not that of these files under {namespace} ({stale[0]}); "
+            f"make it anew: curr-ab card {folder} --namespace {namespace}"
+        )
+    one = member(manifest.member)
+    note = f"{one.size.num_parameters:,} parameters, {one.data.num_pairs:,} training pairs"
+    if manifest.rehearsal:
+        note = f"rehearsal of {one.name}: not the member's weights"
+    return Repository(one.repo_id(namespace), "model", note, revisions)
+
+
+def _checked_revision(folder: Path) -> dict[str, Path]:
+    if problems := differences(folder, read_manifest(folder)):
+        raise ValueError(f"{folder}: {problems[0]}; export it again")
+    files = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_file()}
+    for path in files.values():
+        refuse_pickle(path)
+    return files
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in paths:
+        refuse_pickle(path)
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def refuse_pickle(path: Path) -> None:
+    """A pickle runs code on the machine that opens it."""
+    if path.suffix.lower() in _PICKLES or _is_pickle(path):
+        raise ValueError(f"{path} is a pickle, or named like one, and is not published; save it as {WEIGHTS}")
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return True
+    if start == b"PK" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    return False

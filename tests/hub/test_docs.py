@@ -1,0 +1,38 @@
+"""docs/hub.md: its commands are understood, and its example runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import curr_ab.hub
+from curr_ab.cli import build_parser
+from curr_ab.hub.manifest import TOLERANCE
+from tests.hub.test_exporting import save_published
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "hub.md").read_text()
+
+
+def test_commands_are_understood() -> None:
+    shown = re.findall(r"^(curr-ab .*)$", DOCUMENT, re.MULTILINE) + re.findall(r"`(curr-ab [^`]*)`", DOCUMENT)
+    assert len(shown) == 7
+    for command in shown:
+        build_parser().parse_args(shlex.split(command)[1:])
+    assert f"within {TOLERANCE:g} of each other" in DOCUMENT
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path, monkeypatch, capsys) -> None:
+    save_published(tmp_path / "RUN", 500_000, 77.64)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out.splitlines()[-1] == "exports/CurrAb-8M-H []"
+
+
+def test_public_names_are_the_truth() -> None:
+    assert sorted(curr_ab.hub.__all__) == sorted(curr_ab.hub._LAZY)

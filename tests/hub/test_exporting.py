@@ -1,0 +1,220 @@
+"""Exports: the same model in the form of the Hub, proved; anything that is not the member is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import EsmConfig, EsmForMaskedLM
+from twins import shake, stock_config, tiny_config
+
+from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
+from curr_ab.hub.checkpoints import Checkpoint, find_checkpoints, read_model, recognise
+from curr_ab.hub.exporting import adopt, export, prove
+from curr_ab.hub.manifest import PROBE, REVISIONS, differences, read_manifest
+from curr_ab.results import checkpoint_digest
+from tests.hub.conftest import save_checkpoint
+
+IDS = CurrAbTokenizer()(*PROBE)["input_ids"]
+
+
+def test_an_export_has_all_revisions_and_main_is_the_last(family, run_folder) -> None:
+    folder = family / "CurrAb-350M-F"
+    main = read_manifest(folder)
+    steps = {step: read_manifest(folder / REVISIONS / step) for step in ("step5000", "step10000")}
+    assert list(main.revisions) == ["step5000", "step10000"]
+    assert main.weights == steps["step10000"].weights == checkpoint_digest(folder)
+    assert main.step == 10000 and steps["step5000"].step == 5000
+    assert steps["step5000"].weights != main.weights
+    assert differences(folder, main) == []
+    assert set(main.files) == {
+        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"),
+        *("configuration_curr_ab.py", "modeling_curr_ab.py", "tokenization_curr_ab.py"),
+    }
+    assert (folder / "README.md").is_file() and not (folder / REVISIONS / "step5000" / "README.md").exists()
+    record = json.loads((run_folder / "checkpoints" / "step10000" / "training.json").read_text())
+    assert json.loads((folder / "training.json").read_text()) == record
+    assert main.probe.input_ids == IDS
+
+
+def test_what_is_not_the_source_is_noticed(family, tmp_path, stranger, run_folder) -> None:
+    """Other weights, another layer-norm epsilon, another tokenizer: each is found by its numbers."""
+    source = run_folder / "checkpoints" / "step5000"
+    prove(family / "CurrAb-350M-F" / REVISIONS / "step5000", source, IDS, stranger)
+    with pytest.raises(ValueError, match="a logit differs by"):
+        prove(family / "CurrAb-350M-F", source, IDS, stranger)
+    for change in ({"layer_norm_eps": 1e-1}, {"token_dropout": True}):
+        folder = tmp_path / next(iter(change))
+        shutil.copytree(source, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ValueError, match="a logit differs by"):
+            prove(folder, source, IDS, stranger)
+    shutil.copytree(source, tmp_path / "joined")
+    CurrAbTokenizer(separator="<cls>").save_pretrained(tmp_path / "joined")
+    with pytest.raises(ValueError, match="the tokenizer gives other ids"):
+        prove(tmp_path / "joined", source, IDS, stranger)
+    shutil.copytree(source, tmp_path / "broken")
+    (tmp_path / "broken" / "modeling_curr_ab.py").write_text("import curr_ab\n")
+    with pytest.raises(ValueError, match=r"broken does not load \(remote\)"):
+        prove(tmp_path / "broken", source, IDS, stranger)
+
+
+def test_what_is_not_the_member_is_refused(run_folder, tmp_path, stranger) -> None:
+    out = tmp_path / "out"
+
+    def refused(match: str, name: str = "350M-F", weights: Path = run_folder, rehearsal: bool = True) -> None:
+        with pytest.raises(ValueError, match=match):
+            export(member(name), weights, out, rehearsal=rehearsal, stranger=stranger)
+        assert not out.exists() and not list(tmp_path.glob(".*"))
+
+    refused("is no 350M-F: hidden_size is 80, not 960", rehearsal=False)
+    refused("was trained as 350M-F, not as 350M-H", name="350M-H")
+    refused("no folder", weights=tmp_path / "nowhere")
+    doubled = tmp_path / "doubled"
+    shutil.copytree(run_folder / "checkpoints" / "step5000", doubled / "step5000")
+    shutil.copytree(run_folder / "checkpoints" / "step5000", doubled / "step6000")
+    refused(r"step6000 is named after step 6000, but training\.json says step 5000", weights=doubled)
+    for step in (5000, 6000):
+        (doubled / f"step{step}" / "training.json").unlink()
+    refused("step5000 and step6000 have the same weights", weights=doubled)
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(ValueError, match="is not empty"):
+        export(member("350M-F"), run_folder, out, rehearsal=True, stranger=stranger)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_steps_are_found_in_order_and_under_both_names(tmp_path) -> None:
+    for name in ("checkpoint-500", "checkpoint-10000", "checkpoint-2000", "runs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "pytorch_model.bin").write_bytes(b"")
+    assert [found.step for found in find_checkpoints(tmp_path)] == [500, 2000, 10000]
+    assert [found.step for found in find_checkpoints(tmp_path / "checkpoint-2000")] == [2000]
+    (tmp_path / "runs" / "trainer_state.json").write_text('{"global_step": 7}')
+    assert [found.step for found in find_checkpoints(tmp_path / "runs")] == [7]
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        (["latest", "zero_to_fp32.py"], r"ZeRO shards .*: python .*/zero_to_fp32.py .* --safe_serialization"),
+        (["global_step500/mp_rank_00_model_states.pt"], r"ZeRO shards"),
+        (["pytorch_model_fsdp_0/__0_0.distcp"], r"FSDP shards .*: accelerate merge-weights"),
+        (["optimizer.pt"], r"has no model: none of model\.safetensors"),
+        (["model.safetensors"], r"has no config\.json"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named_with_the_way_out(tmp_path, files, complaint) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=complaint):
+        find_checkpoints(tmp_path)
+
+
+class Trap:
+    """What a pickle can do to those who open it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickled_weights_are_read_as_tensors_and_nothing_else(tmp_path) -> None:
+    config = tiny_config()
+    config.save_pretrained(tmp_path)
+    model = shake(CurrAbForMaskedLM(config))
+    stock = EsmForMaskedLM(stock_config(config))
+    stock.load_state_dict(model.state_dict())
+    state = stock.state_dict()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    read = read_model(Checkpoint(tmp_path, None)).state_dict()
+    assert all(torch.equal(read[key], value) for key, value in model.state_dict().items())
+    torch.save({**state, "trap": Trap(tmp_path / "sprung")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_model(Checkpoint(tmp_path, None))
+    assert not (tmp_path / "sprung").exists()
+    del state["lm_head.dense.weight"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"missing keys: \['lm_head.dense.weight'\]"):
+        read_model(Checkpoint(tmp_path, None))
+
+
+def save_published(folder: Path, step: int, epoch: float | None) -> torch.nn.Module:
+    """A checkpoint as the published code leaves it: stock ESM from a bare configuration, half precision."""
+    torch.manual_seed(step)
+    config = EsmConfig(
+        vocab_size=33,
+        pad_token_id=1,
+        mask_token_id=32,
+        hidden_size=320,
+        num_hidden_layers=6,
+        num_attention_heads=20,
+        intermediate_size=1280,
+        max_position_embeddings=320,
+        position_embedding_type="rotary",
+        initializer_range=0.1,
+    )
+    model = shake(EsmForMaskedLM(config), step).half()
+    config.architectures, config.dtype = ["EsmForMaskedLM"], "float16"
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    state = {"global_step": step, **({"epoch": epoch} if epoch else {})}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    (folder / "training_args.bin").write_bytes(b"a pickle that nobody opens")
+    return model
+
+
+def test_published_checkpoints_are_adopted(tmp_path, stranger) -> None:
+    """Recognised from shapes and epochs, converted, and equal in their logits, in half precision as found."""
+    run = tmp_path / "run"
+    save_published(run / "checkpoint-250000", 250_000, 19.41)
+    model = save_published(run / "checkpoint-500000", 500_000, 38.82)
+    found = adopt([run], tmp_path / "exports", stranger=stranger)
+    folder = tmp_path / "exports" / "CurrAb-8M-F"
+    assert set(found) == {folder} and found[folder] < 1e-4
+    manifest = read_manifest(folder)
+    assert manifest.member == "8M-F" and manifest.step == 500_000 and not manifest.rehearsal
+    assert list(manifest.revisions) == ["step250000", "step500000"]
+    assert not list(folder.rglob("*.bin"))
+    exported = CurrAbForMaskedLM.from_pretrained(folder, dtype="auto")
+    assert exported.dtype is torch.float16 and exported.config.layer_norm_eps == 1e-12
+    for key, value in model.state_dict().items():
+        if "inv_freq" not in key and key in exported.state_dict():
+            assert torch.equal(exported.state_dict()[key], value), key
+    card = (folder / "README.md").read_text()
+    assert "This is the checkpoint of step 500,000. No record of its own training is at hand." in card
+
+
+def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
+    epochs = {"F": 38.82, "H": 77.64, "Q": 155.27}
+    for letter, epoch in epochs.items():
+        save_published(tmp_path / letter / "checkpoint-500000", 500_000, epoch)
+    save_published(tmp_path / "silent", 500_000, None)
+    save_checkpoint(tmp_path / "tiny", 0)
+
+    def name(folder: str, data: str | None = None) -> str:
+        checkpoint = find_checkpoints(tmp_path / folder)[-1]
+        return recognise(checkpoint, read_model(checkpoint), data).name
+
+    assert [name(letter) for letter in epochs] == ["8M-F", "8M-H", "8M-Q"]
+    assert name("silent", "h") == "8M-H"
+    with pytest.raises(ValueError, match="say so with --data F, H or Q"):
+        name("silent")
+    with pytest.raises(ValueError, match="--data is 'X'; choose one of F, H, Q"):
+        name("silent", "X")
+    with pytest.raises(ValueError, match="--data Q, but its record is that of 8M-F"):
+        name("F", "Q")
+    with pytest.raises(ValueError, match=r"has the shape of no member .*--rehearsal"):
+        name("tiny")
+    with pytest.raises(ValueError, match=r"are both 8M-F; adopt one of them"):
+        adopt([tmp_path / "F", tmp_path / "F" / "checkpoint-500000"], tmp_path / "exports")

@@ -1,0 +1,255 @@
+"""Publication against a Hub on this machine, with the real client over HTTP in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from twins import PAIRS
+
+from curr_ab import MEMBERS
+from curr_ab.hub.comparing import _git_digest, digest
+from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
+from curr_ab.hub.repositories import describe_dataset, describe_folder
+from tests.hub.conftest import STRANGER, WRITER, publish_family
+
+
+def local_files(folder: Path) -> dict[str, str]:
+    """What the Hub should hold of a folder: names and digests."""
+    large = (".safetensors", ".npy", ".parquet")
+    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    return {n: digest(p) if n.endswith(large) else _git_digest(p) for n, p in files.items()}
+
+
+def remote_files(state: dict, member: str, revision: str = "main") -> dict[str, str]:
+    files = dict(state["repos"][f"brineylab/CurrAb-{member}"]["branches"][revision])
+    assert files.pop(".gitattributes")
+    return files
+
+
+def writes(log: list[list]) -> list[str]:
+    """What a client did that changes something."""
+    reading = re.compile(r"^/api/(validate-yaml|collections)$")
+    return [path for method, path, _ in log if method not in ("GET", "HEAD") and not reading.match(path)]
+
+
+def test_a_dry_run_shows_the_plan_and_sends_nothing(world) -> None:
+    assert world.before["repos"] == {} and world.before["collections"] == {}
+    assert writes(world.before["log"]) == []
+    plan = world.said["dry"]
+    for name in MEMBERS:
+        assert f"brineylab/CurrAb-{name}: model, new, public\n" in plan
+    assert "  2 revisions step5000 … step10000: 18 files, 1.49 MB\n" in plan
+    assert re.search(r"to send: 1\d\d files, 12 MB; large files go through LFS", plan)
+    assert world.said["publish"].startswith(plan.strip())  # before anything is sent
+
+
+def test_all_members_are_there_with_revisions_tags_and_collection(world, family) -> None:
+    state = world.after
+    assert len(state["repos"]) == 15
+    for name in MEMBERS:
+        folder = family / f"CurrAb-{name}"
+        steps = {"step5000", "step10000"} if name == "350M-F" else set()
+        repo = state["repos"][f"brineylab/CurrAb-{name}"]
+        assert set(repo["branches"]) == {"main", *steps}
+        assert remote_files(state, name) == local_files(folder)
+        for step in steps:
+            assert remote_files(state, name, step) == local_files(folder / REVISIONS / step)
+        assert list(repo["tags"]) == ["v0.1.0"]
+        assert not repo["private"]
+    (collection,) = state["collections"].values()
+    assert collection["title"] == "CurrAb" and collection["owner"]["name"] == "brineylab"
+    assert [item["id"] for item in collection["items"]] == [f"brineylab/CurrAb-{name}" for name in MEMBERS]
+    assert all(item["note"]["text"].startswith("rehearsal of ") for item in collection["items"])
+
+
+def test_large_files_go_to_the_storage_once_and_without_a_token(world) -> None:
+    """350M-F's `main` is its last step: its weights are not sent twice."""
+    log = world.after["log"]
+    uploads = [path for method, path, _ in log if method == "PUT"]
+    assert len({path.split("/")[2] for path in uploads}) == 16  # 15 members, and one earlier step
+    assert len(uploads) == len(set(uploads))
+    assert {status for _, path, status in log if path.startswith("/lfs/")} == {200}
+
+
+def test_a_second_publish_uploads_nothing(world, family) -> None:
+    before = world.state()
+    said = publish_family(world, family)
+    after = world.state()
+    assert writes(after["log"]) == []
+    assert after["repos"] == before["repos"] and after["collections"] == before["collections"]
+    assert "to send: 0 files, 0 B" in said and "sent 0 files in 0 commits" in said
+
+
+def test_a_changed_card_is_one_file(hub, family, tmp_path) -> None:
+    folder = tmp_path / "CurrAb-8M-F"
+    shutil.copytree(family / "CurrAb-8M-F", folder)
+    hub.run("publish", folder, "--namespace", "brineylab")
+    before = hub.state()
+    with (folder / "README.md").open("a") as card:
+        card.write("\nThanks to all who donated.\n")
+    said = hub.run("publish", folder, "--namespace", "brineylab")
+    after = hub.state()
+    sent = [path for path in writes(after["log"]) if "/commit/" in path or path.startswith("/lfs/")]
+    assert sent == ["/api/models/brineylab/CurrAb-8M-F/commit/main"]
+    old, new = remote_files(before, "8M-F"), remote_files(after, "8M-F")
+    assert {name for name in new if new[name] != old[name]} == {"README.md"} and set(old) == set(new)
+    assert "main: 1 files" in said and "tag v0.1.0 stays where it is" in said
+    # What the export no longer has goes.
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text())
+    (folder / "results.json").write_text('{"format": "curr-ab results 1", "results": []}')
+    hub.run("publish", folder, "--namespace", "brineylab")
+    (folder / "results.json").unlink()
+    assert "1 to delete" in hub.run("publish", folder, "--namespace", "brineylab")
+    assert remote_files(hub.state(), "8M-F") == local_files(folder)
+
+
+LOAD = """
+import json, sys
+sys.modules["curr_ab"] = None
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+found = {}
+for key, options in json.loads(sys.argv[2]).items():
+    tokenizer = AutoTokenizer.from_pretrained("brineylab/CurrAb-350M-F", **options)
+    model = AutoModelForMaskedLM.from_pretrained("brineylab/CurrAb-350M-F", **options).eval()
+    inputs = tokenizer(*json.loads(sys.argv[1]), return_tensors="pt")
+    with torch.no_grad():
+        found[key] = [type(model).__name__, model(**inputs).logits[0].tolist()]
+print(json.dumps(found))
+"""
+
+
+def test_a_stranger_loads_it_by_name_and_by_revision(world, family) -> None:
+    """Stock and remote code, without the package and without a token, over HTTP."""
+    ways = {
+        "main stock": {},
+        "main remote": {"trust_remote_code": True},
+        "step5000 stock": {"revision": "step5000"},
+        "v0.1.0 stock": {"revision": "v0.1.0"},
+    }
+    folder = family / "CurrAb-350M-F"
+    main, step = read_manifest(folder), read_manifest(folder / REVISIONS / "step5000")
+    pair = [main.probe.heavy, main.probe.light]
+    shown = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(pair), json.dumps(ways)],
+        env=world.environment(token=None, HF_MODULES_CACHE=str(world.home / "modules")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout.splitlines()[-1])
+    for key, (name, logits) in found.items():
+        assert name == ("CurrAbForMaskedLM" if "remote" in key else "EsmForMaskedLM")
+        expected = step if key.startswith("step") else main
+        assert expected.probe.largest_difference(logits) < TOLERANCE, key
+    # The steps are told apart by far more than what is tolerated.
+    assert largest_difference(main.probe.logits, step.probe.logits) > 100 * TOLERANCE
+
+
+def test_private_repositories_adapters_and_data(hub, family, tmp_path) -> None:
+    """Created as private, refused to others; another owner needs cards of its own."""
+    folder = tmp_path / "CurrAb-8M-Q"
+    shutil.copytree(family / "CurrAb-8M-Q", folder)
+    assert "--namespace curator" in hub.run("publish", folder, "--namespace", "curator", code=2)
+    hub.run("card", folder, "--namespace", "curator")
+    adapter, data = tmp_path / "specificity-adapter", tmp_path / "CurrAb-pairs"
+    (adapter).mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    (data / "shards").mkdir(parents=True)
+    (data / "dataset.json").write_text("{}")
+    (data / "shards" / "train-0.tokens.npy").write_bytes(b"tokens")
+    command = ("publish", folder, adapter, "--dataset", data, "--namespace", "curator", "--private")
+    assert "private" in hub.run(*command)
+    state = hub.state()
+    assert {name: repo["private"] for name, repo in state["repos"].items()} == {
+        "curator/CurrAb-8M-Q": True,
+        "curator/specificity-adapter": True,
+        "curator/CurrAb-pairs": True,
+    }
+    files = state["repos"]["curator/CurrAb-pairs"]["branches"]["main"]
+    assert set(files) == {".gitattributes", "dataset.json", "shards/train-0.tokens.npy"}
+    assert hub.run(*command).endswith("sent 0 files in 0 commits\n")
+    for token in (None, STRANGER):
+        said = hub.run("verify", "curator/CurrAb-8M-Q", token=token, code=2, HF_TOKEN_PATH="/nowhere")
+        assert "Repository Not Found" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "namespace", "complaint"),
+    [
+        (None, "brineylab", "not logged in to the Hub; run `hf auth login`, or set HF_TOKEN"),
+        (STRANGER, "brineylab", "you are stranger and may not write to brineylab; your names: stranger"),
+        (WRITER[:-1], "brineylab", "Invalid user token"),
+    ],
+)
+def test_who_may_not_write_is_told(hub, family, token, namespace, complaint) -> None:
+    said = hub.run("publish", family / "CurrAb-8M-F", "--namespace", namespace, token=token, code=2)
+    assert complaint in said and said.count("\n") == 1
+    assert hub.state()["repos"] == {}
+    if token:
+        assert token not in said
+
+
+def test_a_header_that_the_hub_refuses_ends_in_one_line(hub, tmp_path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "README.md").write_text("---\nlicense: 7\npipeline_tag: 8\n---\n")
+    said = hub.run("publish", adapter, "--namespace", "brineylab", code=2)
+    last = said.splitlines()[-1]
+    assert (
+        last == "curr-ab: Invalid metadata in README.md. - license must be text - pipeline_tag must be text"
+    )
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(world, family) -> None:
+    said = world.run("publish", family / "CurrAb-8M-F", "--namespace", "brineylab", "--private", code=2)
+    assert "CurrAb-8M-F is public already" in said
+
+
+def test_pickles_are_refused_by_name_and_by_content(tmp_path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    described = describe_folder(adapter, "brineylab")
+    assert described.repo_id == "brineylab/adapter" and list(described.revisions["main"]) == [
+        "adapter_config.json"
+    ]
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "new")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "old", _use_new_zipfile_serialization=False)
+    contents = {"training_args.bin": b"", "head.PT": b"", "disguised.json": (tmp_path / "new").read_bytes()}
+    contents["older.safetensors"] = (tmp_path / "old").read_bytes()
+    for name, content in contents.items():
+        (adapter / name).write_bytes(content)
+        for describe in (describe_folder, describe_dataset):
+            with pytest.raises(ValueError, match=rf"{name} is a pickle"):
+                describe(adapter, "brineylab")
+        (adapter / name).unlink()
+
+
+def test_an_export_that_was_changed_is_not_published(family, tmp_path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(family / "CurrAb-350M-F", folder)
+    assert set(describe_folder(folder, "brineylab").revisions) == {"step5000", "step10000", "main"}
+    (folder / REVISIONS / "step5000" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"step5000: config\.json is not what was exported"):
+        describe_folder(folder, "brineylab")
+    (folder / REVISIONS / "step5000" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"step5000: config\.json is missing"):
+        describe_folder(folder, "brineylab")
+    with pytest.raises(ValueError, match="neither an export"):
+        describe_folder(tmp_path, "brineylab")
+
+
+def test_the_pairs_of_the_tests_are_not_the_probe() -> None:
+    """The probe is data of the package; the tests' pairs may change."""
+    assert len(PAIRS) > 1

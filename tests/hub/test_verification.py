@@ -1,0 +1,103 @@
+"""What a Hub may serve wrongly, and `verify` must notice: over HTTP, with the real client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from curr_ab.hub.manifest import REVISIONS
+from curr_ab.hub.verification import verify
+from tests.hub.conftest import publish_family
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory, family):
+    """One run over a Hub on which seven repositories are damaged, each in one way, and one is not."""
+    from tests.hub.conftest import running_hub
+
+    with running_hub(tmp_path_factory.mktemp("damaged")) as hub:
+        publish_family(hub, family)
+        hub.damage("8M-F", path="model.safetensors", flip=-5)
+        hub.damage("8M-H", path="modeling_curr_ab.py", flip=100)
+        hub.damage("8M-Q", path="README.md", flip=200)  # in the header
+        hub.damage("35M-F", path="tokenizer.json", gone=True)
+        hub.damage("35M-H", path="README.md", gone=True)
+        hub.damage("35M-Q", path="manifest.json", flip=2)
+        hub.damage("350M-F", revision="step5000", serve="step10000")
+        names = ["8M-F", "8M-H", "8M-Q", "35M-F", "35M-H", "35M-Q", "350M-F", "650M-Q"]
+        yield hub.run("verify", *names, code=2)
+
+
+def test_a_flipped_byte_is_caught(said) -> None:
+    for line in (
+        "8M-F: main: model.safetensors is not what was exported: SHA-256",
+        "8M-H: main: modeling_curr_ab.py is not what was exported: SHA-256",
+        "35M-Q: main: ",
+    ):
+        assert line in said
+
+
+def test_a_swapped_step_is_caught(said) -> None:
+    assert "350M-F: step5000: its manifest is not the one that main lists (another step)" in said
+    assert "350M-F: step10000 serves the weights of step5000" in said
+
+
+def test_a_stale_card_is_caught(said) -> None:
+    assert "8M-Q: main: README.md is stale: its header is not what the files beside it give" in said
+
+
+def test_a_missing_file_is_caught(said) -> None:
+    assert "35M-F: main: tokenizer.json is missing" in said
+    assert "35M-H: main: README.md is missing" in said
+
+
+def test_what_is_whole_is_verified_and_the_rest_is_named_at_the_end(said) -> None:
+    assert "\n650M-Q: verified\n" in said
+    last = said.strip().splitlines()[-1]
+    assert last == "curr-ab: not as exported: 8M-F, 8M-H, 8M-Q, 35M-F, 35M-H, 35M-Q, 350M-F"
+
+
+def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
+    """All that can be wrong with the steps, without a download."""
+    source = family / "CurrAb-350M-F"
+    cases = [
+        "whole",
+        "swapped",
+        "swapped-last",
+        "main-is-another",
+        "missing-step",
+        "unknown-step",
+        "wrong-logits",
+    ]
+    folders = {case: tmp_path / case for case in cases}
+    for folder in folders.values():
+        shutil.copytree(source, folder)
+    steps = {case: folder / REVISIONS for case, folder in folders.items()}
+    shutil.rmtree(steps["swapped"] / "step5000")
+    shutil.copytree(steps["swapped"] / "step10000", steps["swapped"] / "step5000")
+    shutil.rmtree(steps["swapped-last"] / "step10000")
+    shutil.copytree(steps["swapped-last"] / "step5000", steps["swapped-last"] / "step10000")
+    for name in ("model.safetensors", "training.json"):
+        shutil.copyfile(steps["main-is-another"] / "step5000" / name, folders["main-is-another"] / name)
+    shutil.rmtree(steps["missing-step"] / "step5000")
+    shutil.copytree(steps["unknown-step"] / "step5000", steps["unknown-step"] / "step7000")
+    manifest = folders["wrong-logits"] / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["probe"]["logits"][0][0] += 0.01
+    manifest.write_text(json.dumps(content))
+    problems = {
+        case: verify(folder, say=lambda line: None, stranger=stranger) for case, folder in folders.items()
+    }
+    assert problems["whole"] == []
+    assert "step5000: its manifest is not the one that main lists (another step)" in problems["swapped"]
+    assert "step10000 serves the weights of step5000" in problems["swapped"]
+    assert any(
+        problem.startswith("main: model.safetensors is not") for problem in problems["main-is-another"]
+    )
+    assert "main is not step10000, the last step" in problems["swapped-last"]
+    assert problems["missing-step"] == ["step5000 is missing"]
+    assert problems["unknown-step"] == ["step7000 is a revision that the manifest of main does not know"]
+    assert any("(stock): logits differ from those recorded by" in text for text in problems["wrong-logits"])
+    assert any("(remote): logits differ from those recorded by" in text for text in problems["wrong-logits"])
