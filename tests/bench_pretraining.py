@@ -4,10 +4,10 @@
 
 The recipe: stock `EsmForMaskedLM`, pairs padded to 320, `DataCollatorForLanguageModeling`, fp32, AdamW,
 gradient clipping, dropout 0.1, batches of 32 on a device, all cores in one process; and the same in parts
-of 8, which suit a CPU's caches better. Here: the trainer's own step in parts of 8, on all cores in one process or
-with one process for each core. A step is one optimiser step over 32 pairs of the built-in corpus and takes
-everything from the data to new weights. The ways take turns, one step each. Ratios are of wall time; those of
-processor time stand beside them, because they hold on a machine that others use too.
+of 8, which suit a CPU's caches better. Here: the trainer's own step in parts of 8, on all cores in one
+process or with one process for each core. A step is one optimiser step over 32 pairs of the built-in corpus
+and takes everything from the data to new weights. The ways take turns, one step each. Ratios are of wall
+time; those of processor time stand beside them: they hold on a machine that others use too.
 """
 
 from __future__ import annotations
