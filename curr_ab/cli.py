@@ -11,6 +11,7 @@ from typing import Any
 
 from curr_ab.data.command_line import add_commands as add_data_commands
 from curr_ab.family import NAMESPACE, Member, members
+from curr_ab.inference.command_line import add_commands as add_inference_commands
 from curr_ab.scaling.command_line import add_commands as add_scaling_commands
 
 
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--namespace", default=NAMESPACE, help="owner of the repositories (%(default)s)")
     models.set_defaults(run=_models)
     add_data_commands(commands)
+    add_inference_commands(commands)
     add_scaling_commands(commands)
     return parser
 
