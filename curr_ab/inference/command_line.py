@@ -37,6 +37,10 @@ def _allowed(text: str) -> tuple[str, int, str]:
 def _run(args: argparse.Namespace, task: Task, read: Read, head: str = "masked-lm") -> None:
     from curr_ab.inference import Checkpoint, run_bulk
 
+    if args.quiet:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     checkpoint = Checkpoint(
         args.model, head, args.revision, args.device, args.dtype, args.namespace, args.separator
     )
@@ -185,7 +189,7 @@ def _add_mode(parser: Any, default: str = "exact") -> None:
         "--mode",
         choices=_MODES,
         default=default,
-        help="mask each residue alone, one pass corrected, one pass as it is, or every 7th masked (%(default)s)",
+        help="each residue masked alone, one pass corrected, one pass as is, or every 7th masked (%(default)s)",
     )
 
 

@@ -44,7 +44,7 @@ def write_png(saturation: Saturation, path: Path) -> None:
     for axes, chain in zip(figure.subplots(len(chains), squeeze=False)[:, 0], chains, strict=True):
         places = [place for place, site in enumerate(saturation.sites) if site.chain == chain]
         sites = [saturation.sites[place] for place in places]
-        values = saturation.log_odds[places][:, _columns()].T
+        values = saturation.log_odds[places][:, _columns()].T.numpy()
         image = axes.imshow(
             values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
         )

@@ -53,7 +53,12 @@ class EmbedTask:
     plan: EmbeddingPlan
     number: bool = False
     tokens_per_batch: int | None = None
-    records_per_part: int = 1024
+
+    @property
+    def records_per_part(self) -> int:
+        if self.plan.attention:  # 140 MB a pair with 650M
+            return 4
+        return 128 if "none" in self.plan.poolings else 1024
 
     def prepare(self, record: Record) -> Record:
         return record
