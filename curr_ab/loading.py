@@ -91,7 +91,8 @@ def _merge(model: CurrAbPreTrainedModel, adapter: str, options: dict[str, Any]) 
     with needs_extra("finetune"):
         from peft import PeftModel
     merged: CurrAbPreTrainedModel = PeftModel.from_pretrained(model, adapter, **options).merge_and_unload()
-    return merged.eval()
+    merged.eval()
+    return merged
 
 
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:

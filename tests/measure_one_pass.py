@@ -43,7 +43,8 @@ def main():
         ]
         difference = (residues - found["exact"][1]).abs().mean()
         print(
-            f"{mode:<9} {ranks[0]:8.3f} {ranks[1]:9.3f} {ranks[2]:6.3f}   {residues.mean():10.3f}   {difference:17.3f}"
+            f"{mode:<9} {ranks[0]:8.3f} {ranks[1]:9.3f} {ranks[2]:6.3f}   "
+            f"{residues.mean():10.3f}   {difference:17.3f}"
         )
 
 

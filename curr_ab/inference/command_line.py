@@ -189,7 +189,7 @@ def _add_mode(parser: Any, default: str = "exact") -> None:
         "--mode",
         choices=_MODES,
         default=default,
-        help="each residue masked alone, one pass corrected, one pass as is, or every 7th masked (%(default)s)",
+        help="each residue masked alone, one pass corrected, one pass as is, every 7th masked (%(default)s)",
     )
 
 

@@ -39,10 +39,10 @@ def masked_from_shown(log_shown: Tensor, observed: Tensor, corruption: Corruptio
 
     `log_shown` [R, V] is the output at shown residues, `observed` [R] are their tokens.
 
-    Training selects a position, and then shows the true token j itself with probability k (kept), or one of
-    V' tokens at random with probability r. Write p_j for the probability of j given all other tokens, which is
-    what the model says under a mask, and q = r / V'. Where the position is selected and shows i, the true
-    token is j with a probability proportional to
+    Training selects a position, and then shows the true token j itself with probability k (kept), or one
+    of V' tokens at random with probability r. Write p_j for the probability of j given all other tokens,
+    which is what the model says under a mask, and q = r / V'. Where the position is selected and shows i,
+    the true token is j with a probability proportional to
 
         p_j * (k * [j = i] + q),          summing over j to          k * p_i + q,
 

@@ -26,8 +26,8 @@ WINDOW = {"exact": 32, "one-pass": 1024, "unmasked": 1024, "group": 256}
 class Marginals:
     """Log-probabilities [R, V] over the vocabulary for the residues of each pair, in one of the modes.
 
-    `exact` masks each residue alone. `group` masks every seventh at once. `unmasked` shows all of them, and so
-    each residue to its own prediction; `one-pass` corrects that for how training showed residues
+    `exact` masks each residue alone. `group` masks every seventh at once. `unmasked` shows all of them, and
+    so each residue to its own prediction; `one-pass` corrects that for how training showed residues
     (`correction.py`). Results are float32 whatever the model computes in.
     """
 

@@ -14,8 +14,11 @@ from curr_ab.inference.correction import masked_from_shown
 
 
 def test_the_answer_of_a_perfect_model():
-    """Residues drawn from known probabilities, corrupted as in training, counted: the counts are what a perfect
-    model says of a shown residue. From them the correction must find the known probabilities."""
+    """Residues drawn from known probabilities, then corrupted as in training.
+
+    Counts of what was true behind what is shown are what a perfect model says; from them the correction must
+    find the known probabilities.
+    """
     random = np.random.default_rng(0)
     num_residues, num_draws = 20, 4_000_000
     known = random.dirichlet(np.full(num_residues, 0.5))

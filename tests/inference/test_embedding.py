@@ -89,7 +89,7 @@ def test_attention_maps(deep, tokenizer):
 
 
 def test_single_chains(deep, tokenizer):
-    heavy, light = PAIRS[0]
+    light = PAIRS[0][1]
     only = next(embed(deep, tokenizer, [(None, light)], part="light", pooling="none"))
     assert only.shape == (len(light), 80)
     with pytest.raises(ValueError, match="has no heavy chain"):

@@ -6,8 +6,8 @@ from twins import FACEBOOK, PAIRS, PUBLISHED, shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.inference import Marginals, records_of, score
-from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.marginals import NUM_GROUPS
+from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import tokenize
 
 SPECIAL = (0, 1, 2)
