@@ -8,10 +8,12 @@ The member is trained on the built-in corpus; agreement is measured on held-out 
 import argparse
 
 import torch
+from one_pass import Corruption, masked_from_shown
 from scipy.stats import spearmanr
 from trained import corpus, train
 
-from curr_ab.inference import saturate, score
+from curr_ab.inference import Marginals, records_of
+from curr_ab.inference.records import STANDARD_RESIDUES
 
 
 def main():
@@ -33,7 +35,7 @@ def main():
     print(f"{args.layers} layers of {args.hidden}, {args.steps} steps of 16 pairs, training loss {loss:.3f}")
     pairs = corpus("test", args.pairs)
     found = {
-        mode: measure(model, tokenizer, pairs, mode) for mode in ("exact", "one-pass", "unmasked", "group")
+        mode: measure(model, tokenizer, pairs, mode) for mode in ("exact", "group", "unmasked", "one-pass")
     }
     print(f"{'mode':<9} {'mutants':>8} {'residues':>9} {'pairs':>6}   mean log p   mean |difference|")
     for mode, (mutants, residues, sums) in found.items():
@@ -49,11 +51,17 @@ def main():
 
 
 def measure(model, tokenizer, pairs, mode):
-    """Log-odds of all single mutants, log-probabilities of all residues, sums over the pairs."""
-    scores = list(score(model, tokenizer, pairs, mode=mode))
-    mutants = [table.log_odds.flatten() for table in saturate(model, tokenizer, pairs, mode=mode)]
-    residues = torch.cat([one.residues() for one in scores])
-    return torch.cat(mutants), residues, torch.tensor([one.pll() / len(one.residues()) for one in scores])
+    """Log-odds of all single mutants, log-probabilities of all residues, means over the pairs."""
+    marginals = Marginals(model, tokenizer, "unmasked" if mode == "one-pass" else mode)
+    standard = tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES))
+    mutants, residues = [], []
+    for tokens, found in marginals.stream(records_of(pairs)):
+        observed = tokens.input_ids[tokens.positions]
+        if mode == "one-pass":
+            found = masked_from_shown(found, observed, Corruption())
+        residues.append(found.gather(1, observed[:, None])[:, 0])
+        mutants.append((found[:, standard] - residues[-1][:, None]).flatten())
+    return torch.cat(mutants), torch.cat(residues), torch.stack([one.mean() for one in residues])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from curr_ab.data.extra import needs_extra
 if TYPE_CHECKING:
     from curr_ab.inference.bulk import run_bulk
     from curr_ab.inference.checkpoint import Checkpoint
-    from curr_ab.inference.correction import Corruption
     from curr_ab.inference.embedding import EmbeddingPlan, attention_maps, embed
     from curr_ab.inference.marginals import Marginals
     from curr_ab.inference.mutation import saturate, score_mutants
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "Checkpoint": "checkpoint",
-    "Corruption": "correction",
     "EmbeddingPlan": "embedding",
     "Marginals": "marginals",
     "Record": "records",
@@ -40,7 +38,6 @@ _LAZY = {
 }
 __all__ = [
     "Checkpoint",
-    "Corruption",
     "EmbeddingPlan",
     "Marginals",
     "Record",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from curr_ab.inference.checking import Read
     from curr_ab.inference.tasks import Task
 
-_MODES = ("exact", "one-pass", "unmasked", "group")  # a copy of marginals.MODES, which would load torch
+_MODES = ("exact", "group", "unmasked")  # a copy of marginals.MODES, which would load torch
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ def _add_mode(parser: Any, default: str = "exact") -> None:
         "--mode",
         choices=_MODES,
         default=default,
-        help="each residue masked alone, one pass corrected, one pass as is, every 7th masked (%(default)s)",
+        help="each residue masked alone, every 7th at once, or none, in one pass (%(default)s)",
     )
 
 
@@ -272,6 +272,6 @@ def add_commands(commands: Any) -> None:
         default="likelihood",
         help="of the light chain given the heavy one; the same minus its own; a pairing head (%(default)s)",
     )
-    _add_mode(pair, "one-pass")
+    _add_mode(pair, "group")
     pair.add_argument("--top", type=int, metavar="N", help="rows for each heavy chain (all)")
     _add_common(pair, pairs=False)

@@ -1,4 +1,4 @@
-"""What the model says of every residue given the rest: the four ways on which all scores are built."""
+"""What the model says of every residue given the rest: the three ways on which all scores are built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from curr_ab.inference.correction import Corruption, masked_from_shown
 from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import Record, TokenRecord, tokenize, windows
 from curr_ab.inference.spreading import spread
@@ -16,19 +15,19 @@ from curr_ab.inference.token_batches import Layout, TokenBatch, budget, token_ba
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 
-Mode = Literal["exact", "one-pass", "unmasked", "group"]
+Mode = Literal["exact", "group", "unmasked"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 NUM_GROUPS = 7  # every 7th residue masked at once: 14 %, about what training masked
 # Exact marginals take long and gain nothing from other pairs in the batch: small pieces lose less.
-WINDOW = {"exact": 32, "one-pass": 1024, "unmasked": 1024, "group": 256}
+WINDOW: dict[Mode, int] = {"exact": 32, "group": 256, "unmasked": 1024}
 
 
 class Marginals:
     """Log-probabilities [R, V] over the vocabulary for the residues of each pair, in one of the modes.
 
-    `exact` masks each residue alone. `group` masks every seventh at once. `unmasked` shows all of them, and
-    so each residue to its own prediction; `one-pass` corrects that for how training showed residues
-    (`correction.py`). Results are float32 whatever the model computes in.
+    `exact` masks each residue alone. `group` masks every seventh at once, in seven passes. `unmasked` shows
+    all of them, and so each residue to its own prediction, in one pass. Results are float32 whatever the
+    model computes in.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Marginals:
         tokenizer: CurrAbTokenizer,
         mode: Mode = "exact",
         *,
-        corruption: Corruption | None = None,
         tokens_per_batch: int | None = None,
         layout: Layout | None = None,
     ) -> None:
@@ -45,7 +43,6 @@ class Marginals:
             raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
         self.model, self.tokenizer, self.mode = model, tokenizer, mode
         self.layout, self.tokens_per_batch = layout, tokens_per_batch
-        self.corruption = (corruption or Corruption.of(model)) if mode == "one-pass" else None
 
     def stream(self, records: Iterable[Record]) -> Iterator[tuple[TokenRecord, Tensor]]:
         """Each record with its log-probabilities, in input order and constant memory."""
@@ -59,13 +56,7 @@ class Marginals:
             return self._exact(tokens)
         if self.mode == "group":
             return self._grouped(tokens)
-        shown = self.read_off([one.input_ids for one in tokens], [one.positions for one in tokens])
-        if self.corruption is None:
-            return shown
-        return [
-            masked_from_shown(one_shown, one.input_ids[one.positions], self.corruption)
-            for one_shown, one in zip(shown, tokens, strict=True)
-        ]
+        return self.read_off([one.input_ids for one in tokens], [one.positions for one in tokens])
 
     def read_off(self, sequences: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """Log-probabilities at `positions` of each sequence as it stands: one ordinary pass."""

@@ -37,7 +37,7 @@ def rank_lights(
     lights: Sequence[Record],
     *,
     by: str | None = None,
-    mode: Mode = "one-pass",
+    mode: Mode = "group",
     **options: Any,
 ) -> Iterator[list[RankedLight]]:
     """All light chains for each heavy chain, best first; heavies one after the other.

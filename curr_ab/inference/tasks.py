@@ -277,7 +277,7 @@ class PairTask:
 
     lights: tuple[Record, ...]
     by: str = "likelihood"
-    mode: Mode = "one-pass"
+    mode: Mode = "group"
     top: int | None = None
     tokens_per_batch: int | None = None
     records_per_part: int = 8

@@ -17,8 +17,8 @@ LIGHTS = [record._replace(heavy=None) for record in RECORDS]
 def test_conditional_likelihood_and_gain(deep, tokenizer):
     likelihood, gain = {}, {}
     for light in LIGHTS:
-        joint = next(score(deep, tokenizer, [(PAIRS[1][0], light.light)], mode="one-pass"))
-        alone = next(score(deep, tokenizer, [(None, light.light)], mode="one-pass"))
+        joint = next(score(deep, tokenizer, [(PAIRS[1][0], light.light)], mode="group"))
+        alone = next(score(deep, tokenizer, [(None, light.light)], mode="group"))
         likelihood[light.id] = joint.pll("light")
         gain[light.id] = joint.pll("light") - alone.pll()
     for by, expected in ((None, likelihood), ("gain", gain)):

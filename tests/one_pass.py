@@ -1,10 +1,12 @@
-"""The one-pass correction: what the model would say of a masked residue, from what it says of a shown one."""
+"""The one-pass correction: what a model would say of a masked residue, from what it says of a shown one.
+
+Not offered to users: on members trained for the purpose it ranks no better than no correction.
+`measure_one_pass.py` says how well it does, so that it can be measured again on other checkpoints.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,22 +18,6 @@ class Corruption(NamedTuple):
     keep_share: float = 0.1
     random_share: float = 0.1
     num_random_tokens: int = 20  # equally likely replacements; the published recipe drew from all 33 tokens
-
-    @classmethod
-    def of(cls, model: Any) -> Corruption:
-        """What `training.json` of the model's checkpoint says; the usual shares where there is none."""
-        from transformers.utils import cached_file
-
-        source = str(model.config._name_or_path or "")
-        options = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_gated_repo": False}
-        path = (
-            cached_file(source, "training.json", **options, _raise_exceptions_for_connection_errors=False)
-            if source
-            else None
-        )
-        plan = json.loads(Path(path).read_text()).get("plan", {}) if path else {}
-        masked, random = plan.get("mask_token_share", 0.8), plan.get("random_token_share", 0.1)
-        return cls(round(1 - masked - random, 9), random)
 
 
 def masked_from_shown(log_shown: Tensor, observed: Tensor, corruption: Corruption) -> Tensor:
