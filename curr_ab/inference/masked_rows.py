@@ -74,12 +74,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # [K, H, S, D]
     if query.device.type == "cpu" and query.dtype is torch.bfloat16:
         # torch's fused kernel is the slower one here: it widens every block to float32.
-        context = torch.stack(
-            [
-                torch.bmm(torch.bmm(one_query, one_key.transpose(1, 2)).softmax(-1), one_value)
-                for one_query, one_key, one_value in zip(query, key, value, strict=True)
-            ]
-        )
+        context = torch.empty_like(query, memory_format=torch.contiguous_format)
+        for one, keys, values, out in zip(query, key, value, context, strict=True):
+            torch.bmm(torch.bmm(one, keys.transpose(1, 2)).softmax(-1), values, out=out)
     else:
         context = F.scaled_dot_product_attention(query, key, value, scale=1.0)
     return context.transpose(1, 2).flatten(2)
