@@ -24,6 +24,7 @@ test-all: $(VENV)/installed ## the slow tests too
 
 bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	$(RUN)/python tests/bench_data.py
+	$(RUN)/python tests/bench_inference.py
 	$(RUN)/python tests/bench_scaling.py
 	$(RUN)/python tests/bench_batches.py
 	$(RUN)/python tests/bench_pretraining.py

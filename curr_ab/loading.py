@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import find_adapter_config_file
 
+from curr_ab.data.extra import needs_extra
 from curr_ab.family import MEMBERS, NAMESPACE, member
 from curr_ab.modeling import (
     CurrAbForMaskedLM,
@@ -40,7 +43,8 @@ def load(
 ) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
     """Load model and tokenizer; the model is in evaluation mode and on its device.
 
-    `name_or_path` is a member (`350M-F`), a folder, or any ESM-2 repository of the Hub. `device` is the GPU
+    `name_or_path` is a member (`350M-F`), a folder, any ESM-2 repository of the Hub, or a PEFT adapter, which
+    is merged into the base that it names (extra `finetune`). `device` is the GPU
     where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto" keeps
     the checkpoint's. `separator` is needed for checkpoints that were trained with another than the family's
     and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
@@ -55,12 +59,40 @@ def load(
             raise TypeError(f"load() takes no {refused}; use {instead}")
     kwargs["revision"] = revision or "main"
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+    adapter = source if (base := _base_of_adapter(source, options)) is not None else None
+    if base is not None:
+        source = resolve(base, namespace)
+        # Revision and subfolder are the adapter's; its base is named without any.
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
+        tokenizer_options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+    else:
+        tokenizer_options = dict(options)
     if separator is not None:
-        options["separator"] = separator
-    tokenizer = CurrAbTokenizer.from_pretrained(source, **options)
-    model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
+        tokenizer_options["separator"] = separator
+    tokenizer = CurrAbTokenizer.from_pretrained(source, **tokenizer_options)
+    model: CurrAbPreTrainedModel = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
+    if adapter is not None:
+        model = _merge(model, adapter, options)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # where it is, it stays
     return (model if placed else model.to(device)), tokenizer
+
+
+def _base_of_adapter(source: str, options: dict[str, Any]) -> str | None:
+    """The base that an adapter names; None where the source is no adapter."""
+    config = find_adapter_config_file(source, **options)
+    if config is None:
+        return None
+    base: str = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return base
+
+
+def _merge(model: CurrAbPreTrainedModel, adapter: str, options: dict[str, Any]) -> CurrAbPreTrainedModel:
+    """The model with the adapter's weights added to its own: as fast as without."""
+    with needs_extra("finetune"):
+        from peft import PeftModel
+    merged: CurrAbPreTrainedModel = PeftModel.from_pretrained(model, adapter, **options).merge_and_unload()
+    merged.eval()
+    return merged
 
 
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:

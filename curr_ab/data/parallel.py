@@ -14,7 +14,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Workers of a killed run would wait for work for ever: the pool keeps its pipes open on their side."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -47,7 +47,7 @@ class Workers:
         if self._pool is None:
             # Spawned, not forked: pyarrow runs threads, and a fork of a threaded process may hang.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._processes, context, initializer=_end_with_parent)
+            self._pool = ProcessPoolExecutor(self._processes, context, initializer=end_with_parent)
         return {self._pool.submit(function, task): number for number, task in enumerate(tasks)}
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task], title: str) -> list[Result]:

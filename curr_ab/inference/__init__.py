@@ -1,0 +1,67 @@
+"""What people do with the models every day: embed, score, mutate, restore, pair."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from curr_ab.data.extra import needs_extra
+
+if TYPE_CHECKING:
+    from curr_ab.inference.bulk import run_bulk
+    from curr_ab.inference.checkpoint import Checkpoint
+    from curr_ab.inference.embedding import EmbeddingPlan, attention_maps, embed
+    from curr_ab.inference.marginals import Marginals
+    from curr_ab.inference.mutation import saturate, score_mutants
+    from curr_ab.inference.pairing import rank_lights
+    from curr_ab.inference.records import Record, records_of
+    from curr_ab.inference.restoration import RestorationPlan, restore
+    from curr_ab.inference.scoring import Score, score
+
+# Imported when first asked for: the command line lists its commands without torch.
+_LAZY = {
+    "Checkpoint": "checkpoint",
+    "EmbeddingPlan": "embedding",
+    "Marginals": "marginals",
+    "Record": "records",
+    "RestorationPlan": "restoration",
+    "Score": "scoring",
+    "attention_maps": "embedding",
+    "embed": "embedding",
+    "rank_lights": "pairing",
+    "records_of": "records",
+    "restore": "restoration",
+    "run_bulk": "bulk",
+    "saturate": "mutation",
+    "score": "scoring",
+    "score_mutants": "mutation",
+}
+__all__ = [
+    "Checkpoint",
+    "EmbeddingPlan",
+    "Marginals",
+    "Record",
+    "RestorationPlan",
+    "Score",
+    "attention_maps",
+    "embed",
+    "rank_lights",
+    "records_of",
+    "restore",
+    "run_bulk",
+    "saturate",
+    "score",
+    "score_mutants",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'curr_ab.inference' has no attribute {name!r}")
+    with needs_extra("data"):
+        module = importlib.import_module(f"curr_ab.inference.{_LAZY[name]}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

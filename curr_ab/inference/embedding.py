@@ -1,0 +1,180 @@
+"""Embeddings: per residue or pooled, over the pair or a part of it, of any layers; attention maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
+from curr_ab.inference.regions import check_part, residues_of
+from curr_ab.inference.spreading import spread
+from curr_ab.inference.token_batches import Layout, TokenBatch, token_batches
+from curr_ab.modeling import CurrAbModel
+from curr_ab.tokenization import CurrAbTokenizer
+
+Array = npt.NDArray[np.float32]
+POOLINGS = ("mean", "max", "std", "cls", "none")
+WINDOW = 1024
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """What is wanted of each pair."""
+
+    poolings: tuple[str, ...] = ("mean",)  # "none" keeps the residues apart
+    parts: tuple[str, ...] = ("pair",)
+    layers: tuple[int, ...] = (-1,)  # 0 the embeddings, then each layer's output; -1 the last, normalised
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        for pooling in self.poolings:
+            if pooling not in POOLINGS:
+                raise ValueError(f"pooling is {pooling!r}; choose of {', '.join(POOLINGS)}")
+        for part in self.parts:
+            check_part(part)
+        if "cls" in self.poolings and "pair" not in self.parts:
+            raise ValueError("<cls> stands for the whole pair: it cannot be pooled over a part of it")
+        if not (self.poolings and self.parts and self.layers):
+            raise ValueError("an embedding needs a pooling, a part and a layer")
+
+    def names(self) -> dict[tuple[str, str, int], str]:
+        """The name of every embedding, by (part, pooling, layer)."""
+        return {
+            (part, pooling, layer): f"{part}_{'residues' if pooling == 'none' else pooling}_layer{layer}"
+            for part in self.parts
+            for pooling in self.poolings
+            for layer in self.layers
+            if pooling != "cls" or part == "pair"
+        }
+
+    def resolve(self, num_layers: int) -> EmbeddingPlan:
+        """The same with layers counted from the front, checked against the model."""
+        for layer in self.layers:
+            if not -num_layers - 1 <= layer <= num_layers:
+                raise ValueError(
+                    f"there is no layer {layer}: the model has {num_layers}, from 0 to {num_layers}"
+                )
+        layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
+        return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
+
+
+def embed(
+    model: Any,
+    tokenizer: CurrAbTokenizer,
+    pairs: Any,
+    *,
+    pooling: str = "mean",
+    part: str = "pair",
+    layers: int | Sequence[int] = -1,
+    tokens_per_batch: int | None = None,
+    layout: Layout | None = None,
+) -> Iterator[Array]:
+    """One array for each pair, in input order and constant memory; special tokens are never inside.
+
+    `[width]` pooled, `[residues, width]` with `pooling="none"`; several `layers` are stacked in front.
+    `pooling="cls"` is the first token's state. `np.stack(list(embed(...)))` makes a matrix.
+    """
+    wanted = (layers,) if isinstance(layers, int) else tuple(layers)
+    plan = EmbeddingPlan((pooling,), (part,), wanted)
+    encoder = encoder_of(model)
+    plan.resolve(encoder.config.num_hidden_layers)
+    for window in windows(records_of(pairs), WINDOW):
+        for found in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
+            arrays = [found[name] for name in plan.names().values()]
+            yield arrays[0] if isinstance(layers, int) else np.stack(arrays)
+
+
+def attention_maps(model: Any, tokenizer: CurrAbTokenizer, pairs: Any) -> Iterator[Array]:
+    """Attention among the residues of each pair, [layers, heads, residues, residues].
+
+    Rows do not add up to 1: what goes to special tokens is left out.
+    """
+    encoder = encoder_of(model)
+    for record in records_of(pairs):
+        tokens = tokenize(tokenizer, [record])[0]
+        yield _attention(encoder, tokens)
+
+
+def encoder_of(model: Any) -> CurrAbModel:
+    """The encoder in a model with or without a head."""
+    encoder = getattr(model, "esm", model)
+    if not isinstance(encoder, CurrAbModel):
+        raise ValueError(f"{type(model).__name__} has no encoder of the family: load it with curr_ab.load")
+    return encoder
+
+
+def embed_window(
+    encoder: CurrAbModel,
+    tokenizer: CurrAbTokenizer,
+    window: Sequence[Record],
+    plan: EmbeddingPlan,
+    tokens_per_batch: int | None = None,
+    layout: Layout | None = None,
+) -> list[dict[str, Array]]:
+    """Every embedding of the plan, by name, for each record of a window that is batched together."""
+    tokens = tokenize(tokenizer, window)
+    chosen = [{part: residues_of(part, one) for part in plan.parts} for one in tokens]
+    for one, parts in zip(tokens, chosen, strict=True):
+        for part, residues in parts.items():
+            if not len(residues):
+                raise ValueError(f"{one.record.name} has no residue in {part}")
+    last = encoder.config.num_hidden_layers
+    only_last = {layer % (last + 1) for layer in plan.layers} == {last}
+
+    def run(batch: TokenBatch) -> list[tuple[int, dict[str, Array]]]:
+        out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
+        found = []
+        for place, member in enumerate(batch.members):
+            one = tokens[member]
+            features = {}
+            for layer in plan.layers:
+                states = out.last_hidden_state if only_last else out.hidden_states[layer]
+                # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
+                own = batch.take(states, place, len(one.input_ids)).float()
+                residues = own[one.positions.to(own.device)]
+                for part, indices in chosen[member].items():
+                    for pooling in plan.poolings:
+                        pooled = _pool(own, residues[indices.to(own.device)], pooling)
+                        features[part, pooling, layer] = pooled.cpu().numpy()
+            found.append((member, {name: features[key] for key, name in plan.names().items()}))
+        return found
+
+    results: list[dict[str, Array]] = [{}] * len(window)
+    batches = token_batches(
+        [one.input_ids for one in tokens],
+        encoder.device,
+        pad_id=encoder.config.pad_token_id,
+        tokens_per_batch=tokens_per_batch,
+        layout=layout,
+    )
+    for found in spread(run, batches, encoder.device):
+        for member, features in found:
+            results[member] = features
+    if plan.attention:
+        for features, one in zip(results, tokens, strict=True):
+            features["attention"] = _attention(encoder, one)
+    return results
+
+
+def _pool(states: Tensor, residues: Tensor, pooling: str) -> Tensor:
+    if pooling == "mean":
+        return residues.mean(0)
+    if pooling == "max":
+        return residues.amax(0)
+    if pooling == "std":
+        return residues.std(0, correction=0)
+    return states[0] if pooling == "cls" else residues.clone()  # not a view that keeps the batch alive
+
+
+def _attention(encoder: CurrAbModel, tokens: TokenRecord) -> Array:
+    with torch.inference_mode():
+        found = encoder(tokens.input_ids[None].to(encoder.device), output_attentions=True).attentions
+    whole = torch.cat(found).float().cpu()  # [layers, heads, S, S]
+    array: Array = whole[:, :, tokens.positions][..., tokens.positions].numpy()
+    return array

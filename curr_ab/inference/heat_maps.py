@@ -1,0 +1,97 @@
+"""Heat maps of single mutants: a PNG for print, and a page that says what is under the pointer."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curr_ab.data.atomic import replacing
+from curr_ab.data.extra import needs_extra
+from curr_ab.inference.mutation import Saturation
+from curr_ab.inference.numbering import Numbering
+from curr_ab.inference.records import CHAINS, STANDARD_RESIDUES
+
+# Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
+ROWS = "GASTCVILMFYWNQHKRDEP"
+
+
+def write_heat_maps(saturation: Saturation, folder: Path, numbers: Mapping[str, Numbering]) -> None:
+    """`ID.png` and `ID.html`; what cannot stand in a file's name becomes `_`."""
+    name = re.sub(r"[^\w.+-]", "_", saturation.record.id)
+    write_png(saturation, folder / f"{name}.png")
+    write_html(saturation, folder / f"{name}.html", {chain: one.labels for chain, one in numbers.items()})
+
+
+def write_png(saturation: Saturation, path: Path) -> None:
+    """One map for each chain: mutants up and down, positions across, the wild type as a dot."""
+    with needs_extra("data"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    chains = [chain for chain in CHAINS if any(site.chain == chain for site in saturation.sites)]
+    longest = max(sum(site.chain == chain for site in saturation.sites) for chain in chains)
+    figure = Figure(figsize=(max(6.0, 1.8 + 0.13 * longest), 0.8 + 3.3 * len(chains)), layout="constrained")
+    FigureCanvasAgg(figure)
+    limit = _limit(saturation)
+    image = None
+    for axes, chain in zip(figure.subplots(len(chains), squeeze=False)[:, 0], chains, strict=True):
+        places = [place for place, site in enumerate(saturation.sites) if site.chain == chain]
+        sites = [saturation.sites[place] for place in places]
+        values = saturation.log_odds[places][:, _columns()].T.numpy()
+        image = axes.imshow(
+            values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+        )
+        axes.plot(
+            range(len(sites)),
+            [ROWS.index(site.wild_type) for site in sites],
+            "k.",
+            markersize=3,
+            linestyle="",
+        )
+        axes.set_yticks(range(len(ROWS)), list(ROWS), fontsize=7)
+        shown = [place for place, site in enumerate(sites) if site.position % 10 == 0 or place == 0]
+        axes.set_xticks(
+            shown, [f"{sites[place].wild_type}{sites[place].position}" for place in shown], fontsize=8
+        )
+        axes.set_title(f"{saturation.record.id}, {chain} chain", fontsize=10, loc="left")
+    assert image is not None
+    figure.colorbar(
+        image, ax=figure.axes, label="log-odds against the wild type (•)", shrink=0.8, extend="both"
+    )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ...]] | None = None) -> None:
+    """One page without any other file: the same maps, with position, mutant and value under the pointer."""
+    columns = _columns()
+    sites: list[dict[str, Any]] = []
+    for site, row in zip(saturation.sites, saturation.log_odds.tolist(), strict=True):
+        label = imgt[site.chain][site.position - 1] if imgt else ""
+        values = [round(row[column], 3) for column in columns]
+        sites.append(
+            {"chain": site.chain, "at": site.position, "wt": site.wild_type, "imgt": label, "odds": values}
+        )
+    data = json.dumps({"rows": ROWS, "limit": round(_limit(saturation), 2), "sites": sites})
+    template = (files("curr_ab.inference") / "heat_map.html").read_text(encoding="utf-8")
+    page = template.replace("{{title}}", html.escape(saturation.record.id))
+    page = page.replace("{{data}}", data.replace("</", "<\\/"))
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _columns() -> list[int]:
+    return [STANDARD_RESIDUES.index(letter) for letter in ROWS]
+
+
+def _limit(saturation: Saturation) -> float:
+    """The end of the colour scale: one extreme value must not bleach the rest."""
+    values = saturation.log_odds.abs().flatten()
+    return max(1.0, float(torch.quantile(values[:100_000], 0.98)))

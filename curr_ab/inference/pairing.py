@@ -1,0 +1,125 @@
+"""Light chains ranked for each heavy chain: by conditional likelihood, or by a fine-tuned pairing head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from curr_ab.inference.marginals import Marginals, Mode
+from curr_ab.inference.records import Record, tokenize
+from curr_ab.inference.scoring import score_window
+from curr_ab.inference.spreading import spread
+from curr_ab.inference.token_batches import TokenBatch, token_batches
+from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
+from curr_ab.tokenization import CurrAbTokenizer
+
+NATIVE_LABELS = ("native", "paired", "true", "yes", "1", "label_1")
+
+
+class RankedLight(NamedTuple):
+    """A light chain's place among all for one heavy chain."""
+
+    heavy: str  # ids
+    light: str
+    rank: int  # from 1
+    score: float  # what the ranking goes by
+    log_likelihood: float | None  # pseudo-log-likelihood of the light chain given the heavy one
+    gain: float | None  # the same minus that of the light chain alone: what the heavy chain says about it
+
+
+def rank_lights(
+    model: CurrAbForMaskedLM | CurrAbForSequenceClassification,
+    tokenizer: CurrAbTokenizer,
+    heavies: Sequence[Record],
+    lights: Sequence[Record],
+    *,
+    by: str | None = None,
+    mode: Mode = "group",
+    **options: Any,
+) -> Iterator[list[RankedLight]]:
+    """All light chains for each heavy chain, best first; heavies one after the other.
+
+    `by="likelihood"` (the rule where none is named) prefers light chains that are common by themselves;
+    `by="gain"` subtracts that. A model with a sequence-classification head ranks by its probability of a
+    native pair (`by="head"`).
+    """
+    if not heavies or not lights:
+        raise ValueError("ranking needs at least one heavy and one light chain")
+    has_head = isinstance(model, CurrAbForSequenceClassification)
+    by = by or ("head" if has_head else "likelihood")
+    if by not in (("head",) if has_head else ("likelihood", "gain")):
+        raise ValueError(f"{type(model).__name__} cannot rank light chains by {by!r}")
+    if isinstance(model, CurrAbForSequenceClassification):
+        for heavy in heavies:
+            scores = head_scores(model, tokenizer, _pairs(heavy, lights))
+            yield _ranked(heavy, lights, scores, None, None)
+        return
+    marginals = Marginals(model, tokenizer, mode, **options)
+    singles = [light._replace(heavy=None) for light in lights]
+    alone = torch.tensor([score.pll("light") for score in score_window(marginals, singles, alone=False)])
+    for heavy in heavies:
+        found = score_window(marginals, _pairs(heavy, lights), alone=False)
+        likelihood = torch.tensor([score.pll("light") for score in found])
+        gain = likelihood - alone
+        yield _ranked(heavy, lights, likelihood if by == "likelihood" else gain, likelihood, gain)
+
+
+def _pairs(heavy: Record, lights: Sequence[Record]) -> list[Record]:
+    return [
+        light._replace(id=f"{heavy.id}/{light.id}", heavy=heavy.heavy, number=number)
+        for number, light in enumerate(lights, start=1)
+    ]
+
+
+def _ranked(
+    heavy: Record,
+    lights: Sequence[Record],
+    scores: Tensor,
+    likelihood: Tensor | None,
+    gain: Tensor | None,
+) -> list[RankedLight]:
+    order = scores.argsort(descending=True, stable=True).tolist()
+    return [
+        RankedLight(
+            heavy.id,
+            lights[place].id,
+            rank,
+            float(scores[place]),
+            None if likelihood is None else float(likelihood[place]),
+            None if gain is None else float(gain[place]),
+        )
+        for rank, place in enumerate(order, start=1)
+    ]
+
+
+def head_scores(
+    model: CurrAbForSequenceClassification, tokenizer: CurrAbTokenizer, pairs: Sequence[Record]
+) -> Tensor:
+    """The head's probability of a native pair [pairs]."""
+    tokens = tokenize(tokenizer, pairs)
+    num_labels = model.config.num_labels
+    native = 0 if num_labels == 1 else _native_label(model)
+
+    def run(batch: TokenBatch) -> tuple[list[int], Tensor]:
+        logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float().cpu()
+        return batch.members, (logits.sigmoid() if num_labels == 1 else logits.softmax(-1))[:, native]
+
+    out = torch.empty(len(tokens))
+    batches = token_batches([one.input_ids for one in tokens], model.device, pad_id=model.config.pad_token_id)
+    for members, scores in spread(run, batches, model.device):
+        out[members] = scores
+    return out
+
+
+def _native_label(model: CurrAbForSequenceClassification) -> int:
+    labels = {int(index): str(label) for index, label in model.config.id2label.items()}
+    found = [index for index, label in labels.items() if label.lower() in NATIVE_LABELS]
+    if len(found) != 1:
+        raise ValueError(
+            f"which of the labels {', '.join(labels.values())} means a native pair? "
+            "name one 'native' in the configuration's id2label"
+        )
+    return found[0]

@@ -1,0 +1,146 @@
+"""Pairs from lists, iterators or tables as a stream of records, checked before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from curr_ab.tokenization import CurrAbTokenizer
+
+CHAINS = ("heavy", "light")
+STANDARD_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+
+
+class Record(NamedTuple):
+    """One pair, or a single chain where the other is None, with what its source says of its regions."""
+
+    id: str
+    heavy: str | None
+    light: str | None
+    region_mask_heavy: str | None = None  # one letter for each residue, 1-7 for FWR1 ... FWR4
+    region_mask_light: str | None = None
+    number: int = 0  # place in the input, from 1
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        return f"record {self.number:,} ({self.id!r})"
+
+    def chain(self, name: str) -> str | None:
+        return self.heavy if name == "heavy" else self.light
+
+    def with_chains(self, chains: Mapping[str, str | None]) -> Record:
+        """The record with these chains in the place of its own."""
+        return self._replace(heavy=chains.get("heavy", self.heavy), light=chains.get("light", self.light))
+
+    def region_mask(self, chain: str) -> str | None:
+        return self.region_mask_heavy if chain == "heavy" else self.region_mask_light
+
+
+def records_of(pairs: Any) -> Iterator[Record]:
+    """Records of a list, an iterator or a table; `None` stands for a chain that is not there.
+
+    Items are `(heavy, light)`, mappings with `heavy`, `light` and perhaps `id`, or records. Tables (pandas,
+    Arrow, or a stream of Arrow batches such as `read_pairs` gives) have columns under the names that
+    `curr_ab.data` knows, and both chains in every row.
+    """
+    if isinstance(pairs, str | Mapping) or (
+        isinstance(pairs, tuple) and not isinstance(pairs, Record) and all(isinstance(c, str) for c in pairs)
+    ):
+        raise ValueError("give a list of pairs, such as [(heavy, light)]; a file is read by read_pairs(file)")
+    number = 0
+    for item in [pairs] if _is_table(pairs) or isinstance(pairs, Record) else pairs:
+        for record in _table_records(item) if _is_table(item) else [_read_item(item, number + 1)]:
+            number += 1
+            yield record._replace(number=number, id=record.id or str(number))
+
+
+def _is_table(item: Any) -> bool:
+    return hasattr(item, "columns") and (hasattr(item, "itertuples") or hasattr(item, "schema"))
+
+
+def _read_item(item: Any, number: int) -> Record:
+    if isinstance(item, Record):
+        return item
+    if isinstance(item, Mapping):
+        if unknown := item.keys() - set(Record._fields):
+            raise ValueError(f"record {number:,}: {sorted(unknown)[0]!r} is no field of a pair")
+        chains = item.get("heavy"), item.get("light")
+        rest = {key: value for key, value in item.items() if key not in CHAINS}
+        return Record(**{"id": "", **rest}, heavy=chains[0], light=chains[1])
+    if isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
+        return Record("", item[0], item[1])
+    raise ValueError(f"record {number:,}: {item!r} is no pair; write (heavy, light)")
+
+
+def _table_records(table: Any) -> Iterator[Record]:
+    from curr_ab.data.columns import ColumnNames, find_layout
+    from curr_ab.data.extra import needs_extra
+
+    with needs_extra("data"):
+        import pyarrow as pa
+    if hasattr(table, "itertuples"):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    layout = find_layout(table.schema.names, ColumnNames())
+    if layout is None or layout.kind != "wide" or not set(CHAINS) <= layout.columns.keys():
+        raise ValueError(f"no heavy and light columns are known among {', '.join(table.schema.names)}")
+    wanted = [name for name in Record._fields if name in layout.columns]
+    columns = [table[layout.columns[name]].cast(pa.string()).to_pylist() for name in wanted]
+    for row in zip(*columns, strict=True):
+        fields = dict(zip(wanted, row, strict=True))
+        yield Record(**{**fields, "id": fields.get("id") or ""})
+
+
+def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
+    """The same records; one that lacks a chain ends the stream."""
+    for record in records:
+        for chain in CHAINS:
+            if not record.chain(chain):
+                raise ValueError(
+                    f"{record.name} has no {chain} chain; complete it, or read single chains (--unpaired)"
+                )
+        yield record
+
+
+def windows(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """Runs of records in input order: what is sorted, batched and written together."""
+    iterator = iter(records)
+    while window := list(islice(iterator, size)):
+        yield window
+
+
+class TokenRecord(NamedTuple):
+    """A record as tokens, and where its residues are among them."""
+
+    record: Record
+    input_ids: Tensor  # [S]
+    positions: Tensor  # [R] of the residues, heavy chain first
+    num_heavy: int  # so many of them are the heavy chain's
+
+    def residues(self, chain: str) -> slice:
+        """Where a chain's residues are among all residues."""
+        return slice(0, self.num_heavy) if chain == "heavy" else slice(self.num_heavy, len(self.positions))
+
+
+def tokenize(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> list[TokenRecord]:
+    """Token ids as the model was trained on them; the error names the record."""
+    return [_tokenize_one(tokenizer, record) for record in records]
+
+
+def _tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
+    for chain in CHAINS:
+        text = record.chain(chain)
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{record.name}, {chain} chain: {text!r} is not a sequence")
+    try:
+        ids = torch.tensor(tokenizer(heavy=record.heavy, light=record.light)["input_ids"])
+    except ValueError as error:
+        raise ValueError(str(error).replace("record 1", record.name, 1)) from error
+    special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    positions = (~torch.isin(ids, torch.tensor(special))).nonzero().flatten()
+    light = (record.light or "").replace("<mask>", "X")
+    return TokenRecord(record, ids, positions, len(positions) - len(light))

@@ -1,0 +1,206 @@
+"""Unknown residues filled in: all at once, the surest first, or sampled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from curr_ab.inference.marginals import WINDOW, Marginals
+from curr_ab.inference.records import (
+    CHAINS,
+    STANDARD_RESIDUES,
+    Record,
+    TokenRecord,
+    records_of,
+    tokenize,
+    windows,
+)
+from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.tokenization import CurrAbTokenizer
+
+METHODS = ("greedy", "confident", "sample")
+_UNKNOWN = re.compile("<mask>|[X*_]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RestorationPlan:
+    """How unknown residues are chosen."""
+
+    method: str = "confident"
+    variants: int = 1
+    seed: int = 0
+    temperature: float = 1.0
+    top_k: int = 3  # how many residues are reported with their probabilities
+    allowed: str = STANDARD_RESIDUES
+    allowed_at: tuple[tuple[str, int, str], ...] = ()  # (chain, position, residues): these alone, there
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; choose of {', '.join(METHODS)}")
+        if self.variants < 1 or (self.variants > 1 and self.method != "sample"):
+            raise ValueError(f"{self.variants} variants: several different ones need method 'sample'")
+        if not self.temperature > 0:
+            raise ValueError(f"the temperature is {self.temperature}; it must be above 0")
+        if not 1 <= self.top_k <= len(STANDARD_RESIDUES):
+            raise ValueError(f"top_k is {self.top_k}; it must be from 1 to {len(STANDARD_RESIDUES)}")
+        for residues in (self.allowed, *(residues for _, _, residues in self.allowed_at)):
+            if not residues or set(residues) - set(STANDARD_RESIDUES):
+                raise ValueError(f"allowed residues are some of {STANDARD_RESIDUES}, not {residues!r}")
+        for chain, position, _ in self.allowed_at:
+            if chain not in CHAINS or position < 1:
+                raise ValueError(f"there is no position {position} of a chain {chain!r}")
+
+
+class Filled(NamedTuple):
+    """One residue that was filled in, and what else could stand there when it was chosen."""
+
+    chain: str
+    position: int  # from 1
+    residue: str
+    top: tuple[tuple[str, float], ...]  # residues with their probabilities among those allowed, best first
+
+
+class Restoration(NamedTuple):
+    """One completed pair."""
+
+    record: Record  # as it is now
+    variant: int  # from 1
+    filled: tuple[Filled, ...]  # in the order of the chains
+
+
+def mask_unknown(record: Record) -> Record:
+    """`X`, `*`, `_` and `<mask>` as `<mask>`."""
+    texts = {
+        chain: _UNKNOWN.sub("<mask>", text) if isinstance(text, str) else text
+        for chain in CHAINS
+        for text in [record.chain(chain)]
+    }
+    return record.with_chains(texts)
+
+
+def restore(
+    model: CurrAbForMaskedLM, tokenizer: CurrAbTokenizer, pairs: Any, plan: RestorationPlan | None = None
+) -> Iterator[Restoration]:
+    """Each pair with its unknown residues filled in, `plan.variants` times, in input order.
+
+    `greedy` takes the best residue everywhere from one pass; `confident` fills the surest position, looks
+    again, and goes on; `sample` draws in a random order, each residue given those drawn before.
+    """
+    plan = plan or RestorationPlan()
+    marginals = Marginals(model, tokenizer, "unmasked")
+    for window in windows(records_of(pairs), WINDOW["unmasked"]):
+        yield from restore_window(marginals, [mask_unknown(record) for record in window], plan)
+
+
+class _Draft:
+    """A pair on its way: tokens, what is still unknown, what was chosen."""
+
+    def __init__(self, tokens: TokenRecord, variant: int, plan: RestorationPlan, mask_id: int) -> None:
+        self.tokens, self.variant, self.plan = tokens, variant, plan
+        self.ids = tokens.input_ids.clone()
+        self.open = (self.ids[tokens.positions] == mask_id).nonzero().flatten().tolist()  # among the residues
+        self.filled: dict[int, Filled] = {}
+        # A generator for each variant of each record: the batch that it shares has no part in it.
+        self.random = torch.Generator().manual_seed(
+            (plan.seed * 1_000_003 + tokens.record.number) * 1_009 + variant
+        )
+        self.limits = {(chain, position): residues for chain, position, residues in plan.allowed_at}
+
+    def site(self, index: int) -> tuple[str, int]:
+        heavy = self.tokens.num_heavy
+        return ("heavy", index + 1) if index < heavy else ("light", index + 1 - heavy)
+
+    def fill(self, log_probabilities: Tensor, residue_ids: Tensor) -> None:
+        """Fill what this pass decides, given log-probabilities [open, V]."""
+        probabilities = torch.stack(
+            [
+                self._allowed(row, self.site(index))
+                for row, index in zip(log_probabilities[:, residue_ids], self.open, strict=True)
+            ]
+        )  # [open, 20]
+        if self.plan.method == "greedy":
+            chosen = list(range(len(self.open)))
+        elif self.plan.method == "confident":
+            chosen = [int(probabilities.amax(1).argmax())]
+        else:
+            chosen = [int(torch.randint(len(self.open), (), generator=self.random))]
+        for place in chosen:
+            row = probabilities[place]
+            if self.plan.method == "sample":
+                letter = int(torch.multinomial(row, 1, generator=self.random))
+            else:
+                letter = int(row.argmax())
+            index = self.open[place]
+            best = row.topk(min(self.plan.top_k, int((row > 0).sum())))
+            top = tuple(
+                (STANDARD_RESIDUES[at], value)
+                for value, at in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            )
+            self.filled[index] = Filled(*self.site(index), STANDARD_RESIDUES[letter], top)
+            self.ids[self.tokens.positions[index]] = residue_ids[letter]
+        self.open = [index for place, index in enumerate(self.open) if place not in chosen]
+
+    def _allowed(self, row: Tensor, site: tuple[str, int]) -> Tensor:
+        allowed = self.limits.get(site, self.plan.allowed)
+        barred = torch.tensor([letter not in allowed for letter in STANDARD_RESIDUES])
+        temperature = self.plan.temperature if self.plan.method == "sample" else 1.0
+        return (row.double() / temperature).masked_fill(barred, -torch.inf).softmax(0)
+
+    def finished(self, tokenizer: CurrAbTokenizer) -> Restoration:
+        letters = tokenizer.convert_ids_to_tokens(self.ids[self.tokens.positions].tolist())
+        heavy = self.tokens.num_heavy
+        record = self.tokens.record
+        texts = {
+            "heavy": None if record.heavy is None else "".join(letters[:heavy]),
+            "light": None if record.light is None else "".join(letters[heavy:]),
+        }
+        filled = tuple(self.filled[index] for index in sorted(self.filled))
+        return Restoration(record.with_chains(texts), self.variant, filled)
+
+
+def restore_window(
+    marginals: Marginals, window: Sequence[Record], plan: RestorationPlan
+) -> list[Restoration]:
+    """The completed pairs of records whose unknown residues are `<mask>`; all take their steps together."""
+    mask_id = marginals.model.config.mask_token_id
+    tokenizer = marginals.tokenizer
+    drafts = [
+        _Draft(tokens, variant, plan, mask_id)
+        for tokens in tokenize(tokenizer, window)
+        for variant in range(1, plan.variants + 1)
+    ]
+    for draft in drafts:
+        _check_sites(draft)
+    residue_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
+    while waiting := [draft for draft in drafts if draft.open]:
+        found = marginals.read_off(
+            [draft.ids for draft in waiting], [draft.tokens.positions[draft.open] for draft in waiting]
+        )
+        for draft, log_probabilities in zip(waiting, found, strict=True):
+            draft.fill(log_probabilities, residue_ids)
+    return [draft.finished(tokenizer) for draft in drafts]
+
+
+def _check_sites(draft: _Draft) -> None:
+    sites = {draft.site(index) for index in draft.open}
+    for chain, position in draft.limits:
+        if (chain, position) not in sites:
+            raise ValueError(
+                f"{draft.tokens.record.name}: position {position} of the {chain} chain is not unknown, "
+                "so its residues cannot be limited"
+            )
+
+
+def complete_ends(record: Record, missing: Mapping[str, tuple[int, int]]) -> Record:
+    """The record with as many unknown residues before and after each chain as it lacks there."""
+    texts = {
+        chain: "<mask>" * before + text + "<mask>" * after
+        for chain, (before, after) in missing.items()
+        if (text := record.chain(chain)) is not None
+    }
+    return record.with_chains(texts)

@@ -1,0 +1,304 @@
+"""What a command computes, as a setting that travels to other processes: a table for each run of records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from curr_ab.inference.embedding import Array, EmbeddingPlan, embed_window, encoder_of
+from curr_ab.inference.heat_maps import write_heat_maps
+from curr_ab.inference.marginals import WINDOW, Marginals, Mode
+from curr_ab.inference.mutation import By, saturate_one, score_mutants_of
+from curr_ab.inference.pairing import rank_lights
+from curr_ab.inference.records import CHAINS, Record
+from curr_ab.inference.restoration import RestorationPlan, complete_ends, mask_unknown, restore_window
+from curr_ab.inference.scoring import Score, perplexity, score_window
+
+SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
+
+
+class Task(Protocol):
+    """A command with its settings."""
+
+    @property
+    def records_per_part(self) -> int:
+        """How many records are batched and written together; results do not depend on it."""
+
+    def prepare(self, record: Record) -> Record:
+        """The record as the tokenizer takes it."""
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        """The results of these records, in their order."""
+
+
+def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], list[dict[str, Any]]]:
+    if not wanted:
+        return list(records), [{} for _ in records]
+    from curr_ab.inference.numbering import number_records
+
+    numbered = number_records(records)
+    return [record for record, _ in numbered], [found for _, found in numbered]
+
+
+@dataclass(frozen=True)
+class EmbedTask:
+    """`curr-ab embed`."""
+
+    plan: EmbeddingPlan
+    number: bool = False
+    tokens_per_batch: int | None = None
+
+    @property
+    def records_per_part(self) -> int:
+        if self.plan.attention:  # 140 MB a pair with 650M
+            return 4
+        return 128 if "none" in self.plan.poolings else 1024
+
+    def prepare(self, record: Record) -> Record:
+        return record
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        encoder = encoder_of(model)
+        self.plan.resolve(encoder.config.num_hidden_layers)
+        records, _ = _numbered(records, self.number)
+        found = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
+        columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
+        for name in found[0]:
+            column, shape = _array_column([features[name] for features in found], name)
+            columns.append(column)
+            fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
+        return pa.table(columns, schema=pa.schema(fields))
+
+
+def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
+    flat = pa.array(np.concatenate([array.ravel() for array in arrays]))
+    if arrays[0].ndim == 1:  # pooled
+        return pa.FixedSizeListArray.from_arrays(flat, len(arrays[0])), [len(arrays[0])]
+    if arrays[0].ndim == 2:  # residues
+        width = arrays[0].shape[1]
+        rows = pa.FixedSizeListArray.from_arrays(flat, width)
+        offsets = np.cumsum([0, *(len(array) for array in arrays)])
+        return pa.LargeListArray.from_arrays(pa.array(offsets), rows), [-1, width]
+    offsets = np.cumsum([0, *(array.size for array in arrays)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), flat), [*arrays[0].shape[:2], -1, -1]
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """`curr-ab score`: a row for each pair, or for each residue."""
+
+    mode: Mode = "exact"
+    alone: bool = False
+    per_residue: bool = False
+    regions: tuple[str, ...] = ()
+    number: bool = False
+    tokens_per_batch: int | None = None
+
+    @property
+    def records_per_part(self) -> int:
+        return WINDOW[self.mode]
+
+    def prepare(self, record: Record) -> Record:
+        return record
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
+        records, numbers = _numbered(records, self.number)
+        scores = score_window(marginals, records, alone=self.alone)
+        if self.per_residue:
+            rows = [
+                row
+                for score, found in zip(scores, numbers, strict=True)
+                for row in _residue_rows(score, found)
+            ]
+            return pa.Table.from_pylist(rows, schema=_RESIDUE_SCHEMA if not self.number else _NUMBERED_SCHEMA)
+        rows = [self._row(score) for score in scores]
+        # By hand: a part in which no record has a light chain must not change the column's type.
+        types = {"id": pa.string()} | {
+            name: pa.int32() if name.startswith("residues") else pa.float64()
+            for name in rows[0]
+            if name != "id"
+        }
+        return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
+
+    def _row(self, score: Score) -> dict[str, Any]:
+        record = score.tokens.record
+        row: dict[str, Any] = {"id": score.id}
+        for part in ("pair", *CHAINS, *self.regions):
+            present = part not in CHAINS or record.chain(part) is not None
+            row[f"pll_{part}"] = score.pll(part) if present else None
+            row[f"perplexity_{part}"] = score.perplexity(part) if present else None
+            row[f"residues_{part}"] = int((~score.residues(part).isnan()).sum()) if present else 0
+        if self.alone:
+            for chain in CHAINS:
+                found = score.alone.get(chain)
+                row[f"pll_{chain}_alone"] = None if found is None else float(found.double().nansum())
+                row[f"perplexity_{chain}_alone"] = None if found is None else perplexity(found)
+        return row
+
+
+_RESIDUE_FIELDS = [
+    ("id", pa.string()),
+    ("chain", pa.string()),
+    ("position", pa.int32()),
+    ("residue", pa.string()),
+    ("log_probability", pa.float32()),
+]
+_RESIDUE_SCHEMA = pa.schema(_RESIDUE_FIELDS)
+_NUMBERED_SCHEMA = pa.schema([*_RESIDUE_FIELDS, ("imgt", pa.string())])
+
+
+def _residue_rows(score: Score, numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    record, rows = score.tokens.record, []
+    for chain in CHAINS:
+        text = (record.chain(chain) or "").replace("<mask>", "X")
+        values = score.log_probabilities[score.tokens.residues(chain)].tolist()
+        for place, (residue, value) in enumerate(zip(text, values, strict=True)):
+            known = value == value  # NaN where the letter stands for no one residue
+            row = {"id": record.id, "chain": chain, "position": place + 1, "residue": residue}
+            row["log_probability"] = value if known else None
+            if numbers:
+                row["imgt"] = numbers[chain].labels[place]
+            rows.append(row)
+    return rows
+
+
+_MUTATION_FIELDS = [
+    ("id", pa.string()),
+    ("chain", pa.string()),
+    ("position", pa.int32()),
+    ("wild_type", pa.string()),
+    ("mutant", pa.string()),
+    ("log_odds", pa.float32()),
+]
+
+
+@dataclass(frozen=True)
+class MutateTask:
+    """`curr-ab mutate`: all single mutants of each pair, or the given mutants."""
+
+    mode: Mode = "exact"
+    part: str = "pair"
+    mutants: tuple[str, ...] = ()
+    by: By = "marginals"
+    number: bool = False
+    heat_maps: str | None = None
+    tokens_per_batch: int | None = None
+
+    @property
+    def records_per_part(self) -> int:
+        return WINDOW[self.mode]
+
+    def prepare(self, record: Record) -> Record:
+        return record
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
+        if self.mutants:
+            columns: dict[str, list[Any]] = {"id": [], "mutant": [], "score": []}
+            for record in records:
+                columns["id"] += [record.id] * len(self.mutants)
+                columns["mutant"] += self.mutants
+                columns["score"] += score_mutants_of(marginals, record, self.mutants, self.by)
+            return pa.table(columns)
+        records, numbers = _numbered(records, self.number)
+        rows = []
+        for record, found in zip(records, numbers, strict=True):
+            saturation = saturate_one(marginals, record, self.part)
+            if self.heat_maps:
+                write_heat_maps(saturation, Path(self.heat_maps), found)
+            for site, mutant, value in saturation.rows():
+                row = {"id": record.id, **site._asdict(), "mutant": mutant, "log_odds": value}
+                if found:
+                    row["imgt"] = found[site.chain].labels[site.position - 1]
+                rows.append(row)
+        fields = [*_MUTATION_FIELDS, *([("imgt", pa.string())] if self.number else [])]
+        return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+@dataclass(frozen=True)
+class RestoreTask:
+    """`curr-ab restore`: the completed pairs, and what was filled in with which probability."""
+
+    plan: RestorationPlan = field(default_factory=RestorationPlan)
+    ends: bool = False
+    tokens_per_batch: int | None = None
+    records_per_part: int = 256
+
+    def prepare(self, record: Record) -> Record:
+        return mask_unknown(record)
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        marginals = Marginals(model, tokenizer, "unmasked", tokens_per_batch=self.tokens_per_batch)
+        if self.ends:
+            from curr_ab.inference.numbering import number_records
+
+            shown = [
+                record.with_chains(
+                    {chain: text.replace("<mask>", "X") for chain in CHAINS if (text := record.chain(chain))}
+                )
+                for record in records
+            ]
+            missing = [
+                {chain: numbering.missing_ends() for chain, numbering in found.items()}
+                for _, found in number_records(shown)
+            ]
+            records = [complete_ends(*pair) for pair in zip(records, missing, strict=True)]
+        found = restore_window(marginals, records, self.plan)
+        return pa.table(
+            {
+                "id": pa.array([one.record.id for one in found], pa.string()),
+                "variant": pa.array([one.variant for one in found], pa.int32()),
+                "heavy": pa.array([one.record.heavy for one in found], pa.string()),
+                "light": pa.array([one.record.light for one in found], pa.string()),
+                "filled": pa.array([_describe(one.filled) for one in found], pa.string()),
+            }
+        )
+
+
+def _describe(filled: Sequence[Any]) -> str:
+    """`H:32=Y (Y 0.91, F 0.05); ...`."""
+    return "; ".join(
+        f"{one.chain[0].upper()}:{one.position}={one.residue} "
+        f"({', '.join(f'{letter} {value:.3g}' for letter, value in one.top)})"
+        for one in filled
+    )
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
+
+    lights: tuple[Record, ...]
+    by: str = "likelihood"
+    mode: Mode = "group"
+    top: int | None = None
+    tokens_per_batch: int | None = None
+    records_per_part: int = 8
+
+    def prepare(self, record: Record) -> Record:
+        return record
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        options = {"tokens_per_batch": self.tokens_per_batch}
+        ranked = rank_lights(model, tokenizer, records, self.lights, by=self.by, mode=self.mode, **options)
+        rows = [one._asdict() for lights in ranked for one in lights[: self.top]]
+        return pa.Table.from_pylist(rows, schema=_PAIR_SCHEMA)
+
+
+_PAIR_SCHEMA = pa.schema(
+    [
+        ("heavy", pa.string()),
+        ("light", pa.string()),
+        ("rank", pa.int32()),
+        ("score", pa.float64()),
+        ("log_likelihood", pa.float64()),
+        ("gain", pa.float64()),
+    ]
+)

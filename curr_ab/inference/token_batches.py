@@ -1,0 +1,75 @@
+"""Batches of token sequences: sorted by length, cut by a budget of tokens, without or with little padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Layout = Literal["equal", "padded", "packed"]
+# Caches of CPUs hold about this much; a GPU wants more work at once.
+TOKENS_PER_BATCH = {"cpu": 2_000, "cuda": 32_768}
+
+
+class TokenBatch(NamedTuple):
+    """Rows of tokens, and where each sequence of the window lies in them."""
+
+    input_ids: Tensor  # [B, S]
+    position_ids: Tensor | None  # [1, S], restarting at 0, where several sequences share the row
+    members: list[int]  # which sequences of the window
+    starts: list[int]  # where each begins in the rows laid end to end
+
+    def take(self, states: Tensor, member: int, length: int) -> Tensor:
+        """The states of one sequence out of those of the batch [B, S, ...]."""
+        return states.flatten(0, 1)[self.starts[member] : self.starts[member] + length]
+
+
+def budget(device: torch.device, tokens_per_batch: int | None) -> int:
+    """The budget asked for, or what suits the device."""
+    if tokens_per_batch is not None and tokens_per_batch < 1:
+        raise ValueError(f"a batch of {tokens_per_batch} tokens is none")
+    return tokens_per_batch or TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
+
+
+def token_batches(
+    sequences: Sequence[Tensor],
+    device: torch.device,
+    *,
+    pad_id: int,
+    tokens_per_batch: int | None = None,
+    layout: Layout | None = None,
+) -> Iterator[TokenBatch]:
+    """All sequences, longest first; results do not depend on the layout, only the speed does.
+
+    `equal` puts sequences of the same length together, which needs no mask and is the fastest on CPUs;
+    `padded` is for GPUs, where sorting keeps the padding small; `packed` makes one row of each batch.
+    """
+    layout = layout or ("equal" if device.type == "cpu" else "padded")
+    limit = budget(device, tokens_per_batch)
+    order = sorted(range(len(sequences)), key=lambda member: -len(sequences[member]))
+    members: list[int] = []
+    for member in order:
+        longest = len(sequences[members[0]]) if members else 0
+        full = (len(members) + 1) * longest > limit
+        if members and (full or (layout == "equal" and len(sequences[member]) != longest)):
+            yield _batch(sequences, members, device, pad_id, layout)
+            members = []
+        members.append(member)
+    if members:
+        yield _batch(sequences, members, device, pad_id, layout)
+
+
+def _batch(
+    sequences: Sequence[Tensor], members: list[int], device: torch.device, pad_id: int, layout: Layout
+) -> TokenBatch:
+    rows = [sequences[member] for member in members]
+    if layout == "packed":
+        lengths = torch.tensor([0, *map(len, rows)])
+        positions = torch.cat([torch.arange(len(row)) for row in rows])[None].to(device)
+        starts = lengths.cumsum(0)[:-1].tolist()
+        return TokenBatch(torch.cat(rows)[None].to(device), positions, members, starts)
+    input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    width = input_ids.shape[1]
+    return TokenBatch(input_ids.to(device), None, members, list(range(0, len(rows) * width, width)))

@@ -1,0 +1,33 @@
+"""The examples of docs/inference.md run as they stand there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import torch
+from twins import PAIRS
+
+import curr_ab
+from curr_ab.cli import build_parser
+
+TEXT = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
+
+
+def test_python(folder, tokenizer, monkeypatch):
+    monkeypatch.setattr(
+        curr_ab, "load", lambda name: curr_ab.loading.load(folder, device="cpu", dtype=torch.float32)
+    )
+    heavy, light = PAIRS[0]
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        variables = {"heavy": heavy[:44], "light": light[:40]}
+        exec(block, variables)
+        assert variables["one"].pll() < 0
+
+
+def test_commands():
+    """Every command line is one that the program understands."""
+    lines = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith("curr-ab ")]
+    assert len(commands) == 5
+    for line in commands:
+        assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)

@@ -1,0 +1,144 @@
+"""Embeddings against hidden states taken by hand."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from twins import PAIRS, stock_twin
+
+from curr_ab.inference import EmbeddingPlan, Record, attention_maps, embed, records_of
+
+
+@pytest.fixture(scope="module")
+def states(deep, tokenizer):
+    """Hidden states of the first pair in stock ESM, one sequence alone, and where its chains are."""
+    heavy, light = PAIRS[0]
+    with torch.no_grad():
+        out = stock_twin(deep)(**tokenizer(heavy, light, return_tensors="pt"), output_hidden_states=True)
+    first = len(heavy) + 1
+    return (
+        [layer[0] for layer in out.hidden_states],
+        slice(1, first),
+        slice(first + 2, first + 2 + len(light)),
+    )
+
+
+def test_pooling_by_hand(deep, tokenizer, states):
+    layers, heavy, light = states
+    last = layers[-1]
+    residues = torch.cat([last[heavy], last[light]])
+    expected = {
+        ("mean", "pair"): residues.mean(0),
+        ("max", "pair"): residues.amax(0),
+        ("std", "pair"): residues.std(0, correction=0),
+        ("cls", "pair"): last[0],
+        ("none", "pair"): residues,
+        ("mean", "heavy"): last[heavy].mean(0),
+        ("max", "light"): last[light].amax(0),
+        ("none", "light"): last[light],
+    }
+    for (pooling, part), reference in expected.items():
+        found = next(embed(deep, tokenizer, PAIRS[:1], pooling=pooling, part=part))
+        assert found == pytest.approx(reference.numpy(), abs=1e-5), (pooling, part)
+
+
+def test_layers(deep, tokenizer, states):
+    layers, heavy, light = states
+    for number, layer in enumerate(layers):
+        residues = torch.cat([layer[heavy], layer[light]])
+        found = next(embed(deep, tokenizer, PAIRS[:1], layers=number))
+        assert found == pytest.approx(residues.mean(0).numpy(), abs=1e-5)
+    several = next(embed(deep, tokenizer, PAIRS[:1], layers=[-1, 0]))
+    assert several.shape == (2, 80)
+    assert several[0] == pytest.approx(found, abs=1e-6)
+    with pytest.raises(ValueError, match="layer 4"):
+        next(embed(deep, tokenizer, PAIRS, layers=4))
+
+
+def test_regions(deep, tokenizer, simulated):
+    record = simulated[0]
+    residues = next(embed(deep, tokenizer, [record], pooling="none", part="heavy"))
+    cdr3 = [place for place, letter in enumerate(record.region_mask_heavy) if letter == "6"]
+    assert record.heavy[cdr3[0] - 1] == "C"  # the anchor before it
+    found = next(embed(deep, tokenizer, [record], pooling="mean", part="CDRH3"))
+    assert found == pytest.approx(residues[cdr3].mean(0), abs=1e-5)
+    with pytest.raises(ValueError, match="does not say where its regions are"):
+        next(embed(deep, tokenizer, PAIRS, part="CDRH3"))
+    with pytest.raises(ValueError, match="no part of a pair"):
+        next(embed(deep, tokenizer, PAIRS, part="CDR3"))
+
+
+@pytest.mark.parametrize("layout", ["equal", "padded", "packed"])
+def test_company_changes_nothing(layout, deep, tokenizer, simulated):
+    together = list(embed(deep, tokenizer, simulated, layout=layout, tokens_per_batch=1500))
+    alone = [next(embed(deep, tokenizer, [one])) for one in simulated[:20]]
+    assert len(together) == len(simulated)
+    assert np.abs(np.stack(together[:20]) - np.stack(alone)).max() <= 1e-5
+
+
+def test_attention_maps(deep, tokenizer):
+    found = next(attention_maps(deep, tokenizer, PAIRS[:1]))
+    heavy, light = PAIRS[0]
+    size = len(heavy) + len(light)
+    assert found.shape == (3, 20, size, size)
+    with torch.no_grad():
+        encoded = tokenizer(heavy, light, return_tensors="pt")
+        whole = deep(**encoded, output_attentions=True).attentions
+    assert found[1, 2, 0, len(heavy)] == pytest.approx(float(whole[1][0, 2, 1, len(heavy) + 3]), abs=1e-6)
+
+
+def test_single_chains(deep, tokenizer):
+    light = PAIRS[0][1]
+    only = next(embed(deep, tokenizer, [(None, light)], part="light", pooling="none"))
+    assert only.shape == (len(light), 80)
+    with pytest.raises(ValueError, match="has no heavy chain"):
+        next(embed(deep, tokenizer, [(None, light)], part="heavy"))
+
+
+def test_whatever_holds_pairs(deep, tokenizer):
+    expected = np.stack(list(embed(deep, tokenizer, PAIRS)))
+    heavies, lights = zip(*PAIRS, strict=True)
+    frame = pd.DataFrame({"name": list("abcd"), "VH": heavies, "VL": lights})
+    forms = {
+        "iterator": iter(PAIRS),
+        "mappings": [{"heavy": heavy, "light": light} for heavy, light in PAIRS],
+        "records": [Record("x", heavy, light) for heavy, light in PAIRS],
+        "frame": frame,
+        "arrow": pa.Table.from_pandas(frame),
+        "batches": pa.Table.from_pandas(frame).to_batches(2),
+    }
+    for name, form in forms.items():
+        assert np.stack(list(embed(deep, tokenizer, form))) == pytest.approx(expected, abs=1e-5), name
+    assert [one.id for one in records_of(frame)] == list("abcd")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (("EVQ", "DIQ"), "list of pairs"),
+        ("pairs.csv", "read_pairs"),
+        ([("EVQL",)], "record 1: .* is no pair"),
+        ([*PAIRS, ("EVQ!", "DIQ")], r"record 5 \('5'\), heavy chain, position 4: '!'"),
+        ([("EVQL", "")], r"record 1 \('1'\), light chain is empty"),
+        ([{"heavy": "EVQL", "ligth": "DIQ"}], "'ligth' is no field"),
+        (pd.DataFrame({"heavy": ["EVQ"]}), "no heavy and light columns"),
+    ],
+)
+def test_what_is_no_pair(pairs, message, deep, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        list(embed(deep, tokenizer, pairs))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"poolings": ("median",)},
+        {"parts": ("CDR3",)},
+        {"layers": ()},
+        {"poolings": ("cls",), "parts": ("heavy",)},
+    ],
+)
+def test_plans_that_make_no_sense(options):
+    with pytest.raises(ValueError, match=r"choose|needs|stands"):
+        EmbeddingPlan(**options)
