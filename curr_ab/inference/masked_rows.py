@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curr_ab.modeling import CurrAbForMaskedLM
-from curr_ab.modeling.modeling_curr_ab import TokenLayout, rotate
+from curr_ab.modeling.modeling_curr_ab import TokenLayout
+from curr_ab.modeling.pairwise_attention import rotate
 
 
 def masked_logits(
