@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from curr_ab.data.atomic import write_json
 from curr_ab.family import member
@@ -37,12 +40,24 @@ def write_checkpoint(
         config = CurrAbConfig.from_dict(accelerator.unwrap_model(model).config.to_dict())
         exported = CurrAbForMaskedLM(config)  # of the plain class: sharding changes the model's
         exported.load_state_dict(weights)
-        exported.save_pretrained(unfinished)
+        with _no_bar():  # it would cut through that of the run
+            exported.save_pretrained(unfinished)
         CurrAbTokenizer().save_pretrained(unfinished)
         write_json(unfinished / RECORD, training)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def training_record(
@@ -56,7 +71,7 @@ def training_record(
         "member": None if own_shape else plan.member,
         "step": progress.step,
         "objective": plan.objective,
-        "plan": plan.to_dict(),
+        "plan": plan.to_dict() | _without_folders(plan),
         "data": data,
         "seen": {"pairs": progress.pairs, "residue_tokens": progress.tokens},
         "training_flops": flops,
@@ -65,6 +80,12 @@ def training_record(
         "code": {"version": version("curr-ab"), "revision": code_revision()},
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
     }
+
+
+def _without_folders(plan: PretrainingPlan) -> dict[str, str]:
+    """What the plan names by a path, by its last part: the record will be published."""
+    named = {"data": plan.data, "unpaired_data": plan.unpaired_data, "init_from": plan.init_from}
+    return {key: Path(path).name for key, path in named.items() if path is not None and Path(path).exists()}
 
 
 def describe_devices(accelerator: Accelerator) -> str:

@@ -6,10 +6,12 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
@@ -50,6 +52,9 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
         except torch.OutOfMemoryError as error:
             raise ValueError(training.advice_on_memory()) from error
     accelerator.end_training()
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # another run of this process may want another precision
     return run.checkpoint(plan.steps)
 
 
@@ -150,6 +155,7 @@ class Training:
             raise Diverged(self.advice_on_divergence(loss, gradient_norm))
         self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
         speed = window.tokens / seconds
+        pairs_per_second = window.pairs / seconds
         entry = {
             "step": self.progress.step,
             "loss": loss,
@@ -158,7 +164,7 @@ class Training:
             "unpaired_fraction": window.unpaired / window.pairs,
             "pairs_seen": self.progress.pairs,
             "residue_tokens_seen": self.progress.tokens,
-            "pairs_per_second": window.pairs / seconds,
+            "pairs_per_second": pairs_per_second,
             "residue_tokens_per_second": speed,
             "model_flops_utilization": self.utilization(speed),
             "memory_gib": peak_memory(self.accelerator.device),
@@ -166,10 +172,12 @@ class Training:
         }
         shown = {
             "loss": f"{loss:.4f}",
-            "pairs/s": f"{entry['pairs_per_second']:.1f}",
+            "pairs/s": f"{pairs_per_second:.1f}",
             "tok/s": f"{speed:,.0f}",
             "GiB": f"{entry['memory_gib']:.1f}",
         }
+        left = (self.plan.steps - self.progress.step) * self.plan.pairs_per_step / pairs_per_second
+        shown["left"] = str(timedelta(seconds=round(left)))  # the bar has its own
         if entry["model_flops_utilization"] is not None:
             shown["MFU"] = f"{entry['model_flops_utilization']:.0%}"
         self.reporter.write(entry, shown)

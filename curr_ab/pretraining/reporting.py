@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class Reporter:
     def __init__(self, run: RunFolder, accelerator: Accelerator, first_step: int, steps: int) -> None:
         self._run = run
         self._accelerator = accelerator
+        self._steps = steps
         self._bar = tqdm(
             total=steps,
             initial=first_step,
@@ -64,8 +66,11 @@ class Reporter:
         """One line of the log, the same to the trackers, and a summary at the bar."""
         if self._accelerator.is_main_process:
             self._run.log(entry)
-            if shown is not None:
-                self._bar.set_postfix(shown)
+            if shown is not None and self._bar.disable:  # no terminal: a line instead
+                told = ", ".join(f"{name} {value}" for name, value in shown.items())
+                print(f"step {entry['step']:,} of {self._steps:,}: {told}", file=sys.stderr, flush=True)
+            elif shown is not None:
+                self._bar.set_postfix({name: value for name, value in shown.items() if name != "left"})
         numbers = {key: value for key, value in entry.items() if isinstance(value, (int, float))}
         self._accelerator.log(numbers, step=entry["step"])
 

@@ -10,6 +10,7 @@ from training_processes import finish, start, train
 from transformers import AutoModelForMaskedLM, EsmForMaskedLM
 
 import curr_ab
+from curr_ab.pretraining.loop import pretrain
 from curr_ab.pretraining.run_folder import RunFolder, read_log
 from curr_ab.results import checkpoint_digest, read_results
 
@@ -52,7 +53,7 @@ def test_checkpoints_load_everywhere_and_say_where_they_come_from(finished, step
     record = json.loads((folder / "training.json").read_text())
     assert record["step"] == step and record["seen"]["pairs"] == step * plan.pairs_per_step
     assert record["member"] is None  # the shape is nobody's
-    assert record["plan"] == json.loads(json.dumps(plan.to_dict()))
+    assert record["plan"] == json.loads(json.dumps(plan.to_dict())) | {"data": "pretraining-corpus"}
     assert record["data"]["subset"] == "F" and record["data"]["num_pairs"] > 100
     assert record["training_flops"] > 0 and record["versions"]["torch"] == torch.__version__
 
@@ -93,9 +94,19 @@ def test_a_masked_model_goes_on_from_a_causal_one_with_a_new_schedule(make_plan,
         assert torch.equal(after[name], tensor), name
     folder = RunFolder(tmp_path / "mlm").checkpoint(2)
     assert json.loads((folder / "config.json").read_text())["is_decoder"] is False
-    assert json.loads((folder / "training.json").read_text())["plan"]["init_from"] == str(source)
+    assert json.loads((folder / "training.json").read_text())["plan"]["init_from"] == "step3"
     rates = [entry["learning_rate"] for entry in read_log(tmp_path / "mlm") if "loss" in entry]
     assert rates == [0, masked.peak_learning_rate / 2]
+
+
+def test_one_process_may_train_again_in_another_precision(make_plan, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for precision in ("bf16", "fp32"):
+        plan = make_plan(steps=1, warmup_steps=0, precision=precision)
+        assert pretrain(plan, tmp_path / precision).name == "step1"
+    shown = capfd.readouterr().err
+    assert shown.count("step 1 of 1: loss") == 2 and "left 0:00:00" in shown
+    assert "Writing model shards" not in shown
 
 
 @pytest.mark.slow
