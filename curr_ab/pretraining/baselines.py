@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import CLS, VOCABULARY, Tokens
+from curr_ab.pretraining.masking import is_residue
 from curr_ab.pretraining.sampling import random_stream, shuffled
 from curr_ab.pretraining.validation import HeldOut
 
@@ -21,8 +22,11 @@ def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, floa
     gathered = training.gather(shuffled(places, size, random_stream(held_out.seed, "baselines")))
     counts = np.zeros((2 * _LONGEST_CHAIN, len(VOCABULARY)))
     ends = np.cumsum(gathered.lengths)
-    np.add.at(counts, (_positions(gathered.tokens, ends), gathered.tokens), 1)
-    overall = counts.sum(axis=0) + 1
+    # What may be asked for: a causal model also predicts where chains end.
+    asked = is_residue(gathered.tokens) if held_out.objective == "mlm" else gathered.tokens >= 0
+    np.add.at(counts, (_positions(gathered.tokens, ends)[asked], gathered.tokens[asked]), 1)
+    overall = counts.sum(axis=0)
+    overall += is_residue(np.arange(len(VOCABULARY), dtype=np.uint8))  # none that is possible is at zero
     unigram = np.log(overall / overall.sum())
     # Where a position was never seen, its frequencies are the overall ones.
     smoothed = counts + overall / overall.sum()

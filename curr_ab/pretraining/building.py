@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from curr_ab.loading import resolve
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
@@ -19,7 +20,10 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
             f"the model's configuration has no {', '.join(unknown)}; see config.json of a member"
         )
     if plan.init_from is None:
-        return CurrAbConfig(**wanted)
+        try:
+            return CurrAbConfig(**wanted)
+        except StrictDataclassError as error:
+            raise ValueError(f"config: {' '.join(str(error).split())}") from error
     found: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))
     for key in SHAPE:
         if getattr(found, key) != wanted[key]:

@@ -71,7 +71,7 @@ def training_record(
         "member": None if own_shape else plan.member,
         "step": progress.step,
         "objective": plan.objective,
-        "plan": plan.to_dict() | _without_folders(plan),
+        "plan": public_plan(plan),
         "data": data,
         "seen": {"pairs": progress.pairs, "residue_tokens": progress.tokens},
         "training_flops": flops,
@@ -82,10 +82,11 @@ def training_record(
     }
 
 
-def _without_folders(plan: PretrainingPlan) -> dict[str, str]:
-    """What the plan names by a path, by its last part: the record will be published."""
+def public_plan(plan: PretrainingPlan) -> dict[str, Any]:
+    """The plan with the last part alone of what it names by a path: it leaves this machine."""
     named = {"data": plan.data, "unpaired_data": plan.unpaired_data, "init_from": plan.init_from}
-    return {key: Path(path).name for key, path in named.items() if path is not None and Path(path).exists()}
+    short = {key: Path(path).name for key, path in named.items() if path is not None and Path(path).exists()}
+    return plan.to_dict() | short
 
 
 def describe_devices(accelerator: Accelerator) -> str:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.out is None:
         raise ValueError("name the folder of the run: --out FOLDER")
-    from curr_ab.pretraining.loop import pretrain
+    from curr_ab.pretraining import pretrain
     from curr_ab.pretraining.stopping import Interrupted
 
     try:

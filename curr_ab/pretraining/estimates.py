@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,12 +85,12 @@ def activation_bytes(plan: PretrainingPlan, config: CurrAbConfig, length: float,
     return int(pairs * length * config.num_hidden_layers * config.hidden_size * kept * bytes_each)
 
 
-def peak_flops(device: torch.device) -> float | None:
-    """Of the device's matrix units in bf16; None where it is not known."""
-    if device.type != "cuda":
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Of the device's matrix units in half precision; None where it is not known."""
+    if device.type != "cuda" or precision == "fp32":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+    return next((peak for key, peak in PEAK_FLOPS.items() if re.search(rf"\b{key}\b", name)), None)
 
 
 def _mean_unpaired_fraction(plan: PretrainingPlan) -> float:

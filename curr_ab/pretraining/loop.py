@@ -18,7 +18,7 @@ from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.baselines import baseline_losses
 from curr_ab.pretraining.batches import TrainingData
 from curr_ab.pretraining.building import build_config, build_model
-from curr_ab.pretraining.checkpointing import training_record, write_checkpoint
+from curr_ab.pretraining.checkpointing import public_plan, training_record, write_checkpoint
 from curr_ab.pretraining.estimates import peak_flops, training_flops_per_token
 from curr_ab.pretraining.optimizing import build_optimizers, learning_rate
 from curr_ab.pretraining.plan import PretrainingPlan
@@ -40,21 +40,19 @@ class Diverged(ValueError):
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
     """Train to the plan's last step, from where the run in `out` stands; the last checkpoint folder."""
     run = RunFolder(out)
-    accelerator = start_processes(plan, run.path)
     with ExitStack() as stack:
+        stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
+        accelerator = start_processes(plan, run.path)
         if accelerator.is_main_process:
             stack.enter_context(run.claimed())
         stop = stack.enter_context(StopRequest())
-        training = Training(plan, run, accelerator)
-        stack.callback(training.reporter.close)
+        stack.callback(accelerator.end_training)
         try:
+            training = Training(plan, run, accelerator)
+            stack.callback(training.reporter.close)
             training.run_to_end(stop)
         except torch.OutOfMemoryError as error:
-            raise ValueError(training.advice_on_memory()) from error
-    accelerator.end_training()
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # another run of this process may want another precision
+            raise ValueError(advice_on_memory(plan, accelerator)) from error
     return run.checkpoint(plan.steps)
 
 
@@ -68,7 +66,7 @@ class Training:
         device = accelerator.device
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
         config = build_config(plan)
-        attention = choose_attention(plan.attention, device, config.attention_probs_dropout_prob)
+        attention = choose_attention(plan, device, config.attention_probs_dropout_prob)
         pad = not takes_packed_rows(attention, device)
         self.data = TrainingData(plan, pad)
         validation = TokenDataset(plan.data, "validation")
@@ -84,10 +82,10 @@ class Training:
             run.begin(plan, self.data.identity)
         model = build_model(plan, attention)
         self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
-        self.peak_flops = peak_flops(device)
+        self.peak_flops = peak_flops(device, plan.precision)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
         # As text what is no number: TensorBoard refuses lists.
-        shown = {key: v if isinstance(v, (int, float)) else str(v) for key, v in plan.to_dict().items()}
+        shown = {key: v if isinstance(v, (int, float)) else str(v) for key, v in public_plan(plan).items()}
         accelerator.init_trackers("curr-ab", config=shown)
         self.progress = Progress()
         if state := run.newest_state:
@@ -102,6 +100,8 @@ class Training:
         plan, processes = self.plan, self.accelerator.num_processes
         if self.progress.step == 0:
             self.log_baselines()
+        elif self.progress.step == plan.steps:
+            self.restore_checkpoint()
         parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
         window = Window.empty(self.accelerator.device)
         while self.progress.step < plan.steps:
@@ -147,9 +147,9 @@ class Training:
 
     def log(self, window: Window) -> None:
         """One line about the steps of the window; a loss that is no number ends the run."""
-        seconds = time.perf_counter() - window.began
         loss = float(self.accelerator.reduce(window.loss_sum)) / max(1, window.targets)
         gradient_norm = float(window.gradient_norm)
+        seconds = time.perf_counter() - window.began  # now that the device has done its part
         # With fp16 the scaler skips steps of infinite gradient; a loss that is none is never right.
         if not math.isfinite(loss) or (self.accelerator.scaler is None and not math.isfinite(gradient_norm)):
             raise Diverged(self.advice_on_divergence(loss, gradient_norm))
@@ -159,7 +159,7 @@ class Training:
         entry = {
             "step": self.progress.step,
             "loss": loss,
-            "gradient_norm": gradient_norm,
+            "gradient_norm": gradient_norm if math.isfinite(gradient_norm) else None,
             "learning_rate": learning_rate(self.plan, self.progress.step - 1),
             "unpaired_fraction": window.unpaired / window.pairs,
             "pairs_seen": self.progress.pairs,
@@ -229,6 +229,13 @@ class Training:
         if estimates and self.accelerator.is_main_process:
             add_results(self.run.results_file, loss_results(estimates, folder, record, self.held_out))
 
+    def restore_checkpoint(self) -> None:
+        """The last folder of a finished run, where somebody has deleted it."""
+        missing = not self.run.checkpoint(self.plan.steps).exists()
+        self.accelerator.wait_for_everyone()
+        if missing:
+            self.write_checkpoint(None)
+
     def save(self) -> None:
         save_state(
             self.run.states,
@@ -248,12 +255,13 @@ class Training:
             f"--init-from the newest folder in {self.run.checkpoints}"
         )
 
-    def advice_on_memory(self) -> str:
-        advice = [
-            f"pairs_per_micro_batch below {self.pairs_per_micro_batch}, which does not change the result"
-        ]
-        if not self.plan.activation_checkpointing:
-            advice.append("activation_checkpointing: true")
-        if not self.accelerator.is_fsdp2:
-            advice.append("a launch with FSDP2 on several GPUs")
-        return f"the device is out of memory; choose {', or '.join(advice)}. The same command then goes on"
+
+def advice_on_memory(plan: PretrainingPlan, accelerator: Accelerator) -> str:
+    """What to change when a device has not enough of it."""
+    pairs = plan.pairs_per_micro_batch or default_micro_batch(accelerator.device)
+    advice = [f"pairs_per_micro_batch below {pairs}, which does not change the result"]
+    if not plan.activation_checkpointing:
+        advice.append("activation_checkpointing: true")
+    if not accelerator.is_fsdp2:
+        advice.append("a launch with FSDP2 on several GPUs")
+    return f"the device is out of memory; choose {', or '.join(advice)}. The same command then goes on"

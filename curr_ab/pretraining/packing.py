@@ -24,7 +24,7 @@ class TokenBatch:
     num_tokens: int
 
     def to(self, device: torch.device) -> TokenBatch:
-        """The same on a device, without waiting for it."""
+        """The same on a device."""
         moved = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in self.model_inputs.items()

@@ -30,9 +30,12 @@ class PretrainingPlan:
     """All that decides a run's result, and how it is carried out; the defaults are the published plan."""
 
     member: str = _option("8M-F", "the member whose shape and training set these are")
-    data: str = _option("", "folder made by `curr-ab data prepare`")
+    # Where the data lie may change; their fingerprint is compared.
+    data: str = _option("", "folder made by `curr-ab data prepare`", execution=True)
     subset: str | None = _option(None, "nested subset of the training set; the member's letter by default")
-    unpaired_data: str | None = _option(None, "prepared folder of single chains, for a curriculum")
+    unpaired_data: str | None = _option(
+        None, "prepared folder of single chains, for a curriculum", execution=True
+    )
     config: Mapping[str, Any] = field(
         default_factory=dict,
         metadata={"help": "changes of the model's configuration", "execution": False},
@@ -119,6 +122,8 @@ class PretrainingPlan:
             raise ValueError(
                 f"warmup_steps {self.warmup_steps:,} exceed steps {self.steps:,}; give warmup_steps too"
             )
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError("muon with fp16: one loss scaler does not serve two optimisers; choose bf16")
         if self.unpaired_data is None and self.curriculum != "paired-only":
             raise ValueError(f"the curriculum {self.curriculum!r} needs unpaired_data")
         if self.unpaired_data is not None and self.curriculum == "paired-only":

@@ -25,7 +25,7 @@ def preview(plan: PretrainingPlan) -> str:
     config = build_config(plan)
     estimate = estimate_run(plan, pairs)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    rate, source = sustained_flops(device, estimate.num_parameters)
+    rate, source = sustained_flops(device, plan.precision, estimate.num_parameters)
     share = -(-plan.pairs_per_step // processes)
     lines = [
         yaml.safe_dump(plan.to_dict(), sort_keys=False).rstrip(),
@@ -36,10 +36,11 @@ def preview(plan: PretrainingPlan) -> str:
         f"tokens           {estimate.tokens:.3e}",
         f"operations       {estimate.flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
-        f"attention        {choose_attention(plan.attention, device, config.attention_probs_dropout_prob)}",
+        f"attention        {choose_attention(plan, device, config.attention_probs_dropout_prob)}",
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
-        "memory of a device, GiB: weights, gradients and AdamW's moments in fp32; activations roughly",
+        "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",
+        "not counted: DDP's buckets (as much as the gradients), the layers that FSDP2 has gathered",
     ]
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
@@ -54,10 +55,10 @@ def default_micro_batch(device: torch.device) -> int:
     return 8 if device.type == "cpu" else 32
 
 
-def sustained_flops(device: torch.device, num_parameters: int) -> tuple[float, str]:
+def sustained_flops(device: torch.device, precision: str, num_parameters: int) -> tuple[float, str]:
     """Operations per second to reckon with, and why."""
     utilization = next(share for limit, share in EXPECTED_UTILIZATION if num_parameters < limit)
-    if peak := peak_flops(device):
+    if peak := peak_flops(device, precision):
         return utilization * peak, f"if {utilization:.0%} of {peak / 1e12:.0f} TFLOP/s are reached"
     measured = _matrix_flops(device)
     return (

@@ -25,6 +25,9 @@ def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
         log_with=list(plan.trackers) or None,
         project_dir=out,
     )
+    missing = set(plan.trackers) - {str(getattr(found, "value", found)) for found in accelerator.log_with}
+    if missing:
+        raise ValueError(f"trackers not installed here: {', '.join(sorted(missing))}; pip install them")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
     if wants_fsdp and accelerator.distributed_type is not DistributedType.FSDP:

@@ -43,6 +43,10 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ValueError(f"another process trains in {self.path}; wait for it or stop it") from error
+            except OSError as error:
+                raise ValueError(
+                    f"{self.path} cannot be locked ({error.strerror}); choose another disk"
+                ) from error
             yield
 
     def begin(self, plan: PretrainingPlan, data: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -83,12 +84,24 @@ def restore_state(
     state: Path, accelerator: Accelerator, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> Progress:
     """Read a state that any number of processes wrote."""
+    try:
+        return _restored(state, accelerator, model, optimizers)
+    except (Exception, CheckpointException) as error:
+        raise ValueError(
+            f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
+            f"the state before it"
+        ) from error
+
+
+def _restored(
+    state: Path, accelerator: Accelerator, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Progress:
     tensors, model_state, optimizer_state = _tensors(model, optimizers)
     with _one_process_is_enough():
         load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
     set_state_dict(
         model,
-        list(optimizers),
+        _bare(optimizers),
         model_state_dict=model_state,  # its tensors and the next one's were filled where they are
         optim_state_dict=optimizer_state,
         options=_FLAT,
@@ -97,6 +110,10 @@ def restore_state(
     if accelerator.scaler is not None and marker["loss_scaler"] is not None:
         accelerator.scaler.load_state_dict(marker["loss_scaler"])
     return Progress(**{key: marker[key] for key in asdict(Progress())})
+
+
+def _bare(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    return [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]
 
 
 @contextmanager
@@ -110,7 +127,8 @@ def _tensors(
     model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """All tensors to be saved under one flat name each, then the two state dicts that they come from."""
-    model_state, optimizer_state = get_state_dict(model, list(optimizers), options=_FLAT)
+    # Of the bare optimisers: to allocate a state takes a step, which must not pass through a loss scaler.
+    model_state, optimizer_state = get_state_dict(model, _bare(optimizers), options=_FLAT)
     # The decoder is the embedding; one tensor cannot have two names in a file.
     tied = "lm_head.decoder.weight"
     tensors = {_MODEL + key: value for key, value in model_state.items() if key != tied}

@@ -162,16 +162,19 @@ def test_padded_rows_hold_the_same_and_give_the_same_losses(make_plan):
 
 
 @pytest.mark.parametrize(
-    ("device", "flash", "dropout", "expected", "packed"),
+    ("device", "flash", "precision", "dropout", "expected", "packed"),
     [
-        ("cpu", True, 0.1, "sdpa", True),
-        ("cuda", True, 0.1, "flash_attention_2", True),
-        ("cuda", False, 0.0, "flex_attention", True),
-        ("cuda", False, 0.1, "sdpa", False),
+        ("cpu", True, "bf16", 0.1, "sdpa", True),
+        ("cuda", True, "bf16", 0.1, "flash_attention_2", True),
+        ("cuda", True, "fp32", 0.1, "sdpa", False),
+        ("cuda", False, "bf16", 0.0, "flex_attention", True),
+        ("cuda", False, "bf16", 0.1, "sdpa", False),
     ],
 )
-def test_attention_suits_device_and_dropout(monkeypatch, device, flash, dropout, expected, packed):
+def test_attention_suits_device_precision_and_dropout(
+    make_plan, monkeypatch, device, flash, precision, dropout, expected, packed
+):
     monkeypatch.setattr("curr_ab.pretraining.attention.is_flash_attn_2_available", lambda: flash)
-    chosen = choose_attention("auto", torch.device(device), dropout)
+    chosen = choose_attention(make_plan(precision=precision), torch.device(device), dropout)
     assert chosen == expected and takes_packed_rows(chosen, torch.device(device)) is packed
-    assert choose_attention("eager", torch.device(device), dropout) == "eager"
+    assert choose_attention(make_plan(attention="eager"), torch.device(device), dropout) == "eager"

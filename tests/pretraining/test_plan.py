@@ -61,6 +61,7 @@ def test_a_saved_plan_reads_back_the_same(tmp_path):
         ({"unpaired_fraction_start": -0.1}, "unpaired_fraction_start is -0.1"),
         ({"unpaired_fraction_end": 1.1}, "unpaired_fraction_end is 1.1"),
         ({"unpaired_fraction": 7.0}, "unpaired_fraction is 7.0"),
+        ({"optimizer": "muon", "precision": "fp16"}, "muon with fp16"),
         ({"curriculum": "sigmoid"}, "the curriculum 'sigmoid' needs unpaired_data"),
         ({"unpaired_data": "chains"}, "the curriculum is 'paired-only'"),
         ({"log_every": 0}, "log_every is 0; it must be more than 0"),

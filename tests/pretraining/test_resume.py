@@ -3,17 +3,23 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from training_processes import finish, start, start_group, train
 
+from curr_ab.pretraining.building import build_model
 from curr_ab.pretraining.loop import Diverged, pretrain
+from curr_ab.pretraining.optimizing import build_optimizers
 from curr_ab.pretraining.run_folder import RunFolder, read_log
-from curr_ab.pretraining.state import complete_states
+from curr_ab.pretraining.state import Progress, complete_states, restore_state, save_state
 
 VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}
 
@@ -170,6 +176,58 @@ def test_another_plan_or_other_data_are_refused_and_the_manner_may_change(make_p
     (out / "data.json").write_text('{"fingerprint": "other"}')
     assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [2]
     assert "have changed since the run began" in error.read_text()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
+def test_a_damaged_state_is_named_and_deleting_it_helps(make_plan, tmp_path, damage):
+    plan = make_plan(steps=6, save_every=2)
+    out = tmp_path / "run"
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    before = numbers(out)
+    state = RunFolder(out).newest_state
+    shard = next(state.glob("*.safetensors"))
+    if damage == "truncated":
+        os.truncate(shard, shard.stat().st_size // 2)
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        (state / "complete.json").write_text("{")
+    assert finish(start(train, plan.to_dict(), out)) == [2]
+    assert "step-00000006 is damaged" in (tmp_path / "run.error").read_text()
+    shutil.rmtree(state)
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    assert numbers(out) == before
+
+
+def test_a_state_is_saved_and_read_with_a_loss_scaler(make_plan, tmp_path):
+    """fp16's optimisers pass steps through the scaler, which has no scale before the first."""
+    plan, scaler = make_plan(), torch.amp.GradScaler("cpu")
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = scaler
+    for way in ("written", "read"):
+        model = build_model(plan, "sdpa")
+        optimizers = [AcceleratedOptimizer(o, scaler=scaler) for o in build_optimizers(model, plan)]
+        if way == "written":
+            save_state(tmp_path, Progress(step=3), accelerator, model, optimizers, keep_last=1)
+        else:
+            assert restore_state(complete_states(tmp_path)[0], accelerator, model, optimizers).step == 3
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_data_may_move_and_a_deleted_checkpoint_comes_back(make_plan, corpus, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [0]
+    before = weights(out, 2)
+    shutil.rmtree(out / "checkpoints")
+    shutil.copytree(corpus, tmp_path / "moved")
+    assert finish(start(train, make_plan(steps=2, data=str(tmp_path / "moved")).to_dict(), out)) == [0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(out, 2).items())
+
+
+def test_a_tracker_that_is_not_installed_is_refused(make_plan, tmp_path):
+    plan = make_plan(trackers=["tensorboard", "wandb"])
+    assert finish(start(train, plan.to_dict(), tmp_path / "run")) == [2]
+    assert "trackers not installed here: wandb" in (tmp_path / "run.error").read_text()
 
 
 def test_two_processes_do_not_train_in_one_folder(make_plan, tmp_path):

@@ -168,6 +168,8 @@ def test_a_checkpoint_of_another_shape_is_refused(make_plan, tmp_path):
         build_config(make_plan(init_from=str(tmp_path / "tiny"), config={"num_hidden_layers": 6}))
 
 
-def test_a_misspelt_configuration_is_refused(make_plan):
+def test_a_configuration_that_makes_no_sense_is_refused(make_plan):
+    with pytest.raises(ValueError, match=r"config: .*hidden_size"):
+        build_config(make_plan(config={"hidden_size": "abc"}))
     with pytest.raises(ValueError, match="configuration has no hidden_sise"):
         build_config(make_plan(config={"hidden_sise": 3}))

@@ -10,7 +10,7 @@ from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import TokenDataset
 from curr_ab.data.tokens import VOCABULARY
 from curr_ab.pretraining.baselines import baseline_losses
-from curr_ab.pretraining.masking import is_residue
+from curr_ab.pretraining.masking import FIRST_RESIDUE, LAST_RESIDUE, is_residue
 from curr_ab.pretraining.validation import HeldOut, evaluate
 
 
@@ -102,9 +102,10 @@ def test_baselines_are_the_frequencies_of_residues(corpus):
     training = TokenDataset(corpus, "train")
     held_out = HeldOut(training, num_pairs=64, draws=1, seed=0)
     found = baseline_losses(training, held_out)
-    counts = np.ones(len(VOCABULARY))
+    counts = np.zeros(len(VOCABULARY))
+    counts[FIRST_RESIDUE : LAST_RESIDUE + 1] = 1
     for pair in range(len(training)):
-        np.add.at(counts, training[pair], 1)
+        np.add.at(counts, training[pair][is_residue(training[pair])], 1)
     block = held_out.block(0, 0)
     targets = block.task.targets[block.task.predicted]
     assert is_residue(targets).all()

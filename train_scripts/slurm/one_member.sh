@@ -11,6 +11,7 @@
 #SBATCH --requeue
 #SBATCH --output=%x-%j.log
 set -euo pipefail
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 member=$1 data=$2 runs=$3
 shift 3
 cd "${SLURM_SUBMIT_DIR:-.}"
@@ -25,11 +26,11 @@ if ((nodes > 1)); then
 elif ((gpus > 1)); then
     launch+=(--config_file train_scripts/accelerate/ddp.yaml)
 else
-    launch+=(--config_file train_scripts/accelerate/one_process.yaml)
+    launch=(python) # with one process accelerate does not pass signals on
 fi
 
 # Slurm signals the script five minutes before the end (B:TERM@300); the trainer saves its state and stops.
 printf -v options '%q ' "$member" --data "$data" --out "$runs/$member" "$@"
 srun bash -c "exec ${launch[*]} train_scripts/pretrain.py $options" &
-trap 'kill -TERM $!; wait $!; scontrol requeue "$SLURM_JOB_ID"' TERM
+trap 'kill -TERM $!; wait $! || true; scontrol requeue "$SLURM_JOB_ID"' TERM
 wait $!
