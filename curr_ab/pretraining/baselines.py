@@ -27,10 +27,10 @@ def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, floa
     np.add.at(counts, (_positions(gathered.tokens, ends)[asked], gathered.tokens[asked]), 1)
     overall = counts.sum(axis=0)
     overall += is_residue(np.arange(len(VOCABULARY), dtype=np.uint8))  # none that is possible is at zero
-    unigram = np.log(overall / overall.sum())
+    unigram = overall / overall.sum()
     # Where a position was never seen, its frequencies are the overall ones.
-    smoothed = counts + overall / overall.sum()
-    position_wise = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
+    smoothed = counts + unigram
+    position_wise = smoothed / smoothed.sum(axis=1, keepdims=True)
     losses: dict[str, list[npt.NDArray[np.float64]]] = {"unigram": [], "position-wise": []}
     for number in held_out.block_numbers:
         block = held_out.block(*number)
@@ -39,8 +39,8 @@ def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, floa
         positions = _positions(block.tokens, block.ends)
         if held_out.objective == "clm":
             positions = np.roll(positions, -1)  # of the token that is predicted
-        losses["unigram"].append(-unigram[targets])
-        losses["position-wise"].append(-position_wise[positions[at], targets])
+        losses["unigram"].append(-np.log(unigram[targets]))
+        losses["position-wise"].append(-np.log(position_wise[positions[at], targets]))
     return {name: float(np.concatenate(found).mean()) for name, found in losses.items()}
 
 

@@ -109,7 +109,7 @@ def test_baselines_are_the_frequencies_of_residues(corpus):
     block = held_out.block(0, 0)
     targets = block.task.targets[block.task.predicted]
     assert is_residue(targets).all()
-    assert found["unigram"] == pytest.approx(-np.log(counts / counts.sum())[targets].mean(), abs=1e-9)
+    assert found["unigram"] == pytest.approx(-np.log((counts / counts.sum())[targets]).mean(), abs=1e-9)
     assert found["position-wise"] < found["unigram"] - 0.5  # antibodies are alike, place by place
 
 
