@@ -4,8 +4,8 @@
 
 8M shape, random weights, the threads that torch takes. "Stock" is the published way: for the exact score one
 pair per call, all its masked copies as rows and all positions through the head; for embeddings batches of 32
-padded to 320. All ways take turns; medians; ratios are stock over ours, of the clock and of processor time, which
-suffers less from other programs. The memory allocator is left as it is.
+padded to 320. All ways take turns; medians; ratios are stock over ours, of the clock and of processor time,
+which suffers less from other programs. The memory allocator is left as it is.
 """
 
 import argparse
@@ -32,7 +32,10 @@ def side_by_side(ways, repeats):
             begin = time.perf_counter(), time.process_time()
             way()
             times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-    return {name: [statistics.median(column) for column in zip(*rows)] for name, rows in times.items()}
+    return {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for name, rows in times.items()
+    }
 
 
 def show(title, ways, repeats):
@@ -41,7 +44,7 @@ def show(title, ways, repeats):
     times = side_by_side(ways, repeats)
     plain = times["stock"]
     for name, own in times.items():
-        clock, processor = (reference / one for reference, one in zip(plain, own))
+        clock, processor = (reference / one for reference, one in zip(plain, own, strict=True))
         print(
             f"  {name}: {own[0]:.3f} s, {clock:.1f}x; processor {own[1]:.3f} s, {processor:.1f}x", flush=True
         )
