@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from curr_ab.modeling import CurrAbForMaskedLM
-from curr_ab.modeling.modeling_curr_ab import TokenLayout
+from curr_ab.modeling.modeling_curr_ab import AttentionPlan, TokenLayout
 from curr_ab.modeling.pairwise_attention import rotate
 
 
@@ -41,11 +40,10 @@ def masked_logits(
     cos, sin = model.esm.rotary_embeddings(torch.arange(len(input_ids), device=input_ids.device)[None])
     first = _FirstLayer.of(model, layers[0], input_ids, cos, sin)
     for chunk in torch.split(positions, rows_per_batch):
-        states = first.copies(layers[0], chunk, cos, sin)  # [K, S, E]
+        plan = _plan_for(len(chunk), len(input_ids), cos, sin)
+        states = first.copies(layers[0], chunk, plan)  # [K, S, E]
         for layer in layers[1:-1]:
-            attention = layer.attention
-            context = _attend(*_project(attention, attention.LayerNorm(states), cos, sin))
-            states = _feed_forward(layer, attention.output(context, states))
+            states, _ = layer(states, plan)
         states = _last_layer(layers[-1], states, chunk, cos, sin)
         yield model.lm_head(model.esm.encoder.emb_layer_norm_after(states))
 
@@ -70,17 +68,13 @@ def _project(attention: Any, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[
     return _turn(query, cos * own.scaling, sin * own.scaling), _turn(key, cos, sin), value
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Context [K, S, E] of queries that are scaled already."""
-    query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # [K, H, S, D]
-    if query.device.type == "cpu" and query.dtype is torch.bfloat16:
-        # torch's fused kernel is the slower one here: it widens every block to float32.
-        context = torch.empty_like(query, memory_format=torch.contiguous_format)
-        for one, keys, values, out in zip(query, key, value, context, strict=True):
-            torch.bmm(torch.bmm(one, keys.transpose(1, 2)).softmax(-1), values, out=out)
-    else:
-        context = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-    return context.transpose(1, 2).flatten(2)
+def _plan_for(num_copies: int, num_tokens: int, cos: Tensor, sin: Tensor) -> AttentionPlan:
+    """Attention of copies of one length without padding: on a CPU one after the other."""
+    spans = None
+    if cos.device.type == "cpu":
+        firsts = torch.arange(0, num_copies * num_tokens, num_tokens)
+        spans = torch.stack([firsts, firsts + num_tokens], dim=1)
+    return AttentionPlan(cos, sin, "sdpa", spans=spans)
 
 
 def _feed_forward(layer: Any, states: Tensor) -> Tensor:
@@ -153,15 +147,14 @@ class _FirstLayer(NamedTuple):
             bool(1 - old_share.max() < torch.finfo(wide).eps ** 0.5),
         )
 
-    def copies(self, layer: Any, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def copies(self, layer: Any, positions: Tensor, plan: AttentionPlan) -> Tensor:
         """Output of the layer for the copies masked at `positions`, [K, S, E]."""
         rows = torch.arange(len(positions), device=positions.device)
         states = self.states.repeat(len(positions), 1, 1)
         states[rows, positions] = self.mask_state
         if self.saturated:
-            attention = layer.attention
-            context = _attend(*_project(attention, attention.LayerNorm(states), cos, sin))
-            return _feed_forward(layer, attention.output(context, states))
+            whole: Tensor = layer(states, plan)[0]
+            return whole
         out = self.old_share[:, :, positions].permute(2, 1, 0)[..., None]  # [K, S, H, 1]
         into = self.new_share[:, :, positions].permute(2, 1, 0)[..., None]
         context = self.context - out * self.value[positions][:, None]  # [K, S, H, D]

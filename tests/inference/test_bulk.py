@@ -70,11 +70,12 @@ def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, 
     assert found["pair_mean_layer0"].shape == (60, 80)
     key = f"{simulated[3].id}/pair_residues_layer-1"
     residues = next(embed(deep, tokenizer, simulated[3:4], pooling="none"))
-    assert found[key].numpy() == pytest.approx(residues, abs=1e-5)
+    # Not by pytest.approx, which takes many seconds for so many numbers.
+    np.testing.assert_allclose(found[key].numpy(), residues, rtol=0, atol=1e-5)
     assert run("embed", folder, few, "--out", tmp_path / "a.safetensors", "--attention") == 0
     found = load_file(tmp_path / "a.safetensors")
     maps = next(attention_maps(deep, tokenizer, simulated[1:2]))
-    assert found[simulated[1].id].numpy() == pytest.approx(maps, abs=1e-5)
+    np.testing.assert_allclose(found[simulated[1].id].numpy(), maps, rtol=0, atol=1e-5)
     assert run("embed", folder, few, "--out", tmp_path / "r.parquet", "--pooling", "none") == 0
     column = pq.read_table(tmp_path / "r.parquet")["pair_residues_layer-1"]
     assert np.array(column[0].as_py()).shape == (len(simulated[0].heavy + simulated[0].light), 80)

@@ -61,6 +61,16 @@ def test_numbers_and_gradients(inputs, dropout, causal):
     assert torch.autograd.gradcheck(attend, inputs[0])
 
 
+@pytest.mark.parametrize("size", [1, 300])
+def test_without_a_gradient_the_numbers_are_the_same(inputs, size):
+    """Also where powers of two of the scores are beyond all numbers."""
+    with torch.no_grad():
+        projected = inputs[0] * torch.tensor([size, size, 1.0]).double()[:, None, None]
+        expected = spelled_out(projected, *inputs[1:], 0.0, False)
+        context = pairwise_attention.pairwise_attention(projected, *inputs[1:], SPANS, SCALING)
+    assert torch.allclose(context, expected, atol=1e-12)
+
+
 def test_dropout_keeps_the_expectation(inputs):
     torch.manual_seed(2)
     attend = pairwise_attention.pairwise_attention
