@@ -1,0 +1,1 @@
+"""What is measured on a checkpoint: suites, metrics, comparisons with the published figures."""

@@ -1,0 +1,1 @@
+"""Fine-tuning for new tasks: recipes as data, adapters, folds that do not leak."""

@@ -1,0 +1,1 @@
+"""The whole of the paper as one resumable command: cells, law, exports, report."""
