@@ -46,11 +46,12 @@ def save_base(folder):
     return folder
 
 
-def tune(base, target="classes", method="lora", pooling="cls"):
+def tune(base, target="classes", method="lora", pooling="cls", labels=None):
     """A model with a head and, unless all of it is tuned, an adapter; all that is tuned has moved."""
     head = CurrAbForTokenClassification if target == "residues" else CurrAbForSequenceClassification
     torch.manual_seed(1)
-    options = {"num_labels": max(1, len(TARGETS[target])), "classifier_pooling": pooling}
+    labels = TARGETS[target] if labels is None else labels
+    options = {"num_labels": max(1, len(labels)), "classifier_pooling": pooling}
     model = head.from_pretrained(base, **options)
     if method == "full":
         tuned = model
@@ -91,15 +92,16 @@ def mean_rows(model="tiny", **metrics):
     ]
 
 
-def save_tuned(model, folder, base, target="classes", method="lora", pooling="cls"):
+def save_tuned(model, folder, base, target="classes", method="lora", pooling="cls", labels=None):
     """The folder, by the package's own function."""
+    labels = TARGETS[target] if labels is None else labels
     save_adapter(
         model,
         folder,
         tokenizer=CurrAbTokenizer(),
-        recipe=ShortRecipe(f"{target}-of-pairs", target, TARGETS[target], method, pooling),
+        recipe=ShortRecipe(f"{target}-of-pairs", target, labels, method, pooling),
         base_model=str(base),
-        label_names=TARGETS[target],
+        label_names=labels,
         results=mean_rows(accuracy=0.71, macro_f1=0.7),
         data={"sources": ["/home/somebody/pairs.csv"], "fingerprint": "f" * 64, "examples": 60},
         folds={"scheme": "grouped", "group_by": "donor", "number": 5},

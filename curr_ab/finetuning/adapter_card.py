@@ -196,7 +196,7 @@ def _limits(recipe: Mapping[str, Any], results: Sequence[Result]) -> str:
         told.append(f"The folds keep each `{recipe['group_by']}` together, so the numbers are for new ones.")
     told.append(
         "Predictions hold for pairs like those of the data; what differs (other species, other assays, "
-        "single chains) was not measured. A prediction is no measurement: check what matters in the laboratory."
+        "single chains) was not measured. A prediction is no measurement: check what matters in the lab."
     )
     return " ".join(told)
 

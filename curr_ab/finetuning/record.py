@@ -14,7 +14,7 @@ from curr_ab.data.atomic import write_json
 FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
-REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ for folder in sys.argv[3:]:
                 raise RuntimeError(f"missing {sorted(info['missing_keys'])[0]}")
         else:
             config = json.load(open(f"{folder}/adapter_config.json"))
-            base = auto.from_pretrained(config["base_model_name_or_path"], config=AutoConfig.from_pretrained(folder))
+            labels = AutoConfig.from_pretrained(folder)
+            base = auto.from_pretrained(config["base_model_name_or_path"], config=labels)
             model = PeftModel.from_pretrained(base, folder)
             assert "Esm" in type(model.get_base_model()).__name__
         tokenizer = AutoTokenizer.from_pretrained(folder)
