@@ -24,7 +24,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from curr_ab.data.atomic import write_json
 
 MARKER = "complete.json"
-_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+# What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
+# is checked where the file is read.
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True, ignore_frozen_params=True, strict=False)
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
