@@ -160,6 +160,11 @@ class Recipe:
         """The learning rate after the warm-up: the one given, else the method's."""
         return LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
 
+    @property
+    def num_parts(self) -> int:
+        """Parts that the examples fall into; a single fold tests on one of five."""
+        return self.folds if self.folds > 1 else 5
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are written to YAML and JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
