@@ -10,6 +10,7 @@ from curr_ab.data.extra import needs_extra
 if TYPE_CHECKING:
     from curr_ab.finetuning.examples import Example, Examples, read_examples
     from curr_ab.finetuning.folds import Fold, split_folds
+    from curr_ab.finetuning.planting import plant
     from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 
 # Imported when first asked for: the command line lists its commands without torch.
@@ -18,6 +19,7 @@ _LAZY = {
     "Examples": "examples",
     "Fold": "folds",
     "Recipe": "recipe",
+    "plant": "planting",
     "read_examples": "examples",
     "resolve_recipe": "recipe",
     "split_folds": "folds",
@@ -27,6 +29,7 @@ __all__ = [
     "Examples",
     "Fold",
     "Recipe",
+    "plant",
     "read_examples",
     "resolve_recipe",
     "split_folds",

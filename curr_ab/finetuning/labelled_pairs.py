@@ -46,6 +46,12 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
         if not rows:
             raise MalformedSource(source, "the table holds no record")
         if recipe.target == "classes" and columns and any(is_integer(row[columns[0]]) for row in rows):
+            if recipe.negatives != "given":
+                raise MalformedSource(
+                    source,
+                    f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
+                    "write names, remove the column, or use its labels as they are (--negatives given --labels ...)",
+                )
             order = ", ".join(f"{place} is {label}" for place, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
         read = [_pair(source, recipe, row, columns, len(pairs) + place) for place, row in enumerate(rows, 1)]

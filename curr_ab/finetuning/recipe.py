@@ -91,7 +91,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here
-            names = [str(one) if type(one) is int else one for one in self.labels]
+            labels: tuple[Any, ...] = self.labels
+            names = [str(one) if type(one) is int else one for one in labels]
             object.__setattr__(self, "labels", names)
         check_types(self)
         self._check_ranges()
