@@ -50,7 +50,7 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
                 raise MalformedSource(
                     source,
                     f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
-                    "write names, remove the column, or use its labels as they are (--negatives given --labels ...)",
+                    "write names, remove the column, or take its labels (--negatives given --labels ...)",
                 )
             order = ", ".join(f"{place} is {label}" for place, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")

@@ -27,7 +27,7 @@ _KEPT = ("id", "heavy", "light", "donor", "clone", "v_call_light", "mutations_he
 
 
 def plant(task: str, num_pairs: int = 600, seed: int = 0) -> pa.Table:
-    """`num_pairs` pairs with what the shipped recipe called `task` learns: whole clones, 10 donors or more."""
+    """`num_pairs` pairs with what the shipped recipe `task` learns: whole clones of at least 10 donors."""
     if task not in TASKS:
         raise ValueError(f"no example data for {task!r}; there are {', '.join(TASKS)}")
     random = np.random.default_rng(seed)
