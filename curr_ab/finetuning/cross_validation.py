@@ -98,11 +98,15 @@ class CrossValidation:
         results = [
             row for fold in self.folds for row in read_results(self.folder.fold(fold.number).results_file)
         ]
-        results += mean_results(results)
+        means = mean_results(results)
+        results += means
         if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
         if self.accelerator.is_main_process:
             write_results(self.folder.results_file, results)
+        for row in means:
+            error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
+            self.say(f"{row.metric:<18} {row.value:.4f}{error}")
         return results
 
     def fit_fold(self, fold: Fold, place: FitFolder, stop: StopRequest) -> None:
