@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ def open_data(plan: LossPlan, sources: list[str]) -> PreparedSplit:
     return prepared_split(sources, plan.split)
 
 
-def measure(subject: Subject, plan: LossPlan, data: PreparedSplit, folder: Path) -> list[Result]:
+def measure(
+    subject: Subject, plan: LossPlan, data: PreparedSplit, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
     """Mean loss and standard error over pairs: of everything, then of each region and segment."""
     with needs_extra("pretrain"):
         from curr_ab.pretraining.attention import takes_packed_rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ def open_data(plan: RegionsPlan, sources: list[str]) -> PairTable:
     return PairTable(found.name, found.split, found.fingerprint, pairs)
 
 
-def measure(subject: Subject, plan: RegionsPlan, data: PairTable, folder: Path) -> list[Result]:
+def measure(
+    subject: Subject, plan: RegionsPlan, data: PairTable, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
     """Mean and median by place and group; every residue's loss stays in `positions.parquet`."""
     model, tokenizer = subject.load()
     if model.config.is_decoder:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from curr_ab.evaluation.subject import Subject
 
 # Each module has `open_data(plan, sources)`, which checks the data and tells their fingerprint, and
-# `measure(subject, plan, data, folder)`; `draw(out)` where pictures show several models side by side.
+# `measure(subject, plan, data, folder, say)`; `draw(folder, record)` where pictures show several models.
 _MODULES = {
     "loss": "loss",
     "regions": "regions",
@@ -60,7 +60,7 @@ def run_suite(
     else:
         say(f"{suite} of {subject.name} ({subject.checkpoint.precision().dtype}) on {', '.join(sources)}")
         write_json(folder / RECORD, record)
-        results = module.measure(subject, plan, opened, folder)
+        results = module.measure(subject, plan, opened, folder, say)
         write_results(folder / RESULTS, results)
     with _locked(Path(out)):
         add_results(Path(out) / RESULTS, results)

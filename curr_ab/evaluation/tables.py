@@ -24,7 +24,7 @@ def write_tables(out: str | Path, suite: str) -> str:
     """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
     folder = Path(out) / suite
     rows = sorted(_rows(folder), key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
-    text = "\n".join(_lines(rows)) + "\n"
+    text = "\n".join([*_lines(rows), *_skipped(folder)]) + "\n"
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(text)
     return text
@@ -61,6 +61,15 @@ def published_for(row: Result) -> PublishedFigure | None:
     return next((found[task] for task in tasks if task in found), None)
 
 
+def _skipped(folder: Path) -> Iterator[str]:
+    """Assays that were left out, once each."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*/skipped.json")):
+        found |= json.loads(path.read_text())
+    if found:
+        yield "\nskipped: " + "; ".join(f"{name} ({reason})" for name, reason in found.items())
+
+
 def _rank(row: Result) -> int:
     return list(MEMBERS).index(row.model) if row.model in MEMBERS else len(MEMBERS)
 
@@ -84,4 +93,16 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
 
 
 # Details that tell numbers of one model apart for a reader.
-_TOLD = ("place", "group", "pairs", "recipe", "method", "protocol", "assay", "score", "shots", "assays")
+_TOLD = (
+    "place",
+    "group",
+    "pairs",
+    "recipe",
+    "method",
+    "protocol",
+    "assay",
+    "score",
+    "shots",
+    "assays",
+    "germline",
+)
