@@ -218,20 +218,20 @@ def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []
-    for _ in range(90):
+    for _ in range(60):
         loop = random.choice(["W", "D"], 8)
         fitness = np.sum(loop == "W") + 0.3 * random.normal()
         mutant = heavy[:100] + "".join(loop) + heavy[108:]
         mutations = {"mutations_heavy": 8, "mutations_light": 0}
         rows.append({"heavy": mutant, "light": light, "fitness": fitness, **mutations})
     table = write(tmp_path / "loop.csv", rows)
-    options = {"direction": "higher", "shots": (8, 64), "repeats": 4}
+    options = {"direction": "higher", "shots": (8, 500), "repeats": 3}
     results = measure(folder, table, tmp_path, **options)
-    few, more = (number(results, shots=shots) for shots in (8, 64))
-    assert number(results, "spearman", score="pair").value < 0
-    assert more.value > 0.85
-    assert few.value < more.value
-    assert more.num_items == 90 - 64
+    assert number(results, score="pair").value < 0
+    few = number(results, shots=8)
+    assert few.value > 0.8
+    assert few.num_items == 60 - 8
+    assert not [row for row in results if row.details.get("shots") == 500]  # there are not so many
     assert measure(folder, table, tmp_path / "again", **options) == results  # seeded
 
 
