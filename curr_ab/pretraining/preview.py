@@ -27,6 +27,7 @@ def preview(plan: PretrainingPlan) -> str:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rate, source = sustained_flops(device, plan.precision, estimate.num_parameters)
     share = -(-plan.pairs_per_step // processes)
+    dropout = config.attention_probs_dropout_prob
     lines = [
         yaml.safe_dump(plan.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -36,7 +37,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"tokens           {estimate.tokens:.3e}",
         f"operations       {estimate.flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
-        f"attention        {choose_attention(plan, device, config.attention_probs_dropout_prob)}",
+        f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",
