@@ -6,11 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-from curr_ab.evaluation.plan import PLANS, SuitePlan
+from curr_ab.evaluation.plan import PLANS, options_of
 
 DESCRIPTION = "Measure models: every number with its error, once for each checkpoint, data set and setting."
 _DATA = {
@@ -45,27 +44,24 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         verb.add_argument(
             "--out", type=Path, required=True, metavar="FOLDER", help="results, tables, figures"
         )
-        _add_options(verb, plan)
+        _add_options(verb, suite)
         verb.set_defaults(run=run)
 
 
-def _add_options(parser: argparse.ArgumentParser, plan: type[SuitePlan]) -> None:
-    kinds = get_type_hints(plan)
-    for option in fields(plan):
-        choices = [choice for choice in get_args(kinds[option.name]) if isinstance(choice, str)]
-        is_number = kinds[option.name] is int or int in get_args(kinds[option.name])
-        given: Any = option.default
-        several = isinstance(given, tuple)
-        default = " ".join(map(str, given)) if several else given
-        shown = f" ({default})" if default not in (None, "") else ""
+def _add_options(parser: argparse.ArgumentParser, suite: str) -> None:
+    for name, kind, help in options_of(suite):
+        default = getattr(PLANS[suite], name)
+        choices = get_args(kind) if get_origin(kind) is Literal else None
+        several = isinstance(default, tuple)
+        shown = " ".join(map(str, default)) if several else default
         parser.add_argument(
-            f"--{option.name.replace('_', '-')}",
-            default=list(given) if several else given,
-            choices=choices or None,
-            type=int if is_number else str,
+            f"--{name.replace('_', '-')}",
+            default=default,
+            choices=choices,
+            type=int if int in (kind, *get_args(kind)) else str,
             nargs="*" if several else None,
-            metavar=None if choices else option.name.rpartition("_")[2].upper(),
-            help=f"{option.metadata['help']}{shown}".replace("%", "%%"),
+            metavar=None if choices else name.rpartition("_")[2].upper(),
+            help=help if shown in (None, "") else f"{help} ({shown})",
         )
 
 
@@ -77,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             "evaluation runs in one process: start one for each model, on a GPU each, with the same --out"
         )
-    options = {option.name: getattr(args, option.name) for option in fields(PLANS[args.suite])}
+    options = {name: getattr(args, name) for name, _, _ in options_of(args.suite)}
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     if options["name"] is not None and len(args.model) > 1:
         raise ValueError("--name names one model; leave it out where there are several")

@@ -92,7 +92,9 @@ def flat(
         for number, (known, shown) in enumerate(zip(labels, predictions, strict=True), start=1):
             if len(known) != len(shown):
                 raise ValueError(f"example {number} has {len(known)} labels and {len(shown)} predictions")
-        truth, predicted = (np.concatenate([np.asarray(one) for one in several]) for several in (labels, predictions))
+        truth, predicted = (
+            np.concatenate([np.asarray(one) for one in several]) for several in (labels, predictions)
+        )
         predicted, truth = predicted[truth != UNKNOWN], truth[truth != UNKNOWN]
     else:
         truth, predicted = np.asarray(labels), np.asarray(predictions)

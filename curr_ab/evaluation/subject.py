@@ -33,6 +33,7 @@ class Subject:
     name: str
     digest: str
     is_member: bool  # called like a member and of its shape: comparable with what the paper reports of it
+    is_adapter: bool
     training: dict[str, Any] = field(repr=False)  # training.json; empty where there is none
 
     def load(self) -> tuple[CurrAbForMaskedLM, CurrAbTokenizer]:
@@ -80,7 +81,7 @@ def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
     shape = _read(_file(base, "config.json", None if config else plan.revision))
     is_member = config is None and name in MEMBERS
     is_member = is_member and all(shape.get(key) == MEMBERS[name].config().get(key, 33) for key in _SHAPE)
-    return Subject(checkpoint, name, _digest(files), is_member, training)
+    return Subject(checkpoint, name, _digest(files), is_member, config is not None, training)
 
 
 def _name_of(model: str | Path, source: str) -> str:
