@@ -56,12 +56,11 @@ def run_suite(
     folder = Path(out) / suite / f"{_file_name(subject.name)}-{record['key'][:8]}"
     if (folder / RESULTS).exists() and json.loads((folder / RECORD).read_text()) == record:
         say(f"{suite} of {subject.name}: measured already, in {folder}")
-        results = read_results(folder / RESULTS)
     else:
         say(f"{suite} of {subject.name} ({subject.checkpoint.precision().dtype}) on {', '.join(sources)}")
         write_json(folder / RECORD, record)
-        results = module.measure(subject, plan, opened, folder, say)
-        write_results(folder / RESULTS, results)
+        write_results(folder / RESULTS, module.measure(subject, plan, opened, folder, say))
+    results = read_results(folder / RESULTS)
     with _locked(Path(out)):
         add_results(Path(out) / RESULTS, results)
     if hasattr(module, "draw"):
