@@ -1,4 +1,4 @@
-"""Predictions against labels: the metrics that suit classes, residues or numbers, by their published names."""
+"""Predictions against labels: the metrics that suit classes, residues or numbers, by published names."""
 
 from __future__ import annotations
 

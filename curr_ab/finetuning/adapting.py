@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from curr_ab.data.extra import needs_extra
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.loading import HEADS
-from curr_ab.modeling import CurrAbConfig, CurrAbPreTrainedModel
+from curr_ab.modeling import CurrAbConfig
 from curr_ab.pretraining.sampling import random_stream
 
 HEAD = "classifier"
@@ -46,7 +47,7 @@ def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
     return config
 
 
-def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> nn.Module:
+def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> Any:
     """The member `source` with a new head, in fp32; head and adapters follow from the seed and the fold."""
     with _quiet():  # it would warn of the head, which is meant to be new
         model, info = HEADS[head_name(recipe)].from_pretrained(
@@ -64,7 +65,7 @@ def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int 
     return adapted(model, recipe, source)
 
 
-def adapted(model: CurrAbPreTrainedModel, recipe: Recipe, source: str) -> nn.Module:
+def adapted(model: Any, recipe: Recipe, source: str) -> Any:
     """With the method's adapters; everything that the method does not train is frozen."""
     if recipe.method not in PEFT_METHODS:
         return model
@@ -82,7 +83,8 @@ def adapted(model: CurrAbPreTrainedModel, recipe: Recipe, source: str) -> nn.Mod
         use_dora=recipe.method == "dora",
         task_type="TOKEN_CLS" if recipe.target == "residues" else "SEQ_CLS",
     )
-    peft_model: nn.Module = get_peft_model(model, config)
+    with _quiet():
+        peft_model = get_peft_model(model, config)
     config.base_model_name_or_path = source
     return peft_model
 
@@ -115,7 +117,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def describe_trainable(model: nn.Module) -> str:
     """Such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
     trained, total = count_parameters(model)
-    return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({trained / total:.1%})".replace("%", " %")
+    return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({100 * trained / total:.1f} %)"
 
 
 @contextmanager
@@ -124,7 +126,10 @@ def _quiet() -> Iterator[None]:
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft reads a name that transformers 5.23 has deprecated.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from curr_ab.finetuning.adapting import set_training
+from curr_ab.finetuning.adapting import HEAD, set_training
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.labelled_batches import (
     ALONE,
@@ -27,6 +27,7 @@ from curr_ab.finetuning.labelled_batches import (
     share_of,
     shares_of,
 )
+from curr_ab.finetuning.pooled_features import FeatureRows, HeadOnFeatures
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.right_answers import RightAnswers
 from curr_ab.finetuning.run_folder import FitFolder
@@ -51,11 +52,7 @@ class FitProgress(Progress):
 
 
 class Fit:
-    """Model, optimiser and examples of one fold, at the step that they have reached.
-
-    `shared` tells whether the processes divide the work. A head on features is so small that each does all of
-    it, and comes to the same.
-    """
+    """Model, optimiser and examples of one fold, at the step that they have reached."""
 
     def __init__(
         self,
@@ -66,24 +63,28 @@ class Fit:
         right: RightAnswers,
         fold: Fold,
         folder: FitFolder,
-        *,
         most_at_once: int,
-        shared: bool = True,
     ) -> None:
         self.recipe, self.accelerator, self.rows, self.right = recipe, accelerator, rows, right
-        self.fold, self.folder, self.most_at_once, self.shared = fold, folder, most_at_once, shared
-        self.group = Group(accelerator.process_index, accelerator.num_processes) if shared else ALONE
+        self.fold, self.folder, self.most_at_once = fold, folder, most_at_once
+        # A head on features is so small that each process trains all of it, and comes to the same.
+        self.shared = not isinstance(rows, FeatureRows)
+        self.group = Group(accelerator.process_index, accelerator.num_processes) if self.shared else ALONE
         self.steps_per_epoch = -(-len(fold.train) // recipe.pairs_per_step)
         self.num_steps = recipe.epochs * self.steps_per_epoch
-        self.model: nn.Module = model.to(accelerator.device)
+        self.whole: nn.Module = model.to(accelerator.device)  # what has the trained weights in the end
         self.optimizer: torch.optim.Optimizer = build_optimizer(model, recipe)
-        if shared:
-            self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
+        if self.shared:
+            self.whole, self.optimizer = accelerator.prepare(model, self.optimizer)
+        self.model = (
+            self.whole if self.shared else HeadOnFeatures(model.get_submodule(f"base_model.model.{HEAD}"))
+        )
         self.progress = FitProgress()
         if state := folder.newest_state:
             self.progress = restore_state(state, accelerator, self.model, [self.optimizer], FitProgress)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            folder.path.mkdir(parents=True, exist_ok=True)
             folder.forget_after(self.progress.step if state else -1)
         accelerator.wait_for_everyone()
         self.log = folder.read_log()
@@ -141,7 +142,8 @@ class Fit:
                 self.progress = replace(self.progress, loss_sum=float(self.total(loss_sum)))
                 self.save()
                 raise Interrupted(
-                    f"stopped in epoch {epoch + 1} of {self.folder.path.name}; the same command goes on", signal
+                    f"stopped in epoch {epoch + 1} of {self.folder.path.name}; the same command goes on",
+                    signal,
                 )
         answers = answers_of(self.fold.train, self.rows.answer_ends)
         return float(self.total(loss_sum)) / self.right.weight(answers)

@@ -39,28 +39,35 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
     """All records of all sources, and what is to be said about them."""
     pairs: list[LabelledPair] = []
     notes: list[str] = []
+    num_before = 0
     for source in expand_sources(sources):
         layout = _layout(source, recipe)
         columns = label_columns(recipe) if set(label_columns(recipe)) <= layout.columns.keys() else ()
         rows = list(_rows(source, recipe, layout, columns, notes))
         if not rows:
             raise MalformedSource(source, "the table holds no record")
-        if recipe.target == "classes" and columns and any(is_integer(row[columns[0]]) for row in rows):
+        if recipe.target == "classes" and columns and _has_places([row[columns[0]] for row in rows], recipe):
             if recipe.negatives != "given":
                 raise MalformedSource(
                     source,
                     f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
-                    "write names, remove the column, or use its labels as they are (--negatives given --labels ...)",
+                    "write names, remove the column, or take its labels (--negatives given --labels ...)",
                 )
             order = ", ".join(f"{place} is {label}" for place, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
-        read = [_pair(source, recipe, row, columns, len(pairs) + place) for place, row in enumerate(rows, 1)]
+        read = [_pair(source, recipe, row, columns, num_before + place) for place, row in enumerate(rows, 1)]
         natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
         if len(natives) < len(read):
             kept = f"{len(natives):,} of {len(read):,} pairs are {recipe.labels[_NATIVE]} and kept"
             notes.append(f"{source}: {kept}; the others are made anew (--negatives {recipe.negatives})")
         pairs += natives
+        num_before += len(rows)
     return pairs, notes
+
+
+def _has_places(labels: Sequence[str | None], recipe: Recipe) -> bool:
+    """Whether labels are places among the recipe's labels rather than their names."""
+    return any(label is not None and label not in recipe.labels and is_integer(label) for label in labels)
 
 
 def _layout(source: str, recipe: Recipe) -> Layout:

@@ -36,9 +36,9 @@ def read_label(recipe: Recipe, texts: Sequence[str | None], heavy: str, light: s
     return _class(recipe.labels, columns[0], found[0])
 
 
-def is_integer(text: str | None) -> bool:
-    """Whether a label is a place among the recipe's labels, and no name."""
-    return text is not None and _INTEGER.fullmatch(text.strip()) is not None
+def is_integer(text: str) -> bool:
+    """Whether a label has the form of a place among the recipe's labels."""
+    return _INTEGER.fullmatch(text.strip()) is not None
 
 
 def _class(labels: Sequence[str], column: str, text: str) -> int:

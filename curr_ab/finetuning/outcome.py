@@ -35,12 +35,10 @@ def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], p
         "number": [one.number for one in examples],
         "label": [_shown(one.label, recipe) for one in examples],
     }
-    per_example = split_by_example(recipe, examples, predictions)
     if recipe.target == "number":
         columns["prediction"] = predictions
-    else:
-        for place, name in enumerate(recipe.labels):
-            columns[f"probability_{name}"] = [each[..., place] for each in per_example]
+    for place, name in enumerate(recipe.labels):
+        columns[f"probability_{name}"] = split_by_example(recipe, examples, predictions[:, place])
     write_parquet(path, pa.table(columns))
 
 

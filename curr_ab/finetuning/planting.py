@@ -27,7 +27,7 @@ _KEPT = ("id", "heavy", "light", "donor", "clone", "v_call_light", "mutations_he
 
 
 def plant(task: str, num_pairs: int = 600, seed: int = 0) -> pa.Table:
-    """`num_pairs` pairs with what the shipped recipe called `task` learns: whole clones, 10 donors or more."""
+    """`num_pairs` pairs with what the shipped recipe `task` learns: whole clones of at least 10 donors."""
     if task not in TASKS:
         raise ValueError(f"no example data for {task!r}; there are {', '.join(TASKS)}")
     random = np.random.default_rng(seed)
@@ -42,7 +42,8 @@ def _draw(num_pairs: int, random: np.random.Generator) -> list[Row]:
     donors = random.permutation(sorted(set(corpus["donor"].to_pylist())))
     of_donors = set(donors[: max(10, num_pairs // 50)].tolist())
     clones: dict[str, list[Row]] = {}
-    for row in corpus.to_pylist():
+    different = {(row["heavy"], row["light"]): row for row in corpus.to_pylist()}
+    for row in different.values():
         if row["donor"] in of_donors and len(row["cdr3_heavy"]) >= 2 * _STEM + len(MOTIFS["CoV"]):
             clones.setdefault(row["clone"], []).append(row)
     order = random.permutation(sorted(clones)).tolist()

@@ -40,7 +40,11 @@ class HeadOnFeatures(nn.Module):
 
 
 def pooled_features(
-    model: CurrAbForSequenceClassification, rows: TokenRows, accelerator: Accelerator, group: Group, most_at_once: int
+    model: CurrAbForSequenceClassification,
+    rows: TokenRows,
+    accelerator: Accelerator,
+    group: Group,
+    most_at_once: int,
 ) -> Tensor:
     """What the head of `model` is given for each example [examples, width], on every process."""
     device = accelerator.device

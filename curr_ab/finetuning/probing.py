@@ -1,4 +1,4 @@
-"""The linear probe: a regression on what the frozen base says of a pair; it is measured, and leaves no model."""
+"""The linear probe: a regression on what the frozen base says of a pair; it leaves no model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ CLASSES_REGULARIZATION = 0.01
 NUMBER_REGULARIZATIONS = np.logspace(-2, 4, 13)  # the best on the training part, by leaving one out
 
 
-def probe(
-    recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold
-) -> npt.NDArray[np.float64]:
+def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold) -> npt.NDArray[np.float64]:
     """Predictions for the test part: the probability of each class, or a number."""
     with needs_extra("finetune"):
         from sklearn.linear_model import LogisticRegression, RidgeCV

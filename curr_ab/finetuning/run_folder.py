@@ -85,7 +85,9 @@ class FinetuningFolder:
         if self.recipe_file.exists():
             changed = recipe.differences(resolve_recipe(self.recipe_file))
             before = json.loads(self.data_file.read_text())
-            changed += [f"{key} {before.get(key)!r} → {data[key]!r}" for key in data if before.get(key) != data[key]]
+            changed += [
+                f"{key} {before.get(key)!r} → {data[key]!r}" for key in data if before.get(key) != data[key]
+            ]
             if changed:
                 raise ValueError(
                     f"{self.path} holds a fine-tuning of another kind ({'; '.join(changed)}); "
@@ -95,7 +97,10 @@ class FinetuningFolder:
         parts = ("train", "validation", "test")
         write_json(
             self.folds_file,
-            [{"number": fold.number} | {part: getattr(fold, part).tolist() for part in parts} for fold in folds],
+            [
+                {"number": fold.number} | {part: getattr(fold, part).tolist() for part in parts}
+                for fold in folds
+            ],
         )
         with replacing(self.recipe_file) as temporary:
             temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -15,10 +17,11 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights that are not frozen, by their names in an unwrapped model; every process must ask."""
-    return dict(get_model_state_dict(model, options=_WHOLE))
+    weights: dict[str, Any] = get_model_state_dict(model, options=_WHOLE)
+    return weights
 
 
-def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: RightAnswers) -> nn.Module:
+def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: RightAnswers) -> Any:
     """The recipe's model with these weights, on one process; numbers are in the units of the data."""
     model = build_model(recipe, source)
     _, unexpected = model.load_state_dict(weights, strict=False)
@@ -29,7 +32,7 @@ def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: R
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
-                    parameter *= right.deviation
+                    parameter.mul_(right.deviation)
                     if name.endswith("bias"):
-                        parameter += right.mean
+                        parameter.add_(right.mean)
     return model.eval()

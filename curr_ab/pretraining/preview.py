@@ -46,7 +46,7 @@ def preview(plan: PretrainingPlan) -> str:
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
         lines.append(f"  {name:<17} {state / GIB:.2f} + {estimate.activation_bytes / GIB:.2f}")
-    duration = _duration(estimate.flops / rate / processes)
+    duration = duration(estimate.flops / rate / processes)
     lines += ["", f"time             {duration} on {processes} device(s), {source}"]
     return "\n".join(lines)
 
@@ -79,7 +79,7 @@ def _matrix_flops(device: torch.device) -> float:
     return repeats * 2 * size**3 / (time.perf_counter() - began)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -39,7 +39,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
 
-    def after(self, pairs: int, tokens: int) -> Progress:
+    def after(self, pairs: int, tokens: int) -> Self:
         """One step on."""
         return replace(self, step=self.step + 1, pairs=self.pairs + pairs, tokens=self.tokens + tokens)
 

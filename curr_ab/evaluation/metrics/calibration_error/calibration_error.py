@@ -10,7 +10,7 @@ import numpy as np
 
 
 class CalibrationError(evaluate.Metric):
-    """How far the confidence in the predicted class is from its accuracy, on average over bins of confidence."""
+    """How far the confidence in the predicted class is from its accuracy: the mean over bins."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
