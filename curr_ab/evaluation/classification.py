@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,9 @@ class LabelledData:
 
     @property
     def fingerprint(self) -> str:
-        """Of the examples; with negatives that were made."""
-        return self.examples.fingerprint
+        """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
+        text = json.dumps([self.examples.fingerprint, self.recipe.to_dict()])
+        return sha256(text.encode()).hexdigest()
 
 
 def recipe_of(plan: ClassificationPlan) -> Recipe:

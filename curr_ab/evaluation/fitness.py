@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pyarrow.csv
 
 from curr_ab.data.atomic import replacing, write_json, write_parquet
 from curr_ab.data.schema import CHAINS
-from curr_ab.evaluation.assays import Assay, Assays, read_assays
+from curr_ab.evaluation.assays import Assay, read_assays
 from curr_ab.evaluation.few_shot import chain_embeddings, few_shot
 from curr_ab.evaluation.germline import germline_distances, read_germlines
 from curr_ab.evaluation.plan import FitnessPlan
@@ -39,13 +42,25 @@ _SUMMARY = pa.schema(
 )
 
 
-def open_data(plan: FitnessPlan, sources: list[str]) -> Assays:
+@dataclass(frozen=True)
+class FitnessData:
+    """What is to be ranked, and from which germlines distances are counted where they are given."""
+
+    assays: Sequence[Assay]
+    germlines: Mapping[str, str] | None
+    fingerprint: str
+
+
+def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
     """All assays, with the direction of each."""
-    return read_assays(sources, plan.direction)
+    found = read_assays(sources, plan.direction)
+    germlines = None if plan.germlines is None else read_germlines(plan.germlines)
+    text = json.dumps([found.fingerprint, germlines])
+    return FitnessData(found.assays, germlines, sha256(text.encode()).hexdigest())
 
 
 def measure(
-    subject: Subject, plan: FitnessPlan, data: Assays, folder: Path, say: Callable[[str], None]
+    subject: Subject, plan: FitnessPlan, data: FitnessData, folder: Path, say: Callable[[str], None]
 ) -> list[Result]:
     """Correlations of every assay that is large enough, then their means over assays."""
     skipped = {assay.name: reason for assay in data.assays if (reason := _reason_to_skip(assay, plan))}
@@ -58,13 +73,12 @@ def measure(
     model, tokenizer = subject.load()
     if model.config.is_decoder:
         raise ValueError(f"{subject.name} is a causal model: it has no pseudo-log-likelihood")
-    germlines = None if plan.germlines is None else read_germlines(plan.germlines)
     rows: list[Row] = []
     for assay in assays:
         say(f"  {assay.name}: {len(assay.pairs):,} pairs, {assay.num_without:,} more without a number")
         scores = zero_shot_scores(model, tokenizer, assay.pairs, plan)
         _write_scores(folder / "scores" / f"{assay.name}.parquet", assay, scores)
-        distances = germline_distances(assay.pairs, germlines)
+        distances = germline_distances(assay.pairs, data.germlines)
         if distances is None:
             warnings.warn(
                 f"{assay.name}: the distance from germline is not controlled for, and explains much of what "

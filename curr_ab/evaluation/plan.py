@@ -36,15 +36,20 @@ class SuitePlan:
                 raise ValueError(f"{one.name} is {value}; it must be positive")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def decisive(self) -> dict[str, Any]:
         """What decides the numbers."""
-        decisive = [one.name for one in fields(self) if not one.metadata["execution"]]
-        return {name: getattr(self, name) for name in decisive}
+        names = [one.name for one in fields(self) if not one.metadata["execution"]]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same without names of files, whose content is in the fingerprint of the data."""
+        return self.decisive
 
     def command(self, suite: str) -> str:
         """How to measure it again: the command with the options that are not the defaults."""
         words = [f"curr-ab evaluate {suite}"]
-        for name, value in self.settings.items():
+        for name, value in self.decisive.items():
             if value != getattr(type(self), name):
                 told = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 words.append(f"--{name.replace('_', '-')} {told}")
@@ -86,6 +91,12 @@ class FitnessPlan(SuitePlan):
     repeats: int = option(10, "few-shot training sets of each size")
     seed: int = option(0, "of the few-shot sets and of the bootstrap")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Directions and germlines count by what they say."""
+        files = ("direction", "germlines")
+        return {name: value for name, value in self.decisive.items() if name not in files}
+
 
 @dataclass(frozen=True)
 class ClassificationPlan(SuitePlan):
@@ -99,6 +110,11 @@ class ClassificationPlan(SuitePlan):
     method: str = option("frozen", "frozen, probe, lora, dora or full")
     set: tuple[str, ...] = option((), "other changes of the recipe, as KEY=VALUE")
     seed: int = option(42, "of folds, heads and order")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The recipe counts by what it says."""
+        return {name: value for name, value in self.decisive.items() if name != "recipe"}
 
 
 @dataclass(frozen=True)

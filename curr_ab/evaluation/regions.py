@@ -75,22 +75,22 @@ def position_losses(model: Any, tokenizer: Any, pairs: pa.Table) -> pa.Table:
     from tqdm import tqdm
 
     status = mutation_status(pairs)
-    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    batches = []  # columns a chain at a time: Python's own numbers of 10,000 pairs would fill the memory
     rows = zip(pairs.to_pylist(), score(model, tokenizer, records_of(pairs)), strict=True)
     for number, (row, found) in enumerate(tqdm(rows, total=len(pairs), unit="pair", disable=None)):
-        losses = (-found.log_probabilities.double()).numpy()
+        losses = (-found.log_probabilities).numpy()
         for chain in CHAINS:
-            own = losses[found.tokens.residues(chain)]
-            told = _of_residues(row, chain)
-            for position in np.flatnonzero(~np.isnan(own)).tolist():
-                values = (
-                    *(number, found.id, chain, position + 1, row[chain][position]),
-                    *(letters[position] for letters in told[:2]),
-                    *(status[chain][number], told[2][position], own[position]),
-                )
-                for name, value in zip(_SCHEMA.names, values, strict=True):
-                    columns[name].append(value)
-    return pa.table(columns, schema=_SCHEMA)
+            own, length = losses[found.tokens.residues(chain)], len(row[chain])
+            region, segment, mutated = _of_residues(row, chain)
+            columns = (
+                *([number] * length, [found.id] * length, [chain] * length),
+                *(range(1, length + 1), list(row[chain]), region, segment),
+                *([status[chain][number]] * length, mutated, own),
+            )
+            arrays = [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)]
+            whole = pa.record_batch(arrays, schema=_SCHEMA)
+            batches.append(whole.filter(pa.array(~np.isnan(own))))  # what is unknown has no loss
+    return pa.Table.from_batches(batches, _SCHEMA)
 
 
 def _of_residues(row: Mapping[str, Any], chain: str) -> tuple[list[Any], list[Any], list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers.utils import cached_file, find_adapter_config_file
+from transformers.utils import find_adapter_config_file
 
 from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.family import MEMBERS
@@ -60,9 +60,6 @@ class Subject:
 def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
     """The checkpoint called `model`, as `curr_ab.load` finds it."""
     source = resolve(model, plan.namespace)
-    cached_file(
-        source, "config.json", revision=plan.revision
-    )  # says it in words if there is no such repository
     checkpoint = Checkpoint(
         source,
         revision=plan.revision,
@@ -112,9 +109,10 @@ def _weights(source: str, revision: str | None) -> Path:
     for name in ("adapter_model.safetensors", *_WEIGHTS):
         if (found := _file(source, name, revision)) is not None:
             return found
+    where = "folder" if Path(source).is_dir() else "repository, or without network in the cache"
     raise ValueError(
-        f"{source} has no model in it (none of {', '.join(_WEIGHTS)}); name a checkpoint folder, "
-        "such as RUN/checkpoints/step500000"
+        f"{source} has no model in it (none of {', '.join(_WEIGHTS)} in the {where}); name a checkpoint, "
+        "such as RUN/checkpoints/step500000 or a member"
     )
 
 

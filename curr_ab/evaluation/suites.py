@@ -57,7 +57,8 @@ def run_suite(
     if (folder / RESULTS).exists() and json.loads((folder / RECORD).read_text()) == record:
         say(f"{suite} of {subject.name}: measured already, in {folder}")
     else:
-        say(f"{suite} of {subject.name} ({subject.checkpoint.precision().dtype}) on {', '.join(sources)}")
+        precision = str(subject.checkpoint.precision().dtype).removeprefix("torch.")
+        say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {subject.checkpoint.place()}")
         write_json(folder / RECORD, record)
         write_results(folder / RESULTS, module.measure(subject, plan, opened, folder, say))
     results = read_results(folder / RESULTS)

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curr_ab.data.atomic import replacing
+from curr_ab.data.schema import CHAINS
 from curr_ab.family import MEMBERS
-from curr_ab.published import FIGURES, PublishedFigure
+from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
 from curr_ab.results import Result, read_results
 
 NOTE = (
     "Published: the paper's figure for its own checkpoint of that member on its own data, never measured "
     "here; a difference means something on the same data only."
 )
-_FOLDS = ("fold", "fold_a", "fold_b")
+_PLACES = tuple(f"{chain} {region}" for chain in CHAINS for region in ("FWR", "CDR1", "CDR2", "CDR3"))
 # Of the paper's two versions of the test loss the later one, where it shows the member.
 _TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
 
@@ -40,25 +41,34 @@ def _rows(folder: Path) -> Iterator[tuple[Result, PublishedFigure | None]]:
 
 
 def is_shown(row: Result) -> bool:
-    """Single folds and single places of the loss are in the results file."""
+    """The rest is in the results file: folds, single places of the loss, all but the paper's regions."""
     if row.task.endswith("-loss"):
         return row.details.get("place") == "all"
     if row.task == "regions":
-        return row.metric == "median-loss" and "residues" not in str(row.details["group"])
-    return not any(key in row.details for key in _FOLDS)
+        of_paper = str(row.details["place"]).startswith("CDRH3") or row.details["place"] in _PLACES
+        return row.metric == "median-loss" and of_paper and "residues" not in str(row.details["group"])
+    return "fold" not in row.details
 
 
 def published_for(row: Result) -> PublishedFigure | None:
-    """The paper's figure for the same task and metric of the same member."""
+    """The paper's figure for the same task, metric and part of the same member."""
     tasks = [row.task]
     if row.task == "test-loss" and row.details.get("objective") == "mlm":
         tasks = list(_TEST_LOSSES)
-    if "pairs" in row.details:  # a part of the pairs only
-        return None
     found = {
-        figure.task: figure for figure in FIGURES if (figure.member, figure.metric) == (row.model, row.metric)
+        figure.task: figure
+        for figure in (*FIGURES, *PART_FIGURES)
+        if (figure.member, figure.metric, figure.part) == (row.model, row.metric, _part(row))
     }
     return next((found[task] for task in tasks if task in found), None)
+
+
+def _part(row: Result) -> str:
+    """What `PublishedFigure.part` calls it; the paper's regions are those of mutated chains."""
+    if row.task == "regions":
+        place, group = row.details["place"], row.details["group"]
+        return str(place) if group == "mutated chains" else f"{place} of {group}"
+    return str(row.details.get("pairs", ""))
 
 
 def _skipped(folder: Path) -> Iterator[str]:

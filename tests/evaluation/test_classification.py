@@ -11,6 +11,7 @@ import yaml
 from curr_ab.evaluation import make_plan, run_suite, write_tables
 from curr_ab.evaluation.classification import recipe_of
 from curr_ab.evaluation.mutation_status import KINDS
+from curr_ab.evaluation.subject import find_subject
 from curr_ab.finetuning import plant
 
 QUICK = {"method": "probe", "set": ("folds=2",)}
@@ -70,6 +71,24 @@ def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
     again = []
     assert run_suite("specificity", folder, labelled, tmp_path, say=again.append, **QUICK) == results
     assert "measured already" in again[0]
+
+
+def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
+    """Another file of the same content has been measured; the same file with other content has not."""
+    from curr_ab.evaluation.classification import open_data
+    from curr_ab.evaluation.suites import measurement
+
+    def key(path, text):
+        path.write_text(text)
+        plan = make_plan("specificity", {"recipe": str(path)})
+        data = open_data(plan, [str(labelled)])
+        subject = find_subject(folder, plan)
+        return measurement("specificity", subject, data.fingerprint, plan.settings)["key"]
+
+    own = "like: specificity-binary\nname: own\n"
+    first = key(tmp_path / "a.yaml", own)
+    assert key(tmp_path / "b.yaml", own) == first
+    assert key(tmp_path / "a.yaml", own + "epochs: 7\n") != first
 
 
 def test_the_published_protocol_runs_through(folder, labelled, tmp_path):

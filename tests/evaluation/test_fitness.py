@@ -183,9 +183,14 @@ def test_without_germlines_every_number_says_so(folder, pairs, tmp_path):
     assert {row.details["germline"] for row in results} == {"not controlled"}
     germlines = tmp_path / "v.fasta"
     germlines.write_text(f">IGHV1\n{PAIRS[0][0][:98]}\n>IGKV1\n{PAIRS[0][1][:95]}\n")
-    results = measure(folder, table, tmp_path, direction="higher", germlines=str(germlines))
+    options = {"direction": "higher", "germlines": str(germlines)}
+    results = measure(folder, table, tmp_path, **options)
     assert {row.metric for row in results} == {"spearman", "partial-spearman"}
     assert all("germline" not in row.details for row in results)
+    germlines.write_text(germlines.read_text().replace("IGHV1", "renamed"))
+    said = []
+    measure(folder, table, tmp_path, say=said.append, **options)
+    assert "measured already" not in said[0]  # other germlines under the same name
 
 
 def test_distance_to_the_nearest_germline_counts_edits(tmp_path):

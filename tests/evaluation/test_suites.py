@@ -93,7 +93,7 @@ def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
 def test_models_that_cannot_be_measured(corpus, tmp_path, deep, save):
     with pytest.raises(ValueError, match="neither a folder nor a member"):
         run_suite("loss", "350M-X", corpus, tmp_path)
-    with pytest.raises(ValueError, match=r"has no model in it .* name a checkpoint folder"):
+    with pytest.raises(ValueError, match=r"has no model in it .* in the folder.* name a checkpoint"):
         run_suite("loss", tmp_path, corpus, tmp_path)
     broken = CurrAbForMaskedLM(deep.config)
     broken.load_state_dict(deep.state_dict())
@@ -102,6 +102,23 @@ def test_models_that_cannot_be_measured(corpus, tmp_path, deep, save):
     for suite in ("loss", "regions"):
         with pytest.raises(ValueError, match=r"weights esm.encoder.layer.1.output.* are not all numbers"):
             run_suite(suite, save(broken, "broken"), corpus, tmp_path)
+
+
+def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkeypatch):
+    """Out of the cache of the Hub, as it is after a download."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = tmp_path / "hub" / "models--brineylab--CurrAb-8M-F"
+    shutil.copytree(folder, place / "snapshots" / ("a" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
+    here = overall(folder, corpus, tmp_path, pairs=4)
+    for name in ("8M-F", "brineylab/CurrAb-8M-F"):
+        found = overall(name, corpus, tmp_path, pairs=4)
+        assert found == replace(here, model="8M-F")
+    with pytest.raises(ValueError, match="without network in the cache"):
+        run_suite("loss", "brineylab/CurrAb-8M-H", corpus, tmp_path)
 
 
 def test_too_few_pairs(folder, corpus, tmp_path):
@@ -194,5 +211,11 @@ def test_which_published_figure_belongs_to_a_number(folder, corpus, tmp_path):
     assert published_for(row).task == "test-loss-2025-05"  # the later version does not show it
     accuracy = replace(row, model="350M-F", task="pairing", metric="accuracy", details={"recipe": "pairing"})
     assert published_for(accuracy).value == 0.7047
-    assert published_for(replace(accuracy, details={"pairs": "both mutated"})) is None
+    assert published_for(replace(accuracy, details={"pairs": "both mutated"})).value == 0.667
+    assert published_for(replace(accuracy, model="8M-F", details={"pairs": "both mutated"})) is None
+    region = replace(accuracy, task="regions", metric="median-loss")
+    place = {"place": "heavy CDR3", "group": "mutated chains"}
+    assert published_for(replace(region, details=place)).value == 1.102
+    assert published_for(replace(region, details=place | {"group": "all"})) is None
+    assert published_for(replace(region, details=place | {"place": "heavy CDR2"})) is None
     assert published_for(replace(accuracy, task="validation-loss", metric="loss")) is None
