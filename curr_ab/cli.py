@@ -11,6 +11,7 @@ from typing import Any
 
 from curr_ab.data.command_line import add_commands as add_data_commands
 from curr_ab.family import NAMESPACE, Member, members
+from curr_ab.finetuning.command_line import add_commands as add_finetuning_commands
 from curr_ab.hub.command_line import add_commands as add_hub_commands
 from curr_ab.inference.command_line import add_commands as add_inference_commands
 from curr_ab.pretraining.command_line import add_commands as add_pretraining_commands
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
     add_data_commands(commands)
     add_pretraining_commands(commands)
+    add_finetuning_commands(commands)
     add_inference_commands(commands)
     add_scaling_commands(commands)
     add_hub_commands(commands)

@@ -81,7 +81,7 @@ def train_sharded(plan_values, out):
 
     plan = resolve_plan(plan_values)
     out.mkdir(exist_ok=True)
-    accelerator = start_processes(plan, out)
+    accelerator = start_processes(out, plan.precision)
     training = Training(plan, RunFolder(out), accelerator)
     training.run_to_end(StopRequest())
     parameters = list(training.model.parameters())

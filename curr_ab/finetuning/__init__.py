@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from curr_ab.data.extra import needs_extra
 
 if TYPE_CHECKING:
+    from curr_ab.finetuning.adapter_folder import save_adapter
+    from curr_ab.finetuning.cross_validation import cross_validate
     from curr_ab.finetuning.examples import Example, Examples, read_examples
     from curr_ab.finetuning.folds import Fold, split_folds
     from curr_ab.finetuning.planting import plant
+    from curr_ab.finetuning.prediction import load_finetuned, predict
     from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 
 # Imported when first asked for: the command line lists its commands without torch.
@@ -19,9 +22,13 @@ _LAZY = {
     "Examples": "examples",
     "Fold": "folds",
     "Recipe": "recipe",
+    "cross_validate": "cross_validation",
+    "load_finetuned": "prediction",
     "plant": "planting",
+    "predict": "prediction",
     "read_examples": "examples",
     "resolve_recipe": "recipe",
+    "save_adapter": "adapter_folder",
     "split_folds": "folds",
 }
 __all__ = [
@@ -29,9 +36,13 @@ __all__ = [
     "Examples",
     "Fold",
     "Recipe",
+    "cross_validate",
+    "load_finetuned",
     "plant",
+    "predict",
     "read_examples",
     "resolve_recipe",
+    "save_adapter",
     "split_folds",
 ]
 

@@ -25,7 +25,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.preview import default_micro_batch
 from curr_ab.pretraining.processes import start_processes
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
-from curr_ab.pretraining.run_folder import RunFolder
+from curr_ab.pretraining.run_folder import RunFolder, claimed
 from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
@@ -42,9 +42,14 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
     run = RunFolder(out)
     with ExitStack() as stack:
         stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
-        accelerator = start_processes(plan, run.path)
+        accelerator = start_processes(run.path, plan.precision, plan.trackers)
+        if plan.pairs_per_step % accelerator.num_processes:
+            raise ValueError(
+                f"{plan.pairs_per_step} pairs per step do not divide among "
+                f"{accelerator.num_processes} processes"
+            )
         if accelerator.is_main_process:
-            stack.enter_context(run.claimed())
+            stack.enter_context(claimed(run.path))
         stop = stack.enter_context(StopRequest())
         stack.callback(accelerator.end_training)
         try:
@@ -66,7 +71,8 @@ class Training:
         device = accelerator.device
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
         config = build_config(plan)
-        attention = choose_attention(plan, device, config.attention_probs_dropout_prob)
+        dropout = config.attention_probs_dropout_prob
+        attention = choose_attention(plan.attention, plan.precision, device, dropout)
         pad = not takes_packed_rows(attention, device)
         self.data = TrainingData(plan, pad)
         validation = TokenDataset(plan.data, "validation")
