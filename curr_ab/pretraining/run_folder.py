@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from curr_ab.claiming import claimed
 from curr_ab.data.atomic import replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.state import complete_states
@@ -37,16 +37,7 @@ class RunFolder:
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the folder, so that no second process trains in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another process trains in {self.path}; wait for it or stop it") from error
-            except OSError as error:
-                raise ValueError(
-                    f"{self.path} cannot be locked ({error.strerror}); choose another disk"
-                ) from error
+        with claimed(self.path, "trains in"):
             yield
 
     def begin(self, plan: PretrainingPlan, data: dict[str, Any]) -> None:
