@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from curr_ab.data.command_line import add_commands as add_data_commands
+from curr_ab.evaluation.command_line import add_commands as add_evaluation_commands
 from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.hub.command_line import add_commands as add_hub_commands
 from curr_ab.inference.command_line import add_commands as add_inference_commands
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_pretraining_commands(commands)
     add_inference_commands(commands)
+    add_evaluation_commands(commands)
     add_scaling_commands(commands)
     add_hub_commands(commands)
     add_study_commands(commands)

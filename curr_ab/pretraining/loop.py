@@ -30,7 +30,7 @@ from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
 from curr_ab.pretraining.validation import HeldOut, LossEstimate, evaluate, loss_results
-from curr_ab.results import add_results
+from curr_ab.results import add_results, checkpoint_digest
 
 
 class Diverged(ValueError):
@@ -227,7 +227,16 @@ class Training:
         folder = self.run.checkpoint(self.progress.step)
         write_checkpoint(folder, self.accelerator, self.model, record)
         if estimates and self.accelerator.is_main_process:
-            add_results(self.run.results_file, loss_results(estimates, folder, record, self.held_out))
+            results = loss_results(
+                estimates,
+                self.held_out,
+                model=record["member"] or self.run.path.resolve().name,
+                checkpoint=checkpoint_digest(folder),
+                step=record["step"],
+                source="curr-ab pretrain",
+                code_version=record["code"]["version"],
+            )
+            add_results(self.run.results_file, results)
 
     def restore_checkpoint(self) -> None:
         """The last folder of a finished run, where somebody has deleted it."""
