@@ -89,8 +89,9 @@ def run_study(
         todo = [cell for cell in wanted if not work.finished(cell)]
         if not preset.data.sources:
             say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
-        used = {cell.name: used_bytes(study.cell(cell)) for cell in todo}
-        require_disk(study.path, sum(max(0, costs[name].disk_bytes - done) for name, done in used.items()))
+        if launcher != "print":
+            lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
+            require_disk(study.path, sum(max(0, size) for size in lacking))
         untrained = [cell for cell in todo if not work.trained(cell)]
         if untrained and launcher != "local":
             _launch_elsewhere(work, untrained, launcher, command, say)

@@ -46,7 +46,9 @@ class CellSummary:
         if self.state not in STATES:
             raise ValueError(f"cell {self.member}: state {self.state!r} is none of {', '.join(STATES)}")
         if (self.state == "done") != (self.loss is not None):
-            raise ValueError(f"cell {self.member} is {self.state}: a cell has a loss when it is done, and only then")
+            raise ValueError(
+                f"cell {self.member} is {self.state}: a cell has a loss when it is done, and only then"
+            )
 
 
 @dataclass(frozen=True)

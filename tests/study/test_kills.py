@@ -63,7 +63,9 @@ def test_ten_kills_with_exports(finished, tmp_path):
     for export in sorted(path.glob("exports/*")):
         for file in export.iterdir():
             if file.name != "training.json" and file.name not in ("README.md", "manifest.json"):  # hours
-                assert (tmp_path / "study" / "exports" / export.name / file.name).read_bytes() == file.read_bytes()
+                assert (
+                    tmp_path / "study" / "exports" / export.name / file.name
+                ).read_bytes() == file.read_bytes()
     assert not list((tmp_path / "study" / "exports").glob(".*"))
 
 

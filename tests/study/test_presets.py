@@ -37,7 +37,10 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
         ({"epochs": 3}, r"micro: unknown epochs; the keys are name, title, data, sizes"),
         ({"launch": {"nodes": 2}}, r"micro, launch: unknown nodes; the keys are gpus_per_cell"),
         ({"data": {"sources": ["builtin"]}}, r"micro, data: subsets is missing"),
-        ({"sizes": {"12M": {"hidden_size": 96}}}, r"unknown size '12M'; the family has 8M, 35M.*must say num_h"),
+        (
+            {"sizes": {"12M": {"hidden_size": 96}}},
+            r"unknown size '12M'; the family has 8M, 35M.*must say num_h",
+        ),
         ({"sizes": {"8M": 48}}, r"micro, sizes: 8M must hold `name: value` lines, not 48"),
         ({"sizes": {}}, r"sizes, data subsets and seeds must name one at least"),
         ({"seeds": [1, 1]}, r"a seed occurs twice"),
@@ -70,12 +73,16 @@ def test_files_and_names(tmp_path, capsys):
     assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "bad.yaml is not YAML" in errors[0]
-    assert errors[1] == "curr-ab: no preset is called 'maxi'; there are mini, paper, small, or name a YAML file"
+    assert (
+        errors[1] == "curr-ab: no preset is called 'maxi'; there are mini, paper, small, or name a YAML file"
+    )
 
 
 def test_cells_depart_from_the_common_plan_by_name_or_pattern():
     preset = make_preset({**MICRO, "cells": {"35M-*": {"steps": 20}}}, "micro")
-    preset = change(preset, ["*-Q.config.hidden_dropout_prob=0.25", "35M-Q.steps=30", "evaluation.loss.pairs=9"])
+    preset = change(
+        preset, ["*-Q.config.hidden_dropout_prob=0.25", "35M-Q.steps=30", "evaluation.loss.pairs=9"]
+    )
     plans = {cell.name: cell.plan for cell in cells_of(preset, "data")}
     assert {name: plan.steps for name, plan in plans.items()} == {
         "8M-F": 12,

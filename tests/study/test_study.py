@@ -164,7 +164,9 @@ def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
 
 def test_slots_are_kept_and_cells_get_their_gpus(make, prepared, tmp_path):
     tasks = {
-        str(n): task(tmp_path / str(n), make, prepared, "bash", "-c", "echo got $CUDA_VISIBLE_DEVICES; exit 1")
+        str(n): task(
+            tmp_path / str(n), make, prepared, "bash", "-c", "echo got $CUDA_VISIBLE_DEVICES; exit 1"
+        )
         for n in range(3)
     }
     most = []
