@@ -46,7 +46,9 @@ class CellSummary:
         if self.state not in STATES:
             raise ValueError(f"cell {self.member}: state {self.state!r} is none of {', '.join(STATES)}")
         if (self.state == "done") != (self.loss is not None):
-            raise ValueError(f"cell {self.member} is {self.state}: a cell has a loss when it is done, and only then")
+            raise ValueError(
+                f"cell {self.member} is {self.state}: a cell has a loss when it is done, and only then"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class StudySummary:
     hardware: str
     versions: Mapping[str, str]
     baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
-    # What `curr-ab scaling fit --law iso-data --json` writes; {"problem": why} where there is no fit; {} before it.
+    # What `curr-ab scaling fit --law iso-data --json` writes; {"problem": why} if nothing fits; {} before that.
     law: Mapping[str, Any] = field(default_factory=dict)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
     data_report: Mapping[str, Any] = field(default_factory=dict)  # of `curr_ab.study.data_report.report_data`
