@@ -29,7 +29,7 @@ EASE |= {"V": 0.5, "D": 1.5, "J": 0.6, "N": 1.7}
 
 def _loss(parameters, pairs):
     """The best size grows with the pairs; below it the loss falls slowly, above it rises."""
-    best = 9_000 * pairs**0.9
+    best = 21_000 * pairs**0.75
     away = math.log10(parameters / best)
     return 1.05 + 5.2 / pairs**0.45 + 0.22 * away**2
 

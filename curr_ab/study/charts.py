@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 from curr_ab.study.markup import Markup, element, join, number
 from curr_ab.study.scales import Scale
@@ -54,21 +55,24 @@ class Chart:
         self._under: list[str] = []
         self._marks: list[str] = []
         self._over: list[str] = []
+        self._rules: list[tuple[float, str]] = []
+        self._taken: list[Point] = []  # places of marks, which words avoid
 
     def x_axis(
         self, ticks: Sequence[float], labels: Sequence[str], title: str = "", grid: bool = False
     ) -> None:
-        """Labels that would touch the one before are left out."""
-        base, taken = self.y.start, -1e9
-        for value, label in zip(ticks, labels, strict=True):
-            at = self.x(value)
+        """Labels that would touch another are left out, the ends' last."""
+        base = self.y.start
+        taken: list[Point] = []
+        places = [(self.x(value), label) for value, label in zip(ticks, labels, strict=True)]
+        for at, label in (*places[:1], *places[:0:-1]):
             self._under.append(element("line", class_="tick", x1=at, x2=at, y1=base, y2=base + 4))
             if grid:
                 self._under.append(element("line", class_="grid", x1=at, x2=at, y1=base, y2=self.y.end))
-            half = 3.6 * len(label)
-            if at - half > taken:
+            half = 3.6 * len(label) + 3
+            if all(at + half < low or at - half > high for low, high in taken):
                 self._under.append(_text(label, at, base + 17, "middle"))
-                taken = at + half
+                taken.append((at - half, at + half))
         self._under.append(element("line", class_="axis", x1=self.x.start, x2=self.x.end, y1=base, y2=base))
         if title:
             middle = (self.x.start + self.x.end) / 2
@@ -90,6 +94,8 @@ class Chart:
         placed = [(self.x(a), self.y(b)) for a, b in points]
         if len(placed) > 1:
             self._marks.append(element("polyline", class_=f"{style} {series}", points=_path(placed)))
+        for (a, b), (c, d) in pairwise(placed):
+            self._taken += [(a + (c - a) * step / 8, b + (d - b) * step / 8) for step in range(9)]
 
     def band(self, low: Iterable[Point], high: Iterable[Point], series: str) -> None:
         ring = [*low, *reversed(list(high))]
@@ -140,10 +146,21 @@ class Chart:
         )
 
     def rule(self, y: float, label: str) -> None:
-        """A horizontal line that is told apart by its words."""
+        """A horizontal line that is told apart by its words; they stand where there is room for them."""
         at = self.y(y)
         self._marks.append(element("line", class_="rule", x1=self.x.start, x2=self.x.end, y1=at, y2=at))
-        self._over.append(_text(label, self.x.end - 2, at - 5, "end", "note"))
+        self._rules.append((at, label))
+
+    def _rule_label(self, at: float, label: str) -> Markup:
+        width = 6.3 * len(label)
+        starts, baselines = (self.x.end - width, self.x.start + 4), (at - 5, at + 13)
+
+        def crowd(place: Point) -> int:
+            x, y = place
+            return sum(x - 4 < a < x + width + 4 and y - 15 < b < y + 8 for a, b in self._taken)
+
+        x, y = min(((x, y) for y in baselines for x in starts), key=crowd)
+        return _text(label, x, y, "start", "note")
 
     def note(self, text: str, x: float, y: float, anchor: str = "start", series: str = "note") -> None:
         """Words in pixels of the chart."""
@@ -169,6 +186,7 @@ class Chart:
             element("desc", description, id=f"{self._name}-desc"),
             element("defs", clip),
             join(self._under),
+            join([self._rule_label(at, label) for at, label in self._rules]),
             element("g", join(self._marks), clip_path=f"url(#{self._name}-clip)"),
             join(self._over),
         )

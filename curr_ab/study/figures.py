@@ -39,15 +39,22 @@ def _series(
     chart: Chart, grid: Grid, measure: Measure, show: Callable[[Estimate, int], str], radius: float = 4.5
 ) -> str:
     """One line for each data set; what it shows, in words."""
+    rows = dict(grid.rows(measure))
+    # Error bars of different data sets side by side, not one over the other.
+    apart = 0.01 if any(error for row in rows.values() for _, (_, error) in row) else 0.0
     told = []
-    for index, (data, row) in enumerate(grid.rows(measure)):
+    for index, (data, row) in enumerate(rows.items()):
         digits = digits_of([estimate for _, estimate in row])
-        chart.line([(spot.first.parameters, value) for spot, (value, _) in row], f"d{index}", "line thin")
+        aside = (chart.x.high / chart.x.low) ** (apart * (index - (len(grid.data) - 1) / 2))
+        chart.line(
+            [(spot.first.parameters * aside, value) for spot, (value, _) in row], f"d{index}", "line thin"
+        )
         for spot, (value, error) in row:
+            x = spot.first.parameters * aside
             if error:
-                chart.error_bar(spot.first.parameters, value, error, f"d{index}")
+                chart.error_bar(x, value, error, f"d{index}")
             tip = f"{spot.label}: {show((value, error), digits)}"
-            chart.point(spot.first.parameters, value, f"d{index}", index, tip, radius=radius)
+            chart.point(x, value, f"d{index}", index, tip, radius=radius)
         shown = ", ".join(f"{grid.size_label(spot.first.size)} {show(value, digits)}" for spot, value in row)
         told.append(f"{grid.data_label(data)}: {shown}")
     return "; ".join(told)
@@ -105,10 +112,10 @@ def _training(grid: Grid, data: str, steps: Scale, y: Scale) -> Markup:
         for cell in grid.spots[size, data].cells:
             chart.line(_thinned(cell.training_curve), f"s{index}", "line faint")
             held_out = [(step, loss) for step, loss in cell.held_out_curve if math.isfinite(loss)]
-            chart.line(held_out, f"s{index}")
-            for step, loss in held_out:
+            chart.line(held_out, f"s{index}", "line" if grid.seeds == 1 else "line thin")
+            for step, loss in held_out if grid.seeds == 1 else held_out[-1:]:
                 tip = f"{cell.member}, seed {cell.seed}, step {step:,}: held-out loss {loss:.3f}"
-                chart.point(step, loss, f"s{index}", index, tip, radius=2.6)
+                chart.point(step, loss, f"s{index}", index, tip, radius=3)
             if held_out:
                 labels.append((held_out[-1][1], grid.size_label(size), f"s{index}"))
                 told.append(f"{grid.size_label(size)} ends at {held_out[-1][1]:.3f}")

@@ -59,7 +59,9 @@ def _best_sizes(grid: Grid) -> str | None:
     best = [(data, spot) for data in grid.data if (spot := grid.best(data))]
     if len(best) < 2:
         return None
-    told = ", ".join(f"{grid.size_label(spot.first.size)} for {data}{_ties(grid, data, spot)}" for data, spot in best)
+    told = ", ".join(
+        f"{grid.size_label(spot.first.size)} for {data}{_ties(grid, data, spot)}" for data, spot in best
+    )
     sizes = [spot.first.parameters for _, spot in best]
     if all(small <= large for small, large in pairwise(sizes)) and sizes[0] < sizes[-1]:
         reading = "the best size grows with the data, as in the paper"
@@ -74,9 +76,11 @@ def _ties(grid: Grid, data: str, best: Spot) -> str:
     lowest = best.estimate(loss_of)
     assert lowest is not None
     near = [
-        spot.first.size for spot, found in grid.row(data) if spot is not best and not _apart(found, lowest)
+        grid.size_label(spot.first.size)
+        for spot, found in grid.row(data)
+        if spot is not best and not _apart(found, lowest)
     ]
-    return f" ({' and '.join(near)} within two standard errors)" if near else ""
+    return f" ({', '.join(near)} within two standard errors)" if near else ""
 
 
 def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:
@@ -101,6 +105,6 @@ def _pairing(grid: Grid) -> str | None:
     clear = sum(value - 2 * error > 0.5 for _, (value, error) in found)
     return (
         f"Telling native from shuffled pairs, the best cell ({spot.first.member}) is right in "
-        f"{best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50 %; {clear} of {len(found)} cells are more than two "
+        f"{best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50%; {clear} of {len(found)} cells are more than two "
         "standard errors above chance."
     )

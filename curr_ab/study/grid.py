@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
@@ -138,6 +138,6 @@ def written(estimate: Estimate, digits: int) -> str:
 
 
 def digits_of(estimates: Sequence[Estimate]) -> int:
-    """As many decimals as the smallest standard error is worth: two of its digits."""
+    """As many decimals as a usual standard error is worth: two of its digits."""
     errors = [error for _, error in estimates if error > 0]
-    return min(max(math.ceil(-math.log10(min(errors))) + 1, 3), 5) if errors else 3
+    return min(max(math.ceil(-math.log10(median(errors))) + 1, 3), 5) if errors else 3

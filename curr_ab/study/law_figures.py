@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
+from curr_ab.scaling.parabolas import Parabola, fit_parabola
 from curr_ab.scaling.quantities import format_quantity
+from curr_ab.scaling.uncertainty import NoOptimum
 from curr_ab.study.charts import STAR, Chart
 from curr_ab.study.grid import Grid, digits_of, written
 from curr_ab.study.markup import Markup
@@ -24,10 +29,16 @@ def loss_by_size(grid: Grid, law: Mapping[str, Any], baselines: Mapping[str, flo
     digits = digits_of(found)
     sizes = [grid.parameters(size) for size in grid.sizes]
     ends = [value + sign * error for value, error in found for sign in (-1, 1)]
-    parabolas = law["parabolas"] if is_fitted(law) else {}
-    floors = [parabola["floor"] for parabola in parabolas.values()]
-    chart = Chart("loss-by-size", logarithmic(sizes, 0.13), linear([*ends, *floors]), _SIZE)
-    chart.x_axis(sizes, [grid.size_label(size) for size in grid.sizes], "model size (parameters, logarithmic)", grid=True)
+    parabolas = _parabolas(grid, law)
+    x = logarithmic(sizes, 0.08)
+    floors = [parabola.floor for parabola in parabolas.values() if x.holds(parabola.optimum)]
+    chart = Chart("loss-by-size", x, linear([*ends, *floors]), _SIZE)
+    chart.x_axis(
+        sizes,
+        [grid.size_label(size) for size in grid.sizes],
+        "model size (parameters, logarithmic)",
+        grid=True,
+    )
     chart.y_axis(lambda value: f"{value:.{_tick_digits(chart)}f}", "loss (nats per masked residue)")
     for name, loss in baselines.items():
         if chart.y.holds(loss):
@@ -35,18 +46,20 @@ def loss_by_size(grid: Grid, law: Mapping[str, Any], baselines: Mapping[str, flo
     labels = []
     for index, (data, row) in enumerate(rows.items()):
         points = [(float(spot.first.parameters), loss) for spot, (loss, _) in row]
-        parabola = parabolas.get(str(grid.pairs(data)))
+        parabola = parabolas.get(data)
         if parabola is not None:
-            _parabola(chart, parabola, f"d{index}")
-            _optimum(chart, law, parabola, grid, data, index)
+            curve = np.geomspace(parabola.smallest, parabola.largest, _CURVE_POINTS)
+            chart.line(zip(curve.tolist(), parabola(curve).tolist(), strict=True), f"d{index}")
         else:
             chart.line(points, f"d{index}", "line dashed")
         for spot, (loss, error) in row:
             chart.error_bar(spot.first.parameters, loss, error, f"d{index}")
             tip = f"{spot.label}: {written((loss, error), digits)}"
             chart.point(spot.first.parameters, loss, f"d{index}", index, tip)
-            if parabola is None and spot is grid.best(data):
+            if not is_fitted(law) and spot is grid.best(data):
                 chart.point(spot.first.parameters, loss, f"d{index}", 0, tip, "ring", 9)
+        if parabola is not None:
+            _optimum(chart, law, parabola, grid, data, index)
         if row:
             labels.append((row[-1][1][0], data, f"d{index}"))
     chart.end_labels(labels)
@@ -54,7 +67,9 @@ def loss_by_size(grid: Grid, law: Mapping[str, Any], baselines: Mapping[str, flo
         "Held-out loss by model size, one curve for each data set",
         "; ".join(
             f"{grid.data_label(data)}: "
-            + ", ".join(f"{grid.size_label(spot.first.size)} {written(estimate, digits)}" for spot, estimate in row)
+            + ", ".join(
+                f"{grid.size_label(spot.first.size)} {written(estimate, digits)}" for spot, estimate in row
+            )
             for data, row in rows.items()
         ),
     )
@@ -65,26 +80,35 @@ def _tick_digits(chart: Chart) -> int:
     return max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9)) if len(ticks) > 1 else 2
 
 
-def _parabola(chart: Chart, parabola: Mapping[str, float], series: str) -> None:
-    low, high = math.log(parabola["smallest"]), math.log(parabola["largest"])
-    sizes = [math.exp(low + (high - low) * step / _CURVE_POINTS) for step in range(_CURVE_POINTS + 1)]
-    curve = [
-        (size, parabola["floor"] + parabola["curvature"] * math.log10(size / parabola["optimum"]) ** 2)
-        for size in sizes
-    ]
-    chart.line(curve, series)
+def _parabolas(grid: Grid, law: Mapping[str, Any]) -> dict[str, Parabola]:
+    """The fit's; without a fit those of the data sets that have a minimum."""
+    if is_fitted(law):
+        fitted = {int(pairs): Parabola(**parabola) for pairs, parabola in law["parabolas"].items()}
+        return {data: fitted[grid.pairs(data)] for data in grid.data if grid.pairs(data) in fitted}
+    found = {}
+    for data in grid.data:
+        cells = [cell for spot, _ in grid.row(data) for cell in spot.done]
+        with suppress(NoOptimum):
+            found[data] = fit_parabola(
+                np.array([float(cell.parameters) for cell in cells]),
+                np.array([cell.loss for cell in cells], dtype=float),
+                data,
+            )
+    return found
 
 
 def _optimum(
-    chart: Chart, law: Mapping[str, Any], parabola: Mapping[str, float], grid: Grid, data: str, index: int
+    chart: Chart, law: Mapping[str, Any], parabola: Parabola, grid: Grid, data: str, index: int
 ) -> None:
-    best = parabola["optimum"]
-    tip = f"{grid.data_label(data)}: optimum {format_quantity(best)} parameters"
-    if (between := optimum_interval(law, grid.pairs(data))) is not None:
-        tip += f", 95 % of draws {format_quantity(between[0])} to {format_quantity(between[1])}"
-        chart.interval(*between, parabola["floor"], f"d{index}", tip)
-    if chart.x.holds(best):
-        chart.point(best, parabola["floor"], f"d{index}", STAR, tip, "star", 8)
+    best, at = parabola.optimum, f"d{index}"
+    tip = f"{grid.data_label(data)}: minimum of the parabola at {format_quantity(best)} parameters"
+    if not chart.x.holds(best):
+        return
+    between = optimum_interval(law, grid.pairs(data)) if is_fitted(law) else None
+    if between is not None:
+        tip += f", 95% of draws {format_quantity(between[0])} to {format_quantity(between[1])}"
+        chart.interval(*between, parabola.floor, at, tip)
+    chart.point(best, parabola.floor, at, STAR, tip, "star", 8)
 
 
 def data_by_size(grid: Grid, law: Mapping[str, Any]) -> Markup:
@@ -119,11 +143,11 @@ def data_by_size(grid: Grid, law: Mapping[str, Any]) -> Markup:
             continue
         best, tip = optima[pairs], f"{grid.data_label(data)}: optimum {format_quantity(optima[pairs])}"
         if (between := optimum_interval(law, pairs)) is not None:
-            tip += f", 95 % of draws {format_quantity(between[0])} to {format_quantity(between[1])}"
+            tip += f", 95% of draws {format_quantity(between[0])} to {format_quantity(between[1])}"
             chart.interval(*between, pairs, f"d{index}", tip)
         if chart.x.holds(best):
             chart.point(best, pairs, f"d{index}", STAR, tip, "star", 8)
-        chart.end_labels([(pairs, data, f"d{index}")])
+            chart.note(data, chart.x(best) - 12, chart.y(pairs) - 9, "end", f"end d{index}")
     if y.holds(projected):
         tip = f"{format_quantity(law['project_to'])} parameters: {format_quantity(projected)} pairs"
         chart.point(law["project_to"], projected, "law", 3, tip, "hollow", 6)
@@ -143,15 +167,21 @@ def _best_measured(grid: Grid) -> Markup:
     trained = [grid.parameters(size) for size in grid.sizes]
     y = logarithmic([grid.pairs(data) for data in grid.data], 0.18)
     chart = Chart("data-by-size", logarithmic(trained, 0.13), y, _SIZE)
-    chart.x_axis(trained, [grid.size_label(size) for size in grid.sizes], "size with the lowest loss (of those trained)", grid=True)
+    chart.x_axis(
+        trained,
+        [grid.size_label(size) for size in grid.sizes],
+        "size with the lowest loss (of those trained)",
+        grid=True,
+    )
     chart.y_axis(format_quantity, "training pairs (logarithmic)")
     told = []
     for index, data in enumerate(grid.data):
-        chart.end_labels([(grid.pairs(data), data, f"d{index}")])
         if (best := grid.best(data)) is None:
             continue
         told.append(f"{grid.data_label(data)}: {grid.size_label(best.first.size)}")
         tip = f"{grid.data_label(data)}: lowest measured loss at {best.label}"
         chart.point(best.first.parameters, grid.pairs(data), f"d{index}", index, tip)
         chart.point(best.first.parameters, grid.pairs(data), f"d{index}", 0, tip, "ring", 9)
+        place = chart.x(best.first.parameters) - 14, chart.y(grid.pairs(data)) - 9
+        chart.note(data, *place, "end", f"end d{index}")
     return chart.svg("Training pairs against the size with the lowest measured loss", "; ".join(told))

@@ -22,7 +22,7 @@ from curr_ab.study.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.verdict import Verdict, is_fitted, judge, worth
+from curr_ab.study.verdict import Verdict, is_fitted, judge, remarks, worth
 
 
 def table(found: Table, style: str | None = None) -> Markup:
@@ -87,18 +87,19 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
     if fitted:
         first = (
             "Each point is a trained model. Lower is better. The curves are parabolas fitted to the points of one "
-            "data set; the star is the size at which a curve is lowest, and the bar through it shows where 95 % of "
+            "data set; the star is the size at which a curve is lowest, and the bar through it shows where 95% of "
             "repeated draws put it. With more data the curves lie lower."
         )
         second = (
             "Each star is the best size from the figure before, with its bar. The line is the power law through "
-            "them; the shaded band holds 95 % of draws, and the wider it is the less is known. The open diamond is "
+            "them; the shaded band holds 95% of draws, and the wider it is the less is known. The open diamond is "
             "what the law gives for the size that it is projected to."
         )
     else:
         first = (
-            "Each point is a trained model. Lower is better. No parabolas are drawn because no law is fitted: "
-            "the dotted lines only join the points. A ring marks the lowest loss with each data set."
+            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data set. Where "
+            "the losses have a minimum a parabola is drawn, with a star if its lowest point lies in the picture; "
+            "elsewhere dotted lines only join the points."
         )
         second = (
             "For each data set, the trained size with the lowest loss. Without a law this is all there is to show: "
@@ -108,7 +109,7 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
         element("a", name.replace("_", " "), href=address(path)) for name, path in summary.law_figures.items()
     ]
     estimates = law_table(summary)
-    warnings = [element("li", warning) for warning in summary.law.get("warnings", ())]
+    warnings = [element("li", warning) for warning in remarks(summary.law)]
     return join(
         [
             _legend(grid, [part for part in (star, ring) if isinstance(part, Markup)]),
@@ -130,7 +131,7 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
             element("h3", f"What a law through {len(grid.data)} points is worth"),
             element("p", worth(len(grid.data))),
             table(estimates) if estimates is not None else "",
-            _details("What the fit itself warns of", element("ul", *warnings, class_="findings"))
+            _details("What the fit itself says", element("ul", *warnings, class_="findings"))
             if warnings
             else "",
             element("p", "As pictures: ", *_commas(pictures), ".") if pictures else "",
@@ -159,10 +160,14 @@ def losses(summary: StudySummary, grid: Grid) -> Markup:
         [
             element("p", seen),
             table(loss_table(grid)),
-            _figure(ladder, "Figure 3. All cells beside guesses without a model", explained)
+            element(
+                "div",
+                _figure(ladder, "Figure 3. All cells beside guesses without a model", explained),
+                table(baseline_table(summary)),
+                class_="pair",
+            )
             if ladder
             else "",
-            _details("The numbers of the guesses", table(baseline_table(summary))) if ladder else "",
         ]
     )
 
@@ -206,9 +211,7 @@ def training(grid: Grid) -> Markup | None:
         "it never saw. Where the thin line falls on while the bold one turns up, the model learns its pairs by "
         "heart: too little data for its size, or too many steps."
     )
-    sizes = [
-        _key(f"s{index}", index, grid.long_size_label(size)) for index, size in enumerate(grid.sizes)
-    ]
+    sizes = [_key(f"s{index}", index, grid.long_size_label(size)) for index, size in enumerate(grid.sizes)]
     charts = [_figure(picture, grid.data_label(data)) for data, picture in found]
     return join(
         [
@@ -219,42 +222,31 @@ def training(grid: Grid) -> Markup | None:
     )
 
 
-def pairing(grid: Grid) -> Markup | None:
-    """The probe, with chance."""
-    found = figures.by_size(
-        grid,
-        "pairing",
-        pairing_of,
-        "Accuracy of the pairing probe by model size",
-        lambda value: f"{value:.0%}",
-        (0.5, "chance"),
-    )
-    if found is None:
-        return None
-    explained = (
-        "A simple classifier reads a model's embedding of a heavy and a light chain and says whether they come "
-        "from one cell. Half of the pairs are shuffled, so guessing is right half of the time. "
-        "Bars are standard errors: where one reaches the dashed line, nothing is shown to be learned."
-    )
-    return element("div", _figure(found, "Native or shuffled?", explained), class_="pair")
-
-
-def speed(grid: Grid) -> Markup | None:
-    """Tokens a second and minutes a cell."""
-    fast = figures.by_size(
-        grid, "speed", throughput_of, "Tokens per second by model size", lambda value: f"{value:,.0f}"
-    )
-    slow = figures.by_size(
-        grid, "minutes", minutes_of, "Minutes per cell by model size", lambda v: f"{v:.3g}"
-    )
+def probe_and_speed(grid: Grid) -> Markup | None:
+    """The pairing probe with chance; tokens a second; minutes a cell."""
+    chance = (0.5, "chance")
+    probe = figures.by_size(grid, "pairing", pairing_of, "Accuracy of the pairing probe", _percent, chance)
+    fast = figures.by_size(grid, "speed", throughput_of, "Tokens per second", lambda value: f"{value:,.0f}")
+    slow = figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", lambda value: f"{value:.3g}")
+    explained = {
+        "Native or shuffled?": (
+            "Told from the models' embeddings: does this light chain come from the cell of this heavy chain? Half "
+            "of the pairs are shuffled. Where a bar of one standard error reaches the dashed line, nothing is "
+            "shown to be learned."
+        ),
+        "Tokens per second": "How fast a cell trained on this machine.",
+        "Minutes per cell": "What a cell took in all, evaluation while training included.",
+    }
     shown = [
-        _figure(picture, title)
-        for picture, title in ((fast, "Tokens per second"), (slow, "Minutes per cell"))
+        _figure(picture, title, seen)
+        for (title, seen), picture in zip(explained.items(), (probe, fast, slow), strict=True)
         if picture is not None
     ]
-    if not shown:
-        return None
-    return join([_legend(grid), element("div", *shown, class_="pair")])
+    return join([_legend(grid), element("div", *shown, class_="three")]) if shown else None
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
 
 
 def data(summary: StudySummary) -> Markup | None:

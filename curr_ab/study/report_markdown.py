@@ -21,7 +21,7 @@ from curr_ab.study.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.verdict import judge, worth
+from curr_ab.study.verdict import judge, remarks, worth
 
 
 def render_markdown(summary: StudySummary) -> str:
@@ -46,9 +46,9 @@ def _lines(summary: StudySummary) -> Iterator[str]:
     yield f"\n{worth(len(grid.data))}"
     if (table := law_table(summary)) is not None:
         yield from _table(table)
-    if warnings := summary.law.get("warnings"):
-        yield "\nThe fit itself warns:\n"
-        yield from (f"- {_escaped(warning)}" for warning in warnings)
+    if said := remarks(summary.law):
+        yield "\nThe fit itself says:\n"
+        yield from (f"- {_escaped(remark)}" for remark in said)
     yield ""
     yield from (f"![{_escaped(name)}]({address(path)})" for name, path in summary.law_figures.items())
     yield "\n## Cells"

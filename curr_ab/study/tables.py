@@ -166,7 +166,7 @@ def law_table(summary: StudySummary) -> Table | None:
     if not is_fitted(summary.law):
         return None
     how = summary.law["spreads"][-1]["method"]
-    header = ("estimate", "value", "95 % of draws")
+    header = ("estimate", "value", "95% of draws")
     return _plain(f"The fit, with its uncertainty by {how}.", header, law_rows(summary.law))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Verdict:
 
 
 def interval(law: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """The 95 % interval of an estimate, by the last way in which its doubt was measured."""
+    """The 95% interval of an estimate, by the last way in which its doubt was measured."""
     found = law["spreads"][-1]["intervals"].get(name)
     if found is None or found["low"] is None or found["high"] is None:
         return None
@@ -56,11 +56,17 @@ def judge(law: Mapping[str, Any]) -> Verdict:
         return Verdict(
             True,
             f"Twice the data asks for about {growth:.3g} times the parameters "
-            f"(95 % of draws: {format_quantity(least)} to {format_quantity(most)} times).",
+            f"(95% of draws: {least:.3g} to {most:.3g} times).",
         )
     return Verdict(
         False, "A law can be drawn through the optima, but these cells do not determine it.", reasons
     )
+
+
+def remarks(law: Mapping[str, Any]) -> Sequence[str]:
+    """What those who fitted it say of the fit; the fit's own warnings where they say nothing."""
+    found: Sequence[str] = law.get("remarks") or law.get("warnings") or ()
+    return found
 
 
 def _doubts(law: Mapping[str, Any]) -> list[str]:
@@ -92,15 +98,15 @@ def worth(num_data: int) -> str:
         left, f"{left} points are left to test it"
     )
     return (
-        f"A power law has two unknowns and is drawn here through {num_data} optima, so {tested}. Each optimum is "
-        "itself an estimate: the lowest point of a parabola through a few losses. Read the law as a direction "
-        "(do bigger data want bigger models, and roughly how fast), not as a number to plan a budget by. "
-        "More sizes around each optimum, more data sizes and more seeds make it firmer."
+        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {tested}. Each "
+        "optimum is itself an estimate: the lowest point of a parabola through a few losses. Read such a law as "
+        "a direction (does more data want bigger models, and roughly how fast), not as a number to plan a budget "
+        "by. More sizes around each optimum, more data sets and more seeds make it firmer."
     )
 
 
 def law_rows(law: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, value, 95 % interval) of every estimate."""
+    """(what, value, 95% interval) of every estimate."""
     names = {"coefficient": "coefficient", "exponent": "exponent of the size"}
     names["projected_sequences"] = (
         f"pairs for which {format_quantity(law['project_to'])} parameters are the best size"
