@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS, IsoDataFit
+from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.parabolas import Parabola
@@ -103,26 +103,17 @@ def plot_data_by_size(fit: IsoDataFit) -> Figure:
     spread = fit.spreads[-1]
     optima = np.array([parabola.optimum for parabola in fit.parabolas.values()])
     data = np.array(list(fit.parabolas), dtype=float)
-    sizes = np.geomspace(min(optima.min(), 1e7) / 1.2, max(optima.max(), PROJECTED_PARAMETERS) * 1.3, 200)
-    line = np.log(fit.estimates["coefficient"]) + fit.estimates["exponent"] * np.log(sizes)
-    axes.plot(sizes, np.exp(line), color=_COLOURS[0], label=_power_law_label(fit))
-    if "coefficient" in spread.samples:
-        drawn = np.log(spread.samples["coefficient"])[:, None]
-        drawn = drawn + spread.samples["exponent"][:, None] * np.log(sizes)
-        low, high = np.exp(np.clip(np.percentile(drawn, [2.5, 97.5], axis=0), -700, 700))
-        axes.fill_between(sizes, low, high, color=_COLOURS[0], alpha=_BAND, lw=0, label="95 % of draws")
+    sizes = fit.sizes
+    line = fit.line(sizes)
+    axes.plot(sizes, line, color=_COLOURS[0], label=_power_law_label(fit))
+    if (band := fit.band(sizes)) is not None:
+        axes.fill_between(sizes, *band, color=_COLOURS[0], alpha=_BAND, lw=0, label="95 % of draws")
     axes.plot(optima, data, "o", color=_COLOURS[0], ms=7, label="optima")
-    projected = np.exp(np.interp(np.log(PROJECTED_PARAMETERS), np.log(sizes), line))
-    axes.plot(
-        PROJECTED_PARAMETERS,
-        projected,
-        "D",
-        color=_COLOURS[1],
-        ms=8,
-        label=f"650M parameters: {format_quantity(float(projected))} sequences",
-    )
+    projected = fit.estimates["projected_sequences"]
+    label = f"{format_quantity(fit.project_to)} parameters: {format_quantity(projected)} sequences"
+    axes.plot(fit.project_to, projected, "D", color=_COLOURS[1], ms=8, label=label)
     axes.set(xscale="log", yscale="log", xlabel="optimal parameters", ylabel="training sequences")
-    axes.set_ylim(min(data.min(), np.exp(line).min()) / 3, projected * 30)
+    axes.set_ylim(min(data.min(), line.min()) / 3, max(data.max(), line.max()) * 30)
     axes.set_title(
         f"{spread.method}; {spread.share_without_optimum:.0%} of draws without an optimum", fontsize=10
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from curr_ab.data.describing import describe, statistics
+from curr_ab.data.describing import describe
 from curr_ab.data.schema import CHAINS
 
 
@@ -26,12 +26,6 @@ def report_data(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "subsets": description.index["subsets"],
         "histograms": {
             f"{chain} {name}": {str(value): count for value, count in sorted(histogram[chain].items())}
-            for name, histogram in histograms.items()
-            for chain in CHAINS
-            if histogram[chain]
-        },
-        "statistics": {
-            f"{chain} {name}": statistics(histogram[chain])
             for name, histogram in histograms.items()
             for chain in CHAINS
             if histogram[chain]

@@ -64,7 +64,7 @@ class StudySummary:
     hardware: str
     versions: Mapping[str, str]
     baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
-    # What `curr-ab scaling fit --law iso-data --json` writes; {"problem": why} where there is no fit; {} before it.
+    # What `curr-ab scaling fit --law iso-data --json` writes; {"problem": why} if nothing fits; {} before that.
     law: Mapping[str, Any] = field(default_factory=dict)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
     data_report: Mapping[str, Any] = field(default_factory=dict)  # of `curr_ab.study.data_report.report_data`
