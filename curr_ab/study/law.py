@@ -19,11 +19,6 @@ from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise
 from curr_ab.scaling.uncertainty import Doubt, NoOptimum
 
-WORTH = (
-    "A power law through three optima has two parameters: one point is left to test it. Its projection is an "
-    "extrapolation, whose interval says how far the losses' noise moves it, not whether the law holds there."
-)
-
 
 @dataclass(frozen=True)
 class CellLoss:
@@ -39,11 +34,10 @@ class CellLoss:
 
 @dataclass(frozen=True)
 class StudyLaw:
-    """The law as plain values for the report, its pictures, and what must be said with it."""
+    """The law as plain values, what must be said with it among them, and its pictures."""
 
     values: dict[str, Any]
     figures: dict[str, Path] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
 
 
 def fit_law(cells: Sequence[CellLoss], figures: Path) -> StudyLaw:
@@ -73,10 +67,8 @@ def fit_law(cells: Sequence[CellLoss], figures: Path) -> StudyLaw:
     values: dict[str, Any] = {"problem": remarks[1]} if fit is None else json.loads(to_json(fit))
     if fit is not None:
         remarks += [f"{warning[0].upper()}{warning[1:]}." for warning in fit.warnings]
-    if len(curves) == 3:
-        remarks.append(WORTH)
     values |= {"remarks": remarks, "noise_sd": noise, "table": [vars(cell) for cell in cells]}
-    return StudyLaw(values, _draw(fit, runs, curves, figures), tuple(remarks))
+    return StudyLaw(values, _draw(fit, runs, curves, figures))
 
 
 def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:

@@ -17,7 +17,7 @@ from curr_ab.study.costs import cost_of, describe_costs, require_disk, used_byte
 from curr_ab.study.exporting import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
 from curr_ab.study.launching import printed, submit, write_slurm
-from curr_ab.study.law import CellLoss, StudyLaw, fit_law
+from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.outcome import held_out_loss
 from curr_ab.study.preset import Preset
 from curr_ab.study.refusing import refuse_changed_plans, refuse_other_data, refuse_other_pairs
@@ -134,7 +134,7 @@ def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Out
     law = fit_law([_loss(work, cell) for cell in done], study.figures)
     write_json(study.law_file, law.values)
     views = [work.view(cell) for cell in work.cells]
-    summary = summarize(study, work.preset, command, views, law, data, clock.save(), _notes(work, law))
+    summary = summarize(study, work.preset, command, views, law, data, clock.save(), _notes(work))
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
     problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}
@@ -148,10 +148,10 @@ def _loss(work: Work, cell: Cell) -> CellLoss:
     return CellLoss(cell.data, cost.parameters, cost.pairs, cell.plan.seed, loss, error)
 
 
-def _notes(work: Work, law: StudyLaw) -> list[str]:
-    notes = list(law.remarks)
+def _notes(work: Work) -> list[str]:
+    notes = []
     if any(cell.exported and is_rehearsal(cell) for cell in work.cells):
-        notes.insert(0, "These models have other shapes than the members whose names they bear: a rehearsal.")
+        notes.append("These models have other shapes than the members whose names they bear: a rehearsal.")
     if missing := [name for name, state in work.states().items() if state != "done"]:
         notes.append(f"Not in it: {', '.join(missing)}.")
     return notes

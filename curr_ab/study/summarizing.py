@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from curr_ab.data.shards import TokenDataset
+from curr_ab.evaluation.plan import LossPlan, make_plan
+from curr_ab.pretraining.baselines import baseline_losses
 from curr_ab.pretraining.run_folder import read_log
-from curr_ab.pretraining.validation import PLACES
+from curr_ab.pretraining.validation import PLACES, HeldOut
 from curr_ab.study.cell_state import CellFolder, State
 from curr_ab.study.cells import Cell
 from curr_ab.study.costs import Cost
@@ -55,7 +58,7 @@ def summarize(
         hardware=_hardware(),
         versions={name: version(name) for name in ("curr-ab", "torch", "transformers", "accelerate")}
         | {"python": platform.python_version()},
-        baselines=_baselines(logs),
+        baselines=_baselines(preset, data),
         law=law.values,
         law_figures={name: os.path.relpath(path, study.path) for name, path in law.figures.items()},
         data_report=report_data(data),
@@ -99,11 +102,13 @@ def _cell_summary(study: StudyFolder, view: CellView, log: list[dict[str, Any]])
     )
 
 
-def _baselines(logs: Sequence[list[dict[str, Any]]]) -> dict[str, float]:
-    """Of the cells' frequencies the best: those of the largest training set."""
-    found = [entry["baselines"] for log in logs for entry in log if "baselines" in entry]
-    names = {name for losses in found for name in losses}
-    return {name: min(losses[name] for losses in found) for name in sorted(names)}
+def _baselines(preset: Preset, data: Path) -> dict[str, float]:
+    """Frequencies of the largest training set, on the pairs and masks of the cells' losses."""
+    plan = make_plan("loss", preset.evaluation["loss"])
+    assert isinstance(plan, LossPlan)
+    held_out = TokenDataset(data, plan.split)
+    largest = max((TokenDataset(data, "train", name) for name in preset.data.subsets), key=len)
+    return baseline_losses(largest, HeldOut(held_out, plan.pairs or len(held_out), plan.draws, plan.seed))
 
 
 def _hardware() -> str:

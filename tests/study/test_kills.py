@@ -7,12 +7,12 @@ import signal
 import time
 
 import pytest
-from tests.study.conftest import MICRO, cell, tables
 from training_processes import finish, start
 
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import make_preset
 from curr_ab.study.study import run_study
+from tests.study.conftest import MICRO, cell, tables
 
 # Sizes of its own are not exported, which takes most of the time.
 OWN = {f"own-{n}": {**MICRO["sizes"]["8M"], "hidden_size": 16 * n} for n in (1, 2, 3)}

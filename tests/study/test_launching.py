@@ -10,7 +10,6 @@ from collections import namedtuple
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
-from tests.study.conftest import MICRO, cell
 
 from curr_ab.cli import main
 from curr_ab.pretraining.plan import resolve_plan
@@ -18,9 +17,9 @@ from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, read_preset
 from curr_ab.study.running import slots_of
 from curr_ab.study.study import run_study
+from tests.study.conftest import MICRO, cell
 
-
-Room = namedtuple("Room", "total used free")  # noqa: PYI024
+Room = namedtuple("Room", "total used free")
 
 
 @pytest.fixture

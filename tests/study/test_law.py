@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curr_ab.study.law import WORTH, CellLoss, fit_law
+from curr_ab.study.law import CellLoss, fit_law
 
 SIZES = (60_000, 110_000, 350_000, 800_000, 1_800_000)
 
@@ -47,15 +47,19 @@ def test_optima_and_exponent_are_found_with_intervals_and_figures(tmp_path):
     interval = methods["noise of sd 0.01"]["intervals"]["optimal_parameters[150]"]
     assert interval["low"] < 6e5 < interval["high"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data_by_size.png", "loss_by_size.png"]
-    assert WORTH in law.remarks
-    assert any("one seed" in remark and "what another seed would change" in remark for remark in law.remarks)
-    assert any(remark.startswith("The power law goes through 3 optima") for remark in law.remarks)
-    assert any("D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.remarks)
+    assert any(
+        "one seed" in remark and "what another seed would change" in remark
+        for remark in law.values["remarks"]
+    )
+    assert any(remark.startswith("The power law goes through 3 optima") for remark in law.values["remarks"])
+    assert any(
+        "D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.values["remarks"]
+    )
 
 
 def test_several_seeds_give_the_noise(tmp_path):
     law = fit_law(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02), tmp_path)
-    assert "scatter of the losses between seeds" in law.remarks[0]
+    assert "scatter of the losses between seeds" in law.values["remarks"][0]
     noise = next(s["method"] for s in law.values["spreads"] if s["method"].startswith("noise"))
     assert 0.01 < float(noise.rpartition(" ")[2]) < 0.03
 
@@ -66,14 +70,18 @@ def test_without_a_minimum_there_is_no_law_but_words_and_a_figure(tmp_path):
     assert law.values["problem"].startswith(
         "The law is not identifiable from these losses: data size 150: the"
     )
-    assert law.values["problem"] in law.remarks
-    assert any(r.startswith("D150 (150 pairs): the lowest loss is that of 1.8M") for r in law.remarks)
+    assert law.values["problem"] in law.values["remarks"]
+    assert any(
+        r.startswith("D150 (150 pairs): the lowest loss is that of 1.8M") for r in law.values["remarks"]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["loss_by_size.png"]
 
 
 def test_an_optimum_outside_the_sizes_is_said_to_be_there(tmp_path):
     law = fit_law(cells({12: 1e5, 40: 2e5, 150: 5e6}), tmp_path)
-    assert any("(5M) lies above the largest size that was trained" in remark for remark in law.remarks)
+    assert any(
+        "(5M) lies above the largest size that was trained" in remark for remark in law.values["remarks"]
+    )
 
 
 def test_with_nothing_done_there_is_nothing_to_fit(tmp_path):

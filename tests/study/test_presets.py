@@ -2,13 +2,13 @@
 
 import pytest
 import yaml
-from tests.study.conftest import MICRO
 
 from curr_ab.cli import main
 from curr_ab.family import MEMBERS, SIZES
 from curr_ab.study.cells import cells_of, chosen
 from curr_ab.study.costs import cost_of
 from curr_ab.study.preset import change, make_preset, preset_names, read_preset
+from tests.study.conftest import MICRO
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -95,7 +95,7 @@ def test_cells_depart_from_the_common_plan_by_name_or_pattern():
     assert plans["8M-Q"].model_config["hidden_size"] == 16
     assert preset.evaluation["loss"]["pairs"] == 9
     assert change(preset, ["launch.gpus_per_cell=2"]).launch.gpus_per_cell == 2
-    with pytest.raises(ValueError, match="--set takes CELL.key=value"):
+    with pytest.raises(ValueError, match=r"--set takes CELL\.key=value"):
         change(preset, ["steps=3"])
     with pytest.raises(ValueError, match=r"launch: unknown speed"):
         change(preset, ["launch.speed=2"])

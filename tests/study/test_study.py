@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.study.conftest import MICRO, cell, tables
 
 from curr_ab.cli import main
 from curr_ab.hub.manifest import read_manifest
@@ -19,12 +18,18 @@ from curr_ab.study.running import run_cells
 from curr_ab.study.study import Outcome, run_study
 from curr_ab.study.summary import read_summary
 from curr_ab.study.working import CellTask
+from tests.study.conftest import MICRO, cell, tables
 
 NAMES = ["8M-F", "8M-Q", "35M-F", "35M-Q"]
 
 
 def quiet(preset, path, **options):
     return run_study(preset, path, say=lambda line: None, **options)
+
+
+def overall(results):
+    (found,) = [row for row in results if row.details["place"] == "all"]
+    return found
 
 
 def weights(path, name):
@@ -37,23 +42,24 @@ def test_a_study_leaves_results_exports_law_and_report(finished):
     assert [one.member for one in summary.cells] == NAMES
     for one in summary.cells:
         folder = cell(path, one.member)
-        (overall,) = [row for row in folder.results() if row.details["place"] == "all"]
-        assert (overall.model, overall.task, overall.split) == (one.member, "test-loss", "test")
-        assert overall.checkpoint == checkpoint_digest(folder.run.checkpoint(12))
-        assert (one.state, one.loss, one.standard_error) == ("done", overall.value, overall.standard_error)
+        loss = overall(folder.results())
+        assert (loss.model, loss.task, loss.split) == (one.member, "test-loss", "test")
+        assert loss.checkpoint == checkpoint_digest(folder.run.checkpoint(12))
+        assert (one.state, one.loss, one.standard_error) == ("done", loss.value, loss.standard_error)
         assert [step for step, _ in one.training_curve] == [2, 4, 6, 8, 10, 12]
         assert [step for step, _ in one.held_out_curve] == [6, 12]
         assert one.region_losses["heavy CDR3"][0] > 0 and one.pairs == {"F": 40, "Q": 8}[one.data]
         export = path / one.export
         assert read_manifest(export).rehearsal and read_manifest(export).member == one.member
         assert read_results(export / "results.json") == folder.results()
-        assert f"{overall.value:.4f}" in (export / "README.md").read_text()
+        assert f"{loss.value:.4f}" in (export / "README.md").read_text()
     assert set(summary.baselines) == {"position-wise", "unigram"}
     assert [one.parameters for one in summary.cells][:2] == [overall_parameters(path, "8M-F")] * 2
     # Two sizes are no parabola: it says so instead of inventing a law.
     law = json.loads((path / "law.json").read_text())
     assert "not identifiable" in law["problem"] and "a parabola needs three" in law["problem"]
-    assert law["problem"] in summary.notes
+    assert "a rehearsal" in summary.notes[0]
+    assert law["problem"] in (path / "report.md").read_text()
     assert (path / summary.law_figures["loss_by_size"]).is_file()
 
 
@@ -84,7 +90,7 @@ def test_changed_evaluation_measures_anew_and_trains_nothing(study, make):
     old = cell(path, "8M-F").results()
     quiet(make(evaluation={"loss": {"pairs": 16, "draws": 2}}), path, only=["8M-F"])
     new = cell(path, "8M-F").results()
-    assert [row.num_items for row in new if row.details["place"] == "all"][0] > old[0].num_items
+    assert overall(new).num_items > overall(old).num_items
     assert read_results(path / "exports" / "CurrAb-8M-F" / "results.json") == new
     assert {name: weights(path, name).stat().st_mtime_ns for name in NAMES} == before
     # The others were not asked for: their numbers are of other options, and not shown beside these.
@@ -181,7 +187,7 @@ def test_the_next_commands_work(finished, capsys):
     """As they are printed, but that nothing is published."""
     path, _ = finished
     best = min(read_summary(path / "report.json").cells, key=lambda one: one.loss)
-    outcome = Outcome({name: "done" for name in NAMES}, {}, (path / best.export,))
+    outcome = Outcome(dict.fromkeys(NAMES, "done"), {}, (path / best.export,))
     lines = closing_words(path, outcome)
     load, score, publish = (line.strip() for line in lines[lines.index("next:") + 1 :])
     assert str(path / best.export) in load and str(path / best.export) in score

@@ -6,12 +6,12 @@ import os
 import re
 
 import pytest
-from tests.study.conftest import MICRO
 
 from curr_ab.study.cell_state import CellFolder
 from curr_ab.study.cells import cells_of
 from curr_ab.study.preset import make_preset
 from curr_ab.study.table import Status, Table, read_status
+from tests.study.conftest import MICRO
 
 
 @pytest.fixture
