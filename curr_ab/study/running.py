@@ -28,6 +28,7 @@ def run_cells(
 
     What becomes of a cell stands in its state. A wish to stop is passed on to all; they save theirs.
     """
+    assert slots
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     lifeline, held = context.Pipe(duplex=False)

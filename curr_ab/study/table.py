@@ -40,7 +40,7 @@ def read_status(cell: Cell, folder: CellFolder, state: State) -> Status:
     step = int(entry.get("step", 0))
     pairs_per_second = entry.get("pairs_per_second")
     left = None
-    if state == "running" and pairs_per_second:
+    if state == "running" and pairs_per_second and step < cell.plan.steps:
         left = (cell.plan.steps - step) * cell.plan.pairs_per_step / pairs_per_second
     return Status(
         state,
@@ -148,6 +148,8 @@ class Table:
                     left = timedelta(seconds=round(row.seconds_left))
                     told = f"loss {_number(row.training_loss)}, {row.tokens_per_second:,.0f} tokens/s"
                     self._say(f"{name}: step {row.step:,} of {steps[name]:,}, {told}, {left} left")
+                elif row.step == steps[name]:
+                    self._say(f"{name}: trained, being evaluated")
             self._say(self._summary())
 
     def _say(self, line: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from curr_ab.claiming import claimed
@@ -44,6 +45,7 @@ def make_cell(task: CellTask, lifeline: Connection) -> None:
     os.environ.update(task.environment, OMP_NUM_THREADS=str(task.threads), TQDM_DISABLE="1")
     torch.set_num_threads(task.threads)
     disable_progress_bar()
+    tqdm.set_lock(threading.RLock())  # its own would be left behind by a process that is killed
     _write_to(task.folder.log_file)
     watch = _Lifeline(lifeline)
     try:
