@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from curr_ab.data.describing import statistics
 from curr_ab.data.splitting import SPLITS
-from curr_ab.scaling.quantities import format_quantity
 from curr_ab.study.grid import Grid, Spot, digits_of, loss_of, region_of, written
 from curr_ab.study.summary import CellSummary, StudySummary
 from curr_ab.study.verdict import is_fitted, law_rows
@@ -117,7 +116,7 @@ def cell_table(grid: Grid) -> Table:
 
 def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
     found, speed = loss_of(cell), cell.tokens_per_second
-    links = [("log", cell.log)]
+    links = [] if cell.state == "waiting" else [("log", cell.log)]
     if cell.export is not None:
         links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
     return (
