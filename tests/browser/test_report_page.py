@@ -95,7 +95,9 @@ def test_the_browser_complains_of_what_the_page_forbids(browser: str, tmp_path: 
         "<script>document.title = 1</script>",
         "<link rel=stylesheet href='https://example.org/a.css'>",
         "<p style='color:red'>",
+        "<img src='data:image/png;base64,AAAA'>",
     ):
         page.write_text(text.replace("<main>", f"<main>{bad}"))
         seen = look(browser, page, 1280, ("document.title",))
-        assert seen.complaints and seen.answers == [studies.mini().title], bad
+        assert any("Content Security Policy" in complaint for complaint in seen.complaints), bad
+        assert seen.answers == [studies.mini().title], bad
