@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all test-browser chromium test-wheel bench check cards fix compat clean
+.PHONY: help test test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,7 @@ test-all: $(VENV)/installed chromium ## the slow tests too, and those in a brows
 test-browser: $(VENV)/installed chromium ## open the report of a study in Chromium
 	$(RUN)/pytest -m browser
 
+.PHONY: test-browser chromium
 chromium:
 	@command -v chromium > /dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
