@@ -4,6 +4,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from functools import cache
 
 from curr_ab import scaling
 from curr_ab.pretraining.validation import PLACES
@@ -137,6 +138,7 @@ def _study(cells, **changed):
     return StudySummary(**{**values, **changed})
 
 
+@cache
 def mini():
     """15 cells, one seed, a law."""
     subsets = (("Q", 12), ("H", 40), ("F", 150))
@@ -145,6 +147,7 @@ def mini():
     return _study(cells, law=_law(cells, 1_790_000), law_figures=figures)
 
 
+@cache
 def unidentifiable():
     """With the least data every larger size is worse, so that nothing has a minimum; one cell failed."""
     study = mini()
@@ -171,6 +174,7 @@ def unidentifiable():
     return replace(study, cells=tuple(cells), law={"problem": why}, law_figures={})
 
 
+@cache
 def under_way():
     """Six cells done, one running, the rest waiting; no law yet."""
     cells = list(mini().cells)
@@ -189,6 +193,7 @@ def under_way():
     return replace(mini(), cells=(*cells[:6], running, *waiting), law={}, law_figures={}, seconds=205.0)
 
 
+@cache
 def small():
     """Seven sizes, four data sets, three seeds."""
     subsets = (("S12", 12), ("S40", 40), ("S150", 150), ("S500", 500))
@@ -209,6 +214,7 @@ def small():
     )
 
 
+@cache
 def untouched():
     """Planned, and nothing more."""
     study = under_way()

@@ -10,7 +10,7 @@ from curr_ab.study.markup import Markup, element, join, number
 from curr_ab.study.scales import Scale
 
 Point = tuple[float, float]
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 30.0, 12.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 30.0, 12.0, 42.0
 _SHAPES: tuple[tuple[Point, ...], ...] = (
     (),  # a circle
     ((-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)),
@@ -69,7 +69,7 @@ class Chart:
             self._under.append(element("line", class_="tick", x1=at, x2=at, y1=base, y2=base + 4))
             if grid:
                 self._under.append(element("line", class_="grid", x1=at, x2=at, y1=base, y2=self.y.end))
-            half = 3.6 * len(label) + 3
+            half = 4 * len(label) + 3
             if all(at + half < low or at - half > high for low, high in taken):
                 self._under.append(_text(label, at, base + 17, "middle"))
                 taken.append((at - half, at + half))
@@ -153,14 +153,16 @@ class Chart:
 
     def _rule_label(self, at: float, label: str) -> Markup:
         width = 6.3 * len(label)
-        starts, baselines = (self.x.end - width, self.x.start + 4), (at - 5, at + 13)
+        starts, baselines = (self.x.end - width, self.x.start), (at - 5, at + 13)
 
         def crowd(place: Point) -> int:
             x, y = place
             return sum(x - 4 < a < x + width + 4 and y - 15 < b < y + 8 for a, b in self._taken)
 
         x, y = min(((x, y) for y in baselines for x in starts), key=crowd)
-        return _text(label, x, y, "start", "note")
+        if x == self.x.start:
+            return _text(label, x + 4, y, "start", "note")
+        return _text(label, self.x.end, y, "end", "note")
 
     def note(self, text: str, x: float, y: float, anchor: str = "start", series: str = "note") -> None:
         """Words in pixels of the chart."""

@@ -153,8 +153,8 @@ def against_baselines(grid: Grid, baselines: Mapping[str, float]) -> Markup | No
         for spot, estimate in row:
             tip = f"{spot.label}: {written(estimate, digits)}"
             chart.point(estimate[0], index, f"d{index}", index, tip)
-    for row, (name, loss) in enumerate(baselines.items(), start=len(rows)):
-        chart.point(loss, row, "ink", 3, f"{name}: {loss:.3f}", "hollow", 6)
+    for place, (name, loss) in enumerate(baselines.items(), start=len(rows)):
+        chart.point(loss, place, "ink", 3, f"{name}: {loss:.3f}", "hollow", 6)
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in baselines.items())
     return chart.svg("Loss of all cells and of the baselines", f"Baselines: {told}.")
 

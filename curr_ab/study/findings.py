@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from curr_ab.study.grid import Grid, Spot, digits_of, loss_of, pairing_of, written
@@ -59,8 +60,12 @@ def _best_sizes(grid: Grid) -> str | None:
     best = [(data, spot) for data in grid.data if (spot := grid.best(data))]
     if len(best) < 2:
         return None
+    near = {data: _near(grid, data, spot) for data, spot in best}
     told = ", ".join(
-        f"{grid.size_label(spot.first.size)} for {data}{_ties(grid, data, spot)}" for data, spot in best
+        grid.size_label(spot.first.size)
+        + f" for {data}"
+        + (f" ({_listed(grid, near[data])} within two standard errors)" if near[data] else "")
+        for data, spot in best
     )
     sizes = [spot.first.parameters for _, spot in best]
     if all(small <= large for small, large in pairwise(sizes)) and sizes[0] < sizes[-1]:
@@ -69,18 +74,24 @@ def _best_sizes(grid: Grid) -> str | None:
         reading = "it is the same for all data, so these cells do not show it growing"
     else:
         reading = "it does not grow steadily with the data here"
+    shared = [
+        size for size in grid.sizes if all(size in {spot.first.size, *near[data]} for data, spot in best)
+    ]
+    if shared and len(set(sizes)) > 1:
+        reading += f". But {_listed(grid, shared)} is as good within two standard errors with all data"
     return f"Among the sizes that were trained the lowest loss is at {told}: {reading}."
 
 
-def _ties(grid: Grid, data: str, best: Spot) -> str:
+def _listed(grid: Grid, sizes: Sequence[str]) -> str:
+    return ", ".join(map(grid.size_label, sizes))
+
+
+def _near(grid: Grid, data: str, best: Spot) -> list[str]:
+    """Sizes whose loss does not differ from the lowest."""
     lowest = best.estimate(loss_of)
     assert lowest is not None
-    near = [
-        grid.size_label(spot.first.size)
-        for spot, found in grid.row(data)
-        if spot is not best and not _apart(found, lowest)
-    ]
-    return f" ({', '.join(near)} within two standard errors)" if near else ""
+    row = grid.row(data)
+    return [spot.first.size for spot, found in row if spot is not best and not _apart(found, lowest)]
 
 
 def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:
@@ -91,9 +102,10 @@ def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:
     name, floor = min(summary.baselines.items(), key=lambda item: item[1])
     where = "below" if loss < floor else "above"
     return (
-        f"The lowest loss of all, {written((loss, error), digits_of([(loss, error)]))} nats ({spot.first.member}), "
-        f"is as unsure as a choice among {math.exp(loss):.1f} residues. The best {name} guess, without any model, "
-        f"has {floor:.3f} ({math.exp(floor):.1f} residues): the cell is {abs(floor - loss):.2g} nats {where} it."
+        f"The lowest loss of all, {written((loss, error), digits_of([(loss, error)]))} nats "
+        f"({spot.first.member}), is as unsure as a choice among {math.exp(loss):.1f} residues. The best "
+        f"{name} guess, without any model, has {floor:.3f} ({math.exp(floor):.1f} residues): the cell is "
+        f"{abs(floor - loss):.2g} nats {where} it."
     )
 
 
@@ -105,6 +117,6 @@ def _pairing(grid: Grid) -> str | None:
     clear = sum(value - 2 * error > 0.5 for _, (value, error) in found)
     return (
         f"Telling native from shuffled pairs, the best cell ({spot.first.member}) is right in "
-        f"{best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50%; {clear} of {len(found)} cells are more than two "
-        "standard errors above chance."
+        f"{best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50%; {clear} of {len(found)} cells are "
+        "more than two standard errors above chance."
     )

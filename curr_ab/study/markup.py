@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-_VOID = ("meta", "br", "img", "path", "line", "rect", "circle", "polygon", "polyline", "col")
+_VOID = ("line", "rect", "circle", "polygon", "polyline")
 
 
 class Markup(str):
@@ -18,21 +18,19 @@ def join(parts: list[str]) -> Markup:
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 
-def element(tag: str, *children: str, **attributes: str | float | bool | None) -> Markup:
-    """`class_` stands for class and `stroke_width` for stroke-width; None and False leave an attribute out."""
+def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
+    """`class_` stands for class and `stroke_width` for stroke-width; None leaves an attribute out."""
     written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for name, value in attributes.items()
-        if value is not None and value is not False
+        if value is not None
     )
     if tag in _VOID and not children:
         return Markup(f"<{tag}{written}/>")
     return Markup(f"<{tag}{written}>{join(list(children))}</{tag}>")
 
 
-def _value(value: str | float | bool) -> str:
-    if value is True:
-        return ""
+def _value(value: str | float) -> str:
     return value if isinstance(value, str) else number(value)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from curr_ab.pretraining.validation import PLACES
 from curr_ab.study import figures, law_figures
-from curr_ab.study.charts import STAR, marker
+from curr_ab.study.charts import STAR
 from curr_ab.study.grid import Grid, minutes_of, pairing_of, throughput_of
 from curr_ab.study.markup import Markup, element, join
+from curr_ab.study.page_parts import commas, details, figure, key, legend, table
 from curr_ab.study.summary import StudySummary
 from curr_ab.study.tables import (
-    Field,
-    Table,
     address,
     baseline_table,
     cell_table,
@@ -23,50 +20,6 @@ from curr_ab.study.tables import (
     region_table,
 )
 from curr_ab.study.verdict import Verdict, is_fitted, judge, remarks, worth
-
-
-def table(found: Table, style: str | None = None) -> Markup:
-    """A table that scrolls in its own box where the window is narrow."""
-    head = element("tr", *(element("th", name, scope="col") for name in found.header))
-    body = [
-        element("tr", element("th", _field(row[0]), scope="row"), *(_data(field) for field in row[1:]))
-        for row in found.rows
-    ]
-    named = any(found.header)
-    inner = element(
-        "table",
-        element("caption", found.caption),
-        element("thead", head) if named else "",
-        element("tbody", *body),
-        class_=style,
-    )
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=found.caption)
-
-
-def _data(field: Field) -> Markup:
-    classes = " ".join(part for part in (field.style, "best" if field.best else "") if part)
-    return element("td", _field(field), class_=classes or None)
-
-
-def _field(field: Field) -> Markup:
-    return join([field.text, *(element("a", words, href=path) for words, path in field.links)])
-
-
-def _figure(picture: Markup, title: str, seen: str = "") -> Markup:
-    caption = element("figcaption", element("strong", "What you see. "), seen) if seen else ""
-    return element("figure", element("strong", title), picture, caption)
-
-
-def _key(series: str, shape: int, words: str, style: str = "dot") -> Markup:
-    picture = element(
-        "svg", marker(shape, 7, 7, 5, class_=f"{style} {series}"), viewBox="0 0 14 14", aria_hidden="true"
-    )
-    return element("li", picture, words)
-
-
-def _legend(grid: Grid, more: Sequence[Markup] = ()) -> Markup:
-    data = [_key(f"d{index}", index, grid.data_label(name)) for index, name in enumerate(grid.data)]
-    return element("ul", *data, *more, class_="legend")
 
 
 def _verdict(verdict: Verdict) -> Markup:
@@ -81,29 +34,31 @@ def _verdict(verdict: Verdict) -> Markup:
 
 def law(summary: StudySummary, grid: Grid) -> Markup:
     """The paper's two figures, and what the law is worth."""
+    if not any(row for _, row in grid.rows()):
+        return _verdict(judge(summary.law))
     fitted = is_fitted(summary.law)
-    star = _key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
-    ring = "" if fitted else _key("ink", 0, "lowest measured loss", "ring")
+    star = key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
+    ring = "" if fitted else key("ink", 0, "lowest measured loss", "ring")
     if fitted:
         first = (
-            "Each point is a trained model. Lower is better. The curves are parabolas fitted to the points of one "
-            "data set; the star is the size at which a curve is lowest, and the bar through it shows where 95% of "
-            "repeated draws put it. With more data the curves lie lower."
+            "Each point is a trained model. Lower is better. The curves are parabolas fitted to the "
+            "points of one data set; the star is the size at which a curve is lowest, and the bar through "
+            "it shows where 95% of repeated draws put it."
         )
         second = (
-            "Each star is the best size from the figure before, with its bar. The line is the power law through "
-            "them; the shaded band holds 95% of draws, and the wider it is the less is known. The open diamond is "
-            "what the law gives for the size that it is projected to."
+            "Each star is the best size from the figure before, with its bar. The line is the power law "
+            "through them; the shaded band holds 95% of draws, and the wider it is the less is known. The "
+            "open diamond is what the law gives for the size that it is projected to."
         )
     else:
         first = (
-            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data set. Where "
-            "the losses have a minimum a parabola is drawn, with a star if its lowest point lies in the picture; "
-            "elsewhere dotted lines only join the points."
+            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data "
+            "set. Where the losses have a minimum a parabola is drawn, with a star if its lowest point "
+            "lies in the picture; elsewhere dotted lines only join the points."
         )
         second = (
-            "For each data set, the trained size with the lowest loss. Without a law this is all there is to show: "
-            "the true best size may lie between the trained ones, or beyond them."
+            "For each data set, the trained size with the lowest loss. Without a law this is all there is "
+            "to show: the true best size may lie between the trained ones, or beyond them."
         )
     pictures = [
         element("a", name.replace("_", " "), href=address(path)) for name, path in summary.law_figures.items()
@@ -112,15 +67,15 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
     warnings = [element("li", warning) for warning in remarks(summary.law)]
     return join(
         [
-            _legend(grid, [part for part in (star, ring) if isinstance(part, Markup)]),
+            legend(grid, [part for part in (star, ring) if isinstance(part, Markup)]),
             element(
                 "div",
-                _figure(
+                figure(
                     law_figures.loss_by_size(grid, summary.law, summary.baselines),
                     "Figure 1. Loss by model size, for each data set",
                     first,
                 ),
-                _figure(
+                figure(
                     law_figures.data_by_size(grid, summary.law),
                     "Figure 2. Data and the size that is best for it",
                     second,
@@ -131,30 +86,23 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
             element("h3", f"What a law through {len(grid.data)} points is worth"),
             element("p", worth(len(grid.data))),
             table(estimates) if estimates is not None else "",
-            _details("What the fit itself says", element("ul", *warnings, class_="findings"))
+            details("What the fit itself says", element("ul", *warnings, class_="findings"))
             if warnings
             else "",
-            element("p", "As pictures: ", *_commas(pictures), ".") if pictures else "",
+            element("p", "As pictures: ", *commas(pictures), ".") if pictures else "",
         ]
     )
 
 
-def _commas(parts: Sequence[Markup]) -> list[str]:
-    return [text for part in parts for text in (", ", part)][1:]
-
-
-def _details(words: str, *content: Markup) -> Markup:
-    return element("details", element("summary", words), *content)
-
-
 def losses(summary: StudySummary, grid: Grid) -> Markup:
     """The table of sizes by data, and what needs no model."""
-    seen = "Down a column the size grows, along a row the data. The darker a field, the lower its loss."
+    seen = "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss."
     ladder = figures.against_baselines(grid, summary.baselines)
     explained = (
-        "Every cell on one line for each data set, beside two guesses that need no model: how frequent residues "
-        "are (unigram), and how frequent they are at each position of each chain (position-wise). "
-        "A cell that lies right of them has not learned, or has learned its few pairs by heart."
+        "Every cell on one line for each data set, beside two guesses that need no model: how frequent "
+        "residues are (unigram), and how frequent they are at each position of each chain "
+        "(position-wise). A cell that lies right of them has not learned, or has learned its few pairs by "
+        "heart."
     )
     return join(
         [
@@ -162,7 +110,7 @@ def losses(summary: StudySummary, grid: Grid) -> Markup:
             table(loss_table(grid)),
             element(
                 "div",
-                _figure(ladder, "Figure 3. All cells beside guesses without a model", explained),
+                figure(ladder, "Figure 3. All cells beside guesses without a model", explained),
                 table(baseline_table(summary)),
                 class_="pair",
             )
@@ -187,16 +135,16 @@ def regions(grid: Grid) -> Markup | None:
         ]
         parts += [element("h3", title), element("div", *found, class_="many")]
     explained = (
-        "Loss by model size for each part of the antibody, framework (FWR) and loops (CDR), all on one logarithmic "
-        "scale: a panel whose lines lie high is hard to predict. In CDRH3, residues come from the V, D or J gene "
-        "or are untemplated (N), which no genome holds."
+        "Loss by model size for each part of the antibody, framework (FWR) and loops (CDR), all on one "
+        "logarithmic scale: a panel whose lines lie high is hard to predict. In CDRH3, residues come from "
+        "the V, D or J gene or are untemplated (N), which no genome holds."
     )
     return join(
         [
             element("p", element("strong", "What you see. "), explained),
-            _legend(grid),
+            legend(grid),
             *parts,
-            _details("The numbers", table(region_table(grid, PLACES))),
+            details("The numbers", table(region_table(grid, PLACES))),
         ]
     )
 
@@ -207,12 +155,12 @@ def training(grid: Grid) -> Markup | None:
     if not found:
         return None
     explained = (
-        "The thin line is the loss on the pairs that a model trains on, the bold line with markers that on pairs "
-        "it never saw. Where the thin line falls on while the bold one turns up, the model learns its pairs by "
-        "heart: too little data for its size, or too many steps."
+        "The thin line is the loss on the pairs that a model trains on, the bold line with markers that "
+        "on pairs it never saw. Where the thin line falls on while the bold one turns up, the model "
+        "learns its pairs by heart: too little data for its size, or too many steps."
     )
-    sizes = [_key(f"s{index}", index, grid.long_size_label(size)) for index, size in enumerate(grid.sizes)]
-    charts = [_figure(picture, grid.data_label(data)) for data, picture in found]
+    sizes = [key(f"s{index}", index, grid.long_size_label(size)) for index, size in enumerate(grid.sizes)]
+    charts = [figure(picture, grid.data_label(data)) for data, picture in found]
     return join(
         [
             element("p", element("strong", "What you see. "), explained),
@@ -230,19 +178,19 @@ def probe_and_speed(grid: Grid) -> Markup | None:
     slow = figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", lambda value: f"{value:.3g}")
     explained = {
         "Native or shuffled?": (
-            "Told from the models' embeddings: does this light chain come from the cell of this heavy chain? Half "
-            "of the pairs are shuffled. Where a bar of one standard error reaches the dashed line, nothing is "
-            "shown to be learned."
+            "Told from the models' embeddings: does this light chain come from the cell of this heavy "
+            "chain? Half of the pairs are shuffled. Where a bar of one standard error reaches the dashed "
+            "line, nothing is shown to be learned."
         ),
         "Tokens per second": "How fast a cell trained on this machine.",
         "Minutes per cell": "What a cell took in all, evaluation while training included.",
     }
     shown = [
-        _figure(picture, title, seen)
+        figure(picture, title, seen)
         for (title, seen), picture in zip(explained.items(), (probe, fast, slow), strict=True)
         if picture is not None
     ]
-    return join([_legend(grid), element("div", *shown, class_="three")]) if shown else None
+    return join([legend(grid), element("div", *shown, class_="three")]) if shown else None
 
 
 def _percent(value: float) -> str:
@@ -276,7 +224,7 @@ def data(summary: StudySummary) -> Markup | None:
         [
             element("p", told),
             element("p", "Fingerprint ", element("code", report["fingerprint"]), "."),
-            element("div", *(table(found) for found in data_tables(summary)), class_="pair"),
+            element("div", *(table(found) for found in data_tables(summary)), class_="tables"),
             element("div", *charts, class_="four"),
         ]
     )
@@ -285,7 +233,7 @@ def data(summary: StudySummary) -> Markup | None:
 def cells(summary: StudySummary, grid: Grid) -> Markup:
     """All cells with their files, and the logs of those that failed."""
     failed = [cell for cell in summary.cells if cell.state == "failed"]
-    told = "Each finished cell is a checkpoint folder that stock transformers loads, with a card that describes it."
+    told = "A finished cell is a checkpoint folder that stock transformers loads, with a card and a log."
     problems = [
         join(
             [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# After Okabe and Ito, darker or lighter until each stands out from its paper by 3 to 1. Shapes tell them apart too.
+# After Okabe and Ito, darker or lighter until each stands out from its paper by 3 to 1.
 _DATA = (
     ("#c4500a", "#ff9a5c"),
     ("#00805d", "#3fd0a2"),

@@ -46,9 +46,9 @@ def _lines(summary: StudySummary) -> Iterator[str]:
     yield f"\n{worth(len(grid.data))}"
     if (table := law_table(summary)) is not None:
         yield from _table(table)
-    if said := remarks(summary.law):
+    if remarked := remarks(summary.law):
         yield "\nThe fit itself says:\n"
-        yield from (f"- {_escaped(remark)}" for remark in said)
+        yield from (f"- {_escaped(remark)}" for remark in remarked)
     yield ""
     yield from (f"![{_escaped(name)}]({address(path)})" for name, path in summary.law_figures.items())
     yield "\n## Cells"

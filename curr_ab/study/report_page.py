@@ -87,7 +87,7 @@ def _header(summary: StudySummary, grid: Grid, links: Markup) -> Markup:
 
 def _facts(summary: StudySummary, grid: Grid) -> Markup:
     done = sum(cell.state == "done" for cell in summary.cells)
-    shape = f"{len(grid.sizes)} sizes × {len(grid.data)} data sets" + (
+    shape = f"{len(grid.sizes)} sizes by {len(grid.data)} data sets" + (
         f", up to {grid.seeds} seeds" if grid.seeds > 1 else ""
     )
     facts = [(f"{done} of {len(summary.cells)}", f"cells trained: {shape}")]
@@ -96,7 +96,7 @@ def _facts(summary: StudySummary, grid: Grid) -> Markup:
         found, spot = min(best, key=lambda item: item[0])
         facts.append((written((found[0], 0), 3), f"lowest held-out loss, by {spot.first.member}"))
     pairs = [grid.pairs(data) for data in grid.data]
-    facts.append((f"{min(pairs):,}–{max(pairs):,}", "training pairs, least to most"))
+    facts.append((f"{min(pairs):,} to {max(pairs):,}", "training pairs, least to most"))
     facts.append((duration(summary.seconds), summary.hardware))
     return element(
         "dl",

@@ -47,8 +47,11 @@ class CellSummary:
             raise ValueError(f"cell {self.member}: state {self.state!r} is none of {', '.join(STATES)}")
         if (self.state == "done") != (self.loss is not None):
             raise ValueError(
-                f"cell {self.member} is {self.state}: a cell has a loss when it is done, and only then"
+                f"cell {self.member} is {self.state}: it has a loss if it is done, and only then"
             )
+        for path in (self.log, self.export or ""):
+            if path.startswith("/"):
+                raise ValueError(f"cell {self.member}: {path} must be relative to the report's folder")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class StudySummary:
     hardware: str
     versions: Mapping[str, str]
     baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
-    # What `curr-ab scaling fit --law iso-data --json` writes; {"problem": why} if nothing fits; {} before that.
+    # What `curr-ab scaling fit --law iso-data --json` writes, or {"problem": why} if nothing fits. Either may
+    # hold "remarks", sentences of those who fitted. {} before there is a fit.
     law: Mapping[str, Any] = field(default_factory=dict)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
     data_report: Mapping[str, Any] = field(default_factory=dict)  # of `curr_ab.study.data_report.report_data`

@@ -116,7 +116,7 @@ def cell_table(grid: Grid) -> Table:
 
 def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
     found, speed = loss_of(cell), cell.tokens_per_second
-    links = [("log", cell.log)]
+    links = [] if cell.state == "waiting" else [("log", cell.log)]
     if cell.export is not None:
         links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
     return (

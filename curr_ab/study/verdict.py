@@ -75,8 +75,8 @@ def _doubts(law: Mapping[str, Any]) -> list[str]:
     for pairs, parabola in law["parabolas"].items():
         if not parabola["smallest"] <= parabola["optimum"] <= parabola["largest"]:
             reasons.append(
-                f"With {int(pairs):,} pairs the optimum ({format_quantity(parabola['optimum'])} parameters) lies "
-                "outside the sizes that were trained: it is an extrapolation."
+                f"With {int(pairs):,} pairs the optimum ({format_quantity(parabola['optimum'])} "
+                "parameters) lies outside the sizes that were trained: it is an extrapolation."
             )
     if law["estimates"]["exponent"] <= 0:
         reasons.append("The best size does not grow with the data.")
@@ -98,10 +98,11 @@ def worth(num_data: int) -> str:
         left, f"{left} points are left to test it"
     )
     return (
-        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {tested}. Each "
-        "optimum is itself an estimate: the lowest point of a parabola through a few losses. Read such a law as "
-        "a direction (does more data want bigger models, and roughly how fast), not as a number to plan a budget "
-        "by. More sizes around each optimum, more data sets and more seeds make it firmer."
+        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {tested}. "
+        "Each optimum is itself an estimate: the lowest point of a parabola through a few losses. Read "
+        "such a law as a direction (does more data want bigger models, and roughly how fast), not as a "
+        "number to plan a budget by. More sizes around each optimum, more data sets and more seeds make "
+        "it firmer."
     )
 
 
