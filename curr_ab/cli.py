@@ -18,6 +18,7 @@ from curr_ab.hub.command_line import add_commands as add_hub_commands
 from curr_ab.inference.command_line import add_commands as add_inference_commands
 from curr_ab.pretraining.command_line import add_commands as add_pretraining_commands
 from curr_ab.scaling.command_line import add_commands as add_scaling_commands
+from curr_ab.study.command_line import add_commands as add_study_commands
 
 
 def _describe(member: Member, namespace: str) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_comparing_commands(commands)
     add_scaling_commands(commands)
     add_hub_commands(commands)
+    add_study_commands(commands)
     return parser
 
 

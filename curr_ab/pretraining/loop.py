@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from curr_ab.claiming import claimed
 from curr_ab.data.shards import TokenDataset
 from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.baselines import baseline_losses
@@ -25,7 +26,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.preview import default_micro_batch
 from curr_ab.pretraining.processes import start_processes
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
-from curr_ab.pretraining.run_folder import RunFolder, claimed
+from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
@@ -49,7 +50,7 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
                 f"{accelerator.num_processes} processes"
             )
         if accelerator.is_main_process:
-            stack.enter_context(claimed(run.path))
+            stack.enter_context(claimed(run.path, "trains in"))
         stop = stack.enter_context(StopRequest())
         stack.callback(accelerator.end_training)
         try:
