@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from curr_ab.claiming import claimed
 from curr_ab.evaluation.figures import draw_figures
 from curr_ab.finetuning.adapter_folder import save_adapter
 from curr_ab.finetuning.adapting import build_model, describe_trainable, model_config
@@ -31,7 +32,6 @@ from curr_ab.finetuning.trained_weights import model_with, trained_weights
 from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.preview import default_micro_batch
 from curr_ab.pretraining.processes import start_processes
-from curr_ab.pretraining.run_folder import claimed
 from curr_ab.pretraining.stopping import StopRequest
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.tokenization import CurrAbTokenizer
@@ -55,7 +55,7 @@ def cross_validate(
         stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
         accelerator = start_processes(folder.path, recipe.precision)
         if accelerator.is_main_process:
-            stack.enter_context(claimed(folder.path))
+            stack.enter_context(claimed(folder.path, "trains in"))
         stop = stack.enter_context(StopRequest())
         run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
         results = run.run(stop)
