@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all test-wheel bench check cards fix compat clean
+.PHONY: help study test test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,6 +15,9 @@ $(VENV)/installed: pyproject.toml constraints-cpu.txt
 	$(RUN)/python -m pip install --quiet --upgrade pip
 	$(RUN)/python -m pip install --quiet $(CONSTRAINTS) --editable ".[dev]"
 	touch $@
+
+study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
+	$(RUN)/curr-ab study --preset mini --out studies/mini
 
 test: $(VENV)/installed ## install what is needed and run the tests
 	$(RUN)/pytest -n 2 -m "not slow and not browser"

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import find_adapter_config_file
+from transformers.utils import cached_file, find_adapter_config_file
+from transformers.utils import logging as transformers_logging
 
 from curr_ab.data.extra import needs_extra
 from curr_ab.family import MEMBERS, NAMESPACE, member
 from curr_ab.modeling import (
+    CurrAbConfig,
     CurrAbForMaskedLM,
     CurrAbForSequenceClassification,
     CurrAbForTokenClassification,
@@ -39,15 +41,17 @@ def load(
     dtype: str | torch.dtype = torch.float32,
     namespace: str = NAMESPACE,
     separator: str | None = None,
+    merge: bool = True,
     **kwargs: Any,
 ) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
     """Load model and tokenizer; the model is in evaluation mode and on its device.
 
     `name_or_path` is a member (`350M-F`), a folder, any ESM-2 repository of the Hub, or a PEFT adapter, which
-    is merged into the base that it names (extra `finetune`). `device` is the GPU
-    where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto" keeps
-    the checkpoint's. `separator` is needed for checkpoints that were trained with another than the family's
-    and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
+    is merged into the base that it names (extra `finetune`); with `merge=False` it stays a `PeftModel`. The
+    labels of its head are those of the config.json beside it. `device` is the GPU where there is one. `dtype`
+    is float32 whatever the checkpoint was saved in; "auto" keeps the checkpoint's. `separator` is needed for
+    checkpoints that were trained with another than the family's and do not say so, such as CurrAb's `<cls>`.
+    Other keywords go to `from_pretrained`.
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
@@ -67,12 +71,18 @@ def load(
         tokenizer_options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     else:
         tokenizer_options = dict(options)
+    own = None if adapter is None else configuration_of(adapter, options)
     if separator is not None:
         tokenizer_options["separator"] = separator
-    tokenizer = CurrAbTokenizer.from_pretrained(source, **tokenizer_options)
-    model: CurrAbPreTrainedModel = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
-    if adapter is not None:
-        model = _merge(model, adapter, options)
+    # What has a configuration of its own has a tokenizer too, with the separator that it was tuned with.
+    speaker, how = (source, tokenizer_options) if own is None else (adapter, options)
+    tokenizer = CurrAbTokenizer.from_pretrained(speaker, **how)
+    if own is not None and "classification" in head:
+        config = CurrAbConfig.from_json_file(own)
+        model = _without_head(HEADS[head], source, dtype=dtype, config=config, **kwargs)
+    else:
+        model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs)
+    model = model.eval() if adapter is None else _adapt(model, adapter, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # where it is, it stays
     return (model if placed else model.to(device)), tokenizer
 
@@ -86,13 +96,47 @@ def _base_of_adapter(source: str, options: dict[str, Any]) -> str | None:
     return base
 
 
-def _merge(model: CurrAbPreTrainedModel, adapter: str, options: dict[str, Any]) -> CurrAbPreTrainedModel:
-    """The model with the adapter's weights added to its own: as fast as without."""
+def configuration_of(source: str, options: dict[str, Any], *, required: bool = False) -> str | None:
+    """The path of the source's config.json, downloaded where it is a repository; None where it has none.
+
+    Where the Hub cannot be reached that is an error only if the file is `required`.
+    """
+    found: str | None = cached_file(
+        source,
+        "config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=required,
+        **options,
+    )
+    return found
+
+
+def _without_head(
+    model_class: type[CurrAbPreTrainedModel], base: str, **kwargs: Any
+) -> CurrAbPreTrainedModel:
+    """The base of an adapter that brings the head: no warning that the base has none."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        # What is missing or of another shape is looked at below, where the head's own keys are expected.
+        model, report = model_class.from_pretrained(
+            base, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    keys = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
+    if wrong := [key for key in keys if not key.startswith("classifier.")]:
+        raise ValueError(f"{base} is not the base of this adapter: {wrong[0]} is missing or of another shape")
+    base_model: CurrAbPreTrainedModel = model
+    return base_model
+
+
+def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> Any:
+    """The model with the adapter around it, or merged into it: then it is as fast as without."""
     with needs_extra("finetune"):
         from peft import PeftModel
-    merged: CurrAbPreTrainedModel = PeftModel.from_pretrained(model, adapter, **options).merge_and_unload()
-    merged.eval()
-    return merged
+    adapted = PeftModel.from_pretrained(model, adapter, **options)
+    return (adapted.merge_and_unload() if merge else adapted).eval()
 
 
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:

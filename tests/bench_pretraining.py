@@ -115,7 +115,7 @@ def our_step(size: str, way: Way, corpus: Path) -> Step:
             "precision": way.precision,
         }
     )
-    accelerator = start_processes(plan, corpus)
+    accelerator = start_processes(corpus, plan.precision)
     data = TrainingData(plan)
     built = build_model(plan, "sdpa")
     model, *optimizers = accelerator.prepare(built, *build_optimizers(built, plan))

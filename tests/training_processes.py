@@ -10,7 +10,7 @@ from curr_ab.pretraining.plan import resolve_plan
 _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # imports once, then forks: a process in a tenth of a second
-_CONTEXT.set_forkserver_preload(["curr_ab.pretraining.loop"])
+_CONTEXT.set_forkserver_preload(["curr_ab.pretraining.loop", "curr_ab.study.study"])
 
 
 def train(plan_values, out):
@@ -81,7 +81,7 @@ def train_sharded(plan_values, out):
 
     plan = resolve_plan(plan_values)
     out.mkdir(exist_ok=True)
-    accelerator = start_processes(plan, out)
+    accelerator = start_processes(out, plan.precision)
     training = Training(plan, RunFolder(out), accelerator)
     training.run_to_end(StopRequest())
     parameters = list(training.model.parameters())

@@ -54,14 +54,28 @@ def _metadata(path: str, line: str) -> dict[str, Any]:
     raise MalformedSource(path, f"the metadata line is not JSON ({line[:60]!r})", 1)
 
 
+def _split(line: str) -> tuple[str, tuple[str, ...]]:
+    """The delimiter is the one that shows the most columns."""
+    rows = {delimiter: tuple(next(csv.reader([line], delimiter=delimiter), [])) for delimiter in "\t,;"}
+    delimiter = max(rows, key=lambda key: len(rows[key]))
+    return delimiter, rows[delimiter]
+
+
+def read_names(path: str) -> tuple[str, ...]:
+    """The column names of a text table, whatever they mean."""
+    first, second = (*re.split(rb"\r\n|\n|\r", read_head(path)), b"")[:2]
+    has_metadata = first.lstrip().startswith((b"{", b'"{'))
+    number, line = (2, second) if has_metadata else (1, first)
+    return _split(_decode(path, line, number))[1]
+
+
 def _layout(
     path: str, line: str, number: int, names: ColumnNames
 ) -> tuple[str, tuple[str, ...], Layout | None]:
-    """Delimiter, column names and layout; the delimiter is the one that shows the most columns."""
-    rows = {delimiter: tuple(next(csv.reader([line], delimiter=delimiter), [])) for delimiter in "\t,;"}
-    delimiter = max(rows, key=lambda key: len(rows[key]))
+    """Delimiter, column names and layout."""
+    delimiter, columns = _split(line)
     try:
-        return delimiter, rows[delimiter], find_layout(rows[delimiter], names)
+        return delimiter, columns, find_layout(columns, names)
     except ValueError as error:
         raise MalformedSource(path, str(error), number) from error
 

@@ -14,7 +14,7 @@ import pyarrow.parquet
 from curr_ab.data.arranging import Columns, arrange, describe_metadata
 from curr_ab.data.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
 from curr_ab.data.columns import ColumnNames, Layout, find_layout
-from curr_ab.data.delimited import read_delimited, read_header
+from curr_ab.data.delimited import read_delimited, read_header, read_names
 from curr_ab.data.fasta import read_fasta
 from curr_ab.data.hub import read_hub
 from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
@@ -86,6 +86,20 @@ def _open(source: str, names: ColumnNames) -> tuple[Layout, Mapping[str, Any], I
         return layout, {}, (_columns(batch) for batch in read_fasta(path))
     header = read_header(path, names)
     return header.layout, header.metadata, (_columns(batch) for batch in read_delimited(path, header))
+
+
+def source_columns(source: str) -> tuple[str, ...]:
+    """The names of a table's columns as they stand there; none of a FASTA file."""
+    if source.startswith(HUB_PREFIX):
+        return tuple(read_hub(source)[0])
+    path = builtin_path() if source == BUILTIN else source
+    head = read_head(path)
+    if head.startswith(b"PAR1"):
+        try:
+            return tuple(pyarrow.parquet.read_schema(path).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+    return () if head.lstrip().startswith(b">") else read_names(path)
 
 
 def _columns(batch: pa.RecordBatch) -> Columns:

@@ -1,1 +1,59 @@
 """Fine-tuning for new tasks: recipes as data, adapters, folds that do not leak."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from curr_ab.data.extra import needs_extra
+
+if TYPE_CHECKING:
+    from curr_ab.finetuning.adapter_folder import save_adapter
+    from curr_ab.finetuning.cross_validation import cross_validate
+    from curr_ab.finetuning.examples import Example, Examples, read_examples
+    from curr_ab.finetuning.folds import Fold, split_folds
+    from curr_ab.finetuning.planting import plant
+    from curr_ab.finetuning.prediction import load_finetuned, predict
+    from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+
+# Imported when first asked for: the command line lists its commands without torch.
+_LAZY = {
+    "Example": "examples",
+    "Examples": "examples",
+    "Fold": "folds",
+    "Recipe": "recipe",
+    "cross_validate": "cross_validation",
+    "load_finetuned": "prediction",
+    "plant": "planting",
+    "predict": "prediction",
+    "read_examples": "examples",
+    "resolve_recipe": "recipe",
+    "save_adapter": "adapter_folder",
+    "split_folds": "folds",
+}
+__all__ = [
+    "Example",
+    "Examples",
+    "Fold",
+    "Recipe",
+    "cross_validate",
+    "load_finetuned",
+    "plant",
+    "predict",
+    "read_examples",
+    "resolve_recipe",
+    "save_adapter",
+    "split_folds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'curr_ab.finetuning' has no attribute {name!r}")
+    with needs_extra("finetune"):
+        module = importlib.import_module(f"curr_ab.finetuning.{_LAZY[name]}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The card of an export: written from the files beside it, and compared with them."""
+"""The card of an export or an adapter: written from the files beside it, and compared with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curr_ab.data.atomic import replacing
 from curr_ab.family import NAMESPACE, member
+from curr_ab.finetuning.record import RECORD, change_record, is_repository
 from curr_ab.hub.card import render_card
 from curr_ab.hub.manifest import CARD, RESULTS, TRAINING, Manifest, read_manifest
 from curr_ab.results import Result, read_results, write_results
@@ -23,12 +24,22 @@ def write_card(
     *,
     results: Sequence[str | Path] = (),
     namespace: str | None = None,
+    name: str | None = None,
+    base_model: str | None = None,
 ) -> None:
     """Make the card of an export anew; `results` replace those that it has.
 
-    Only numbers that were measured on the very weights of the export are taken; others are refused.
+    Only numbers that were measured on the very weights of the export are taken; others are refused. What
+    fine-tuning left may get another `name`, and a repository as its `base_model` in the place of a folder.
     """
     folder = Path(folder)
+    if (folder / RECORD).is_file():
+        if results:
+            raise ValueError(f"{folder}: its results are those of its own folds; leave --results out")
+        _write_finetuned(folder, namespace, name, base_model)
+        return
+    if name or base_model:
+        raise ValueError(f"{folder} is not what fine-tuning leaves: it takes neither --name nor --base")
     manifest = read_manifest(folder)
     if results:
         measured = _results_of(manifest, results)
@@ -38,6 +49,20 @@ def write_card(
         namespace = namespace_of(card.read_text(encoding="utf-8")) if card.is_file() else NAMESPACE
     with replacing(card) as temporary:
         temporary.write_text(rendered(folder, namespace), encoding="utf-8")
+
+
+def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
+    from curr_ab.finetuning.adapter_card import write_adapter_card
+
+    if base_model is not None and not is_repository(base_model):
+        raise ValueError(f"{base_model!r} is no repository such as {NAMESPACE}/CurrAb-350M-F")
+    if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
+        raise ValueError(f"{name!r} is no name of a repository")
+    change_record(folder, name, base_model)
+    card = folder / CARD
+    if namespace is None:
+        namespace = _owner(card.read_text(encoding="utf-8")) if card.is_file() else NAMESPACE
+    write_adapter_card(folder, namespace=namespace)
 
 
 def rendered(folder: Path, namespace: str) -> str:
@@ -66,6 +91,12 @@ def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]
 def namespace_of(card: str) -> str:
     """The owner that a card names."""
     found = re.search(r'from_pretrained\("([^"/]+)/', card)
+    return found[1] if found else NAMESPACE
+
+
+def _owner(card: str) -> str:
+    """The same for the card of a fine-tuned model, which names its base as well."""
+    found = re.search(r'load_finetuned\("([^"/]+)/', card)
     return found[1] if found else NAMESPACE
 
 

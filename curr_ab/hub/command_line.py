@@ -31,10 +31,13 @@ def _adopt(args: argparse.Namespace) -> None:
 def _card(args: argparse.Namespace) -> None:
     from curr_ab.hub import write_card
 
-    if args.results and len(args.folders) > 1:
-        raise ValueError("--results belong to one export; name one folder")
+    for option in ("results", "name", "base"):
+        if getattr(args, option) and len(args.folders) > 1:
+            raise ValueError(f"--{option} belongs to one folder; name one")
     for folder in args.folders:
-        write_card(folder, results=args.results, namespace=args.namespace)
+        write_card(
+            folder, results=args.results, namespace=args.namespace, name=args.name, base_model=args.base
+        )
         print(f"{folder}/README.md")
 
 
@@ -112,9 +115,9 @@ def _add_adopt(commands: Any, namespace: str) -> None:
 
 
 def _add_card(commands: Any) -> None:
-    text = "the cards of exports made anew"
+    text = "the cards of exports and adapters made anew"
     parser = commands.add_parser("card", help=text, description=f"{text.capitalize()}.")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="an export")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="an export, or what fine-tuning left")
     parser.add_argument(
         "--results",
         nargs="+",
@@ -123,6 +126,12 @@ def _add_card(commands: Any) -> None:
         help="measured numbers, instead of those that it has",
     )
     parser.add_argument("--namespace", help="owner that the card names (as now)")
+    parser.add_argument("--name", help="of the repository of an adapter (as now)")
+    parser.add_argument(
+        "--base",
+        metavar="ID",
+        help="repository with the weights that an adapter was tuned on, where now a folder is named",
+    )
     parser.set_defaults(run=_card)
 
 
@@ -134,7 +143,7 @@ def _add_publish(commands: Any) -> None:
         description="Bring exports, adapters and data to the Hub. What is there already is not sent again: "
         "repeat the command after an interruption, or after a change.",
     )
-    parser.add_argument("folders", nargs="*", metavar="DIR", help="an export or an adapter")
+    parser.add_argument("folders", nargs="*", metavar="DIR", help="an export, or what fine-tuning left")
     parser.add_argument("--namespace", required=True, help="owner of the repositories")
     parser.add_argument(
         "--dataset",

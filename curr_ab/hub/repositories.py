@@ -1,13 +1,15 @@
-"""What a local folder becomes on the Hub: a model with its revisions, an adapter, or a data set."""
+"""What a local folder becomes on the Hub: a model with its revisions, a fine-tuned one, or a data set."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from curr_ab.family import member
+from curr_ab.family import NAMESPACE, member
+from curr_ab.finetuning.record import ADAPTER_CONFIG, RECORD, is_repository, read_record
 from curr_ab.hub.card_files import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 
@@ -29,9 +31,18 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
     """The repository that an export or an adapter becomes; anything wrong with it is an error."""
     if (folder / MANIFEST).is_file():
         return _export(folder, namespace)
-    if (folder / "adapter_config.json").is_file():
-        note = "LoRA adapter"
-        return Repository(f"{namespace}/{_name(folder)}", "model", note, {"main": _files(folder)})
+    if (folder / RECORD).is_file():
+        return _finetuned(folder, namespace)
+    if (folder / ADAPTER_CONFIG).is_file():  # made by PEFT alone
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get(
+            "base_model_name_or_path"
+        )
+        if base is not None and not is_repository(base):
+            raise ValueError(
+                f"{folder}: nobody else has its base, {base}; write a repository under "
+                f"base_model_name_or_path in {ADAPTER_CONFIG}"
+            )
+        return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
     raise ValueError(
         f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
         "for data or results use --dataset"
@@ -67,6 +78,24 @@ def _export(folder: Path, namespace: str) -> Repository:
     if manifest.rehearsal:
         note = f"rehearsal of {one.name}: not the member's weights"
     return Repository(one.repo_id(namespace), "model", note, revisions)
+
+
+def _finetuned(folder: Path, namespace: str) -> Repository:
+    from curr_ab.finetuning.adapter_card import render_adapter_card
+
+    record = read_record(folder)
+    again = f"make it anew: curr-ab card {folder} --namespace {namespace}"
+    if not is_repository(record.base_model):
+        raise ValueError(
+            f"{folder}: nobody else has its base, {record.base_model}; publish that first, and name it: "
+            f"curr-ab card {folder} --namespace {namespace} --base {NAMESPACE}/CurrAb-350M-F (for example)"
+        )
+    card = folder / CARD
+    if not card.is_file() or card.read_text(encoding="utf-8") != render_adapter_card(folder, namespace):
+        raise ValueError(f"{folder}: the card is not that of these files under {namespace}; {again}")
+    kind = "adapter" if (folder / ADAPTER_CONFIG).is_file() else "fine-tuned model"
+    note = f"{kind} of {record.base_model}"
+    return Repository(f"{namespace}/{record.name}", "model", note, {"main": _files(folder)})
 
 
 def _checked_revision(folder: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""`curr-ab embed | score | mutate | restore | pair`."""
+"""`curr-ab embed | score | mutate | restore | pair | predict`."""
 
 from __future__ import annotations
 
@@ -142,6 +142,15 @@ def _pair(args: argparse.Namespace) -> None:
     _run(args, task, chain_reader(args.heavies, "heavy"), head)
 
 
+def _predict(args: argparse.Namespace) -> None:
+    from curr_ab.data.extra import needs_extra
+
+    with needs_extra("finetune"):
+        from curr_ab.finetuning.prediction import PredictTask, head_of
+    head = head_of(args.model, revision=args.revision, namespace=args.namespace)
+    _run(args, PredictTask(args.tokens_per_batch), _read(args), head)
+
+
 def _add(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument(
@@ -275,3 +284,6 @@ def add_commands(commands: Any) -> None:
     _add_mode(pair, "group")
     pair.add_argument("--top", type=int, metavar="N", help="rows for each heavy chain (all)")
     _add_common(pair, pairs=False)
+
+    predict = _add(commands, "predict", "labels or numbers by a fine-tuned member", _predict)
+    _add_common(predict)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from curr_ab.pretraining.plan import PretrainingPlan
 
-
-def choose_attention(plan: PretrainingPlan, device: torch.device, dropout: float) -> str:
+def choose_attention(wanted: str, precision: str, device: torch.device, dropout: float) -> str:
     """What was asked for; else the fastest that is installed here and has the dropout of the model."""
-    if plan.attention != "auto":
-        return plan.attention
+    if wanted != "auto":
+        return wanted
     if device.type != "cuda":
         return "sdpa"
-    if is_flash_attn_2_available() and plan.precision != "fp32":  # it knows half precision alone
+    if is_flash_attn_2_available() and precision != "fp32":  # it knows half precision alone
         return "flash_attention_2"
     return "sdpa" if dropout else "flex_attention"  # flex has no dropout
 

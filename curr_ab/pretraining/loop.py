@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from curr_ab.claiming import claimed
 from curr_ab.data.shards import TokenDataset
 from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.baselines import baseline_losses
@@ -30,7 +31,7 @@ from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
 from curr_ab.pretraining.validation import HeldOut, LossEstimate, evaluate, loss_results
-from curr_ab.results import add_results
+from curr_ab.results import add_results, checkpoint_digest
 
 
 class Diverged(ValueError):
@@ -42,9 +43,14 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
     run = RunFolder(out)
     with ExitStack() as stack:
         stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
-        accelerator = start_processes(plan, run.path)
+        accelerator = start_processes(run.path, plan.precision, plan.trackers)
+        if plan.pairs_per_step % accelerator.num_processes:
+            raise ValueError(
+                f"{plan.pairs_per_step} pairs per step do not divide among "
+                f"{accelerator.num_processes} processes"
+            )
         if accelerator.is_main_process:
-            stack.enter_context(run.claimed())
+            stack.enter_context(claimed(run.path, "trains in"))
         stop = stack.enter_context(StopRequest())
         stack.callback(accelerator.end_training)
         try:
@@ -66,7 +72,8 @@ class Training:
         device = accelerator.device
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
         config = build_config(plan)
-        attention = choose_attention(plan, device, config.attention_probs_dropout_prob)
+        dropout = config.attention_probs_dropout_prob
+        attention = choose_attention(plan.attention, plan.precision, device, dropout)
         pad = not takes_packed_rows(attention, device)
         self.data = TrainingData(plan, pad)
         validation = TokenDataset(plan.data, "validation")
@@ -227,7 +234,16 @@ class Training:
         folder = self.run.checkpoint(self.progress.step)
         write_checkpoint(folder, self.accelerator, self.model, record)
         if estimates and self.accelerator.is_main_process:
-            add_results(self.run.results_file, loss_results(estimates, folder, record, self.held_out))
+            results = loss_results(
+                estimates,
+                self.held_out,
+                model=record["member"] or self.run.path.resolve().name,
+                checkpoint=checkpoint_digest(folder),
+                step=record["step"],
+                source="curr-ab pretrain",
+                code_version=record["code"]["version"],
+            )
+            add_results(self.run.results_file, results)
 
     def restore_checkpoint(self) -> None:
         """The last folder of a finished run, where somebody has deleted it."""

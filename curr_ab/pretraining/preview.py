@@ -27,6 +27,7 @@ def preview(plan: PretrainingPlan) -> str:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rate, source = sustained_flops(device, plan.precision, estimate.num_parameters)
     share = -(-plan.pairs_per_step // processes)
+    dropout = config.attention_probs_dropout_prob
     lines = [
         yaml.safe_dump(plan.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -36,7 +37,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"tokens           {estimate.tokens:.3e}",
         f"operations       {estimate.flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
-        f"attention        {choose_attention(plan, device, config.attention_probs_dropout_prob)}",
+        f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",
@@ -45,8 +46,8 @@ def preview(plan: PretrainingPlan) -> str:
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
         lines.append(f"  {name:<17} {state / GIB:.2f} + {estimate.activation_bytes / GIB:.2f}")
-    duration = _duration(estimate.flops / rate / processes)
-    lines += ["", f"time             {duration} on {processes} device(s), {source}"]
+    time = duration(estimate.flops / rate / processes)
+    lines += ["", f"time             {time} on {processes} device(s), {source}"]
     return "\n".join(lines)
 
 
@@ -78,7 +79,7 @@ def _matrix_flops(device: torch.device) -> float:
     return repeats * 2 * size**3 / (time.perf_counter() - began)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"

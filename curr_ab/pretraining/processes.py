@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,22 +11,21 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from curr_ab.memory import keep_freed_memory
-from curr_ab.pretraining.plan import PretrainingPlan
 
 
-def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
+def start_processes(out: Path, precision: str, trackers: Sequence[str] = ()) -> Accelerator:
     """Accelerate's view of this process, after checking that it trains as it was launched."""
     no_cuda = not torch.cuda.is_available()
-    if plan.precision == "fp16" and no_cuda:
+    if precision == "fp16" and no_cuda:
         raise ValueError("precision fp16 needs a GPU; on a CPU use bf16 or fp32")
     if no_cuda:
         keep_freed_memory()
     accelerator = Accelerator(
-        mixed_precision="no" if plan.precision == "fp32" else plan.precision,
-        log_with=list(plan.trackers) or None,
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=list(trackers) or None,
         project_dir=out,
     )
-    missing = set(plan.trackers) - {str(getattr(found, "value", found)) for found in accelerator.log_with}
+    missing = set(trackers) - {str(getattr(found, "value", found)) for found in accelerator.log_with}
     if missing:
         raise ValueError(f"trackers not installed here: {', '.join(sorted(missing))}; pip install them")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -42,16 +42,12 @@ def start_processes(plan: PretrainingPlan, out: Path) -> Accelerator:
             f"{launched} processes were launched, but Accelerate joined {accelerator.num_processes}: each "
             f"would train alone. On CPUs add `--cpu` to `accelerate launch`, or launch one process"
         )
-    if plan.pairs_per_step % accelerator.num_processes:
-        raise ValueError(
-            f"{plan.pairs_per_step} pairs per step do not divide among {accelerator.num_processes} processes"
-        )
-    if accelerator.is_fsdp2 and plan.precision != "fp32":
+    if accelerator.is_fsdp2 and precision != "fp32":
         from torch.distributed.fsdp import MixedPrecisionPolicy
 
         # Gradients are summed in fp32, and the rotary angles that layers are given must not be rounded.
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float16,
+            param_dtype=torch.bfloat16 if precision == "bf16" else torch.float16,
             reduce_dtype=torch.float32,
             cast_forward_inputs=False,
         )

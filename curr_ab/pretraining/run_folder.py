@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curr_ab.data.atomic import replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.state import complete_states
+
+
+def log_line(log_file: Path, entry: dict[str, Any]) -> None:
+    """Append one line to a log."""
+    with log_file.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def forget_lines_after(log_file: Path, step: int) -> None:
+    """Drop the lines of a log that belong to steps after the state from which a run goes on."""
+    if not log_file.exists():
+        return
+    kept = []
+    for line in log_file.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            break  # the process was killed while it wrote
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    with replacing(log_file) as temporary:
+        temporary.write_text("".join(kept))
 
 
 class RunFolder:
@@ -33,21 +52,6 @@ class RunFolder:
     def newest_state(self) -> Path | None:
         states = complete_states(self.states)
         return states[-1] if states else None
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the folder, so that no second process trains in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another process trains in {self.path}; wait for it or stop it") from error
-            except OSError as error:
-                raise ValueError(
-                    f"{self.path} cannot be locked ({error.strerror}); choose another disk"
-                ) from error
-            yield
 
     def begin(self, plan: PretrainingPlan, data: dict[str, Any]) -> None:
         """Record plan and data, or make sure that those of the run that is here are the same."""
@@ -71,24 +75,12 @@ class RunFolder:
             temporary.write_text(yaml.safe_dump(plan.to_dict(), sort_keys=False))
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of the log that belong to steps after the state from which the run goes on."""
-        if not self.log_file.exists():
-            return
-        kept = []
-        for line in self.log_file.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                break  # the process was killed while it wrote
-            if entry["step"] <= step:
-                kept.append(line + "\n")
-        with replacing(self.log_file) as temporary:
-            temporary.write_text("".join(kept))
+        """Drop what the log tells of steps after the state from which the run goes on."""
+        forget_lines_after(self.log_file, step)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append one line."""
-        with self.log_file.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        log_line(self.log_file, entry)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

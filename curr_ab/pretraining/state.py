@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +24,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from curr_ab.data.atomic import write_json
 
 MARKER = "complete.json"
-_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+# What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
+# is checked where the file is read.
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True, ignore_frozen_params=True, strict=False)
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -37,9 +39,12 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
 
-    def after(self, pairs: int, tokens: int) -> Progress:
+    def after(self, pairs: int, tokens: int) -> Self:
         """One step on."""
         return replace(self, step=self.step + 1, pairs=self.pairs + pairs, tokens=self.tokens + tokens)
+
+
+Kind = TypeVar("Kind", bound=Progress)
 
 
 def save_state(
@@ -81,11 +86,15 @@ def complete_states(folder: Path) -> list[Path]:
 
 
 def restore_state(
-    state: Path, accelerator: Accelerator, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
-) -> Progress:
+    state: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    kind: type[Kind] = Progress,  # type: ignore[assignment]
+) -> Kind:
     """Read a state that any number of processes wrote."""
     try:
-        return _restored(state, accelerator, model, optimizers)
+        return _restored(state, accelerator, model, optimizers, kind)
     except (Exception, CheckpointException) as error:
         raise ValueError(
             f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
@@ -94,8 +103,12 @@ def restore_state(
 
 
 def _restored(
-    state: Path, accelerator: Accelerator, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
-) -> Progress:
+    state: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    kind: type[Kind],
+) -> Kind:
     tensors, model_state, optimizer_state = _tensors(model, optimizers)
     with _one_process_is_enough():
         load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
@@ -109,7 +122,7 @@ def _restored(
     marker: dict[str, Any] = json.loads((state / MARKER).read_text())
     if accelerator.scaler is not None and marker["loss_scaler"] is not None:
         accelerator.scaler.load_state_dict(marker["loss_scaler"])
-    return Progress(**{key: marker[key] for key in asdict(Progress())})
+    return kind(**{key: marker[key] for key in asdict(kind())})
 
 
 def _bare(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:

@@ -14,9 +14,11 @@ from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.log_loss import LogLossFit
+from curr_ab.scaling.parabolas import Parabola
 from curr_ab.scaling.quantities import format_quantity
-from curr_ab.scaling.runs import Array, DataColumn
+from curr_ab.scaling.runs import Array, DataColumn, Runs
 from curr_ab.scaling.transfer import TransferFit
+from curr_ab.scaling.uncertainty import Spread
 
 # Okabe and Ito's palette without its yellow, which is too light for lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -66,24 +68,31 @@ def _style(index: int) -> tuple[str, str]:
 
 def plot_loss_by_size(fit: IsoDataFit) -> Figure:
     """The paper's first figure: loss against size for each data size, parabola, optimum with its band."""
+    return plot_losses(fit.runs, fit.parabolas, fit.spreads[-1])
+
+
+def plot_losses(runs: Runs, parabolas: Mapping[int, Parabola], spread: Spread | None = None) -> Figure:
+    """The same for runs of which some data sizes, or all, have no parabola with a minimum."""
     figure, axes = _figure()
-    spread = fit.spreads[-1]
-    for index, (sequences, parabola) in enumerate(fit.parabolas.items()):
+    for index, sequences in enumerate(np.unique(runs.sequences).astype(int).tolist()):
         colour, marker = _style(index)
-        rows = fit.runs.sequences == sequences
-        label = f"{sequences:,} sequences"
-        axes.plot(fit.runs.parameters[rows], fit.runs.loss[rows], marker, color=colour, ms=6, label=label)
+        rows = runs.sequences == sequences
+        label = f"{sequences:,} sequences" + ("" if sequences in parabolas else ": no minimum")
+        axes.plot(runs.parameters[rows], runs.loss[rows], marker, color=colour, ms=6, label=label)
+        if sequences not in parabolas:
+            continue
+        parabola = parabolas[sequences]
         sizes = np.geomspace(parabola.smallest, parabola.largest, 200)
         axes.plot(sizes, parabola(sizes), color=colour)
         axes.plot(parabola.optimum, parabola.floor, "*", color=colour, ms=13, mec="black", mew=0.7)
         name = f"optimal_parameters[{sequences}]"
-        if name in spread.samples:
+        if spread is not None and name in spread.samples:
             between = spread.interval(name)
             axes.axvspan(between.low, between.high, color=colour, alpha=_BAND, lw=0)
-    sizes_trained = fit.runs.parameters
-    axes.set_xlim(sizes_trained.min() / 1.6, sizes_trained.max() * 1.6)
+    axes.set_xlim(runs.parameters.min() / 1.6, runs.parameters.max() * 1.6)
     axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per masked token)")
-    axes.set_title(f"Optimal size (star) with 95 % of draws: {spread.method}", fontsize=10)
+    doubt = "" if spread is None else f" with 95 % of draws: {spread.method}"
+    axes.set_title(f"Optimal size (star){doubt}", fontsize=10)
     figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return figure
 

@@ -172,9 +172,9 @@ def test_padded_rows_hold_the_same_and_give_the_same_losses(make_plan):
     ],
 )
 def test_attention_suits_device_precision_and_dropout(
-    make_plan, monkeypatch, device, flash, precision, dropout, expected, packed
+    monkeypatch, device, flash, precision, dropout, expected, packed
 ):
     monkeypatch.setattr("curr_ab.pretraining.attention.is_flash_attn_2_available", lambda: flash)
-    chosen = choose_attention(make_plan(precision=precision), torch.device(device), dropout)
+    chosen = choose_attention("auto", precision, torch.device(device), dropout)
     assert chosen == expected and takes_packed_rows(chosen, torch.device(device)) is packed
-    assert choose_attention(make_plan(attention="eager"), torch.device(device), dropout) == "eager"
+    assert choose_attention("eager", precision, torch.device(device), dropout) == "eager"

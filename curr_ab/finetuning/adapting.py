@@ -1,0 +1,136 @@
+"""The model that a recipe trains: a member with a new head, and what of it may change."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from curr_ab.data.extra import needs_extra
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.loading import HEADS
+from curr_ab.modeling import CurrAbConfig
+from curr_ab.pretraining.sampling import random_stream
+
+HEAD = "classifier"
+PEFT_METHODS = ("lora", "dora", "frozen")
+
+
+def head_name(recipe: Recipe) -> str:
+    """The key of `curr_ab.loading.HEADS`."""
+    return "token-classification" if recipe.target == "residues" else "sequence-classification"
+
+
+def head_config(recipe: Recipe) -> dict[str, object]:
+    """What the model's configuration says of the head."""
+    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
+    config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if recipe.target != "residues":
+        regression = recipe.target == "number"
+        config["problem_type"] = "regression" if regression else "single_label_classification"
+        config["classifier_pooling"] = recipe.pooling
+    return config
+
+
+def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
+    """The configuration of the checkpoint, with the head of the recipe."""
+    config: CurrAbConfig = CurrAbConfig.from_pretrained(source)
+    config.architectures = None  # a head that the checkpoint may have is replaced
+    config.update(head_config(recipe))
+    return config
+
+
+def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> Any:
+    """The member `source` with a new head, in fp32; head and adapters follow from the seed and the fold."""
+    with _quiet():  # it would warn of the head, which is meant to be new
+        model, info = HEADS[head_name(recipe)].from_pretrained(
+            source,
+            config=model_config(recipe, source),
+            dtype=torch.float32,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # of the head alone: the rest has the checkpoint's own shape
+            output_loading_info=True,
+        )
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(HEAD)):
+        raise ValueError(f"{source} is no whole checkpoint: it lacks {', '.join(missing[:3])}")
+    torch.manual_seed(int(random_stream(recipe.seed, "head", fold).integers(1 << 62)))
+    model.classifier.apply(model._init_weights)
+    return adapted(model, recipe, source)
+
+
+def adapted(model: Any, recipe: Recipe, source: str) -> Any:
+    """With the method's adapters; everything that the method does not train is frozen."""
+    if recipe.method not in PEFT_METHODS:
+        return model
+    with needs_extra("finetune"):
+        from peft import LoraConfig, get_peft_model
+        from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    config = LoraConfig(
+        # An adapter without matrices holds the head alone, and is loaded as any other.
+        target_modules=DUMMY_TARGET_MODULES if recipe.method == "frozen" else target_pattern(recipe),
+        modules_to_save=[HEAD],
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.adapter_dropout,
+        use_dora=recipe.method == "dora",
+        task_type="TOKEN_CLS" if recipe.target == "residues" else "SEQ_CLS",
+    )
+    with _quiet():
+        peft_model = get_peft_model(model, config)
+    config.base_model_name_or_path = source
+    return peft_model
+
+
+def target_pattern(recipe: Recipe) -> str:
+    """Full names of the encoder's matrices: the heads have some of the same last names."""
+    names = "|".join(map(re.escape, recipe.target_modules))
+    return rf"(.*\.)?encoder\.layer\.\d+\.({names})"
+
+
+def set_training(model: nn.Module, recipe: Recipe) -> None:
+    """Into training mode; a frozen base stays as it is, so its dropout does not blur what the head sees."""
+    model.train()
+    if recipe.method == "frozen":
+        for name, module in model.named_modules():
+            if name.endswith("esm"):
+                module.eval()
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many are trained, and how many there are; the copy of the head that PEFT keeps is none."""
+    sizes = [
+        (parameter.numel(), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+        if ".original_module." not in name
+    ]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def describe_trainable(model: nn.Module) -> str:
+    """Such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
+    trained, total = count_parameters(model)
+    return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({100 * trained / total:.1f} %)"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft reads a name that transformers 5.23 has deprecated.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()

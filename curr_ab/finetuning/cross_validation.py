@@ -1,0 +1,202 @@
+"""Cross-validation: a fit for each fold, measured on what it has not seen, and a last fit on everything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from curr_ab.claiming import claimed
+from curr_ab.finetuning.adapter_folder import save_adapter
+from curr_ab.finetuning.adapting import build_model, describe_trainable, model_config
+from curr_ab.finetuning.base_model import find_base
+from curr_ab.finetuning.examples import read_examples
+from curr_ab.finetuning.fitting import Fit
+from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
+from curr_ab.finetuning.labelled_batches import Group, Rows, TokenRows, answers_of
+from curr_ab.finetuning.outcome import fold_results, mean_results, write_predictions
+from curr_ab.finetuning.pooled_features import FeatureRows, pooled_features
+from curr_ab.finetuning.probing import probe
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.right_answers import right_answers
+from curr_ab.finetuning.run_folder import FinetuningFolder, FitFolder
+from curr_ab.finetuning.trained_weights import model_with, trained_weights
+from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
+from curr_ab.pretraining.preview import default_micro_batch
+from curr_ab.pretraining.processes import start_processes
+from curr_ab.pretraining.stopping import StopRequest
+from curr_ab.results import Result, read_results, write_results
+from curr_ab.tokenization import CurrAbTokenizer
+
+
+def cross_validate(
+    recipe: Recipe, model: str | Path, data: Sequence[str | Path], out: str | Path
+) -> list[Result]:
+    """Fit and measure each fold, from where the run in `out` stands; results of the folds and their means.
+
+    `model` is a member, a folder or a repository; `data` are files, or `hf://owner/name`. With `recipe.final`
+    the folder `adapter` holds a last fit on all examples.
+    """
+    folder = FinetuningFolder(out)
+    with ExitStack() as stack:
+        stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
+        accelerator = start_processes(folder.path, recipe.precision)
+        if accelerator.is_main_process:
+            stack.enter_context(claimed(folder.path, "trains in"))
+        stop = stack.enter_context(StopRequest())
+        run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
+        return run.run(stop)
+
+
+class CrossValidation:
+    """Model, data and folds of a run, and what is shared among its fits."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: str | Path,
+        data: Sequence[str],
+        folder: FinetuningFolder,
+        accelerator: Accelerator,
+    ) -> None:
+        self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
+        with accelerator.main_process_first():  # it downloads, the others find it
+            self.base = find_base(model)
+            self.examples = read_examples(recipe, data)
+        self.folds = split_folds(self.examples, recipe)
+        self.sources = [Path(source).name for source in data]
+        device = accelerator.device
+        dropout = model_config(recipe, self.base.source).attention_probs_dropout_prob
+        self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
+        self.rows = TokenRows(self.examples.items, recipe, pad=not takes_packed_rows(self.attention, device))
+        self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
+        self._features: Tensor | None = None
+        if accelerator.is_main_process:
+            for note in self.examples.notes:
+                self.say(note)
+            identity = {
+                "examples": self.examples.fingerprint,
+                "model": self.base.name,
+                "checkpoint": self.base.digest,
+            }
+            folder.begin(recipe, identity, self.folds)
+        accelerator.wait_for_everyone()
+
+    def run(self, stop: StopRequest) -> list[Result]:
+        """What is not done yet; then all results."""
+        for fold in self.folds:
+            place = self.folder.fold(fold.number)
+            if not place.results_file.exists():
+                self.fit_fold(fold, place, stop)
+        results = [
+            row for fold in self.folds for row in read_results(self.folder.fold(fold.number).results_file)
+        ]
+        means = mean_results(results)
+        results += means
+        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
+            self.fit_everything(results, stop)
+        if self.accelerator.is_main_process:
+            write_results(self.folder.results_file, results)
+        for row in means:
+            error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
+            self.say(f"{row.metric:<18} {row.value:.4f}{error}")
+        return results
+
+    def fit_fold(self, fold: Fold, place: FitFolder, stop: StopRequest) -> None:
+        """Fit, predict what the model has not seen, and write it; the results come last."""
+        if self.recipe.method == "probe":
+            labels = np.array([one.label for one in self.examples])
+            predictions = probe(self.recipe, self.features(), labels, fold)
+            fit = None
+        else:
+            fit = self.fitted(fold, place, stop, f"fold {fold.number} of {len(self.folds)}")
+            predictions = fit.right.meaning(fit.predict(fold.test))
+        weights = None if fit is None else trained_weights(fit.whole)
+        if self.accelerator.is_main_process:
+            tested = self.examples.take(fold.test)
+            dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
+            results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
+            write_predictions(place.predictions_file, self.recipe, tested, predictions)
+            if fit is not None and weights is not None:
+                self.save(place.adapter, fit, weights, results)
+            write_results(place.results_file, results)
+            place.drop_states()
+            told = ", ".join(f"{row.metric} {row.value:.4f}" for row in results)
+            self.say(f"fold {fold.number} of {len(self.folds)}: {told}")
+        self.finish()
+
+    def fit_everything(self, results: Sequence[Result], stop: StopRequest) -> None:
+        """The adapter of the whole folder; it is measured by the folds, so it needs no test part."""
+        train, validation = hold_out_validation(self.examples, self.recipe)
+        everything = Fold(0, train, validation, np.zeros(0, np.int64))
+        place = self.folder.final
+        fit = self.fitted(everything, place, stop, "everything")
+        weights = trained_weights(fit.whole)
+        if self.accelerator.is_main_process:
+            self.save(place.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            place.drop_states()
+        self.finish()
+
+    def fitted(self, fold: Fold, place: FitFolder, stop: StopRequest, title: str) -> Fit:
+        """A fit at its best epoch."""
+        recipe, accelerator = self.recipe, self.accelerator
+        model = build_model(recipe, self.base.source, self.attention, fold.number)
+        training = answers_of(fold.train, self.rows.answer_ends)
+        right = right_answers(self.examples, recipe, training)
+        self.say(f"{title}: {describe_trainable(model)}")
+        rows: Rows = self.rows
+        most_at_once = self.most_at_once
+        if recipe.method == "frozen" and recipe.target != "residues":
+            rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
+        fit = Fit(recipe, accelerator, model, rows, right, fold, place, most_at_once)
+        fit.run(stop, title)
+        return fit
+
+    def features(self, model: Any = None) -> Tensor:
+        """What the frozen base says of every pair, computed once for all folds."""
+        if self._features is None:
+            model = model or build_model(self.recipe, self.base.source, self.attention)
+            group = Group(self.accelerator.process_index, self.accelerator.num_processes)
+            base = model.get_base_model() if hasattr(model, "get_base_model") else model
+            self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
+        return self._features
+
+    def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
+        """An adapter's folder, or a whole checkpoint where everything was trained."""
+        recipe = self.recipe
+        save_adapter(
+            model_with(weights, recipe, self.base.source, fit.right),
+            folder,
+            tokenizer=CurrAbTokenizer.from_pretrained(self.base.source),
+            recipe=recipe,
+            base_model=self.base.source,
+            label_names=recipe.labels,
+            results=results,
+            data={
+                "sources": self.sources,
+                "fingerprint": self.examples.fingerprint,
+                "examples": len(self.examples),
+                "dropped": self.examples.num_dropped,
+            },
+            folds={
+                "folds": recipe.folds,
+                "scheme": recipe.fold_scheme,
+                "group_by": recipe.group_by or "none",
+            },
+        )
+
+    def say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """Leave nothing of a fit in memory, together."""
+        self.accelerator.free_memory()
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,175 @@
+"""The records of labelled tables with all that a recipe needs of them, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curr_ab.data.cleaning import REASONS, CleaningLimits, drop_reasons
+from curr_ab.data.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.reading import read_source, source_columns
+from curr_ab.data.sources import MalformedSource, expand_sources
+from curr_ab.finetuning.labels import Label, is_integer, label_columns, read_label
+from curr_ab.finetuning.recipe import Recipe
+
+# Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
+_FATAL = ("several_chains", "missing_chain", "nucleotides", "stop_codon", "unknown_letter")
+_OF_SCHEMA = ("donor", "clone")  # found under the names that curr_ab.data knows
+_NATIVE = 1  # place among the labels of a recipe that makes its negatives
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """One record: an example, and what the making of negatives asks for."""
+
+    id: str
+    heavy: str
+    light: str
+    label: Label
+    group: str | None
+    number: int
+    donor: str | None = None
+    clone: str | None = None
+    v_gene_light: str | None = None
+    light_is_mutated: bool | None = None
+
+
+def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[LabelledPair], list[str]]:
+    """All records of all sources, and what is to be said about them."""
+    pairs: list[LabelledPair] = []
+    notes: list[str] = []
+    num_before = 0
+    for source in expand_sources(sources):
+        layout = _layout(source, recipe)
+        columns = label_columns(recipe) if set(label_columns(recipe)) <= layout.columns.keys() else ()
+        rows = list(_rows(source, recipe, layout, columns, notes))
+        if not rows:
+            raise MalformedSource(source, "the table holds no record")
+        if recipe.target == "classes" and columns and _has_places([row[columns[0]] for row in rows], recipe):
+            if recipe.negatives != "given":
+                raise MalformedSource(
+                    source,
+                    f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
+                    "write names, remove the column, or take its labels (--negatives given --labels ...)",
+                )
+            order = ", ".join(f"{place} is {label}" for place, label in enumerate(recipe.labels))
+            notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
+        read = [_pair(source, recipe, row, columns, num_before + place) for place, row in enumerate(rows, 1)]
+        natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
+        if len(natives) < len(read):
+            kept = f"{len(natives):,} of {len(read):,} pairs are {recipe.labels[_NATIVE]} and kept"
+            notes.append(f"{source}: {kept}; the others are made anew (--negatives {recipe.negatives})")
+        pairs += natives
+        num_before += len(rows)
+    return pairs, notes
+
+
+def _has_places(labels: Sequence[str | None], recipe: Recipe) -> bool:
+    """Whether labels are places among the recipe's labels rather than their names."""
+    return any(label is not None and label not in recipe.labels and is_integer(label) for label in labels)
+
+
+def _layout(source: str, recipe: Recipe) -> Layout:
+    """Where the table has what the recipe needs; an error says what it has instead."""
+    present = source_columns(source)
+    shown = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
+    needed = dict.fromkeys(label_columns(recipe), "--label-column")
+    if recipe.group_by is not None and recipe.group_by not in _OF_SCHEMA:
+        needed[recipe.group_by] = "--group-by"
+    missing = [column for column in needed if column not in present]
+    extra = tuple(column for column in needed if column in present)
+    names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
+    try:
+        layout = find_layout(present, names)
+    except ValueError as error:
+        raise MalformedSource(source, str(error)) from error
+    if layout is None or layout.kind != "wide" or not {"heavy", "light"} <= layout.columns.keys():
+        advice = "name them (--heavy-column, --light-column)"
+        raise MalformedSource(source, f"a record needs a heavy and a light chain; {advice}; {shown}")
+    labels_missing = [column for column in missing if needed[column] == "--label-column"]
+    if recipe.negatives != "given" and labels_missing:
+        missing = [column for column in missing if column not in labels_missing]
+    if missing:
+        raise MalformedSource(
+            source, f"there is no column {missing[0]!r}; name another ({needed[missing[0]]}); {shown}"
+        )
+    if recipe.group_by in _OF_SCHEMA and recipe.group_by not in layout.columns:
+        raise MalformedSource(
+            source,
+            f"there is no column that tells the {recipe.group_by}; hold another column's values apart "
+            f"(--group-by), or take folds that may leak (--fold-scheme rows); {shown}",
+        )
+    if recipe.negatives == "matched":
+        _require_germline(source, layout, shown)
+    return layout
+
+
+def _require_germline(source: str, layout: Layout, shown: str) -> None:
+    if "v_call_light" not in layout.columns or not {"mutations_light", "v_identity_light"} & set(
+        layout.columns
+    ):
+        needed = "v_call_light, and mutations_light or v_identity_light"
+        raise MalformedSource(
+            source, f"matched negatives need {needed}; add them, or choose --negatives shuffled; {shown}"
+        )
+
+
+def _rows(
+    source: str, recipe: Recipe, layout: Layout, columns: Sequence[str], notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The records as mappings; raises for one that is no pair, and for columns that are swapped."""
+    extra = tuple(column for column in (*columns, recipe.group_by) if column and column not in _OF_SCHEMA)
+    names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
+    kept = ["id", "heavy", "light", "donor", "clone", "record", *extra]
+    if recipe.negatives == "matched":
+        kept += ["v_call_light", "mutations_light", "v_identity_light"]
+    num_rows, swapped = 0, []
+    for batch in read_source(source, names, "paired"):
+        reasons = drop_reasons(batch, CleaningLimits(), paired=True).to_pylist()
+        for record, reason in zip(batch["record"].to_pylist(), reasons, strict=True):
+            if reason in _FATAL:
+                raise MalformedSource(source, f"record {record}: {REASONS[reason]}; mend or remove it")
+            if reason == "wrong_chain":
+                swapped.append(record)
+        num_rows += batch.num_rows
+        yield from batch.select(list(dict.fromkeys(kept))).to_pylist()
+    heavy, light = layout.columns["heavy"], layout.columns["light"]
+    if 2 * len(swapped) > num_rows:
+        raise MalformedSource(
+            source,
+            f"{len(swapped):,} of {num_rows:,} pairs have a light chain in {heavy!r} or a heavy one in "
+            f"{light!r}: the columns are swapped; name them (--heavy-column {light} --light-column {heavy})",
+        )
+    if swapped:
+        notes.append(
+            f"{source}: the chains of {len(swapped):,} pairs look swapped, such as record {swapped[0]}"
+        )
+
+
+def _pair(
+    source: str, recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: int
+) -> LabelledPair:
+    heavy, light = row["heavy"], row["light"]
+    label: Label = _NATIVE
+    try:
+        if columns:
+            label = read_label(recipe, [row[column] for column in columns], heavy, light)
+        group = None if recipe.group_by is None else row[recipe.group_by]
+        if recipe.group_by is not None and (group is None or not group.strip()):
+            raise ValueError(
+                f"column {recipe.group_by!r}: the group is missing; complete it or remove the record"
+            )
+        germline = _germline(row) if recipe.negatives == "matched" else (None, None)
+    except ValueError as error:
+        raise MalformedSource(source, f"record {row['record']}, {error}") from error
+    return LabelledPair(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
+
+
+def _germline(row: dict[str, Any]) -> tuple[str, bool]:
+    """V gene of the light chain without its allele, and whether the chain is mutated."""
+    gene = row["v_call_light"]
+    mutations, identity = row["mutations_light"], row["v_identity_light"]
+    if not gene or (mutations is None and identity is None):
+        raise ValueError("columns of the light chain: V gene or mutations are missing; remove the record")
+    return gene.partition(",")[0].partition("*")[0], mutations > 0 if mutations is not None else identity < 1

@@ -1,0 +1,176 @@
+"""Predictions of a fine-tuned member: loaded by folder or repository, for lists of pairs and for files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from curr_ab.family import NAMESPACE
+from curr_ab.inference.records import CHAINS, Record, records_of, tokenize, windows
+from curr_ab.inference.spreading import spread
+from curr_ab.inference.token_batches import TokenBatch, token_batches
+from curr_ab.loading import configuration_of, load, resolve
+from curr_ab.tokenization import CurrAbTokenizer
+
+Target = Literal["classes", "residues", "number"]
+Array = npt.NDArray[np.float32]
+WINDOW = 1024
+_HEADS = {
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+}
+
+
+def load_finetuned(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = torch.float32,
+    merge: bool = True,
+    namespace: str = NAMESPACE,
+) -> tuple[Any, CurrAbTokenizer]:
+    """Model and tokenizer of what fine-tuning left, on disk or on the Hub, with the labels in `model.config`.
+
+    An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`.
+    """
+    head = head_of(name_or_path, revision=revision, namespace=namespace)
+    return load(
+        name_or_path,
+        head=head,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        namespace=namespace,
+        merge=merge,
+    )
+
+
+def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
+    """The head that was tuned, as `curr_ab.load` calls it."""
+    path = configuration_of(resolve(name_or_path, namespace), {"revision": revision}, required=True)
+    if path is not None:
+        for architecture in json.loads(Path(path).read_text(encoding="utf-8")).get("architectures") or ():
+            for ending, head in _HEADS.items():
+                if architecture.endswith(ending):
+                    return head
+    raise ValueError(
+        f"{name_or_path} has no config.json that names a head for pairs or residues: it is not what "
+        "`curr-ab finetune` leaves"
+    )
+
+
+def target_of(model: Any) -> Target:
+    """What the model predicts."""
+    if type(_bare(model)).__name__.endswith("ForTokenClassification"):
+        return "residues"
+    return "number" if model.config.num_labels == 1 else "classes"
+
+
+def label_names(model: Any) -> list[str]:
+    """The classes in the order of the logits."""
+    return [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
+
+
+def predict(
+    model: Any, tokenizer: CurrAbTokenizer, pairs: Any, *, tokens_per_batch: int | None = None
+) -> Iterator[Array]:
+    """One array for each pair, in input order and constant memory.
+
+    Probabilities of the classes `[classes]` or `[residues, classes]`, heavy chain first; a number `[1]`.
+    """
+    for window in windows(records_of(pairs), WINDOW):
+        yield from predict_window(model, tokenizer, window, tokens_per_batch)
+
+
+def predict_window(
+    model: Any, tokenizer: CurrAbTokenizer, window: Sequence[Record], tokens_per_batch: int | None = None
+) -> list[Array]:
+    """The predictions for the records of a window that is batched together."""
+    tokens = tokenize(tokenizer, window)
+    target, device = target_of(model), _bare(model).device
+
+    def run(batch: TokenBatch) -> list[tuple[int, Array]]:
+        logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
+        values = (logits if target == "number" else logits.softmax(-1)).cpu()
+        found = []
+        for place, member in enumerate(batch.members):
+            one = tokens[member]
+            own = values[place]
+            if target == "residues":
+                own = batch.take(values, place, len(one.input_ids))[one.positions]
+            found.append((member, own.numpy()))
+        return found
+
+    results: list[Array] = [np.empty(0, np.float32)] * len(window)
+    batches = token_batches(
+        [one.input_ids for one in tokens],
+        device,
+        pad_id=model.config.pad_token_id,
+        tokens_per_batch=tokens_per_batch,
+    )
+    for found in spread(run, batches, device):
+        for member, values in found:
+            results[member] = values
+    return results
+
+
+def _bare(model: Any) -> Any:
+    """The model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """`curr-ab predict`: a row for each pair, or for each residue."""
+
+    tokens_per_batch: int | None = None
+    records_per_part: int = WINDOW
+
+    def prepare(self, record: Record) -> Record:
+        return record
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        found = predict_window(model, tokenizer, records, self.tokens_per_batch)
+        target = target_of(model)
+        if target == "number":
+            ids = pa.array([record.id for record in records], pa.string())
+            return pa.table({"id": ids, "prediction": pa.array(np.concatenate(found))})
+        if target == "classes":
+            places: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
+            return pa.table({**places, **_class_columns(label_names(model), np.stack(found))})
+        places = _residue_columns(records)
+        return pa.table({**places, **_class_columns(label_names(model), np.concatenate(found))})
+
+
+def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:
+    best = [names[number] for number in probabilities.argmax(axis=1)]
+    columns: dict[str, Any] = {"prediction": pa.array(best, pa.string())}
+    for number, name in enumerate(names):
+        columns[f"probability_{name}"] = pa.array(probabilities[:, number])
+    return columns
+
+
+def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:
+    rows = [
+        (record.id, chain, place, residue)
+        for record in records
+        for chain in CHAINS
+        for place, residue in enumerate((record.chain(chain) or "").replace("<mask>", "X"), start=1)
+    ]
+    ids, chains, places, residues = zip(*rows, strict=True)
+    return {
+        "id": pa.array(ids, pa.string()),
+        "chain": pa.array(chains, pa.string()),
+        "position": pa.array(places, pa.int32()),
+        "residue": pa.array(residues, pa.string()),
+    }

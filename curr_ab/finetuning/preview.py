@@ -1,0 +1,83 @@
+"""What `--dry-run` prints: the recipe, its examples and folds, and what a run takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from curr_ab.finetuning.adapting import adapted, describe_trainable, head_name, model_config
+from curr_ab.finetuning.examples import Examples, read_examples
+from curr_ab.finetuning.folds import Fold, split_folds
+from curr_ab.finetuning.labelled_batches import TokenRows
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.loading import HEADS, resolve
+from curr_ab.modeling import CurrAbConfig
+from curr_ab.pretraining.estimates import training_flops_per_token
+from curr_ab.pretraining.preview import duration, sustained_flops
+
+# Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
+# gradient of its own, and a frozen base is computed once, without a backward pass.
+_SHARE = {"full": 1.0, "lora": 2 / 3, "dora": 2 / 3}
+_FORWARD = 1 / 3
+
+
+def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
+    """The text; nothing is trained, and the weights of the model are not read."""
+    examples = read_examples(recipe, data)
+    folds = split_folds(examples, recipe)
+    config = model_config(recipe, resolve(model))
+    with torch.device("meta"):
+        shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate, source = sustained_flops(device, recipe.precision, shape.num_parameters())
+    seconds = operations(recipe, config, examples, folds) / rate
+    steps = [recipe.epochs * -(-len(fold.train) // recipe.pairs_per_step) for fold in folds]
+    lines = [
+        yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
+        "",
+        f"examples         {len(examples):,}, {examples.num_dropped:,} dropped",
+        *(f"                 {line}" for line in _counts(recipe, examples)),
+        *(f"note             {note}" for note in examples.notes),
+        *(_fold_line(fold) for fold in folds),
+        f"model            {describe_trainable(shape)}",
+        f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
+        f"time             {duration(seconds)} on one device, {source}",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(recipe: Recipe, examples: Examples) -> list[str]:
+    if recipe.target == "number":
+        numbers = np.array([one.label for one in examples], np.float64)
+        return [f"{recipe.label_column} {numbers.mean():.3g}, standard deviation {numbers.std():.3g}"]
+    labels = (one.label if isinstance(one.label, tuple) else (one.label,) for one in examples)
+    counts = Counter(label for several in labels for label in several)
+    unit = "residues" if recipe.target == "residues" else "pairs"
+    return [f"{name}: {counts[number]:,} {unit}" for number, name in enumerate(recipe.labels)]
+
+
+def _fold_line(fold: Fold) -> str:
+    return (
+        f"fold {fold.number:<12}training {len(fold.train):,}, validation {len(fold.validation):,}, "
+        f"test {len(fold.test):,}"
+    )
+
+
+def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: Sequence[Fold]) -> float:
+    """Floating-point operations of all fits, the last on everything among them."""
+    lengths = TokenRows(examples.items, recipe).lengths.astype(np.float64)
+    per_token = training_flops_per_token(config, float(np.square(lengths).sum() / lengths.sum()))
+    if recipe.method == "probe" or (recipe.method == "frozen" and recipe.target != "residues"):
+        return float(lengths.sum()) * per_token * _FORWARD  # once for all folds
+    share = _SHARE.get(recipe.method, _FORWARD)
+    trained = sum(float(lengths[fold.train].sum()) for fold in folds)
+    tested = sum(float(lengths[fold.test].sum()) for fold in folds)
+    validated = sum(float(lengths[fold.validation].sum()) for fold in folds)
+    if recipe.final:
+        trained += float(lengths.sum())
+    return per_token * (recipe.epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)

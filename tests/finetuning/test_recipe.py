@@ -1,0 +1,127 @@
+"""Recipes: the shipped ones say what was published, and a wrong one is refused with the way out."""
+
+import re
+
+import pytest
+import yaml
+
+from curr_ab.finetuning import Recipe, resolve_recipe
+from curr_ab.finetuning.recipe import options, shipped_recipes
+
+CLASSES = {"labels": ["HD", "CoV"], "group_by": "donor"}
+
+
+def test_shipped_recipes():
+    assert list(shipped_recipes()) == [
+        "affinity",
+        "developability",
+        "pairing",
+        "paratope",
+        "specificity-binary",
+        "specificity-multiclass",
+    ]
+    for name, path in shipped_recipes().items():
+        recipe = resolve_recipe(name)
+        assert recipe.name == name
+        assert recipe.method == "lora"
+        assert len(path.read_text().splitlines()) <= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "epochs", "pairs_per_step"),
+    [
+        ("specificity-binary", ("HD", "CoV"), 3, 32),
+        ("specificity-multiclass", ("HD", "Flu", "CoV"), 5, 8),
+        ("pairing", ("shuffled", "native"), 50, 32),
+    ],
+)
+def test_published_hyper_parameters(name, labels, epochs, pairs_per_step):
+    """github brineylab/AbLMs-scaling-laws; the paper froze the base and split by rows."""
+    recipe = resolve_recipe(name, {"method": "frozen", "fold_scheme": "rows"})
+    assert (recipe.labels, recipe.epochs, recipe.pairs_per_step) == (labels, epochs, pairs_per_step)
+    assert recipe.peak_learning_rate == 5e-5
+    assert recipe.warmup_fraction == 0.1
+    assert recipe.max_residues == 315
+    assert (recipe.folds, recipe.seed, recipe.pooling) == (5, 42, "cls")
+    assert resolve_recipe(name, {"method": "full"}).peak_learning_rate == 5e-5
+
+
+def test_folds_hold_groups_apart_unless_asked():
+    for name in ("specificity-binary", "specificity-multiclass", "pairing", "paratope"):
+        assert resolve_recipe(name).fold_scheme == "grouped"
+        assert resolve_recipe(name, {"fold_scheme": "rows"}).group_by is None
+    assert resolve_recipe("affinity", {"group_by": "clone"}).fold_scheme == "grouped"
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"epoch": 3}, "no recipe has epoch; it has name, target, labels"),
+        ({"epochs": "three"}, "epochs is 'three'; it must be of type int"),
+        ({"epochs": 0}, "epochs is 0; it must be more than 0"),
+        ({"seed": -1}, "seed is -1; it must not be negative"),
+        ({"labels": "HD"}, "labels is 'HD'; it must be of type tuple"),
+        ({"labels": [False, True]}, "labels is False; it must be of type str"),
+        ({"labels": ["HD"]}, "at least two labels"),
+        ({"labels": ["HD", "hd"]}, "named twice"),
+        ({"target": "residues", "labels": list("abcdefghijk")}, "at most 10 labels"),
+        ({"target": "number"}, "a number has no labels"),
+        ({"target": "number", "labels": [], "class_weights": "balanced"}, "class_weights are for classes"),
+        ({"method": "adapter"}, "choose one of lora, dora, frozen, full, probe"),
+        ({"method": "probe", "target": "residues"}, "choose frozen"),
+        ({"warmup_fraction": 1.0}, "it is a share"),
+        ({"learning_rate": 0.0}, "must be more than 0"),
+        ({"group_by": None}, "grouped folds need group_by"),
+        ({"fold_scheme": "rows", "group_by": "donor"}, "rows ignores group_by 'donor'"),
+        ({"negatives": "shuffled", "labels": ["a", "b", "c"]}, "with two labels"),
+        ({"negatives": "matched", "target": "residues"}, "need target classes"),
+        ({"early_stopping": 2, "validation_fraction": 0}, "needs a validation_fraction"),
+        ({"target_modules": []}, "lora needs target_modules"),
+        ({"target_modules": ["lm_head.dense"]}, "'lm_head.dense' is none of attention.self.query"),
+    ],
+)
+def test_refused(values, problem, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(CLASSES | values))
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        resolve_recipe(path)
+
+
+def test_own_recipe(tmp_path):
+    path = tmp_path / "binders.yaml"
+    path.write_text("like: specificity-binary\nlabels: [0, 1]\nlearning_rate: 1e-4\n")
+    recipe = resolve_recipe(path, {"epochs": 7})
+    assert recipe.name == "binders"
+    assert recipe.labels == ("0", "1")
+    assert (recipe.peak_learning_rate, recipe.epochs, recipe.pairs_per_step) == (1e-4, 7, 32)
+
+
+def test_where_a_recipe_is_looked_for(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"specificity is no recipe.* one of affinity, .*specificity-multiclass"
+    ):
+        resolve_recipe("specificity")
+    path = tmp_path / "circle.yaml"
+    path.write_text(f"like: {path}\n")
+    with pytest.raises(ValueError, match="is like itself"):
+        resolve_recipe(path)
+
+
+def test_written_and_read_again(tmp_path):
+    recipe = resolve_recipe("pairing", {"negatives": "matched", "early_stopping": 3})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.to_dict()))
+    assert resolve_recipe(path) == recipe
+
+
+def test_what_may_change_when_a_run_goes_on():
+    one, other = (
+        resolve_recipe("affinity", {"pairs_per_micro_batch": size, "rank": size}) for size in (2, 4)
+    )
+    assert other.differences(one) == ["rank 2 → 4"]
+
+
+def test_every_field_is_explained():
+    explained = {name: help for name, _, help in options()}
+    assert list(explained) == list(Recipe.__dataclass_fields__)
+    assert all(explained.values())
