@@ -104,8 +104,8 @@ def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:
     return (
         f"The lowest loss of all, {written((loss, error), digits_of([(loss, error)]))} nats "
         f"({spot.first.member}), is as unsure as a choice among {math.exp(loss):.1f} residues. The best "
-        f"{name} guess, without any model, has {floor:.3f} ({math.exp(floor):.1f} residues): the cell is "
-        f"{abs(floor - loss):.2g} nats {where} it."
+        f"guess without a model, {name} frequencies, has {floor:.3f} ({math.exp(floor):.1f} residues): the "
+        f"cell is {abs(floor - loss):.2f} nats {where} it."
     )
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from curr_ab.study import page_sections as sections
 from curr_ab.study.findings import findings, is_finished, status
-from curr_ab.study.grid import Grid, make_grid, written
+from curr_ab.study.grid import Grid, make_grid, pairing_of, written
 from curr_ab.study.markup import Markup, element, join
 from curr_ab.study.palette import rules
 from curr_ab.study.summary import StudySummary
@@ -51,7 +51,11 @@ def _body(summary: StudySummary, grid: Grid) -> Markup:
         ("losses", "Losses", sections.losses(summary, grid)),
         ("regions", "Where it is hard", sections.regions(grid)),
         ("training", "Training", sections.training(grid)),
-        ("probe", "Pairing and speed", sections.probe_and_speed(grid)),
+        (
+            "probe",
+            "Pairing and speed" if any(row for _, row in grid.rows(pairing_of)) else "Speed",
+            sections.probe_and_speed(grid),
+        ),
         ("data", "Data", sections.data(summary)),
         ("cells", "Cells and files", sections.cells(summary, grid)),
         ("made", "How it was made", sections.made(summary)),

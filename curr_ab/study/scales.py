@@ -51,7 +51,7 @@ class Scale:
         for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
             found = [factor * 10.0**power for power in exponents for factor in factors]
             if len(shown := [value for value in found if self.holds(value)]) <= at_most:
-                return shown
+                return shown if len(shown) > 2 else self._steps(at_most)
         return shown[:: math.ceil(len(shown) / at_most)]
 
 
