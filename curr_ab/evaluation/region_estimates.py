@@ -58,17 +58,12 @@ def places_of(positions: pa.Table) -> Iterator[tuple[str, Flags]]:
 
 def groups_of(positions: pa.Table) -> dict[str, Flags]:
     """Which residues are in each group; nothing unknown is in any but the first."""
-    chain, residue = (
-        np.array(positions[name].to_pylist(), dtype=object) for name in ("chain_mutated", "residue_mutated")
-    )
-    flags = (
-        np.ones(len(positions), bool),
-        chain == True,  # noqa: E712  # None where unknown
-        chain == False,  # noqa: E712
-        (chain == True) & (residue == True),  # noqa: E712
-        (chain == True) & (residue == False),  # noqa: E712
-    )
-    return dict(zip(GROUPS, flags, strict=True))
+    chain, residue = (positions[name].to_pylist() for name in ("chain_mutated", "residue_mutated"))
+    flags = [
+        (True, mine is True, mine is False, mine is True and its is True, mine is True and its is False)
+        for mine, its in zip(chain, residue, strict=True)
+    ]
+    return dict(zip(GROUPS, np.array(flags, bool).reshape(-1, len(GROUPS)).T, strict=True))
 
 
 def estimate_regions(positions: pa.Table, seed: int) -> list[RegionEstimate]:

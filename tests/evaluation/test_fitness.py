@@ -256,7 +256,7 @@ def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path
             "mutations_light": 0,
             "fitness": i,
         }
-        for i, r in enumerate(pairs)
+        for i, r in enumerate(pairs[:20])
     ]
     tables = [
         write(tmp_path / "large.csv", base),
