@@ -26,6 +26,7 @@ def held_out_loss(results: Iterable[Result]) -> tuple[float | None, float | None
 def pairing_accuracy(results: Iterable[Result]) -> Estimate | None:
     """Mean over the folds, and its standard error."""
     for row in results:
-        if (row.task, row.metric) == ("pairing", "accuracy") and "fold" not in row.details:
+        # Rows with a fold, or with pairs of one mutation status, are parts of it.
+        if (row.task, row.metric) == ("pairing", "accuracy") and not row.details.keys() & {"fold", "pairs"}:
             return row.value, row.standard_error or 0.0
     return None

@@ -8,8 +8,7 @@ from curr_ab.study.charts import STAR
 from curr_ab.study.grid import Grid, minutes_of, pairing_of, throughput_of
 from curr_ab.study.markup import Markup, element, join
 from curr_ab.study.page_parts import commas, details, figure, key, legend, table
-from curr_ab.study.summary import StudySummary
-from curr_ab.study.tables import (
+from curr_ab.study.report_tables import (
     address,
     baseline_table,
     cell_table,
@@ -19,6 +18,7 @@ from curr_ab.study.tables import (
     provenance_table,
     region_table,
 )
+from curr_ab.study.summary import StudySummary
 from curr_ab.study.verdict import Verdict, is_fitted, judge, remarks, worth
 
 

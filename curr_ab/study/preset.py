@@ -71,7 +71,7 @@ class Preset:
             )
         for suite, options in self.evaluation.items():
             try:
-                make_plan(suite, {key: value for key, value in options.items() if key != "data"})
+                make_plan(suite, {key: v for key, v in suite_options(options).items() if key != "data"})
             except ValueError as error:
                 raise ValueError(f"preset {self.name}, evaluation: {error}") from None
         if len(set(self.seeds)) < len(self.seeds):
@@ -82,6 +82,11 @@ class Preset:
         plain = asdict(self)
         plain["data"]["sources"] = list(self.data.sources)
         return plain | {"seeds": list(self.seeds)}
+
+
+def suite_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As the suites take them: YAML has lists for tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 def preset_names() -> list[str]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from curr_ab.pretraining.validation import PLACES
 from curr_ab.study.findings import findings, is_finished, status
 from curr_ab.study.grid import make_grid
-from curr_ab.study.summary import StudySummary
-from curr_ab.study.tables import (
+from curr_ab.study.report_tables import (
     Field,
     Table,
     address,
@@ -21,6 +20,7 @@ from curr_ab.study.tables import (
     provenance_table,
     region_table,
 )
+from curr_ab.study.summary import StudySummary
 from curr_ab.study.verdict import judge, remarks, worth
 
 

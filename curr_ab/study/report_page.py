@@ -12,8 +12,8 @@ from curr_ab.study.findings import findings, is_finished, status
 from curr_ab.study.grid import Grid, make_grid, pairing_of, written
 from curr_ab.study.markup import Markup, element, join
 from curr_ab.study.palette import rules
+from curr_ab.study.report_tables import duration
 from curr_ab.study.summary import StudySummary
-from curr_ab.study.tables import duration
 
 
 def render_page(summary: StudySummary) -> str:

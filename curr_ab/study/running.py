@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from curr_ab.study.working import CellTask
 
 # Imported once, by the server from which the cells' processes are forked.
-_PRELOADED = ["curr_ab.study.working", "curr_ab.evaluation.loss", "curr_ab.evaluation.subject"]
+_PRELOADED = [
+    f"curr_ab.{name}"
+    for name in ("study.working", "evaluation.loss", "evaluation.subject", "evaluation.classification")
+]
 Slot = Mapping[str, str]  # environment of the cells that run in it, one after the other
 
 

@@ -24,6 +24,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
 from curr_ab.results import Result, write_results
 from curr_ab.study.cell_state import CellFolder
+from curr_ab.study.preset import suite_options
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,13 @@ def _train(task: CellTask, watch: _Lifeline) -> None:
 
 def _evaluate(task: CellTask) -> None:
     """The suites' numbers, under the member's name, which the checkpoint of a rehearsal does not say."""
+    prepared = Path(task.plan.data)
+    held_out = sorted(map(str, prepared.glob("test-*.parquet")))
     checkpoint = task.folder.run.checkpoint(task.plan.steps)
     rows: list[Result] = []
     for suite, options in task.evaluation.items():
-        given = dict(options)
-        data = given.pop("data", task.plan.data)
+        given = suite_options(options)
+        data = given.pop("data", prepared if suite in ("loss", "regions") else held_out)
         found = run_suite(suite, checkpoint, data, task.folder.path / "evaluation", name=task.member, **given)
         rows += [replace(row, model=task.member) for row in found]
     write_results(task.folder.results_file, rows)

@@ -28,7 +28,7 @@ def quiet(preset, path, **options):
 
 
 def overall(results):
-    (found,) = [row for row in results if row.details["place"] == "all"]
+    (found,) = [row for row in results if row.details.get("place") == "all"]
     return found
 
 
@@ -88,13 +88,19 @@ def test_changed_evaluation_measures_anew_and_trains_nothing(study, make):
     path, _ = study
     before = {name: weights(path, name).stat().st_mtime_ns for name in NAMES}
     old = cell(path, "8M-F").results()
-    quiet(make(evaluation={"loss": {"pairs": 16, "draws": 2}}), path, only=["8M-F"])
+    evaluation = {"loss": {"pairs": 16, "draws": 2}, "pairing": {"method": "probe", "set": ["folds=2"]}}
+    quiet(make(evaluation=evaluation), path, only=["8M-F"])
     new = cell(path, "8M-F").results()
     assert overall(new).num_items > overall(old).num_items
     assert read_results(path / "exports" / "CurrAb-8M-F" / "results.json") == new
     assert {name: weights(path, name).stat().st_mtime_ns for name in NAMES} == before
     # The others were not asked for: their numbers are of other options, and not shown beside these.
-    states = {one.member: one.state for one in read_summary(path / "report.json").cells}
+    cells = read_summary(path / "report.json").cells
+    (accuracy,) = [
+        row for row in new if row.metric == "accuracy" and not {"fold", "pairs"} & row.details.keys()
+    ]
+    assert cells[0].pairing == (accuracy.value, accuracy.standard_error)
+    states = {one.member: one.state for one in cells}
     assert states == {"8M-F": "done", "8M-Q": "waiting", "35M-F": "waiting", "35M-Q": "waiting"}
 
 
