@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help test test-all test-wheel bench check cards fix compat clean
+.PHONY: help study test test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,11 +16,21 @@ $(VENV)/installed: pyproject.toml constraints-cpu.txt
 	$(RUN)/python -m pip install --quiet $(CONSTRAINTS) --editable ".[dev]"
 	touch $@
 
-test: $(VENV)/installed ## install what is needed and run the tests
-	$(RUN)/pytest -n 2 -m "not slow"
+study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
+	$(RUN)/curr-ab study --preset mini --out studies/mini
 
-test-all: $(VENV)/installed ## the slow tests too
+test: $(VENV)/installed ## install what is needed and run the tests
+	$(RUN)/pytest -n 2 -m "not slow and not browser"
+
+test-all: $(VENV)/installed chromium ## the slow tests too, and those in a browser
 	$(RUN)/pytest -n 2
+
+test-browser: $(VENV)/installed chromium ## open the report of a study in Chromium
+	$(RUN)/pytest -m browser
+
+.PHONY: test-browser chromium
+chromium:
+	@command -v chromium > /dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	$(RUN)/python tests/bench_data.py
@@ -54,7 +64,7 @@ test-wheel: $(VENV)/installed ## build the wheel in isolation and run the tests 
 	$(RUN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> "$$($(VENV)-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth"
 	cd tests && ../$(VENV)-wheel/bin/python -P -c "import curr_ab; assert 'site-packages' in curr_ab.__file__, curr_ab.__file__"
-	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "not slow"
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "not slow and not browser"
 
 compat: $(VENV)/installed ## prove the checkpoint folder with other versions of transformers
 	$(RUN)/python tests/compat/run.py

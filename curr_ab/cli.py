@@ -10,12 +10,15 @@ from dataclasses import asdict
 from typing import Any
 
 from curr_ab.data.command_line import add_commands as add_data_commands
+from curr_ab.evaluation.command_line import add_commands as add_evaluation_commands
+from curr_ab.evaluation.comparing_command import add_commands as add_comparing_commands
 from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.finetuning.command_line import add_commands as add_finetuning_commands
 from curr_ab.hub.command_line import add_commands as add_hub_commands
 from curr_ab.inference.command_line import add_commands as add_inference_commands
 from curr_ab.pretraining.command_line import add_commands as add_pretraining_commands
 from curr_ab.scaling.command_line import add_commands as add_scaling_commands
+from curr_ab.study.command_line import add_commands as add_study_commands
 
 
 def _describe(member: Member, namespace: str) -> dict[str, Any]:
@@ -60,8 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_pretraining_commands(commands)
     add_finetuning_commands(commands)
     add_inference_commands(commands)
+    add_evaluation_commands(commands)
+    add_comparing_commands(commands)
     add_scaling_commands(commands)
     add_hub_commands(commands)
+    add_study_commands(commands)
     return parser
 
 

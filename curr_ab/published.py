@@ -13,13 +13,14 @@ _SIZES = ("8M", "35M", "150M", "350M", "650M")
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """One published number of one member."""
+    """One published number of one member; `part` where it is of a part of the task only."""
 
     member: str
     task: str
     metric: str
     value: float
     source: str
+    part: str = ""
 
 
 # (task, metric, source, data letter, one value for each size; None where the paper keeps no point)
@@ -50,6 +51,25 @@ FIGURES: tuple[PublishedFigure, ...] = tuple(
     for task, metric, source, letter, values in _ROWS
     for size, value in zip(_SIZES, values, strict=True)
     if value is not None
+)
+
+# Each residue masked alone, in mutated heavy chains of the F members: median loss by region or segment.
+_MEDIANS: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("heavy CDR3", (1.204, 1.153, 1.098, 1.102, 1.149)),
+    ("CDRH3 D", (1.344, 1.289, 1.258, 1.266, 1.329)),
+    ("CDRH3 N", (2.531, 2.516, 2.492, 2.500, 2.484)),
+)
+_BY_STATUS = (("both mutated", 0.667), ("both unmutated", 0.643), ("only one mutated", 0.824))
+
+PART_FIGURES: tuple[PublishedFigure, ...] = (
+    *(
+        PublishedFigure(
+            f"{size}-F", "regions", "median-loss", value, f"{PAPER}, figure (read off a plot)", part
+        )
+        for part, values in _MEDIANS
+        for size, value in zip(_SIZES, values, strict=True)
+    ),
+    *(PublishedFigure("350M-F", "pairing", "accuracy", value, PAPER, part) for part, value in _BY_STATUS),
 )
 
 

@@ -10,7 +10,9 @@ from curr_ab.pretraining.plan import resolve_plan
 _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # imports once, then forks: a process in a tenth of a second
-_CONTEXT.set_forkserver_preload(["curr_ab.pretraining.loop", "curr_ab.finetuning.cross_validation"])
+_CONTEXT.set_forkserver_preload(
+    ["curr_ab.pretraining.loop", "curr_ab.finetuning.cross_validation", "curr_ab.study.study"]
+)
 
 
 def train(plan_values, out):

@@ -11,14 +11,29 @@ if TYPE_CHECKING:
     from curr_ab.evaluation.comparing import compare_runs
     from curr_ab.evaluation.fold_statistics import mean_and_standard_error
     from curr_ab.evaluation.measuring import measure
+    from curr_ab.evaluation.plan import PLANS, make_plan
+    from curr_ab.evaluation.suites import run_suite
+    from curr_ab.evaluation.tables import write_tables
 
-# Imported when first asked for: the command line lists its commands without numpy.
+# Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
+    "PLANS": "plan",
     "compare_runs": "comparing",
+    "make_plan": "plan",
     "mean_and_standard_error": "fold_statistics",
     "measure": "measuring",
+    "run_suite": "suites",
+    "write_tables": "tables",
 }
-__all__ = ["compare_runs", "mean_and_standard_error", "measure"]
+__all__ = [
+    "PLANS",
+    "compare_runs",
+    "make_plan",
+    "mean_and_standard_error",
+    "measure",
+    "run_suite",
+    "write_tables",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from curr_ab.claiming import claimed
 from curr_ab.data.shards import TokenDataset
 from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
 from curr_ab.pretraining.baselines import baseline_losses
@@ -25,12 +26,12 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.preview import default_micro_batch
 from curr_ab.pretraining.processes import start_processes
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
-from curr_ab.pretraining.run_folder import RunFolder, claimed
+from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.state import Progress, restore_state, save_state
 from curr_ab.pretraining.step import training_step
 from curr_ab.pretraining.stopping import Interrupted, StopRequest
 from curr_ab.pretraining.validation import HeldOut, LossEstimate, evaluate, loss_results
-from curr_ab.results import add_results
+from curr_ab.results import add_results, checkpoint_digest
 
 
 class Diverged(ValueError):
@@ -49,7 +50,7 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
                 f"{accelerator.num_processes} processes"
             )
         if accelerator.is_main_process:
-            stack.enter_context(claimed(run.path))
+            stack.enter_context(claimed(run.path, "trains in"))
         stop = stack.enter_context(StopRequest())
         stack.callback(accelerator.end_training)
         try:
@@ -233,7 +234,16 @@ class Training:
         folder = self.run.checkpoint(self.progress.step)
         write_checkpoint(folder, self.accelerator, self.model, record)
         if estimates and self.accelerator.is_main_process:
-            add_results(self.run.results_file, loss_results(estimates, folder, record, self.held_out))
+            results = loss_results(
+                estimates,
+                self.held_out,
+                model=record["member"] or self.run.path.resolve().name,
+                checkpoint=checkpoint_digest(folder),
+                step=record["step"],
+                source="curr-ab pretrain",
+                code_version=record["code"]["version"],
+            )
+            add_results(self.run.results_file, results)
 
     def restore_checkpoint(self) -> None:
         """The last folder of a finished run, where somebody has deleted it."""

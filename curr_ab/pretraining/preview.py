@@ -46,8 +46,8 @@ def preview(plan: PretrainingPlan) -> str:
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
         lines.append(f"  {name:<17} {state / GIB:.2f} + {estimate.activation_bytes / GIB:.2f}")
-    duration = duration(estimate.flops / rate / processes)
-    lines += ["", f"time             {duration} on {processes} device(s), {source}"]
+    time = duration(estimate.flops / rate / processes)
+    lines += ["", f"time             {time} on {processes} device(s), {source}"]
     return "\n".join(lines)
 
 

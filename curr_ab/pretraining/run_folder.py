@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curr_ab.data.atomic import replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.state import complete_states
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that no second process trains in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process trains in {folder}; wait for it or stop it") from error
-        except OSError as error:
-            raise ValueError(f"{folder} cannot be locked ({error.strerror}); choose another disk") from error
-        yield
 
 
 def log_line(log_file: Path, entry: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from curr_ab.family import TrainingPlan
 from curr_ab.pretraining.masking import Task, mask_residues, predict_next
 from curr_ab.pretraining.packing import TokenBatch, pack
 from curr_ab.pretraining.sampling import random_stream
-from curr_ab.results import Result, checkpoint_digest
+from curr_ab.results import Detail, Result
 
 # Masks are drawn for blocks of this many pairs, so that they depend neither on batch size nor on processes.
 PAIRS_PER_BLOCK = 64
@@ -168,14 +168,17 @@ class LossTable:
         for column, name in enumerate(("all", *PLACES)):
             sums, counts = self.sums[:, column], self.counts[:, column]
             if total := counts.sum():
-                loss = sums.sum() / total
                 pairs = int((counts > 0).sum())
-                spread = float(np.square(sums - loss * counts).sum())
-                correction = pairs / max(1, pairs - 1)
-                found[name] = LossEstimate(
-                    float(loss), float(np.sqrt(spread * correction) / total), int(total), pairs
-                )
+                found[name] = LossEstimate(*mean_over_pairs(sums, counts), int(total), pairs)
         return found
+
+
+def mean_over_pairs(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The mean of all values, and its standard error when pairs, not values, are independent."""
+    total, pairs = counts.sum(), int((counts > 0).sum())
+    mean = sums.sum() / total
+    spread = np.square(sums - mean * counts).sum() * pairs / max(1, pairs - 1)
+    return float(mean), float(np.sqrt(spread) / total)
 
 
 def evaluate(
@@ -210,24 +213,33 @@ def evaluate(
 
 
 def loss_results(
-    estimates: Mapping[str, LossEstimate], checkpoint: Path, training: Mapping[str, Any], held_out: HeldOut
+    estimates: Mapping[str, LossEstimate],
+    held_out: HeldOut,
+    *,
+    quantities: Mapping[str, Detail] = MappingProxyType({}),
+    **measured: Any,
 ) -> list[Result]:
-    """The same as records for cards and fits; `training` is the checkpoint's training.json."""
+    """The same as records for cards and fits; `measured` are the fields that say of which checkpoint.
+
+    `quantities` of the training go with the overall loss, where the scaling fit looks for them.
+    """
+    dataset = held_out.dataset
     return [
         Result(
-            model=training["member"] or checkpoint.parents[1].name,
-            task="validation-loss",
+            task=f"{dataset.split}-loss",
             metric="loss",
             value=estimate.loss,
             standard_error=estimate.standard_error,
             num_items=estimate.num_targets,
-            dataset=f"{training['data']['folder']} {training['data']['fingerprint'][:12]}",
-            split=held_out.dataset.split,
-            checkpoint=checkpoint_digest(checkpoint),
-            source="curr-ab pretrain",
-            code_version=training["code"]["version"],
-            step=training["step"],
-            details={"place": place, "objective": held_out.objective, "mask_seed": held_out.seed},
+            dataset=f"{dataset.folder.name} {dataset.fingerprint[:12]}",
+            split=dataset.split,
+            details={
+                "place": place,
+                "objective": held_out.objective,
+                "mask_seed": held_out.seed,
+                **(quantities if place == "all" else {}),
+            },
+            **measured,
         )
         for place, estimate in estimates.items()
     ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
     from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
     from curr_ab.scaling.log_loss import LogLossFit
+    from curr_ab.scaling.measured_runs import read_measured_runs
     from curr_ab.scaling.parametric import fit_parametric
     from curr_ab.scaling.planning import Plan, plan_iso_data
     from curr_ab.scaling.plots import plot_fit, save_plots
@@ -28,6 +29,7 @@ _HOMES = {
     "iso_data": ("IsoDataFit", "fit_iso_data"),
     "isoflop": ("IsoFlopFit", "fit_isoflop"),
     "log_loss": ("LogLossFit",),
+    "measured_runs": ("read_measured_runs",),
     "parametric": ("fit_parametric",),
     "planning": ("Plan", "plan_iso_data"),
     "plots": ("plot_fit", "save_plots"),
@@ -65,6 +67,7 @@ __all__ = [
     "plan_iso_data",
     "plot_fit",
     "published_runs",
+    "read_measured_runs",
     "read_runs",
     "reproduce",
     "save_plots",

@@ -30,7 +30,14 @@ def add_commands(commands: Any) -> None:
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     fit = verbs.add_parser("fit", help="fit a law to a table of runs", description=_fit.__doc__)
-    fit.add_argument("results", type=Path, metavar="RESULTS.csv", help="the runs; see docs/scaling.md")
+    fit.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        metavar="RESULTS",
+        help="the runs: a CSV file (docs/scaling.md), or results.json file(s) of `curr-ab evaluate loss`",
+    )
+    fit.add_argument("--task", metavar="NAME", help="which loss of results.json files (the only one)")
     fit.add_argument("--law", choices=LAWS, required=True)
     fit.add_argument(
         "--data", choices=_DATA_COLUMNS, help="column that is D in the parametric law (seen_tokens)"
@@ -154,7 +161,7 @@ def _fit(args: argparse.Namespace) -> None:
     from curr_ab import scaling
     from curr_ab.scaling.report import describe_fit, write_starts
 
-    runs = scaling.read_runs(args.results)
+    runs = _read(args.results, args.task)
     fit = fit_law(runs, args.law, _doubt(args), args.data, _quantity(args.project_to))
     if args.starts is not None:
         if not isinstance(fit, scaling.LogLossFit):
@@ -163,6 +170,19 @@ def _fit(args: argparse.Namespace) -> None:
     if args.plot is not None:
         scaling.save_plots(scaling.plot_fit(fit, args.data or "seen_tokens"), args.plot)
     _show(fit, describe_fit(fit), args.json)
+
+
+def _read(paths: list[Path], task: str | None) -> Runs:
+    """A table of runs, or what was measured."""
+    from curr_ab import scaling
+
+    if all(path.suffix == ".json" for path in paths):
+        return scaling.read_measured_runs(paths, task)
+    if len(paths) > 1 or task is not None:
+        raise ValueError(
+            "several files, and --task, are for results.json files; a table of runs is one CSV file"
+        )
+    return scaling.read_runs(paths[0])
 
 
 def _advise(args: argparse.Namespace) -> None:

@@ -23,6 +23,28 @@ class IsoDataFit(Fit):
     """sequences = coefficient * parameters^exponent, through one optimum for each data size."""
 
     parabolas: Mapping[int, Parabola]
+    project_to: float
+
+    @property
+    def sizes(self) -> Array:
+        """Model sizes at which to draw the power law: over the optima, the trained sizes, the projection."""
+        optima = [parabola.optimum for parabola in self.parabolas.values()]
+        known = np.array([*optima, *self.runs.parameters, self.project_to])
+        return np.geomspace(known.min() / 1.3, known.max() * 1.3, 60)
+
+    def line(self, sizes: Array) -> Array:
+        """The sequences for which models of these sizes are the best."""
+        logs = np.log(self.estimates["coefficient"]) + self.estimates["exponent"] * np.log(sizes)
+        return np.asarray(np.exp(np.clip(logs, -700, 700)))
+
+    def band(self, sizes: Array) -> tuple[Array, Array] | None:
+        """The line's 95 % of draws by the last of the spreads; None where no draw has an optimum."""
+        samples = self.spreads[-1].samples
+        if "coefficient" not in samples:
+            return None
+        drawn = np.log(samples["coefficient"])[:, None] + samples["exponent"][:, None] * np.log(sizes)
+        low, high = np.exp(np.clip(np.percentile(drawn, [2.5, 97.5], axis=0), -700, 700))
+        return low, high
 
 
 def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
@@ -95,6 +117,7 @@ def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PRO
         profiles=(),
         warnings=(*_warnings(runs, parabolas, estimates, project_to), *doubts),
         parabolas=parabolas,
+        project_to=project_to,
     )
 
 

@@ -11,12 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS, IsoDataFit
+from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.log_loss import LogLossFit
+from curr_ab.scaling.parabolas import Parabola
 from curr_ab.scaling.quantities import format_quantity
-from curr_ab.scaling.runs import Array, DataColumn
+from curr_ab.scaling.runs import Array, DataColumn, Runs
 from curr_ab.scaling.transfer import TransferFit
+from curr_ab.scaling.uncertainty import Spread
 
 # Okabe and Ito's palette without its yellow, which is too light for lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -66,24 +68,31 @@ def _style(index: int) -> tuple[str, str]:
 
 def plot_loss_by_size(fit: IsoDataFit) -> Figure:
     """The paper's first figure: loss against size for each data size, parabola, optimum with its band."""
+    return plot_losses(fit.runs, fit.parabolas, fit.spreads[-1])
+
+
+def plot_losses(runs: Runs, parabolas: Mapping[int, Parabola], spread: Spread | None = None) -> Figure:
+    """The same for runs of which some data sizes, or all, have no parabola with a minimum."""
     figure, axes = _figure()
-    spread = fit.spreads[-1]
-    for index, (sequences, parabola) in enumerate(fit.parabolas.items()):
+    for index, sequences in enumerate(np.unique(runs.sequences).astype(int).tolist()):
         colour, marker = _style(index)
-        rows = fit.runs.sequences == sequences
-        label = f"{sequences:,} sequences"
-        axes.plot(fit.runs.parameters[rows], fit.runs.loss[rows], marker, color=colour, ms=6, label=label)
+        rows = runs.sequences == sequences
+        label = f"{sequences:,} sequences" + ("" if sequences in parabolas else ": no minimum")
+        axes.plot(runs.parameters[rows], runs.loss[rows], marker, color=colour, ms=6, label=label)
+        if sequences not in parabolas:
+            continue
+        parabola = parabolas[sequences]
         sizes = np.geomspace(parabola.smallest, parabola.largest, 200)
         axes.plot(sizes, parabola(sizes), color=colour)
         axes.plot(parabola.optimum, parabola.floor, "*", color=colour, ms=13, mec="black", mew=0.7)
         name = f"optimal_parameters[{sequences}]"
-        if name in spread.samples:
+        if spread is not None and name in spread.samples:
             between = spread.interval(name)
             axes.axvspan(between.low, between.high, color=colour, alpha=_BAND, lw=0)
-    sizes_trained = fit.runs.parameters
-    axes.set_xlim(sizes_trained.min() / 1.6, sizes_trained.max() * 1.6)
+    axes.set_xlim(runs.parameters.min() / 1.6, runs.parameters.max() * 1.6)
     axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per masked token)")
-    axes.set_title(f"Optimal size (star) with 95 % of draws: {spread.method}", fontsize=10)
+    doubt = "" if spread is None else f" with 95 % of draws: {spread.method}"
+    axes.set_title(f"Optimal size (star){doubt}", fontsize=10)
     figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return figure
 
@@ -94,26 +103,17 @@ def plot_data_by_size(fit: IsoDataFit) -> Figure:
     spread = fit.spreads[-1]
     optima = np.array([parabola.optimum for parabola in fit.parabolas.values()])
     data = np.array(list(fit.parabolas), dtype=float)
-    sizes = np.geomspace(min(optima.min(), 1e7) / 1.2, max(optima.max(), PROJECTED_PARAMETERS) * 1.3, 200)
-    line = np.log(fit.estimates["coefficient"]) + fit.estimates["exponent"] * np.log(sizes)
-    axes.plot(sizes, np.exp(line), color=_COLOURS[0], label=_power_law_label(fit))
-    if "coefficient" in spread.samples:
-        drawn = np.log(spread.samples["coefficient"])[:, None]
-        drawn = drawn + spread.samples["exponent"][:, None] * np.log(sizes)
-        low, high = np.exp(np.clip(np.percentile(drawn, [2.5, 97.5], axis=0), -700, 700))
-        axes.fill_between(sizes, low, high, color=_COLOURS[0], alpha=_BAND, lw=0, label="95 % of draws")
+    sizes = fit.sizes
+    line = fit.line(sizes)
+    axes.plot(sizes, line, color=_COLOURS[0], label=_power_law_label(fit))
+    if (band := fit.band(sizes)) is not None:
+        axes.fill_between(sizes, *band, color=_COLOURS[0], alpha=_BAND, lw=0, label="95 % of draws")
     axes.plot(optima, data, "o", color=_COLOURS[0], ms=7, label="optima")
-    projected = np.exp(np.interp(np.log(PROJECTED_PARAMETERS), np.log(sizes), line))
-    axes.plot(
-        PROJECTED_PARAMETERS,
-        projected,
-        "D",
-        color=_COLOURS[1],
-        ms=8,
-        label=f"650M parameters: {format_quantity(float(projected))} sequences",
-    )
+    projected = fit.estimates["projected_sequences"]
+    label = f"{format_quantity(fit.project_to)} parameters: {format_quantity(projected)} sequences"
+    axes.plot(fit.project_to, projected, "D", color=_COLOURS[1], ms=8, label=label)
     axes.set(xscale="log", yscale="log", xlabel="optimal parameters", ylabel="training sequences")
-    axes.set_ylim(min(data.min(), np.exp(line).min()) / 3, projected * 30)
+    axes.set_ylim(min(data.min(), line.min()) / 3, max(data.max(), line.max()) * 30)
     axes.set_title(
         f"{spread.method}; {spread.share_without_optimum:.0%} of draws without an optimum", fontsize=10
     )

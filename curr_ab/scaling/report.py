@@ -15,6 +15,7 @@ import numpy as np
 
 from curr_ab.scaling.advice import Advice
 from curr_ab.scaling.fit import Fit, Profile
+from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.planning import Plan
 from curr_ab.scaling.quantities import format_quantity
@@ -38,6 +39,10 @@ def _plain(value: Any) -> Any:
         }
         if isinstance(value, Spread):
             plain["intervals"] = _plain(value.intervals)
+        if isinstance(value, IsoDataFit):
+            names = ("parameters", "sequences", "low", "high")
+            columns = (value.sizes, value.line(value.sizes), *(value.band(value.sizes) or ()))
+            plain["power_law"] = _plain(dict(zip(names, columns, strict=False)))
         if isinstance(value, Reproduced):
             plain["difference"] = value.difference
         return plain

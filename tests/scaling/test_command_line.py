@@ -90,6 +90,12 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
     assert report["estimates"]["projected_sequences"] == pytest.approx(3_849_717, rel=1e-4)
     assert len(report["residuals"]) == 15 and len(report["influences"]) == 15
     assert report["spreads"][0]["intervals"]["exponent"]["low"] is not None
+    assert report["project_to"] == 6.5e8
+    law, estimates = report["power_law"], report["estimates"]
+    for size, on_line in zip(law["parameters"], law["sequences"], strict=True):
+        assert on_line == pytest.approx(estimates["coefficient"] * size ** estimates["exponent"])
+    assert all(low < high for low, high in zip(law["low"], law["high"], strict=True))
+    assert law["parameters"][0] < 8e6 and law["parameters"][-1] > 6.5e8
 
 
 @pytest.mark.parametrize(

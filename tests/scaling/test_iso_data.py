@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from curr_ab.scaling import Doubt, NoOptimum, Runs, fit_iso_data, make_runs, parallel
+from curr_ab.scaling import Doubt, IsoDataFit, NoOptimum, Runs, fit_iso_data, make_runs, parallel, plot_fit
 
 FAST = Doubt(draws=50)
 SIZES = (8e6, 35e6, 150e6, 350e6, 650e6)
@@ -40,6 +40,9 @@ def test_a_known_law_is_recovered() -> None:
     assert noise.low < 0.8 < noise.high
     assert np.abs(fit.residuals).max() < 1e-9
     assert len(fit.influences) == 20
+    assert isinstance(fit, IsoDataFit)
+    diamond = plot_fit(fit)["data_by_size"].axes[0].lines[-1]
+    assert diamond.get_xdata() == [1e9] and diamond.get_ydata() == [fit.estimates["projected_sequences"]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""Assays: pairs with a measured fitness, one table each, and which direction is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curr_ab.data.reading import read_pairs
+from curr_ab.data.schema import CHAINS
+from curr_ab.data.sources import MalformedSource, expand_sources
+
+FITNESS, DIRECTION = "fitness", "direction"
+_SIGNS = {"higher": 1, "lower": -1}
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Assay:
+    """The pairs of one assay that have a number; `fitness` is signed so that higher is better."""
+
+    name: str
+    pairs: pa.Table
+    fitness: Array
+    num_without: int  # rows that have no number
+
+
+@dataclass(frozen=True)
+class Assays:
+    """All assays of a run."""
+
+    assays: tuple[Assay, ...]
+    fingerprint: str
+
+
+def read_assays(sources: Sequence[str], direction: str | None) -> Assays:
+    """A table `heavy, light, fitness` for each assay, named after its file."""
+    told = _read_directions(direction)
+    found = [_read_assay(source, told) for source in expand_sources(sources)]
+    names = [assay.name for assay in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two assays are called {twice[0]}; their files need different names")
+    if unknown := sorted(set(told) - {*names, ""}):
+        raise ValueError(f"{direction}: no assay is called {unknown[0]!r}; there are {', '.join(names)}")
+    digest = sha256()
+    for assay in found:
+        digest.update(repr([assay.name, assay.fitness.tolist(), assay.pairs.to_pydict()]).encode())
+    return Assays(tuple(found), digest.hexdigest())
+
+
+def _read_assay(source: str, told: dict[str, str]) -> Assay:
+    pairs = _read(source)
+    name = Path(source).name.split(".")[0]
+    values = [
+        _number(text, f"{source}, record {row}") for row, text in enumerate(pairs[FITNESS].to_pylist(), 1)
+    ]
+    sign = _SIGNS[_direction(name, source, pairs, told)]
+    known = [value is not None for value in values]
+    fitness = np.array([value for value in values if value is not None], dtype=np.float64)
+    kept = pairs.filter(pa.array(known, pa.bool_())).drop_columns(["source"])
+    for row in kept.select(["record", *CHAINS]).to_pylist():
+        if missing := [chain for chain in CHAINS if not row[chain]]:
+            raise ValueError(
+                f"{source}, record {row['record']}: no {missing[0]} chain; complete or remove it"
+            )
+    return Assay(name, kept, sign * fitness, len(values) - len(fitness))
+
+
+def _read(source: str) -> pa.Table:
+    """Its pairs with their fitness, and with the direction where it has such a column."""
+    try:
+        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS, DIRECTION])))
+    except MalformedSource:  # what else may be wrong with it is wrong again
+        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS])))
+
+
+def _number(text: str | None, where: str) -> float | None:
+    """The fitness; None where the cell is empty or says that there is none."""
+    if text is None or text.strip().lower() in ("", "nan", "na", "none", "null"):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{where}: the fitness {text!r} is no number") from None
+    if math.isinf(value):
+        raise ValueError(f"{where}: the fitness is infinite; leave the cell empty or give a bound")
+    return value
+
+
+def _direction(name: str, source: str, pairs: pa.Table, told: dict[str, str]) -> str:
+    """What is better in this assay: as told, or as its column says; never guessed."""
+    column = set(pairs[DIRECTION].to_pylist()) if DIRECTION in pairs.column_names else set()
+    words = column | {told[key] for key in (name, "") if key in told}
+    if not words:
+        raise ValueError(
+            f"{source}: is higher or lower fitness better? Say so with `--direction higher` (or lower) for "
+            f"all assays, with `--direction FILE.yaml` and in it `{name}: higher`, or in a column `direction`"
+        )
+    if len(words) > 1 or not words <= _SIGNS.keys():
+        raise ValueError(
+            f"{source}: the direction must be higher or lower, not {' and '.join(map(str, words))}"
+        )
+    return str(words.pop())
+
+
+def _read_directions(direction: str | None) -> dict[str, str]:
+    """By assay; the empty name stands for all."""
+    if direction is None:
+        return {}
+    if direction in _SIGNS:
+        return {"": direction}
+    import yaml
+
+    if not Path(direction).is_file():
+        raise ValueError(
+            f"--direction is {direction!r}: neither higher nor lower nor a file that says it by assay"
+        )
+    found = yaml.safe_load(Path(direction).read_text())  # JSON is YAML too
+    if not isinstance(found, dict) or not set(found.values()) <= _SIGNS.keys():
+        raise ValueError(f"{direction} must hold lines `assay: higher` or `assay: lower`")
+    return {str(name): word for name, word in found.items()}

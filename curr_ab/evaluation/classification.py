@@ -1,0 +1,94 @@
+"""The suites `specificity` and `pairing`: a recipe cross-validated, as published or without leaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curr_ab.evaluation.mutation_status import accuracy_by_status, status_of_chains
+from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
+from curr_ab.evaluation.subject import Subject
+from curr_ab.finetuning.cross_validation import cross_validate
+from curr_ab.finetuning.examples import Examples, read_examples
+from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.results import Detail, Result
+
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
+RUN = "cross-validation"
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """The examples as the recipe reads them, and where they are from."""
+
+    recipe: Recipe
+    sources: Sequence[str]
+    examples: Examples
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
+        text = json.dumps([self.examples.fingerprint, self.recipe.to_dict()])
+        return sha256(text.encode()).hexdigest()
+
+
+def recipe_of(plan: ClassificationPlan) -> Recipe:
+    """The recipe with the protocol's folds and method."""
+    changes: dict[str, Any] = {"method": plan.method, "seed": plan.seed, "final": False}
+    if plan.dtype != "auto":
+        changes["precision"] = _PRECISIONS[plan.dtype]
+    if plan.protocol == "published":
+        if plan.method != "frozen" or plan.group_by is not None:
+            raise ValueError(
+                "the published protocol trains a head on the frozen base and parts rows, whatever donor they "
+                "are of; for another method or --group-by choose --protocol grouped"
+            )
+        changes["fold_scheme"] = "rows"
+    elif plan.group_by is not None:
+        changes["group_by"] = plan.group_by
+    for text in plan.set:
+        key, found, value = text.partition("=")
+        if not found:
+            raise ValueError(f"--set takes KEY=VALUE, not {text!r}")
+        changes[key] = yaml.safe_load(value)
+    return resolve_recipe(plan.recipe, changes)
+
+
+def open_data(plan: ClassificationPlan, sources: list[str]) -> LabelledData:
+    """The labelled pairs, checked."""
+    recipe = recipe_of(plan)
+    return LabelledData(recipe, sources, read_examples(recipe, sources))
+
+
+def measure(
+    subject: Subject, plan: ClassificationPlan, data: LabelledData, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
+    """Every fold's metrics and their means; for pairing the accuracy by mutation status, too."""
+    if plan.device != "auto" or plan.revision is not None or plan.separator is not None:
+        raise ValueError(
+            "a cross-validation runs where Accelerate puts it and loads the model as it is: leave out "
+            "--device, --revision and --separator; download another revision first and name its folder"
+        )
+    if subject.is_adapter:
+        raise ValueError(f"{subject.name} is an adapter; merge it into its base first, and name that folder")
+    suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
+    run = folder / RUN
+    found = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run)
+    details: dict[str, Detail] = {"protocol": plan.protocol}
+    if plan.set:
+        details["changes"] = " ".join(plan.set)
+    about = subject.result_fields(plan.command(suite))
+    results = [replace(row, details={**row.details, **details}, **about) for row in found]
+    if suite == "pairing":
+        status = status_of_chains(data.recipe, data.sources)
+        if status is None:
+            say("  no column tells which chains are mutated: accuracy is not split by mutation status")
+        else:
+            results += accuracy_by_status(data.examples, status, run, results)
+    return results

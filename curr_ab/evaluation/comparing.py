@@ -1,0 +1,163 @@
+"""Two fine-tunings on the same folds of the same examples: which is better, and more so than by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from curr_ab.evaluation.fold_predictions import RunPredictions, read_run
+from curr_ab.evaluation.fold_statistics import mean_and_standard_error
+from curr_ab.evaluation.measuring import Labels, Metric, metrics_for, scorer
+from curr_ab.evaluation.paired_tests import FoldTest, Swaps, corrected_t, exact_mcnemar, permutation_p
+
+DRAWS = 1_000
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """One metric of both: means over folds, and two tests that ask different questions.
+
+    `over_folds` tells whether the difference would stay with other training data; `p_predictions` whether
+    these very models would differ on other examples, over the predictions of all folds together.
+    """
+
+    metric: str
+    first: float
+    first_error: float | None
+    second: float
+    second_error: float | None
+    over_folds: FoldTest | None  # none of a single fold
+    p_predictions: float
+    test_of_predictions: Literal["exact McNemar", "permutation"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs; differences are first minus second."""
+
+    first: str
+    second: str
+    task: str
+    num_folds: int
+    num_pairs: int
+    units: str  # what was swapped
+    num_units: int
+    metrics: tuple[MetricComparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        content = asdict(self)
+        for row, metric in zip(content["metrics"], self.metrics, strict=True):
+            row["over_folds"] = metric.over_folds._asdict() if metric.over_folds else None
+        return {"format": "curr-ab comparison 1", **content}
+
+
+def compare_runs(
+    first: str | Path,
+    second: str | Path,
+    *,
+    metrics: Sequence[str] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the folders of two fine-tunings by some metrics, or all; they must have the same folds."""
+    one, other = read_run(first), read_run(second)
+    _refuse_what_cannot_be_paired(one, other)
+    known = metrics_for(one.target, len(one.label_names))
+    if unknown := [name for name in metrics if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is no metric of these runs; they have {', '.join(known)}")
+    if draws < 1:
+        raise ValueError(f"{draws} draws are none")
+    num_units, units = _units(one)
+    rows = tuple(
+        _compare(name, known[name], one, other, units, num_units, draws, seed) for name in metrics or known
+    )
+    pairs = sum(len(fold.ids) for fold in one.folds)
+    kind = "groups" if one.grouped else "pairs"
+    return Comparison(
+        _title(one, other), _title(other, one), one.task, len(one.folds), pairs, kind, num_units, rows
+    )
+
+
+def _title(run: RunPredictions, beside: RunPredictions) -> str:
+    return run.model if run.model != beside.model else f"{run.model} ({run.folder})"
+
+
+def _refuse_what_cannot_be_paired(one: RunPredictions, other: RunPredictions) -> None:
+    both = f"{one.folder} and {other.folder}"
+    for what, differ in {
+        "targets": (one.target, other.target),
+        "labels": (", ".join(one.label_names), ", ".join(other.label_names)),
+        "examples (fingerprints)": (one.examples, other.examples),
+        "numbers of folds": (len(one.folds), len(other.folds)),
+    }.items():
+        if differ[0] != differ[1]:
+            raise ValueError(f"{both} cannot be compared: their {what} differ ({differ[0]} and {differ[1]})")
+    for left, right in zip(one.folds, other.folds, strict=True):
+        if left.ids != right.ids:
+            strangers = sorted(set(left.ids) ^ set(right.ids)) or [left.ids[0]]
+            raise ValueError(
+                f"{both} cannot be compared: fold {left.number} tests other pairs, such as {strangers[0]!r}; "
+                "use the same seed, scheme and number of folds"
+            )
+        if not np.array_equal(left.labels, right.labels):
+            raise ValueError(f"{both} cannot be compared: fold {left.number} has other labels")
+
+
+def _units(run: RunPredictions) -> tuple[int, Labels]:
+    """How many are swapped, each as a whole, and the unit of each item of all folds."""
+    names: dict[str, int] = {}
+    units = []
+    for fold in run.folds:
+        of_pairs = np.array(
+            [
+                names.setdefault(group if run.grouped else f"{fold.number} {place}", len(names))
+                for place, group in enumerate(fold.groups)
+            ]
+        )
+        units.append(of_pairs[fold.pairs])
+    return len(names), np.concatenate(units)
+
+
+def _compare(
+    name: str,
+    metric: Metric,
+    one: RunPredictions,
+    other: RunPredictions,
+    units: Labels,
+    num_units: int,
+    draws: int,
+    seed: int,
+) -> MetricComparison:
+    score = scorer(metric)
+    firsts = [score(fold.labels, fold.predictions) for fold in one.folds]
+    seconds = [score(fold.labels, fold.predictions) for fold in other.folds]
+    over_folds = None
+    if len(firsts) > 1:
+        ratio = float(np.mean([len(fold.ids) / fold.num_fitted for fold in one.folds]))
+        over_folds = corrected_t(np.subtract(firsts, seconds).tolist(), ratio)
+
+    labels, mine, theirs = one.pooled_labels, one.pooled_predictions, other.pooled_predictions
+
+    def difference(swapped: Swaps) -> float:
+        swap = swapped[units].reshape(-1, *[1] * (mine.ndim - 1))
+        first, second = np.where(swap, theirs, mine), np.where(swap, mine, theirs)
+        return score(labels, first) - score(labels, second)
+
+    exact = name == "accuracy" and one.target == "classes" and not one.grouped
+    if exact:
+        p = exact_mcnemar(mine.argmax(axis=1) == labels, theirs.argmax(axis=1) == labels)
+    else:
+        p = permutation_p(difference, num_units, draws, seed)
+    return MetricComparison(
+        name,
+        *mean_and_standard_error(firsts),
+        *mean_and_standard_error(seconds),
+        over_folds,
+        p,
+        "exact McNemar" if exact else "permutation",
+    )

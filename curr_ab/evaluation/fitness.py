@@ -1,0 +1,178 @@
+"""The suite `fitness`: how well likelihoods, and few examples, rank the measured fitness of pairs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+
+from curr_ab.data.atomic import replacing, write_json, write_parquet
+from curr_ab.data.schema import CHAINS
+from curr_ab.evaluation.assays import Assay, read_assays
+from curr_ab.evaluation.few_shot import chain_embeddings, few_shot
+from curr_ab.evaluation.germline import germline_distances, read_germlines
+from curr_ab.evaluation.plan import FitnessPlan
+from curr_ab.evaluation.rank_correlation import correlate
+from curr_ab.evaluation.subject import Subject
+from curr_ab.inference.records import records_of
+from curr_ab.inference.scoring import score
+from curr_ab.results import Result
+
+SCORES = ("pair", *CHAINS)  # the pair as the model sees it, and each chain without the other
+SKIPPED = "skipped.json"
+Array = npt.NDArray[np.float64]
+Row = dict[str, Any]
+_SUMMARY = pa.schema(
+    [
+        *((name, pa.string()) for name in ("assay", "metric", "score")),
+        ("shots", pa.int32()),
+        *((name, pa.float64()) for name in ("value", "standard_error", "low", "high")),
+        ("pairs", pa.int32()),
+        ("germline", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FitnessData:
+    """What is to be ranked, and from which germlines distances are counted where they are given."""
+
+    assays: Sequence[Assay]
+    germlines: Mapping[str, str] | None
+    fingerprint: str
+
+
+def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
+    """All assays, with the direction of each."""
+    found = read_assays(sources, plan.direction)
+    germlines = None if plan.germlines is None else read_germlines(plan.germlines)
+    text = json.dumps([found.fingerprint, germlines])
+    return FitnessData(found.assays, germlines, sha256(text.encode()).hexdigest())
+
+
+def measure(
+    subject: Subject, plan: FitnessPlan, data: FitnessData, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
+    """Correlations of every assay that is large enough, then their means over assays."""
+    skipped = {assay.name: reason for assay in data.assays if (reason := _reason_to_skip(assay, plan))}
+    write_json(folder / SKIPPED, skipped)
+    for name, reason in skipped.items():
+        say(f"  skipped, {name}: {reason}")
+    assays = [assay for assay in data.assays if assay.name not in skipped]
+    if not assays:
+        raise ValueError(f"no assay is left: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}")
+    model, tokenizer = subject.load()
+    if model.config.is_decoder:
+        raise ValueError(f"{subject.name} is a causal model: it has no pseudo-log-likelihood")
+    rows: list[Row] = []
+    for assay in assays:
+        say(f"  {assay.name}: {len(assay.pairs):,} pairs, {assay.num_without:,} more without a number")
+        scores = zero_shot_scores(model, tokenizer, assay.pairs, plan)
+        _write_scores(folder / "scores" / f"{assay.name}.parquet", assay, scores)
+        distances = germline_distances(assay.pairs, data.germlines)
+        if distances is None:
+            warnings.warn(
+                f"{assay.name}: the distance from germline is not controlled for, and explains much of what "
+                "likelihoods seem to know; bring columns mutations_heavy and mutations_light, or --germlines",
+                stacklevel=2,
+            )
+        rows += zero_shot_rows(assay, scores, distances, plan.seed)
+        features = chain_embeddings(model, tokenizer, assay.pairs)
+        for shots in plan.shots:
+            if len(assay.pairs) >= shots + plan.min_pairs:
+                found = few_shot(features, assay.fitness, shots, plan.repeats, plan.seed)
+                rows.append(
+                    _row(assay, "spearman", shots=shots, value=found.value, pairs=found.num_pairs)
+                    | {"standard_error": found.standard_error}
+                )
+    with replacing(folder / "summary.csv") as temporary:
+        pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _SUMMARY), temporary)
+    about = subject.result_fields(plan.command("fitness"))
+    about |= {"task": "fitness", "dataset": f"assays {data.fingerprint[:12]}", "split": "all"}
+    return [_result(row, about) for row in [*rows, *mean_rows(rows)]]
+
+
+def _reason_to_skip(assay: Assay, plan: FitnessPlan) -> str:
+    if len(assay.fitness) < plan.min_pairs:
+        return f"{len(assay.fitness)} pairs have a fitness, fewer than {plan.min_pairs}"
+    return "all fitness values are equal" if np.ptp(assay.fitness) == 0 else ""
+
+
+def zero_shot_scores(model: Any, tokenizer: Any, pairs: pa.Table, plan: FitnessPlan) -> dict[str, Array]:
+    """Mean log-probability of the known residues: of the pair, and of each chain alone."""
+    from tqdm import tqdm
+
+    found: dict[str, list[float]] = {name: [] for name in SCORES}
+    scores = score(model, tokenizer, records_of(pairs), mode=plan.mode, alone=True)
+    for one in tqdm(scores, total=len(pairs), unit="pair", disable=None):
+        parts = {"pair": one.log_probabilities, **one.alone}
+        for name in SCORES:
+            found[name].append(float(parts[name].double().nanmean()))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def zero_shot_rows(
+    assay: Assay, scores: Mapping[str, Array], distances: Mapping[str, Array] | None, seed: int
+) -> Iterator[Row]:
+    """Spearman's correlation of each score, and what is left of it beyond the distance from germline."""
+    for name in SCORES:
+        germline = None if distances is not None else "not controlled"
+        found = correlate(scores[name], assay.fitness, seed)
+        yield _row(assay, "spearman", score=name, pairs=found.num_pairs, germline=germline) | vars(found)
+        if distances is not None:
+            found = correlate(scores[name], assay.fitness, seed, distances[name])
+            yield _row(assay, "partial-spearman", score=name, pairs=found.num_pairs) | vars(found)
+
+
+def _row(assay: Assay, metric: str, **values: Any) -> Row:
+    return {"assay": assay.name, "metric": metric, **values}
+
+
+def mean_rows(rows: list[Row]) -> Iterator[Row]:
+    """The mean over assays of every number that two assays or more have; assays are what is independent."""
+    kinds: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault((row["metric"], row.get("score"), row.get("shots")), []).append(row)
+    for alike in kinds.values():
+        if len(alike) > 1:
+            values = [row["value"] for row in alike]
+            error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+            uncontrolled = any(row.get("germline") for row in alike)
+            yield alike[0] | {
+                "assay": None,
+                "assays": len(alike),
+                "value": float(np.mean(values)),
+                "standard_error": error,
+                "pairs": len(alike),
+                "germline": "not controlled" if uncontrolled else None,
+            }
+
+
+def _result(row: Row, about: Mapping[str, Any]) -> Result:
+    details = {
+        key: row[key] for key in ("assay", "assays", "score", "shots", "germline") if row.get(key) is not None
+    }
+    return Result(
+        metric=row["metric"],
+        value=row["value"],
+        standard_error=row["standard_error"],
+        num_items=row["pairs"],
+        details=details,
+        **about,
+    )
+
+
+def _write_scores(path: Path, assay: Assay, scores: Mapping[str, Array]) -> None:
+    table = assay.pairs.select(["id", "record"]).append_column("fitness", pa.array(assay.fitness))
+    for name, values in scores.items():
+        table = table.append_column(f"score_{name}", pa.array(values))
+    write_parquet(path, table)

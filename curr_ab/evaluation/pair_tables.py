@@ -1,0 +1,75 @@
+"""Pairs with their annotations, from a prepared folder or any table of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
+from curr_ab.evaluation.prepared import prepared_split
+from curr_ab.pretraining.sampling import random_stream, shuffled
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Pairs in the annotation schema."""
+
+    name: str  # what results call the data
+    split: str
+    fingerprint: str
+    pairs: pa.Table
+
+    def drawn(self, count: int, seed: int) -> pa.Table:
+        """So many pairs at random, in their order; all of them where there are not so many."""
+        size = len(self.pairs)
+        places = shuffled(np.arange(min(count, size)), size, random_stream(seed, "evaluated pairs"))
+        return self.pairs.take(pa.array(np.sort(places)))
+
+
+def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
+    """A split of a prepared folder; of a table the rows of that split, or all where it has no splits."""
+    if len(sources) == 1 and Path(sources[0]).is_dir():
+        prepared = prepared_split(sources, split)
+        return PairTable(prepared.name, split, prepared.fingerprint, prepared.table())
+    from curr_ab.data.reading import read_pairs
+
+    pairs = pa.Table.from_batches(list(read_pairs(sources)), schema=PAIR_SCHEMA)
+    if pairs["split"].null_count < len(pairs):
+        pairs = pairs.filter(pc.equal(pairs["split"], split))
+        if not len(pairs):
+            raise ValueError(
+                f"{', '.join(sources)} have no pair whose split is {split!r}; choose another --split"
+            )
+    else:
+        split = "all"
+    digest = sha256()
+    for name in pairs.schema.names:
+        if name != "source":  # where the file lies does not matter
+            digest.update(repr(pairs[name].to_pylist()).encode())
+    title = " ".join(Path(source).name for source in sources)
+    return PairTable(f"{title} {digest.hexdigest()[:12]}", split, digest.hexdigest(), pairs)
+
+
+def mutation_status(pairs: pa.Table) -> dict[str, list[bool | None]]:
+    """For each chain whether it differs from its germline; None where nothing is known of it."""
+    status: dict[str, list[bool | None]] = {}
+    for chain in CHAINS:
+        counts = pairs[f"mutations_{chain}"].to_pylist()
+        masks = pairs[f"mutation_mask_{chain}"].to_pylist()
+        identities = pairs[f"v_identity_{chain}"].to_pylist()
+        status[chain] = [_is_mutated(*known) for known in zip(counts, masks, identities, strict=True)]
+    return status
+
+
+def _is_mutated(count: int | None, mask: str | None, identity: float | None) -> bool | None:
+    if count is not None:
+        return count > 0
+    if mask is not None:
+        return "1" in mask
+    return None if identity is None else identity < 1

@@ -1,0 +1,118 @@
+"""What was measured beside what the paper reports, as a table in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from curr_ab.data.atomic import replacing
+from curr_ab.data.schema import CHAINS
+from curr_ab.family import MEMBERS
+from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
+from curr_ab.results import Result, read_results
+
+NOTE = (
+    "Published: the paper's figure for its own checkpoint of that member on its own data, never measured "
+    "here; a difference means something on the same data only."
+)
+_PLACES = tuple(f"{chain} {region}" for chain in CHAINS for region in ("FWR", "CDR1", "CDR2", "CDR3"))
+# Of the paper's two versions of the test loss the later one, where it shows the member.
+_TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
+
+
+def write_tables(out: str | Path, suite: str) -> str:
+    """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
+    folder = Path(out) / suite
+    rows = sorted(_rows(folder), key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
+    text = "\n".join([*_lines(rows), *_skipped(folder)]) + "\n"
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text(text)
+    return text
+
+
+def _rows(folder: Path) -> Iterator[tuple[Result, PublishedFigure | None]]:
+    """The numbers that are shown, with the published figure where there is one to compare with."""
+    for path in sorted(folder.glob("*/results.json")):
+        is_member = json.loads((path.parent / "measurement.json").read_text())["is_member"]
+        for row in read_results(path):
+            if is_shown(row):
+                yield row, (published_for(row) if is_member else None)
+
+
+def is_shown(row: Result) -> bool:
+    """The rest is in the results file: folds, single places of the loss, all but the paper's regions."""
+    if row.task.endswith("-loss"):
+        return row.details.get("place") == "all"
+    if row.task == "regions":
+        of_paper = str(row.details["place"]).startswith("CDRH3") or row.details["place"] in _PLACES
+        return row.metric == "median-loss" and of_paper and "residues" not in str(row.details["group"])
+    return "fold" not in row.details
+
+
+def published_for(row: Result) -> PublishedFigure | None:
+    """The paper's figure for the same task, metric and part of the same member."""
+    tasks = [row.task]
+    if row.task == "test-loss" and row.details.get("objective") == "mlm":
+        tasks = list(_TEST_LOSSES)
+    found = {
+        figure.task: figure
+        for figure in (*FIGURES, *PART_FIGURES)
+        if (figure.member, figure.metric, figure.part) == (row.model, row.metric, _part(row))
+    }
+    return next((found[task] for task in tasks if task in found), None)
+
+
+def _part(row: Result) -> str:
+    """What `PublishedFigure.part` calls it; the paper's regions are those of mutated chains."""
+    if row.task == "regions":
+        place, group = row.details["place"], row.details["group"]
+        return str(place) if group == "mutated chains" else f"{place} of {group}"
+    return str(row.details.get("pairs", ""))
+
+
+def _skipped(folder: Path) -> Iterator[str]:
+    """Assays that were left out, once each."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*/skipped.json")):
+        found |= json.loads(path.read_text())
+    if found:
+        yield "\nskipped: " + "; ".join(f"{name} ({reason})" for name, reason in found.items())
+
+
+def _rank(row: Result) -> int:
+    return list(MEMBERS).index(row.model) if row.model in MEMBERS else len(MEMBERS)
+
+
+def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
+    yield "| model | task | metric | measured ± SE | published | difference | items | data |"
+    yield "|---|---|---|---:|---:|---:|---:|---|"
+    for row, figure in rows:
+        told = ", ".join(f"{key} {value}" for key, value in row.details.items() if key in _TOLD)
+        error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
+        published = "" if figure is None else f"{figure.value:.4f} ({figure.task})"
+        difference = "" if figure is None else f"{row.value - figure.value:+.4f}"
+        yield (
+            f"| {row.model} | {row.task}{f' ({told})' if told else ''} | {row.metric} "
+            f"| {row.value:.4f}{error} | {published} | {difference} | {row.num_items:,} "
+            f"| {row.dataset}, {row.split} |"
+        )
+    if any(figure is not None for _, figure in rows):
+        sources = sorted({figure.source for _, figure in rows if figure is not None})
+        yield f"\n{NOTE} Sources: {'; '.join(sources)}."
+
+
+# Details that tell numbers of one model apart for a reader.
+_TOLD = (
+    "place",
+    "group",
+    "pairs",
+    "recipe",
+    "method",
+    "protocol",
+    "assay",
+    "score",
+    "shots",
+    "assays",
+    "germline",
+)

@@ -1,0 +1,122 @@
+"""What a study takes: parameters, tokens, operations, GPU-hours and disk of every cell."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from curr_ab.data.shards import TokenDataset
+from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.pretraining.building import build_config
+from curr_ab.pretraining.estimates import PEAK_FLOPS, peak_flops, training_flops_per_token
+from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.pretraining.preview import EXPECTED_UTILIZATION
+from curr_ab.scaling.compute import TOKENS_PER_PAIR
+from curr_ab.study.cells import Cell
+
+# Weights and AdamW's two moments in a saved state, weights alone in a checkpoint, all in fp32.
+_STATE_BYTES, _CHECKPOINT_BYTES = 12, 4
+GPU = "H200"  # reckoned with where this machine has none whose peak is known
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one cell; `pairs` is None before the data are prepared."""
+
+    parameters: int
+    pairs: int | None
+    epochs: float | None
+    tokens: float
+    flops: float
+    gpu_hours: float
+    disk_bytes: int
+
+
+def cost_of(cell: Cell) -> Cost:
+    """From the shape, the plan and the data, which need not be there yet; refuses a shape that is none."""
+    plan = cell.plan
+    try:
+        parameters = count_parameters(plan)
+    except ValueError as error:
+        raise ValueError(f"cell {cell.name}: {error}") from None
+    prepared = (Path(plan.data) / "dataset.json").exists()
+    dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
+    lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
+    seen = plan.steps * plan.pairs_per_step
+    tokens = seen * float(lengths.mean())
+    squared = float(np.square(lengths).sum() / lengths.sum())
+    flops = tokens * training_flops_per_token(build_config(plan), squared)
+    utilization = next(share for limit, share in EXPECTED_UTILIZATION if parameters < limit)
+    checkpoints = len(plan.checkpoint_at)
+    # An export holds every checkpoint as a revision, and the last once more.
+    copies = checkpoints + (checkpoints + (checkpoints > 1) if cell.exported else 0)
+    states = plan.keep_last + 1
+    return Cost(
+        parameters,
+        len(dataset) if dataset else None,
+        seen / len(dataset) if dataset else None,
+        tokens,
+        flops,
+        flops / (utilization * gpu_peak()[0]) / 3600,
+        parameters * (_STATE_BYTES * states + _CHECKPOINT_BYTES * copies),
+    )
+
+
+def count_parameters(plan: PretrainingPlan) -> int:
+    """Of the model that the plan makes; no weights are made."""
+    with torch.device("meta"):
+        model = CurrAbForMaskedLM(build_config(plan))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def gpu_peak() -> tuple[float, str]:
+    """Operations per second of a GPU of this machine, or of the one that is reckoned with; and its name."""
+    if torch.cuda.is_available() and (peak := peak_flops(torch.device("cuda"), "bf16")):
+        return peak, torch.cuda.get_device_name()
+    return PEAK_FLOPS[GPU], GPU
+
+
+def describe_costs(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[str]:
+    """The plan as a table, with the sums."""
+    width = max(len(cell.name) for cell in cells)
+    lines = [
+        f"{'cell':<{width}} {'parameters':>12} {'pairs':>10} {'steps':>8} {'epochs':>8} {'tokens':>9} "
+        f"{'FLOPs':>9} {'GPU-hours':>9} {'disk, GB':>9}"
+    ]
+    for cell, cost in zip(cells, costs, strict=True):
+        pairs = "" if cost.pairs is None else f"{cost.pairs:,}"
+        epochs = "" if cost.epochs is None else f"{cost.epochs:,.1f}"
+        lines.append(
+            f"{cell.name:<{width}} {cost.parameters:>12,} {pairs:>10} {cell.plan.steps:>8,} {epochs:>8} "
+            f"{cost.tokens:>9.2e} {cost.flops:>9.2e} {cost.gpu_hours:>9.3g} {cost.disk_bytes / 1e9:>9.3g}"
+        )
+    flops, hours, disk = (
+        sum(getattr(c, name) for c in costs) for name in ("flops", "gpu_hours", "disk_bytes")
+    )
+    lines.append(
+        f"{len(cells)} cells, {flops:.2e} FLOPs: {hours:,.3g} hours of one GPU ({gpu_peak()[1]}) if it "
+        f"reaches the expected shares of its peak; {disk / 1e9:,.3g} GB of disk"
+    )
+    return lines
+
+
+def require_disk(folder: Path, needed: int) -> None:
+    """Refuse a study for which its disk has no room, before hours of work are lost."""
+    place = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ValueError(
+            f"the study needs about {needed / 1e9:,.3g} GB, and the disk of {folder} has "
+            f"{free / 1e9:,.3g} GB free: free some, choose another disk with --out, or keep the "
+            "last checkpoints alone (--set '*.checkpoint_every=0')"
+        )
+
+
+def used_bytes(folder: Path) -> int:
+    """What lies in a folder already."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,56 @@
+"""What `curr-ab study` says at the end: what was made, what failed, and what to do next."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+from curr_ab.data.atomic import replacing
+from curr_ab.hub.manifest import PROBE
+from curr_ab.study.folder import StudyFolder
+from curr_ab.study.launching import program
+from curr_ab.study.study import Outcome
+
+
+def closing_words(out: Path, outcome: Outcome) -> list[str]:
+    """The last lines, with paths that are there."""
+    study = StudyFolder(out)
+    counts = Counter(outcome.states.values())
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lines = [
+        "",
+        f"{study.path}: {len(outcome.states)} cells ({told}), {len(outcome.exports)} exports",
+        f"report  {study.path / 'report.html'}",
+        f"law     {study.law_file}",
+    ]
+    lines += [f"FAILED  {name}: {problem}" for name, problem in outcome.problems.items()]
+    if outcome.exports:
+        lines += ["", "next:", *_next_commands(study, outcome.exports[0])]
+    return lines
+
+
+def _next_commands(study: StudyFolder, export: Path) -> list[str]:
+    """Load one, score a pair, publish."""
+    with replacing(study.example_pair) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "heavy", "light"), ("trastuzumab", *PROBE)])
+    python = os.path.relpath(sys.executable)
+    python = sys.executable if python.startswith("..") else python
+    load = f'import curr_ab; model, tokenizer = curr_ab.load("{export}"); print(model)'
+    score = [
+        program(),
+        "score",
+        str(export),
+        str(study.example_pair),
+        "--out",
+        str(study.path / "scores.csv"),
+    ]
+    publish = shlex.join([program(), "publish"]) + f" {shlex.quote(str(study.exports))}/*"
+    return [
+        f"  {python} -c {shlex.quote(load)}",
+        f"  {shlex.join(score)}",
+        f"  {publish} --namespace YOUR-NAME --dry-run",
+    ]

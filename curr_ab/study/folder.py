@@ -1,0 +1,94 @@
+"""The folder of a study: where its preset, data, cells, exports, law and report lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curr_ab.claiming import claimed
+from curr_ab.data.atomic import replacing, write_json
+from curr_ab.study.cells import Cell
+from curr_ab.study.preset import Preset, make_preset
+
+
+class StudyFolder:
+    """Where everything of a study lies."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.preset_file = self.path / "study.yaml"
+        self.clock_file = self.path / "clock.json"
+        self.data = self.path / "data"
+        self.law_file = self.path / "law.json"
+        self.figures = self.path / "figures"
+        self.exports = self.path / "exports"
+        self.slurm_script = self.path / "slurm.sh"
+        self.example_pair = self.path / "pair.csv"
+
+    def cell(self, cell: Cell) -> Path:
+        return self.path / "cells" / cell.name
+
+    def export(self, cell: Cell) -> Path:
+        return self.exports / f"CurrAb-{cell.member}"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the study, so that no second process works on it; says in words if nothing can be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.path, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise ValueError(
+                f"{self.path} cannot be made ({error.strerror}); choose another folder with --out"
+            ) from error
+        if not writable:
+            raise ValueError(f"{self.path} cannot be written to; choose another folder with --out")
+        with claimed(self.path, "makes the study in"):
+            yield
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset that the study was begun with; None where there is no study yet."""
+        if not self.preset_file.exists():
+            return None
+        import yaml
+
+        return make_preset(yaml.safe_load(self.preset_file.read_text()), str(self.preset_file))
+
+    def record(self, preset: Preset) -> None:
+        """Write down the preset that the study goes on with."""
+        import yaml
+
+        with replacing(self.preset_file) as temporary:
+            temporary.write_text(yaml.safe_dump(preset.to_dict(), sort_keys=False))
+
+    @contextmanager
+    def timed(self) -> Iterator[Clock]:
+        """Count the time of this process to that of the study."""
+        clock = Clock(self.clock_file)
+        clock.save()
+        yield clock
+        clock.save()
+
+
+class Clock:
+    """When a study began, and the seconds of work on it, but for those after the `save` before a kill."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._began = file, time.monotonic()
+        self._before: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._before |= {"seconds": 0.0}
+        if file.exists():
+            self._before = json.loads(file.read_text())
+
+    def save(self) -> dict[str, Any]:
+        """`started` and `seconds`, as they stand in the file now."""
+        now = {**self._before, "seconds": self._before["seconds"] + time.monotonic() - self._began}
+        write_json(self._file, now)
+        return now

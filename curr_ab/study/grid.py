@@ -1,0 +1,143 @@
+"""The cells of a study by size and data, with the mean over seeds where there are several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, median, stdev
+
+from curr_ab.scaling.quantities import format_quantity
+from curr_ab.study.summary import CellSummary, Estimate, StudySummary
+
+Measure = Callable[[CellSummary], Estimate | None]
+
+
+def loss_of(cell: CellSummary) -> Estimate | None:
+    """Held-out loss; an error that nobody measured is no error bar."""
+    return None if cell.loss is None else (cell.loss, cell.standard_error or 0.0)
+
+
+def region_of(place: str) -> Measure:
+    return lambda cell: cell.region_losses.get(place)
+
+
+def pairing_of(cell: CellSummary) -> Estimate | None:
+    return cell.pairing
+
+
+def throughput_of(cell: CellSummary) -> Estimate | None:
+    return None if cell.tokens_per_second is None else (cell.tokens_per_second, 0.0)
+
+
+def minutes_of(cell: CellSummary) -> Estimate | None:
+    return None if cell.seconds is None else (cell.seconds / 60, 0.0)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """All cells of one size and one data set: one for each seed."""
+
+    cells: tuple[CellSummary, ...]
+
+    @property
+    def first(self) -> CellSummary:
+        return self.cells[0]
+
+    @property
+    def done(self) -> tuple[CellSummary, ...]:
+        return tuple(cell for cell in self.cells if cell.state == "done")
+
+    def estimate(self, measure: Measure) -> Estimate | None:
+        """Of several seeds their mean, with the standard error over seeds; of one its own."""
+        found = [value for cell in self.done if (value := measure(cell)) is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        values = [value for value, _ in found]
+        return fmean(values), stdev(values) / math.sqrt(len(values))
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words, for those who point at it."""
+        return (
+            f"{self.first.member} ({self.first.shape}, {format_quantity(self.first.parameters)} parameters)"
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sizes and data sets, each small to large."""
+
+    spots: dict[tuple[str, str], Spot]
+
+    @cached_property
+    def sizes(self) -> tuple[str, ...]:
+        return self._ordered(lambda cell: (cell.size, cell.parameters))
+
+    @cached_property
+    def data(self) -> tuple[str, ...]:
+        return self._ordered(lambda cell: (cell.data, cell.pairs))
+
+    def _ordered(self, key: Callable[[CellSummary], tuple[str, int]]) -> tuple[str, ...]:
+        found = dict(key(spot.first) for spot in self.spots.values())
+        return tuple(sorted(found, key=found.__getitem__))
+
+    def _example(self, size: str) -> CellSummary:
+        return next(spot.first for (name, _), spot in self.spots.items() if name == size)
+
+    def parameters(self, size: str) -> int:
+        return self._example(size).parameters
+
+    def size_label(self, size: str) -> str:
+        """The true number of parameters: in a rehearsal a member's name is not its size."""
+        return format_quantity(self.parameters(size))
+
+    def long_size_label(self, size: str) -> str:
+        cell = self._example(size)
+        return " · ".join(dict.fromkeys((self.size_label(size), cell.shape, size)))
+
+    def pairs(self, data: str) -> int:
+        return next(spot.first.pairs for (_, name), spot in self.spots.items() if name == data)
+
+    def data_label(self, data: str) -> str:
+        return f"{data} · {self.pairs(data):,} pairs"
+
+    def row(self, data: str, measure: Measure = loss_of) -> list[tuple[Spot, Estimate]]:
+        """What was measured with one data set, small sizes first."""
+        spots = [self.spots[size, data] for size in self.sizes if (size, data) in self.spots]
+        return [(spot, found) for spot in spots if (found := spot.estimate(measure)) is not None]
+
+    def rows(self, measure: Measure = loss_of) -> Iterator[tuple[str, list[tuple[Spot, Estimate]]]]:
+        return ((data, self.row(data, measure)) for data in self.data)
+
+    def best(self, data: str) -> Spot | None:
+        """The size with the lowest loss among those that are done."""
+        row = self.row(data)
+        return min(row, key=lambda found: found[1][0])[0] if row else None
+
+    @property
+    def seeds(self) -> int:
+        """The most seeds that any cell has."""
+        return max(len(spot.cells) for spot in self.spots.values())
+
+
+def make_grid(summary: StudySummary) -> Grid:
+    """The cells of a summary by (size, data)."""
+    found: dict[tuple[str, str], list[CellSummary]] = {}
+    for cell in summary.cells:
+        found.setdefault((cell.size, cell.data), []).append(cell)
+    ordered = {place: sorted(cells, key=lambda cell: cell.seed) for place, cells in found.items()}
+    return Grid({place: Spot(tuple(cells)) for place, cells in ordered.items()})
+
+
+def written(estimate: Estimate, digits: int) -> str:
+    """A value with its standard error, where it has one."""
+    value, error = estimate
+    return f"{value:.{digits}f} ± {error:.{digits}f}" if error else f"{value:.{digits}f}"
+
+
+def digits_of(estimates: Sequence[Estimate]) -> int:
+    """As many decimals as a usual standard error is worth: two of its digits."""
+    errors = [error for _, error in estimates if error > 0]
+    return min(max(math.ceil(-math.log10(median(errors))) + 1, 3), 5) if errors else 3

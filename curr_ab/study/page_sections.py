@@ -1,0 +1,266 @@
+"""The sections of the page: each picture with a sentence on what one sees, each table in its own box."""
+
+from __future__ import annotations
+
+from curr_ab.pretraining.validation import PLACES
+from curr_ab.study import figures, law_figures
+from curr_ab.study.charts import STAR
+from curr_ab.study.grid import Grid, minutes_of, pairing_of, throughput_of
+from curr_ab.study.markup import Markup, element, join
+from curr_ab.study.page_parts import commas, details, figure, key, legend, table
+from curr_ab.study.report_tables import (
+    address,
+    baseline_table,
+    cell_table,
+    data_tables,
+    law_table,
+    loss_table,
+    provenance_table,
+    region_table,
+)
+from curr_ab.study.summary import StudySummary
+from curr_ab.study.verdict import Verdict, is_fitted, judge, remarks, worth
+
+
+def _verdict(verdict: Verdict) -> Markup:
+    return element(
+        "div",
+        element("strong", verdict.title),
+        element("p", verdict.headline),
+        element("ul", *(element("li", reason) for reason in verdict.reasons)) if verdict.reasons else "",
+        class_="verdict yes" if verdict.identifiable else "verdict",
+    )
+
+
+def law(summary: StudySummary, grid: Grid) -> Markup:
+    """The paper's two figures, and what the law is worth."""
+    if not any(row for _, row in grid.rows()):
+        return _verdict(judge(summary.law))
+    fitted = is_fitted(summary.law)
+    star = key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
+    ring = "" if fitted else key("ink", 0, "lowest measured loss", "ring")
+    if fitted:
+        first = (
+            "Each point is a trained model. Lower is better. The curves are parabolas fitted to the "
+            "points of one data set; the star is the size at which a curve is lowest, and the bar through "
+            "it shows where 95% of repeated draws put it."
+        )
+        second = (
+            "Each star is the best size from the figure before, with its bar. The line is the power law "
+            "through them; the shaded band holds 95% of draws, and the wider it is the less is known. The "
+            "open diamond is what the law gives for the size that it is projected to."
+        )
+    else:
+        first = (
+            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data "
+            "set. Where the losses have a minimum a parabola is drawn, with a star if its lowest point "
+            "lies in the picture; elsewhere dotted lines only join the points."
+        )
+        second = (
+            "For each data set, the trained size with the lowest loss. Without a law this is all there is "
+            "to show: the true best size may lie between the trained ones, or beyond them."
+        )
+    pictures = [
+        element("a", name.replace("_", " "), href=address(path)) for name, path in summary.law_figures.items()
+    ]
+    estimates = law_table(summary)
+    warnings = [element("li", warning) for warning in remarks(summary.law)]
+    return join(
+        [
+            legend(grid, [part for part in (star, ring) if isinstance(part, Markup)]),
+            element(
+                "div",
+                figure(
+                    law_figures.loss_by_size(grid, summary.law, summary.baselines),
+                    "Figure 1. Loss by model size, for each data set",
+                    first,
+                ),
+                figure(
+                    law_figures.data_by_size(grid, summary.law),
+                    "Figure 2. Data and the size that is best for it",
+                    second,
+                ),
+                class_="pair",
+            ),
+            _verdict(judge(summary.law)),
+            element("h3", f"What a law through {len(grid.data)} points is worth"),
+            element("p", worth(len(grid.data))),
+            table(estimates) if estimates is not None else "",
+            details("What the fit itself says", element("ul", *warnings, class_="findings"))
+            if warnings
+            else "",
+            element("p", "As pictures: ", *commas(pictures), ".") if pictures else "",
+        ]
+    )
+
+
+def losses(summary: StudySummary, grid: Grid) -> Markup:
+    """The table of sizes by data, and what needs no model."""
+    seen = "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss."
+    ladder = figures.against_baselines(grid, summary.baselines)
+    explained = (
+        "Every cell on one line for each data set, beside two guesses that need no model: how frequent "
+        "residues are (unigram), and how frequent they are at each position of each chain "
+        "(position-wise). A cell that lies right of them has not learned, or has learned its few pairs by "
+        "heart."
+    )
+    return join(
+        [
+            element("p", seen),
+            table(loss_table(grid)),
+            element(
+                "div",
+                figure(ladder, "Figure 3. All cells beside guesses without a model", explained),
+                table(baseline_table(summary)),
+                class_="pair",
+            )
+            if ladder
+            else "",
+        ]
+    )
+
+
+def regions(grid: Grid) -> Markup | None:
+    """Small charts, in the order of the chain."""
+    charts = dict(figures.regions(grid, PLACES))
+    if not charts:
+        return None
+    groups = {"Heavy chain": "heavy ", "Light chain": "light ", "CDRH3, by origin of the residue": "CDRH3 "}
+    parts: list[str] = []
+    for title, start in groups.items():
+        found = [
+            element("figure", element("strong", place.removeprefix(start)), picture)
+            for place, picture in charts.items()
+            if place.startswith(start)
+        ]
+        parts += [element("h3", title), element("div", *found, class_="many")]
+    explained = (
+        "Loss by model size for each part of the antibody, framework (FWR) and loops (CDR), all on one "
+        "logarithmic scale: a panel whose lines lie high is hard to predict. In CDRH3, residues come from "
+        "the V, D or J gene or are untemplated (N), which no genome holds."
+    )
+    return join(
+        [
+            element("p", element("strong", "What you see. "), explained),
+            legend(grid),
+            *parts,
+            details("The numbers", table(region_table(grid, PLACES))),
+        ]
+    )
+
+
+def training(grid: Grid) -> Markup | None:
+    """One chart for each data set."""
+    found = figures.training(grid)
+    if not found:
+        return None
+    explained = (
+        "The thin line is the loss on the pairs that a model trains on, the bold line with markers that "
+        "on pairs it never saw. Where the thin line falls on while the bold one turns up, the model "
+        "learns its pairs by heart: too little data for its size, or too many steps."
+    )
+    sizes = [key(f"s{index}", index, grid.long_size_label(size)) for index, size in enumerate(grid.sizes)]
+    charts = [figure(picture, grid.data_label(data)) for data, picture in found]
+    return join(
+        [
+            element("p", element("strong", "What you see. "), explained),
+            element("ul", *sizes, class_="legend"),
+            element("div", *charts, class_="three"),
+        ]
+    )
+
+
+def probe_and_speed(grid: Grid) -> Markup | None:
+    """The pairing probe with chance; tokens a second; minutes a cell."""
+    chance = (0.5, "chance")
+    probe = figures.by_size(grid, "pairing", pairing_of, "Accuracy of the pairing probe", _percent, chance)
+    fast = figures.by_size(grid, "speed", throughput_of, "Tokens per second", lambda value: f"{value:,.0f}")
+    slow = figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", lambda value: f"{value:.3g}")
+    explained = {
+        "Native or shuffled?": (
+            "Told from the models' embeddings: does this light chain come from the cell of this heavy "
+            "chain? Half of the pairs are shuffled. Where a bar of one standard error reaches the dashed "
+            "line, nothing is shown to be learned."
+        ),
+        "Tokens per second": "How fast a cell trained on this machine.",
+        "Minutes per cell": "What a cell took in all, evaluation while training included.",
+    }
+    shown = [
+        figure(picture, title, seen)
+        for (title, seen), picture in zip(explained.items(), (probe, fast, slow), strict=True)
+        if picture is not None
+    ]
+    return join([legend(grid), element("div", *shown, class_="three")]) if shown else None
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def data(summary: StudySummary) -> Markup | None:
+    """Splits, sets, lengths."""
+    report = summary.data_report
+    if not report:
+        return None
+    crossing = report["clusters_in_several_splits"]
+    proof = (
+        "no cluster has pairs in more than one split"
+        if crossing == 0
+        else f"{crossing:,} clusters cross splits"
+    )
+    told = (
+        f"{report['kept']:,} of {report['read']:,} records were kept. Pairs are split by clusters of similar "
+        f"sequences: {proof}. The training sets are nested, so that a larger one holds all of a smaller one."
+    )
+    charts = [
+        element(
+            "figure",
+            element("strong", name),
+            figures.histogram(name, counts, "heavy" if name.startswith("heavy") else "light"),
+        )
+        for name, counts in report["histograms"].items()
+    ]
+    return join(
+        [
+            element("p", told),
+            element("p", "Fingerprint ", element("code", report["fingerprint"]), "."),
+            element("div", *(table(found) for found in data_tables(summary)), class_="tables"),
+            element("div", *charts, class_="four"),
+        ]
+    )
+
+
+def cells(summary: StudySummary, grid: Grid) -> Markup:
+    """All cells with their files, and the logs of those that failed."""
+    failed = [cell for cell in summary.cells if cell.state == "failed"]
+    told = "A finished cell is a checkpoint folder that stock transformers loads, with a card and a log."
+    problems = [
+        join(
+            [
+                element("h3", f"{cell.member}, seed {cell.seed}"),
+                element("pre", cell.problem or "no message", tabindex="0"),
+                element("p", element("a", "the whole log", href=address(cell.log))),
+            ]
+        )
+        for cell in failed
+    ]
+    return join(
+        [
+            element("p", told),
+            table(cell_table(grid)),
+            element("div", element("h3", "Failed"), *problems, id="failed") if failed else "",
+        ]
+    )
+
+
+def made(summary: StudySummary) -> Markup:
+    """The command, the machine, the versions."""
+    notes = [element("li", note) for note in summary.notes]
+    return join(
+        [
+            element("p", "The command that makes this again:"),
+            element("pre", summary.command, tabindex="0"),
+            table(provenance_table(summary), "words"),
+            element("ul", *notes, class_="findings") if notes else "",
+        ]
+    )

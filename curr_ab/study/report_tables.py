@@ -1,0 +1,209 @@
+"""The tables of a report, once for the page and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from curr_ab.data.describing import statistics
+from curr_ab.data.splitting import SPLITS
+from curr_ab.study.grid import Grid, Spot, digits_of, loss_of, region_of, written
+from curr_ab.study.summary import CellSummary, StudySummary
+from curr_ab.study.verdict import is_fitted, law_rows
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a table; `links` are (words, relative path)."""
+
+    text: str
+    best: bool = False
+    links: tuple[tuple[str, str], ...] = ()
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first column names its row."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Field, ...], ...]
+
+
+def _plain(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    return Table(caption, tuple(header), tuple(tuple(Field(text) for text in row) for row in rows))
+
+
+def address(path: str) -> str:
+    """A relative path as the address of a link."""
+    return quote(path)
+
+
+def loss_table(grid: Grid) -> Table:
+    """Sizes by data; the lowest loss with each data set is marked."""
+    measured = [found for _, row in grid.rows() for _, found in row]
+    digits, tints = digits_of(measured), _tints([loss for loss, _ in measured])
+    best = {data: grid.best(data) for data in grid.data}
+    rows = [
+        (
+            Field(grid.long_size_label(size)),
+            *(_loss(grid.spots.get((size, data)), best[data], digits, tints) for data in grid.data),
+        )
+        for size in grid.sizes
+    ]
+    error = "over seeds" if grid.seeds > 1 else "over held-out pairs"
+    return Table(
+        f"Held-out loss in nats per masked residue ± standard error {error}.",
+        ("size", *(grid.data_label(data) for data in grid.data)),
+        tuple(rows),
+    )
+
+
+def _tints(losses: Sequence[float]) -> Callable[[float], str]:
+    """From h0 for the highest loss to h5 for the lowest."""
+    low, high = min(losses, default=0.0), max(losses, default=1.0)
+    return lambda loss: f"h{round(5 * (high - loss) / (high - low or 1.0))}"
+
+
+def _loss(spot: Spot | None, best: Spot | None, digits: int, tints: Callable[[float], str]) -> Field:
+    if spot is None:
+        return Field("")
+    found = spot.estimate(loss_of)
+    if found is None:
+        return Field(progress(spot.first), style=spot.first.state)
+    missing = len(spot.cells) - len(spot.done)
+    seeds = f" ({len(spot.done)} of {len(spot.cells)} seeds)" if missing else ""
+    return Field(written(found, digits) + seeds, spot is best, style=tints(found[0]))
+
+
+def progress(cell: CellSummary) -> str:
+    """The state in words, with the step of a running cell."""
+    steps = [step for step, _ in (*cell.training_curve, *cell.held_out_curve)]
+    if cell.state == "running" and steps:
+        return f"running, step {max(steps):,} of {cell.steps:,}"
+    return cell.state
+
+
+def cell_table(grid: Grid) -> Table:
+    """Every cell with its figures and its files."""
+    cells = [
+        cell
+        for size in grid.sizes
+        for data in grid.data
+        if (size, data) in grid.spots
+        for cell in grid.spots[size, data].cells
+    ]
+    digits = digits_of([found for cell in cells if (found := loss_of(cell))])
+    header = (
+        "cell",
+        "shape",
+        "parameters",
+        "pairs",
+        "seed",
+        "state",
+        "loss",
+        "pairing",
+        "tokens/s",
+        "time",
+        "files",
+    )
+    return Table(
+        "Every cell: a size, a data set, a seed.", header, tuple(_cell(cell, digits) for cell in cells)
+    )
+
+
+def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
+    found, speed = loss_of(cell), cell.tokens_per_second
+    links = [] if cell.state == "waiting" else [("log", cell.log)]
+    if cell.export is not None:
+        links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
+    return (
+        Field(cell.member),
+        Field(cell.shape),
+        Field(f"{cell.parameters:,}"),
+        Field(f"{cell.pairs:,}"),
+        Field(str(cell.seed)),
+        Field(progress(cell), style=cell.state),
+        Field("" if found is None else written(found, digits)),
+        Field("" if cell.pairing is None else f"{cell.pairing[0]:.1%} ± {cell.pairing[1]:.1%}"),
+        Field("" if speed is None else f"{speed:,.0f}"),
+        Field("" if cell.seconds is None else duration(cell.seconds)),
+        Field("", links=tuple((words, address(path)) for words, path in links)),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the units in which people speak of them."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min"
+
+
+def region_table(grid: Grid, places: Sequence[str]) -> Table:
+    """The numbers behind the small charts, a row for each size with each data set."""
+    spots = [
+        spot
+        for data in grid.data
+        for spot, _ in grid.row(data)
+        if any(spot.estimate(region_of(p)) for p in places)
+    ]
+    rows = []
+    for spot in spots:
+        found = [spot.estimate(region_of(place)) for place in places]
+        rows.append([spot.first.member, *("" if e is None else written(e, 3) for e in found)])
+    return _plain("Loss by place ± standard error.", ("cell", *places), rows)
+
+
+def law_table(summary: StudySummary) -> Table | None:
+    """The estimates of the fit."""
+    if not is_fitted(summary.law):
+        return None
+    how = summary.law["spreads"][-1]["method"]
+    header = ("estimate", "value", "95% of draws")
+    return _plain(f"The fit, with its uncertainty by {how}.", header, law_rows(summary.law))
+
+
+def baseline_table(summary: StudySummary) -> Table:
+    rows = [(name, f"{loss:.4f}") for name, loss in summary.baselines.items()]
+    return _plain("Held-out loss without a model.", ("frequencies", "loss"), rows)
+
+
+def data_tables(summary: StudySummary) -> list[Table]:
+    """Splits, nested training sets, what was dropped, lengths."""
+    report = summary.data_report
+    if not report:
+        return []
+    splits = [(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS]
+    subsets = [(name, f"{count:,}") for name, count in report["subsets"].items()]
+    tables = [
+        _plain("Splits, by clusters of similar sequences.", ("split", "pairs", "clusters"), splits),
+        _plain("Nested training sets.", ("set", "pairs"), subsets),
+    ]
+    if report["dropped"]:
+        dropped = [(reason, f"{count:,}") for reason, count in report["dropped"].items()]
+        tables.append(_plain("Records that were dropped.", ("reason", "records"), dropped))
+    lengths = []
+    for name, counts in report["histograms"].items():
+        found = statistics({int(value): count for value, count in counts.items()})
+        told = (f"{found[key]:.1f}".removesuffix(".0") for key in ("min", "median", "mean", "max"))
+        lengths.append((name, *told))
+    tables.append(_plain("Residues.", ("", "least", "median", "mean", "most"), lengths))
+    return tables
+
+
+def provenance_table(summary: StudySummary) -> Table:
+    """How the study was made."""
+    rows = [
+        ("preset", summary.preset),
+        ("started", summary.started.replace("T", " ")),
+        ("time", duration(summary.seconds)),
+        ("hardware", summary.hardware),
+        *summary.versions.items(),
+    ]
+    return _plain("How this was made.", ("", ""), rows)

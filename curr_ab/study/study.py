@@ -1,0 +1,157 @@
+"""`run_study`: data, cells, evaluation, exports, law, report; from where the study's folder stands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from curr_ab.data import PreparationPlan, prepare
+from curr_ab.data.atomic import write_json
+from curr_ab.data.shards import TokenDataset
+from curr_ab.study.cell_state import State, evaluation_key
+from curr_ab.study.cells import Cell, cells_of, chosen
+from curr_ab.study.costs import cost_of, describe_costs, require_disk, used_bytes
+from curr_ab.study.exporting import export_cells, is_rehearsal
+from curr_ab.study.folder import Clock, StudyFolder
+from curr_ab.study.launching import printed, submit, write_slurm
+from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.outcome import held_out_loss
+from curr_ab.study.preset import Preset
+from curr_ab.study.refusing import refuse_changed_plans, refuse_other_data, refuse_other_pairs
+from curr_ab.study.report import write_report
+from curr_ab.study.summarizing import summarize
+from curr_ab.study.work import Work
+
+Launcher = Literal["local", "slurm", "print"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the cells, and of the exports that could not be made."""
+
+    states: dict[str, State]
+    problems: dict[str, str]  # by cell or export, with the log where there is one
+    exports: tuple[Path, ...] = ()  # best first
+    launched: bool = True  # False: cells are trained elsewhere
+
+
+def plan_study(preset: Preset, out: str | Path, data: str | Path | None = None) -> list[str]:
+    """What a study would train and what that takes, in lines; nothing is written."""
+    cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
+    return describe_costs(cells, [cost_of(cell) for cell in cells])
+
+
+def run_study(
+    preset: Preset,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    only: Sequence[str] = (),
+    restart: Sequence[str] = (),
+    launcher: Launcher = "local",
+    command: str = "curr_ab.study.run_study",
+    say: Say = print,
+) -> Outcome:
+    """Bring the study in `out` to its end, or as far as `only` these cells do; repeat it at will.
+
+    `data` is a prepared folder, for a preset that does not bring its own. `restart` names cells whose work is
+    thrown away. A cell that fails does not stop the others; the outcome tells of it. `command` is how to go
+    on with the study.
+    """
+    study = StudyFolder(out)
+    if data is None and not preset.data.sources:
+        raise ValueError(
+            f"the preset {preset.name} takes prepared data: name their folder with --data; "
+            "`curr-ab data prepare SOURCES --subsets paper --out DIR` makes one"
+        )
+    folder = study.data if data is None else _prepared(data)
+    cells = cells_of(preset, folder)
+    wanted = chosen(cells, only, "--only")
+    thrown_away = chosen(cells, restart, "--restart") if restart else []
+    with study.claimed(), study.timed() as clock:
+        if data is None:
+            refuse_other_pairs(study, preset)
+        for cell in thrown_away:
+            shutil.rmtree(study.cell(cell), ignore_errors=True)
+            shutil.rmtree(study.export(cell), ignore_errors=True)
+        refuse_changed_plans(study, cells)
+        study.record(preset)
+        if data is None:
+            _prepare(preset, folder, say)
+        fingerprint = TokenDataset(folder).fingerprint
+        refuse_other_data(study, cells, fingerprint)
+        costs = {cell.name: cost_of(cell) for cell in cells}
+        work = Work(study, preset, cells, costs, evaluation_key(preset.evaluation, fingerprint))
+        todo = [cell for cell in wanted if not work.finished(cell)]
+        if not preset.data.sources:
+            say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
+        if launcher != "print":
+            lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
+            require_disk(study.path, sum(max(0, size) for size in lacking))
+        untrained = [cell for cell in todo if not work.trained(cell)]
+        if untrained and launcher != "local":
+            _launch_elsewhere(work, untrained, launcher, command, say)
+            return Outcome(work.states(), {}, launched=False)
+        work.run(todo, clock)
+        return _finish(work, folder, clock, command, say)
+
+
+def _prepared(data: str | Path) -> Path:
+    TokenDataset(data)  # says what is missing
+    return Path(data)
+
+
+def _prepare(preset: Preset, folder: Path, say: Say) -> None:
+    plan = PreparationPlan(cluster=preset.data.cluster, subsets=preset.data.subsets)
+    index = prepare(preset.data.sources, folder, plan)
+    subsets = ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items())
+    say(f"data: {folder}, training pairs {subsets}")
+
+
+def _launch_elsewhere(work: Work, cells: Sequence[Cell], launcher: Launcher, command: str, say: Say) -> None:
+    launch, study = work.preset.launch, work.study
+    folders = [work.write_plan(cell) for cell in cells]
+    if launcher == "print":
+        say("\n".join(printed(folders, launch.gpus_per_cell)))
+    else:
+        options = {"cpus-per-task": launch.threads_per_cell, **launch.slurm}
+        write_slurm(study.slurm_script, folders, launch.gpus_per_cell, launch.max_parallel, options)
+        say(f"{study.slurm_script}: {len(folders)} cells, a task of the array each")
+        say(submit(study.slurm_script))
+    say(f"# when all have ended, this makes the rest: {command}")
+
+
+def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Outcome:
+    """Exports, law and report of the cells that are done."""
+    study = work.study
+    done = [cell for cell in work.cells if work.finished(cell)]
+    exports = {study.export(cell): (cell, work.folder(cell)) for cell in done if cell.exported}
+    problems = {str(path): problem for path, problem in export_cells(exports, say).items()}
+    law = fit_law([_loss(work, cell) for cell in done], study.figures)
+    write_json(study.law_file, law.values)
+    views = [work.view(cell) for cell in work.cells]
+    summary = summarize(study, work.preset, command, views, law, data, clock.save(), _notes(work))
+    write_report(summary, study.path)
+    failed = [view for view in views if view.state == "failed"]
+    problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}
+    return Outcome(work.states(), problems, work.exports())
+
+
+def _loss(work: Work, cell: Cell) -> CellLoss:
+    loss, error = held_out_loss(work.folder(cell).results())
+    cost = work.costs[cell.name]
+    assert loss is not None and error is not None and cost.pairs is not None
+    return CellLoss(cell.data, cost.parameters, cost.pairs, cell.plan.seed, loss, error)
+
+
+def _notes(work: Work) -> list[str]:
+    notes = []
+    if any(cell.exported and is_rehearsal(cell) for cell in work.cells):
+        notes.append("These models have other shapes than the members whose names they bear: a rehearsal.")
+    if missing := [name for name, state in work.states().items() if state != "done"]:
+        notes.append(f"Not in it: {', '.join(missing)}.")
+    return notes

@@ -1,0 +1,118 @@
+"""What a study found, as plain values: the one source of its report, and its form as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+FORMAT = "curr-ab study 1"
+State = Literal["done", "failed", "running", "waiting"]
+STATES: tuple[State, ...] = ("done", "failed", "running", "waiting")
+Curve = tuple[tuple[int, float], ...]  # (step, loss in nats per masked residue)
+Estimate = tuple[float, float]  # value, standard error
+Row = TypeVar("Row", "CellSummary", "StudySummary")
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One training of one member: a size, a data set, a seed. Paths are relative to the report's folder."""
+
+    member: str  # 350M-F
+    size: str  # 350M
+    data: str  # F
+    shape: str  # 64x2: width x layers
+    parameters: int
+    pairs: int
+    seed: int
+    steps: int  # planned
+    state: State
+    log: str
+    loss: float | None = None  # on the held-out pairs, in nats per masked residue
+    standard_error: float | None = None  # over held-out pairs
+    region_losses: Mapping[str, Estimate] = field(default_factory=dict)  # by a place of pretraining's PLACES
+    pairing: Estimate | None = None  # accuracy of telling native from shuffled pairs
+    training_curve: Curve = ()
+    held_out_curve: Curve = ()
+    tokens_per_second: float | None = None
+    seconds: float | None = None
+    export: str | None = None  # the checkpoint folder, with its card in README.md
+    problem: str | None = None  # of a failed cell: what went wrong, in words
+
+    def __post_init__(self) -> None:
+        if self.state not in STATES:
+            raise ValueError(f"cell {self.member}: state {self.state!r} is none of {', '.join(STATES)}")
+        if (self.state == "done") != (self.loss is not None):
+            raise ValueError(
+                f"cell {self.member} is {self.state}: it has a loss if it is done, and only then"
+            )
+        for path in (self.log, self.export or ""):
+            if path.startswith("/"):
+                raise ValueError(f"cell {self.member}: {path} must be relative to the report's folder")
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study, finished or under way; several cells of one member differ in their seeds."""
+
+    preset: str
+    title: str
+    command: str
+    cells: tuple[CellSummary, ...]
+    started: str  # ISO 8601
+    seconds: float
+    hardware: str
+    versions: Mapping[str, str]
+    baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
+    # What `curr-ab scaling fit --law iso-data --json` writes, or {"problem": why} if nothing fits. Either may
+    # hold "remarks", sentences of those who fitted. {} before there is a fit.
+    law: Mapping[str, Any] = field(default_factory=dict)
+    law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
+    data_report: Mapping[str, Any] = field(default_factory=dict)  # of `curr_ab.study.data_report.report_data`
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Valid JSON: a number that is not finite becomes null."""
+        return json.dumps({"format": FORMAT, **_finite(asdict(self))}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> StudySummary:
+        """The summary of which `to_json` gave this text."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise ValueError(f"this is no summary of a study: its `format` is not {FORMAT!r}")
+        cells = tuple(_cell(row) for row in values.pop("cells"))
+        return _make(cls, {**values, "cells": cells, "notes": tuple(values["notes"])})
+
+
+def read_summary(path: Path) -> StudySummary:
+    """The summary that a `report.json` holds."""
+    return StudySummary.from_json(path.read_text(encoding="utf-8"))
+
+
+def _cell(row: dict[str, Any]) -> CellSummary:
+    curves = {
+        name: tuple((step, math.nan if loss is None else loss) for step, loss in row[name])
+        for name in ("training_curve", "held_out_curve")
+    }
+    regions = {place: (loss, error) for place, (loss, error) in row["region_losses"].items()}
+    pairing = None if row["pairing"] is None else tuple(row["pairing"])
+    return _make(CellSummary, {**row, **curves, "region_losses": regions, "pairing": pairing})
+
+
+def _make(kind: type[Row], values: Mapping[str, Any]) -> Row:
+    known = [item.name for item in fields(kind)]
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"{kind.__name__}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}")
+    return kind(**values)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,103 @@
+"""The page of a study in a real browser: it renders, complains of nothing, loads nothing, fits its window."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import studies
+from chromium import chromium, look
+
+from curr_ab.study.report import write_report
+
+pytestmark = pytest.mark.browser
+
+OVERFLOW = """[...document.querySelectorAll("main *")].filter(part => {
+  const box = part.getBoundingClientRect();
+  return !part.closest(".scroll") && box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
+}).map(part => part.outerHTML.slice(0, 120))"""
+SCROLLS = "document.documentElement.scrollWidth > innerWidth"
+CELLS = """[...document.querySelectorAll("#cells tbody tr")]
+  .filter(row => row.checkVisibility() && row.getBoundingClientRect().height > 0)
+  .map(row => row.cells[0].textContent)"""
+CHARTS = """[...document.querySelectorAll("figure svg")].map(picture => {
+  const box = picture.getBoundingClientRect(), marks = picture.querySelectorAll("circle, polygon, rect");
+  return box.width > 100 && box.height > 60 && marks.length > 0 && picture.getAttribute("role") === "img"
+    && document.getElementById(picture.getAttribute("aria-labelledby")).textContent.length > 0;
+})"""
+SMALLEST_WORDS = """Math.min(...[...document.querySelectorAll("figure svg text")].map(word =>
+  parseFloat(getComputedStyle(word).fontSize) * word.ownerSVGElement.getScreenCTM().a))"""
+OVERLAPS = """[...document.querySelectorAll("figure svg")].flatMap(picture => {
+  const words = [...picture.querySelectorAll("text")].map(word => [word, word.getBoundingClientRect()]);
+  const name = picture.querySelector("title").textContent;
+  return words.flatMap(([one, a], place) => words.slice(place + 1).filter(([other, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4
+  ).map(([other]) => `${name}: ${one.textContent} | ${other.textContent}`));
+})"""
+POINT = """(() => {
+  const mark = document.querySelector("#law [data-tip].dot");
+  mark.scrollIntoView({block: "center", behavior: "instant"});
+  const box = mark.getBoundingClientRect();
+  const at = {bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
+  mark.dispatchEvent(new PointerEvent("pointermove", at));
+  const tip = document.getElementById("tip"), shown = tip.getBoundingClientRect();
+  const inside = shown.left >= 0 && shown.right <= innerWidth;
+  return [mark.dataset.tip, tip.hidden ? null : tip.textContent, inside];
+})()"""
+PAPER = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[str]:
+    with chromium() as address:
+        yield address
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", studies.ALL)
+def test_page_renders(browser: str, tmp_path: Path, name: str, width: int) -> None:
+    study = studies.ALL[name]()
+    page = write_report(study, tmp_path)
+    questions = (OVERFLOW, SCROLLS, CELLS, CHARTS, SMALLEST_WORDS, OVERLAPS, "document.title")
+    seen = look(browser, page, width, questions)
+    overflow, scrolls, cells, charts, smallest, overlaps, title = seen.answers
+    assert seen.complaints == []
+    assert seen.requests == [page.as_uri()]
+    assert (overflow, scrolls) == ([], False)
+    assert sorted(cells) == sorted(cell.member for cell in study.cells)
+    assert len(cells) == (84 if name == "small" else 15)
+    assert all(charts) and len(charts) >= (0 if name == "untouched" else 24)
+    assert overlaps == []
+    assert title == study.title
+    if charts:
+        assert smallest > 8.5
+
+
+def test_marks_are_named_where_one_points(browser: str, tmp_path: Path) -> None:
+    seen = look(browser, write_report(studies.mini(), tmp_path), 400, (POINT,))
+    meant, shown, inside = seen.answers[0]
+    assert meant == shown and inside and "loss" not in meant and "±" in meant
+    assert seen.complaints == []
+
+
+def test_paper_is_dark_where_the_reader_wants_it(browser: str, tmp_path: Path) -> None:
+    page = write_report(studies.mini(), tmp_path)
+    light, dark = (look(browser, page, 1280, (PAPER,), dark=dark).answers[0] for dark in (False, True))
+    assert (light, dark) == ("rgb(253, 252, 250)", "rgb(21, 23, 27)")
+
+
+def test_the_browser_complains_of_what_the_page_forbids(browser: str, tmp_path: Path) -> None:
+    """Else the silence of the other tests would prove nothing."""
+    page = write_report(studies.mini(), tmp_path)
+    text = page.read_text()
+    for bad in (
+        "<img src=x onerror='document.title=1'>",
+        "<script>document.title = 1</script>",
+        "<link rel=stylesheet href='https://example.org/a.css'>",
+        "<p style='color:red'>",
+        "<img src='data:image/png;base64,AAAA'>",
+    ):
+        page.write_text(text.replace("<main>", f"<main>{bad}"))
+        seen = look(browser, page, 1280, ("document.title",))
+        assert any("Content Security Policy" in complaint for complaint in seen.complaints), bad
+        assert seen.answers == [studies.mini().title], bad

@@ -1,0 +1,240 @@
+"""Two runs side by side: known p-values, error rates where nothing differs, and what cannot be paired."""
+
+import json
+
+import numpy as np
+import pytest
+from cross_validated import write_run
+from scipy import stats
+
+from curr_ab.cli import main
+from curr_ab.evaluation import compare_runs
+from curr_ab.evaluation.fold_predictions import read_run
+from curr_ab.evaluation.paired_tests import corrected_t, exact_mcnemar, permutation_p
+
+NAMES = ("HD", "CoV")
+
+
+def test_corrected_t_by_hand():
+    differences = [0.02, 0.04, 0.03, 0.05, 0.01]
+    found = corrected_t(differences, 0.25)
+    error = np.sqrt(np.var(differences, ddof=1) * (1 / 5 + 1 / 4))
+    assert found.difference == pytest.approx(0.03)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.03 / error, 4))
+    assert found.low == pytest.approx(0.03 - stats.t.ppf(0.975, 4) * error)
+    # Without the correction it is the paired t-test.
+    assert corrected_t(differences, 0).p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert corrected_t([0, 0, 0], 0.25).p == 1 and corrected_t([0.1] * 3, 0.25).p < 1e-6
+
+
+def test_mcnemar_by_hand():
+    """Of ten that only one gets right, nine are the first's: 2 (1 + 10) / 2^10."""
+    first = np.array([1] * 9 + [0] + [1] * 20, bool)
+    second = np.array([0] * 9 + [1] + [1] * 20, bool)
+    assert exact_mcnemar(first, second) == pytest.approx(22 / 1024)
+    assert exact_mcnemar(first, first) == 1
+
+
+def test_permutation_is_that_of_mcnemar():
+    """For accuracy, swapping pairs at random is what McNemar's test works out."""
+    gaps = np.array([1] * 9 + [-1] + [0] * 20)
+    p = permutation_p(lambda swap: float((gaps * np.where(swap, -1, 1)).mean()), 30, 20_000, 0)
+    assert p == pytest.approx(22 / 1024, abs=0.004)
+
+
+def error_rate(p_values):
+    return np.mean([p <= 0.05 for p in p_values])
+
+
+def cross_validated_difference(generator, num_pairs=60, folds=5):
+    """Nearest class mean on one feature or another, which tell just as much: accuracies of the folds."""
+    labels = np.arange(num_pairs) % 2
+    features = generator.normal(size=(num_pairs, 2)) + 0.5 * labels[:, None]
+    fold = generator.permutation(num_pairs) % folds
+    differences = []
+    for number in range(folds):
+        test = fold == number
+        right = []
+        for feature in features.T:
+            means = [feature[~test & (labels == label)].mean() for label in (0, 1)]
+            nearer = abs(feature[test] - means[1]) < abs(feature[test] - means[0])
+            right.append((nearer == labels[test]).mean())
+        differences.append(right[0] - right[1])
+    return differences
+
+
+def test_over_folds_it_errs_as_rarely_as_it_says():
+    """Models are fitted anew in every simulation; the plain test errs about three times as often."""
+    generator = np.random.default_rng(0)
+    runs = [cross_validated_difference(generator) for _ in range(600)]
+    corrected = error_rate([corrected_t(run, 0.25).p for run in runs])
+    plain = error_rate([corrected_t(run, 0).p for run in runs])
+    assert 0.005 < corrected < 0.055
+    assert plain > 0.065 and plain > 1.5 * corrected
+
+
+def two_models_on_donors(generator, by_donor, donors=20, pairs=10):
+    """Two models, equally good, that are better on some donors than on others."""
+    donor = np.repeat(np.arange(donors), pairs)
+    luck = generator.normal(size=(2, donors))[:, donor] + generator.normal(size=(2, len(donor)))
+    gaps = np.subtract(*(luck > -0.5).astype(int))
+    units = donor if by_donor else np.arange(len(donor))
+    seed = int(generator.integers(1 << 31))
+
+    def difference(swapped):
+        return float((gaps * np.where(swapped[units], -1, 1)).mean())
+
+    return permutation_p(difference, units.max() + 1, 99, seed)
+
+
+def test_over_predictions_it_errs_in_one_of_twenty_where_donors_are_swapped_as_a_whole():
+    generator = np.random.default_rng(1)
+    assert 0.02 < error_rate([two_models_on_donors(generator, True) for _ in range(500)]) < 0.08
+    assert error_rate([two_models_on_donors(generator, False) for _ in range(200)]) > 0.2
+
+
+def predictions(generator, labels, skill, names=2):
+    """Probabilities that know the label so well."""
+    scores = generator.normal(size=(len(labels), names))
+    scores[range(len(labels)), labels] += skill
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+def two_runs(tmp_path, skills, *, groups=False, names=NAMES, sizes=(60, 60, 60, 60, 60)):
+    """Runs of two members on the same folds."""
+    labels = [np.arange(size) % len(names) for size in sizes]
+    places = []
+    for number, skill in enumerate(skills):
+        generator = np.random.default_rng(number)
+        folds = []
+        for fold, known in enumerate(labels):
+            made = {"labels": known, "predictions": predictions(generator, known, skill, len(names))}
+            if groups:
+                made["groups"] = [f"donor {fold} {place % 6}" for place in range(len(known))]
+            folds.append(made)
+        member = f"{number}M-F"
+        places.append(write_run(tmp_path / member, "classes", names, folds, model=member))
+    return places
+
+
+def test_a_better_member_is_found_better(tmp_path):
+    first, second = two_runs(tmp_path, (1.5, 0.5))
+    found = compare_runs(first, second, metrics=["accuracy", "auroc"], draws=110)
+    assert (found.first, found.second, found.num_pairs, found.units) == ("0M-F", "1M-F", 300, "pairs")
+    by_name = {row.metric: row for row in found.metrics}
+    for name in ("accuracy", "auroc"):
+        row = by_name[name]
+        assert row.first > row.second
+        assert row.over_folds.p < 0.05 and row.p_predictions < 0.01
+        assert 0 < row.over_folds.low < row.over_folds.difference == pytest.approx(row.first - row.second)
+    assert by_name["accuracy"].test_of_predictions == "exact McNemar"
+    run = read_run(first)
+    right = [(fold.predictions.argmax(1) == fold.labels).mean() for fold in run.folds]
+    assert by_name["accuracy"].first == pytest.approx(np.mean(right))
+    assert by_name["accuracy"].first_error == pytest.approx(np.std(right, ddof=1) / np.sqrt(5))
+
+
+def test_groups_are_swapped_as_a_whole(tmp_path):
+    first, second = two_runs(tmp_path, (1.0, 0.9), groups=True, names=("HD", "Flu", "CoV"))
+    found = compare_runs(first, second, metrics=["accuracy", "macro-f1"], draws=50)
+    assert (found.units, found.num_units) == ("groups", 30)
+    assert [row.metric for row in found.metrics] == ["accuracy", "macro-f1"]
+    assert {row.test_of_predictions for row in found.metrics} == {"permutation"}
+
+
+def test_a_run_beside_itself(tmp_path):
+    first, _ = two_runs(tmp_path, (1.0, 1.0))
+    for row in compare_runs(first, first, metrics=["accuracy", "aupr"], draws=20).metrics:
+        assert row.over_folds.p == row.p_predictions == 1
+
+
+def test_residues_and_numbers(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = [[[0, 1, -100, 0, 1, 0], [1, 0, 0, 0]] * 4] * 2
+    probabilities = [
+        [[predictions(generator, np.maximum(one, 0), 2.0) for one in fold] for fold in labels]
+        for _ in range(2)
+    ]
+    runs = [
+        write_run(
+            tmp_path / f"residues-{number}",
+            "residues",
+            ("other", "paratope"),
+            [{"labels": fold, "predictions": told} for fold, told in zip(labels, made, strict=True)],
+        )
+        for number, made in enumerate(probabilities)
+    ]
+    found = compare_runs(*runs, metrics=["mcc"], draws=50)
+    assert (found.num_pairs, found.num_units) == (16, 16)  # a pair's residues are swapped together
+    assert found.first == f"8M-F ({runs[0]})"
+    assert len(read_run(runs[0]).folds[0].labels) == 36  # nine known residues in two pairs, four times
+
+    measured = generator.normal(size=(2, 50))
+    runs = [
+        write_run(
+            tmp_path / f"number-{number}",
+            "number",
+            (),
+            [{"labels": fold, "predictions": fold + noise * generator.normal(size=50)} for fold in measured],
+        )
+        for number, noise in enumerate((0.3, 3.0))
+    ]
+    found = compare_runs(*runs, draws=100)
+    spearman = found.metrics[0]
+    assert spearman.metric == "spearman" and spearman.first > spearman.second + 0.3
+    assert spearman.p_predictions < 0.02
+
+
+def test_what_cannot_be_paired(tmp_path):
+    first, second = two_runs(tmp_path, (1.0, 1.0))
+    folds = [{"labels": np.arange(60) % 2, "predictions": np.full((60, 2), 0.5)}] * 5
+    others = {
+        "their examples": {"examples": "f" * 64},
+        "their labels differ .HD, CoV and HD, Flu.": {"names": ("HD", "Flu")},
+        "their targets differ": {"target": "number", "names": ()},
+        "their numbers of folds differ .5 and 4.": {"folds": folds[:4]},
+        "fold 3 tests other pairs, such as '3-0'": {
+            "folds": [*folds[:2], {**folds[2], "ids": [f"x{place}" for place in range(60)]}, *folds[3:]]
+        },
+        "fold 1 has other labels": {"folds": [{**folds[0], "labels": 1 - folds[0]["labels"]}, *folds[1:]]},
+    }
+    for number, (complaint, change) in enumerate(others.items()):
+        chosen = {"target": "classes", "names": NAMES, "folds": folds, **change}
+        if chosen["target"] == "number":
+            numbers = {"labels": np.arange(60.0), "predictions": np.zeros(60)}
+            chosen["folds"] = [numbers] * 5
+        other = write_run(tmp_path / f"other-{number}", **chosen)
+        with pytest.raises(ValueError, match=complaint):
+            compare_runs(first, other)
+    with pytest.raises(ValueError, match="'spearman' is no metric of these runs; they have accuracy"):
+        compare_runs(first, second, metrics=["spearman"])
+    (second / "fold-4" / "predictions.parquet").unlink()
+    with pytest.raises(ValueError, match="fold 4 is not done"):
+        compare_runs(first, second)
+    with pytest.raises(ValueError, match=r"no folder of a fine-tuning: it has no folds\.json"):
+        compare_runs(first, tmp_path)
+
+
+def test_command(tmp_path, capsys):
+    first, second = two_runs(tmp_path, (1.5, 0.5))
+    command = [
+        "compare",
+        str(first),
+        str(second),
+        "--metric",
+        "accuracy",
+        "--metric",
+        "auroc",
+        "--draws",
+        "99",
+    ]
+    assert main(command) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("specificity: 0M-F (first) and 1M-F (second), 5 folds, 300 pairs")
+    assert [line.split()[0] for line in shown[3:5]] == ["accuracy", "auroc"]
+    assert max(map(len, shown)) <= 110
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"][0]["over_folds"]["p"] == pytest.approx(float(shown[3].split()[-2]), rel=0.01)
+    assert main(["compare", str(first), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

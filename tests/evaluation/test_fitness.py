@@ -1,0 +1,309 @@
+"""The suite `fitness`: signs, controls, few-shot, and assays that cannot be used."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import spearmanr
+from twins import PAIRS
+
+from curr_ab.data import builtin_path
+from curr_ab.evaluation import run_suite, write_tables
+from curr_ab.evaluation.assays import read_assays
+from curr_ab.evaluation.few_shot import few_shot
+from curr_ab.evaluation.germline import germline_distances, nearest_distances, read_germlines
+from curr_ab.evaluation.rank_correlation import correlate
+from curr_ab.inference import score
+
+NUM_PAIRS = 48
+
+
+def write(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    table = pq.read_table(
+        builtin_path(), columns=["id", "heavy", "light", "mutations_heavy", "mutations_light"]
+    )
+    return table.slice(2_000, NUM_PAIRS).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def likelihoods(folder, pairs):
+    """Mean log-probability of each pair, by the public function."""
+    from curr_ab import load
+
+    model, tokenizer = load(folder, device="cpu")
+    found = score(model, tokenizer, [(row["heavy"], row["light"]) for row in pairs], mode="unmasked")
+    return np.array([float(one.log_probabilities.double().nanmean()) for one in found])
+
+
+def measure(model, tables, out, **options):
+    options = {"mode": "unmasked", "shots": (), "min_pairs": 10, **options}
+    return run_suite("fitness", model, tables, out, **options)
+
+
+def number(results, metric="spearman", **details):
+    [row] = [
+        row
+        for row in results
+        if row.metric == metric and all(row.details.get(key) == value for key, value in details.items())
+    ]
+    return row
+
+
+def test_a_planted_relation_has_the_sign_of_the_direction(folder, pairs, likelihoods, tmp_path):
+    noise = 0.3 * likelihoods.std() * np.random.default_rng(0).normal(size=NUM_PAIRS)
+    rows = [
+        {
+            "heavy": row["heavy"],
+            "light": row["light"],
+            "fitness": value,
+            "mutations_heavy": 1,
+            "mutations_light": 2,
+        }
+        for row, value in zip(pairs, likelihoods + noise, strict=True)
+    ]
+    expected = spearmanr(likelihoods, likelihoods + noise).statistic
+    assert expected > 0.8
+    table = write(tmp_path / "binding.csv", rows)
+    for direction, sign in (("higher", 1), ("lower", -1)):
+        found = number(measure(folder, table, tmp_path, direction=direction), score="pair")
+        assert found.value == pytest.approx(sign * expected, abs=1e-9)
+        assert 0 < found.standard_error < 0.15
+        assert found.num_items == NUM_PAIRS
+        assert found.details == {"assay": "binding", "score": "pair"}
+
+
+def test_the_direction_is_never_guessed(folder, pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
+    table = write(tmp_path / "kd.csv", rows)
+    with pytest.raises(ValueError, match=r"is higher or lower fitness better\? .* `kd: higher`"):
+        measure(folder, table, tmp_path)
+    said = write(tmp_path / "said.csv", [row | {"direction": "lower"} for row in rows])
+    assert read_assays([str(said)], None).assays[0].fitness[1] == -1
+    with pytest.raises(ValueError, match="must be higher or lower, not "):
+        read_assays([str(said)], "higher")
+    by_assay = tmp_path / "directions.yaml"
+    by_assay.write_text("kd: lower\nsaid: lower\n")
+    assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay)).assays] == [-2, -2]
+    by_assay.write_text("kd: lower\nbinding: higher\n")
+    with pytest.raises(ValueError, match="no assay is called 'binding'; there are kd"):
+        read_assays([str(table)], str(by_assay))
+    by_assay.write_text("kd: up\n")
+    with pytest.raises(ValueError, match="must hold lines"):
+        read_assays([str(table)], str(by_assay))
+    with pytest.raises(ValueError, match="neither higher nor lower nor a file"):
+        read_assays([str(table)], "up")
+
+
+def test_partial_correlation_is_gone_when_the_score_is_germline_distance():
+    random = np.random.default_rng(0)
+    distance = random.integers(0, 25, 400).astype(float)
+    fitness = -distance + 4 * random.normal(size=400)
+    score = -distance + 1 * random.normal(size=400)  # knows nothing but the distance
+    plain, partial = correlate(score, fitness, 0), correlate(score, fitness, 0, distance)
+    assert plain.value > 0.75
+    assert abs(partial.value) < 0.1
+    assert partial.low < 0 < partial.high
+    # A score that knows something beyond it keeps that.
+    knowing = correlate(score + (fitness + distance), fitness, 0, distance)
+    assert knowing.value > 0.5
+    assert knowing.low > 0.4
+    # Nothing is left of a score that is the distance itself, nor of one that ranks nothing.
+    assert correlate(-distance, fitness, 0, distance).value == 0
+    assert correlate(np.zeros(400), fitness, 0).value == 0
+
+
+def test_partial_correlation_is_that_of_the_formula():
+    random = np.random.default_rng(1)
+    x, y, z = random.normal(size=(3, 60))
+    y = y + x + z
+    xy, xz, yz = (spearmanr(a, b).statistic for a, b in ((x, y), (x, z), (y, z)))
+    formula = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert correlate(x, y, 0, z).value == pytest.approx(formula)
+
+
+def test_the_interval_covers_the_truth():
+    random = np.random.default_rng(2)
+    covered = 0
+    for seed in range(60):
+        x, y = random.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 80).T
+        found = correlate(x, y, seed)
+        covered += found.low < 6 / np.pi * np.arcsin(0.3) < found.high
+    assert covered >= 51  # of 60; 95 % is 57
+
+
+def test_a_model_is_controlled_for_the_mutations_of_each_chain(folder, pairs, tmp_path):
+    random = np.random.default_rng(0)
+    rows = [{**row, "fitness": -row["mutations_heavy"] + random.normal()} for row in pairs]
+    results = measure(folder, write(tmp_path / "a.csv", rows), tmp_path, direction="higher")
+    [path] = tmp_path.glob("fitness/*/scores/a.parquet")
+    scores = pq.read_table(path)
+    for part, distance in (
+        ("heavy", [row["mutations_heavy"] for row in pairs]),
+        ("pair", [row["mutations_heavy"] + row["mutations_light"] for row in pairs]),
+    ):
+        expected = correlate(
+            scores[f"score_{part}"].to_numpy(), scores["fitness"].to_numpy(), 0, np.array(distance, float)
+        )
+        assert number(results, "partial-spearman", score=part).value == pytest.approx(expected.value)
+        assert "germline" not in number(results, score=part).details
+
+
+def test_chains_are_scored_apart(folder, pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs[:12])]
+    with pytest.warns(UserWarning, match="not controlled"):
+        measure(folder, write(tmp_path / "a.csv", rows), tmp_path, direction="higher")
+    [path] = tmp_path.glob("fitness/*/scores/a.parquet")
+    from curr_ab import load
+
+    model, tokenizer = load(folder, device="cpu")
+    one = next(score(model, tokenizer, [{"heavy": pairs[0]["heavy"], "light": None}], mode="unmasked"))
+    table = pq.read_table(path).to_pylist()
+    assert table[0]["score_heavy"] == pytest.approx(float(one.log_probabilities.mean()), abs=1e-6)
+    assert table[0]["score_heavy"] != pytest.approx(table[0]["score_pair"], abs=1e-3)
+
+
+def test_without_germlines_every_number_says_so(folder, pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs[:20])]
+    table = write(tmp_path / "a.csv", rows)
+    with pytest.warns(UserWarning, match="a: the distance from germline is not controlled for"):
+        results = measure(folder, table, tmp_path, direction="higher")
+    assert {row.metric for row in results} == {"spearman"}
+    assert {row.details["germline"] for row in results} == {"not controlled"}
+    germlines = tmp_path / "v.fasta"
+    germlines.write_text(f">IGHV1\n{PAIRS[0][0][:98]}\n>IGKV1\n{PAIRS[0][1][:95]}\n")
+    options = {"direction": "higher", "germlines": str(germlines)}
+    results = measure(folder, table, tmp_path, **options)
+    assert {row.metric for row in results} == {"spearman", "partial-spearman"}
+    assert all("germline" not in row.details for row in results)
+    germlines.write_text(germlines.read_text().replace("IGHV1", "renamed"))
+    said = []
+    measure(folder, table, tmp_path, say=said.append, **options)
+    assert "measured already" not in said[0]  # other germlines under the same name
+
+
+def test_distance_to_the_nearest_germline_counts_edits(tmp_path):
+    gene, other = "EVQLVESGGGLVQPGGSLRLSCAAS", "QVQLQQSGAELARPGASVKMSCKAS"
+    germlines = {"one": gene, "two": other}
+    chains = [
+        gene + "GFTFSDYW",
+        "EVQLVESGGGLVQPGRSLRLSCAASGFT",  # one substitution
+        gene[:9] + gene[10:] + "GFTF",  # one deletion
+        gene[:5] + "W" + gene[5:] + "GFTF",  # one insertion
+        other[:10] + "WW" + other[12:] + "GYTF",
+        gene[2:] + "GFTF",  # its first two residues are missing
+    ]
+    assert nearest_distances(chains, germlines).tolist() == [0, 1, 1, 1, 2, 2]
+    fasta = tmp_path / "v.fasta"
+    fasta.write_text(">one human\nEVQL..VESGGG\nLVQPGGSLRLSCAAS\n>two\n" + other + "\n")
+    assert read_germlines(fasta) == germlines
+    fasta.write_text(">one\nGAGGTGCAG\n")
+    with pytest.raises(ValueError, match="one is nucleotides"):
+        read_germlines(fasta)
+    identities = pa.table({"v_identity_heavy": [0.9, 1.0], "v_identity_light": [1.0, 0.5]})
+    nulls = pa.nulls(2, pa.int32())
+    for chain in ("heavy", "light"):
+        identities = identities.append_column(f"mutations_{chain}", nulls)
+    assert germline_distances(identities, None)["pair"] == pytest.approx([0.1, 0.5])
+
+
+def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
+    """Of eight residues the more are W instead of D, the better; the model finds D likelier."""
+    heavy, light = PAIRS[0]
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(60):
+        loop = random.choice(["W", "D"], 8)
+        fitness = np.sum(loop == "W") + 0.3 * random.normal()
+        mutant = heavy[:100] + "".join(loop) + heavy[108:]
+        mutations = {"mutations_heavy": 8, "mutations_light": 0}
+        rows.append({"heavy": mutant, "light": light, "fitness": fitness, **mutations})
+    table = write(tmp_path / "loop.csv", rows)
+    options = {"direction": "higher", "shots": (8, 500), "repeats": 3}
+    results = measure(folder, table, tmp_path, **options)
+    assert number(results, score="pair").value < 0
+    few = number(results, shots=8)
+    assert few.value > 0.8
+    assert few.num_items == 60 - 8
+    assert not [row for row in results if row.details.get("shots") == 500]  # there are not so many
+    assert measure(folder, table, tmp_path / "again", **options) == results  # seeded
+
+
+def test_few_shot_of_noise_is_chance():
+    random = np.random.default_rng(0)
+    found = few_shot(random.normal(size=(300, 20)), random.normal(size=300), 32, 10, 0)
+    assert abs(found.value) < 0.1
+    assert found.num_pairs == 268
+
+
+def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path):
+    base = [
+        {
+            "heavy": r["heavy"],
+            "light": r["light"],
+            "mutations_heavy": i % 3,
+            "mutations_light": 0,
+            "fitness": i,
+        }
+        for i, r in enumerate(pairs[:20])
+    ]
+    tables = [
+        write(tmp_path / "large.csv", base),
+        write(tmp_path / "small.csv", base[:5]),
+        write(tmp_path / "flat.csv", [row | {"fitness": 1} for row in base]),
+        write(tmp_path / "gaps.csv", [row | {"fitness": "" if i % 2 else i} for i, row in enumerate(base)]),
+    ]
+    said = []
+    results = measure(folder, tables, tmp_path, direction="higher", say=said.append)
+    [path] = tmp_path.glob("fitness/*/skipped.json")
+    assert json.loads(path.read_text()) == {
+        "small": "5 pairs have a fitness, fewer than 10",
+        "flat": "all fitness values are equal",
+    }
+    assert "  skipped, small: 5 pairs have a fitness, fewer than 10" in said
+    assert "skipped: " in write_tables(tmp_path, "fitness")
+    assert number(results, assay="gaps", score="pair").num_items == 10
+    mean = number(results, assays=2, score="pair")
+    both = [number(results, assay=name, score="pair").value for name in ("large", "gaps")]
+    assert mean.value == pytest.approx(np.mean(both))
+    assert mean.standard_error == pytest.approx(abs(both[0] - both[1]) / 2)
+    with pytest.raises(ValueError, match="no assay is left: small: 5 pairs"):
+        measure(folder, tables[1], tmp_path, direction="higher")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [("high", r"record 3: the fitness 'high' is no number"), ("inf", "record 3: the fitness is infinite")],
+)
+def test_fitness_that_is_no_number(cell, message, pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
+    rows[2]["fitness"] = cell
+    with pytest.raises(ValueError, match=message):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+
+
+def test_assays_without_what_they_need(pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "kd": 1} for r in pairs]
+    with pytest.raises(ValueError, match="no column 'fitness'; the columns are heavy, light, kd"):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+    rows = [
+        {"heavy": r["heavy"], "light": "" if i == 3 else r["light"], "fitness": 1}
+        for i, r in enumerate(pairs)
+    ]
+    with pytest.raises(ValueError, match="record 4: no light chain"):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+    (tmp_path / "b").mkdir()
+    twice = [str(write(tmp_path / part / "x.csv", [rows[0] | {"light": "DIQ"}])) for part in (".", "b")]
+    with pytest.raises(ValueError, match="two assays are called x"):
+        read_assays(twice, "higher")

@@ -1,0 +1,221 @@
+"""`run_suite` and `curr-ab evaluate`: what is skipped, what is refused, what the tables say."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from twins import shake, tiny_config
+
+from curr_ab import CurrAbForMaskedLM
+from curr_ab.cli import main
+from curr_ab.evaluation import PLANS, make_plan, run_suite, write_tables
+from curr_ab.evaluation.command_line import main as script
+from curr_ab.evaluation.subject import find_subject
+from curr_ab.evaluation.tables import published_for
+from curr_ab.results import checkpoint_digest, read_results
+
+
+def overall(*arguments, **options):
+    """The loss of everything."""
+    [row] = [row for row in run_suite("loss", *arguments, **options) if row.details["place"] == "all"]
+    return row
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Counts how often a model is loaded."""
+    from curr_ab.evaluation.subject import Subject
+
+    counted, load = [], Subject.load
+
+    def count(subject):
+        counted.append(subject.name)
+        return load(subject)
+
+    monkeypatch.setattr(Subject, "load", count)
+    return counted
+
+
+def test_what_was_measured_is_skipped(folder, corpus, tmp_path, loads):
+    first = run_suite("loss", folder, corpus, tmp_path, pairs=4)
+    assert len(loads) == 1
+    said = []
+    assert run_suite("loss", str(folder), [corpus], tmp_path, pairs=4, say=said.append) == first
+    assert len(loads) == 1
+    assert "measured already" in said[0]
+    # Where it lies does not matter, what it is does.
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "ours")
+    run_suite("loss", moved, shutil.copytree(corpus, tmp_path / "data"), tmp_path, pairs=4, device="cpu")
+    assert len(loads) == 1
+    weights = load_file(moved / "model.safetensors")
+    name = next(iter(sorted(weights)))
+    save_file({**weights, name: weights[name] + 1e-3}, moved / "model.safetensors", {"format": "pt"})
+    changed = run_suite("loss", moved, corpus, tmp_path, pairs=4)
+    assert len(loads) == 2
+    assert changed != first
+    for options in ({"pairs": 5}, {"pairs": 4, "seed": 1}, {"pairs": 4, "split": "validation"}):
+        run_suite("loss", folder, corpus, tmp_path, **options)
+    assert len(loads) == 5
+
+
+def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, loads):
+    first = run_suite("loss", folder, corpus, tmp_path, pairs=4)
+    [place] = tmp_path.glob("loss/*")
+    (place / "results.json").unlink()
+    assert run_suite("loss", folder, corpus, tmp_path, pairs=4) == first
+    assert len(loads) == 2
+
+
+def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
+    found = [
+        *run_suite("loss", folder, corpus, tmp_path, pairs=4),
+        *run_suite("loss", uniform_folder, corpus, tmp_path, pairs=4),
+        *run_suite("regions", uniform_folder, corpus, tmp_path, pairs=2),
+    ]
+    key = lambda row: str(row.identity)  # noqa: E731
+    assert sorted(read_results(tmp_path / "results.json"), key=key) == sorted(found, key=key)
+
+
+def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
+    with pytest.raises(ValueError, match=f"no suite is called 'los'; the suites are {', '.join(PLANS)}"):
+        run_suite("los", folder, corpus, tmp_path)
+    with pytest.raises(ValueError, match=r"no suite loss has mask_seed; it has .*draws"):
+        run_suite("loss", folder, corpus, tmp_path, mask_seed=1)
+    with pytest.raises(ValueError, match="dtype is 'float16'; choose one of auto, float32, bfloat16"):
+        make_plan("loss", {"dtype": "float16"})
+    with pytest.raises(ValueError, match="pairs is 0"):
+        make_plan("regions", {"pairs": 0})
+
+
+def test_models_that_cannot_be_measured(corpus, tmp_path, deep, save):
+    with pytest.raises(ValueError, match="neither a folder nor a member"):
+        run_suite("loss", "350M-X", corpus, tmp_path)
+    with pytest.raises(ValueError, match=r"has no model in it .* in the folder.* name a checkpoint"):
+        run_suite("loss", tmp_path, corpus, tmp_path)
+    broken = CurrAbForMaskedLM(deep.config)
+    broken.load_state_dict(deep.state_dict())
+    with torch.no_grad():
+        broken.esm.encoder.layer[1].output.dense.weight[3, 5] = torch.nan
+    for suite in ("loss", "regions"):
+        with pytest.raises(ValueError, match=r"weights esm.encoder.layer.1.output.* are not all numbers"):
+            run_suite(suite, save(broken, "broken"), corpus, tmp_path)
+
+
+def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkeypatch):
+    """Out of the cache of the Hub, as it is after a download."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = tmp_path / "hub" / "models--brineylab--CurrAb-8M-F"
+    shutil.copytree(folder, place / "snapshots" / ("a" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
+    here = overall(folder, corpus, tmp_path, pairs=4)
+    for name in ("8M-F", "brineylab/CurrAb-8M-F"):
+        found = overall(name, corpus, tmp_path, pairs=4)
+        assert found == replace(here, model="8M-F")
+    with pytest.raises(ValueError, match="without network in the cache"):
+        run_suite("loss", "brineylab/CurrAb-8M-H", corpus, tmp_path)
+
+
+def test_too_few_pairs(folder, corpus, tmp_path):
+    with pytest.raises(ValueError, match="at least 2 are needed"):
+        run_suite("loss", folder, corpus, tmp_path, pairs=1)
+
+
+def test_a_causal_model_has_a_loss_but_no_marginals(corpus, tmp_path, save):
+    torch.manual_seed(0)
+    causal = save(shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))), "causal")
+    row = overall(causal, corpus, tmp_path, pairs=4)
+    assert row.details["objective"] == "clm"
+    with pytest.raises(ValueError, match="causal is a causal model"):
+        run_suite("regions", causal, corpus, tmp_path, pairs=2)
+
+
+def test_an_adapter_is_measured_merged(folder, deep, corpus, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from curr_ab import load
+
+    torch.manual_seed(1)
+    model, _ = load(folder, device="cpu")
+    config = LoraConfig(target_modules=["query"], init_lora_weights=False)
+    adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = str(folder)
+    adapted.save_pretrained(tmp_path / "adapter")
+    subject = find_subject(tmp_path / "adapter", make_plan("loss", {}))
+    assert subject.is_adapter
+    assert subject.digest not in (
+        checkpoint_digest(folder),
+        find_subject(folder, make_plan("loss", {})).digest,
+    )
+    [with_adapter, without] = (
+        overall(one, corpus, tmp_path, pairs=4).value for one in (tmp_path / "adapter", folder)
+    )
+    assert with_adapter != pytest.approx(without, abs=1e-4)
+
+
+def test_names(folder, deep, save, tmp_path):
+    plan = make_plan("loss", {})
+    assert find_subject(save(deep, "CurrAb-8M-F"), plan).name == "8M-F"
+    assert not find_subject(save(deep, "8M-F"), plan).is_member  # of another shape
+    assert find_subject(folder, plan).name == "ours"
+    assert find_subject(folder, make_plan("loss", {"name": "mine"})).name == "mine"
+    step = tmp_path / "run" / "checkpoints" / "step5"
+    shutil.copytree(folder, step)
+    assert find_subject(step, plan).name == "run"
+    (step / "training.json").write_text(json.dumps({"member": "35M-Q", "step": 5}))
+    assert find_subject(step, plan).name == "35M-Q"
+
+
+def test_the_command_prints_the_table(folder, uniform_folder, corpus, tmp_path, capsys):
+    arguments = ["evaluate", "loss", "--model", str(folder), "--model", str(uniform_folder)]
+    arguments += ["--data", str(corpus), "--out", str(tmp_path), "--pairs", "4"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    rows = [line for line in captured.out.splitlines() if line.startswith("| ours") or "uniform" in line]
+    assert len(rows) == 2
+    assert "| 3.4965 ± 0.0000 |" in rows[1]
+    assert "loss of uniform" in captured.err
+    assert (tmp_path / "loss" / "table.md").read_text() in captured.out
+    assert script([*arguments[1:], "--name", "x"]) == 2
+    assert "--name names one model" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(folder, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert script(["loss", "--model", str(folder), "--data", str(corpus), "--out", str(tmp_path)]) == 2
+    assert "evaluation runs in one process" in capsys.readouterr().err
+
+
+def test_published_figures_stand_beside_the_members_alone(folder, corpus, tmp_path):
+    run_suite("loss", folder, corpus, tmp_path, pairs=4, name="350M-F")
+    table = write_tables(tmp_path, "loss")
+    assert "| 350M-F |" in table
+    assert "Published" not in table  # called like the member, of another shape
+    [record] = tmp_path.glob("loss/*/measurement.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"is_member": True}))
+    table = write_tables(tmp_path, "loss")
+    assert "0.2398 (test-loss-2025-09)" in table
+    assert "never measured here" in " ".join(table.split())
+    [row] = [row for row in read_results(tmp_path / "results.json") if row.details["place"] == "all"]
+    difference = f"{row.value - 0.23978:+.4f}"
+    assert f"| {difference} |" in table
+
+
+def test_which_published_figure_belongs_to_a_number(folder, corpus, tmp_path):
+    row = overall(folder, corpus, tmp_path, pairs=4, name="650M-Q")
+    assert published_for(row).task == "test-loss-2025-05"  # the later version does not show it
+    accuracy = replace(row, model="350M-F", task="pairing", metric="accuracy", details={"recipe": "pairing"})
+    assert published_for(accuracy).value == 0.7047
+    assert published_for(replace(accuracy, details={"pairs": "both mutated"})).value == 0.667
+    assert published_for(replace(accuracy, model="8M-F", details={"pairs": "both mutated"})) is None
+    region = replace(accuracy, task="regions", metric="median-loss")
+    place = {"place": "heavy CDR3", "group": "mutated chains"}
+    assert published_for(replace(region, details=place)).value == 1.102
+    assert published_for(replace(region, details=place | {"group": "all"})) is None
+    assert published_for(replace(region, details=place | {"place": "heavy CDR2"})) is None
+    assert published_for(replace(accuracy, task="validation-loss", metric="loss")) is None

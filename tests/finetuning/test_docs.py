@@ -1,0 +1,62 @@
+"""What docs/finetuning.md says of recipes and data is what happens."""
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+from curr_ab.finetuning import plant, resolve_recipe
+from curr_ab.finetuning.example_command import add_example_command
+from curr_ab.finetuning.recipe import Recipe, shipped_recipes
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "finetuning.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_own_recipe_in_five_minutes(tmp_path, monkeypatch, capsys):
+    """The file and the lines of the document, on a table with the columns that it names."""
+    monkeypatch.chdir(tmp_path)
+    (recipe,) = blocks("yaml")
+    Path("binders.yaml").write_text(recipe)
+    table = plant("specificity-binary", 120).to_pandas()
+    table["binds"] = table.label.map({"HD": "no binder", "CoV": "binder"})
+    table = table.rename(columns={"donor": "lineage"}).drop(columns=["label", "clone"])
+    table.to_csv("binders.csv", index=False)
+    program = blocks("python")[0]
+    variables = {}
+    exec(program, variables)
+    assert variables["recipe"].labels == ("no binder", "binder")
+    assert (variables["recipe"].name, variables["recipe"].pairs_per_step) == ("binders", 32)
+    assert len(variables["examples"]) == 120
+    assert capsys.readouterr().out.splitlines()[0] == "120"
+
+
+def test_table_of_recipes():
+    rows = re.findall(r"^\| `([a-z-]+)` \| .* \| (\d+) \| (\d+) \| (\w+) \|$", TEXT, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(shipped_recipes())
+    for name, epochs, pairs, groups in rows:
+        recipe = resolve_recipe(name)
+        held_apart = f"{recipe.group_by}s" if recipe.group_by else "nothing"
+        assert (str(recipe.epochs), str(recipe.pairs_per_step), held_apart) == (epochs, pairs, groups)
+
+
+def test_commands_and_options_exist():
+    commands = argparse.ArgumentParser().add_subparsers()
+    add_example_command(commands)
+    lines = [shlex.split(line, comments=True) for line in "".join(blocks("sh")).splitlines()]
+    examples = [line[2:] for line in lines if line[1] == "example-data"]
+    assert len(examples) == 1
+    assert commands.choices["example-data"].parse_args(examples[0]).pairs == 600
+    for flag in set(re.findall(r"--([a-z]+-[a-z-]+|labels|folds|negatives|method)\b", TEXT)):
+        assert flag.replace("-", "_") in Recipe.__dataclass_fields__, flag
+
+
+def test_what_it_names_exists():
+    for path in re.findall(r"`((?:curr_ab|tests)/[\w/.]+)`", TEXT):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"\]\((\w+\.md)", TEXT):
+        assert (ROOT / "docs" / name).exists(), name

@@ -1,0 +1,103 @@
+"""A study that is killed at random moments, and goes on to the same tables."""
+
+import fcntl
+import os
+import random
+import signal
+import time
+
+import pytest
+from training_processes import finish, start
+
+from curr_ab.study.folder import StudyFolder
+from curr_ab.study.preset import make_preset
+from curr_ab.study.study import run_study
+from tests.study.conftest import MICRO, cell, tables
+
+# Sizes of its own are not exported, which takes most of the time.
+OWN = {f"own-{n}": {**MICRO["sizes"]["8M"], "hidden_size": 16 * n} for n in (1, 2, 3)}
+
+
+def work(values, path):
+    """The body of a study's process; as on the command line, it may be stopped."""
+    from curr_ab.pretraining.stopping import Interrupted
+
+    try:
+        outcome = run_study(make_preset(values, "micro"), path, say=lambda line: None)
+    except Interrupted as stopped:
+        raise SystemExit(stopped.exit_status) from stopped
+    raise SystemExit(bool(outcome.problems))
+
+
+def kill_at_random(values, path, kills, longest, randomness):
+    """SIGKILL to the study's process alone: those of its cells must end by themselves."""
+    for _ in range(kills):
+        process = start(work, values, path)
+        process.join(timeout=randomness.random() * longest)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        finish(process)
+    assert finish(start(work, values, path)) == [0]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make, tmp_path_factory):
+    """A study without exports, what it found, and how long it took."""
+    path, preset = tmp_path_factory.mktemp("whole") / "study", make(sizes=OWN)
+    began = time.monotonic()
+    assert finish(start(work, preset.to_dict(), path)) == [0]
+    return preset, tables(path), time.monotonic() - began
+
+
+def test_killed_studies_go_on_to_the_same_tables(uninterrupted, tmp_path):
+    preset, expected, seconds = uninterrupted
+    kill_at_random(preset.to_dict(), tmp_path / "study", 3, seconds, random.Random(0))
+    assert tables(tmp_path / "study") == expected
+
+
+@pytest.mark.slow
+def test_ten_kills_with_exports(finished, tmp_path):
+    path, preset = finished
+    kill_at_random(preset.to_dict(), tmp_path / "study", 10, 12, random.Random(1))
+    assert tables(tmp_path / "study") == tables(path)
+    for export in sorted(path.glob("exports/*")):
+        for file in export.iterdir():
+            if file.name != "training.json" and file.name not in ("README.md", "manifest.json"):  # hours
+                assert (
+                    tmp_path / "study" / "exports" / export.name / file.name
+                ).read_bytes() == file.read_bytes()
+    assert not list((tmp_path / "study" / "exports").glob(".*"))
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_free(folder):
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_cells_end_with_their_study(make, tmp_path, number):
+    """When it is killed, at once; when it is stopped, they save their states first."""
+    path = tmp_path / "study"
+    preset = make(sizes=OWN, plan={**MICRO["plan"], "steps": 100_000, "save_every": 100_000})
+    process = start(work, preset.to_dict(), path)
+    log = cell(path, "own-3-F").run.log_file
+    wait_until(lambda: log.exists() and log.stat().st_size > 1_000)
+    os.kill(process.pid, number)
+    assert finish(process) == [-number if number == signal.SIGKILL else 128 + number]
+    wait_until(lambda: all(is_free(folder) for folder in path.glob("cells/*")))
+    assert is_free(path)
+    states = list(path.glob("cells/*/run/states/step-*/complete.json"))
+    assert len(states) == (0 if number == signal.SIGKILL else 2)
+    assert [cell(path, name).problem for name in ("own-3-F", "own-3-Q")] == [None, None]
+    assert StudyFolder(path).preset == preset

@@ -1,0 +1,168 @@
+"""Cells that are trained elsewhere: the commands, the Slurm script, and machines that will not do."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import namedtuple
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+
+from curr_ab.cli import main
+from curr_ab.pretraining.plan import resolve_plan
+from curr_ab.study.folder import StudyFolder
+from curr_ab.study.preset import change, read_preset
+from curr_ab.study.running import slots_of
+from curr_ab.study.study import run_study
+from tests.study.conftest import MICRO, cell
+
+Room = namedtuple("Room", "total used free")
+
+
+@pytest.fixture
+def paper(prepared, monkeypatch):
+    """The published preset, on data that are there, and on a disk that is large enough."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Room(10**15, 0, 10**15))
+    return change(read_preset("paper"), ["*.checkpoint_every=0", "launch.max_parallel=4"])
+
+
+def elsewhere(paper, prepared, path, launcher):
+    lines = []
+    outcome = run_study(paper, path, data=prepared, launcher=launcher, command="AGAIN", say=lines.append)
+    assert not outcome.launched and set(outcome.states.values()) == {"waiting"}
+    assert lines[-1] == "# when all have ended, this makes the rest: AGAIN"
+    return lines
+
+
+def test_commands_are_printed_with_the_cost_before_them(paper, prepared, tmp_path):
+    plan, commands, _ = elsewhere(paper, prepared, tmp_path / "study", "print")
+    rows = plan.splitlines()
+    assert rows[10].split()[:4] == ["350M-F", "355,252,514", "40", "500,000"]
+    assert re.match(r"15 cells, 3\.\d+e\+20 FLOPs: \d+ hours of one GPU \(H200\)", rows[-1])
+    assert len(commands.splitlines()) == 15
+    for line, name in zip(commands.splitlines(), [row.split()[0] for row in rows[1:-1]], strict=True):
+        python, flag, module, *words = shlex.split(line)
+        assert (python, flag, module) == (sys.executable, "-m", "accelerate.commands.launch")
+        launched = launch_command_parser().parse_args(words)
+        assert launched.multi_gpu and launched.num_processes == 4 and launched.module
+        assert launched.training_script == "curr_ab.pretraining"
+        plan_flag, file, out_flag, out = launched.training_script_args
+        assert (plan_flag, out_flag) == ("--plan", "--out")
+        assert out == str(cell(tmp_path / "study", name).run.path)
+        plan = resolve_plan({}, [file])
+        assert (plan.member, plan.steps, plan.data) == (name, 500_000, str(prepared))
+
+
+def test_what_is_launched_is_the_trainer(tmp_path):
+    """With the module's name, because an installed package has no train_scripts."""
+    words = [sys.executable, "-m", "curr_ab.pretraining", "--plan", str(tmp_path / "none.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "pretrain: " in done.stderr and "none.yaml" in done.stderr
+
+
+def test_the_slurm_script_trains_the_cell_of_its_task(paper, prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # where sbatch is not
+    _, told, submitted, _ = elsewhere(paper, prepared, tmp_path / "a study", "slurm")
+    script = tmp_path / "a study" / "slurm.sh"
+    assert told == f"{script}: 15 cells, a task of the array each"
+    assert submitted.startswith("sbatch is not on this machine; the script is")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), re.MULTILINE))
+    assert options["array"] == "0-14%4" and options["gpus-per-node"] == "4"
+    assert options["time"] == "2-00:00:00" and options["signal"] == "B:TERM@300" and options["requeue"] == ""
+    # Run with an srun that tells what it was asked for.
+    (tmp_path / "srun").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "9"}
+    words = subprocess.check_output(["bash", str(script)], text=True, env=environment).splitlines()
+    assert words[words.index("--plan") + 1] == f"{tmp_path}/a study/cells/350M-F/plan.yaml"
+    assert words[words.index("--out") + 1] == f"{tmp_path}/a study/cells/350M-F/run"
+
+
+def test_the_slurm_script_is_submitted_where_slurm_is(paper, prepared, tmp_path, monkeypatch):
+    (tmp_path / "sbatch").write_text('#!/usr/bin/env bash\necho "Submitted batch job 7: $1"\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    path = tmp_path / "study"
+    assert elsewhere(paper, prepared, path, "slurm")[2] == f"Submitted batch job 7: {path / 'slurm.sh'}"
+    (tmp_path / "sbatch").write_text("#!/usr/bin/env bash\necho no such partition >&2; exit 1\n")
+    with pytest.raises(ValueError, match="no such partition"):
+        elsewhere(paper, prepared, path, "slurm")
+
+
+def test_without_gpus_the_paper_is_refused_with_the_way_out(paper, prepared, tmp_path):
+    with pytest.raises(ValueError, match=r"trains on 4 GPUs and this machine has 0.*--launcher slurm"):
+        run_study(paper, tmp_path / "study", data=prepared, say=lambda line: None)
+
+
+def test_room_for_cells_by_gpus_or_cores(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    four = [{"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}]
+    assert slots_of(8, 4, 16, 0) == four and slots_of(8, 4, 16, 1) == four[:1]
+    assert slots_of(0, 0, 4, 0) == [{}, {}] and slots_of(0, 0, 1, 3) == [{}] * 3
+    assert slots_of(2, 0, 4, 0) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert slots_of(2, 1, 1, 0) == [{"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "7"}]
+
+
+def test_data_that_are_not_prepared_or_not_named_are_refused(make, tmp_path, capsys):
+    words = ["study", "--preset", "paper", "--out", str(tmp_path / "study")]
+    assert main(words) == 2 and main([*words, "--data", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "takes prepared data: name their folder with --data" in errors[0]
+    assert "holds no prepared data (dataset.json is missing); run `curr-ab data prepare`" in errors[1]
+    assert not (tmp_path / "study").exists()
+
+
+def test_subsets_that_the_data_do_not_have_are_refused(make, prepared, tmp_path):
+    preset = make(data={"subsets": {"F": 1.0, "E": 0.1}})
+    with pytest.raises(ValueError, match=r"has the subsets F, H, Q of train, not 'E'"):
+        run_study(preset, tmp_path / "study", data=prepared, say=lambda line: None)
+
+
+def test_a_dry_run_shows_cells_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "--preset", "mini", "--dry-run", "--set", "*-Q.steps=70"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        lines[0].startswith("The paper in miniature")
+        and lines[-1] == "about ten minutes on two processor cores"
+    )
+    assert [line.split()[2] for line in lines if line.startswith("8M-")] == ["500", "500", "70"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_disk_is_noticed_before_anything_is_trained(make, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Room(100, 0, 100))
+    with pytest.raises(
+        ValueError, match=r"needs about 0\.\d+ GB, and the disk of .* has 1e-07 GB free: free some"
+    ):
+        run_study(make(), tmp_path / "study", say=lambda line: None)
+    assert not (tmp_path / "study" / "cells").exists()
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_refused(make, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ValueError, match=r"file/study cannot be made \(Not a directory\); choose another folder"
+    ):
+        run_study(make(), tmp_path / "file" / "study", say=lambda line: None)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"study cannot be written to; choose another folder with --out"):
+        run_study(make(), tmp_path / "study", say=lambda line: None)
+
+
+def test_the_command_takes_up_a_study_by_its_folder(study, capsys):
+    path, preset = study
+    assert main(["study", "--out", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "4 cells (4 done), 4 exports" in out and "next:" in out
+    assert StudyFolder(path).preset == preset
+    report = json.loads((path / "report.json").read_text())
+    assert report["command"].endswith(f"study --out {path}") and report["preset"] == MICRO["name"]
+    assert main(["study", "--out", str(path), "--only", "9M-F"]) == 2
+    assert "--only names '9M-F', which is no cell of this study; there are 8M-F" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""The law of a study: fitted with its doubts where the losses allow it, and refused in words where not."""
+
+import numpy as np
+import pytest
+
+from curr_ab.study.law import CellLoss, fit_law
+
+SIZES = (60_000, 110_000, 350_000, 800_000, 1_800_000)
+
+
+def cells(optima, seeds=(1,), curvature=0.5, scatter=0.0):
+    """Losses on parabolas of the size with these optima, by data size; None: it falls all the way."""
+    noise = np.random.default_rng(0)
+    return [
+        CellLoss(
+            f"D{pairs}",
+            size,
+            pairs,
+            seed,
+            float(
+                2
+                + (
+                    -0.1 * np.log10(size) ** 2 / 30
+                    if best is None
+                    else curvature * np.log10(size / best) ** 2
+                )
+                + scatter * noise.normal()
+            ),
+            0.01,
+        )
+        for pairs, best in optima.items()
+        for size in SIZES
+        for seed in seeds
+    ]
+
+
+def test_optima_and_exponent_are_found_with_intervals_and_figures(tmp_path):
+    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 6e5}), tmp_path)
+    estimates = law.values["estimates"]
+    assert estimates["optimal_parameters[12]"] == pytest.approx(1e5, rel=1e-3)
+    assert estimates["exponent"] == pytest.approx(
+        np.polyfit(np.log([1e5, 2e5, 6e5]), np.log([12, 40, 150]), 1)[0]
+    )
+    assert law.values["project_to"] == SIZES[-1]
+    methods = {spread["method"]: spread for spread in law.values["spreads"]}
+    assert set(methods) == {"bootstrap over runs", "noise of sd 0.01"}
+    interval = methods["noise of sd 0.01"]["intervals"]["optimal_parameters[150]"]
+    assert interval["low"] < 6e5 < interval["high"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data_by_size.png", "loss_by_size.png"]
+    assert any(
+        "one seed" in remark and "what another seed would change" in remark
+        for remark in law.values["remarks"]
+    )
+    assert any(remark.startswith("The power law goes through 3 optima") for remark in law.values["remarks"])
+    assert any(
+        "D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.values["remarks"]
+    )
+
+
+def test_several_seeds_give_the_noise(tmp_path):
+    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02), tmp_path)
+    assert "scatter of the losses between seeds" in law.values["remarks"][0]
+    noise = next(s["method"] for s in law.values["spreads"] if s["method"].startswith("noise"))
+    assert 0.01 < float(noise.rpartition(" ")[2]) < 0.03
+
+
+def test_without_a_minimum_there_is_no_law_but_words_and_a_figure(tmp_path):
+    law = fit_law(cells({12: 1e5, 40: 2e5, 150: None}), tmp_path)
+    assert "estimates" not in law.values
+    assert law.values["problem"].startswith(
+        "The law is not identifiable from these losses: data size 150: the"
+    )
+    assert law.values["problem"] in law.values["remarks"]
+    assert any(
+        r.startswith("D150 (150 pairs): the lowest loss is that of 1.8M") for r in law.values["remarks"]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["loss_by_size.png"]
+
+
+def test_an_optimum_outside_the_sizes_is_said_to_be_there(tmp_path):
+    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 5e6}), tmp_path)
+    assert any(
+        "(5M) lies above the largest size that was trained" in remark for remark in law.values["remarks"]
+    )
+
+
+def test_with_nothing_done_there_is_nothing_to_fit(tmp_path):
+    assert fit_law([], tmp_path).values == {"problem": "no cell has been evaluated"}

@@ -1,0 +1,117 @@
+"""Presets are data: those of the package are sound, and a bad one is refused in words."""
+
+import pytest
+import yaml
+
+from curr_ab.cli import main
+from curr_ab.family import MEMBERS, SIZES
+from curr_ab.study.cells import cells_of, chosen
+from curr_ab.study.costs import cost_of
+from curr_ab.study.preset import change, make_preset, preset_names, read_preset
+from tests.study.conftest import MICRO
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_of_the_package_have_all_members(name):
+    preset = read_preset(name)
+    cells = cells_of(preset, "data")
+    assert sorted(cell.member for cell in cells if cell.exported) == sorted(MEMBERS)
+    sizes = [cost_of(cell).parameters for cell in cells]
+    assert sizes == sorted(sizes)
+    assert make_preset(preset.to_dict(), name) == preset
+
+
+def test_the_paper_s_cells_are_the_family_s_published_plan():
+    for cell in cells_of(read_preset("paper"), "data"):
+        member = MEMBERS[cell.member]
+        plan = cell.plan
+        assert cost_of(cell).parameters == member.size.num_parameters
+        assert (plan.steps, plan.pairs_per_step, plan.seed) == (500_000, 128, 42)
+        assert plan.training_subset == member.data.letter
+        assert plan.model_config == {**member.config(), "is_decoder": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, r"micro: unknown epochs; the keys are name, title, data, sizes"),
+        ({"launch": {"nodes": 2}}, r"micro, launch: unknown nodes; the keys are gpus_per_cell"),
+        ({"data": {"sources": ["builtin"]}}, r"micro, data: subsets is missing"),
+        (
+            {"sizes": {"12M": {"hidden_size": 96}}},
+            r"unknown size '12M'; the family has 8M, 35M.*must say num_h",
+        ),
+        ({"sizes": {"8M": 48}}, r"micro, sizes: 8M must hold `name: value` lines, not 48"),
+        ({"sizes": {}}, r"sizes, data subsets and seeds must name one at least"),
+        ({"seeds": [1, 1]}, r"a seed occurs twice"),
+        ({"evaluation": {}}, r"evaluation needs the suite loss"),
+        ({"evaluation": {"loss": {}, "beauty": {}}}, r"no suite is called 'beauty'; the suites are loss"),
+        ({"evaluation": {"loss": {"drows": 2}}}, r"evaluation: no suite loss has drows; it has"),
+        ({"plan": {"stepps": 3}}, r"cell 8M-F: no plan has stepps; it has member"),
+        ({"plan": {"data": "x"}}, r"cell 8M-F: data is the study's to say"),
+        ({"plan": {"steps": -1}}, r"cell 8M-F: steps is -1; it must be more than 0"),
+        ({"cells": {"9M-F": {"steps": 3}}}, r"'9M-F' is no cell; the cells are 8M-F, 8M-Q, 35M-F"),
+    ],
+)
+def test_bad_presets_are_refused_in_words(changes, message):
+    with pytest.raises(ValueError, match=message):
+        cells_of(make_preset({**MICRO, **changes}, "micro"), "data")
+
+
+def test_a_shape_that_is_none_is_refused_before_anything_is_trained():
+    sizes = {"8M": {**MICRO["sizes"]["8M"], "num_attention_heads": 3}}
+    (cell, _) = cells_of(make_preset({**MICRO, "sizes": sizes}, "micro"), "data")
+    with pytest.raises(ValueError, match=r"cell 8M-F: .*16.*3"):
+        cost_of(cell)
+
+
+def test_files_and_names(tmp_path, capsys):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**MICRO, "name": "mine"}))
+    assert read_preset(tmp_path / "own.yaml").name == "mine"
+    (tmp_path / "bad.yaml").write_text("a: [1\n")
+    assert main(["study", "--preset", str(tmp_path / "bad.yaml"), "--dry-run"]) == 2
+    assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "bad.yaml is not YAML" in errors[0]
+    assert (
+        errors[1] == "curr-ab: no preset is called 'maxi'; there are mini, paper, small, or name a YAML file"
+    )
+
+
+def test_cells_depart_from_the_common_plan_by_name_or_pattern():
+    preset = make_preset({**MICRO, "cells": {"35M-*": {"steps": 20}}}, "micro")
+    preset = change(
+        preset, ["*-Q.config.hidden_dropout_prob=0.25", "35M-Q.steps=30", "evaluation.loss.pairs=9"]
+    )
+    plans = {cell.name: cell.plan for cell in cells_of(preset, "data")}
+    assert {name: plan.steps for name, plan in plans.items()} == {
+        "8M-F": 12,
+        "8M-Q": 12,
+        "35M-F": 20,
+        "35M-Q": 30,
+    }
+    assert plans["8M-Q"].model_config["hidden_dropout_prob"] == 0.25
+    assert plans["8M-F"].model_config["hidden_dropout_prob"] == 0.1
+    assert plans["8M-Q"].model_config["hidden_size"] == 16
+    assert preset.evaluation["loss"]["pairs"] == 9
+    assert change(preset, ["launch.gpus_per_cell=2"]).launch.gpus_per_cell == 2
+    with pytest.raises(ValueError, match=r"--set takes CELL\.key=value"):
+        change(preset, ["steps=3"])
+    with pytest.raises(ValueError, match=r"launch: unknown speed"):
+        change(preset, ["launch.speed=2"])
+
+
+def test_seeds_and_own_sizes_make_cells_of_which_one_of_each_member_is_exported():
+    sizes = {**MICRO["sizes"], "own": MICRO["sizes"]["8M"]}
+    cells = cells_of(make_preset({**MICRO, "sizes": sizes, "seeds": [3, 4]}, "micro"), "data")
+    assert [cell.name for cell in cells[:3]] == ["8M-F-seed3", "8M-F-seed4", "8M-Q-seed3"]
+    assert [cell.name for cell in cells if cell.exported] == [
+        *("8M-F-seed3", "8M-Q-seed3", "35M-F-seed3", "35M-Q-seed3")
+    ]
+    assert [cell.plan.seed for cell in cells[:2]] == [3, 4]
+    assert [cell.name for cell in chosen(cells, ["8M-F", "own-Q-seed4"], "--only")] == [
+        *("8M-F-seed3", "8M-F-seed4", "own-Q-seed4")
+    ]
+    with pytest.raises(ValueError, match=r"--only names '9M-F', which is no cell of this study; there are"):
+        chosen(cells, ["9M-F"], "--only")
+    assert {size.name for size in SIZES} >= {"8M", "35M"}
