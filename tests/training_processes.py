@@ -11,7 +11,7 @@ _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # imports once, then forks: a process in a tenth of a second
 _CONTEXT.set_forkserver_preload(
-    [f"curr_ab.{name}" for name in ("pretraining.loop", "finetuning.cross_validation", "study.study")]
+    ["curr_ab.pretraining.loop", "curr_ab.finetuning.cross_validation", "curr_ab.study.study"]
 )
 
 

@@ -40,7 +40,12 @@ def train_a_little(model, rows):
 
 @pytest.mark.parametrize(
     ("method", "names"),
-    [("lora", ADAPTABLE), ("lora", ("attention.self.query", "output.dense")), ("dora", ADAPTABLE), ("frozen", ())],
+    [
+        ("lora", ADAPTABLE),
+        ("lora", ("attention.self.query", "output.dense")),
+        ("dora", ADAPTABLE),
+        ("frozen", ()),
+    ],
 )
 def test_only_the_intended_matrices_change(build, rows, method, names):
     changes = {} if method == "frozen" else {"target_modules": list(names)}
@@ -152,5 +157,3 @@ def test_dropout_of_adapters(build):
     assert ((dropped == 0) | (dropped == 1 / 0.75)).all()
     assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.01)
     assert torch.equal(found[0].eval()(torch.ones(9)), torch.ones(9))
-
-

@@ -10,7 +10,6 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import curr_ab
-from curr_ab.cli import main
 from curr_ab.evaluation.fold_statistics import mean_and_standard_error
 from curr_ab.evaluation.measuring import measure
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
@@ -25,7 +24,10 @@ def by_metric(results):
 
 @pytest.fixture(scope="module")
 def small(planted):
-    return {task: planted(task, 36) for task in ("specificity-binary", "specificity-multiclass", "paratope", "affinity")}
+    return {
+        task: planted(task, 36)
+        for task in ("specificity-binary", "specificity-multiclass", "paratope", "affinity")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,9 @@ def test_an_adapter_loads_to_the_same_predictions(task, method, make_recipe, mem
     assert len(columns) == max(1, len(recipe.labels))
     examples = {one.number: one for one in read_examples(recipe, [str(small[task])])}
     pairs = [(examples[number].heavy, examples[number].light) for number in table["number"]]
-    spread = np.ptp(np.concatenate([np.ravel(table[name][0]) for name in columns] + [np.ravel(table[columns[0]][1])]))
+    spread = np.ptp(
+        np.concatenate([np.ravel(table[name][0]) for name in columns] + [np.ravel(table[columns[0]][1])])
+    )
     assert spread > 1e-3
     for merge in (True, False):
         model, tokenizer = load_finetuned(fold.adapter, device="cpu", merge=merge)

@@ -20,7 +20,9 @@ def losses(out):
     """Of every epoch of every fit."""
     run = FinetuningFolder(out)
     logs = [fit.read_log() for fit in (run.fold(1), run.fold(2), run.final)]
-    return [entry[key] for log in logs for entry in log for key in ("loss", "validation_loss") if key in entry]
+    return [
+        entry[key] for log in logs for entry in log for key in ("loss", "validation_loss") if key in entry
+    ]
 
 
 def predictions(out, fold=1, column="probability_CoV"):

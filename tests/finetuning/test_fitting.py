@@ -53,7 +53,9 @@ def fit(recipe, accelerator, member, examples, folder, fold=None, rows=None, mos
             rows = FeatureRows(pooled_features(base, rows, accelerator, ALONE, 4))
     right = right_answers(examples, recipe, answers_of(fold.train, rows.answer_ends))
     model = build_model(recipe, str(member))
-    fit = Fit(recipe, accelerator, model, rows, right, fold, FitFolder(folder, folder / "adapter"), most_at_once)
+    fit = Fit(
+        recipe, accelerator, model, rows, right, fold, FitFolder(folder, folder / "adapter"), most_at_once
+    )
     fit.run(StopRequest(), "test")
     return fit
 
@@ -157,7 +159,9 @@ def test_numbers_are_learnt_in_units_of_the_training_part(make_recipe, examples_
     numbers = np.array([one.label for one in examples])
     right = right_answers(examples, recipe, np.arange(10, 24))
     scaled = right.labels.double().numpy()
-    assert scaled[10:].mean() == pytest.approx(0, abs=1e-6) and scaled[10:].std() == pytest.approx(1, abs=1e-6)
+    assert scaled[10:].mean() == pytest.approx(0, abs=1e-6) and scaled[10:].std() == pytest.approx(
+        1, abs=1e-6
+    )
     assert right.meaning(right.labels[:, None]) == pytest.approx(numbers, abs=1e-5)
 
 
@@ -188,5 +192,5 @@ def test_early_stopping_waits_and_returns_to_the_best_epoch(
 
 def test_a_fit_that_diverges_says_what_helps(make_recipe, examples_of, member, accelerator, tmp_path):
     recipe = make_recipe(learning_rate=1e30, method="frozen", max_gradient_norm=1e30, epochs=3)
-    with pytest.raises(Diverged, match=r"has diverged in epoch 2 .*learning_rate below 1e\+30"):
+    with pytest.raises(Diverged, match=r"has diverged in epoch \d .*learning_rate below 1e\+30"):
         fit(recipe, accelerator, member, examples_of(), tmp_path)

@@ -118,5 +118,3 @@ def test_two_processes_do_not_train_in_one_folder(make_recipe, member, data, tmp
     assert "another process trains in" in (tmp_path / "run.error").read_text()
     first.kill()
     finish(first)
-
-
