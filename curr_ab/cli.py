@@ -14,6 +14,7 @@ from curr_ab.evaluation.command_line import add_commands as add_evaluation_comma
 from curr_ab.evaluation.comparing_command import add_commands as add_comparing_commands
 from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.finetuning.command_line import add_commands as add_finetuning_commands
+from curr_ab.finetuning.example_command import add_example_command
 from curr_ab.hub.command_line import add_commands as add_hub_commands
 from curr_ab.inference.command_line import add_commands as add_inference_commands
 from curr_ab.pretraining.command_line import add_commands as add_pretraining_commands
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_pretraining_commands(commands)
     add_finetuning_commands(commands)
+    add_example_command(commands)
     add_inference_commands(commands)
     add_evaluation_commands(commands)
     add_comparing_commands(commands)

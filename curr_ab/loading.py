@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,10 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
     """The model with the adapter around it, or merged into it: then it is as fast as without."""
     with needs_extra("finetune"):
         from peft import PeftModel
-    adapted = PeftModel.from_pretrained(model, adapter, **options)
+    with warnings.catch_warnings():
+        # PEFT calls it by the name that transformers 5.23 deprecates.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        adapted = PeftModel.from_pretrained(model, adapter, **options)
     return (adapted.merge_and_unload() if merge else adapted).eval()
 
 

@@ -10,7 +10,9 @@ from curr_ab.pretraining.plan import resolve_plan
 _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # imports once, then forks: a process in a tenth of a second
-_CONTEXT.set_forkserver_preload(["curr_ab.pretraining.loop", "curr_ab.study.study"])
+_CONTEXT.set_forkserver_preload(
+    [f"curr_ab.{name}" for name in ("pretraining.loop", "finetuning.cross_validation", "study.study")]
+)
 
 
 def train(plan_values, out):
@@ -25,6 +27,21 @@ def train(plan_values, out):
     except ValueError as error:
         (out.parent / f"{out.name}.error").write_text(str(error))
         print(error)  # for the report of a failing test
+        raise SystemExit(2) from error
+
+
+def finetune(recipe_values, model, data, out):
+    """The same for `curr-ab finetune`."""
+    from curr_ab.finetuning import Recipe, cross_validate
+    from curr_ab.pretraining.stopping import Interrupted
+
+    try:
+        cross_validate(Recipe(**recipe_values), model, [data], out)
+    except Interrupted as stopped:
+        raise SystemExit(stopped.exit_status) from stopped
+    except ValueError as error:
+        (out.parent / f"{out.name}.error").write_text(str(error))
+        print(error)
         raise SystemExit(2) from error
 
 
@@ -66,12 +83,17 @@ def finish(*processes):
     return [process.exitcode for process in processes]
 
 
-def train_sharded(plan_values, out):
-    """Train with FSDP2 on CPUs, which Accelerate does not by itself; report on it."""
+def shard_on_cpus():
+    """Make Accelerate take the CPUs for GPUs when it chooses how to divide the work."""
     from accelerate import DistributedType, PartialState
 
     PartialState(cpu=True)
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def train_sharded(plan_values, out):
+    """Train with FSDP2 on CPUs, which Accelerate does not by itself; report on it."""
+    shard_on_cpus()
     from torch.distributed.tensor import DTensor
 
     from curr_ab.pretraining.loop import Training
@@ -105,6 +127,30 @@ def train_sharded(plan_values, out):
         + 4 * sum(m.to_local().numel() for m in moments),
     }
     (out / f"rank{accelerator.process_index}.json").write_text(json.dumps(report))
+
+
+def finetune_sharded(recipe_values, model, data, out):
+    """Fine-tune with FSDP2 on CPUs; report on the first fit."""
+    shard_on_cpus()
+    from torch.distributed.tensor import DTensor
+
+    from curr_ab.finetuning.fitting import Fit
+
+    run = Fit.run
+
+    def reported(fit, *args):
+        run(fit, *args)
+        parameters = list(fit.whole.parameters())
+        report = {
+            "processes": fit.group.num_processes,
+            "version": fit.accelerator.state.fsdp_plugin.fsdp_version,
+            "parameters": len(parameters),
+            "sharded": sum(isinstance(p, DTensor) and p.placements[0].is_shard(0) for p in parameters),
+        }
+        (out / f"rank{fit.accelerator.process_index}.json").write_text(json.dumps(report))
+
+    Fit.run = reported
+    finetune(recipe_values, model, data, out)
 
 
 FSDP2 = {

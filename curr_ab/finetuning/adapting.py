@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.data.extra import needs_extra
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.loading import HEADS
 from curr_ab.modeling import CurrAbConfig
+from curr_ab.modeling.skip_dropout import skip_dropout
 from curr_ab.pretraining.sampling import random_stream
 
 HEAD = "classifier"
@@ -71,6 +72,7 @@ def adapted(model: Any, recipe: Recipe, source: str) -> Any:
         return model
     with needs_extra("finetune"):
         from peft import LoraConfig, get_peft_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.constants import DUMMY_TARGET_MODULES
 
     config = LoraConfig(
@@ -86,7 +88,19 @@ def adapted(model: Any, recipe: Recipe, source: str) -> Any:
     with _quiet():
         peft_model = get_peft_model(model, config)
     config.base_model_name_or_path = source
+    for module in peft_model.modules():
+        if isinstance(module, BaseTunerLayer) and "default" in getattr(module, "lora_dropout", ()):
+            module.lora_dropout["default"] = AdapterDropout(recipe.adapter_dropout)
     return peft_model
+
+
+class AdapterDropout(nn.Dropout):
+    """Dropout that is cheap on a CPU: an adapter has one in front of every matrix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.p and x.device.type == "cpu":
+            return skip_dropout(x, self.p)
+        return super().forward(x)
 
 
 def target_pattern(recipe: Recipe) -> str:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     from curr_ab.pretraining.stopping import Interrupted
 
     try:
-        cross_validate(recipe, args.model, args.data, args.out)
+        cross_validate(recipe, args.model, args.data, args.out, figures=True)
     except Interrupted as stopped:
         print(f"finetune: {stopped}", file=sys.stderr)
         raise SystemExit(stopped.exit_status) from stopped

@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from curr_ab.claiming import claimed
+from curr_ab.evaluation.figures import draw_figures
 from curr_ab.finetuning.adapter_folder import save_adapter
 from curr_ab.finetuning.adapting import build_model, describe_trainable, model_config
 from curr_ab.finetuning.base_model import find_base
@@ -37,12 +38,17 @@ from curr_ab.tokenization import CurrAbTokenizer
 
 
 def cross_validate(
-    recipe: Recipe, model: str | Path, data: Sequence[str | Path], out: str | Path
+    recipe: Recipe,
+    model: str | Path,
+    data: Sequence[str | Path],
+    out: str | Path,
+    *,
+    figures: bool = False,
 ) -> list[Result]:
     """Fit and measure each fold, from where the run in `out` stands; results of the folds and their means.
 
     `model` is a member, a folder or a repository; `data` are files, or `hf://owner/name`. With `recipe.final`
-    the folder `adapter` holds a last fit on all examples.
+    the folder `adapter` holds a last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
     with ExitStack() as stack:
@@ -52,7 +58,10 @@ def cross_validate(
             stack.enter_context(claimed(folder.path, "trains in"))
         stop = stack.enter_context(StopRequest())
         run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
-        return run.run(stop)
+        results = run.run(stop)
+        if figures and accelerator.is_main_process:
+            draw_figures(folder.path)
+        return results
 
 
 class CrossValidation:

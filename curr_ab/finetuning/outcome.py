@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 
 
 def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], predictions: Array) -> None:
-    """A row for each example: what is right, and the probability of each class or the number.
+    """A row for each example: what is right, its group, and the probability of each class or the number.
 
     For residues, label and probabilities are lists over the residues of heavy and light.
     """
@@ -35,6 +35,8 @@ def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], p
         "number": [one.number for one in examples],
         "label": [_shown(one.label, recipe) for one in examples],
     }
+    if recipe.group_by is not None:
+        columns["group"] = [one.group for one in examples]
     if recipe.target == "number":
         columns["prediction"] = predictions
     for place, name in enumerate(recipe.labels):

@@ -45,6 +45,7 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
         *(f"note             {note}" for note in examples.notes),
         *(_fold_line(fold) for fold in folds),
         f"model            {describe_trainable(shape)}",
+        f"learning rate    {recipe.peak_learning_rate:g}",
         f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
         f"time             {duration(seconds)} on one device, {source}",
     ]

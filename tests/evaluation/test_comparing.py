@@ -119,10 +119,10 @@ def two_runs(tmp_path, skills, *, groups=False, names=NAMES, sizes=(60, 60, 60, 
 
 def test_a_better_member_is_found_better(tmp_path):
     first, second = two_runs(tmp_path, (1.5, 0.5))
-    found = compare_runs(first, second, metrics=["accuracy", "auroc", "mcc"], draws=150)
+    found = compare_runs(first, second, metrics=["accuracy", "auroc"], draws=110)
     assert (found.first, found.second, found.num_pairs, found.units) == ("0M-F", "1M-F", 300, "pairs")
     by_name = {row.metric: row for row in found.metrics}
-    for name in ("accuracy", "auroc", "mcc"):
+    for name in ("accuracy", "auroc"):
         row = by_name[name]
         assert row.first > row.second
         assert row.over_folds.p < 0.05 and row.p_predictions < 0.01
@@ -144,7 +144,7 @@ def test_groups_are_swapped_as_a_whole(tmp_path):
 
 def test_a_run_beside_itself(tmp_path):
     first, _ = two_runs(tmp_path, (1.0, 1.0))
-    for row in compare_runs(first, first, draws=20).metrics:
+    for row in compare_runs(first, first, metrics=["accuracy", "aupr"], draws=20).metrics:
         assert row.over_folds.p == row.p_predictions == 1
 
 

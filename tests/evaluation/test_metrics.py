@@ -1,12 +1,16 @@
 """Metrics against values worked out by hand, through the library `evaluate` and without a network."""
 
+import re
+import shlex
 import socket
+import tomllib
 from pathlib import Path
 
 import evaluate
 import numpy as np
 import pytest
 
+from curr_ab.cli import build_parser
 from curr_ab.evaluation import mean_and_standard_error, measure
 from curr_ab.evaluation.measuring import METRICS, metrics_for
 from curr_ab.published import FIGURES
@@ -145,9 +149,18 @@ def test_folds():
 
 
 def test_metric_modules_are_shipped():
-    import tomllib
-
     root = Path(__file__).parents[2]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     shipped = {path for pattern in patterns["curr_ab.evaluation"] for path in METRICS.parent.glob(pattern)}
     assert set(METRICS.rglob("*.py")) <= shipped
+
+
+def test_the_sections_of_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    text = text[text.index("## Metrics\n") : text.index("## Published figures\n")]
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(block, {})
+    lines = [line for line in text.splitlines() if line.startswith("curr-ab ")]
+    assert [line.split()[1] for line in lines] == ["finetune", "finetune", "compare"]
+    for line in lines:
+        assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)

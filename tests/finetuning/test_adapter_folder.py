@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from tuned import TARGETS, save_base, save_tuned, tune
 from twins import PAIRS, tiny_config
 
 import curr_ab
+from curr_ab.cli import build_parser
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.finetuning.record import read_record
 from curr_ab.results import read_results
@@ -232,3 +236,22 @@ def test_what_is_not_fine_tuned_is_refused(tuned, tmp_path):
         load_finetuned(tuned["classes", "lora", "cls"][0].parent / "base")
     with pytest.raises(ValueError, match=r"has no finetuning\.json"):
         read_record(tmp_path)
+
+
+def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
+    """Its code runs, its commands parse, and the files that it lists are those that there are."""
+    text = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text()
+    text = re.search(r"^## Adapters\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)[1]
+    folder = shutil.copytree(tuned["classes", "lora", "cls"][0], tmp_path / "run" / "adapter")
+    monkeypatch.chdir(tmp_path)
+    variables = dict(zip(("heavy", "light"), PAIRS[0], strict=True))
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(block, variables)
+    assert capsys.readouterr().out.startswith("{'HD': ") and isinstance(variables["adapter"], PeftModel)
+    assert load_finetuned("merged", device="cpu")[0].config.id2label[0] == "HD"
+    commands = [line for line in text.splitlines() if line.startswith("curr-ab ")]
+    assert len(commands) == 4
+    for line in commands:
+        assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)
+    named = set(re.findall(r"`([\w.]+\.(?:json|yaml|md|py|safetensors))`", text))
+    assert {path.name for path in folder.iterdir()} | {"model.safetensors"} == named

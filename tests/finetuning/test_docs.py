@@ -26,7 +26,7 @@ def test_own_recipe_in_five_minutes(tmp_path, monkeypatch, capsys):
     table["binds"] = table.label.map({"HD": "no binder", "CoV": "binder"})
     table = table.rename(columns={"donor": "lineage"}).drop(columns=["label", "clone"])
     table.to_csv("binders.csv", index=False)
-    (program,) = blocks("python")
+    program = blocks("python")[0]
     variables = {}
     exec(program, variables)
     assert variables["recipe"].labels == ("no binder", "binder")

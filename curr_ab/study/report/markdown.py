@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 
 from curr_ab.pretraining.validation import PLACES
-from curr_ab.study.findings import findings, is_finished, status
-from curr_ab.study.grid import make_grid
-from curr_ab.study.summary import StudySummary
-from curr_ab.study.tables import (
+from curr_ab.study.report.findings import findings, is_finished, status
+from curr_ab.study.report.grid import make_grid
+from curr_ab.study.report.tables import (
     Field,
     Table,
     address,
@@ -21,7 +20,8 @@ from curr_ab.study.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.verdict import judge, remarks, worth
+from curr_ab.study.report.verdict import judge, remarks, worth
+from curr_ab.study.summary import StudySummary
 
 
 def render_markdown(summary: StudySummary) -> str:

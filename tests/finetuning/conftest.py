@@ -1,0 +1,96 @@
+"""Tiny members, one of them trained on the built-in corpus, and tables with planted signals."""
+
+import os
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from filelock import FileLock
+from trained import train
+from twins import shake, tiny_config
+
+from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab.finetuning import plant, resolve_recipe
+
+FEW_HEADS = {"num_attention_heads": 2}  # of 40 dimensions each: fewer scores, less time
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """One folder for all test processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def save(model, folder):
+    model.save_pretrained(folder)
+    CurrAbTokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_member(tmp_path_factory):
+    """A member that has learnt nothing, with whatever its configuration is to say."""
+
+    def make(**config):
+        torch.manual_seed(0)
+        model = shake(CurrAbForMaskedLM(tiny_config(**{**FEW_HEADS, **NO_DROPOUT, **config})))
+        return save(model, tmp_path_factory.mktemp("member"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def member(make_member):
+    """Without dropout, so that numbers do not depend on how the work is divided."""
+    return make_member()
+
+
+@pytest.fixture(scope="session")
+def trained_member(shared_folder):
+    """A member that knows the built-in corpus a little."""
+    folder = shared_folder / "trained-member"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            model, _, loss = train(200, batch=8, lr=1e-2, **FEW_HEADS)
+            assert loss < 2.0
+            save(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_member(tmp_path_factory):
+    """Its shape and what it began with."""
+    torch.manual_seed(5)
+    model = CurrAbForMaskedLM(tiny_config(initializer_range=0.02, **FEW_HEADS))
+    return save(model, tmp_path_factory.mktemp("random-member"))
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory):
+    """A file of so many pairs with what the recipe of the same name learns."""
+
+    def write(task, num_pairs, seed=0):
+        path = tmp_path_factory.mktemp("planted") / f"{task}.parquet"
+        pq.write_table(plant(task, num_pairs, seed), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_recipe():
+    """A shipped recipe as a run of seconds, with whatever is to differ."""
+
+    def make(task="specificity-binary", **changes):
+        quick = {"folds": 2, "epochs": 2, "precision": "fp32", "pairs_per_step": 8, "final": False}
+        quick |= {"adapter_dropout": 0.0, "pairs_per_micro_batch": 4}
+        return resolve_recipe(task, {**quick, **changes})
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
