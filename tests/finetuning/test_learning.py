@@ -1,4 +1,4 @@
-"""What is planted is learnt: by adapters on a trained member, not by a head on a random one, not by chance."""
+"""What is planted is learnt by adapters on a trained member, not by a head on a random one, nor by chance."""
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,7 @@ def score(make_recipe, tmp_path):
 
 
 def test_paratopes_are_learnt_by_adapters_alone(score, trained_member, random_member, planted, tmp_path):
-    """Half of the residues that touch inside of a loop stand outside of it too: only context tells them apart."""
+    """Residues that touch in a loop stand outside of loops too: only their context tells them apart."""
     data = planted("paratope", 60)
     quick = {"epochs": 10, "learning_rate": 1e-2, "pairs_per_step": 4}
     assert score("paratope", "aupr", trained_member, data, **quick) > 0.7
