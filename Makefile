@@ -38,6 +38,7 @@ bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	$(RUN)/python tests/bench_scaling.py
 	$(RUN)/python tests/bench_batches.py
 	$(RUN)/python tests/bench_pretraining.py
+	$(RUN)/python tests/bench_finetuning.py
 
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check

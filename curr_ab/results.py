@@ -69,6 +69,19 @@ class Result:
         return (self.model, self.task, self.metric, self.dataset, self.split, self.checkpoint, details)
 
 
+# The regions of the paper's figure, in which a chain's framework is one.
+_PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
+
+
+def is_headline(row: Result) -> bool:
+    """Whether cards and tables show it: no single folds, places of the loss, or other than the paper's regions."""
+    place = str(row.details.get("place", "all"))
+    if row.task == "regions":
+        of_paper = place.startswith("CDRH3") or place.partition(" ")[2] in _PAPER_REGIONS
+        return row.metric == "median-loss" and of_paper and "residues" not in str(row.details["group"])
+    return place == "all" and "fold" not in row.details
+
+
 def write_results(path: str | Path, results: Iterable[Result]) -> None:
     """Replace the file, atomically; equal results give equal files, whatever their order."""
     rows = _distinct(results, str(path)).values()

@@ -13,20 +13,16 @@ time; those of processor time stand beside them: they hold on a machine that oth
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import socket
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
+
+from bench_processes import Step, measure, start
 
 PAIRS_PER_STEP = 32  # what each device of the published runs had at once
 OPTIMIZER = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01}
-Step = Callable[[int], int]  # from the number of the step to the residues that it trained on
 
 
 @dataclass(frozen=True)
@@ -129,56 +125,18 @@ def our_step(size: str, way: Way, corpus: Path) -> Step:
     return step
 
 
-def serve(size: str, way: Way, corpus: Path, threads: int, rank: dict[str, str], pipe: Connection) -> None:
-    """In a process of its own: wall time, processor time and residues of each step that is asked for."""
-    os.environ.update({"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(threads), **rank})
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    step = published_recipe(size, way.pairs_at_once) if way.dropout is None else our_step(size, way, corpus)
-    while (number := pipe.recv()) is not None:
-        wall, processor = time.perf_counter(), time.process_time()
-        residues = step(number)
-        pipe.send((time.perf_counter() - wall, time.process_time() - processor, residues))
+def make_step(size: str, way: Way, corpus: Path) -> Step:
+    """In the process that is to take the steps."""
+    return published_recipe(size, way.pairs_at_once) if way.dropout is None else our_step(size, way, corpus)
 
 
-def start(size: str, way: Way, corpus: Path, cores: int) -> list[Connection]:
-    """The processes of a way; each answers on its pipe."""
-    spawn = multiprocessing.get_context("spawn")
-    count = cores if way.one_process_per_core else 1
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    pipes = []
-    for rank in range(count):
-        group = {"WORLD_SIZE": str(count), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        group |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        mine, theirs = spawn.Pipe()
-        arguments = (size, way, corpus, cores // count, group if count > 1 else {}, theirs)
-        spawn.Process(target=serve, args=arguments, daemon=True).start()
-        pipes.append(mine)
-    return pipes
-
-
-def measure(size: str, corpus: Path, repetitions: int, cores: int) -> dict[Way, tuple[float, float]]:
-    """Residues per second of wall and of processor time: medians over steps that the ways take in turn."""
-    pipes = {way: start(size, way, corpus, cores) for way in WAYS[size]}
-    speeds: dict[Way, list[tuple[float, float]]] = {way: [] for way in WAYS[size]}
-    for number in range(repetitions + 1):
-        for way in WAYS[size]:
-            for pipe in pipes[way]:
-                pipe.send(number)
-            wall, processor, residues = zip(*(pipe.recv() for pipe in pipes[way]), strict=True)
-            if number:  # the first warms up
-                speeds[way].append((residues[0] / max(wall), residues[0] / sum(processor)))
-    for pipe in (pipe for way in WAYS[size] for pipe in pipes[way]):
-        pipe.send(None)
-    medians = {
-        way: [statistics.median(values) for values in zip(*found, strict=True)]
-        for way, found in speeds.items()
+def compare(size: str, corpus: Path, repetitions: int, cores: int) -> dict[Way, tuple[float, float]]:
+    """Residues per second of wall and of processor time of every way."""
+    pipes = {
+        way: start(partial(make_step, size, way, corpus), cores, cores if way.one_process_per_core else 1)
+        for way in WAYS[size]
     }
-    return {way: (wall, processor) for way, (wall, processor) in medians.items()}
+    return measure(pipes, repetitions)
 
 
 def report(size: str, speeds: dict[Way, tuple[float, float]]) -> None:
@@ -212,7 +170,7 @@ def main() -> None:
         for size in args.sizes:
             print(f"{size}: residues per second of a training step, {args.cores} cores, ", end="")
             print(f"median of {args.repetitions}; load of the machine before: {os.getloadavg()[0]:.1f}")
-            report(size, measure(size, corpus, args.repetitions, args.cores))
+            report(size, compare(size, corpus, args.repetitions, args.cores))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import cache
 from curr_ab import scaling
 from curr_ab.pretraining.validation import PLACES
 from curr_ab.scaling.report import to_json
-from curr_ab.study.grid import make_grid
+from curr_ab.study.report.grid import make_grid
 from curr_ab.study.summary import CellSummary, StudySummary
 
 # name, shape, parameters

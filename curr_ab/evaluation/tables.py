@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curr_ab.data.atomic import replacing
-from curr_ab.data.schema import CHAINS
 from curr_ab.family import MEMBERS
 from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
-from curr_ab.results import Result, read_results
+from curr_ab.results import Result, is_headline, read_results
 
 NOTE = (
     "Published: the paper's figure for its own checkpoint of that member on its own data, never measured "
     "here; a difference means something on the same data only."
 )
-_PLACES = tuple(f"{chain} {region}" for chain in CHAINS for region in ("FWR", "CDR1", "CDR2", "CDR3"))
 # Of the paper's two versions of the test loss the later one, where it shows the member.
 _TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
 
@@ -36,18 +34,8 @@ def _rows(folder: Path) -> Iterator[tuple[Result, PublishedFigure | None]]:
     for path in sorted(folder.glob("*/results.json")):
         is_member = json.loads((path.parent / "measurement.json").read_text())["is_member"]
         for row in read_results(path):
-            if is_shown(row):
+            if is_headline(row):
                 yield row, (published_for(row) if is_member else None)
-
-
-def is_shown(row: Result) -> bool:
-    """The rest is in the results file: folds, single places of the loss, all but the paper's regions."""
-    if row.task.endswith("-loss"):
-        return row.details.get("place") == "all"
-    if row.task == "regions":
-        of_paper = str(row.details["place"]).startswith("CDRH3") or row.details["place"] in _PLACES
-        return row.metric == "median-loss" and of_paper and "residues" not in str(row.details["group"])
-    return "fold" not in row.details
 
 
 def published_for(row: Result) -> PublishedFigure | None:

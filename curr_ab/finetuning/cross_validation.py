@@ -155,6 +155,12 @@ class CrossValidation:
 
     def fitted(self, fold: Fold, place: FitFolder, stop: StopRequest, title: str) -> Fit:
         """A fit at its best epoch."""
+        fit = self.begun(fold, place, title)
+        fit.run(stop, title)
+        return fit
+
+    def begun(self, fold: Fold, place: FitFolder, title: str) -> Fit:
+        """A fit where its folder stands, or before its first step."""
         recipe, accelerator = self.recipe, self.accelerator
         model = build_model(recipe, self.base.source, self.attention, fold.number)
         training = answers_of(fold.train, self.rows.answer_ends)
@@ -164,9 +170,7 @@ class CrossValidation:
         most_at_once = self.most_at_once
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
-        fit = Fit(recipe, accelerator, model, rows, right, fold, place, most_at_once)
-        fit.run(stop, title)
-        return fit
+        return Fit(recipe, accelerator, model, rows, right, fold, place, most_at_once)
 
     def features(self, model: Any = None) -> Tensor:
         """What the frozen base says of every pair, computed once for all folds."""

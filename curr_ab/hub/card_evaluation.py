@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from curr_ab.family import Member
-from curr_ab.results import Result
+from curr_ab.results import Result, is_headline
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -25,12 +25,12 @@ def _measured(results: Sequence[Result]) -> str:
     if not results:
         return "Nothing has been measured on this checkpoint yet."
     lines = [
-        "Measured on this checkpoint, from `results.json`:",
+        "Measured on this checkpoint, from `results.json`, which has single folds and regions, too:",
         "",
         "| task | metric | value | standard error | items | data set | split | details |",
         "|---|---|---:|---:|---:|---|---|---|",
     ]
-    for row in results:
+    for row in filter(is_headline, results):
         details = ", ".join(f"{key} {value}" for key, value in sorted(row.details.items()))
         error = "" if row.standard_error is None else f"{row.standard_error:.2g}"
         lines.append(
@@ -76,5 +76,5 @@ def model_index(results: Sequence[Result]) -> list[EvalResult]:
             metric_name=row.metric,
             metric_value=row.value,
         )
-        for row in results
+        for row in filter(is_headline, results)
     ]

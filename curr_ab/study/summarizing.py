@@ -19,11 +19,11 @@ from curr_ab.pretraining.validation import PLACES, HeldOut
 from curr_ab.study.cell_state import CellFolder, State
 from curr_ab.study.cells import Cell
 from curr_ab.study.costs import Cost
-from curr_ab.study.data_report import report_data
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.law import StudyLaw
 from curr_ab.study.outcome import loss_by_place, pairing_accuracy
 from curr_ab.study.preset import Preset
+from curr_ab.study.report.data_report import report_data
 from curr_ab.study.summary import CellSummary, StudySummary
 
 

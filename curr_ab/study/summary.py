@@ -71,7 +71,7 @@ class StudySummary:
     # hold "remarks", sentences of those who fitted. {} before there is a fit.
     law: Mapping[str, Any] = field(default_factory=dict)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
-    data_report: Mapping[str, Any] = field(default_factory=dict)  # of `curr_ab.study.data_report.report_data`
+    data_report: Mapping[str, Any] = field(default_factory=dict)  # of `report.data_report.report_data`
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:

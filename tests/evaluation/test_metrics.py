@@ -15,22 +15,22 @@ from curr_ab.evaluation import mean_and_standard_error, measure
 from curr_ab.evaluation.measuring import METRICS, metrics_for
 from curr_ab.published import FIGURES
 
-# Ten examples: 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
-BINARY = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
-POSITIVE = [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.35, 0.2, 0.1, 0.05]
+# Eleven examples: 3 true positives, 2 false positives, 2 false negatives, 4 true negatives.
+BINARY = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0]
+POSITIVE = [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.35, 0.2, 0.1, 0.05, 0.75]
 
 
 def test_two_classes():
     found = measure("classes", BINARY, [[1 - p, p] for p in POSITIVE], ("HD", "CoV"))
-    assert found["accuracy"] == pytest.approx(7 / 10)
-    assert found["precision"] == pytest.approx(3 / 4)
+    assert found["accuracy"] == pytest.approx(7 / 11)
+    assert found["precision"] == pytest.approx(3 / 5)
     assert found["recall"] == pytest.approx(3 / 5)
-    assert found["f1"] == pytest.approx(2 / 3)
-    assert found["mcc"] == pytest.approx((3 * 4 - 1 * 2) / np.sqrt(4 * 5 * 5 * 6))
-    # Of the 25 pairs of a positive and a negative, the positive has the higher probability in 22.
-    assert found["auroc"] == pytest.approx(22 / 25)
-    # Precision at each positive, from the highest probability on: 1/1, 2/2, 3/3, 4/5, 5/7.
-    assert found["aupr"] == pytest.approx((1 + 1 + 1 + 4 / 5 + 5 / 7) / 5)
+    assert found["f1"] == pytest.approx(3 / 5)
+    assert found["mcc"] == pytest.approx((3 * 4 - 2 * 2) / np.sqrt(5 * 5 * 6 * 6))
+    # Of the 30 pairs of a positive and a negative, the positive has the higher probability in 24.
+    assert found["auroc"] == pytest.approx(24 / 30)
+    # Precision at each positive, from the highest probability on: 1/1, 2/2, 3/4, 4/6, 5/8.
+    assert found["aupr"] == pytest.approx((1 + 1 + 3 / 4 + 4 / 6 + 5 / 8) / 5)
     assert set(found) == {
         "accuracy", "precision", "recall", "f1", "mcc", "auroc", "aupr", "calibration-error"
     }  # fmt: skip

@@ -93,7 +93,7 @@ def test_no_fast_path_goes_around_an_adapter(build, rows, name):
 @pytest.mark.parametrize(
     ("size", "method", "text"),
     [
-        # 6 layers: rank 8 at four matrices of 320 x 320 and two of 320 x 1280; the head of 320 x 320 + 2 x 320.
+        # 6 layers: rank 8 at four matrices of 320 x 320 and two of 320 x 1280; a head of 320 x 320 + 2 x 320.
         ("8M", "lora", "trainable 379,842 of 7.8 M parameters (4.9 %)"),
         ("8M", "frozen", "trainable 103,362 of 7.5 M parameters (1.4 %)"),
     ],

@@ -35,7 +35,7 @@ def result(**changes) -> Result:
         "checkpoint": "a" * 64,
         "source": "a test",
         "code_version": "0.1.0",
-        "details": {"fold": 2},
+        "details": {"method": "lora"},
     }
     return Result(**{**fields, **changes})
 
@@ -75,15 +75,25 @@ def test_the_paper_s_figures_stand_as_the_paper_s_and_all_else_is_missing(one) -
 
 def test_measured_numbers_come_with_all_that_belongs_to_them() -> None:
     loss = result(task="test-loss-2025-09", metric="loss", value=0.25, standard_error=None, details={})
-    text = render_card(member("350M-F"), results=[result(), loss])
-    assert "| specificity-binary | accuracy | 0.7123 | 0.01 | 4,321 | HD-vs-CoV | test | fold 2 |" in text
+    parts = [
+        result(value=0.5, details={"method": "lora", "fold": 2}),
+        result(task="test-loss", metric="loss", value=0.6, details={"place": "CDRH3 N"}),
+        result(
+            task="regions", metric="mean-loss", value=0.7, details={"place": "heavy CDR3", "group": "all"}
+        ),
+    ]
+    text = render_card(member("350M-F"), results=[result(), loss, *parts])
+    assert (
+        "| specificity-binary | accuracy | 0.7123 | 0.01 | 4,321 | HD-vs-CoV | test | method lora |" in text
+    )
     assert "| test-loss-2025-09 | loss | 0.2500 |  | 4,321 | HD-vs-CoV | test |  |" in text
     assert "Source: a test (curr-ab 0.1.0)." in text
     missing = re.search(r"not measured on this checkpoint: (.*)\.", text)[1]
     assert "pairing (accuracy)" in missing and "specificity-binary (accuracy)" not in missing
     header = {(row.task_name, row.metric_type): row for row in ModelCard(text).data.eval_results}
     accuracy = header["specificity-binary", "accuracy"]
-    assert accuracy.metric_value == 0.71234 and accuracy.dataset_name == "HD-vs-CoV fold=2"
+    assert accuracy.metric_value == 0.71234 and accuracy.dataset_name == "HD-vs-CoV method=lora"
+    assert not any(value in text for value in ("0.5000", "0.6000", "0.7000"))  # parts are in the file alone
     assert len(header) == 2  # the paper's are not among them
 
 

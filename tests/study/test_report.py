@@ -11,16 +11,16 @@ import pytest
 import studies
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
-from curr_ab.study import report as report_module
-from curr_ab.study.data_report import report_data
-from curr_ab.study.findings import findings
-from curr_ab.study.grid import digits_of, loss_of, make_grid, written
-from curr_ab.study.palette import rules
 from curr_ab.study.report import write_report
-from curr_ab.study.report_markdown import render_markdown
-from curr_ab.study.report_page import _file, render_page
+from curr_ab.study.report import writing as report_module
+from curr_ab.study.report.data_report import report_data
+from curr_ab.study.report.findings import findings
+from curr_ab.study.report.grid import digits_of, loss_of, make_grid, written
+from curr_ab.study.report.markdown import render_markdown
+from curr_ab.study.report.page import _file, render_page
+from curr_ab.study.report.palette import rules
+from curr_ab.study.report.verdict import judge
 from curr_ab.study.summary import StudySummary, read_summary
-from curr_ab.study.verdict import judge
 
 
 class _Words(HTMLParser):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curr_ab.study.charts import marker
-from curr_ab.study.grid import Grid
-from curr_ab.study.markup import Markup, element, join
-from curr_ab.study.report_tables import Field, Table
+from curr_ab.study.report.charts import marker
+from curr_ab.study.report.grid import Grid
+from curr_ab.study.report.markup import Markup, element, join
+from curr_ab.study.report.tables import Field, Table
 
 
 def table(found: Table, style: str | None = None) -> Markup:

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from curr_ab.data.describing import statistics
 from curr_ab.data.splitting import SPLITS
-from curr_ab.study.grid import Grid, Spot, digits_of, loss_of, region_of, written
+from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
+from curr_ab.study.report.verdict import is_fitted, law_rows
 from curr_ab.study.summary import CellSummary, StudySummary
-from curr_ab.study.verdict import is_fitted, law_rows
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from curr_ab.data.atomic import replacing
-from curr_ab.study.report_markdown import render_markdown
-from curr_ab.study.report_page import render_page
+from curr_ab.study.report.markdown import render_markdown
+from curr_ab.study.report.page import render_page
 from curr_ab.study.summary import StudySummary
 
 

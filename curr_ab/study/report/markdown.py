@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from curr_ab.pretraining.validation import PLACES
-from curr_ab.study.findings import findings, is_finished, status
-from curr_ab.study.grid import make_grid
-from curr_ab.study.report_tables import (
+from curr_ab.study.report.findings import findings, is_finished, status
+from curr_ab.study.report.grid import make_grid
+from curr_ab.study.report.tables import (
     Field,
     Table,
     address,
@@ -20,8 +20,8 @@ from curr_ab.study.report_tables import (
     provenance_table,
     region_table,
 )
+from curr_ab.study.report.verdict import judge, remarks, worth
 from curr_ab.study.summary import StudySummary
-from curr_ab.study.verdict import judge, remarks, worth
 
 
 def render_markdown(summary: StudySummary) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from curr_ab.study.grid import Grid, Spot, digits_of, loss_of, pairing_of, written
+from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, pairing_of, written
 from curr_ab.study.summary import STATES, Estimate, StudySummary
 
 

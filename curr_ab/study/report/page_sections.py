@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from curr_ab.pretraining.validation import PLACES
-from curr_ab.study import figures, law_figures
-from curr_ab.study.charts import STAR
-from curr_ab.study.grid import Grid, minutes_of, pairing_of, throughput_of
-from curr_ab.study.markup import Markup, element, join
-from curr_ab.study.page_parts import commas, details, figure, key, legend, table
-from curr_ab.study.report_tables import (
+from curr_ab.study.report import figures, law_figures
+from curr_ab.study.report.charts import STAR
+from curr_ab.study.report.grid import Grid, minutes_of, pairing_of, throughput_of
+from curr_ab.study.report.markup import Markup, element, join
+from curr_ab.study.report.page_parts import commas, details, figure, key, legend, table
+from curr_ab.study.report.tables import (
     address,
     baseline_table,
     cell_table,
@@ -18,8 +18,8 @@ from curr_ab.study.report_tables import (
     provenance_table,
     region_table,
 )
+from curr_ab.study.report.verdict import Verdict, is_fitted, judge, remarks, worth
 from curr_ab.study.summary import StudySummary
-from curr_ab.study.verdict import Verdict, is_fitted, judge, remarks, worth
 
 
 def _verdict(verdict: Verdict) -> Markup:

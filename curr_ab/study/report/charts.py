@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from curr_ab.study.markup import Markup, element, join, number
-from curr_ab.study.scales import Scale
+from curr_ab.study.report.markup import Markup, element, join, number
+from curr_ab.study.report.scales import Scale
 
 Point = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 30.0, 12.0, 42.0

@@ -12,11 +12,11 @@ import numpy as np
 from curr_ab.scaling.parabolas import Parabola, fit_parabola
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.uncertainty import NoOptimum
-from curr_ab.study.charts import STAR, Chart
-from curr_ab.study.grid import Grid, digits_of, written
-from curr_ab.study.markup import Markup
-from curr_ab.study.scales import linear, logarithmic
-from curr_ab.study.verdict import is_fitted, optimum_interval
+from curr_ab.study.report.charts import STAR, Chart
+from curr_ab.study.report.grid import Grid, digits_of, written
+from curr_ab.study.report.markup import Markup
+from curr_ab.study.report.scales import linear, logarithmic
+from curr_ab.study.report.verdict import is_fitted, optimum_interval
 
 _SIZE = (520.0, 400.0)
 _CURVE_POINTS = 60

@@ -7,12 +7,12 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
-from curr_ab.study import page_sections as sections
-from curr_ab.study.findings import findings, is_finished, status
-from curr_ab.study.grid import Grid, make_grid, pairing_of, written
-from curr_ab.study.markup import Markup, element, join
-from curr_ab.study.palette import rules
-from curr_ab.study.report_tables import duration
+from curr_ab.study.report import page_sections as sections
+from curr_ab.study.report.findings import findings, is_finished, status
+from curr_ab.study.report.grid import Grid, make_grid, pairing_of, written
+from curr_ab.study.report.markup import Markup, element, join
+from curr_ab.study.report.palette import rules
+from curr_ab.study.report.tables import duration
 from curr_ab.study.summary import StudySummary
 
 
@@ -38,7 +38,7 @@ def render_page(summary: StudySummary) -> str:
 
 
 def _file(name: str) -> str:
-    return (files("curr_ab.study") / name).read_text(encoding="utf-8")
+    return (files("curr_ab.study.report") / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

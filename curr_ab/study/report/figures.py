@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from curr_ab.scaling.quantities import format_quantity
-from curr_ab.study.charts import Chart
-from curr_ab.study.grid import Grid, Measure, digits_of, region_of, written
-from curr_ab.study.markup import Markup
-from curr_ab.study.scales import Scale, linear, logarithmic
+from curr_ab.study.report.charts import Chart
+from curr_ab.study.report.grid import Grid, Measure, digits_of, region_of, written
+from curr_ab.study.report.markup import Markup
+from curr_ab.study.report.scales import Scale, linear, logarithmic
 from curr_ab.study.summary import Curve, Estimate
 
 _SMALL = (170.0, 138.0)
