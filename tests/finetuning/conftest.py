@@ -54,7 +54,7 @@ def trained_member(shared_folder):
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             model, _, loss = train(200, batch=8, lr=1e-2, **FEW_HEADS)
-            assert loss < 2.0
+            assert loss < 2.8
             save(model, folder)
     return folder
 
