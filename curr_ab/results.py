@@ -74,7 +74,7 @@ _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
 
 
 def is_headline(row: Result) -> bool:
-    """Whether cards and tables show it: no single folds or places of the loss, and the regions of the paper."""
+    """Whether cards and tables show it: no single folds or places of the loss, of regions the paper's."""
     place = str(row.details.get("place", "all"))
     if row.task == "regions":
         of_paper = place.startswith("CDRH3") or place.partition(" ")[2] in _PAPER_REGIONS
