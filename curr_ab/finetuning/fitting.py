@@ -119,6 +119,8 @@ class Fit:
                 began = time.perf_counter()
                 loss = self.epoch(stop, bar)
                 self.finish_epoch(loss, time.perf_counter() - began, bar, title)
+                if not self.is_over and (signal := self.agreed(stop)):
+                    raise self.interrupted(signal)
         if self.best_epoch < len(self.log):
             best = self.folder.best_state
             assert best is not None
@@ -138,13 +140,11 @@ class Fit:
             loss_sum += self.step(chosen)
             self.progress = self.progress.after(len(chosen), 0)
             bar.update()
-            if place + 1 < self.steps_per_epoch and (signal := self.agreed(stop)):
+            asking = self.accelerator.num_processes == 1 or self.progress.step % ASK_EVERY == 0
+            if asking and place + 1 < self.steps_per_epoch and (signal := self.agreed(stop)):
                 self.progress = replace(self.progress, loss_sum=float(self.total(loss_sum)))
                 self.save()
-                raise Interrupted(
-                    f"stopped in epoch {epoch + 1} of {self.folder.path.name}; the same command goes on",
-                    signal,
-                )
+                raise self.interrupted(signal)
         answers = answers_of(self.fold.train, self.rows.answer_ends)
         return float(self.total(loss_sum)) / self.right.weight(answers)
 
@@ -233,13 +233,15 @@ class Fit:
         return added
 
     def agreed(self, stop: StopRequest) -> int:
-        """The signal that any process has received; several ask each other every few steps."""
+        """The signal that any process has received."""
         if self.accelerator.num_processes == 1:
             return stop.signal_number
-        if self.progress.step % ASK_EVERY:
-            return 0
         signal = torch.tensor([stop.signal_number], device=self.accelerator.device)
         return int(self.accelerator.gather(signal).max())
+
+    def interrupted(self, signal: int) -> Interrupted:
+        told = f"stopped after step {self.progress.step:,} of {self.num_steps:,} of {self.folder.path.name}"
+        return Interrupted(f"{told}; the same command goes on", signal)
 
     def advice_on_divergence(self, entry: dict[str, Any]) -> str:
         told = ", ".join(f"{name} {entry[name]}" for name in LOSSES if name in entry)

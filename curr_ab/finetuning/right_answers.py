@@ -57,6 +57,7 @@ def right_answers(examples: Iterable[Example], recipe: Recipe, training: Indices
     if recipe.target == "number":
         numbers = np.array([one.label for one in examples], np.float64)
         mean, deviation = float(numbers[training].mean()), float(numbers[training].std())
+        deviation = deviation or 1.0  # all the same: the mean is right
         scaled = torch.from_numpy((numbers - mean) / deviation).float()
         return RightAnswers(scaled, torch.ones(len(scaled)), 1, mean, deviation)
     if recipe.target == "residues":

@@ -89,9 +89,9 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(number, make_recipe, dropping_
     reference, out = tmp_path / "reference", tmp_path / "stopped"
     assert finish(start(finetune, *arguments, reference)) == [0]
     process = start(finetune, *arguments, out)
-    while progress(out) < 1:
+    while not complete_states(FinetuningFolder(out).fold(1).states):
         time.sleep(0.01)
-    time.sleep(0.3)  # in the second of two epochs
+    time.sleep(0.1)  # in the second of two epochs
     os.kill(process.pid, number)
     assert finish(process) == [128 + number]
     (state,) = complete_states(FinetuningFolder(out).fold(1).states)
@@ -99,6 +99,18 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(number, make_recipe, dropping_
     assert marker["step"] % 20 and marker["loss_sum"] > 0
     assert finish(start(finetune, *arguments, out)) == [0]
     assert outcome(out) == outcome(reference)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_is_heeded_where_an_epoch_is_a_step(processes, make_recipe, member, data, tmp_path):
+    recipe, out = make_recipe(epochs=2_000, pairs_per_step=100, method="frozen"), tmp_path / "run"
+    arguments = (recipe.to_dict(), str(member), data, out)
+    group = [start(finetune, *arguments)] if processes == 1 else start_group(finetune, *arguments)
+    while progress(out) < 2:
+        time.sleep(0.01)
+    os.kill(group[-1].pid, signal.SIGTERM)
+    assert finish(*group) == [128 + signal.SIGTERM] * processes
+    assert FinetuningFolder(out).fold(1).newest_state is not None
 
 
 def test_a_finished_run_is_left_as_it_is(make_recipe, member, data, tmp_path):
