@@ -115,8 +115,7 @@ def _resolve(args: argparse.Namespace) -> tuple[Path, Preset]:
 
 
 def _again(args: argparse.Namespace, out: Path) -> str:
-    """The command that goes on with the study: its preset lies in its folder."""
-    from curr_ab.study.launching import program
-
+    """The command, for the report; without a preset it goes on with the one that lies in the folder."""
+    preset = ["--preset", str(args.preset)] if args.preset else []
     data = ["--data", str(args.data)] if args.data else []
-    return shlex.join([program(), "study", "--out", str(out), *data])
+    return shlex.join(["curr-ab", "study", *preset, "--out", str(out), *data])

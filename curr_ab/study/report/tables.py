@@ -116,7 +116,7 @@ def cell_table(grid: Grid) -> Table:
 
 def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
     found, speed = loss_of(cell), cell.tokens_per_second
-    links = [] if cell.state == "waiting" else [("log", cell.log)]
+    links = [("log", cell.log)] if cell.log and cell.state != "waiting" else []
     if cell.export is not None:
         links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
     return (
