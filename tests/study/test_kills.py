@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -53,6 +54,17 @@ def test_killed_studies_go_on_to_the_same_tables(uninterrupted, tmp_path):
     preset, expected, seconds = uninterrupted
     kill_at_random(preset.to_dict(), tmp_path / "study", 3, seconds, random.Random(0))
     assert tables(tmp_path / "study") == expected
+
+
+def test_a_cell_killed_between_its_last_checkpoint_and_its_numbers_is_finished(study):
+    """The checkpoint is there, and nothing after it."""
+    path, preset = study
+    expected, folder = tables(path), cell(path, "8M-Q")
+    shutil.rmtree(folder.run.states / "step-00000012")
+    for file in (folder.run.results_file, folder.results_file, folder.state_file):
+        file.unlink()
+    assert run_study(preset, path, say=lambda line: None).problems == {}
+    assert folder.run.results_file.exists() and tables(path) == expected
 
 
 @pytest.mark.slow

@@ -128,11 +128,10 @@ def test_a_dry_run_shows_cells_and_cost_and_writes_nothing(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert main(["study", "--preset", "mini", "--dry-run", "--set", "*-Q.steps=70"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[0].startswith("The paper in miniature")
-        and lines[-1] == "about ten minutes on two processor cores"
-    )
-    assert [line.split()[2] for line in lines if line.startswith("8M-")] == ["500", "500", "70"]
+    preset = read_preset("mini")
+    assert (lines[0], lines[-1]) == (preset.title, preset.takes)
+    steps = str(preset.plan["steps"])
+    assert [line.split()[2] for line in lines if line.startswith("8M-")] == [steps, steps, "70"]
     assert list(tmp_path.iterdir()) == []
 
 
