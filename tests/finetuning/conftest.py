@@ -5,8 +5,6 @@ import os
 import pyarrow.parquet as pq
 import pytest
 import torch
-from filelock import FileLock
-from trained import train
 from twins import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
@@ -48,20 +46,8 @@ def member(make_member):
 
 
 @pytest.fixture(scope="session")
-def trained_member(shared_folder):
-    """A member that knows the built-in corpus a little."""
-    folder = shared_folder / "trained-member"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            model, _, loss = train(200, batch=8, lr=1e-2, **FEW_HEADS)
-            assert loss < 2.8
-            save(model, folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def random_member(tmp_path_factory):
-    """Its shape and what it began with."""
+    """A member that has learnt nothing."""
     torch.manual_seed(5)
     model = CurrAbForMaskedLM(tiny_config(initializer_range=0.02, **FEW_HEADS))
     return save(model, tmp_path_factory.mktemp("random-member"))
