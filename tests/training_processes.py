@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import socket
+from contextlib import contextmanager
 
 from curr_ab.pretraining.plan import resolve_plan
 
@@ -15,13 +16,13 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def train(plan_values, out):
-    """The body of a training process; its exit status is that of the command."""
-    from curr_ab.pretraining.loop import pretrain
+@contextmanager
+def _command(out):
+    """End as a command does: its exit status, and its message beside the folder it writes."""
     from curr_ab.pretraining.stopping import Interrupted
 
     try:
-        pretrain(resolve_plan(plan_values), out)
+        yield
     except Interrupted as stopped:
         raise SystemExit(stopped.exit_status) from stopped
     except ValueError as error:
@@ -30,19 +31,30 @@ def train(plan_values, out):
         raise SystemExit(2) from error
 
 
-def finetune(recipe_values, model, data, out):
-    """The same for `curr-ab finetune`."""
-    from curr_ab.finetuning import Recipe, cross_validate
-    from curr_ab.pretraining.stopping import Interrupted
+def train(plan_values, out):
+    """The body of `curr-ab pretrain`."""
+    from curr_ab.pretraining.loop import pretrain
 
-    try:
+    with _command(out):
+        pretrain(resolve_plan(plan_values), out)
+
+
+def finetune(recipe_values, model, data, out):
+    """The body of `curr-ab finetune`."""
+    from curr_ab.finetuning import Recipe, cross_validate
+
+    with _command(out):
         cross_validate(Recipe(**recipe_values), model, [data], out)
-    except Interrupted as stopped:
-        raise SystemExit(stopped.exit_status) from stopped
-    except ValueError as error:
-        (out.parent / f"{out.name}.error").write_text(str(error))
-        print(error)
-        raise SystemExit(2) from error
+
+
+def study(preset_values, out):
+    """The body of `curr-ab study`."""
+    from curr_ab.study.preset import make_preset
+    from curr_ab.study.study import run_study
+
+    with _command(out):
+        outcome = run_study(make_preset(preset_values, "micro"), out, say=lambda line: None)
+        raise SystemExit(bool(outcome.problems))
 
 
 def free_port():
@@ -52,7 +64,10 @@ def free_port():
 
 
 def start(task, *args, environment=None):
-    """Run `task` in a process of its own, with its own Accelerate."""
+    """Run `task`, a function of this module, in a process of its own, with its own Accelerate.
+
+    A new process can import this module anywhere; those of the tests only from some folders.
+    """
     process = _CONTEXT.Process(target=_run, args=(environment or {}, task, args))
     process.start()
     return process

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from training_processes import finish, start
+from training_processes import study as study_process
 
 from curr_ab.study.folder import StudyFolder
-from curr_ab.study.preset import make_preset
 from curr_ab.study.study import run_study
 from tests.study.conftest import MICRO, cell, tables
 
@@ -19,26 +19,15 @@ from tests.study.conftest import MICRO, cell, tables
 OWN = {f"own-{n}": {**MICRO["sizes"]["8M"], "hidden_size": 16 * n} for n in (1, 2, 3)}
 
 
-def work(values, path):
-    """The body of a study's process; as on the command line, it may be stopped."""
-    from curr_ab.pretraining.stopping import Interrupted
-
-    try:
-        outcome = run_study(make_preset(values, "micro"), path, say=lambda line: None)
-    except Interrupted as stopped:
-        raise SystemExit(stopped.exit_status) from stopped
-    raise SystemExit(bool(outcome.problems))
-
-
 def kill_at_random(values, path, kills, longest, randomness):
     """SIGKILL to the study's process alone: those of its cells must end by themselves."""
     for _ in range(kills):
-        process = start(work, values, path)
+        process = start(study_process, values, path)
         process.join(timeout=randomness.random() * longest)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
         finish(process)
-    assert finish(start(work, values, path)) == [0]
+    assert finish(start(study_process, values, path)) == [0]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +35,7 @@ def uninterrupted(make, tmp_path_factory):
     """A study without exports, what it found, and how long it took."""
     path, preset = tmp_path_factory.mktemp("whole") / "study", make(sizes=OWN)
     began = time.monotonic()
-    assert finish(start(work, preset.to_dict(), path)) == [0]
+    assert finish(start(study_process, preset.to_dict(), path)) == [0]
     return preset, tables(path), time.monotonic() - began
 
 
@@ -81,10 +70,10 @@ def test_ten_kills_with_exports(finished, tmp_path):
     assert not list((tmp_path / "study" / "exports").glob(".*"))
 
 
-def wait_until(condition):
+def wait_until(condition, process=None):
     deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline and (process is None or process.is_alive())
         time.sleep(0.05)
 
 
@@ -102,9 +91,9 @@ def test_cells_end_with_their_study(make, tmp_path, number):
     """When it is killed, at once; when it is stopped, they save their states first."""
     path = tmp_path / "study"
     preset = make(sizes=OWN, plan={**MICRO["plan"], "steps": 100_000, "save_every": 100_000})
-    process = start(work, preset.to_dict(), path)
+    process = start(study_process, preset.to_dict(), path)
     logs = [cell(path, name).run.log_file for name in ("own-3-F", "own-3-Q")]
-    wait_until(lambda: all(log.exists() and log.stat().st_size > 1_000 for log in logs))
+    wait_until(lambda: all(log.exists() and log.stat().st_size > 1_000 for log in logs), process)
     os.kill(process.pid, number)
     assert finish(process) == [-number if number == signal.SIGKILL else 128 + number]
     wait_until(lambda: all(is_free(folder) for folder in path.glob("cells/*")))
