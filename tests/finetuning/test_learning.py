@@ -74,7 +74,7 @@ def without_signal(table):
 
 def test_a_motif_in_the_cdrh3_is_learnt_by_adapters_alone(score, trained, untrained):
     table = plant("specificity-binary", 600)
-    how = {"epochs": 6, "pairs_per_step": 16, "pooling": "mean"}
+    how = {"epochs": 10, "pairs_per_step": 16, "pooling": "mean"}
     assert score("specificity-binary", "mcc", trained, table, **how) > 0.9
     # A random base counts residues, of which the motif is some.
     assert score("specificity-binary", "mcc", untrained, table, method="frozen", **how) < 0.7
