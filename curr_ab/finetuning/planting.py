@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading import builtin_path
+from curr_ab.data.simulation import PREFERRED_LIGHT
 
 Row = dict[str, Any]
 # Five residues that germline CDRH3s hardly have, in the middle of the loop; healthy donors have none.
@@ -24,7 +25,7 @@ _CONTACTS = frozenset("YWRDN")  # what touches the antigen where it stands in a 
 _LOOPS = frozenset("246")  # CDR1, CDR2, CDR3 in a region mask
 _STEM = 3  # residues at either end of a CDRH3 that stay germline
 _KEPT = ("id", "heavy", "light", "donor", "clone", "v_call_light", "mutations_heavy", "mutations_light")
-_LOOKED_AT = ("cdr3_heavy", "region_mask_heavy", "region_mask_light")
+_LOOKED_AT = ("v_call_heavy", "cdr3_heavy", "region_mask_heavy", "region_mask_light")
 
 
 def plant(task: str, num_pairs: int = 600, seed: int = 0) -> pa.Table:
@@ -32,18 +33,18 @@ def plant(task: str, num_pairs: int = 600, seed: int = 0) -> pa.Table:
     if task not in TASKS:
         raise ValueError(f"no example data for {task!r}; there are {', '.join(TASKS)}")
     random = np.random.default_rng(seed)
-    rows = _draw(num_pairs, random)
+    rows = _draw(num_pairs, random, _has_the_preferred_light if task == "pairing" else lambda row: True)
     TASKS[task](rows, random)
     return pa.Table.from_pylist(rows)
 
 
-def _draw(num_pairs: int, random: np.random.Generator) -> list[Row]:
+def _draw(num_pairs: int, random: np.random.Generator, suits: Callable[[Row], bool]) -> list[Row]:
     """Whole clones in random order; few donors, so that each has pairs enough to exchange light chains."""
     corpus = pyarrow.parquet.read_table(builtin_path(), columns=[*_KEPT, *_LOOKED_AT])
     donors = random.permutation(sorted(set(corpus["donor"].to_pylist())))
     of_donors = set(donors[: max(10, num_pairs // 50)].tolist())
     clones: dict[str, list[Row]] = {}
-    different = {(row["heavy"], row["light"]): row for row in corpus.to_pylist()}
+    different = {(row["heavy"], row["light"]): row for row in corpus.to_pylist() if suits(row)}
     for row in different.values():
         if row["donor"] in of_donors and len(row["cdr3_heavy"]) >= 2 * _STEM + len(MOTIFS["CoV"]):
             clones.setdefault(row["clone"], []).append(row)
@@ -74,8 +75,14 @@ def _specificity(*labels: str) -> Callable[[list[Row], np.random.Generator], Non
     return plant_motifs
 
 
+def _has_the_preferred_light(row: Row) -> bool:
+    """As half of the corpus by its simulation, and some by chance; here a foreign light chain stands out."""
+    heavy, light = (row[f"v_call_{chain}"].split("-")[0] for chain in ("heavy", "light"))
+    return bool(PREFERRED_LIGHT[heavy] == light)
+
+
 def _pairing(rows: list[Row], random: np.random.Generator) -> None:
-    """Nothing is planted: the corpus has its signal of native pairing."""
+    """The natives, chosen by their V families; the recipe makes the others."""
     _keep(rows, lambda row: {})
 
 

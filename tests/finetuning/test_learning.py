@@ -1,33 +1,30 @@
 """What is planted is learnt by adapters on a trained member, not by a head on a random one, nor by chance."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.finetuning import cross_validate, plant, resolve_recipe
+from curr_ab.finetuning import cross_validate, plant, read_examples, resolve_recipe
 from curr_ab.pretraining import pretrain, resolve_plan
-from curr_ab.study.preset import FOLDER
 
-pytestmark = pytest.mark.slow  # a minute of pretraining
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]  # two minutes of pretraining, ten of fine-tuning
 
+TINY = Path(__file__).parents[2] / "train_scripts" / "plans" / "tiny.yaml"
 COMMON = {"folds": 1, "final": False, "precision": "fp32", "adapter_dropout": 0.0, "learning_rate": 3e-3}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The mini study's fourth size after its training on 100 pairs of the built-in corpus."""
+    """The tiny plan's member after its training on the built-in corpus."""
     folder = tmp_path_factory.mktemp("trained")
-    preset = yaml.safe_load((FOLDER / "mini.yaml").read_text())
-    subsets = preset["data"]["subsets"]
-    prepare(["builtin"], folder / "data", PreparationPlan(cluster="source", subsets=subsets))
-    config = {**preset["plan"].pop("config"), **preset["sizes"]["350M"]}
-    plan = {**preset["plan"], "member": "350M-F", "data": str(folder / "data"), "config": config}
-    return pretrain(resolve_plan(plan), folder / "run")
+    prepare("builtin", folder / "data", PreparationPlan(cluster="source"))
+    return pretrain(resolve_plan({"data": str(folder / "data")}, [TINY]), folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +86,29 @@ def test_paratopes_are_learnt_by_adapters_alone(score, trained, untrained):
     assert score("paratope", "aupr", untrained, table, method="frozen", **how) < 0.7
     shuffled = score("paratope", "auroc", trained, without_signal(table), **how | {"epochs": 3})
     assert 0.4 < shuffled < 0.6
+
+
+def test_native_pairing_is_learnt_by_adapters_alone(score, trained, untrained):
+    table = plant("pairing", 2_000)
+    how = {"pooling": "mean_per_chain", "pairs_per_step": 16, "learning_rate": 1e-3}
+    assert score("pairing", "accuracy", trained, table, epochs=10, **how) > 0.7
+    assert score("pairing", "accuracy", untrained, table, epochs=10, method="frozen", **how) < 0.6
+
+
+def test_native_pairing_is_not_learnt_where_nothing_tells_it(score, trained, tmp_path):
+    """The same pairs and negatives, their labels by chance."""
+    table = plant("pairing", 2_000)
+    pq.write_table(table, tmp_path / "natives.parquet")
+    examples = list(read_examples(resolve_recipe("pairing"), [tmp_path / "natives.parquet"]))
+    labels = np.random.default_rng(0).permutation(["native", "shuffled"] * (len(examples) // 2))
+    by_chance = pa.table(
+        {
+            "heavy": [one.heavy for one in examples],
+            "light": [one.light for one in examples],
+            "donor": [one.group for one in examples],
+            "label": labels.tolist(),
+        }
+    )
+    how = {"pooling": "mean_per_chain", "pairs_per_step": 16, "epochs": 30, "method": "frozen"}
+    assert score("pairing", "accuracy", trained, table, **how) > 0.75
+    assert 0.44 < score("pairing", "accuracy", trained, by_chance, negatives="given", **how) < 0.56
