@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from curr_ab.extras import lazy_names
 from curr_ab.family import MEMBERS, Member, member, members
 
 if TYPE_CHECKING:
@@ -35,21 +35,13 @@ __all__ = [
 
 # Imported when first asked for: `curr-ab models` needs neither torch nor transformers.
 _LAZY = {
-    "CurrAbConfig": "curr_ab.modeling",
-    "CurrAbForMaskedLM": "curr_ab.modeling",
-    "CurrAbForSequenceClassification": "curr_ab.modeling",
-    "CurrAbForTokenClassification": "curr_ab.modeling",
-    "CurrAbModel": "curr_ab.modeling",
-    "CurrAbTokenizer": "curr_ab.tokenization",
-    "load": "curr_ab.loading",
+    "CurrAbConfig": "modeling",
+    "CurrAbForMaskedLM": "modeling",
+    "CurrAbForSequenceClassification": "modeling",
+    "CurrAbForTokenClassification": "modeling",
+    "CurrAbModel": "modeling",
+    "CurrAbTokenizer": "tokenization",
+    "load": "loading",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'curr_ab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -11,7 +11,7 @@ import torch
 from transformers.utils import cached_file, find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.family import MEMBERS, NAMESPACE, member
 from curr_ab.modeling import (
     CurrAbConfig,

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
-from curr_ab.data.extra import needs_extra
 from curr_ab.data.sources import HUB_PREFIX, MalformedSource
+from curr_ab.extras import needs_extra
 
 _BATCH = 4_096
 _OPTIONS = {"split", "config", "revision"}

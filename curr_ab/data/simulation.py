@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.extra import needs_extra
 from curr_ab.data.hypermutation import mutate, translate
 from curr_ab.data.schema import FIELDS
+from curr_ab.extras import needs_extra
 
 # Roughly the usage in blood; what matters is that families are unequal, as they are in nature.
 HEAVY_FAMILIES = {"IGHV1": 0.20, "IGHV2": 0.04, "IGHV3": 0.42, "IGHV4": 0.24, "IGHV5": 0.06, "IGHV6": 0.04}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.evaluation.comparing import compare_runs
@@ -35,14 +34,4 @@ __all__ = [
     "write_tables",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'curr_ab.evaluation' has no attribute {name!r}")
-    with needs_extra("finetune"):
-        module = importlib.import_module(f"curr_ab.evaluation.{_LAZY[name]}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="finetune")

@@ -67,7 +67,7 @@ def _add_options(parser: argparse.ArgumentParser, suite: str) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure the models one after the other, then print the table of all of them."""
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.inference.embedding import EmbeddingPlan, embed_window, encoder_of
 from curr_ab.inference.records import records_of, windows
 from curr_ab.pretraining.sampling import random_stream

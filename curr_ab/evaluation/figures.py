@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curr_ab.data.atomic import replacing
-from curr_ab.data.extra import needs_extra
 from curr_ab.evaluation.fold_predictions import RunPredictions, read_run
 from curr_ab.evaluation.fold_statistics import mean_and_standard_error
 from curr_ab.evaluation.measuring import Floats, Labels, metrics_for, scorer
+from curr_ab.extras import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

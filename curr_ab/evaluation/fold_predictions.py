@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from curr_ab.data.extra import needs_extra
 from curr_ab.evaluation.measuring import UNKNOWN, Floats, Labels, Target
+from curr_ab.extras import needs_extra
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data.extra import needs_extra
 from curr_ab.evaluation.plan import LossPlan
 from curr_ab.evaluation.prepared import PreparedSplit, prepared_split
 from curr_ab.evaluation.subject import Subject
+from curr_ab.extras import needs_extra
 from curr_ab.results import Result
 from curr_ab.tokenization.tokenization_curr_ab import SEPARATOR
 

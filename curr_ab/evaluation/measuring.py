@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 
 Target = Literal["classes", "residues", "number"]
 Floats = npt.NDArray[np.float64]

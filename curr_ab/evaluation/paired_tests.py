@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 
 Floats = npt.NDArray[np.float64]
 Swaps = npt.NDArray[np.bool_]

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from curr_ab.data.atomic import replacing
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.finetuning.record import (
     ADAPTER_CONFIG,
     CARD,

@@ -12,7 +12,7 @@ from typing import Any
 
 from curr_ab import __version__
 from curr_ab.data.atomic import write_json
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.finetuning.adapter_card import write_adapter_card
 from curr_ab.finetuning.record import ADAPTER_CONFIG, RECIPE, RESULTS, FinetuningRecord, edit_json

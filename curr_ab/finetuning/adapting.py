@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.loading import HEADS
 from curr_ab.modeling import CurrAbConfig

@@ -22,7 +22,7 @@ def add_example_command(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     with needs_extra("finetune"):
         import pyarrow.csv

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.recipe import Recipe
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.hub.card import render_card
@@ -23,12 +24,4 @@ _LAZY = {
 }
 __all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'curr_ab.hub' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"curr_ab.hub.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace, task: Task, read: Read, head: str = "masked-l
 
 
 def _read(args: argparse.Namespace) -> Read:
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     with needs_extra("data"):
         from curr_ab.inference.checking import reader
@@ -130,7 +130,7 @@ def _restore(args: argparse.Namespace) -> None:
 
 
 def _pair(args: argparse.Namespace) -> None:
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     with needs_extra("data"):
         from curr_ab.inference.checking import chain_reader
@@ -143,7 +143,7 @@ def _pair(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     with needs_extra("finetune"):
         from curr_ab.finetuning.prediction import PredictTask, head_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 from curr_ab.inference.records import CHAINS, Record
 
 # Last IMGT position of FWR1, CDR1, FWR2, CDR2, FWR3, CDR3, FWR4.

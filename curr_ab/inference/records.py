@@ -79,7 +79,7 @@ def _read_item(item: Any, number: int) -> Record:
 
 def _table_records(table: Any) -> Iterator[Record]:
     from curr_ab.data.columns import ColumnNames, find_layout
-    from curr_ab.data.extra import needs_extra
+    from curr_ab.extras import needs_extra
 
     with needs_extra("data"):
         import pyarrow as pa

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.pretraining.loop import pretrain
@@ -16,14 +15,4 @@ if TYPE_CHECKING:
 _LAZY = {"PretrainingPlan": "plan", "pretrain": "loop", "read_log": "run_folder", "resolve_plan": "plan"}
 __all__ = ["PretrainingPlan", "pretrain", "read_log", "resolve_plan"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'curr_ab.pretraining' has no attribute {name!r}")
-    with needs_extra("pretrain"):
-        module = importlib.import_module(f"curr_ab.pretraining.{_LAZY[name]}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="pretrain")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.scaling.advice import Advice, Question, advise
@@ -73,20 +73,4 @@ __all__ = [
     "save_plots",
 ]
 
-
-def require_extra() -> None:
-    """Say which extra to install when a library of this capability is missing."""
-    for library in ("numpy", "scipy", "matplotlib", "tqdm", "threadpoolctl"):
-        if importlib.util.find_spec(library) is None:
-            raise ValueError(f'scaling needs {library}: pip install "curr-ab[scaling]"')
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        require_extra()
-        return getattr(importlib.import_module(f"curr_ab.scaling.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'curr_ab.scaling' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="scaling")

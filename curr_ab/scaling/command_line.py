@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.scaling import require_extra
+from curr_ab.extras import needs_extra
 
 if TYPE_CHECKING:
     from curr_ab.scaling.fit import Fit
@@ -157,9 +157,10 @@ def fit_law(
 
 def _fit(args: argparse.Namespace) -> None:
     """Fit one law: estimates, intervals, local optima, influence, warnings."""
-    require_extra()
-    from curr_ab import scaling
-    from curr_ab.scaling.report import describe_fit, write_starts
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.plots import plot_fit, save_plots
+        from curr_ab.scaling.report import describe_fit, write_starts
 
     runs = _read(args.results, args.task)
     fit = fit_law(runs, args.law, _doubt(args), args.data, _quantity(args.project_to))
@@ -168,7 +169,7 @@ def _fit(args: argparse.Namespace) -> None:
             raise ValueError(f"--starts belongs to laws fitted from many starts, not to {args.law}")
         write_starts(fit, args.starts)
     if args.plot is not None:
-        scaling.save_plots(scaling.plot_fit(fit, args.data or "seen_tokens"), args.plot)
+        save_plots(plot_fit(fit, args.data or "seen_tokens"), args.plot)
     _show(fit, describe_fit(fit), args.json)
 
 
@@ -187,9 +188,9 @@ def _read(paths: list[Path], task: str | None) -> Runs:
 
 def _advise(args: argparse.Namespace) -> None:
     """What each law says about one question, with 95 % intervals where they can be had."""
-    require_extra()
-    from curr_ab import scaling
-    from curr_ab.scaling.report import describe_advice
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.report import describe_advice
 
     if (args.results is None) != (args.law is None):
         raise ValueError("--results and --law belong together")
@@ -202,27 +203,28 @@ def _advise(args: argparse.Namespace) -> None:
 
 def _reproduce(args: argparse.Namespace) -> None:
     """Every published figure that can be computed from data in the package."""
-    require_extra()
-    from curr_ab import scaling
-    from curr_ab.scaling.advice import PAPER_NOISE_SD
-    from curr_ab.scaling.report import describe_reproduced
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.advice import PAPER_NOISE_SD
+        from curr_ab.scaling.plots import plot_fit, save_plots
+        from curr_ab.scaling.report import describe_reproduced
 
     rows = scaling.reproduce(_doubt(args))
     if args.plot is not None:
         doubt = scaling.Doubt(noise_sd=PAPER_NOISE_SD, seed=args.seed, workers=args.workers)
         fit = scaling.fit_iso_data(scaling.published_runs("test-loss-2025-09"), doubt)
-        scaling.save_plots(scaling.plot_fit(fit), args.plot)
+        save_plots(plot_fit(fit), args.plot)
     _show(rows, describe_reproduced(rows), args.json)
 
 
 def _plan(args: argparse.Namespace) -> None:
     """The grid of runs that would narrow the iso-data projection's interval most, and its cost."""
-    require_extra()
-    from curr_ab import scaling
-    from curr_ab.scaling.advice import PAPER_NOISE_SD
-    from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS
-    from curr_ab.scaling.report import describe_plan
-    from curr_ab.scaling.uncertainty import noise_of
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.advice import PAPER_NOISE_SD
+        from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS
+        from curr_ab.scaling.report import describe_plan
+        from curr_ab.scaling.uncertainty import noise_of
 
     doubt = _doubt(args)
     if args.results is None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.data.extra import needs_extra
+from curr_ab.extras import needs_extra
 
 if TYPE_CHECKING:
     from curr_ab.study.preset import Preset

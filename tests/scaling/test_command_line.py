@@ -46,14 +46,15 @@ def test_listing_members_loads_no_library_of_this_capability() -> None:
     assert shown.splitlines()[-1] == "[]"
 
 
-def test_a_missing_library_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        curr_ab.scaling.importlib.util, "find_spec", lambda name: None if name == "scipy" else name
+@pytest.mark.parametrize("library", ["numpy", "scipy", "matplotlib", "tqdm", "threadpoolctl"])
+def test_a_missing_library_names_the_extra(library: str) -> None:
+    code = (
+        f"import sys; sys.modules['{library}'] = None\n"
+        "from curr_ab.cli import main; sys.exit(main(['scaling', 'reproduce', '--plot', 'plots']))"
     )
-    assert main(["scaling", "reproduce"]) == 2
-    assert 'pip install "curr-ab[scaling]"' in capsys.readouterr().err
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.strip() == f'curr-ab: {library} is missing: pip install "curr-ab[scaling]"'
 
 
 def test_fit_reports_and_plots(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
