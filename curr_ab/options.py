@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -68,10 +70,10 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_checked(name, item, choices[0]) for item in value)
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be a finite number")
     expected = origin or kind
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name} is {value!r}; it must be of type {getattr(kind, '__name__', kind)}")

@@ -68,6 +68,17 @@ class Result:
         details = tuple(sorted((key, str(detail)) for key, detail in self.details.items()))
         return (self.model, self.task, self.metric, self.dataset, self.split, self.checkpoint, details)
 
+    @property
+    def shown(self) -> str:
+        """The number as people read it, with its error where it is known."""
+        error = "" if self.standard_error is None else f" ± {shown(self.standard_error)}"
+        return shown(self.value) + error
+
+
+def shown(value: float) -> str:
+    """With four decimals, or the leading digits of what is so small that these would say nothing."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+
 
 # The regions of the paper's figure, in which a chain's framework is one.
 _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")

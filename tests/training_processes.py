@@ -4,10 +4,14 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from curr_ab.pretraining.plan import resolve_plan
 
+TRAIN_SCRIPTS = Path(__file__).parents[1] / "train_scripts"
 _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # imports once, then forks: a process in a tenth of a second
@@ -89,6 +93,18 @@ def start_group(task, *args, processes=2, environment=None):
         start(task, *args, environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(processes)
     ]
+
+
+def launch(script, config, *arguments, cpus=None):
+    """One of the train_scripts, as a user launches it; on `cpus` processes."""
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(TRAIN_SCRIPTS / "accelerate" / config)]
+    command += ["--num_processes", str(cpus)] if cpus else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    environment |= {"ACCELERATE_USE_CPU": "true"} if cpus else {}
+    command += [str(TRAIN_SCRIPTS / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
 def finish(*processes):

@@ -1,11 +1,10 @@
-"""`curr-ab evaluate SUITE`, and the same for `train_scripts/evaluate.py`."""
+"""`curr-ab evaluate SUITE`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -88,16 +87,3 @@ def run(args: argparse.Namespace) -> None:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command of `train_scripts/evaluate.py`; exit status 2 for bad input."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
-    add_suites(parser)
-    args = parser.parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0

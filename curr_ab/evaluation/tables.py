@@ -77,12 +77,11 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
     yield "|---|---|---|---:|---:|---:|---:|---|"
     for row, figure in rows:
         told = ", ".join(f"{key} {value}" for key, value in row.details.items() if key in _TOLD)
-        error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
         published = "" if figure is None else f"{figure.value:.4f} ({figure.task})"
         difference = "" if figure is None else f"{row.value - figure.value:+.4f}"
         yield (
             f"| {row.model} | {row.task}{f' ({told})' if told else ''} | {row.metric} "
-            f"| {row.value:.4f}{error} | {published} | {difference} | {row.num_items:,} "
+            f"| {row.shown} | {published} | {difference} | {row.num_items:,} "
             f"| {row.dataset}, {row.split} |"
         )
     if any(figure is not None for _, figure in rows):

@@ -170,10 +170,9 @@ def _stock(
 def _results(results: Sequence[Result]) -> str:
     if not results:
         return "Nothing has been measured."
-    lines = ["| task | metric | mean | standard error | examples |", "|---|---|---:|---:|---:|"]
+    lines = ["| task | metric | mean ± standard error | examples |", "|---|---|---:|---:|"]
     for row in sorted(results, key=lambda row: (row.task, row.metric)):
-        error = "" if row.standard_error is None else f"{row.standard_error:.2g}"
-        lines.append(f"| {row.task} | {row.metric} | {row.value:.4f} | {error} | {row.num_items:,} |")
+        lines.append(f"| {row.task} | {row.metric} | {row.shown} | {row.num_items:,} |")
     measured = (
         "Measured on the fold that these weights have not seen."
         if "fold" in results[0].details

@@ -24,15 +24,27 @@ class BaseModel:
 
 def find_base(name_or_path: str | Path) -> BaseModel:
     """The checkpoint of a member, a folder or a repository, which is downloaded if need be."""
-    source = resolve(name_or_path)
+    source = checked_source(name_or_path)
     folder = Path(source)
     if not folder.is_dir():
         weights = cached_file(source, "model.safetensors")
         assert weights is not None  # cached_file raises OSError where there is none
         folder = Path(weights).parent
-    elif not (folder / "model.safetensors").is_file():
-        raise ValueError(f"{folder} is no checkpoint: it has no model.safetensors")
     return BaseModel(source, _name(str(name_or_path), folder), checkpoint_digest(folder))
+
+
+def checked_source(name_or_path: str | Path) -> str:
+    """Where the checkpoint is: a repository, or a folder that holds one."""
+    source = resolve(name_or_path)
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "model.safetensors").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ValueError(
+                f"{folder} is an adapter; merge it first: load_finetuned(folder), then save_pretrained of "
+                "model and tokenizer"
+            )
+        raise ValueError(f"{folder} is no checkpoint: it has no model.safetensors")
+    return source
 
 
 def _name(text: str, folder: Path) -> str:

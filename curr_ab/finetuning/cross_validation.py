@@ -14,8 +14,9 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from curr_ab.claiming import claimed
+from curr_ab.data.sources import expand_sources
 from curr_ab.evaluation.figures import draw_figures
-from curr_ab.finetuning.adapter_folder import save_adapter
+from curr_ab.finetuning.adapter_folder import save_adapter, without_folders
 from curr_ab.finetuning.adapting import build_model, describe_trainable, model_config
 from curr_ab.finetuning.base_model import find_base
 from curr_ab.finetuning.examples import read_examples
@@ -80,7 +81,7 @@ class CrossValidation:
             self.base = find_base(model)
             self.examples = read_examples(recipe, data)
         self.folds = split_folds(self.examples, recipe)
-        self.sources = [Path(source).name for source in data]
+        self.sources = [without_folders(source) for source in expand_sources(data)]
         device = accelerator.device
         dropout = model_config(recipe, self.base.source).attention_probs_dropout_prob
         self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
@@ -109,13 +110,12 @@ class CrossValidation:
         ]
         means = mean_results(results)
         results += means
-        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
-            self.fit_everything(results, stop)
         if self.accelerator.is_main_process:
             write_results(self.folder.results_file, results)
         for row in means:
-            error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
-            self.say(f"{row.metric:<18} {row.value:.4f}{error}")
+            self.say(f"{row.metric:<18} {row.shown}")
+        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
+            self.fit_everything(results, stop)
         return results
 
     def fit_fold(self, fold: Fold, place: FitFolder, stop: StopRequest) -> None:
@@ -137,7 +137,7 @@ class CrossValidation:
                 self.save(place.adapter, fit, weights, results)
             write_results(place.results_file, results)
             place.drop_states()
-            told = ", ".join(f"{row.metric} {row.value:.4f}" for row in results)
+            told = ", ".join(f"{row.metric} {row.shown}" for row in results)
             self.say(f"fold {fold.number} of {len(self.folds)}: {told}")
         self.finish()
 

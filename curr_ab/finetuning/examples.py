@@ -14,6 +14,8 @@ import numpy as np
 from curr_ab.finetuning.labels import UNKNOWN_RESIDUE, Label
 from curr_ab.finetuning.recipe import Recipe
 
+_LARGEST_OFFSET = 1e4  # of numbers, in standard deviations: weights have seven digits
+
 
 @dataclass(frozen=True)
 class Example:
@@ -108,6 +110,12 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
     if recipe.target == "number":
         if len({one.label for one in items}) == 1:
             raise ValueError(f"every value of {recipe.label_column!r} is {items[0].label}: nothing to learn")
+        numbers = np.array([one.label for one in items], np.float64)
+        if abs(numbers.mean()) > _LARGEST_OFFSET * numbers.std():
+            raise ValueError(
+                f"column {recipe.label_column!r} is {numbers.mean():.10g} ± {numbers.std():.3g}: a model's "
+                "weights cannot hold such numbers to that degree; subtract a constant"
+            )
         return
     if recipe.target == "residues":
         labels = np.concatenate([np.asarray(one.label) for one in items])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.finetuning.examples import Examples
+from curr_ab.finetuning.labels import UNKNOWN_RESIDUE
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.relatives import family_numbers
 
@@ -37,8 +38,8 @@ def split_folds(examples: Examples, recipe: Recipe) -> list[Fold]:
     ):
         if number > recipe.folds:
             break
-        _check_classes(labels, recipe, {"training": train, "test": test}, f"fold {number}")
-        train, validation = _hold_out(train, labels, families, recipe)
+        _check_parts(examples, recipe, {"training": train, "test": test}, f"fold {number}")
+        train, validation = _hold_out(examples, train, labels, families, recipe)
         folds.append(Fold(number, train, validation, test))
     return folds
 
@@ -46,7 +47,7 @@ def split_folds(examples: Examples, recipe: Recipe) -> list[Fold]:
 def hold_out_validation(examples: Examples, recipe: Recipe) -> tuple[Places, Places]:
     """Training and validation part of all examples, for the fit on everything after the folds."""
     everything = np.arange(len(examples))
-    return _hold_out(everything, _labels(examples, recipe), _families(examples, recipe), recipe)
+    return _hold_out(examples, everything, _labels(examples, recipe), _families(examples, recipe), recipe)
 
 
 def _families(examples: Examples, recipe: Recipe) -> Places | None:
@@ -88,25 +89,35 @@ def _parts(
         yield places[train], places[test]
 
 
-def _check_classes(labels: Places | None, recipe: Recipe, parts: dict[str, Places], where: str) -> None:
-    """A part that lacks a class teaches or measures nothing of it."""
-    if labels is None:
-        return
+def _shown(examples: Examples, places: Places) -> set[float]:
+    """The classes or numbers of a part."""
+    found: set[float] = set()
+    for one in examples.take(places.tolist()):
+        found |= set(one.label) - {UNKNOWN_RESIDUE} if isinstance(one.label, tuple) else {one.label}
+    return found
+
+
+def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Places], where: str) -> None:
+    """A part that lacks a class, or has only one number, teaches or measures nothing of it."""
+    advice = "take fewer folds (--folds) or another seed"
+    if recipe.group_by is not None:
+        advice += ", a finer column (--group-by), or --fold-scheme rows"
     for part, places in parts.items():
+        shown = _shown(examples, places)
+        if recipe.target == "number":
+            if len(shown) < 2:
+                raise ValueError(f"{where}: the {part} part has one number only; {advice}")
+            continue
         for place, name in enumerate(recipe.labels):
-            if not np.any(labels[places] == place):
-                raise ValueError(
-                    f"{where}: the {part} part has no example of {name!r}, for they share too few values of "
-                    f"{recipe.group_by!r}; take fewer folds (--folds), another seed, a finer column "
-                    "(--group-by), or --fold-scheme rows"
-                )
+            if place not in shown:
+                raise ValueError(f"{where}: the {part} part has no example of {name!r}; {advice}")
 
 
 def _hold_out(
-    places: Places, labels: Places | None, families: Places | None, recipe: Recipe
+    examples: Examples, places: Places, labels: Places | None, families: Places | None, recipe: Recipe
 ) -> tuple[Places, Places]:
     """Training and validation part of these places."""
-    if not recipe.early_stopping:
+    if not recipe.early_stopping or recipe.method == "probe":  # a regression has no epochs to stop between
         return places, places[:0]
     num_parts = max(2, round(1 / recipe.validation_fraction))
     if families is not None:
@@ -119,7 +130,9 @@ def _hold_out(
             "early_stopping; switch it off (--early-stopping 0) or take fewer folds"
         )
     train, validation = next(_parts(places, labels, families, num_parts, recipe))
-    _check_classes(labels, recipe, {"training": train}, "with a part held out for early stopping")
+    _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
+    if not _shown(examples, validation):
+        raise ValueError("no residue of the part held out for early stopping is known; switch it off")
     return train, validation
 
 

@@ -10,7 +10,7 @@ from curr_ab.data.cleaning import REASONS, CleaningLimits, drop_reasons
 from curr_ab.data.columns import ColumnNames, Layout, find_layout
 from curr_ab.data.reading import read_source, source_columns
 from curr_ab.data.sources import MalformedSource, expand_sources
-from curr_ab.finetuning.labels import Label, is_integer, label_columns, read_label
+from curr_ab.finetuning.labels import Label, is_place, label_columns, read_label
 from curr_ab.finetuning.recipe import Recipe
 
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
@@ -67,7 +67,7 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
 
 def _has_places(labels: Sequence[str | None], recipe: Recipe) -> bool:
     """Whether labels are places among the recipe's labels rather than their names."""
-    return any(label is not None and label not in recipe.labels and is_integer(label) for label in labels)
+    return any(label is not None and is_place(recipe.labels, label) for label in labels)
 
 
 def _layout(source: str, recipe: Recipe) -> Layout:
@@ -156,7 +156,8 @@ def _pair(
         if columns:
             label = read_label(recipe, [row[column] for column in columns], heavy, light)
         group = None if recipe.group_by is None else row[recipe.group_by]
-        if recipe.group_by is not None and (group is None or not group.strip()):
+        # A column of floats has no other way to say that a value is missing.
+        if recipe.group_by is not None and (group is None or group.strip().casefold() in ("", "nan")):
             raise ValueError(
                 f"column {recipe.group_by!r}: the group is missing; complete it or remove the record"
             )

@@ -33,24 +33,26 @@ def read_label(recipe: Recipe, texts: Sequence[str | None], heavy: str, light: s
         return tuple(label for one in chains for label in _residues(recipe, *one))
     if recipe.target == "number":
         return _number(columns[0], found[0])
-    return _class(recipe.labels, columns[0], found[0])
+    return _class(recipe, columns[0], found[0])
 
 
-def is_integer(text: str) -> bool:
-    """Whether a label has the form of a place among the recipe's labels."""
-    return _INTEGER.fullmatch(text.strip()) is not None
+def is_place(labels: Sequence[str], text: str) -> bool:
+    """Whether it is a place among the labels; where any of them is an integer, integers are names."""
+    return _INTEGER.fullmatch(text.strip()) is not None and not any(map(_INTEGER.fullmatch, labels))
 
 
-def _class(labels: Sequence[str], column: str, text: str) -> int:
+def _class(recipe: Recipe, column: str, text: str) -> int:
+    labels = recipe.labels
     names = [label.strip().casefold() for label in labels]
-    if text.casefold() in names:
-        return names.index(text.casefold())
     integer = _INTEGER.fullmatch(text)
-    if integer is None:
-        raise ValueError(
-            f"column {column!r}: {text!r} is none of the labels {', '.join(labels)}; "
-            "name those of your data in the order of the logits (--labels)"
-        )
+    for name in (text.casefold(), integer and integer[1]):
+        if name in names:
+            return names.index(name)
+    if integer is None or not is_place(labels, text):
+        advice = "name those of your data in the order of the logits (--labels)"
+        if recipe.negatives != "given":
+            advice = "remove or rename a column that does not say which pairs are native"
+        raise ValueError(f"column {column!r}: {text!r} is none of the labels {', '.join(labels)}; {advice}")
     if int(integer[1]) >= len(labels):
         places = ", ".join(f"{place} {label}" for place, label in enumerate(labels))
         raise ValueError(

@@ -11,11 +11,12 @@ import torch
 import yaml
 
 from curr_ab.finetuning.adapting import adapted, describe_trainable, head_name, model_config
+from curr_ab.finetuning.base_model import checked_source
 from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.labelled_batches import TokenRows
 from curr_ab.finetuning.recipe import Recipe
-from curr_ab.loading import HEADS, resolve
+from curr_ab.loading import HEADS
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.pretraining.estimates import training_flops_per_token
 from curr_ab.pretraining.preview import duration, sustained_flops
@@ -30,7 +31,7 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
     """The text; nothing is trained, and the weights of the model are not read."""
     examples = read_examples(recipe, data)
     folds = split_folds(examples, recipe)
-    config = model_config(recipe, resolve(model))
+    config = model_config(recipe, checked_source(model))
     with torch.device("meta"):
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -76,7 +76,9 @@ class Recipe:
     precision: Literal["bf16", "fp32"] = option("bf16", "of the matrix products; weights are kept in fp32")
     class_weights: Literal["none", "balanced"] = option("none", "balanced: rare classes count for more")
     early_stopping: int = option(0, "epochs without improvement on the validation part; 0: never")
-    validation_fraction: float = option(0.1, "share of the training part that early stopping watches")
+    validation_fraction: float = option(
+        0.1, "share of the training part that early stopping watches, rounded to 1/2, 1/3, 1/4 ..."
+    )
 
     folds: int = option(5, "parts of which each is the test part once; 1: a fifth is the only test part")
     fold_scheme: Literal["grouped", "rows"] = option(
@@ -84,7 +86,7 @@ class Recipe:
     )
     max_residues: int = option(315, "pairs with more residues are dropped and counted")
     seed: int = option(42, "of folds, negatives, heads, batches and dropout")
-    final: bool = option(True, "after the folds, fit once on everything")
+    final: bool = option(True, "after the folds, fit once on everything", execution=True)
 
     pairs_per_micro_batch: int = option(0, "pairs at once on a device; 0: chosen", execution=True)
     attention: str = option("auto", "attention implementation", execution=True)
@@ -92,6 +94,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here
             labels: tuple[Any, ...] = self.labels
+            if any(isinstance(one, bool) for one in labels):
+                raise ValueError("labels: YAML reads no, yes, false and true as truth values; quote them")
             names = [str(one) if type(one) is int else one for one in labels]
             object.__setattr__(self, "labels", names)
         check_types(self)
@@ -114,9 +118,11 @@ class Recipe:
         for name in ("weight_decay", "early_stopping", "seed", "pairs_per_micro_batch"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("warmup_fraction", "validation_fraction", "adapter_dropout"):
+        for name in ("warmup_fraction", "adapter_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, from 0 to below 1")
+        if not 0 < self.validation_fraction <= 0.5:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; it is above 0, at most 0.5")
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be more than 0")
         if unknown := [name for name in self.target_modules if name not in ADAPTABLE]:

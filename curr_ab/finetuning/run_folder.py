@@ -83,6 +83,8 @@ class FinetuningFolder:
     def begin(self, recipe: Recipe, data: dict[str, Any], folds: Sequence[Fold]) -> None:
         """Record recipe, data and folds, or make sure that those of what is here are the same."""
         if self.recipe_file.exists():
+            if not self.data_file.exists():
+                raise ValueError(f"{self.path} holds a recipe.yaml but no run; choose another folder")
             changed = recipe.differences(resolve_recipe(self.recipe_file))
             before = json.loads(self.data_file.read_text())
             changed += [

@@ -40,7 +40,7 @@ def start_processes(out: Path, precision: str, trackers: Sequence[str] = ()) -> 
     if launched != accelerator.num_processes:
         raise ValueError(
             f"{launched} processes were launched, but Accelerate joined {accelerator.num_processes}: each "
-            f"would train alone. On CPUs add `--cpu` to `accelerate launch`, or launch one process"
+            f"would train alone. On CPUs set ACCELERATE_USE_CPU=true before launching, or launch one process"
         )
     if accelerator.is_fsdp2 and precision != "fp32":
         from torch.distributed.fsdp import MixedPrecisionPolicy

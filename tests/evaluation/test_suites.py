@@ -12,7 +12,6 @@ from twins import shake, tiny_config
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli import main
 from curr_ab.evaluation import PLANS, make_plan, run_suite, write_tables
-from curr_ab.evaluation.command_line import main as script
 from curr_ab.evaluation.subject import find_subject
 from curr_ab.evaluation.tables import published_for
 from curr_ab.results import checkpoint_digest, read_results
@@ -181,13 +180,15 @@ def test_the_command_prints_the_table(folder, uniform_folder, corpus, tmp_path, 
     assert "| 3.4965 ± 0.0000 |" in rows[1]
     assert "loss of uniform" in captured.err
     assert (tmp_path / "loss" / "table.md").read_text() in captured.out
-    assert script([*arguments[1:], "--name", "x"]) == 2
+    assert main([*arguments, "--name", "x"]) == 2
     assert "--name names one model" in capsys.readouterr().err
 
 
 def test_several_processes_are_refused(folder, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert script(["loss", "--model", str(folder), "--data", str(corpus), "--out", str(tmp_path)]) == 2
+    assert (
+        main(["evaluate", "loss", "--model", str(folder), "--data", str(corpus), "--out", str(tmp_path)]) == 2
+    )
     assert "evaluation runs in one process" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from training_processes import FSDP2, finetune, finetune_sharded, finish, start, start_group
+from training_processes import FSDP2, finetune, finetune_sharded, finish, launch, start, start_group
 
 from curr_ab.finetuning.run_folder import FinetuningFolder
 from curr_ab.results import read_results
@@ -71,3 +71,21 @@ def test_every_method_on_two_processes(way, method, make_recipe, member, data, t
     group = start_group(task, *arguments, tmp_path / way, environment=environment)
     assert finish(*group) == [0, 0]
     assert_same(tmp_path / way, tmp_path / "alone")
+
+
+def test_the_script_runs_under_accelerate(member, data, tmp_path):
+    arguments = ["specificity-binary", "--model", str(member), "--data", data, "--out", str(tmp_path / "run")]
+    arguments += [
+        "--folds",
+        "1",
+        "--epochs",
+        "1",
+        "--no-final",
+        "--fold-scheme",
+        "rows",
+        "--group-by",
+        "null",
+    ]
+    done = launch("finetune.py", "ddp.yaml", *arguments, cpus=2)
+    assert done.returncode == 0, done.stderr
+    assert read_results(FinetuningFolder(tmp_path / "run").results_file)

@@ -142,6 +142,6 @@ def test_a_fold_without_positives(clonal):
         vars(one) | {"clone": f"donor{n % 6}", "label": int(n % 6 == 0)}
         for n, one in enumerate(clonal.items[:90])
     ]
-    problem = "part has no example of 'CoV', for they share too few values of 'clone'; take fewer folds"
+    problem = "part has no example of 'CoV'; take fewer folds"
     with pytest.raises(ValueError, match=rf"fold \d: the (training|test) {re.escape(problem)}"):
         split_folds(examples_of(rows), CLONE)

@@ -1,9 +1,7 @@
 """DDP and FSDP2 on two processes: really sharded, the same losses, and no silent half-measures."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -114,15 +112,6 @@ def test_a_batch_that_does_not_divide_is_refused(make_plan, tmp_path):
 # --- as users launch it ------------------------------------------------------------------------
 
 
-def launch(config, *arguments, options=()):
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options]
-    command += ["--config_file", str(ROOT / "train_scripts" / "accelerate" / config)]
-    command += [str(ROOT / "train_scripts" / "pretrain.py"), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment.pop("ACCELERATE_USE_CPU", None)
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-
-
 @pytest.fixture
 def plan_file(make_plan, tmp_path):
     path = tmp_path / "tiny.yaml"
@@ -131,7 +120,7 @@ def plan_file(make_plan, tmp_path):
 
 
 def test_accelerate_launches_one_process(plan_file, tmp_path):
-    done = launch("one_process.yaml", "--plan", str(plan_file), "--out", str(tmp_path / "run"))
+    done = launch("pretrain.py", "one_process.yaml", "--plan", str(plan_file), "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path / "run")) == 4
     assert "Warning" not in done.stderr, done.stderr
@@ -139,11 +128,13 @@ def test_accelerate_launches_one_process(plan_file, tmp_path):
 
 @pytest.mark.slow
 def test_accelerate_launches_ddp_on_cpus(plan_file, tmp_path):
-    options = ("--cpu", "--num_processes", "2")
-    done = launch("ddp.yaml", "--plan", str(plan_file), "--out", str(tmp_path / "run"), options=options)
+    arguments = ("--plan", str(plan_file), "--out", str(tmp_path / "run"))
+    refused = launch("pretrain.py", "ddp.yaml", *arguments, "--pairs-per-step", "7", cpus=2)
+    assert "7 pairs per step do not divide among 2 processes" in refused.stderr
+    done = launch("pretrain.py", "ddp.yaml", *arguments, cpus=2)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("held-out loss of unigram") + done.stdout.count("held-out loss of unigram") == 1
-    one = launch("one_process.yaml", "--plan", str(plan_file), "--out", str(tmp_path / "one"))
+    one = launch("pretrain.py", "one_process.yaml", "--plan", str(plan_file), "--out", str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), abs=2e-5)
 
@@ -151,7 +142,7 @@ def test_accelerate_launches_ddp_on_cpus(plan_file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["fsdp2.yaml", "ddp.yaml"])
 def test_launches_for_gpus_without_a_gpu_end_with_the_reason(plan_file, tmp_path, config):
-    done = launch(config, "--plan", str(plan_file), "--out", str(tmp_path / "run"))
+    done = launch("pretrain.py", config, "--plan", str(plan_file), "--out", str(tmp_path / "run"))
     assert done.returncode != 0
     assert "pretrain: " in done.stderr, done.stderr
     assert not RunFolder(tmp_path / "run").log_file.exists()
