@@ -74,18 +74,9 @@ def test_every_method_on_two_processes(way, method, make_recipe, member, data, t
 
 
 def test_the_script_runs_under_accelerate(member, data, tmp_path):
-    arguments = ["specificity-binary", "--model", str(member), "--data", data, "--out", str(tmp_path / "run")]
-    arguments += [
-        "--folds",
-        "1",
-        "--epochs",
-        "1",
-        "--no-final",
-        "--fold-scheme",
-        "rows",
-        "--group-by",
-        "null",
-    ]
-    done = launch("finetune.py", "ddp.yaml", *arguments, cpus=2)
+    out = tmp_path / "run"
+    arguments = ["--model", str(member), "--data", data, "--out", str(out), "--group-by", "clone"]
+    arguments += ["--folds", "1", "--epochs", "1", "--no-final"]
+    done = launch("finetune.py", "ddp.yaml", "specificity-binary", *arguments, cpus=2)
     assert done.returncode == 0, done.stderr
-    assert read_results(FinetuningFolder(tmp_path / "run").results_file)
+    assert read_results(FinetuningFolder(out).results_file)

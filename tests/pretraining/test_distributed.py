@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from training_processes import FSDP2, finish, start, start_group, train, train_sharded
+from training_processes import FSDP2, finish, launch, start, start_group, train, train_sharded
 from transformers import EsmForMaskedLM
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM
