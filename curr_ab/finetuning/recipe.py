@@ -155,8 +155,6 @@ class Recipe:
             )
         if self.class_weights != "none" and self.target == "number":
             raise ValueError("class_weights are for classes; a number has none")
-        if self.early_stopping and not self.validation_fraction:
-            raise ValueError("early_stopping needs a validation_fraction above 0")
         if self.method in ("lora", "dora") and not self.target_modules:
             raise ValueError(f"{self.method} needs target_modules; {', '.join(ADAPTABLE)}")
         if self.method == "probe" and self.target == "residues":

@@ -1,6 +1,8 @@
 """Cross-validation from the table to the adapter: what is written, what is refused, what is learnt."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from curr_ab.evaluation.fold_statistics import mean_and_standard_error
 from curr_ab.evaluation.measuring import measure
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
 from curr_ab.finetuning.adapting import head_name
+from curr_ab.finetuning.preview import preview
 from curr_ab.finetuning.run_folder import FinetuningFolder
 from curr_ab.results import checkpoint_digest, read_results
 
@@ -164,3 +167,41 @@ def test_a_probe_is_measured_and_leaves_no_model(task, metric, make_recipe, rand
 
 
 # --- what is learnt -----------------------------------------------------------------------------
+
+
+def test_the_last_fit_may_be_added_and_left_out(make_recipe, member, small, tmp_path):
+    """The folds do not depend on it; their results are there before it begins."""
+    recipe = make_recipe(epochs=1)
+    folds = cross_validate(recipe, member, [small["specificity-binary"]], tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    later = cross_validate(replace(recipe, final=True), member, [small["specificity-binary"]], tmp_path)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    assert [row.value for row in later] == [row.value for row in folds]
+
+
+def test_small_numbers_are_shown_with_their_digits(make_recipe, member, planted, tmp_path, capsys):
+    table = pq.read_table(planted("affinity", 30)).to_pandas()
+    table["fitness"] *= 1e-9
+    table.to_csv(tmp_path / "molar.csv", index=False)
+    recipe = make_recipe("affinity", epochs=1, folds=1)
+    cross_validate(recipe, member, [f"{tmp_path}/mol*.csv"], tmp_path / "run")
+    assert re.search(r"rmse +\d\.?\d*e-09", capsys.readouterr().err)
+    card = (tmp_path / "run" / "fold-1" / "adapter" / "README.md").read_text()
+    assert re.search(r"rmse \| \d\.?\d*e-09", card)
+    assert "molar.csv" in card and "mol*.csv" not in card
+
+
+def test_a_recipe_without_a_run_is_told_apart(make_recipe, member, small, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("like: specificity-binary\n")
+    with pytest.raises(ValueError, match=r"holds a recipe\.yaml but no run; choose another folder"):
+        cross_validate(make_recipe(), member, [small["specificity-binary"]], tmp_path)
+
+
+def test_what_is_no_base_is_refused_before_any_work(run, small):
+    recipe, folder, _ = run
+    for place, problem in (
+        (folder.adapter, "is an adapter; merge it first"),
+        (folder.path, "is no checkpoint"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            preview(recipe, place, [str(small["specificity-binary"])])

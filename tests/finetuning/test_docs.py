@@ -51,8 +51,9 @@ def test_commands_and_options_exist():
     add_commands(commands)
     lines = [shlex.split(line, comments=True) for line in "".join(blocks("sh")).splitlines()]
     examples = [line[2:] for line in lines if line[1] == "example-data"]
-    assert len(examples) == 1
-    assert commands.choices["example-data"].parse_args(examples[0]).pairs == 600
+    parsed = [commands.choices["example-data"].parse_args(line) for line in examples]
+    assert [args.task for args in parsed] == ["specificity-binary", "pairing"]
+    assert {args.pairs for args in parsed} == {600}
     parser = commands.choices["finetune"]
     finetunes = [parser.parse_args(line[2:]) for line in lines if line[1] == "finetune"]
     assert {args.recipe for args in finetunes} <= shipped_recipes().keys() and len(finetunes) >= 3

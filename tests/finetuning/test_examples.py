@@ -70,6 +70,14 @@ def test_integer_labels_are_places_in_the_recipe_and_this_is_said(read, publishe
     names = read(table, resolve_recipe("specificity-binary", {"labels": [1, 0]}))
     assert [one.label for one in names] == (1 - table.label).tolist()
     assert names.notes == ()
+    # pandas writes integers as floats where a value of the column was once missing
+    floats = read(
+        table.assign(label=table.label.astype(float)),
+        resolve_recipe("specificity-binary", {"labels": [1, 0]}),
+    )
+    assert [one.label for one in floats] == (1 - table.label).tolist()
+    with pytest.raises(ValueError, match="'2' is none of the labels 1, 0"):
+        read(changed(table, 3, label=2), resolve_recipe("specificity-binary", {"labels": [1, 0]}))
 
 
 def test_fitness_layout(read, published):
@@ -175,6 +183,10 @@ DEFECTS = {
         lambda t: changed(t, 4, donor=None),
         "record 5, column 'donor': the group is missing; complete it or remove the record",
     ),
+    "missing group as a float": (
+        lambda t: changed(t, 4, donor=float("nan")).assign(donor=lambda f: f.donor.astype(str)),
+        "record 5, column 'donor': the group is missing; complete it or remove the record",
+    ),
     "missing chain": (
         lambda t: changed(t, 9, l_sequence=None),
         "record 10: one of the two chains is not there",
@@ -220,6 +232,14 @@ def test_numbers_that_are_none(read, value, problem):
         read(changed(table, 4, fitness=value), resolve_recipe("affinity"))
     with pytest.raises(ValueError, match=re.escape("every value of 'fitness' is 1.0: nothing to learn")):
         read(table.assign(fitness=1), resolve_recipe("affinity"))
+
+
+def test_numbers_far_from_zero(read):
+    """fp32 has seven digits: a saved model would answer something else than was measured."""
+    table = plant("affinity", 20).to_pandas()
+    assert len(read(table.assign(fitness=table.fitness + 100), resolve_recipe("affinity"))) == 20
+    with pytest.raises(ValueError, match="cannot hold such numbers to that degree; subtract a constant"):
+        read(table.assign(fitness=table.fitness + 1e6), resolve_recipe("affinity"))
 
 
 @pytest.mark.parametrize(
@@ -277,3 +297,9 @@ def test_several_sources_are_numbered_through(tmp_path, published):
         part.to_csv(tmp_path / name, index=False)
     examples = read_examples(BINARY, [str(tmp_path / "*.csv")])
     assert [one.number for one in examples] == list(range(1, 201))
+
+
+def test_a_table_of_another_task_is_no_advice_to_rename_the_classes(read, published):
+    problem = "'HD' is none of the labels shuffled, native; remove or rename a column that does not say"
+    with pytest.raises(ValueError, match=problem):
+        read(published.sort_values("label", ascending=False), resolve_recipe("pairing"))

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import Example, Examples, plant, read_examples, resolve_recipe, split_folds
 from curr_ab.finetuning.folds import describe_folds, hold_out_validation
+from curr_ab.finetuning.labels import UNKNOWN_RESIDUE
 
 CLONE = resolve_recipe("specificity-binary", {"group_by": "clone"})
 ROWS = resolve_recipe("specificity-binary", {"fold_scheme": "rows"})
@@ -145,3 +146,37 @@ def test_a_fold_without_positives(clonal):
     problem = "part has no example of 'CoV'; take fewer folds"
     with pytest.raises(ValueError, match=rf"fold \d: the (training|test) {re.escape(problem)}"):
         split_folds(examples_of(rows), CLONE)
+
+
+def labelled(clonal, labels):
+    """One pair for each label."""
+    rows = [vars(one) | {"label": label} for one, label in zip(clonal.items, labels, strict=False)]
+    return examples_of(rows, "group")
+
+
+def test_a_fold_that_cannot_be_measured_is_refused_before_it_is_trained(clonal):
+    """One number in a part, or residues of one class."""
+    affinity = resolve_recipe("affinity", {"folds": 5})
+    with pytest.raises(
+        ValueError, match=r"fold \d: the (test|training) part has one number only; take fewer"
+    ):
+        split_folds(labelled(clonal, [1.0] + [0.0] * 19), affinity)
+    paratope = resolve_recipe("paratope", {"folds": 3, "fold_scheme": "rows", "group_by": None})
+    with pytest.raises(ValueError, match=r"fold \d: the (test|training) part has no example of 'paratope'"):
+        split_folds(labelled(clonal, [(0, 1, UNKNOWN_RESIDUE)] + [(0, 0, UNKNOWN_RESIDUE)] * 19), paratope)
+
+
+def test_residues_of_the_validation_part_are_known(clonal):
+    """Else its loss is the mean of nothing."""
+    examples = labelled(clonal, [(0, 1)] * 30 + [(UNKNOWN_RESIDUE,) * 2] * 60)
+    changes = {"folds": 2, "fold_scheme": "rows", "group_by": None, "early_stopping": 1}
+    refused = 0
+    for seed in range(20):
+        recipe = resolve_recipe("paratope", {**changes, "seed": seed, "validation_fraction": 0.05})
+        try:
+            folds = split_folds(examples, recipe)
+        except ValueError as error:
+            refused += "no residue of the part held out for early stopping is known" in str(error)
+        else:
+            assert all((0, 1) in {examples[n].label for n in fold.validation} for fold in folds)
+    assert 0 < refused < 20

@@ -75,7 +75,8 @@ def test_a_motif_in_the_cdrh3_is_learnt_by_adapters_alone(score, trained, untrai
     assert score("specificity-binary", "mcc", trained, table, **how) > 0.9
     # A random base counts residues, of which the motif is some.
     assert score("specificity-binary", "mcc", untrained, table, method="frozen", **how) < 0.7
-    assert abs(score("specificity-binary", "mcc", trained, without_signal(table), **how)) < 0.3
+    # Both halves are tested: a fifth has 43 clones, among which chance reaches 0.3.
+    assert abs(score("specificity-binary", "mcc", trained, without_signal(table), folds=2, **how)) < 0.25
 
 
 def test_paratopes_are_learnt_by_adapters_alone(score, trained, untrained):
