@@ -23,12 +23,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Assay:
-    """The pairs of one assay that have a number; `fitness` is signed so that higher is better."""
+    """The pairs of one assay that have a number; `fitness` is signed so that higher is better.
+
+    A pair that was measured several times is one pair with its mean: repeats are not independent, and would
+    be both learned from and predicted.
+    """
 
     name: str
     pairs: pa.Table
     fitness: Array
     num_without: int  # rows that have no number
+    num_repeats: int = 0  # rows that were merged into an earlier one
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,18 @@ def _read_assay(source: str, told: dict[str, str]) -> Assay:
             raise ValueError(
                 f"{source}, record {row['record']}: no {missing[0]} chain; complete or remove it"
             )
-    return Assay(name, kept, sign * fitness, len(values) - len(fitness))
+    firsts, means = _merge_repeats(kept, fitness)
+    num_repeats = len(kept) - len(firsts)
+    return Assay(name, kept.take(pa.array(firsts)), sign * means, len(values) - len(fitness), num_repeats)
+
+
+def _merge_repeats(pairs: pa.Table, fitness: Array) -> tuple[npt.NDArray[np.intp], Array]:
+    """Where each distinct pair is first, and the mean of all its rows."""
+    numbers: dict[tuple[str, ...], int] = {}
+    chains = zip(*(pairs[chain].to_pylist() for chain in CHAINS), strict=True)
+    of_rows = np.array([numbers.setdefault(pair, len(numbers)) for pair in chains], dtype=np.int64)
+    _, firsts = np.unique(of_rows, return_index=True)
+    return firsts, np.bincount(of_rows, fitness) / np.bincount(of_rows)
 
 
 def _read(source: str) -> pa.Table:

@@ -75,7 +75,7 @@ def measure(
         raise ValueError(f"{subject.name} is a causal model: it has no pseudo-log-likelihood")
     rows: list[Row] = []
     for assay in assays:
-        say(f"  {assay.name}: {len(assay.pairs):,} pairs, {assay.num_without:,} more without a number")
+        say(f"  {assay.name}: {_counts(assay)}")
         scores = zero_shot_scores(model, tokenizer, assay.pairs, plan)
         _write_scores(folder / "scores" / f"{assay.name}.parquet", assay, scores)
         distances = germline_distances(assay.pairs, data.germlines)
@@ -99,6 +99,11 @@ def measure(
     about = subject.result_fields(plan.command("fitness"))
     about |= {"task": "fitness", "dataset": f"assays {data.fingerprint[:12]}", "split": "all"}
     return [_result(row, about) for row in [*rows, *mean_rows(rows)]]
+
+
+def _counts(assay: Assay) -> str:
+    merged = f", with {assay.num_repeats:,} repeats merged into their means" if assay.num_repeats else ""
+    return f"{len(assay.pairs):,} pairs{merged}; {assay.num_without:,} rows have no number"
 
 
 def _reason_to_skip(assay: Assay, plan: FitnessPlan) -> str:

@@ -22,6 +22,7 @@ NUM_PAIRS = 48
 
 
 def write(path, rows):
+    path.parent.mkdir(exist_ok=True)
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -223,8 +224,8 @@ def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []
-    for _ in range(60):
-        loop = random.choice(["W", "D"], 8)
+    for code in random.permutation(2**8)[:60]:  # each loop once
+        loop = np.where(code >> np.arange(8) & 1, "W", "D")
         fitness = np.sum(loop == "W") + 0.3 * random.normal()
         mutant = heavy[:100] + "".join(loop) + heavy[108:]
         mutations = {"mutations_heavy": 8, "mutations_light": 0}
@@ -280,6 +281,24 @@ def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path
     assert mean.standard_error == pytest.approx(abs(both[0] - both[1]) / 2)
     with pytest.raises(ValueError, match="no assay is left: small: 5 pairs"):
         measure(folder, tables[1], tmp_path, direction="higher")
+
+
+def test_repeats_of_a_pair_are_one_pair_with_their_mean(folder, pairs, tmp_path):
+    """As separate rows they would be in training and test part, and narrow the bootstrap."""
+    mutations = {"mutations_heavy": 1, "mutations_light": 0}
+    chains = [{"heavy": r["heavy"], "light": r["light"]} | mutations for r in pairs[:20]]
+    once = [row | {"fitness": float(i)} for i, row in enumerate(chains)]
+    thrice = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(chains)]
+    [assay] = read_assays([str(write(tmp_path / "a.csv", thrice))], "higher").assays
+    assert assay.fitness == pytest.approx(np.arange(20))
+    assert assay.pairs["heavy"].to_pylist() == [row["heavy"] for row in chains]
+    assert (assay.num_repeats, assay.num_without) == (40, 0)
+    said = []
+    found = measure(folder, tmp_path / "a.csv", tmp_path, direction="higher", say=said.append)
+    assert "  a: 20 pairs, with 40 repeats merged into their means; 0 rows have no number" in said
+    other = measure(folder, write(tmp_path / "b" / "a.csv", once), tmp_path, direction="higher")
+    key = {"score": "pair", "metric": "spearman"}
+    assert number(found, **key).standard_error == pytest.approx(number(other, **key).standard_error)
 
 
 @pytest.mark.parametrize(
