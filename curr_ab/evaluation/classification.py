@@ -16,7 +16,7 @@ from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
 from curr_ab.evaluation.subject import Subject
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.results import Detail, Result
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
@@ -44,10 +44,16 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
     if plan.dtype != "auto":
         changes["precision"] = _PRECISIONS[plan.dtype]
     if plan.protocol == "published":
-        if plan.method != "frozen" or plan.group_by is not None:
+        if plan.method != "frozen" or plan.group_by is not None or plan.set:
             raise ValueError(
-                "the published protocol trains a head on the frozen base and parts rows, whatever donor they "
-                "are of; for another method or --group-by choose --protocol grouped"
+                "the published protocol trains a head on the frozen base as the recipe says and parts rows, "
+                "whatever donor they are of; for another method, --group-by or --set choose "
+                "--protocol grouped (with --set fold_scheme=rows for folds by row)"
+            )
+        if plan.recipe not in shipped_recipes():
+            raise ValueError(
+                f"the published protocol has the recipes {', '.join(shipped_recipes())}; "
+                f"for {plan.recipe} choose --protocol grouped"
             )
         changes["fold_scheme"] = "rows"
     elif plan.group_by is not None:

@@ -47,9 +47,11 @@ def test_protocols():
     assert (grouped.fold_scheme, grouped.group_by) == ("grouped", "donor")
     by_clone = recipe_of(make_plan("specificity", {"group_by": "clone", "set": ("epochs=1", "pooling=mean")}))
     assert (by_clone.group_by, by_clone.epochs, by_clone.pooling) == ("clone", 1, "mean")
-    for changes in ({"method": "lora"}, {"group_by": "donor"}):
+    for changes in ({"method": "lora"}, {"group_by": "donor"}, {"set": ("epochs=1",)}):
         with pytest.raises(ValueError, match="published protocol trains a head on the frozen base"):
             recipe_of(make_plan("specificity", {"protocol": "published", **changes}))
+    with pytest.raises(ValueError, match=r"has the recipes .*; for own.yaml choose --protocol grouped"):
+        recipe_of(make_plan("specificity", {"protocol": "published", "recipe": "own.yaml"}))
     with pytest.raises(ValueError, match="KEY=VALUE"):
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))
 
@@ -92,8 +94,7 @@ def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
 
 
 def test_the_published_protocol_runs_through(folder, labelled, tmp_path):
-    options = {"protocol": "published", "set": ("epochs=1", "folds=2")}
-    results = run_suite("specificity", folder, labelled, tmp_path, **options)
+    results = run_suite("specificity", folder, labelled, tmp_path, protocol="published")
     [recipe] = tmp_path.glob("specificity/*/cross-validation/recipe.yaml")
     written = yaml.safe_load(recipe.read_text())
     assert (written["method"], written["fold_scheme"], written["precision"]) == ("frozen", "rows", "fp32")
