@@ -15,6 +15,7 @@ import pyarrow as pa
 from curr_ab.data.reading import read_pairs
 from curr_ab.data.schema import CHAINS
 from curr_ab.data.sources import MalformedSource, expand_sources
+from curr_ab.options import read_yaml
 
 FITNESS, DIRECTION = "fitness", "direction"
 _SIGNS = {"higher": 1, "lower": -1}
@@ -91,9 +92,12 @@ def _merge_repeats(pairs: pa.Table, fitness: Array) -> tuple[npt.NDArray[np.intp
 def _read(source: str) -> pa.Table:
     """Its pairs with their fitness, and with the direction where it has such a column."""
     try:
-        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS, DIRECTION])))
+        batches = list(read_pairs(source, extra_columns=[FITNESS, DIRECTION]))
     except MalformedSource:  # what else may be wrong with it is wrong again
-        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS])))
+        batches = list(read_pairs(source, extra_columns=[FITNESS]))
+    if not batches:
+        raise ValueError(f"{source} has no record: add rows below its header, or leave the file out")
+    return pa.Table.from_batches(batches)
 
 
 def _number(text: str | None, where: str) -> float | None:
@@ -131,13 +135,14 @@ def _read_directions(direction: str | None) -> dict[str, str]:
         return {}
     if direction in _SIGNS:
         return {"": direction}
-    import yaml
-
     if not Path(direction).is_file():
         raise ValueError(
             f"--direction is {direction!r}: neither higher nor lower nor a file that says it by assay"
         )
-    found = yaml.safe_load(Path(direction).read_text())  # JSON is YAML too
-    if not isinstance(found, dict) or not set(found.values()) <= _SIGNS.keys():
-        raise ValueError(f"{direction} must hold lines `assay: higher` or `assay: lower`")
+    found = read_yaml(direction)  # JSON is YAML too
+    if wrong := [name for name, word in found.items() if word not in tuple(_SIGNS)]:
+        raise ValueError(
+            f"{direction} must hold lines `assay: higher` or `assay: lower`; that of {wrong[0]!r} says "
+            f"{found[wrong[0]]!r}"
+        )
     return {str(name): word for name, word in found.items()}

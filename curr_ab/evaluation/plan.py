@@ -103,6 +103,13 @@ class FitnessPlan(SuitePlan):
     repeats: int = option(10, "few-shot training sets of each size")
     seed: int = option(0, "of the few-shot sets and of the bootstrap")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.shots)) < len(self.shots) or min(self.shots, default=2) < 2:
+            raise ValueError(
+                f"shots are {' '.join(map(str, self.shots))}; they must be different numbers of at least 2"
+            )
+
     @property
     def settings(self) -> dict[str, Any]:
         """Directions and germlines count by what they say."""
