@@ -110,7 +110,7 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
 # Details that tell numbers of one model apart for a reader.
 _TOLD = dict.fromkeys(
     (
-        *("place", "group", "recipe", "protocol", "method", "changes"),
+        *("place", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
         *("assay", "score", "assays", "germline"),
         *(one.name for plan in PLANS.values() for one in fields(plan)),
     )

@@ -70,6 +70,16 @@ def test_assays_without_what_they_need(pairs, tmp_path):
         read_assays(twice, "higher")
 
 
+def test_repeats_of_a_pair_are_merged(pairs, tmp_path):
+    rows = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(pairs)]
+    rows.append({**pairs[0], "heavy": pairs[1]["heavy"], "light": pairs[0]["light"] + "S", "fitness": 9})
+    rows.append({**pairs[0], "fitness": ""})
+    [assay] = read_assays([str(write(tmp_path / "a.csv", rows))], "higher").assays
+    assert assay.fitness == pytest.approx([0, 1, 2, 3, 4, 9])
+    assert assay.pairs["heavy"].to_pylist()[:5] == [row["heavy"] for row in pairs]
+    assert (assay.num_repeats, assay.num_without) == (10, 1)
+
+
 def test_a_table_with_only_a_header(tmp_path):
     (tmp_path / "empty.csv").write_text("heavy,light,fitness\n")
     with pytest.raises(ValueError, match=r"empty\.csv has no record: add rows below its header"):

@@ -97,6 +97,14 @@ def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     assert key(tmp_path / "a.yaml", own + "epochs: 7\n") != first
 
 
+def test_numbers_of_an_edited_recipe_stand_beside_the_earlier_ones(folder, labelled, tmp_path):
+    path, found = tmp_path / "own.yaml", []
+    for epochs in (1, 2):
+        path.write_text(f"like: specificity-binary\nname: own\nepochs: {epochs}\n")
+        found += run_suite("specificity", folder, labelled, tmp_path, recipe=str(path), **QUICK)
+    assert len({row.identity for row in found}) == len(found)
+
+
 def test_the_published_protocol_runs_through(folder, labelled, tmp_path):
     results = run_suite("specificity", folder, labelled, tmp_path, protocol="published")
     [recipe] = tmp_path.glob("specificity/*/cross-validation/recipe.yaml")

@@ -289,12 +289,8 @@ def test_repeats_of_a_pair_are_one_pair_with_their_mean(folder, pairs, tmp_path)
     chains = [{"heavy": r["heavy"], "light": r["light"]} | mutations for r in pairs[:20]]
     once = [row | {"fitness": float(i)} for i, row in enumerate(chains)]
     thrice = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(chains)]
-    [assay] = read_assays([str(write(tmp_path / "a.csv", thrice))], "higher").assays
-    assert assay.fitness == pytest.approx(np.arange(20))
-    assert assay.pairs["heavy"].to_pylist() == [row["heavy"] for row in chains]
-    assert (assay.num_repeats, assay.num_without) == (40, 0)
     said = []
-    found = measure(folder, tmp_path / "a.csv", tmp_path, direction="higher", say=said.append)
+    found = measure(folder, write(tmp_path / "a.csv", thrice), tmp_path, direction="higher", say=said.append)
     assert "  a: 20 pairs, with 40 repeats merged into their means; 0 rows have no number" in said
     other = measure(folder, write(tmp_path / "b" / "a.csv", once), tmp_path, direction="higher")
     key = {"score": "pair", "metric": "spearman"}
