@@ -34,13 +34,13 @@ def test_of_numbers_they_are_those_of_the_modules():
             assert quick == pytest.approx(scorer(metric)(truth, told), abs=1e-12), name
 
 
-def two_logits(classes=2, folds=4, size=60):
+def two_logits(classes=2, skills=(1.3, 0.6), folds=4, size=60):
     """Of each fold labels, and logits of a better and a worse model."""
     generator = np.random.default_rng(3)
     for _ in range(folds):
         labels = np.arange(size) % classes
         better, worse = (
-            skill * np.eye(classes)[labels] + generator.normal(size=(size, classes)) for skill in (1.3, 0.6)
+            skill * np.eye(classes)[labels] + generator.normal(size=(size, classes)) for skill in skills
         )
         yield labels, better, worse
 
@@ -60,13 +60,13 @@ def p_values(first, second, metrics=RANKING):
 
 def test_the_scale_of_a_model_does_not_change_p(tmp_path):
     """Raw probabilities of a bold and a timid model, once swapped, rank by whose they are."""
-    folds = list(two_logits())
+    folds = list(two_logits(skills=(1.3, 1.0)))
     better = write(tmp_path / "better", [(labels, one) for labels, one, _ in folds])
     worse = [(labels, one) for labels, _, one in folds]
     plain = write(tmp_path / "worse", worse)
     timid = write(tmp_path / "timid", worse, lambda _, one: 0.05 * one + np.array([3.0, 0.0]))
     assert p_values(better, timid) == p_values(better, plain)
-    assert max(p_values(better, plain)) < 0.05
+    assert all(0.01 < p < 0.2 for p in p_values(better, plain))
 
 
 def test_a_shift_of_each_fold_makes_no_difference(tmp_path):
