@@ -8,6 +8,7 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.evaluation.comparing import compare_runs
+    from curr_ab.evaluation.comparing_losses import compare_losses
     from curr_ab.evaluation.fold_statistics import mean_and_standard_error
     from curr_ab.evaluation.measuring import measure
     from curr_ab.evaluation.plan import PLANS, make_plan
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "PLANS": "plan",
+    "compare_losses": "comparing_losses",
     "compare_runs": "comparing",
     "make_plan": "plan",
     "mean_and_standard_error": "fold_statistics",
@@ -26,6 +28,7 @@ _LAZY = {
 }
 __all__ = [
     "PLANS",
+    "compare_losses",
     "compare_runs",
     "make_plan",
     "mean_and_standard_error",

@@ -15,6 +15,7 @@ import pyarrow as pa
 from curr_ab.data.reading import read_pairs
 from curr_ab.data.schema import CHAINS
 from curr_ab.data.sources import MalformedSource, expand_sources
+from curr_ab.options import read_yaml
 
 FITNESS, DIRECTION = "fitness", "direction"
 _SIGNS = {"higher": 1, "lower": -1}
@@ -23,12 +24,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Assay:
-    """The pairs of one assay that have a number; `fitness` is signed so that higher is better."""
+    """The pairs of one assay that have a number; `fitness` is signed so that higher is better.
+
+    A pair that was measured several times is one pair with its mean: repeats are not independent, and would
+    be both learned from and predicted.
+    """
 
     name: str
     pairs: pa.Table
     fitness: Array
     num_without: int  # rows that have no number
+    num_repeats: int = 0  # rows that were merged into an earlier one
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,29 @@ def _read_assay(source: str, told: dict[str, str]) -> Assay:
             raise ValueError(
                 f"{source}, record {row['record']}: no {missing[0]} chain; complete or remove it"
             )
-    return Assay(name, kept, sign * fitness, len(values) - len(fitness))
+    firsts, means = _merge_repeats(kept, fitness)
+    num_repeats = len(kept) - len(firsts)
+    return Assay(name, kept.take(pa.array(firsts)), sign * means, len(values) - len(fitness), num_repeats)
+
+
+def _merge_repeats(pairs: pa.Table, fitness: Array) -> tuple[npt.NDArray[np.intp], Array]:
+    """Where each distinct pair is first, and the mean of all its rows."""
+    numbers: dict[tuple[str, ...], int] = {}
+    chains = zip(*(pairs[chain].to_pylist() for chain in CHAINS), strict=True)
+    of_rows = np.array([numbers.setdefault(pair, len(numbers)) for pair in chains], dtype=np.int64)
+    _, firsts = np.unique(of_rows, return_index=True)
+    return firsts, np.bincount(of_rows, fitness) / np.bincount(of_rows)
 
 
 def _read(source: str) -> pa.Table:
     """Its pairs with their fitness, and with the direction where it has such a column."""
     try:
-        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS, DIRECTION])))
+        batches = list(read_pairs(source, extra_columns=[FITNESS, DIRECTION]))
     except MalformedSource:  # what else may be wrong with it is wrong again
-        return pa.Table.from_batches(list(read_pairs(source, extra_columns=[FITNESS])))
+        batches = list(read_pairs(source, extra_columns=[FITNESS]))
+    if not batches:
+        raise ValueError(f"{source} has no record: add rows below its header, or leave the file out")
+    return pa.Table.from_batches(batches)
 
 
 def _number(text: str | None, where: str) -> float | None:
@@ -115,13 +135,14 @@ def _read_directions(direction: str | None) -> dict[str, str]:
         return {}
     if direction in _SIGNS:
         return {"": direction}
-    import yaml
-
     if not Path(direction).is_file():
         raise ValueError(
             f"--direction is {direction!r}: neither higher nor lower nor a file that says it by assay"
         )
-    found = yaml.safe_load(Path(direction).read_text())  # JSON is YAML too
-    if not isinstance(found, dict) or not set(found.values()) <= _SIGNS.keys():
-        raise ValueError(f"{direction} must hold lines `assay: higher` or `assay: lower`")
+    found = read_yaml(direction)  # JSON is YAML too
+    if wrong := [name for name, word in found.items() if word not in tuple(_SIGNS)]:
+        raise ValueError(
+            f"{direction} must hold lines `assay: higher` or `assay: lower`; that of {wrong[0]!r} says "
+            f"{found[wrong[0]]!r}"
+        )
     return {str(name): word for name, word in found.items()}

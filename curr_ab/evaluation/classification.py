@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from curr_ab.evaluation.mutation_status import accuracy_by_status, status_of_chains
+from curr_ab.evaluation.mutation_status import accuracy_by_status, kind_of, status_of_chains
 from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
 from curr_ab.evaluation.subject import Subject
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.results import Detail, Result
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 RUN = "cross-validation"
+_OPTION = re.compile(r"--(?P<name>[a-z]+(-[a-z]+)*)( (?P<value>[\w.]+))?")
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ class LabelledData:
     @property
     def fingerprint(self) -> str:
         """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
-        text = json.dumps([self.examples.fingerprint, self.recipe.to_dict()])
-        return sha256(text.encode()).hexdigest()
+        return _digest([self.examples.fingerprint, self.recipe.to_dict()])
+
+
+def _digest(content: Any) -> str:
+    return sha256(json.dumps(content).encode()).hexdigest()
 
 
 def recipe_of(plan: ClassificationPlan) -> Recipe:
@@ -44,10 +50,16 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
     if plan.dtype != "auto":
         changes["precision"] = _PRECISIONS[plan.dtype]
     if plan.protocol == "published":
-        if plan.method != "frozen" or plan.group_by is not None:
+        if plan.method != "frozen" or plan.group_by is not None or plan.set:
             raise ValueError(
-                "the published protocol trains a head on the frozen base and parts rows, whatever donor they "
-                "are of; for another method or --group-by choose --protocol grouped"
+                "the published protocol trains a head on the frozen base as the recipe says and parts rows, "
+                "whatever donor they are of; for another method, --group-by or --set choose "
+                "--protocol grouped (with --set fold_scheme=rows for folds by row)"
+            )
+        if plan.recipe not in shipped_recipes():
+            raise ValueError(
+                f"the published protocol has the recipes {', '.join(shipped_recipes())}; "
+                f"for {plan.recipe} choose --protocol grouped"
             )
         changes["fold_scheme"] = "rows"
     elif plan.group_by is not None:
@@ -63,7 +75,26 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
 def open_data(plan: ClassificationPlan, sources: list[str]) -> LabelledData:
     """The labelled pairs, checked."""
     recipe = recipe_of(plan)
-    return LabelledData(recipe, sources, read_examples(recipe, sources))
+    with _options_as_here():
+        return LabelledData(recipe, sources, read_examples(recipe, sources))
+
+
+@contextmanager
+def _options_as_here() -> Iterator[None]:
+    """Errors of fine-tuning advise its options: here those that the plan lacks are given with `--set`."""
+    try:
+        yield
+    except ValueError as error:
+        text = _OPTION.sub(_as_setting, str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
+
+
+def _as_setting(found: re.Match[str]) -> str:
+    name = found["name"].replace("-", "_")
+    is_of_recipe = name in {one.name for one in fields(Recipe)} - {one.name for one in fields(PairingPlan)}
+    return f"--set {name}={found['value'] or '...'}" if is_of_recipe else found[0]
 
 
 def measure(
@@ -79,10 +110,13 @@ def measure(
         raise ValueError(f"{subject.name} is an adapter; merge it into its base first, and name that folder")
     suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
     run = folder / RUN
-    found = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run)
+    with _options_as_here():
+        found = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
     details: dict[str, Detail] = {"protocol": plan.protocol}
     if plan.set:
         details["changes"] = " ".join(plan.set)
+    if plan.recipe not in shipped_recipes():  # its name may stay when its content changes
+        details["recipe_digest"] = _digest(data.recipe.to_dict())[:8]
     about = subject.result_fields(plan.command(suite))
     results = [replace(row, details={**row.details, **details}, **about) for row in found]
     if suite == "pairing":
@@ -90,5 +124,11 @@ def measure(
         if status is None:
             say("  no column tells which chains are mutated: accuracy is not split by mutation status")
         else:
+            kinds = [kind_of(one, status) for one in data.examples]
+            if unknown := kinds.count(None):
+                say(
+                    f"  accuracy by mutation status leaves out {unknown:,} of {len(kinds):,} pairs, "
+                    "of which a chain's status is not known"
+                )
             results += accuracy_by_status(data.examples, status, run, results)
     return results

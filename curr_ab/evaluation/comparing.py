@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from curr_ab.evaluation.fold_predictions import RunPredictions, read_run
 from curr_ab.evaluation.fold_statistics import mean_and_standard_error
 from curr_ab.evaluation.measuring import Labels, Metric, metrics_for, scorer
 from curr_ab.evaluation.paired_tests import FoldTest, Swaps, corrected_t, exact_mcnemar, permutation_p
+from curr_ab.evaluation.swapped_metrics import quick_score, swappable
 
 DRAWS = 1_000
 
@@ -22,7 +23,7 @@ class MetricComparison:
     """One metric of both: means over folds, and two tests that ask different questions.
 
     `over_folds` tells whether the difference would stay with other training data; `p_predictions` whether
-    these very models would differ on other examples, over the predictions of all folds together.
+    these very models would differ on other examples.
     """
 
     metric: str
@@ -108,8 +109,8 @@ def _refuse_what_cannot_be_paired(one: RunPredictions, other: RunPredictions) ->
             raise ValueError(f"{both} cannot be compared: fold {left.number} has other labels")
 
 
-def _units(run: RunPredictions) -> tuple[int, Labels]:
-    """How many are swapped, each as a whole, and the unit of each item of all folds."""
+def _units(run: RunPredictions) -> tuple[int, list[Labels]]:
+    """How many are swapped, each as a whole, and the unit of each item, fold by fold."""
     names: dict[str, int] = {}
     units = []
     for fold in run.folds:
@@ -120,7 +121,7 @@ def _units(run: RunPredictions) -> tuple[int, Labels]:
             ]
         )
         units.append(of_pairs[fold.pairs])
-    return len(names), np.concatenate(units)
+    return len(names), units
 
 
 def _compare(
@@ -128,7 +129,7 @@ def _compare(
     metric: Metric,
     one: RunPredictions,
     other: RunPredictions,
-    units: Labels,
+    units: list[Labels],
     num_units: int,
     draws: int,
     seed: int,
@@ -141,18 +142,12 @@ def _compare(
         ratio = float(np.mean([len(fold.ids) / fold.num_fitted for fold in one.folds]))
         over_folds = corrected_t(np.subtract(firsts, seconds).tolist(), ratio)
 
-    labels, mine, theirs = one.pooled_labels, one.pooled_predictions, other.pooled_predictions
-
-    def difference(swapped: Swaps) -> float:
-        swap = swapped[units].reshape(-1, *[1] * (mine.ndim - 1))
-        first, second = np.where(swap, theirs, mine), np.where(swap, mine, theirs)
-        return score(labels, first) - score(labels, second)
-
     exact = name == "accuracy" and one.target == "classes" and not one.grouped
     if exact:
+        labels, mine, theirs = one.pooled_labels, one.pooled_predictions, other.pooled_predictions
         p = exact_mcnemar(mine.argmax(axis=1) == labels, theirs.argmax(axis=1) == labels)
     else:
-        p = permutation_p(difference, num_units, draws, seed)
+        p = permutation_p(_difference_when_swapped(metric, one, other, units), num_units, draws, seed)
     return MetricComparison(
         name,
         *mean_and_standard_error(firsts),
@@ -161,3 +156,27 @@ def _compare(
         p,
         "exact McNemar" if exact else "permutation",
     )
+
+
+def _difference_when_swapped(
+    metric: Metric, one: RunPredictions, other: RunPredictions, units: list[Labels]
+) -> Callable[[Swaps], float]:
+    """The difference that is shown, a mean over folds, as it would be with some units swapped."""
+    folds = [
+        (left.labels, swappable(metric, left.predictions), swappable(metric, right.predictions), of_items)
+        for left, right, of_items in zip(one.folds, other.folds, units, strict=True)
+    ]
+    num_classes = len(one.label_names)
+
+    def difference(swapped: Swaps) -> float:
+        found = []
+        for labels, mine, theirs, of_items in folds:
+            swap = swapped[of_items].reshape(-1, *[1] * (mine.ndim - 1))
+            first, second = np.where(swap, theirs, mine), np.where(swap, mine, theirs)
+            found.append(
+                quick_score(metric, labels, first, num_classes)
+                - quick_score(metric, labels, second, num_classes)
+            )
+        return float(np.mean(found))
+
+    return difference

@@ -1,4 +1,4 @@
-"""`curr-ab compare`: two fine-tunings on the same folds, side by side."""
+"""`curr-ab compare`: two fine-tunings on the same folds, or two losses under the same masks, side by side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curr_ab.evaluation.comparing import Comparison
+    from curr_ab.evaluation.comparing_losses import LossComparison
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from curr_ab.evaluation import compare_runs
+    from curr_ab.evaluation import compare_losses, compare_runs
+    from curr_ab.evaluation.comparing_losses import is_loss
 
+    if is_loss(args.first) or is_loss(args.second):
+        if args.metric:
+            raise ValueError("folders of the suite loss have no other metric; leave out --metric")
+        losses = compare_losses(args.first, args.second, draws=args.draws, seed=args.seed)
+        print(json.dumps(losses.to_dict(), indent=1) if args.json else loss_table(losses))
+        return
     found = compare_runs(args.first, args.second, metrics=args.metric, draws=args.draws, seed=args.seed)
     print(json.dumps(found.to_dict(), indent=1) if args.json else table(found))
 
@@ -45,16 +53,32 @@ def table(found: Comparison) -> str:
     return "\n".join(lines)
 
 
+def loss_table(found: LossComparison) -> str:
+    """The comparison of two losses as text."""
+    rows = {found.first: found.first_loss, found.second: found.second_loss, "difference": found.difference}
+    width = max(map(len, rows))
+    return "\n".join(
+        [
+            f"loss of {found.num_pairs:,} pairs ({found.split}) under the same masks; "
+            "mean ± standard error over pairs",
+            "",
+            *(f"{name:<{width}}  {value:+.5f} ± {error:.5f}" for name, (value, error) in rows.items()),
+            "",
+            f"p {found.p:.3g}, swapping the losses of pairs: would other pairs say the same?",
+        ]
+    )
+
+
 def _mean(value: float, error: float | None) -> str:
     return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
 
 
 def add_commands(commands: Any) -> None:
     """Add the command to `curr-ab`."""
-    text = "two fine-tunings on the same folds: means, differences, paired tests"
+    text = "two fine-tunings on the same folds, or two losses: means, differences, paired tests"
     parser = commands.add_parser("compare", help=text, description=f"{text.capitalize()}.")
-    parser.add_argument("first", metavar="RUN", help="folder that `curr-ab finetune` wrote")
-    parser.add_argument("second", metavar="RUN", help="another, on the same examples and folds")
+    parser.add_argument("first", metavar="RUN", help="folder of `curr-ab finetune`, or OUT/loss/MODEL-KEY")
+    parser.add_argument("second", metavar="RUN", help="another, on the same examples and folds, or masks")
     parser.add_argument("--metric", action="append", default=[], metavar="NAME", help="such as auroc (all)")
     parser.add_argument("--draws", type=int, default=1_000, help="of the permutation test (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")

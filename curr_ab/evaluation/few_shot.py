@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curr_ab.evaluation.fold_statistics import mean_and_standard_error
 from curr_ab.extras import needs_extra
 from curr_ab.inference.embedding import EmbeddingPlan, embed_window, encoder_of
 from curr_ab.inference.records import records_of, windows
@@ -26,7 +27,7 @@ class FewShot:
 
     shots: int
     value: float
-    standard_error: float
+    standard_error: float | None  # none of a single training set
     num_pairs: int  # that were left to predict
 
 
@@ -52,8 +53,7 @@ def few_shot(features: Array, fitness: Array, shots: int, repeats: int, seed: in
         predicted = _ridge(features[train], fitness[train], features[rest])
         constant = np.ptp(predicted) == 0 or np.ptp(fitness[rest]) == 0  # ranks nothing
         found.append(0.0 if constant else float(spearmanr(predicted, fitness[rest]).statistic))
-    error = float(np.std(found, ddof=1) / np.sqrt(repeats)) if repeats > 1 else 0.0
-    return FewShot(shots, float(np.mean(found)), error, len(fitness) - shots)
+    return FewShot(shots, *mean_and_standard_error(found), len(fitness) - shots)
 
 
 def _ridge(features: Array, fitness: Array, others: Array) -> Array:

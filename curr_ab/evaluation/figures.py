@@ -68,7 +68,7 @@ def confusion_figure(run: RunPredictions) -> Figure:
         colour = "white" if shares[row, column] > 0.55 else "black"
         text = f"{counts[row, column]:,}\n{shares[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
     return figure
@@ -89,7 +89,7 @@ def roc_figure(run: RunPredictions) -> Figure:
         raised = []
         for fold in run.folds:
             false_positive, true_positive = curve(fold.labels == number, fold.predictions[:, number])
-            axes.step(false_positive, true_positive, where="post", **_THIN, **style)
+            axes.plot(false_positive, true_positive, **_THIN, **style)  # equal scores are a slope
             raised.append(np.interp(_GRID, false_positive, true_positive))
         mean = np.mean(raised, axis=0)
         axes.plot([0, *_GRID], [0, *mean], label=f"{name}, mean of {len(raised)} folds", **_BOLD, **style)

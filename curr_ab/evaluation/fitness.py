@@ -75,16 +75,10 @@ def measure(
         raise ValueError(f"{subject.name} is a causal model: it has no pseudo-log-likelihood")
     rows: list[Row] = []
     for assay in assays:
-        say(f"  {assay.name}: {len(assay.pairs):,} pairs, {assay.num_without:,} more without a number")
+        say(f"  {assay.name}: {_counts(assay)}")
         scores = zero_shot_scores(model, tokenizer, assay.pairs, plan)
         _write_scores(folder / "scores" / f"{assay.name}.parquet", assay, scores)
-        distances = germline_distances(assay.pairs, data.germlines)
-        if distances is None:
-            warnings.warn(
-                f"{assay.name}: the distance from germline is not controlled for, and explains much of what "
-                "likelihoods seem to know; bring columns mutations_heavy and mutations_light, or --germlines",
-                stacklevel=2,
-            )
+        distances = _known_distances(assay, data, plan, say)
         rows += zero_shot_rows(assay, scores, distances, plan.seed)
         features = chain_embeddings(model, tokenizer, assay.pairs)
         for shots in plan.shots:
@@ -101,10 +95,35 @@ def measure(
     return [_result(row, about) for row in [*rows, *mean_rows(rows)]]
 
 
+def _counts(assay: Assay) -> str:
+    merged = f", with {assay.num_repeats:,} repeats merged into their means" if assay.num_repeats else ""
+    return f"{len(assay.pairs):,} pairs{merged}; {assay.num_without:,} rows have no number"
+
+
 def _reason_to_skip(assay: Assay, plan: FitnessPlan) -> str:
     if len(assay.fitness) < plan.min_pairs:
         return f"{len(assay.fitness)} pairs have a fitness, fewer than {plan.min_pairs}"
     return "all fitness values are equal" if np.ptp(assay.fitness) == 0 else ""
+
+
+def _known_distances(
+    assay: Assay, data: FitnessData, plan: FitnessPlan, say: Callable[[str], None]
+) -> dict[str, Array] | None:
+    """The distances from germline; None where too few pairs have one."""
+    distances = germline_distances(assay.pairs, data.germlines)
+    num_known = 0 if distances is None else int(np.isfinite(distances["pair"]).sum())
+    known = f"known of {num_known:,} of {len(assay.pairs):,} pairs"
+    if num_known < plan.min_pairs:
+        warnings.warn(
+            f"{assay.name}: the distance from germline is not controlled for ({known}), and explains much of "
+            "what likelihoods seem to know; bring columns mutations_heavy and mutations_light, or "
+            "--germlines",
+            stacklevel=3,
+        )
+        return None
+    if num_known < len(assay.pairs):
+        say(f"  {assay.name}: the distance from germline is {known}, which partial-spearman is of")
+    return distances
 
 
 def zero_shot_scores(model: Any, tokenizer: Any, pairs: pa.Table, plan: FitnessPlan) -> dict[str, Array]:
@@ -129,7 +148,8 @@ def zero_shot_rows(
         found = correlate(scores[name], assay.fitness, seed)
         yield _row(assay, "spearman", score=name, pairs=found.num_pairs, germline=germline) | vars(found)
         if distances is not None:
-            found = correlate(scores[name], assay.fitness, seed, distances[name])
+            known = np.isfinite(distances[name])
+            found = correlate(scores[name][known], assay.fitness[known], seed, distances[name][known])
             yield _row(assay, "partial-spearman", score=name, pairs=found.num_pairs) | vars(found)
 
 

@@ -16,18 +16,27 @@ _GAP = ord("-")  # fills up short genes
 
 
 def germline_distances(pairs: pa.Table, germlines: Mapping[str, str] | None) -> dict[str, Array] | None:
-    """Differences from germline by chain and of the pair; None where nothing tells them."""
-    found = {}
-    for chain in CHAINS:
-        if germlines is not None:
-            found[chain] = nearest_distances(pairs[chain].to_pylist(), germlines)
-        elif pairs[f"mutations_{chain}"].null_count == 0:
-            found[chain] = pairs[f"mutations_{chain}"].to_numpy().astype(np.float64)
-        elif pairs[f"v_identity_{chain}"].null_count == 0:
-            found[chain] = 1 - pairs[f"v_identity_{chain}"].to_numpy().astype(np.float64)
-        else:
-            return None
-    return {**found, "pair": found["heavy"] + found["light"]}
+    """Differences from germline by chain and of the pair; None where nothing tells them of any pair.
+
+    Both chains have the same unit, counts or shares, whichever is known of more pairs; a pair of which it is
+    not known is NaN throughout.
+    """
+    if germlines is not None:
+        found = {chain: nearest_distances(pairs[chain].to_pylist(), germlines) for chain in CHAINS}
+    else:
+        counts = {chain: _numbers(pairs[f"mutations_{chain}"]) for chain in CHAINS}
+        shares = {chain: 1 - _numbers(pairs[f"v_identity_{chain}"]) for chain in CHAINS}
+        found = max((counts, shares), key=lambda one: np.isfinite(one["heavy"] + one["light"]).sum())
+    pair = found["heavy"] + found["light"]
+    known = np.isfinite(pair)
+    by_chain = {chain: np.where(known, values, np.nan) for chain, values in found.items()}
+    return {**by_chain, "pair": pair} if known.any() else None
+
+
+def _numbers(column: pa.ChunkedArray) -> Array:
+    """What is null becomes NaN."""
+    found: Array = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return found
 
 
 def read_germlines(path: str | Path) -> dict[str, str]:

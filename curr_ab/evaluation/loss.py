@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from curr_ab.evaluation.comparing_losses import write_pair_losses
 from curr_ab.evaluation.plan import LossPlan
 from curr_ab.evaluation.prepared import PreparedSplit, prepared_split
 from curr_ab.evaluation.subject import Subject
@@ -24,10 +25,13 @@ def open_data(plan: LossPlan, sources: list[str]) -> PreparedSplit:
 def measure(
     subject: Subject, plan: LossPlan, data: PreparedSplit, folder: Path, say: Callable[[str], None]
 ) -> list[Result]:
-    """Mean loss and standard error over pairs: of everything, then of each region and segment."""
+    """Mean loss and standard error over pairs: of everything, then of each region and segment.
+
+    Each pair's loss stays in `pairs.parquet`.
+    """
     with needs_extra("pretrain"):
         from curr_ab.pretraining.attention import takes_packed_rows
-        from curr_ab.pretraining.validation import HeldOut, evaluate, loss_results
+        from curr_ab.pretraining.validation import HeldOut, loss_results, loss_table
 
     model, tokenizer = subject.load()
     if tokenizer.separator != SEPARATOR:
@@ -43,15 +47,16 @@ def measure(
         objective="clm" if model.config.is_decoder else "mlm",
         pad=not takes_packed_rows(model.config._attn_implementation, model.device),
     )
-    estimates = evaluate(
+    table = loss_table(
         model,
         held_out,
         device=model.device,
         pairs_per_batch=_PAIRS_PER_BATCH.get(model.device.type, _PAIRS_PER_BATCH["cuda"]),
     )
+    write_pair_losses(folder, table.sums[:, 0], table.counts[:, 0])
     quantities = training_quantities(sum(one.numel() for one in model.parameters()), subject.training)
     return loss_results(
-        estimates, held_out, quantities=quantities, **subject.result_fields(plan.command("loss"))
+        table.estimates(), held_out, quantities=quantities, **subject.result_fields(plan.command("loss"))
     )
 
 

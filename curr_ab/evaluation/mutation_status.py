@@ -23,7 +23,7 @@ Status = Mapping[str, Mapping[str, bool]]  # by chain, then by its residues
 
 
 def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
-    """Whether each chain of the tables is mutated; None where they do not tell it of every one."""
+    """Whether each chain of the tables is mutated, as far as they tell it; None where they never do."""
     found: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
     for batch in read_pairs(
         sources,
@@ -33,15 +33,15 @@ def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
     ):
         for chain, known in mutation_status(pa.Table.from_batches([batch])).items():
             for residues, mutated in zip(batch[chain].to_pylist(), known, strict=True):
-                if mutated is None:
-                    return None
-                found[chain][residues] = mutated
-    return found
+                if mutated is not None:
+                    found[chain][residues] = mutated
+    return found if all(found.values()) else None
 
 
-def kind_of(example: Example, status: Status) -> str:
-    """Negatives are made of the tables' chains, so that each chain is known."""
-    return KINDS[status["heavy"][example.heavy] + status["light"][example.light]]
+def kind_of(example: Example, status: Status) -> str | None:
+    """None where a chain's status is not known."""
+    heavy, light = status["heavy"].get(example.heavy), status["light"].get(example.light)
+    return None if heavy is None or light is None else KINDS[heavy + light]
 
 
 def accuracy_by_status(

@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 from curr_ab.family import NAMESPACE
 from curr_ab.options import check_names, check_types, explained, option
+from curr_ab.results import Detail
 
 Protocol = Literal["published", "grouped"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Mode = Literal["exact", "group", "unmasked"]
+# Settings that every result has as its split or among its details.
+_TOLD_ANYWAY = ("split", "protocol", "method", "set", "shots")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class SuitePlan:
     def settings(self) -> dict[str, Any]:
         """The same without names of files, whose content is in the fingerprint of the data."""
         return self.decisive
+
+    @property
+    def unusual(self) -> dict[str, Detail]:
+        """The settings that are not the defaults, as a result's details; not those that it tells anyway."""
+        return {
+            name: " ".join(map(str, value)) if isinstance(value, tuple) else value
+            for name, value in self.settings.items()
+            if name not in _TOLD_ANYWAY and value is not None and value != getattr(type(self), name)
+        }
 
     def command(self, suite: str) -> str:
         """How to measure it again: the command with the options that are not the defaults."""
@@ -90,6 +102,13 @@ class FitnessPlan(SuitePlan):
     shots: tuple[int, ...] = option((8, 32, 128), "sizes of the few-shot training sets")
     repeats: int = option(10, "few-shot training sets of each size")
     seed: int = option(0, "of the few-shot sets and of the bootstrap")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.shots)) < len(self.shots) or min(self.shots, default=2) < 2:
+            raise ValueError(
+                f"shots are {' '.join(map(str, self.shots))}; they must be different numbers of at least 2"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ import numpy as np
 
 from curr_ab.data.atomic import replacing
 from curr_ab.data.schema import REGIONS
+from curr_ab.evaluation.measurement_record import read_record
+from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.family import MEMBERS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Summary = dict[tuple[str, str], dict[str, float]]  # by place and group
 
 
 def draw_regions(folder: Path, record: Mapping[str, Any]) -> None:
-    """The figures of all measurements in `folder` that differ from `record` in their model alone."""
+    """The figures of all measurements in `folder` on the same pairs as that of `record`."""
     summaries = read_summaries(folder, record)
     for name, figure in region_figures(summaries).items():
         with replacing(folder / "figures" / f"{name}.png") as temporary:
@@ -34,17 +35,24 @@ def draw_regions(folder: Path, record: Mapping[str, Any]) -> None:
 
 def read_summaries(folder: Path, record: Mapping[str, Any]) -> dict[str, Summary]:
     """By model, members from small to large, then the others."""
-    alike = ("suite", "data", "settings")
     found: dict[str, Summary] = {}
-    for path in sorted(folder.glob("*/measurement.json")):
-        other = json.loads(path.read_text())
-        summary = path.parent / "summary.csv"
-        if summary.exists() and all(other[key] == record[key] for key in alike):
+    for summary in sorted(folder.glob("*/summary.csv")):
+        other = read_record(summary.parent)
+        if other is not None and _pairs_of(other) == _pairs_of(record):
             name = other["model"]
+            if (dtype := other["settings"]["dtype"]) != SuitePlan.dtype:
+                name = f"{name} {dtype}"
             found[name if name not in found else f"{name} {other['checkpoint'][:8]}"] = _read(summary)
     order = list(MEMBERS)
     ranks = {name: (order.index(name) if name in order else len(order), name) for name in found}
     return {name: found[name] for name in sorted(found, key=ranks.__getitem__)}
+
+
+def _pairs_of(record: Mapping[str, Any]) -> list[Any]:
+    """What must be equal in one picture: the pairs that were drawn, and how their chains were joined."""
+    settings = record["settings"]
+    names = ("split", "pairs", "seed", "separator")
+    return [record["suite"], record["data"], *(settings[name] for name in names)]
 
 
 def _read(path: Path) -> Summary:

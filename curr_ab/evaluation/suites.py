@@ -8,10 +8,12 @@ import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab.data.atomic import write_json
+from curr_ab.evaluation.measurement_record import RECORD, read_record
 from curr_ab.evaluation.plan import make_plan
 from curr_ab.results import Result, add_results, read_results, write_results
 
@@ -27,7 +29,6 @@ _MODULES = {
     "pairing": "classification",
     "fitness": "fitness",
 }
-RECORD = "measurement.json"
 RESULTS = "results.json"
 
 
@@ -54,13 +55,15 @@ def run_suite(
     opened = module.open_data(plan, sources)
     record = measurement(suite, subject, opened.fingerprint, plan.settings)
     folder = Path(out) / suite / f"{_file_name(subject.name)}-{record['key'][:8]}"
-    if (folder / RESULTS).exists() and json.loads((folder / RECORD).read_text()) == record:
+    if (folder / RESULTS).exists() and read_record(folder) == record:
         say(f"{suite} of {subject.name}: measured already, in {folder}")
     else:
         precision = str(subject.checkpoint.precision().dtype).removeprefix("torch.")
         say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {subject.checkpoint.place()}")
         write_json(folder / RECORD, record)
-        write_results(folder / RESULTS, module.measure(subject, plan, opened, folder, say))
+        found = module.measure(subject, plan, opened, folder, say)
+        told = [replace(row, details={**row.details, **plan.unusual}) for row in found]
+        write_results(folder / RESULTS, told)
     results = read_results(folder / RESULTS)
     with _locked(Path(out)):
         add_results(Path(out) / RESULTS, results)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from curr_ab.data.atomic import replacing
+from curr_ab.evaluation.measurement_record import RECORD, read_record
+from curr_ab.evaluation.plan import PLANS
 from curr_ab.family import MEMBERS
 from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
 from curr_ab.results import Result, is_headline, read_results
@@ -22,24 +25,39 @@ _TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
 def write_tables(out: str | Path, suite: str) -> str:
     """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
     folder = Path(out) / suite
-    rows = sorted(_rows(folder), key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
-    text = "\n".join([*_lines(rows), *_skipped(folder)]) + "\n"
+    found, left_out = _rows(folder)
+    rows = sorted(found, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
+    text = "\n".join([*_lines(rows), *_skipped(folder), *left_out]) + "\n"
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(text)
     return text
 
 
-def _rows(folder: Path) -> Iterator[tuple[Result, PublishedFigure | None]]:
-    """The numbers that are shown, with the published figure where there is one to compare with."""
+def _rows(folder: Path) -> tuple[list[tuple[Result, PublishedFigure | None]], list[str]]:
+    """The numbers that are shown, with the published figure where there is one to compare with.
+
+    And a note on each folder that cannot be read.
+    """
+    found, notes = [], []
     for path in sorted(folder.glob("*/results.json")):
-        is_member = json.loads((path.parent / "measurement.json").read_text())["is_member"]
-        for row in read_results(path):
-            if is_headline(row):
-                yield row, (published_for(row) if is_member else None)
+        record = read_record(path.parent)
+        if record is None:
+            notes.append(
+                f"\nleft out: {path.parent.name} (its {RECORD} is missing or broken; measure it again)"
+            )
+            continue
+        for row in filter(is_headline, read_results(path)):
+            found.append((row, published_for(row) if record["is_member"] else None))
+    return found, notes
 
 
 def published_for(row: Result) -> PublishedFigure | None:
-    """The paper's figure for the same task, metric and part of the same member."""
+    """The paper's figure for the same task, metric and part of the same member.
+
+    Of a cross-validation only beside the published protocol with nothing changed.
+    """
+    if "recipe" in row.details and (row.details.get("protocol") != "published" or "changes" in row.details):
+        return None
     tasks = [row.task]
     if row.task == "test-loss" and row.details.get("objective") == "mlm":
         tasks = list(_TEST_LOSSES)
@@ -56,7 +74,7 @@ def _part(row: Result) -> str:
     if row.task == "regions":
         place, group = row.details["place"], row.details["group"]
         return str(place) if group == "mutated chains" else f"{place} of {group}"
-    return str(row.details.get("pairs", ""))
+    return str(row.details.get("pairs", "")) if row.task == "pairing" else ""
 
 
 def _skipped(folder: Path) -> Iterator[str]:
@@ -76,7 +94,7 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
     yield "| model | task | metric | measured ± SE | published | difference | items | data |"
     yield "|---|---|---|---:|---:|---:|---:|---|"
     for row, figure in rows:
-        told = ", ".join(f"{key} {value}" for key, value in row.details.items() if key in _TOLD)
+        told = ", ".join(f"{key} {row.details[key]}" for key in _TOLD if key in row.details)
         published = "" if figure is None else f"{figure.value:.4f} ({figure.task})"
         difference = "" if figure is None else f"{row.value - figure.value:+.4f}"
         yield (
@@ -90,16 +108,10 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
 
 
 # Details that tell numbers of one model apart for a reader.
-_TOLD = (
-    "place",
-    "group",
-    "pairs",
-    "recipe",
-    "method",
-    "protocol",
-    "assay",
-    "score",
-    "shots",
-    "assays",
-    "germline",
+_TOLD = dict.fromkeys(
+    (
+        *("place", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
+        *("assay", "score", "assays", "germline"),
+        *(one.name for plan in PLANS.values() for one in fields(plan)),
+    )
 )

@@ -181,7 +181,12 @@ def mean_over_pairs(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float6
     return float(mean), float(np.sqrt(spread) / total)
 
 
-def evaluate(
+def evaluate(model: nn.Module, held_out: HeldOut, **options: Any) -> dict[str, LossEstimate]:
+    """What `loss_table` finds, as estimates by place."""
+    return loss_table(model, held_out, **options).estimates()
+
+
+def loss_table(
     model: nn.Module,
     held_out: HeldOut,
     *,
@@ -190,7 +195,7 @@ def evaluate(
     rank: int = 0,
     num_processes: int = 1,
     total: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
-) -> dict[str, LossEstimate]:
+) -> LossTable:
     """Losses of a model in evaluation mode; `total` adds a tensor up over the processes."""
     was_training = model.training
     model.eval()
@@ -209,7 +214,7 @@ def evaluate(
     model.train(was_training)
     both = total(torch.from_numpy(np.stack([table.sums, table.counts])).to(device)).cpu().numpy()
     table.sums, table.counts = both[0], both[1]
-    return table.estimates()
+    return table
 
 
 def loss_results(

@@ -23,10 +23,11 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
     chosen = [row for row in rows.values() if row.task == (task or tasks[0])]
     if not chosen:
         raise ValueError(f"{source}: no {task}; there are {', '.join(tasks)}")
-    conditions = {f"{row.dataset}, mask seed {row.details.get('mask_seed')}" for row in chosen}
+    conditions = {_conditions(row) for row in chosen}
     if len(conditions) > 1:
         raise ValueError(
-            f"{source}: losses on {' and on '.join(sorted(conditions))} do not compare; fit one of them"
+            f"{source}: losses on {' and on '.join(sorted(conditions))} do not compare; "
+            "fit one of them, out of a folder of its own"
         )
     last: dict[tuple[object, ...], Result] = {}
     for row in sorted(chosen, key=lambda row: row.step or 0):
@@ -43,6 +44,15 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
 
 def _is_loss(row: Result) -> bool:
     return row.metric == "loss" and row.task.endswith("-loss") and row.details.get("place") == "all"
+
+
+def _conditions(row: Result) -> str:
+    """Data, masks and settings: everything that is told of the loss but its model and its training."""
+    of_model = (*_QUANTITIES, "place", "objective", "training_seed")
+    told = [
+        f"{key.replace('_', ' ')} {row.details[key]}" for key in sorted(row.details) if key not in of_model
+    ]
+    return ", ".join([row.dataset, *told])
 
 
 def _run(row: Result) -> dict[str, str | float]:

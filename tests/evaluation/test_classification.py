@@ -1,8 +1,10 @@
 """The suites `specificity` and `pairing`: protocols, results, and accuracy by mutation status."""
 
 import json
+import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -47,9 +49,11 @@ def test_protocols():
     assert (grouped.fold_scheme, grouped.group_by) == ("grouped", "donor")
     by_clone = recipe_of(make_plan("specificity", {"group_by": "clone", "set": ("epochs=1", "pooling=mean")}))
     assert (by_clone.group_by, by_clone.epochs, by_clone.pooling) == ("clone", 1, "mean")
-    for changes in ({"method": "lora"}, {"group_by": "donor"}):
+    for changes in ({"method": "lora"}, {"group_by": "donor"}, {"set": ("epochs=1",)}):
         with pytest.raises(ValueError, match="published protocol trains a head on the frozen base"):
             recipe_of(make_plan("specificity", {"protocol": "published", **changes}))
+    with pytest.raises(ValueError, match=r"has the recipes .*; for own.yaml choose --protocol grouped"):
+        recipe_of(make_plan("specificity", {"protocol": "published", "recipe": "own.yaml"}))
     with pytest.raises(ValueError, match="KEY=VALUE"):
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))
 
@@ -68,6 +72,8 @@ def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
     assert mean.source == "curr-ab evaluate specificity --method probe --set folds=2"
     assert {"auroc", "aupr", "mcc", "f1", "calibration-error"} <= {row.metric for row in results}
     assert write_tables(tmp_path, "specificity").count("| ours | specificity-binary") == len(results) // 3
+    [figures] = tmp_path.glob("specificity/*/cross-validation/figures")
+    assert {path.stem for path in figures.iterdir()} >= {"roc", "confusion"}
     again = []
     assert run_suite("specificity", folder, labelled, tmp_path, say=again.append, **QUICK) == results
     assert "measured already" in again[0]
@@ -91,9 +97,16 @@ def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     assert key(tmp_path / "a.yaml", own + "epochs: 7\n") != first
 
 
+def test_numbers_of_an_edited_recipe_stand_beside_the_earlier_ones(folder, labelled, tmp_path):
+    path, found = tmp_path / "own.yaml", []
+    for epochs in (1, 2):
+        path.write_text(f"like: specificity-binary\nname: own\nepochs: {epochs}\n")
+        found += run_suite("specificity", folder, labelled, tmp_path, recipe=str(path), **QUICK)
+    assert len({row.identity for row in found}) == len(found)
+
+
 def test_the_published_protocol_runs_through(folder, labelled, tmp_path):
-    options = {"protocol": "published", "set": ("epochs=1", "folds=2")}
-    results = run_suite("specificity", folder, labelled, tmp_path, **options)
+    results = run_suite("specificity", folder, labelled, tmp_path, protocol="published")
     [recipe] = tmp_path.glob("specificity/*/cross-validation/recipe.yaml")
     written = yaml.safe_load(recipe.read_text())
     assert (written["method"], written["fold_scheme"], written["precision"]) == ("frozen", "rows", "fp32")
@@ -126,6 +139,38 @@ def test_pairs_that_do_not_tell_their_mutations_are_not_split(natives, tmp_path)
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(natives, columns=["id", "heavy", "light", "donor", "clone"]), bare)
     assert status_of_chains(recipe, [str(bare)]) is None
+
+
+def test_pairs_of_unknown_status_are_left_out_and_counted(folder, natives, tmp_path):
+    """One missing annotation is no reason to drop the whole analysis."""
+    table = pq.read_table(natives)
+    heavy = table["heavy"].to_pylist()[0]
+    for name in ("mutations_heavy", "mutation_mask_heavy", "v_identity_heavy"):
+        if name in table.column_names:
+            kept = [
+                None if one == heavy else value
+                for one, value in zip(table["heavy"].to_pylist(), table[name].to_pylist(), strict=True)
+            ]
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.array(kept, table[name].type))
+    pq.write_table(table, tmp_path / "gap.parquet")
+    said = []
+    results = run_suite("pairing", folder, tmp_path / "gap.parquet", tmp_path, say=said.append, **QUICK)
+    [line] = [line for line in said if "mutation status" in line]
+    told = re.search(r"leaves out (\d+) of (\d+) pairs, of which a chain's status is not known", line)
+    unknown, all_pairs = map(int, told.groups())
+    assert unknown >= 1
+    by_status = [row for row in results if row.metric == "accuracy" and "pairs" in row.details]
+    assert sum(row.num_items for row in by_status) == all_pairs - unknown
+
+
+def test_advice_names_options_that_evaluate_has(natives, labelled, tmp_path, folder):
+    with pytest.raises(ValueError, match=r"take fewer folds \(--set folds=\.\.\.\)"):
+        run_suite("specificity", folder, labelled, tmp_path, set=("folds=50",))
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pq.read_table(natives).drop_columns(["clone"]), bare)
+    with pytest.raises(ValueError, match=r"--group-by\).*--set fold_scheme=rows\)"):
+        run_suite("pairing", folder, bare, tmp_path, group_by="clone")
 
 
 def test_what_a_cross_validation_cannot_do(folder, labelled, tmp_path):

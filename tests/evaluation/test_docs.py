@@ -26,7 +26,7 @@ def test_python_runs(folder, corpus, tmp_path, capsys):
     variables = {"model": folder, "shards": corpus, "out": tmp_path}
     exec(block, variables)
     assert variables["results"]
-    assert "| ours | test-loss (place all) | loss |" in capsys.readouterr().out
+    assert "| ours | test-loss (place all, pairs 100) | loss |" in capsys.readouterr().out
 
 
 def test_everything_named_exists():

@@ -79,6 +79,7 @@ def test_curves_are_those_of_the_metrics(runs):
     assert auc(*mean.get_data()) == pytest.approx(area, abs=0.01)
     thin = [line for line in lines(axes, bold=False) if line.get_linewidth() < 1]
     assert [auc(*line.get_data()) for line in thin] == pytest.approx([one["auroc"] for one in values])
+    assert {line.get_drawstyle() for line in thin} == {"default"}  # a step would hide equal scores
     assert f"auroc {area:.3f} ± " in axes.get_title(loc="left")
 
     axes = precision_recall_figure(run).axes[0]
@@ -99,6 +100,7 @@ def test_confusion_counts_every_item(runs):
     texts = [text.get_text() for text in confusion_figure(run).axes[0].texts]
     counts = [int(text.split("\n")[0].replace(",", "")) for text in texts]
     assert sum(counts) == 3 * 6 * 7  # the unknown residue is none
+    assert {text.get_rotation() for text in confusion_figure(run).axes[0].get_xticklabels()} == {40}
     right = (run.pooled_predictions.argmax(1) == run.pooled_labels).sum()
     assert counts[0] + counts[3] == right
 

@@ -1,17 +1,17 @@
 """The suite `fitness`: signs, controls, few-shot, and assays that cannot be used."""
 
-import csv
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from assay_tables import write
 from scipy.stats import spearmanr
 from twins import PAIRS
 
 from curr_ab.data import builtin_path
-from curr_ab.evaluation import run_suite, write_tables
+from curr_ab.evaluation import make_plan, run_suite, write_tables
 from curr_ab.evaluation.assays import read_assays
 from curr_ab.evaluation.few_shot import few_shot
 from curr_ab.evaluation.germline import germline_distances, nearest_distances, read_germlines
@@ -19,14 +19,6 @@ from curr_ab.evaluation.rank_correlation import correlate
 from curr_ab.inference import score
 
 NUM_PAIRS = 48
-
-
-def write(path, rows):
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -81,29 +73,7 @@ def test_a_planted_relation_has_the_sign_of_the_direction(folder, pairs, likelih
         assert found.value == pytest.approx(sign * expected, abs=1e-9)
         assert 0 < found.standard_error < 0.15
         assert found.num_items == NUM_PAIRS
-        assert found.details == {"assay": "binding", "score": "pair"}
-
-
-def test_the_direction_is_never_guessed(folder, pairs, tmp_path):
-    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
-    table = write(tmp_path / "kd.csv", rows)
-    with pytest.raises(ValueError, match=r"is higher or lower fitness better\? .* `kd: higher`"):
-        measure(folder, table, tmp_path)
-    said = write(tmp_path / "said.csv", [row | {"direction": "lower"} for row in rows])
-    assert read_assays([str(said)], None).assays[0].fitness[1] == -1
-    with pytest.raises(ValueError, match="must be higher or lower, not "):
-        read_assays([str(said)], "higher")
-    by_assay = tmp_path / "directions.yaml"
-    by_assay.write_text("kd: lower\nsaid: lower\n")
-    assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay)).assays] == [-2, -2]
-    by_assay.write_text("kd: lower\nbinding: higher\n")
-    with pytest.raises(ValueError, match="no assay is called 'binding'; there are kd"):
-        read_assays([str(table)], str(by_assay))
-    by_assay.write_text("kd: up\n")
-    with pytest.raises(ValueError, match="must hold lines"):
-        read_assays([str(table)], str(by_assay))
-    with pytest.raises(ValueError, match="neither higher nor lower nor a file"):
-        read_assays([str(table)], "up")
+        assert found.details == {"assay": "binding", "score": "pair", "mode": "unmasked", "min_pairs": 10}
 
 
 def test_partial_correlation_is_gone_when_the_score_is_germline_distance():
@@ -218,13 +188,35 @@ def test_distance_to_the_nearest_germline_counts_edits(tmp_path):
     assert germline_distances(identities, None)["pair"] == pytest.approx([0.1, 0.5])
 
 
+def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pairs, tmp_path):
+    """And the distance is counted, or a share, for both chains alike."""
+    shares = {"v_identity_heavy": 0.9, "v_identity_light": 0.95}
+    rows = [{**row, **shares, "fitness": i} for i, row in enumerate(pairs[:24])]
+    rows[3]["mutations_light"] = ""
+    said = []
+    table = write(tmp_path / "a.csv", [{k: v for k, v in row.items() if k not in shares} for row in rows])
+    results = measure(folder, table, tmp_path, direction="higher", say=said.append)
+    assert "  a: the distance from germline is known of 23 of 24 pairs, which partial-spearman is of" in said
+    assert number(results, "partial-spearman", score="heavy").num_items == 23
+    assert number(results, score="heavy").num_items == 24
+    [assay] = read_assays([str(write(tmp_path / "b.csv", rows))], "higher").assays
+    found = germline_distances(assay.pairs, None)
+    assert found["heavy"] == pytest.approx(0.1) and found["light"] == pytest.approx(0.05)
+    for row in rows[: 24 - 9]:
+        row["mutations_heavy"] = ""
+    few = write(tmp_path / "c.csv", [{k: v for k, v in row.items() if k not in shares} for row in rows])
+    with pytest.warns(UserWarning, match="not controlled for .known of 9 of 24 pairs."):
+        results = measure(folder, few, tmp_path, direction="higher")
+    assert {row.metric for row in results} == {"spearman"}
+
+
 def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
     """Of eight residues the more are W instead of D, the better; the model finds D likelier."""
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []
-    for _ in range(60):
-        loop = random.choice(["W", "D"], 8)
+    for code in random.permutation(2**8)[:60]:  # each loop once
+        loop = np.where(code >> np.arange(8) & 1, "W", "D")
         fitness = np.sum(loop == "W") + 0.3 * random.normal()
         mutant = heavy[:100] + "".join(loop) + heavy[108:]
         mutations = {"mutations_heavy": 8, "mutations_light": 0}
@@ -238,6 +230,15 @@ def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
     assert few.num_items == 60 - 8
     assert not [row for row in results if row.details.get("shots") == 500]  # there are not so many
     assert measure(folder, table, tmp_path / "again", **options) == results  # seeded
+
+
+def test_one_training_set_has_no_error_and_sizes_are_checked():
+    random = np.random.default_rng(0)
+    assert few_shot(random.normal(size=(60, 4)), random.normal(size=60), 8, 1, 0).standard_error is None
+    for shots in ((8, 8), (1,), (0, 8)):
+        with pytest.raises(ValueError, match="they must be different numbers of at least 2"):
+            make_plan("fitness", {"shots": shots})
+    assert make_plan("fitness", {"shots": ()}).shots == ()
 
 
 def test_few_shot_of_noise_is_chance():
@@ -282,28 +283,15 @@ def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path
         measure(folder, tables[1], tmp_path, direction="higher")
 
 
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [("high", r"record 3: the fitness 'high' is no number"), ("inf", "record 3: the fitness is infinite")],
-)
-def test_fitness_that_is_no_number(cell, message, pairs, tmp_path):
-    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
-    rows[2]["fitness"] = cell
-    with pytest.raises(ValueError, match=message):
-        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
-
-
-def test_assays_without_what_they_need(pairs, tmp_path):
-    rows = [{"heavy": r["heavy"], "light": r["light"], "kd": 1} for r in pairs]
-    with pytest.raises(ValueError, match="no column 'fitness'; the columns are heavy, light, kd"):
-        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
-    rows = [
-        {"heavy": r["heavy"], "light": "" if i == 3 else r["light"], "fitness": 1}
-        for i, r in enumerate(pairs)
-    ]
-    with pytest.raises(ValueError, match="record 4: no light chain"):
-        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
-    (tmp_path / "b").mkdir()
-    twice = [str(write(tmp_path / part / "x.csv", [rows[0] | {"light": "DIQ"}])) for part in (".", "b")]
-    with pytest.raises(ValueError, match="two assays are called x"):
-        read_assays(twice, "higher")
+def test_repeats_of_a_pair_are_one_pair_with_their_mean(folder, pairs, tmp_path):
+    """As separate rows they would be in training and test part, and narrow the bootstrap."""
+    mutations = {"mutations_heavy": 1, "mutations_light": 0}
+    chains = [{"heavy": r["heavy"], "light": r["light"]} | mutations for r in pairs[:20]]
+    once = [row | {"fitness": float(i)} for i, row in enumerate(chains)]
+    thrice = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(chains)]
+    said = []
+    found = measure(folder, write(tmp_path / "a.csv", thrice), tmp_path, direction="higher", say=said.append)
+    assert "  a: 20 pairs, with 40 repeats merged into their means; 0 rows have no number" in said
+    other = measure(folder, write(tmp_path / "b" / "a.csv", once), tmp_path, direction="higher")
+    key = {"score": "pair", "metric": "spearman"}
+    assert number(found, **key).standard_error == pytest.approx(number(other, **key).standard_error)

@@ -12,7 +12,9 @@ import torch
 from curr_ab.data.schema import REGIONS
 from curr_ab.data.tokens import VOCABULARY
 from curr_ab.evaluation import run_suite
+from curr_ab.evaluation.measurement_record import read_record
 from curr_ab.evaluation.region_estimates import bootstrapped_medians, estimate_regions
+from curr_ab.evaluation.region_figures import read_summaries, region_figures
 from curr_ab.evaluation.regions import position_losses
 
 
@@ -138,16 +140,12 @@ def test_the_draw_of_pairs_is_that_of_the_seed(uniform_folder, corpus, tmp_path)
 
 
 def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tmp_path):
-    from curr_ab.evaluation.region_figures import read_summaries, region_figures
-
     for model in (uniform_folder, folder):
         run_suite("regions", model, corpus, tmp_path, pairs=4)
     names = {path.name for path in (tmp_path / "regions" / "figures").iterdir()}
     expected = {"heavy_regions", "light_regions", "cdrh3_segments", "mutated_residues"}
     assert names == {f"{name}.png" for name in expected}
-    import json
-
-    record = json.loads(next(tmp_path.glob("regions/ours-*/measurement.json")).read_text())
+    record = read_record(next(tmp_path.glob("regions/ours-*")))
     summaries = read_summaries(tmp_path / "regions", record)
     assert list(summaries) == ["ours", "uniform"]
     figure = region_figures(summaries)["heavy_regions"]
@@ -157,6 +155,17 @@ def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tm
     ours = [float(rows[f"heavy {region}", "mutated chains"]["median"]) for region in REGIONS]
     assert drawn[0] == pytest.approx(ours)
     assert drawn[1] == pytest.approx([math.log(33)] * 7, abs=1e-5)
+
+
+def test_figures_show_the_models_of_the_same_pairs(uniform_folder, folder, corpus, tmp_path):
+    """Another number type is another line of the picture; other pairs, or another separator, are another."""
+    run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3)
+    run_suite("regions", folder, corpus, tmp_path, pairs=3, dtype="bfloat16")
+    [ours] = tmp_path.glob("regions/ours-*")
+    run_suite("regions", folder, corpus, tmp_path, pairs=2)
+    run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3, separator="<cls>")
+    record = read_record(ours)
+    assert list(read_summaries(tmp_path / "regions", record)) == ["ours bfloat16", "uniform"]
 
 
 def test_pairs_without_regions_are_refused(folder, tmp_path):

@@ -78,6 +78,38 @@ def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
     assert sorted(read_results(tmp_path / "results.json"), key=key) == sorted(found, key=key)
 
 
+def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_path):
+    """In the one file and in the table; what is the default is not told."""
+    variants = [{}, {"draws": 1}, {"pairs": 5}, {"pairs": 4, "seed": 1}, {"dtype": "bfloat16"}]
+    found = [overall(folder, corpus, tmp_path, **options) for options in variants]
+    assert len({row.identity for row in found}) == len(found)
+    kept = [row for row in read_results(tmp_path / "results.json") if row.details["place"] == "all"]
+    assert sorted(row.value for row in kept) == sorted(row.value for row in found)
+    assert [
+        {key: row.details[key] for key in options} for row, options in zip(found, variants, strict=True)
+    ] == variants
+    assert not {"draws", "pairs", "seed", "dtype"} & found[0].details.keys()
+    table = write_tables(tmp_path, "loss")
+    for told in ("(place all)", "draws 1)", "pairs 5)", "pairs 4, seed 1)", "dtype bfloat16)"):
+        assert table.count(told) == 1, told
+
+
+def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform_folder, corpus, tmp_path):
+    for model in (folder, uniform_folder):
+        run_suite("regions", model, corpus, tmp_path, pairs=2)
+    [place] = tmp_path.glob("regions/uniform-*")
+    for content in ("{", "[]", None):
+        (place / "measurement.json").unlink()
+        if content is not None:
+            (place / "measurement.json").write_text(content)
+        table = write_tables(tmp_path, "regions")
+        assert "| ours |" in table and "| uniform |" not in table
+        assert f"left out: {place.name} (its measurement.json is missing or broken" in table
+        run_suite("regions", folder, corpus, tmp_path, pairs=2)  # draws what can be read
+    run_suite("regions", uniform_folder, corpus, tmp_path, pairs=2)  # and this measures it again
+    assert "left out" not in write_tables(tmp_path, "regions")
+
+
 def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
     with pytest.raises(ValueError, match=f"no suite is called 'los'; the suites are {', '.join(PLANS)}"):
         run_suite("los", folder, corpus, tmp_path)
@@ -210,10 +242,14 @@ def test_published_figures_stand_beside_the_members_alone(folder, corpus, tmp_pa
 def test_which_published_figure_belongs_to_a_number(folder, corpus, tmp_path):
     row = overall(folder, corpus, tmp_path, pairs=4, name="650M-Q")
     assert published_for(row).task == "test-loss-2025-05"  # the later version does not show it
-    accuracy = replace(row, model="350M-F", task="pairing", metric="accuracy", details={"recipe": "pairing"})
+    protocol = {"recipe": "pairing", "protocol": "published"}
+    accuracy = replace(row, model="350M-F", task="pairing", metric="accuracy", details=protocol)
     assert published_for(accuracy).value == 0.7047
-    assert published_for(replace(accuracy, details={"pairs": "both mutated"})).value == 0.667
-    assert published_for(replace(accuracy, model="8M-F", details={"pairs": "both mutated"})) is None
+    both = protocol | {"pairs": "both mutated"}
+    assert published_for(replace(accuracy, details=both)).value == 0.667
+    assert published_for(replace(accuracy, model="8M-F", details=both)) is None
+    for changed in ({"protocol": "grouped"}, {"changes": "epochs=1"}):
+        assert published_for(replace(accuracy, details=protocol | changed)) is None
     region = replace(accuracy, task="regions", metric="median-loss")
     place = {"place": "heavy CDR3", "group": "mutated chains"}
     assert published_for(replace(region, details=place)).value == 1.102

@@ -86,6 +86,11 @@ def test_losses_that_do_not_compare_are_refused(tmp_path: Path, measured: list[R
     write_results(path, [*measured, replace(measured[0], dataset="other")])
     with pytest.raises(ValueError, match="do not compare"):
         read_measured_runs([path])
+    for setting in ({"mask_seed": 1}, {"pairs": 400}, {"dtype": "bfloat16"}):
+        [(key, value)] = setting.items()
+        write_results(path, [*measured, replace(measured[0], details=measured[0].details | setting)])
+        with pytest.raises(ValueError, match=rf"{key.replace('_', ' ')} {value}.* do not compare"):
+            read_measured_runs([path])
     stock = replace(measured[0], model="esm2", details={"place": "all", "objective": "mlm", "mask_seed": 0})
     write_results(path, [*measured, stock])
     with pytest.raises(ValueError, match="nothing is recorded of the training of esm2"):

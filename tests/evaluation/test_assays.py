@@ -1,0 +1,86 @@
+"""Tables of assays: which direction is better, and what cannot be read."""
+
+import pytest
+from assay_tables import write
+from twins import PAIRS
+
+from curr_ab.evaluation.assays import read_assays
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    [(heavy, light), *_] = PAIRS
+    return [{"heavy": heavy + "S" * place, "light": light} for place in range(5)]
+
+
+def test_the_direction_is_never_guessed(pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
+    table = write(tmp_path / "kd.csv", rows)
+    with pytest.raises(ValueError, match=r"is higher or lower fitness better\? .* `kd: higher`"):
+        read_assays([str(table)], None)
+    said = write(tmp_path / "said.csv", [row | {"direction": "lower"} for row in rows])
+    assert read_assays([str(said)], None).assays[0].fitness[1] == -1
+    with pytest.raises(ValueError, match="must be higher or lower, not "):
+        read_assays([str(said)], "higher")
+    by_assay = tmp_path / "directions.yaml"
+    by_assay.write_text("kd: lower\nsaid: lower\n")
+    assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay)).assays] == [-2, -2]
+    by_assay.write_text("kd: lower\nbinding: higher\n")
+    with pytest.raises(ValueError, match="no assay is called 'binding'; there are kd"):
+        read_assays([str(table)], str(by_assay))
+    for text, message in {
+        "kd: up\n": "must hold lines `assay: higher` or `assay: lower`; that of 'kd' says 'up'",
+        "kd: {a: higher}\n": "that of 'kd' says {'a': 'higher'}",
+        "higher: [kd]\n": r"that of 'higher' says \['kd'\]",
+        "kd: [higher\n": "directions.yaml is not YAML: ",
+        "kd: lower: higher\n": "directions.yaml is not YAML: ",
+        "- kd\n": "directions.yaml must hold",
+    }.items():
+        by_assay.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_assays([str(table)], str(by_assay))
+    with pytest.raises(ValueError, match="neither higher nor lower nor a file"):
+        read_assays([str(table)], "up")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [("high", r"record 3: the fitness 'high' is no number"), ("inf", "record 3: the fitness is infinite")],
+)
+def test_fitness_that_is_no_number(cell, message, pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
+    rows[2]["fitness"] = cell
+    with pytest.raises(ValueError, match=message):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+
+
+def test_assays_without_what_they_need(pairs, tmp_path):
+    rows = [{"heavy": r["heavy"], "light": r["light"], "kd": 1} for r in pairs]
+    with pytest.raises(ValueError, match="no column 'fitness'; the columns are heavy, light, kd"):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+    rows = [
+        {"heavy": r["heavy"], "light": "" if i == 3 else r["light"], "fitness": 1}
+        for i, r in enumerate(pairs)
+    ]
+    with pytest.raises(ValueError, match="record 4: no light chain"):
+        read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
+    (tmp_path / "b").mkdir()
+    twice = [str(write(tmp_path / part / "x.csv", [rows[0] | {"light": "DIQ"}])) for part in (".", "b")]
+    with pytest.raises(ValueError, match="two assays are called x"):
+        read_assays(twice, "higher")
+
+
+def test_repeats_of_a_pair_are_merged(pairs, tmp_path):
+    rows = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(pairs)]
+    rows.append({**pairs[0], "heavy": pairs[1]["heavy"], "light": pairs[0]["light"] + "S", "fitness": 9})
+    rows.append({**pairs[0], "fitness": ""})
+    [assay] = read_assays([str(write(tmp_path / "a.csv", rows))], "higher").assays
+    assert assay.fitness == pytest.approx([0, 1, 2, 3, 4, 9])
+    assert assay.pairs["heavy"].to_pylist()[:5] == [row["heavy"] for row in pairs]
+    assert (assay.num_repeats, assay.num_without) == (10, 1)
+
+
+def test_a_table_with_only_a_header(tmp_path):
+    (tmp_path / "empty.csv").write_text("heavy,light,fitness\n")
+    with pytest.raises(ValueError, match=r"empty\.csv has no record: add rows below its header"):
+        read_assays([str(tmp_path / "empty.csv")], "higher")
