@@ -94,7 +94,7 @@ def test_the_card_is_what_the_hub_reads(tuned):
         repository = describe_folder(folder, "curator")
         assert repository.repo_id == "curator/my-adapter" and BASE in repository.note
         assert 'load_finetuned("curator/my-adapter")' in card.text
-        assert "| specificity | accuracy | 0.7100 | 0.01 | 60 |" in card.text
+        assert "| specificity | accuracy | 0.7100 ± 0.0100 | 60 |" in card.text
         assert str(folder.parent) not in "".join(
             path.read_text() for path in folder.iterdir() if path.suffix in (".json", ".md", ".yaml")
         )
