@@ -11,6 +11,7 @@ import pytest
 import studies
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
+from curr_ab.scaling.quantities import format_quantity
 from curr_ab.study.report import write_report
 from curr_ab.study.report import writing as report_module
 from curr_ab.study.report.data_report import report_data
@@ -29,7 +30,7 @@ class _Words(HTMLParser):
     def __init__(self, page):
         super().__init__()
         self.words, self.addresses, self.tags, self.tables = [], [], [], []
-        self._hidden = 0
+        self._hidden, self._in_field = 0, False
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
@@ -42,14 +43,16 @@ class _Words(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append("")
+            self._in_field = True
 
     def handle_endtag(self, tag):
         self._hidden -= tag in ("script", "style")
+        self._in_field &= tag not in ("td", "th")
 
     def handle_data(self, data):
         if not self._hidden:
             self.words.append(data)
-            if self.tables and self.tables[-1] and self.tables[-1][-1]:
+            if self._in_field:
                 self.tables[-1][-1][-1] += data
 
     @property
@@ -195,44 +198,69 @@ def test_everything_is_inside_and_links_are_relative(name):
     assert len(names) == len(set(names))
 
 
-def _law(**changes):
-    law = json.loads(json.dumps(studies.mini().law))
+def _law(spread=-1, **changes):
+    """An identifiable law, spoiled in one way; `spread` is the one that is spoiled."""
+    law = json.loads(json.dumps(studies.small().law))
     assert judge(law).identifiable
-    spread = law["spreads"][-1]
-    if "optimum" in changes:
-        law["parabolas"]["12"]["optimum"] = changes["optimum"]
-    if "lost" in changes:
-        spread["share_without_optimum"] = changes["lost"]
-    if "exponent" in changes:
-        law["estimates"]["exponent"] = changes["exponent"]
+    spread = law["spreads"][spread]
+    law["parabolas"]["400"]["optimum"] = changes.get("optimum", law["parabolas"]["400"]["optimum"])
+    law["estimates"]["exponent"] = changes.get("exponent", law["estimates"]["exponent"])
+    spread["share_without_optimum"] = changes.get("lost", 0.0)
     if "low" in changes:
         spread["intervals"]["exponent"]["low"] = changes["low"]
+    if "high" in changes:
+        spread["intervals"]["optimal_parameters[400]"]["high"] = changes["high"]
     if changes.get("samples") == 0:
         spread["intervals"] = {}
     return law
 
 
+@pytest.mark.parametrize("spread", [0, 1])
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"optimum": 3e6}, "outside the sizes that were trained"),
-        ({"lost": 0.4}, "40% of the draws"),
+        ({"optimum": 3e6}, "outside the sizes that were trained: it is an extrapolation"),
+        ({"optimum": 4e5}, "The best size falls from 902K with 150 pairs to 400K with 400."),
+        ({"lost": 0.4}, "40% of the draws ({method}) have no optimum"),
         ({"exponent": -0.3}, "does not grow with the data"),
-        ({"low": -0.1}, "may as well shrink as grow"),
-        ({"samples": 0}, "No draw of the uncertainty gave a law"),
+        ({"low": -0.1}, "By the band ({method}), the best size may as well shrink as grow"),
+        ({"high": 9e9}, "With 400 pairs the interval of the best size ({method}) reaches outside the sizes"),
+        (
+            {"high": "inf"},
+            "With 400 pairs the interval of the best size ({method}) reaches outside the sizes",
+        ),
+        ({"samples": 0}, "No draw of the uncertainty ({method}) gave a law"),
     ],
 )
-def test_a_law_is_doubted_before_it_is_quoted(changes, reason):
-    study = replace(studies.mini(), law=_law(**changes))
+def test_a_law_is_doubted_before_it_is_quoted_by_every_spread(changes, reason, spread):
+    study = replace(studies.small(), law=_law(spread, **changes))
+    reason = reason.format(method=study.law["spreads"][spread]["method"])
     verdict = judge(study.law)
     assert verdict.identifiable is False and any(reason in told for told in verdict.reasons)
     for told in both(study):
         assert "not identifiable" in told.lower() and reason in told and "Twice the data" not in told
 
 
+def test_the_intervals_of_every_spread_are_shown():
+    study = studies.small()
+    header, *rows = _Words(render_page(study)).tables[0]
+    assert header == ["estimate", "value", "95% by bootstrap over runs", "95% by noise of sd 0.01"]
+    for name, row in (("exponent", rows[1]), ("optimal_parameters[40]", rows[4])):
+        found = [spread["intervals"][name] for spread in study.law["spreads"]]
+        assert row[2:] == [f"{format_quantity(i['low'])} to {format_quantity(i['high'])}" for i in found]
+    assert rows[-1] == ["draws without an optimum", "", "0.0%", "0.0%"]
+    headline = judge(study.law).headline
+    assert "bootstrap over runs: 1.66 to" in headline and "noise of sd 0.01: 1." in headline
+    law = _law(0, low=0.0005)  # twice the data would ask for 2 ** 2000 times the parameters
+    assert "to unbounded times; noise" in judge(law).headline
+
+
 def test_states_of_the_law_are_told_apart():
-    page, text = both(studies.mini())
+    page, text = both(studies.small())
     assert "Identifiable, within its band" in page and "Twice the data asks for" in text
+    assert "2 points are left to test it" in page and "2 points are left to test it" in text
+    page, text = both(studies.mini())
+    assert "Not identifiable" in page and "37% of the draws (bootstrap over runs)" in text
     assert "one point is left to test it" in page and "one point is left to test it" in text
     page, text = both(studies.unidentifiable())
     for told in (page, text):

@@ -18,7 +18,7 @@ from curr_ab.study.report.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.report.verdict import Verdict, is_fitted, judge, remarks, worth
+from curr_ab.study.report.verdict import Verdict, drawn_spread, is_fitted, judge, remarks, worth
 from curr_ab.study.summary import StudySummary
 
 
@@ -40,14 +40,16 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
     star = key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
     ring = "" if fitted else key("ink", 0, "lowest measured loss", "ring")
     if fitted:
+        drawn = drawn_spread(summary.law)["method"]
         first = (
             "Each point is a trained model. Lower is better. The curves are parabolas fitted to the "
             "points of one data set; the star is the size at which a curve is lowest, and the bar through "
-            "it shows where 95% of repeated draws put it."
+            f"it shows where 95% of repeated draws put it ({drawn})."
         )
         second = (
             "Each star is the best size from the figure before, with its bar. The line is the power law "
-            "through them; the shaded band holds 95% of draws, and the wider it is the less is known. The "
+            f"through them; the shaded band holds 95% of draws ({drawn}), and the wider it is the less is "
+            "known. The table below has the other ways to measure it, too. The "
             "open diamond is what the law gives for the size that it is projected to."
         )
     else:

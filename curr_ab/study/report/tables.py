@@ -164,9 +164,9 @@ def law_table(summary: StudySummary) -> Table | None:
     """The estimates of the fit."""
     if not is_fitted(summary.law):
         return None
-    how = summary.law["spreads"][-1]["method"]
-    header = ("estimate", "value", "95% of draws")
-    return _plain(f"The fit, with its uncertainty by {how}.", header, law_rows(summary.law))
+    methods = [f"95% by {spread['method']}" for spread in summary.law["spreads"]]
+    header = ("estimate", "value", *methods)
+    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(summary.law))
 
 
 def baseline_table(summary: StudySummary) -> Table:
