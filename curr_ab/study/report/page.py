@@ -98,7 +98,12 @@ def _facts(summary: StudySummary, grid: Grid) -> Markup:
     best = [(found, spot) for _, row in grid.rows() for spot, found in row]
     if best:
         found, spot = min(best, key=lambda item: item[0])
-        facts.append((written((found[0], 0), 3), f"lowest held-out loss, by {spot.first.member}"))
+        facts.append(
+            (
+                written((found[0], 0), 3),
+                f"lowest held-out loss of {grid.counted(len(best))}, by {spot.first.member}",
+            )
+        )
     pairs = [grid.pairs(data) for data in grid.data]
     facts.append((f"{min(pairs):,} to {max(pairs):,}", "training pairs, least to most"))
     facts.append((duration(summary.seconds), summary.hardware))
