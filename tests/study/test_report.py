@@ -147,6 +147,28 @@ def test_failed_cells_show_their_problem_and_log():
     assert "exports/CurrAb-35M-F/README.md" in words.addresses
 
 
+def test_points_are_called_what_they_are():
+    single, several = (both(study)[0] for study in (studies.mini(), studies.small()))
+    assert "Each point is a trained model" in single and "The mean over seeds" not in single
+    assert "Each point is the mean over the seeds of a cell" in several
+    assert "The mean over seeds of every cell, one line for each data set" in several
+    assert "a trained model" not in several
+
+
+def test_files_are_spoken_of_where_there_are_any():
+    study = studies.mini()
+    page, text = both(study)
+    assert "An exported cell is a checkpoint folder" in page and "| files |" in text
+    bare = replace(study, cells=tuple(replace(cell, export=None, log="") for cell in study.cells))
+    page, text = both(bare)
+    assert "checkpoint folder" not in page and "| files |" not in text
+    table = Words(render_page(bare)).tables[-2]
+    assert table[0][-1] == "time" and {len(row) for row in table} == {10}
+    logs = replace(study, cells=tuple(replace(cell, export=None) for cell in study.cells))
+    page, text = both(logs)
+    assert "checkpoint folder" not in page and "| files |" in text
+
+
 def test_a_study_under_way_says_so():
     page, text = both(studies.under_way())
     for told in (page, text):

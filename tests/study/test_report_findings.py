@@ -1,6 +1,7 @@
 """What the report finds in the cells, and how sure it is of it."""
 
 import math
+import re
 from dataclasses import replace
 from statistics import fmean
 
@@ -95,6 +96,13 @@ def test_findings_are_of_the_cells():
     said = findings(worse, make_grid(worse))
     assert "for 0 of 5 sizes" in said[0] and "105K from F to H" in said[0]
     assert "does not grow steadily" in said[1]
+    assert re.search(r"the loss fell for no size, and rose by up to 1\.\d nats\.", said[0])
+    mixed = replace(
+        study, cells=tuple(replace(c, loss=2 + (c.parameters - 8e5) * c.pairs / 1e9) for c in study.cells)
+    )
+    fell = "the loss fell by up to 0.096 nats for some sizes and rose by up to 0.14 for others."
+    assert fell in findings(mixed, make_grid(mixed))[0]
+    assert re.search(r"the loss fell by [\d.]+ to [\d.]+ nats\.", findings(study, make_grid(study))[0])
     vague = replace(study, cells=tuple(replace(cell, standard_error=0.5) for cell in study.cells))
     said = findings(vague, make_grid(vague))
     assert "for 0 of them by more than two standard errors" in said[0]

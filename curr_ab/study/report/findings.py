@@ -46,10 +46,18 @@ def _data_effect(grid: Grid) -> str | None:
         return None
     told = (
         f"More data lowered the held-out loss at every step for {falling} of {len(drops)} sizes, "
-        f"for {clear} of them by more than two standard errors each time. From least to most data the "
-        f"loss fell by {min(drops):.2g} to {max(drops):.2g} nats."
+        f"for {clear} of them by more than two standard errors each time. From least to most data "
+        f"{_fall(min(drops), max(drops))}."
     )
     return f"{told} It did not fall for {', '.join(exceptions)}." if exceptions else told
+
+
+def _fall(least: float, most: float) -> str:
+    if least > 0:
+        return f"the loss fell by {least:.2g} to {most:.2g} nats"
+    if most <= 0:
+        return f"the loss fell for no size, and rose by up to {-least:.2g} nats"
+    return f"the loss fell by up to {most:.2g} nats for some sizes and rose by up to {-least:.2g} for others"
 
 
 def _apart(one: Estimate, other: Estimate) -> bool:

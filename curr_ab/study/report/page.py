@@ -57,7 +57,7 @@ def _body(summary: StudySummary, grid: Grid) -> Markup:
             sections.probe_and_speed(grid),
         ),
         ("data", "Data", sections.data(summary)),
-        ("cells", "Cells and files", sections.cells(summary, grid)),
+        ("cells", "Cells", sections.cells(summary, grid)),
         ("made", "How it was made", sections.made(summary)),
     ]
     present = [(key, name, content) for key, name, content in built if content is not None]

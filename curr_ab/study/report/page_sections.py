@@ -39,10 +39,15 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
     fitted = is_fitted(summary.law)
     star = key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
     ring = "" if fitted else key("ink", 0, "lowest measured loss", "ring")
+    points = (
+        "Each point is the mean over the seeds of a cell, its bar one standard error."
+        if grid.seeds > 1
+        else "Each point is a trained model, its bar one standard error."
+    )
     if fitted:
         drawn = drawn_spread(summary.law)["method"]
         first = (
-            "Each point is a trained model. Lower is better. The curves are parabolas fitted to the "
+            f"{points} Lower is better. The curves are parabolas fitted to the "
             "points of one data set; the star is the size at which a curve is lowest, and the bar through "
             f"it shows where 95% of repeated draws put it ({drawn})."
         )
@@ -54,7 +59,7 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
         )
     else:
         first = (
-            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data "
+            f"{points} Lower is better. A ring marks the lowest loss with each data "
             "set. Where the losses have a minimum a parabola is drawn, with a star if its lowest point "
             "lies in the picture; elsewhere dotted lines only join the points."
         )
@@ -100,11 +105,11 @@ def losses(summary: StudySummary, grid: Grid) -> Markup:
     """The table of sizes by data, and what needs no model."""
     seen = "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss."
     ladder = figures.against_baselines(grid, summary.baselines)
+    shown = "The mean over seeds of every cell" if grid.seeds > 1 else "Every cell"
     explained = (
-        "Every cell on one line for each data set, beside two guesses that need no model: how frequent "
-        "residues are (unigram), and how frequent they are at each position of each chain "
-        "(position-wise). A cell that lies right of them has not learned, or has learned its few pairs by "
-        "heart."
+        f"{shown}, one line for each data set, beside two guesses that need no model: how frequent residues "
+        "are (unigram), and how frequent they are at each position of each chain (position-wise). A cell "
+        "that lies right of them has not learned, or has learned its few pairs by heart."
     )
     return join(
         [
@@ -235,7 +240,8 @@ def data(summary: StudySummary) -> Markup | None:
 def cells(summary: StudySummary, grid: Grid) -> Markup:
     """All cells with their files, and the logs of those that failed."""
     failed = [cell for cell in summary.cells if cell.state == "failed"]
-    told = "A finished cell is a checkpoint folder that stock transformers loads, with a card and a log."
+    kept = any(cell.export is not None for cell in summary.cells)
+    told = "An exported cell is a checkpoint folder that stock transformers loads, with a card."
     problems = [
         join(
             [
@@ -248,7 +254,7 @@ def cells(summary: StudySummary, grid: Grid) -> Markup:
     ]
     return join(
         [
-            element("p", told),
+            element("p", told) if kept else "",
             table(cell_table(grid)),
             element("div", element("h3", "Failed"), *problems, id="failed") if failed else "",
         ]

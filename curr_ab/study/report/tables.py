@@ -97,23 +97,14 @@ def cell_table(grid: Grid) -> Table:
         for cell in grid.spots[size, data].cells
     ]
     digits = digits_of([found for cell in cells if (found := loss_of(cell))])
-    header = (
-        "cell",
-        "shape",
-        "parameters",
-        "pairs",
-        "seed",
-        "state",
-        "loss",
-        "pairing",
-        "tokens/s",
-        "time",
-        "files",
-    )
+    header = "cell shape parameters pairs seed state loss pairing tokens/s time files".split()
+    rows = [_cell(cell, digits) for cell in cells]
+    if not any(row[-1].links for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return Table(
         "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds.",
-        header,
-        tuple(_cell(cell, digits) for cell in cells),
+        tuple(header),
+        tuple(rows),
     )
 
 
