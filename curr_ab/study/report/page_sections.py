@@ -103,7 +103,10 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
 
 def losses(summary: StudySummary, grid: Grid) -> Markup:
     """The table of sizes by data, and what needs no model."""
-    seen = "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss."
+    seen = (
+        "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss; the "
+        "lowest with each data set has a frame."
+    )
     ladder = figures.against_baselines(grid, summary.baselines)
     shown = "The mean over seeds of every cell" if grid.seeds > 1 else "Every cell"
     explained = (

@@ -97,10 +97,11 @@ def cell_table(grid: Grid) -> Table:
         for cell in grid.spots[size, data].cells
     ]
     digits = digits_of([found for cell in cells if (found := loss_of(cell))])
-    header = "cell shape parameters pairs seed state loss pairing tokens/s time files".split()
+    header = ["cell", "shape", "parameters", "pairs", "seed", "state", "loss", "pairing", "tokens/s", "time"]
     rows = [_cell(cell, digits) for cell in cells]
-    if not any(row[-1].links for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
+    if any(row[-1].links for row in rows):
+        header.append("files")
+    rows = [row[: len(header)] for row in rows]
     return Table(
         "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds.",
         tuple(header),
