@@ -1,13 +1,16 @@
 """The report doubts a law before it quotes it, and draws the bands of the fit."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import studies
 from report_words import Words, both
 
 from curr_ab.scaling.quantities import format_quantity
+from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.report.page import render_page
 from curr_ab.study.report.verdict import judge
 
@@ -96,3 +99,22 @@ def test_bands_are_those_of_the_fit():
     page = render_page(studies.unidentifiable())
     assert 'class="band law"' not in page and page.count('class="ring d') == 6
     assert 'class="line dashed d0"' in page and 'class="line dashed d1"' not in page
+
+
+def test_the_example_report_says_what_its_losses_allow(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "study" / "report.md").read_text()
+    row = re.compile(
+        r"^\| \w+-(?P<data>\w+) \| \w+ \| (?P<parameters>[\d,]+) \| (?P<pairs>\d+) \| (?P<seed>\d) "
+        r"\| done \| (?P<loss>[\d.]+) ± (?P<standard_error>[\d.]+) \|",
+        re.MULTILINE,
+    )
+    kinds = {"parameters": int, "pairs": int, "seed": int, "loss": float, "standard_error": float}
+    found = [match.groupdict() for match in row.finditer(text)]
+    cells = [CellLoss(**{k: kinds.get(k, str)(v.replace(",", "")) for k, v in c.items()}) for c in found]
+    assert len(cells) == 60
+    law = fit_law(cells, tmp_path).values
+    assert judge(law).identifiable is False
+    assert "## The scaling law: not identifiable" in text
+    for reason in judge(law).reasons[1:]:  # the first has optima, which rounded losses move by a little
+        assert f"- {reason}" in text
+    assert f"± {law['noise_sd'] / 2**0.5:.3f} |" in text
