@@ -189,8 +189,8 @@ def probe_and_speed(grid: Grid) -> Markup | None:
     explained = {
         "Native or shuffled?": (
             "Told from the models' embeddings: does this light chain come from the cell of this heavy "
-            "chain? Half of the pairs are shuffled. Where a bar of one standard error reaches the dashed "
-            "line, nothing is shown to be learned."
+            "chain? Half of the pairs are shuffled. A bar is one standard error: where twice the bar reaches "
+            "the dashed line, nothing is shown to be learned."
         ),
         "Tokens per second": "How fast a cell trained on this machine.",
         "Minutes per cell": "What a cell took in all, evaluation while training included.",
