@@ -196,7 +196,7 @@ def under_way():
 @cache
 def small():
     """Seven sizes, four data sets, three seeds."""
-    subsets = (("S12", 12), ("S40", 40), ("S150", 150), ("S500", 500))
+    subsets = (("S12", 12), ("S40", 40), ("S150", 150), ("S400", 400))
     cells = [
         _cell(size, data, pairs, seed, 0.01)
         for size in SMALL_SIZES

@@ -44,6 +44,10 @@ POINT = """(() => {
   const inside = shown.left >= 0 && shown.right <= innerWidth;
   return [mark.dataset.tip, tip.hidden ? null : tip.textContent, inside];
 })()"""
+HIDDEN_COLUMNS = """[...document.querySelectorAll(".scroll")]
+  .filter(box => !box.closest("details") && box.scrollWidth > box.clientWidth)
+  .map(box => box.getAttribute("aria-label"))"""
+COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "report.html"
 PAPER = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -71,6 +75,14 @@ def test_page_renders(browser: str, tmp_path: Path, name: str, width: int) -> No
     assert title == study.title
     if charts:
         assert smallest > 8.5
+
+
+@pytest.mark.parametrize("name", [*studies.ALL, "committed"])
+def test_tables_need_no_scrolling_on_a_desktop(browser: str, tmp_path: Path, name: str) -> None:
+    """The last column is the most data: it must not hide."""
+    page = COMMITTED if name == "committed" else write_report(studies.ALL[name](), tmp_path)
+    seen = look(browser, page, 1280, (HIDDEN_COLUMNS,))
+    assert seen.answers == [[]]
 
 
 def test_marks_are_named_where_one_points(browser: str, tmp_path: Path) -> None:

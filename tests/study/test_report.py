@@ -1,65 +1,24 @@
-"""The report says what the summary holds, doubts what must be doubted, and cannot be broken by its words."""
+"""The report says what the summary holds, and cannot be broken by its words."""
 
 import json
-import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
-from statistics import fmean, stdev
 
 import pytest
 import studies
+from report_words import Words, both
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.study.report import write_report
 from curr_ab.study.report import writing as report_module
 from curr_ab.study.report.data_report import report_data
 from curr_ab.study.report.findings import findings
-from curr_ab.study.report.grid import digits_of, loss_of, make_grid, written
+from curr_ab.study.report.grid import digits_of, make_grid, written
 from curr_ab.study.report.markdown import render_markdown
 from curr_ab.study.report.page import _file, render_page
 from curr_ab.study.report.palette import rules
 from curr_ab.study.report.verdict import judge
 from curr_ab.study.summary import StudySummary, read_summary
-
-
-class _Words(HTMLParser):
-    """The words of a page, its links, and its tables as rows of fields."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.words, self.addresses, self.tags, self.tables = [], [], [], []
-        self._hidden = 0
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self._hidden += tag in ("script", "style")
-        self.addresses += [value for name, value in attributes if name in ("href", "src", "xlink:href")]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag):
-        self._hidden -= tag in ("script", "style")
-
-    def handle_data(self, data):
-        if not self._hidden:
-            self.words.append(data)
-            if self.tables and self.tables[-1] and self.tables[-1][-1]:
-                self.tables[-1][-1][-1] += data
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-
-def both(study):
-    """The words of the page and of Markdown."""
-    return _Words(render_page(study)).text, render_markdown(study).replace("\\", "")
 
 
 @pytest.mark.parametrize("name", studies.ALL)
@@ -121,7 +80,7 @@ def test_page_and_markdown_say_the_same(name):
     grid = make_grid(study)
     digits = digits_of([found for _, row in grid.rows() for _, found in row])
     page, text = both(study)
-    losses = _Words(render_page(study)).tables
+    losses = Words(render_page(study)).tables
     for _, row in grid.rows():
         for _, found in row:
             assert written(found, digits) in page and written(found, digits) in text
@@ -146,23 +105,6 @@ def test_the_lowest_loss_of_each_data_set_is_marked_once():
     assert len(re.findall(r'class="h\d best"', page)) == len(re.findall(r"\| \*\*\d", text)) == 3
 
 
-def test_seeds_are_averaged_and_their_scatter_is_the_error():
-    study = studies.small()
-    losses = [cell.loss for cell in study.cells if (cell.size, cell.data) == ("w96", "S40")]
-    found = make_grid(study).spots["w96", "S40"].estimate(loss_of)
-    assert len(losses) == 3
-    assert found == pytest.approx((fmean(losses), stdev(losses) / math.sqrt(3)))
-    page, text = both(study)
-    assert "standard error over seeds" in page and "standard error over seeds" in text
-    cells = tuple(
-        replace(cell, state="waiting", loss=None)
-        if (cell.size, cell.data, cell.seed) == ("w96", "S40", 3)
-        else cell
-        for cell in study.cells
-    )
-    assert "(2 of 3 seeds)" in both(replace(study, cells=cells))[0]
-
-
 def test_words_cannot_become_markup():
     study = studies.unidentifiable()
     nasty = '<img src=x onerror="alert(1)">|`*{{script}}'
@@ -171,7 +113,7 @@ def test_words_cannot_become_markup():
         study, cells=cells, title=nasty, command=nasty, notes=(nasty,), law={"problem": nasty}, hardware=nasty
     )
     page = render_page(study)
-    words = _Words(page)
+    words = Words(page)
     assert "img" not in words.tags and words.tags.count("script") == 1
     assert words.text.count(nasty) >= 6 and 'document.title = "hacked"' in words.text
     assert page.count(_file("report.js")) == 1
@@ -185,7 +127,7 @@ def test_words_cannot_become_markup():
 @pytest.mark.parametrize("name", studies.ALL)
 def test_everything_is_inside_and_links_are_relative(name):
     page = render_page(studies.ALL[name]())
-    words = _Words(page)
+    words = Words(page)
     assert not re.search(r"https?:|//|@import|url\((?!#)", page.replace("</", "").replace("/>", ""))
     for address in words.addresses:
         assert re.fullmatch(r"#[\w-]+|[\w./-]+", address) and not address.startswith("/")
@@ -195,92 +137,36 @@ def test_everything_is_inside_and_links_are_relative(name):
     assert len(names) == len(set(names))
 
 
-def _law(**changes):
-    law = json.loads(json.dumps(studies.mini().law))
-    assert judge(law).identifiable
-    spread = law["spreads"][-1]
-    if "optimum" in changes:
-        law["parabolas"]["12"]["optimum"] = changes["optimum"]
-    if "lost" in changes:
-        spread["share_without_optimum"] = changes["lost"]
-    if "exponent" in changes:
-        law["estimates"]["exponent"] = changes["exponent"]
-    if "low" in changes:
-        spread["intervals"]["exponent"]["low"] = changes["low"]
-    if changes.get("samples") == 0:
-        spread["intervals"] = {}
-    return law
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"optimum": 3e6}, "outside the sizes that were trained"),
-        ({"lost": 0.4}, "40% of the draws"),
-        ({"exponent": -0.3}, "does not grow with the data"),
-        ({"low": -0.1}, "may as well shrink as grow"),
-        ({"samples": 0}, "No draw of the uncertainty gave a law"),
-    ],
-)
-def test_a_law_is_doubted_before_it_is_quoted(changes, reason):
-    study = replace(studies.mini(), law=_law(**changes))
-    verdict = judge(study.law)
-    assert verdict.identifiable is False and any(reason in told for told in verdict.reasons)
-    for told in both(study):
-        assert "not identifiable" in told.lower() and reason in told and "Twice the data" not in told
-
-
-def test_states_of_the_law_are_told_apart():
-    page, text = both(studies.mini())
-    assert "Identifiable, within its band" in page and "Twice the data asks for" in text
-    assert "one point is left to test it" in page and "one point is left to test it" in text
-    page, text = both(studies.unidentifiable())
-    for told in (page, text):
-        assert "not identifiable" in told.lower() and "opens downward" in told
-        assert "Twice the data" not in told
-    assert "No law yet" in both(studies.under_way())[0]
-
-
-def test_bands_are_those_of_the_fit():
-    study = studies.mini()
-    page = render_page(study)
-    assert page.count('class="band law"') == 1
-    assert page.count('class="span d') == 6  # three data sets in two figures
-    assert page.count('class="star d') == 6
-    law = json.loads(json.dumps(study.law))
-    for place in range(len(law["power_law"]["high"])):  # as where draws know no bound
-        law["power_law"]["high"][place] = "inf"
-    assert 'class="band law"' in render_page(replace(study, law=law))
-    page = render_page(studies.unidentifiable())
-    assert 'class="band law"' not in page and page.count('class="ring d') == 6
-    assert 'class="line dashed d0"' in page and 'class="line dashed d1"' not in page
-
-
-def test_findings_are_of_the_cells():
-    study = studies.mini()
-    said = findings(study, make_grid(study))
-    assert "for 5 of 5 sizes" in said[0] and "did not fall" not in said[0]
-    assert "the best size grows with the data" in said[1]
-    reversed_data = {"Q": 150, "H": 40, "F": 12}
-    cells = tuple(replace(cell, pairs=reversed_data[cell.data]) for cell in study.cells)
-    worse = replace(study, cells=cells)
-    said = findings(worse, make_grid(worse))
-    assert "for 0 of 5 sizes" in said[0] and "105K from F to H" in said[0]
-    assert "does not grow steadily" in said[1]
-    vague = replace(study, cells=tuple(replace(cell, standard_error=0.5) for cell in study.cells))
-    said = findings(vague, make_grid(vague))
-    assert "for 0 of them by more than two standard errors" in said[0]
-    assert "as good within two standard errors with all data" in said[1]
-
-
 def test_failed_cells_show_their_problem_and_log():
     page, text = both(studies.unidentifiable())
-    words = _Words(render_page(studies.unidentifiable()))
+    words = Words(render_page(studies.unidentifiable()))
     for told in (page, text):
         assert "is not a number at step 212" in told and "14 done, 1 failed" in text
     assert "cells/35M-H/log.txt" in words.addresses and "(cells/35M-H/log.txt)" in text
     assert "exports/CurrAb-35M-H/README.md" not in words.addresses
     assert "exports/CurrAb-35M-F/README.md" in words.addresses
+
+
+def test_points_are_called_what_they_are():
+    single, several = (both(study)[0] for study in (studies.mini(), studies.small()))
+    assert "Each point is a trained model" in single and "The mean over seeds" not in single
+    assert "Each point is the mean over the seeds of a cell" in several
+    assert "The mean over seeds of every cell, one line for each data set" in several
+    assert "a trained model" not in several
+
+
+def test_files_are_spoken_of_where_there_are_any():
+    study = studies.mini()
+    page, text = both(study)
+    assert "An exported cell is a checkpoint folder" in page and "| files |" in text
+    bare = replace(study, cells=tuple(replace(cell, export=None, log="") for cell in study.cells))
+    page, text = both(bare)
+    assert "checkpoint folder" not in page and "| files |" not in text
+    table = Words(render_page(bare)).tables[-2]
+    assert table[0][-1] == "time" and {len(row) for row in table} == {10}
+    logs = replace(study, cells=tuple(replace(cell, export=None) for cell in study.cells))
+    page, text = both(logs)
+    assert "checkpoint folder" not in page and "| files |" in text
 
 
 def test_a_study_under_way_says_so():

@@ -33,7 +33,7 @@ def _data_effect(grid: Grid) -> str | None:
         found = [
             (data, estimate)
             for data in grid.data
-            if (size, data) in grid.spots and (estimate := grid.spots[size, data].estimate(loss_of))
+            if (size, data) in grid.spots and (estimate := grid.estimate(grid.spots[size, data], loss_of))
         ]
         if len(found) < 2:
             continue
@@ -46,10 +46,18 @@ def _data_effect(grid: Grid) -> str | None:
         return None
     told = (
         f"More data lowered the held-out loss at every step for {falling} of {len(drops)} sizes, "
-        f"for {clear} of them by more than two standard errors each time. From least to most data the "
-        f"loss fell by {min(drops):.2g} to {max(drops):.2g} nats."
+        f"for {clear} of them by more than two standard errors each time. From least to most data "
+        f"{_fall(min(drops), max(drops))}."
     )
     return f"{told} It did not fall for {', '.join(exceptions)}." if exceptions else told
+
+
+def _fall(least: float, most: float) -> str:
+    if least > 0:
+        return f"the loss fell by {least:.2g} to {most:.2g} nats"
+    if most <= 0:
+        return f"the loss fell for no size, and rose by up to {-least:.2g} nats"
+    return f"the loss fell by up to {most:.2g} nats for some sizes and rose by up to {-least:.2g} for others"
 
 
 def _apart(one: Estimate, other: Estimate) -> bool:
@@ -88,7 +96,7 @@ def _listed(grid: Grid, sizes: Sequence[str]) -> str:
 
 def _near(grid: Grid, data: str, best: Spot) -> list[str]:
     """Sizes whose loss does not differ from the lowest."""
-    lowest = best.estimate(loss_of)
+    lowest = grid.estimate(best, loss_of)
     assert lowest is not None
     row = grid.row(data)
     return [spot.first.size for spot, found in row if spot is not best and not _apart(found, lowest)]
@@ -99,10 +107,11 @@ def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:
     if not best or not summary.baselines:
         return None
     spot, (loss, error) = min(best, key=lambda found: found[1][0])
+    lowest = written((loss, error), digits_of([(loss, error)]))
     name, floor = min(summary.baselines.items(), key=lambda item: item[1])
     where = "below" if loss < floor else "above"
     return (
-        f"The lowest loss of all, {written((loss, error), digits_of([(loss, error)]))} nats "
+        f"The lowest loss of {grid.counted(len(best))}, {lowest} nats "
         f"({spot.first.member}), is as unsure as a choice among {math.exp(loss):.1f} residues. The best "
         f"guess without a model, {name} frequencies, has {floor:.3f} ({math.exp(floor):.1f} residues): the "
         f"cell is {abs(floor - loss):.2f} nats {where} it."
@@ -116,7 +125,7 @@ def _pairing(grid: Grid) -> str | None:
     spot, best = max(found, key=lambda item: item[1][0])
     clear = sum(value - 2 * error > 0.5 for _, (value, error) in found)
     return (
-        f"Telling native from shuffled pairs, the best cell ({spot.first.member}) is right in "
-        f"{best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50%; {clear} of {len(found)} cells are "
-        "more than two standard errors above chance."
+        f"Telling native from shuffled pairs, the best of {grid.counted(len(found))}, {spot.first.member}, "
+        f"is right in {best[0]:.1%} ± {best[1]:.1%} of cases where chance is 50%; {clear} of them are more "
+        "than two standard errors above chance."
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import fmean, median, stdev
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from statistics import fmean, median, variance
 
 from curr_ab.scaling.quantities import format_quantity
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
@@ -19,6 +19,7 @@ def loss_of(cell: CellSummary) -> Estimate | None:
     return None if cell.loss is None else (cell.loss, cell.standard_error or 0.0)
 
 
+@cache  # one measure for each place
 def region_of(place: str) -> Measure:
     return lambda cell: cell.region_losses.get(place)
 
@@ -35,6 +36,9 @@ def minutes_of(cell: CellSummary) -> Estimate | None:
     return None if cell.seconds is None else (cell.seconds / 60, 0.0)
 
 
+_RATES = (throughput_of, minutes_of)
+
+
 @dataclass(frozen=True)
 class Spot:
     """All cells of one size and one data set: one for each seed."""
@@ -49,13 +53,9 @@ class Spot:
     def done(self) -> tuple[CellSummary, ...]:
         return tuple(cell for cell in self.cells if cell.state == "done")
 
-    def estimate(self, measure: Measure) -> Estimate | None:
-        """Of several seeds their mean, with the standard error over seeds; of one its own."""
-        found = [value for cell in self.done if (value := measure(cell)) is not None]
-        if len(found) < 2:
-            return found[0] if found else None
-        values = [value for value, _ in found]
-        return fmean(values), stdev(values) / math.sqrt(len(values))
+    def measured(self, measure: Measure) -> list[Estimate]:
+        """What the seeds that are done have of it."""
+        return [value for cell in self.done if (value := measure(cell)) is not None]
 
     @property
     def label(self) -> str:
@@ -70,6 +70,7 @@ class Grid:
     """Sizes and data sets, each small to large."""
 
     spots: dict[tuple[str, str], Spot]
+    _noises: dict[Measure, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
@@ -103,10 +104,45 @@ class Grid:
     def data_label(self, data: str) -> str:
         return f"{data} · {self.pairs(data):,} pairs"
 
+    def seed_noise(self, measure: Measure) -> float | None:
+        """Standard deviation between seeds, pooled over all cells; None without repeats, and of rates.
+
+        Two seeds of one cell do not know their own scatter: by luck it may be 0.
+        """
+        if measure not in self._noises:
+            self._noises[measure] = self._pooled(measure)
+        return self._noises[measure]
+
+    def _pooled(self, measure: Measure) -> float | None:
+        if measure in _RATES:  # the noise of a rate grows with it
+            return None
+        repeats = [[value for value, _ in spot.measured(measure)] for spot in self.spots.values()]
+        repeats = [values for values in repeats if len(values) > 1 and all(map(math.isfinite, values))]
+        freedom = sum(len(values) - 1 for values in repeats)
+        squares = sum(variance(values) * (len(values) - 1) for values in repeats)
+        return math.sqrt(squares / freedom) if freedom else None
+
+    def estimate(self, spot: Spot, measure: Measure) -> Estimate | None:
+        """The mean over seeds; its standard error is of the seeds' noise, without repeats its own."""
+        found = spot.measured(measure)
+        if not found:
+            return None
+        noise = self.seed_noise(measure)
+        error = noise / math.sqrt(len(found)) if noise else 0.0 if len(found) > 1 else found[0][1]
+        return fmean(value for value, _ in found), error
+
+    @property
+    def kind_of_error(self) -> str:
+        """What the standard errors of losses are of."""
+        noise = self.seed_noise(loss_of)
+        return (
+            "over held-out pairs" if noise is None else "of the scatter between seeds, pooled over all cells"
+        )
+
     def row(self, data: str, measure: Measure = loss_of) -> list[tuple[Spot, Estimate]]:
         """What was measured with one data set, small sizes first."""
         spots = [self.spots[size, data] for size in self.sizes if (size, data) in self.spots]
-        return [(spot, found) for spot in spots if (found := spot.estimate(measure)) is not None]
+        return [(spot, found) for spot in spots if (found := self.estimate(spot, measure)) is not None]
 
     def rows(self, measure: Measure = loss_of) -> Iterator[tuple[str, list[tuple[Spot, Estimate]]]]:
         return ((data, self.row(data, measure)) for data in self.data)
@@ -120,6 +156,10 @@ class Grid:
     def seeds(self) -> int:
         """The most seeds that any cell has."""
         return max(len(spot.cells) for spot in self.spots.values())
+
+    def counted(self, number: int) -> str:
+        """`number` sizes with their data, in words."""
+        return f"{number} cells" + (" (means over seeds)" if self.seeds > 1 else "")
 
 
 def make_grid(summary: StudySummary) -> Grid:

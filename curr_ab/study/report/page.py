@@ -57,7 +57,7 @@ def _body(summary: StudySummary, grid: Grid) -> Markup:
             sections.probe_and_speed(grid),
         ),
         ("data", "Data", sections.data(summary)),
-        ("cells", "Cells and files", sections.cells(summary, grid)),
+        ("cells", "Cells", sections.cells(summary, grid)),
         ("made", "How it was made", sections.made(summary)),
     ]
     present = [(key, name, content) for key, name, content in built if content is not None]
@@ -98,7 +98,12 @@ def _facts(summary: StudySummary, grid: Grid) -> Markup:
     best = [(found, spot) for _, row in grid.rows() for spot, found in row]
     if best:
         found, spot = min(best, key=lambda item: item[0])
-        facts.append((written((found[0], 0), 3), f"lowest held-out loss, by {spot.first.member}"))
+        facts.append(
+            (
+                written((found[0], 0), 3),
+                f"lowest held-out loss of {grid.counted(len(best))}, by {spot.first.member}",
+            )
+        )
     pairs = [grid.pairs(data) for data in grid.data]
     facts.append((f"{min(pairs):,} to {max(pairs):,}", "training pairs, least to most"))
     facts.append((duration(summary.seconds), summary.hardware))

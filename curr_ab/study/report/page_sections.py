@@ -18,7 +18,7 @@ from curr_ab.study.report.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.report.verdict import Verdict, is_fitted, judge, remarks, worth
+from curr_ab.study.report.verdict import Verdict, drawn_spread, is_fitted, judge, remarks, worth
 from curr_ab.study.summary import StudySummary
 
 
@@ -39,20 +39,27 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
     fitted = is_fitted(summary.law)
     star = key("ink", STAR, "optimum of a fitted parabola", "star") if fitted else ""
     ring = "" if fitted else key("ink", 0, "lowest measured loss", "ring")
+    points = (
+        "Each point is the mean over the seeds of a cell, its bar one standard error."
+        if grid.seeds > 1
+        else "Each point is a trained model, its bar one standard error."
+    )
     if fitted:
+        drawn = drawn_spread(summary.law)["method"]
         first = (
-            "Each point is a trained model. Lower is better. The curves are parabolas fitted to the "
+            f"{points} Lower is better. The curves are parabolas fitted to the "
             "points of one data set; the star is the size at which a curve is lowest, and the bar through "
-            "it shows where 95% of repeated draws put it."
+            f"it shows where 95% of repeated draws put it ({drawn})."
         )
         second = (
             "Each star is the best size from the figure before, with its bar. The line is the power law "
-            "through them; the shaded band holds 95% of draws, and the wider it is the less is known. The "
+            f"through them; the shaded band holds 95% of draws ({drawn}), and the wider it is the less is "
+            "known. The table below has the other ways to measure it, too. The "
             "open diamond is what the law gives for the size that it is projected to."
         )
     else:
         first = (
-            "Each point is a trained model. Lower is better. A ring marks the lowest loss with each data "
+            f"{points} Lower is better. A ring marks the lowest loss with each data "
             "set. Where the losses have a minimum a parabola is drawn, with a star if its lowest point "
             "lies in the picture; elsewhere dotted lines only join the points."
         )
@@ -96,13 +103,16 @@ def law(summary: StudySummary, grid: Grid) -> Markup:
 
 def losses(summary: StudySummary, grid: Grid) -> Markup:
     """The table of sizes by data, and what needs no model."""
-    seen = "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss."
+    seen = (
+        "Down a column the size grows, along a row the data. The stronger its tint, the lower a loss; the "
+        "lowest with each data set has a frame."
+    )
     ladder = figures.against_baselines(grid, summary.baselines)
+    shown = "The mean over seeds of every cell" if grid.seeds > 1 else "Every cell"
     explained = (
-        "Every cell on one line for each data set, beside two guesses that need no model: how frequent "
-        "residues are (unigram), and how frequent they are at each position of each chain "
-        "(position-wise). A cell that lies right of them has not learned, or has learned its few pairs by "
-        "heart."
+        f"{shown}, one line for each data set, beside two guesses that need no model: how frequent residues "
+        "are (unigram), and how frequent they are at each position of each chain (position-wise). A cell "
+        "that lies right of them has not learned, or has learned its few pairs by heart."
     )
     return join(
         [
@@ -179,8 +189,8 @@ def probe_and_speed(grid: Grid) -> Markup | None:
     explained = {
         "Native or shuffled?": (
             "Told from the models' embeddings: does this light chain come from the cell of this heavy "
-            "chain? Half of the pairs are shuffled. Where a bar of one standard error reaches the dashed "
-            "line, nothing is shown to be learned."
+            "chain? Half of the pairs are shuffled. A bar is one standard error: where twice the bar reaches "
+            "the dashed line, nothing is shown to be learned."
         ),
         "Tokens per second": "How fast a cell trained on this machine.",
         "Minutes per cell": "What a cell took in all, evaluation while training included.",
@@ -233,7 +243,8 @@ def data(summary: StudySummary) -> Markup | None:
 def cells(summary: StudySummary, grid: Grid) -> Markup:
     """All cells with their files, and the logs of those that failed."""
     failed = [cell for cell in summary.cells if cell.state == "failed"]
-    told = "A finished cell is a checkpoint folder that stock transformers loads, with a card and a log."
+    kept = any(cell.export is not None for cell in summary.cells)
+    told = "An exported cell is a checkpoint folder that stock transformers loads, with a card."
     problems = [
         join(
             [
@@ -246,7 +257,7 @@ def cells(summary: StudySummary, grid: Grid) -> Markup:
     ]
     return join(
         [
-            element("p", told),
+            element("p", told) if kept else "",
             table(cell_table(grid)),
             element("div", element("h3", "Failed"), *problems, id="failed") if failed else "",
         ]

@@ -49,13 +49,12 @@ def loss_table(grid: Grid) -> Table:
     rows = [
         (
             Field(grid.long_size_label(size)),
-            *(_loss(grid.spots.get((size, data)), best[data], digits, tints) for data in grid.data),
+            *(_loss(grid, grid.spots.get((size, data)), best[data], digits, tints) for data in grid.data),
         )
         for size in grid.sizes
     ]
-    error = "over seeds" if grid.seeds > 1 else "over held-out pairs"
     return Table(
-        f"Held-out loss in nats per masked residue ± standard error {error}.",
+        f"Held-out loss in nats per masked residue ± standard error {grid.kind_of_error}.",
         ("size", *(grid.data_label(data) for data in grid.data)),
         tuple(rows),
     )
@@ -67,10 +66,12 @@ def _tints(losses: Sequence[float]) -> Callable[[float], str]:
     return lambda loss: f"h{round(5 * (high - loss) / (high - low or 1.0))}"
 
 
-def _loss(spot: Spot | None, best: Spot | None, digits: int, tints: Callable[[float], str]) -> Field:
+def _loss(
+    grid: Grid, spot: Spot | None, best: Spot | None, digits: int, tints: Callable[[float], str]
+) -> Field:
     if spot is None:
         return Field("")
-    found = spot.estimate(loss_of)
+    found = grid.estimate(spot, loss_of)
     if found is None:
         return Field(progress(spot.first), style=spot.first.state)
     missing = len(spot.cells) - len(spot.done)
@@ -96,21 +97,15 @@ def cell_table(grid: Grid) -> Table:
         for cell in grid.spots[size, data].cells
     ]
     digits = digits_of([found for cell in cells if (found := loss_of(cell))])
-    header = (
-        "cell",
-        "shape",
-        "parameters",
-        "pairs",
-        "seed",
-        "state",
-        "loss",
-        "pairing",
-        "tokens/s",
-        "time",
-        "files",
-    )
+    header = ["cell", "shape", "parameters", "pairs", "seed", "state", "loss", "pairing", "tokens/s", "time"]
+    rows = [_cell(cell, digits) for cell in cells]
+    if any(row[-1].links for row in rows):
+        header.append("files")
+    rows = [row[: len(header)] for row in rows]
     return Table(
-        "Every cell: a size, a data set, a seed.", header, tuple(_cell(cell, digits) for cell in cells)
+        "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds.",
+        tuple(header),
+        tuple(rows),
     )
 
 
@@ -151,22 +146,22 @@ def region_table(grid: Grid, places: Sequence[str]) -> Table:
         spot
         for data in grid.data
         for spot, _ in grid.row(data)
-        if any(spot.estimate(region_of(p)) for p in places)
+        if any(spot.measured(region_of(p)) for p in places)
     ]
     rows = []
     for spot in spots:
-        found = [spot.estimate(region_of(place)) for place in places]
+        found = [grid.estimate(spot, region_of(place)) for place in places]
         rows.append([spot.first.member, *("" if e is None else written(e, 3) for e in found)])
-    return _plain("Loss by place ± standard error.", ("cell", *places), rows)
+    return _plain(f"Loss by place ± standard error {grid.kind_of_error}.", ("cell", *places), rows)
 
 
 def law_table(summary: StudySummary) -> Table | None:
     """The estimates of the fit."""
     if not is_fitted(summary.law):
         return None
-    how = summary.law["spreads"][-1]["method"]
-    header = ("estimate", "value", "95% of draws")
-    return _plain(f"The fit, with its uncertainty by {how}.", header, law_rows(summary.law))
+    methods = [f"95% by {spread['method']}" for spread in summary.law["spreads"]]
+    header = ("estimate", "value", *methods)
+    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(summary.law))
 
 
 def baseline_table(summary: StudySummary) -> Table:

@@ -1,0 +1,109 @@
+"""What the report finds in the cells, and how sure it is of it."""
+
+import math
+import re
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+import studies
+from report_words import both
+
+from curr_ab.scaling.runs import make_runs, seed_noise
+from curr_ab.study.report.findings import findings
+from curr_ab.study.report.grid import loss_of, make_grid, pairing_of, region_of, throughput_of
+from curr_ab.study.report.markdown import render_markdown
+
+
+def _runs(study, measure):
+    """The measure in the place of the loss, so that the law's own noise can be asked."""
+    return make_runs(
+        {"parameters": c.parameters, "sequences": c.pairs, "loss": measure(c)[0], "seed": str(c.seed)}
+        for c in study.cells
+    )
+
+
+@pytest.mark.parametrize("measure", [loss_of, pairing_of, region_of("heavy CDR3")])
+def test_seeds_are_averaged_and_their_pooled_scatter_is_the_error(measure):
+    """Two seeds alone may agree by luck: their own scatter is no standard error."""
+    study = studies.small()
+    equal = {3: study.cells[4].loss, 4: study.cells[4].loss, 5: study.cells[4].loss}
+    cells = tuple(replace(cell, loss=equal.get(at, cell.loss)) for at, cell in enumerate(study.cells))
+    study = replace(study, cells=cells)
+    grid = make_grid(study)
+    noise = seed_noise(_runs(study, measure))
+    assert grid.seed_noise(measure) == pytest.approx(noise)
+    for spot in grid.spots.values():
+        mean = fmean(measure(cell)[0] for cell in spot.cells)
+        assert len(spot.cells) == 3
+        assert grid.estimate(spot, measure) == pytest.approx((mean, noise / math.sqrt(3)))
+    assert "± 0.000" not in render_markdown(study)
+
+
+def test_one_seed_keeps_its_own_error():
+    study = studies.mini()
+    grid = make_grid(study)
+    for cell in study.cells:
+        spot = grid.spots[cell.size, cell.data]
+        assert grid.estimate(spot, loss_of) == (cell.loss, cell.standard_error)
+        assert grid.estimate(spot, pairing_of) == cell.pairing
+    assert grid.seed_noise(loss_of) is None
+
+
+def test_a_rate_has_no_pooled_error():
+    grid = make_grid(studies.small())
+    assert {grid.estimate(spot, throughput_of)[1] for spot in grid.spots.values()} == {0.0}
+
+
+def test_findings_use_the_pooled_errors_and_name_the_choice():
+    """Cells whose two seeds agree are not surer than others; the best of many is called so."""
+    study = studies.small()
+    cells = tuple(
+        replace(cell, pairing=(0.51 if cell.data == "S12" else 0.5 + (cell.seed - 2) * 0.03, 0.001))
+        for cell in study.cells
+    )
+    said = findings(study := replace(study, cells=cells), make_grid(study))
+    assert "the best of 28 cells (means over seeds), w32-S12, is right in 51.0% ± 1.5%" in said[-1]
+    assert "0 of them are more than two standard errors above chance" in said[-1]
+    assert "The lowest loss of 28 cells (means over seeds), 1.4" in said[-2]
+    assert "lowest held-out loss of 28 cells (means over seeds), by" in both(study)[0]
+    said = findings(studies.mini(), make_grid(studies.mini()))
+    assert "the best of 15 cells, " in said[-1] and "The lowest loss of 15 cells, " in said[-2]
+
+
+def test_seeds_that_are_missing_are_told():
+    study = studies.small()
+    page, text = both(study)
+    error = "standard error of the scatter between seeds, pooled over all cells"
+    assert error in page and error in text
+    cells = tuple(
+        replace(cell, state="waiting", loss=None)
+        if (cell.size, cell.data, cell.seed) == ("w96", "S40", 3)
+        else cell
+        for cell in study.cells
+    )
+    assert "(2 of 3 seeds)" in both(replace(study, cells=cells))[0]
+
+
+def test_findings_are_of_the_cells():
+    study = studies.mini()
+    said = findings(study, make_grid(study))
+    assert "for 5 of 5 sizes" in said[0] and "did not fall" not in said[0]
+    assert "the best size grows with the data" in said[1]
+    reversed_data = {"Q": 150, "H": 40, "F": 12}
+    cells = tuple(replace(cell, pairs=reversed_data[cell.data]) for cell in study.cells)
+    worse = replace(study, cells=cells)
+    said = findings(worse, make_grid(worse))
+    assert "for 0 of 5 sizes" in said[0] and "105K from F to H" in said[0]
+    assert "does not grow steadily" in said[1]
+    assert re.search(r"the loss fell for no size, and rose by up to 1\.\d nats\.", said[0])
+    mixed = replace(
+        study, cells=tuple(replace(c, loss=2 + (c.parameters - 8e5) * c.pairs / 1e9) for c in study.cells)
+    )
+    fell = "the loss fell by up to 0.096 nats for some sizes and rose by up to 0.14 for others."
+    assert fell in findings(mixed, make_grid(mixed))[0]
+    assert re.search(r"the loss fell by [\d.]+ to [\d.]+ nats\.", findings(study, make_grid(study))[0])
+    vague = replace(study, cells=tuple(replace(cell, standard_error=0.5) for cell in study.cells))
+    said = findings(vague, make_grid(vague))
+    assert "for 0 of them by more than two standard errors" in said[0]
+    assert "as good within two standard errors with all data" in said[1]

@@ -1,0 +1,120 @@
+"""The report doubts a law before it quotes it, and draws the bands of the fit."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import studies
+from report_words import Words, both
+
+from curr_ab.scaling.quantities import format_quantity
+from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.report.page import render_page
+from curr_ab.study.report.verdict import judge
+
+
+def _law(spread=-1, **changes):
+    """An identifiable law, spoiled in one way; `spread` is the one that is spoiled."""
+    law = json.loads(json.dumps(studies.small().law))
+    assert judge(law).identifiable
+    spread = law["spreads"][spread]
+    law["parabolas"]["400"]["optimum"] = changes.get("optimum", law["parabolas"]["400"]["optimum"])
+    law["estimates"]["exponent"] = changes.get("exponent", law["estimates"]["exponent"])
+    spread["share_without_optimum"] = changes.get("lost", 0.0)
+    if "low" in changes:
+        spread["intervals"]["exponent"]["low"] = changes["low"]
+    if "high" in changes:
+        spread["intervals"]["optimal_parameters[400]"]["high"] = changes["high"]
+    if changes.get("samples") == 0:
+        spread["intervals"] = {}
+    return law
+
+
+@pytest.mark.parametrize("spread", [0, 1])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"optimum": 3e6}, "outside the sizes that were trained: it is an extrapolation"),
+        ({"optimum": 4e5}, "The best size falls from 902K with 150 pairs to 400K with 400."),
+        ({"lost": 0.4}, "40% of the draws ({method}) have no optimum"),
+        ({"exponent": -0.3}, "does not grow with the data"),
+        ({"low": -0.1}, "By the band ({method}), the best size may as well shrink as grow"),
+        ({"high": 9e9}, "With 400 pairs the interval of the best size ({method}) reaches outside the sizes"),
+        (
+            {"high": "inf"},
+            "With 400 pairs the interval of the best size ({method}) reaches outside the sizes",
+        ),
+        ({"samples": 0}, "No draw of the uncertainty ({method}) gave a law"),
+    ],
+)
+def test_a_law_is_doubted_before_it_is_quoted_by_every_spread(changes, reason, spread):
+    study = replace(studies.small(), law=_law(spread, **changes))
+    reason = reason.format(method=study.law["spreads"][spread]["method"])
+    verdict = judge(study.law)
+    assert verdict.identifiable is False and any(reason in told for told in verdict.reasons)
+    for told in both(study):
+        assert "not identifiable" in told.lower() and reason in told and "Twice the data" not in told
+
+
+def test_the_intervals_of_every_spread_are_shown():
+    study = studies.small()
+    header, *rows = Words(render_page(study)).tables[0]
+    assert header == ["estimate", "value", "95% by bootstrap over runs", "95% by noise of sd 0.01"]
+    for name, row in (("exponent", rows[1]), ("optimal_parameters[40]", rows[4])):
+        found = [spread["intervals"][name] for spread in study.law["spreads"]]
+        assert row[2:] == [f"{format_quantity(i['low'])} to {format_quantity(i['high'])}" for i in found]
+    assert rows[-1] == ["draws without an optimum", "", "0.0%", "0.0%"]
+    headline = judge(study.law).headline
+    assert "bootstrap over runs: 1.66 to" in headline and "noise of sd 0.01: 1." in headline
+    law = _law(0, low=0.0005)  # twice the data would ask for 2 ** 2000 times the parameters
+    assert "to unbounded times; noise" in judge(law).headline
+
+
+def test_states_of_the_law_are_told_apart():
+    page, text = both(studies.small())
+    assert "Identifiable, within its band" in page and "Twice the data asks for" in text
+    assert "2 points are left to test it" in page and "2 points are left to test it" in text
+    page, text = both(studies.mini())
+    assert "Not identifiable" in page and "37% of the draws (bootstrap over runs)" in text
+    assert "one point is left to test it" in page and "one point is left to test it" in text
+    page, text = both(studies.unidentifiable())
+    for told in (page, text):
+        assert "not identifiable" in told.lower() and "opens downward" in told
+        assert "Twice the data" not in told
+    assert "No law yet" in both(studies.under_way())[0]
+
+
+def test_bands_are_those_of_the_fit():
+    study = studies.mini()
+    page = render_page(study)
+    assert page.count('class="band law"') == 1
+    assert page.count('class="span d') == 6  # three data sets in two figures
+    assert page.count('class="star d') == 6
+    law = json.loads(json.dumps(study.law))
+    for place in range(len(law["power_law"]["high"])):  # as where draws know no bound
+        law["power_law"]["high"][place] = "inf"
+    assert 'class="band law"' in render_page(replace(study, law=law))
+    page = render_page(studies.unidentifiable())
+    assert 'class="band law"' not in page and page.count('class="ring d') == 6
+    assert 'class="line dashed d0"' in page and 'class="line dashed d1"' not in page
+
+
+def test_the_example_report_says_what_its_losses_allow(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "study" / "report.md").read_text()
+    row = re.compile(
+        r"^\| \w+-(?P<data>\w+) \| \w+ \| (?P<parameters>[\d,]+) \| (?P<pairs>\d+) \| (?P<seed>\d) "
+        r"\| done \| (?P<loss>[\d.]+) ± (?P<standard_error>[\d.]+) \|",
+        re.MULTILINE,
+    )
+    kinds = {"parameters": int, "pairs": int, "seed": int, "loss": float, "standard_error": float}
+    found = [match.groupdict() for match in row.finditer(text)]
+    cells = [CellLoss(**{k: kinds.get(k, str)(v.replace(",", "")) for k, v in c.items()}) for c in found]
+    assert len(cells) == 60
+    law = fit_law(cells, tmp_path).values
+    assert judge(law).identifiable is False
+    assert "## The scaling law: not identifiable" in text
+    for reason in judge(law).reasons[1:]:  # the first has optima, which rounded losses move by a little
+        assert f"- {reason}" in text
+    assert f"± {law['noise_sd'] / 2**0.5:.3f} |" in text
