@@ -16,7 +16,7 @@ from curr_ab.study.cells import Cell, cells_of, chosen
 from curr_ab.study.costs import cost_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exporting import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launching import printed, submit, write_slurm
+from curr_ab.study.launching import printed, require_gpus, submit, write_slurm
 from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.outcome import held_out_loss
 from curr_ab.study.preset import Preset
@@ -72,27 +72,30 @@ def run_study(
     cells = cells_of(preset, folder)
     wanted = chosen(cells, only, "--only")
     thrown_away = chosen(cells, restart, "--restart") if restart else []
+    kept = [cell for cell in cells if cell not in thrown_away]
     with study.claimed(), study.timed() as clock:
+        refuse_changed_plans(study, kept)
         if data is None:
             refuse_other_pairs(study, preset)
-        for cell in thrown_away:
-            shutil.rmtree(study.cell(cell), ignore_errors=True)
-            shutil.rmtree(study.export(cell), ignore_errors=True)
-        refuse_changed_plans(study, cells)
-        study.record(preset)
-        if data is None:
             _prepare(preset, folder, say)
         fingerprint = TokenDataset(folder).fingerprint
-        refuse_other_data(study, cells, fingerprint)
+        refuse_other_data(study, kept, fingerprint)
         costs = {cell.name: cost_of(cell) for cell in cells}
         work = Work(study, preset, cells, costs, evaluation_key(preset.evaluation, fingerprint))
-        todo = [cell for cell in wanted if not work.finished(cell)]
+        todo = [cell for cell in wanted if cell in thrown_away or not work.finished(cell)]
+        untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]
         if not preset.data.sources:
             say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
         if launcher != "print":
             lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
             require_disk(study.path, sum(max(0, size) for size in lacking))
-        untrained = [cell for cell in todo if not work.trained(cell)]
+        if untrained and launcher == "local":
+            require_gpus(preset.launch)
+        # Nothing is refused from here on.
+        study.record(preset)
+        for cell in thrown_away:
+            shutil.rmtree(study.cell(cell), ignore_errors=True)
+            shutil.rmtree(study.export(cell), ignore_errors=True)
         if untrained and launcher != "local":
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)

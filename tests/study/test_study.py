@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -205,3 +206,22 @@ def test_the_next_commands_work(finished, capsys):
     assert len((path / "scores.csv").read_text().splitlines()) == 2
     assert publish.endswith(f"publish {path}/exports/* --namespace YOUR-NAME --dry-run")
     (path / "scores.csv").unlink()
+
+
+@pytest.mark.parametrize("refused_by", ["another cell's plan", "disk", "GPUs"])
+def test_a_restart_that_is_refused_throws_nothing_away(study, make, monkeypatch, refused_by):
+    path, _ = study
+    changes = {}
+    if refused_by == "another cell's plan":
+        changes, message = {"cells": {"8M-*": {"steps": 8}}}, r"8M-Q: steps 12 → 8.*--restart 8M-Q"
+    if refused_by == "disk":
+        room, message = shutil.disk_usage("/")._replace(free=0), "free some"
+        monkeypatch.setattr("shutil.disk_usage", lambda path: room)
+        changes = {"cells": {"8M-F": {"config": {**MICRO["sizes"]["8M"], "hidden_size": 256}}}}
+    if refused_by == "GPUs":
+        changes, message = {"launch": {"gpus_per_cell": 99}}, "trains on 99 GPUs"
+    before = times(path, "**/*")
+    with pytest.raises(ValueError, match=message):
+        quiet(make(**changes), path, restart=["8M-F"])
+    after = times(path, "**/*")
+    assert {p.name for p in before if after.get(p) != before[p]} <= {".lock", "clock.json"}
