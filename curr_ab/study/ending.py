@@ -34,7 +34,7 @@ def closing_words(out: Path, outcome: Outcome) -> list[str]:
 
 
 def _next_commands(study: StudyFolder, export: Path) -> list[str]:
-    """Load one, score a pair, publish."""
+    """Load one, score a pair, publish under a name of one's own, which the cards must bear."""
     with replacing(study.example_pair) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "heavy", "light"), ("trastuzumab", *PROBE)])
     python = os.path.relpath(sys.executable)
@@ -48,9 +48,10 @@ def _next_commands(study: StudyFolder, export: Path) -> list[str]:
         "--out",
         str(study.path / "scores.csv"),
     ]
-    publish = shlex.join([program(), "publish"]) + f" {shlex.quote(str(study.exports))}/*"
+    exports, owner = f"{shlex.quote(str(study.exports))}/*", "--namespace YOUR-NAME"
+    card, publish = (f"{shlex.join([program(), word])} {exports} {owner}" for word in ("card", "publish"))
     return [
         f"  {python} -c {shlex.quote(load)}",
         f"  {shlex.join(score)}",
-        f"  {publish} --namespace YOUR-NAME --dry-run",
+        f"  {card} && {publish} --dry-run",
     ]
