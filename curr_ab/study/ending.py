@@ -16,8 +16,8 @@ from curr_ab.study.launching import program
 from curr_ab.study.study import Outcome
 
 
-def closing_words(out: Path, outcome: Outcome) -> list[str]:
-    """The last lines, with paths that are there."""
+def closing_words(out: Path, outcome: Outcome, command: str) -> list[str]:
+    """The last lines, with paths that are there; `command` goes on with the study."""
     study = StudyFolder(out)
     counts = Counter(outcome.states.values())
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -27,7 +27,12 @@ def closing_words(out: Path, outcome: Outcome) -> list[str]:
         f"report  {study.path / 'report.html'}",
         f"law     {study.law_file}",
     ]
-    lines += [f"FAILED  {name}: {problem}" for name, problem in outcome.problems.items()]
+    for name, problem in outcome.problems.items():
+        lines.append(f"FAILED  {name}: {problem}")
+        if outcome.states.get(name) == "failed":
+            lines.append(f"        again: {command}")
+            anew = f"{command} --restart {name} --set {name}.peak_learning_rate=NUMBER"
+            lines.append(f"        by another plan, in this study: {anew}")
     if outcome.exports:
         lines += ["", "next:", *_next_commands(study, outcome.exports[0])]
     return lines

@@ -54,13 +54,14 @@ def run_study(
     restart: Sequence[str] = (),
     launcher: Launcher = "local",
     command: str = "curr_ab.study.run_study",
+    made_by: str = "curr_ab.study.run_study",
     say: Say = print,
 ) -> Outcome:
     """Bring the study in `out` to its end, or as far as `only` these cells do; repeat it at will.
 
     `data` is a prepared folder, for a preset that does not bring its own. `restart` names cells whose work is
     thrown away. A cell that fails does not stop the others; the outcome tells of it. `command` is how to go
-    on with the study.
+    on with the study; `made_by`, in the report, how to make it again in a fresh folder.
     """
     study = StudyFolder(out)
     if data is None and not preset.data.sources:
@@ -100,7 +101,7 @@ def run_study(
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)
         work.run(todo, clock)
-        return _finish(work, folder, clock, command, say)
+        return _finish(work, folder, clock, made_by, say)
 
 
 def _prepared(data: str | Path) -> Path:
@@ -128,7 +129,7 @@ def _launch_elsewhere(work: Work, cells: Sequence[Cell], launcher: Launcher, com
     say(f"# when all have ended, this makes the rest: {command}")
 
 
-def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Outcome:
+def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Outcome:
     """Exports, law and report of the cells that are done."""
     study = work.study
     done = [cell for cell in work.cells if work.finished(cell)]
@@ -137,7 +138,7 @@ def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Out
     law = fit_law([_loss(work, cell) for cell in done], study.figures)
     write_json(study.law_file, law.values)
     views = [work.view(cell) for cell in work.cells]
-    summary = summarize(study, work.preset, command, views, law, data, clock.save(), _notes(work))
+    summary = summarize(study, work.preset, made_by, views, law, data, clock.save(), _notes(work))
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
     problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}

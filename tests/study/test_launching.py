@@ -7,12 +7,15 @@ import shlex
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from curr_ab.cli import main
+from curr_ab.cli import build_parser, main
 from curr_ab.pretraining.plan import resolve_plan
+from curr_ab.study.command_line import _going_on, _making, _resolve
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, read_preset
 from curr_ab.study.running import slots_of
@@ -162,6 +165,40 @@ def test_the_command_takes_up_a_study_by_its_folder(study, capsys):
     assert "4 cells (4 done), 4 exports" in out and "next:" in out
     assert StudyFolder(path).preset == preset
     report = json.loads((path / "report.json").read_text())
-    assert report["command"].endswith(f"study --out {path}") and report["preset"] == MICRO["name"]
+    assert (
+        report["command"] == f"curr-ab study --preset {path}/study.yaml --out {path}"
+        and report["preset"] == MICRO["name"]
+    )
     assert main(["study", "--out", str(path), "--only", "9M-F"]) == 2
     assert "--only names '9M-F', which is no cell of this study; there are 8M-F" in capsys.readouterr().err
+
+
+def resolved(words):
+    args = build_parser().parse_args(words)
+    return args, *_resolve(args)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--preset", "small"],
+        ["--preset", "small", "--max-parallel", "1"],
+        ["--set", "8M-F.steps=500", "--set", "*-Q.config={hidden_dropout_prob: 0.1}"],
+        ["--preset", "paper", "--data", "my shards", "--only", "8M-F,8M-H"],
+    ],
+)
+def test_the_commands_that_are_told_make_the_study_again_and_go_on(words, tmp_path):
+    """One in a fresh folder, whichever command went on with the study; the other where the study lies."""
+    path = tmp_path / "a study"
+    args, out, preset = resolved(["study", *words, "--out", str(path)])
+    first = _making(args, out, preset)
+    StudyFolder(path).record(preset)
+    program, *again = shlex.split(_going_on(args, out))
+    args, out, preset = resolved(again)
+    assert "--preset" not in again and preset == StudyFolder(path).preset and program == "curr-ab"
+    assert args.data == (Path("my shards") if "--data" in words else None)
+    assert args.only == (("8M-F", "8M-H") if "--only" in words else ())
+    for told in (first, _making(args, out, preset)):
+        args, out, made = resolved(shlex.split(told)[1:])
+        assert (replace(made, launch=preset.launch), out) == (preset, path) and args.only == ()
+    assert ("--preset small" in told) == ("small" in words)  # its name, where it says all

@@ -25,7 +25,7 @@ assert "curr_ab" not in sys.modules
 
 def test_the_publish_command_that_is_printed_works_for_anyone(study, tmp_path):
     path, _ = study
-    *_, line = closing_words(path, Outcome({}, {}, tuple(path.glob("exports/*"))))
+    *_, line = closing_words(path, Outcome({}, {}, tuple(path.glob("exports/*"))), "AGAIN")
     with running_hub(tmp_path) as hub:
         for command in line.replace("YOUR-NAME", "alice").split(" && "):
             _, *words = [found for word in shlex.split(command) for found in sorted(glob(word)) or [word]]

@@ -151,8 +151,10 @@ def test_a_failed_cell_stops_no_other_and_is_named_at_the_end(make, tmp_path, ca
     (failed,) = [one for one in read_summary(path / "report.json").cells if one.state == "failed"]
     assert failed.problem in problem and failed.loss is None
     assert "own-2-Q: failed, loss" in capsys.readouterr().out
-    told = "\n".join(closing_words(path, outcome))
+    told = "\n".join(closing_words(path, outcome, "AGAIN"))
     assert "6 cells (5 done, 1 failed), 0 exports" in told and f"FAILED  own-2-Q: {problem}" in told
+    # The trainer's advice is a new folder; in a study the cell begins anew.
+    assert "this study: AGAIN --restart own-2-Q --set own-2-Q.peak_learning_rate=NUMBER" in told
     # The law does without it, and says what it did not have.
     law = json.loads((path / "law.json").read_text())
     assert len(law["table"]) == 5 and "needs three" in law["problem"]
@@ -195,7 +197,7 @@ def test_the_next_commands_work(finished, capsys):
     path, _ = finished
     best = min(read_summary(path / "report.json").cells, key=lambda one: one.loss)
     outcome = Outcome(dict.fromkeys(NAMES, "done"), {}, (path / best.export,))
-    lines = closing_words(path, outcome)
+    lines = closing_words(path, outcome, "AGAIN")
     load, score, publish = (line.strip() for line in lines[lines.index("next:") + 1 :])
     assert str(path / best.export) in load and str(path / best.export) in score
     python, flag, code = shlex.split(load)
