@@ -34,6 +34,11 @@ class StudyFolder:
     def cell(self, cell: Cell) -> Path:
         return self.path / "cells" / cell.name
 
+    @property
+    def begun(self) -> bool:
+        """Whether a cell was, here or elsewhere, of this preset or of an earlier one."""
+        return any(self.path.glob("cells/*"))
+
     def export(self, cell: Cell) -> Path:
         return self.exports / f"CurrAb-{cell.member}"
 

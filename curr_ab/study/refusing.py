@@ -12,8 +12,8 @@ from curr_ab.study.preset import Preset
 
 
 def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
-    """A study's own data are prepared once, as its preset says."""
-    begun = study.preset
+    """The cells of a study are trained on data that are prepared once, as its preset says."""
+    begun = study.preset if study.begun else None
     if begun is not None and (changes := preset.data.differences(begun.data)):
         raise ValueError(
             f"{study.path} was begun with other data ({changes}): its cells would not compare; go on with "

@@ -10,6 +10,7 @@ from typing import Literal
 
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.atomic import write_json
+from curr_ab.data.preparation import OtherRequest
 from curr_ab.data.shards import TokenDataset
 from curr_ab.study.cell_state import State, evaluation_key
 from curr_ab.study.cells import Cell, cells_of, chosen
@@ -78,7 +79,7 @@ def run_study(
         refuse_changed_plans(study, kept)
         if data is None:
             refuse_other_pairs(study, preset)
-            _prepare(preset, folder, say)
+            _prepare(study, preset, say)
         fingerprint = TokenDataset(folder).fingerprint
         refuse_other_data(study, kept, fingerprint)
         costs = {cell.name: cost_of(cell) for cell in cells}
@@ -109,9 +110,15 @@ def _prepared(data: str | Path) -> Path:
     return Path(data)
 
 
-def _prepare(preset: Preset, folder: Path, say: Say) -> None:
-    plan = PreparationPlan(cluster=preset.data.cluster, subsets=preset.data.subsets)
-    index = prepare(preset.data.sources, folder, plan)
+def _prepare(study: StudyFolder, preset: Preset, say: Say) -> None:
+    plan, folder = PreparationPlan(cluster=preset.data.cluster, subsets=preset.data.subsets), study.data
+    try:
+        index = prepare(preset.data.sources, folder, plan)
+    except OtherRequest:
+        if study.begun:
+            raise
+        shutil.rmtree(folder)  # of a command that was refused: nothing was trained on them
+        index = prepare(preset.data.sources, folder, plan)
     subsets = ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items())
     say(f"data: {folder}, training pairs {subsets}")
 

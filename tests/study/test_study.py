@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from curr_ab.cli import main
+from curr_ab.data.shards import TokenDataset
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.study.cell_state import CellFolder
@@ -130,6 +131,23 @@ def test_other_data_are_refused(study, make, prepared):
         quiet(make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 9}}), path)
     with pytest.raises(ValueError, match="8M-F was trained on other data than these"):
         quiet(preset, path, data=prepared)
+
+
+def test_a_command_that_is_refused_does_not_bind_the_folder(make, tmp_path):
+    """Neither by a typo, nor by data on which nothing was trained."""
+    path = tmp_path / "study"
+    with pytest.raises(ValueError, match="hidden_size"):
+        quiet(make(sizes={"8M": {**MICRO["sizes"]["8M"], "num_attention_heads": 3}}), path)
+    typo = make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 8_000}})
+    with pytest.raises(ValueError, match="wants 8,000 pairs"):
+        quiet(typo, path)
+    assert StudyFolder(path).preset is None
+    with pytest.raises(ValueError, match="trains on 99 GPUs"):
+        quiet(make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 4}}, launch={"gpus_per_cell": 99}), path)
+    preset = make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 6}})
+    quiet(preset, path, launcher="print")
+    assert StudyFolder(path).preset == preset
+    assert TokenDataset(path / "data").index["subsets"] == {"F": 40, "Q": 6}
 
 
 def test_two_processes_do_not_work_on_one_study(study):
