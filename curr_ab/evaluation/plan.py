@@ -11,6 +11,7 @@ from curr_ab.options import check_names, check_types, explained, option
 
 Protocol = Literal["published", "grouped"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+Split = Literal["train", "validation", "test"]
 Mode = Literal["exact", "group", "unmasked"]
 
 
@@ -60,7 +61,7 @@ class SuitePlan:
 class LossPlan(SuitePlan):
     """The loss under fixed masks; the same seed and draws as pretraining's, so that numbers compare."""
 
-    split: str = option("test", "train, validation or test")
+    split: Split = option("test", "part of the prepared pairs")
     pairs: int | None = option(None, "the first so many of the split (all)")
     draws: int = option(2, "maskings of every pair")
     seed: int = option(0, "of the masks: equal for all models that are compared")
@@ -70,7 +71,7 @@ class LossPlan(SuitePlan):
 class RegionsPlan(SuitePlan):
     """The loss of each residue, masked alone, by region."""
 
-    split: str = option("test", "train, validation or test")
+    split: Split = option("test", "part of the prepared pairs")
     pairs: int = option(200, "drawn from the split by the seed; one pass of the model for each residue")
     seed: int = option(0, "of the draw of pairs, and of the bootstrap")
 
