@@ -14,7 +14,7 @@ from curr_ab.data.preparation import OtherRequest
 from curr_ab.data.shards import TokenDataset
 from curr_ab.study.cell_state import State, evaluation_key
 from curr_ab.study.cells import Cell, cells_of, chosen
-from curr_ab.study.costs import cost_of, describe_costs, require_disk, used_bytes
+from curr_ab.study.costs import costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exporting import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
 from curr_ab.study.launching import printed, require_gpus, submit, write_slurm
@@ -43,7 +43,7 @@ class Outcome:
 def plan_study(preset: Preset, out: str | Path, data: str | Path | None = None) -> list[str]:
     """What a study would train and what that takes, in lines; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
-    return describe_costs(cells, [cost_of(cell) for cell in cells])
+    return describe_costs(cells, list(costs_of(cells, preset.data.subsets).values()))
 
 
 def run_study(
@@ -79,10 +79,11 @@ def run_study(
         refuse_changed_plans(study, kept)
         if data is None:
             refuse_other_pairs(study, preset)
+            costs_of(cells, preset.data.subsets)  # refuses what can be told before the data are prepared
             _prepare(study, preset, say)
         fingerprint = TokenDataset(folder).fingerprint
         refuse_other_data(study, kept, fingerprint)
-        costs = {cell.name: cost_of(cell) for cell in cells}
+        costs = costs_of(cells, preset.data.subsets)
         work = Work(study, preset, cells, costs, evaluation_key(preset.evaluation, fingerprint))
         todo = [cell for cell in wanted if cell in thrown_away or not work.finished(cell)]
         untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]

@@ -1,5 +1,8 @@
 """Presets are data: those of the package are sound, and a bad one is refused in words."""
 
+import json
+import shutil
+
 import pytest
 import yaml
 
@@ -8,6 +11,7 @@ from curr_ab.family import MEMBERS, SIZES
 from curr_ab.study.cells import cells_of, chosen
 from curr_ab.study.costs import cost_of
 from curr_ab.study.preset import change, make_preset, preset_names, read_preset
+from curr_ab.study.study import plan_study, run_study
 from tests.study.conftest import MICRO
 
 
@@ -94,6 +98,37 @@ def test_bad_presets_are_refused_in_words(changes, message):
 def test_bad_changes_are_refused_in_words(text, message):
     with pytest.raises(ValueError, match=message):
         change(make_preset(MICRO, "micro"), [text])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"subsets": {"F": 40, "H": 8, "Q": 8}}}, r"cells 8M-H and 8M-Q are one point of the law"),
+        ({"seeds": [1, 2], "plan": {"seed": 7}}, r"cells 8M-F-seed1 and 8M-F-seed2 are one point.*seed 7"),
+        (
+            {"sizes": dict.fromkeys(("8M", "35M"), MICRO["sizes"]["8M"])},
+            r"cells 8M-F and 35M-F are one point",
+        ),
+    ],
+)
+def test_cells_that_the_law_cannot_tell_apart_are_refused_before_anything_is_made(changes, message, tmp_path):
+    preset = make_preset({**MICRO, **changes}, "micro")
+    with pytest.raises(ValueError, match=message):
+        plan_study(preset, tmp_path / "study", None)
+    if preset.data.sources:
+        with pytest.raises(ValueError, match=message):
+            run_study(preset, tmp_path / "study")
+        assert not (tmp_path / "study" / "data").exists()
+
+
+def test_subsets_that_the_data_make_equal_are_refused(prepared, tmp_path):
+    index = json.loads((prepared / "dataset.json").read_text())
+    shutil.copytree(prepared, tmp_path / "data")
+    index["subsets"] |= {"H": index["subsets"]["Q"]}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(index))
+    preset = make_preset({**MICRO, "data": {"subsets": {"H": 0.5, "Q": 0.25}}}, "micro")
+    with pytest.raises(ValueError, match="cells 8M-H and 8M-Q are one point of the law"):
+        run_study(preset, tmp_path / "study", data=tmp_path / "data")
 
 
 def test_one_source_needs_no_list():
