@@ -20,7 +20,10 @@ The same command goes on where the study stands: after a crash, Ctrl-C, or a cel
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("name one cell at least, such as 8M-F")
+    return names
 
 
 def _count(text: str) -> int:
@@ -81,7 +84,8 @@ def run(args: argparse.Namespace) -> None:
 
         out, preset = _resolve(args)
         if args.dry_run:
-            print("\n".join([preset.title, *plan_study(preset, out, args.data), preset.takes]).rstrip())
+            plan = plan_study(preset, out, args.data, only=args.only, restart=args.restart)
+            print("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
         again = _going_on(args, out)
         disable_progress_bar()  # of files that are loaded or written: they would cut through the table

@@ -40,10 +40,20 @@ class Outcome:
     launched: bool = True  # False: cells are trained elsewhere
 
 
-def plan_study(preset: Preset, out: str | Path, data: str | Path | None = None) -> list[str]:
-    """What a study would train and what that takes, in lines; nothing is written."""
+def plan_study(
+    preset: Preset,
+    out: str | Path,
+    data: str | Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    restart: Sequence[str] = (),
+) -> list[str]:
+    """What `run_study` of the same would train and what that takes, in lines; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
-    return describe_costs(cells, list(costs_of(cells, preset.data.subsets).values()))
+    chosen(cells, restart, "--restart")
+    costs = costs_of(cells, preset.data.subsets)
+    wanted = chosen(cells, only, "--only")
+    return describe_costs(wanted, [costs[cell.name] for cell in wanted])
 
 
 def run_study(

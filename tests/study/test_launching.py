@@ -135,6 +135,14 @@ def test_a_dry_run_shows_cells_and_cost_and_writes_nothing(tmp_path, monkeypatch
     assert (lines[0], lines[-1]) == (preset.title, preset.takes)
     steps = str(preset.plan["steps"])
     assert [line.split()[2] for line in lines if line.startswith("8M-")] == [steps, steps, "70"]
+    assert main(["study", "--dry-run", "--only", "8M-Q, 35M-F ,"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:5]] == ["8M-Q", "35M-F", "2"]
+    for option in ("--only", "--restart"):
+        assert main(["study", "--dry-run", option, "9M-F"]) == 2
+        assert f"{option} names '9M-F', which is no cell of this study" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["study", "--dry-run", option, " ,"])
+        assert "name one cell at least" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
