@@ -77,7 +77,7 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
         if other != cell.name:
             raise ValueError(
                 f"cells {other} and {cell.name} are one point of the law ({parameters:,} parameters, "
-                f"data size {pairs}, seed {cell.plan.seed}): let them differ in shape, size of the subset or seed"
+                f"data size {pairs}, seed {cell.plan.seed}): let them differ in shape, data or seed"
             )
     return costs
 

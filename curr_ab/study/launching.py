@@ -33,15 +33,16 @@ def program() -> str:
     return here if not here.startswith("..") else str(found)
 
 
-def require_gpus(launch: Launch) -> None:
-    """Refuse to train here what needs more GPUs than there are."""
+def lack_of_gpus(launch: Launch) -> str:
+    """Why a cell cannot be trained here, and the way out; empty where it can."""
     num_gpus = torch.cuda.device_count()
-    if launch.gpus_per_cell > num_gpus:
-        raise ValueError(
-            f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
-            f"{num_gpus}: start it where there are GPUs, say --launcher slurm or --launcher print, or "
-            "give a cell fewer with --set launch.gpus_per_cell=N"
-        )
+    if launch.gpus_per_cell <= num_gpus:
+        return ""
+    return (
+        f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
+        f"{num_gpus}: start it where there are GPUs, say --launcher slurm or --launcher print, or "
+        "give a cell fewer with --set launch.gpus_per_cell=N"
+    )
 
 
 def training_command(folder: CellFolder, gpus: int, python: str | None = None) -> list[str]:

@@ -17,7 +17,7 @@ from curr_ab.study.cells import Cell, cells_of, chosen
 from curr_ab.study.costs import costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exporting import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launching import printed, require_gpus, submit, write_slurm
+from curr_ab.study.launching import lack_of_gpus, printed, submit, write_slurm
 from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.outcome import held_out_loss
 from curr_ab.study.preset import Preset
@@ -35,7 +35,7 @@ class Outcome:
     """What became of the cells, and of the exports that could not be made."""
 
     states: dict[str, State]
-    problems: dict[str, str]  # by cell or export, with the log where there is one
+    problems: dict[str, str]  # by cells or export, with the log where there is one
     exports: tuple[Path, ...] = ()  # best first
     launched: bool = True  # False: cells are trained elsewhere
 
@@ -99,11 +99,14 @@ def run_study(
         untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]
         if not preset.data.sources:
             say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
+        lack = lack_of_gpus(preset.launch) if untrained and launcher == "local" else ""
+        if lack and (thrown_away or not any(work.trained(cell) for cell in wanted)):
+            raise ValueError(lack)
+        if lack:  # what was trained elsewhere goes on here
+            todo = [cell for cell in todo if cell not in untrained]
         if launcher != "print":
             lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
             require_disk(study.path, sum(max(0, size) for size in lacking))
-        if untrained and launcher == "local":
-            require_gpus(preset.launch)
         # Nothing is refused from here on.
         study.record(preset)
         for cell in thrown_away:
@@ -113,7 +116,10 @@ def run_study(
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)
         work.run(todo, clock)
-        return _finish(work, folder, clock, made_by, say)
+        outcome = _finish(work, folder, clock, made_by, say)
+        if lack:
+            outcome.problems[", ".join(cell.name for cell in untrained)] = f"not trained yet: {lack}"
+        return outcome
 
 
 def _prepared(data: str | Path) -> Path:

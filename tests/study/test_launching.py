@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -99,6 +100,29 @@ def test_the_slurm_script_is_submitted_where_slurm_is(paper, prepared, tmp_path,
 def test_without_gpus_the_paper_is_refused_with_the_way_out(paper, prepared, tmp_path):
     with pytest.raises(ValueError, match=r"trains on 4 GPUs and this machine has 0.*--launcher slurm"):
         run_study(paper, tmp_path / "study", data=prepared, say=lambda line: None)
+
+
+def test_what_was_trained_elsewhere_is_reported_while_a_cell_is_missing(study, capsys):
+    path, _ = study
+    evaluated, missing = cell(path, "8M-F"), cell(path, "8M-Q")
+    evaluated.state_file.unlink()
+    evaluated.results_file.unlink()
+    for folder in (missing.path, path / "exports" / "CurrAb-8M-Q", path / "exports" / "CurrAb-8M-F"):
+        shutil.rmtree(folder)
+    words = ["study", "--out", str(path), "--set", "launch.gpus_per_cell=99"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert (
+        "4 cells (3 done, 1 waiting), 3 exports" in told and "FAILED  8M-Q: not trained yet: a cell" in told
+    )
+    states = {one["member"]: one["state"] for one in json.loads((path / "report.json").read_text())["cells"]}
+    assert states == {"8M-F": "done", "8M-Q": "waiting", "35M-F": "done", "35M-Q": "done"}
+    # There is nothing to report of cells none of which is trained, and nothing to throw away for none.
+    for more in (["--only", "8M-Q"], ["--restart", "35M-F"]):
+        assert main([*words, *more]) == 2
+        assert "trains on 99 GPUs and this machine has" in capsys.readouterr().err
 
 
 def test_room_for_cells_by_gpus_or_cores(monkeypatch):
