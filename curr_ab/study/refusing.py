@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from curr_ab.study.cell_state import CellFolder, changed_plan
 from curr_ab.study.cells import Cell
@@ -36,8 +37,18 @@ def refuse_other_data(study: StudyFolder, cells: Sequence[Cell], fingerprint: st
     """Cells that were trained on other data than these do not compare."""
     for cell in cells:
         file = CellFolder(study.cell(cell)).run.data_file
-        if file.exists() and json.loads(file.read_text())["fingerprint"] != fingerprint:
+        if file.exists() and _fingerprint(file, cell.name) != fingerprint:
             raise ValueError(
                 f"{cell.name} was trained on other data than these: give the folder of then with --data, or "
                 "choose another folder with --out"
             )
+
+
+def _fingerprint(file: Path, name: str) -> str:
+    try:
+        return str(json.loads(file.read_text())["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{file} is damaged, which says on what data {name} was trained: put it back, or throw its work "
+            f"away with --restart {name}"
+        ) from None

@@ -245,3 +245,46 @@ def test_a_restart_that_is_refused_throws_nothing_away(study, make, monkeypatch,
         quiet(make(**changes), path, restart=["8M-F"])
     after = times(path, "**/*")
     assert {p.name for p in before if after.get(p) != before[p]} <= {".lock", "clock.json"}
+
+
+def cut_off(file):
+    file.write_text(file.read_text()[: file.stat().st_size // 2])
+    return file
+
+
+def test_damaged_files_count_as_none_where_nothing_is_lost(study):
+    path, preset = study
+    before, expected = times(path, "cells/*/run/**/*"), tables(path)
+    cut_off(path / "clock.json")
+    cut_off(cell(path, "8M-F").state_file)
+    cut_off(cell(path, "8M-Q").results_file)
+    cell(path, "35M-F").results_file.unlink()
+    cell(path, "35M-Q").state_file.write_text("[]")
+    outcome = quiet(preset, path)
+    assert outcome.problems == {} and set(outcome.states.values()) == {"done"}
+    assert times(path, "cells/*/run/**/*") == before and tables(path) == expected
+
+
+def test_other_damaged_files_are_named_with_the_way_out(study):
+    path, preset = study
+    with cell(path, "8M-Q").run.log_file.open("a") as log:
+        log.write('{"step":')
+    assert quiet(preset, path).problems == {}
+    results = cut_off(cell(path, "8M-F").run.results_file)
+    with pytest.raises(
+        ValueError, match=r"8M-F/run/results\.json is damaged.*; delete .*results\.json, which"
+    ):
+        quiet(preset, path)
+    results.unlink()
+    data = cell(path, "8M-F").run.data_file
+    whole = data.read_text()
+    cut_off(data)
+    with pytest.raises(ValueError, match=r"8M-F/run/data\.json is damaged.*--restart 8M-F"):
+        quiet(preset, path)
+    data.write_text(whole)
+    for text in ("", "name: micro\ntitle: [", "name: micro\n"):
+        (path / "study.yaml").write_text(text)
+        with pytest.raises(ValueError, match=r"study\.yaml.*; delete .*study\.yaml, and name the preset"):
+            quiet(preset, path)
+    (path / "study.yaml").unlink()
+    assert quiet(preset, path).problems == {}
