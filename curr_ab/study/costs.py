@@ -42,8 +42,8 @@ def cost_of(cell: Cell) -> Cost:
     plan = cell.plan
     try:
         parameters = count_parameters(plan)
-    except ValueError as error:
-        raise ValueError(f"cell {cell.name}: {error}") from None
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"cell {cell.name}: this shape is none: {error}") from None
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
     lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -29,7 +30,7 @@ class StudyData:
     def __post_init__(self) -> None:
         check_types(self)
         for name, size in self.subsets.items():
-            if isinstance(size, bool) or not isinstance(size, int | float) or not size > 0:
+            if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < math.inf:
                 raise ValueError(
                     f"subset {name} is {size!r}; it must be a share such as 0.5, or a count of pairs"
                 )

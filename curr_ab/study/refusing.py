@@ -22,6 +22,15 @@ def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
         )
 
 
+def refuse_missing_suite_data(preset: Preset) -> None:
+    """What a suite is measured on, where it brings its own, must be there before cells are trained."""
+    for suite, options in preset.evaluation.items():
+        data = options.get("data", ())
+        for path in [data] if isinstance(data, str) else data:
+            if not Path(path).exists():
+                raise ValueError(f"preset {preset.name}, evaluation, {suite}: the data {path} are not there")
+
+
 def refuse_changed_plans(study: StudyFolder, cells: Sequence[Cell]) -> None:
     """Cells that were begun go on by their plan, or begin anew when somebody says so."""
     changed = {cell.name: changed_plan(CellFolder(study.cell(cell)), cell) for cell in cells}

@@ -21,7 +21,12 @@ from curr_ab.study.launching import lack_of_gpus, printed, submit, write_slurm
 from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.outcome import held_out_loss
 from curr_ab.study.preset import Preset
-from curr_ab.study.refusing import refuse_changed_plans, refuse_other_data, refuse_other_pairs
+from curr_ab.study.refusing import (
+    refuse_changed_plans,
+    refuse_missing_suite_data,
+    refuse_other_data,
+    refuse_other_pairs,
+)
 from curr_ab.study.report import write_report
 from curr_ab.study.summarizing import summarize
 from curr_ab.study.work import Work
@@ -85,6 +90,7 @@ def run_study(
     wanted = chosen(cells, only, "--only")
     thrown_away = chosen(cells, restart, "--restart") if restart else []
     kept = [cell for cell in cells if cell not in thrown_away]
+    refuse_missing_suite_data(preset)
     with study.claimed(), study.timed() as clock:
         refuse_changed_plans(study, kept)
         if data is None:

@@ -58,6 +58,9 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
         ({"cells": {"8M-F": {"config": []}}}, r"8M-F: config is \[\]; it must hold"),
         ({"plan": {"steps": [3]}}, r"cell 8M-F: steps is \[3\]"),
         ({"plan": {"config": {"hidden_size": "x"}}}, r"cell 8M-F: .*hidden_size"),
+        ({"plan": {"config": {"num_hidden_layers": -2}}}, r"cell 8M-F: this shape is none"),
+        ({"plan": {"config": {"num_attention_heads": 0}}}, r"cell 8M-F: this shape is none"),
+        ({"data": {"subsets": {"F": float("inf")}}}, r"subset F is inf"),
         ({"seeds": 3}, r"micro: seeds is 3; it must be"),
         ({"seeds": ["x"]}, r"micro: seeds is 'x'; it must be of type int"),
         ({"title": None}, r"micro: title is None; it must be of type str"),
@@ -129,6 +132,13 @@ def test_subsets_that_the_data_make_equal_are_refused(prepared, tmp_path):
     preset = make_preset({**MICRO, "data": {"subsets": {"H": 0.5, "Q": 0.25}}}, "micro")
     with pytest.raises(ValueError, match="cells 8M-H and 8M-Q are one point of the law"):
         run_study(preset, tmp_path / "study", data=tmp_path / "data")
+
+
+def test_data_of_a_suite_that_are_not_there_are_refused_before_anything_is_made(tmp_path):
+    preset = make_preset({**MICRO, "evaluation": {"loss": {}, "fitness": {"data": ["nope.csv"]}}}, "micro")
+    with pytest.raises(ValueError, match=r"micro, evaluation, fitness: the data nope\.csv are not there"):
+        run_study(preset, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_one_source_needs_no_list():
