@@ -102,7 +102,10 @@ def write_results(path: str | Path, results: Iterable[Result]) -> None:
 
 def read_results(path: str | Path) -> list[Result]:
     """All results of a file; anything that `write_results` would not have written is refused."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: no JSON ({error})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is no results file: its `format` is not {FORMAT!r}")
     if set(content) != {"format", "results"} or not isinstance(content["results"], list):

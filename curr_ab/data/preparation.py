@@ -39,6 +39,10 @@ from curr_ab.data.tokens import VOCABULARY
 WORK_NAME = ".work"
 
 
+class OtherRequest(ValueError):
+    """The folder holds data, or work on data, of other sources or settings."""
+
+
 def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """The finished index if this very request was finished; refuses a folder with another one."""
     finished = out / INDEX_NAME
@@ -46,11 +50,11 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
         index: dict[str, Any] = json.loads(finished.read_text())
         if index["request"] == request:
             return index
-        raise ValueError(f"{out} holds data prepared from other sources or settings; choose another folder")
+        raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
     started = out / WORK_NAME / "request.json"
     work = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
     if started.exists() and json.loads(started.read_text()) != work:
-        raise ValueError(f"{started.parent} is of a run with other sources or settings; delete it first")
+        raise OtherRequest(f"{started.parent} is of a run with other sources or settings; delete it first")
     write_json(started, work)
     return None
 

@@ -12,6 +12,7 @@ from curr_ab.results import Detail
 
 Protocol = Literal["published", "grouped"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+Split = Literal["train", "validation", "test"]
 Mode = Literal["exact", "group", "unmasked"]
 # Settings that every result has as its split or among its details.
 _TOLD_ANYWAY = ("split", "protocol", "method", "set", "shots")
@@ -72,7 +73,7 @@ class SuitePlan:
 class LossPlan(SuitePlan):
     """The loss under fixed masks; the same seed and draws as pretraining's, so that numbers compare."""
 
-    split: str = option("test", "train, validation or test")
+    split: Split = option("test", "part of the prepared pairs")
     pairs: int | None = option(None, "the first so many of the split (all)")
     draws: int = option(2, "maskings of every pair")
     seed: int = option(0, "of the masks: equal for all models that are compared")
@@ -82,7 +83,7 @@ class LossPlan(SuitePlan):
 class RegionsPlan(SuitePlan):
     """The loss of each residue, masked alone, by region."""
 
-    split: str = option("test", "train, validation or test")
+    split: Split = option("test", "part of the prepared pairs")
     pairs: int = option(200, "drawn from the split by the seed; one pass of the model for each residue")
     seed: int = option(0, "of the draw of pairs, and of the bootstrap")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ def forget_lines_after(log_file: Path, step: int) -> None:
     """Drop the lines of a log that belong to steps after the state from which a run goes on."""
     if not log_file.exists():
         return
-    kept = []
-    for line in log_file.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the process was killed while it wrote
-        if entry["step"] <= step:
-            kept.append(line + "\n")
+    kept = [json.dumps(entry) + "\n" for entry in _entries(log_file) if entry["step"] <= step]
     with replacing(log_file) as temporary:
         temporary.write_text("".join(kept))
+
+
+def _entries(log_file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, but for the last if the process was killed while it wrote."""
+    for line in log_file.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
 
 
 class RunFolder:
@@ -85,4 +88,4 @@ class RunFolder:
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's log, oldest first."""
-    return [json.loads(line) for line in (Path(path) / "log.jsonl").read_text().splitlines()]
+    return list(_entries(Path(path) / "log.jsonl"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,18 +47,22 @@ class CellFolder:
     def trained(self, steps: int) -> bool:
         """Whether the last checkpoint is there; the run measures it after it wrote it."""
         results = self.run.results_file
-        return (
-            self.run.checkpoint(steps).is_dir()
-            and results.is_file()
-            and any(row.step == steps for row in read_results(results))
-        )
+        if not self.run.checkpoint(steps).is_dir() or not results.is_file():
+            return False
+        try:
+            return any(row.step == steps for row in read_results(results))
+        except ValueError as error:
+            raise ValueError(f"{error}; delete {results}, which is measured anew") from None
 
     @property
     def state(self) -> dict[str, Any]:
-        """`evaluated`: by which options, on which data; `problem`: what stopped the last process."""
-        if not self.state_file.exists():
-            return {"evaluated": None, "problem": None}
-        found: dict[str, Any] = json.loads(self.state_file.read_text())
+        """`evaluated`: by which options, on which data; `problem`: what stopped the last process.
+
+        A damaged file counts as none: the cell is evaluated anew.
+        """
+        found: dict[str, Any] = {"evaluated": None, "problem": None}
+        with suppress(FileNotFoundError, ValueError, TypeError):
+            found |= json.loads(self.state_file.read_text())
         return found
 
     def note(self, **changes: Any) -> None:
@@ -69,8 +74,16 @@ class CellFolder:
         found: str | None = self.state["problem"]
         return found
 
+    def evaluated(self, key: Mapping[str, Any]) -> bool:
+        """Whether its numbers are there, as they are wanted now."""
+        return self.state["evaluated"] == key and bool(self.results())
+
     def results(self) -> list[Result]:
-        return read_results(self.results_file) if self.results_file.exists() else []
+        """None where the file is missing or damaged: the cell is evaluated anew."""
+        try:
+            return read_results(self.results_file)
+        except (FileNotFoundError, ValueError):
+            return []
 
 
 def evaluation_key(evaluation: Evaluation, fingerprint: str) -> dict[str, Any]:
@@ -81,7 +94,7 @@ def evaluation_key(evaluation: Evaluation, fingerprint: str) -> dict[str, Any]:
 
 def finished(folder: CellFolder, cell: Cell, key: Mapping[str, Any]) -> bool:
     """Trained, and evaluated as is wanted now."""
-    return folder.trained(cell.plan.steps) and folder.state["evaluated"] == key
+    return folder.trained(cell.plan.steps) and folder.evaluated(key)
 
 
 def changed_plan(folder: CellFolder, cell: Cell) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ The same command goes on where the study stands: after a crash, Ctrl-C, or a cel
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("name one cell at least, such as 8M-F")
+    return names
 
 
 def _count(text: str) -> int:
@@ -80,8 +84,10 @@ def run(args: argparse.Namespace) -> None:
 
         out, preset = _resolve(args)
         if args.dry_run:
-            print("\n".join([preset.title, *plan_study(preset, out, args.data), preset.takes]).rstrip())
+            plan = plan_study(preset, out, args.data, only=args.only, restart=args.restart)
+            print("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
+        again = _going_on(args, out)
         disable_progress_bar()  # of files that are loaded or written: they would cut through the table
         try:
             outcome = run_study(
@@ -91,13 +97,14 @@ def run(args: argparse.Namespace) -> None:
                 only=args.only,
                 restart=args.restart,
                 launcher=args.launcher,
-                command=_again(args, out),
+                command=again,
+                made_by=_making(args, out, preset),
             )
         except Interrupted as stopped:
             print(f"study: {stopped}", file=sys.stderr)
             raise SystemExit(stopped.exit_status) from stopped
     if outcome.launched:
-        print("\n".join(closing_words(out, outcome)))
+        print("\n".join(closing_words(out, outcome, again)))
     if outcome.problems:
         raise SystemExit(1)
 
@@ -114,8 +121,23 @@ def _resolve(args: argparse.Namespace) -> tuple[Path, Preset]:
     return args.out or Path("studies") / preset.name, change(preset, changes)
 
 
-def _again(args: argparse.Namespace, out: Path) -> str:
-    """The command, for the report; without a preset it goes on with the one that lies in the folder."""
-    preset = ["--preset", str(args.preset)] if args.preset else []
+def _going_on(args: argparse.Namespace, out: Path) -> str:
+    """The command that goes on with the study, whose preset lies in its folder with all changes."""
     data = ["--data", str(args.data)] if args.data else []
-    return shlex.join(["curr-ab", "study", *preset, "--out", str(out), *data])
+    only = ["--only", ",".join(args.only)] if args.only else []
+    return shlex.join(["curr-ab", "study", "--out", str(out), *data, *only])
+
+
+def _making(args: argparse.Namespace, out: Path, preset: Preset) -> str:
+    """The command that makes this study in a fresh folder, for the report."""
+    from curr_ab.study.folder import StudyFolder
+    from curr_ab.study.preset import change, preset_names, read_preset
+
+    source, changes = args.preset or preset.name, args.set
+    if args.preset is None:  # it came from the folder, perhaps with changes of an earlier command
+        known = change(read_preset(source), changes) if source in preset_names() else None
+        if known is None or replace(known, launch=preset.launch) != preset:
+            source, changes = str(StudyFolder(out).preset_file), []
+    told = [word for one in changes for word in ("--set", one)]
+    data = ["--data", str(args.data)] if args.data else []
+    return shlex.join(["curr-ab", "study", "--preset", str(source), "--out", str(out), *data, *told])

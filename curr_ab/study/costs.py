@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def cost_of(cell: Cell) -> Cost:
     plan = cell.plan
     try:
         parameters = count_parameters(plan)
-    except ValueError as error:
-        raise ValueError(f"cell {cell.name}: {error}") from None
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"cell {cell.name}: this shape is none: {error}") from None
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
     lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
@@ -65,6 +65,21 @@ def cost_of(cell: Cell) -> Cost:
         flops / (utilization * gpu_peak()[0]) / 3600,
         parameters * (_STATE_BYTES * states + _CHECKPOINT_BYTES * copies),
     )
+
+
+def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, Cost]:
+    """Of all cells, by name; refuses two that are one point of the law. `subsets` are those of the preset."""
+    costs = {cell.name: cost_of(cell) for cell in cells}
+    points: dict[tuple[float, ...], str] = {}
+    for cell in cells:
+        parameters, pairs = costs[cell.name].parameters, costs[cell.name].pairs or subsets[cell.data]
+        other = points.setdefault((parameters, pairs, cell.plan.seed), cell.name)
+        if other != cell.name:
+            raise ValueError(
+                f"cells {other} and {cell.name} are one point of the law ({parameters:,} parameters, "
+                f"data size {pairs}, seed {cell.plan.seed}): let them differ in shape, data or seed"
+            )
+    return costs
 
 
 def count_parameters(plan: PretrainingPlan) -> int:

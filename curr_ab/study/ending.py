@@ -16,8 +16,8 @@ from curr_ab.study.launching import program
 from curr_ab.study.study import Outcome
 
 
-def closing_words(out: Path, outcome: Outcome) -> list[str]:
-    """The last lines, with paths that are there."""
+def closing_words(out: Path, outcome: Outcome, command: str) -> list[str]:
+    """The last lines, with paths that are there; `command` goes on with the study."""
     study = StudyFolder(out)
     counts = Counter(outcome.states.values())
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -27,14 +27,19 @@ def closing_words(out: Path, outcome: Outcome) -> list[str]:
         f"report  {study.path / 'report.html'}",
         f"law     {study.law_file}",
     ]
-    lines += [f"FAILED  {name}: {problem}" for name, problem in outcome.problems.items()]
+    for name, problem in outcome.problems.items():
+        lines.append(f"FAILED  {name}: {problem}")
+        if outcome.states.get(name) == "failed":
+            lines.append(f"        again: {command}")
+            anew = f"{command} --restart {name} --set {name}.peak_learning_rate=NUMBER"
+            lines.append(f"        by another plan, in this study: {anew}")
     if outcome.exports:
         lines += ["", "next:", *_next_commands(study, outcome.exports[0])]
     return lines
 
 
 def _next_commands(study: StudyFolder, export: Path) -> list[str]:
-    """Load one, score a pair, publish."""
+    """Load one, score a pair, publish under a name of one's own, which the cards must bear."""
     with replacing(study.example_pair) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "heavy", "light"), ("trastuzumab", *PROBE)])
     python = os.path.relpath(sys.executable)
@@ -48,9 +53,10 @@ def _next_commands(study: StudyFolder, export: Path) -> list[str]:
         "--out",
         str(study.path / "scores.csv"),
     ]
-    publish = shlex.join([program(), "publish"]) + f" {shlex.quote(str(study.exports))}/*"
+    exports, owner = f"{shlex.quote(str(study.exports))}/*", "--namespace YOUR-NAME"
+    card, publish = (f"{shlex.join([program(), word])} {exports} {owner}" for word in ("card", "publish"))
     return [
         f"  {python} -c {shlex.quote(load)}",
         f"  {shlex.join(score)}",
-        f"  {publish} --namespace YOUR-NAME --dry-run",
+        f"  {card} && {publish} --dry-run",
     ]

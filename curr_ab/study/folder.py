@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from curr_ab.claiming import claimed
 from curr_ab.data.atomic import replacing, write_json
 from curr_ab.study.cells import Cell
-from curr_ab.study.preset import Preset, make_preset
+from curr_ab.study.preset import Preset, read_preset
 
 
 class StudyFolder:
@@ -33,6 +33,11 @@ class StudyFolder:
 
     def cell(self, cell: Cell) -> Path:
         return self.path / "cells" / cell.name
+
+    @property
+    def begun(self) -> bool:
+        """Whether a cell was, here or elsewhere, of this preset or of an earlier one."""
+        return any(self.path.glob("cells/*"))
 
     def export(self, cell: Cell) -> Path:
         return self.exports / f"CurrAb-{cell.member}"
@@ -57,9 +62,12 @@ class StudyFolder:
         """The preset that the study was begun with; None where there is no study yet."""
         if not self.preset_file.exists():
             return None
-        import yaml
-
-        return make_preset(yaml.safe_load(self.preset_file.read_text()), str(self.preset_file))
+        try:
+            return read_preset(self.preset_file)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; delete {self.preset_file}, and name the preset with --preset"
+            ) from None
 
     def record(self, preset: Preset) -> None:
         """Write down the preset that the study goes on with."""
@@ -84,8 +92,9 @@ class Clock:
         self._file, self._began = file, time.monotonic()
         self._before: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
         self._before |= {"seconds": 0.0}
-        if file.exists():
-            self._before = json.loads(file.read_text())
+        with suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged one counts as none
+            found = json.loads(file.read_text())
+            self._before = {"started": str(found["started"]), "seconds": float(found["seconds"])}
 
     def save(self) -> dict[str, Any]:
         """`started` and `seconds`, as they stand in the file now."""

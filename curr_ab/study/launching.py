@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from curr_ab.data.atomic import replacing
 from curr_ab.study.cell_state import CellFolder
+from curr_ab.study.preset import Launch
 
 # What every job gets unless the preset says otherwise; Slurm signals the script five minutes before the end.
 _SLURM = {"nodes": 1, "ntasks-per-node": 1, "signal": "B:TERM@300", "requeue": True}
@@ -28,6 +31,18 @@ def program() -> str:
     if found.name == str(found) or (on_path and Path(on_path).resolve() == found.resolve()):
         return "curr-ab"
     return here if not here.startswith("..") else str(found)
+
+
+def lack_of_gpus(launch: Launch) -> str:
+    """Why a cell cannot be trained here, and the way out; empty where it can."""
+    num_gpus = torch.cuda.device_count()
+    if launch.gpus_per_cell <= num_gpus:
+        return ""
+    return (
+        f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
+        f"{num_gpus}: start it where there are GPUs, say --launcher slurm or --launcher print, or "
+        "give a cell fewer with --set launch.gpus_per_cell=N"
+    )
 
 
 def training_command(folder: CellFolder, gpus: int, python: str | None = None) -> list[str]:

@@ -44,16 +44,20 @@ def fit_law(cells: Sequence[CellLoss], figures: Path) -> StudyLaw:
     """Fit the paper's law to the held-out losses, and draw its figures into the folder `figures`."""
     if not cells:
         return StudyLaw({"problem": "no cell has been evaluated"})
-    runs = make_runs(
-        {
-            "parameters": cell.parameters,
-            "sequences": cell.pairs,
-            "loss": cell.loss,
-            "objective": "mlm",
-            "seed": str(cell.seed),
-        }
-        for cell in cells
-    )
+    try:
+        runs = make_runs(
+            {
+                "parameters": cell.parameters,
+                "sequences": cell.pairs,
+                "loss": cell.loss,
+                "objective": "mlm",
+                "seed": str(cell.seed),
+            }
+            for cell in cells
+        )
+    except ValueError as error:
+        problem = f"No law can be fitted to these losses: {error}."
+        return StudyLaw({"problem": problem, "remarks": [problem], "table": [vars(cell) for cell in cells]})
     noise, source = _noise(cells, runs)
     remarks = [source]
     fit: Fit | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.evaluation.plan import make_plan
+from curr_ab.data import PreparationPlan
+from curr_ab.evaluation.plan import ClassificationPlan, make_plan
 from curr_ab.family import SIZES
+from curr_ab.options import check_types
 
 FOLDER = Path(__file__).with_name("presets")
 # What a size that is none of the family's must say, and the words for it in errors.
@@ -23,6 +26,15 @@ class StudyData:
     subsets: Mapping[str, float]
     sources: tuple[str, ...] = ()
     cluster: str = "mmseqs"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, size in self.subsets.items():
+            if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < math.inf:
+                raise ValueError(
+                    f"subset {name} is {size!r}; it must be a share such as 0.5, or a count of pairs"
+                )
+        PreparationPlan(cluster=self.cluster, subsets=self.subsets)
 
     def differences(self, other: StudyData) -> str:
         """What is not as in `other`, in words; empty where all is."""
@@ -38,6 +50,12 @@ class Launch:
     threads_per_cell: int = 1
     max_parallel: int = 0  # 0: as many as the machine has room for
     slurm: Mapping[str, Any] = field(default_factory=dict)  # options of sbatch
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, least in (("gpus_per_cell", 0), ("threads_per_cell", 1), ("max_parallel", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"launch: {name} is {value}; it must be {least} at least")
 
 
 @dataclass(frozen=True)
@@ -56,26 +74,41 @@ class Preset:
     takes: str = ""  # how long, for those who ask beforehand
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if not self.title:
+            raise ValueError("title is empty; say what the study is")
         if not self.sizes or not self.data.subsets or not self.seeds:
-            raise ValueError(f"preset {self.name}: sizes, data subsets and seeds must name one at least")
+            raise ValueError("sizes, data subsets and seeds must name one at least")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"a seed occurs twice in {list(self.seeds)}")
+        self._check_sizes()
+        for name, plan in {"plan": self.plan, **self.cells}.items():
+            if not isinstance(plan.get("config", {}), Mapping):
+                raise ValueError(f"{name}: config is {plan['config']!r}; it must hold `name: value` lines")
+        self._check_evaluation()
+
+    def _check_sizes(self) -> None:
         known = [size.name for size in SIZES]
         for size, config in self.sizes.items():
             if size not in known and (missing := [key for key in SHAPE if key not in config]):
                 raise ValueError(
-                    f"preset {self.name}: unknown size {size!r}; the family has {', '.join(known)}, and "
-                    f"one of your own must say {', '.join(missing)}"
+                    f"unknown size {size!r}; the family has {', '.join(known)}, and one of your own must say "
+                    f"{', '.join(missing)}"
                 )
+
+    def _check_evaluation(self) -> None:
+        from curr_ab.evaluation.classification import recipe_of
+
         if "loss" not in self.evaluation:
-            raise ValueError(
-                f"preset {self.name}: evaluation needs the suite loss, which the law is fitted to"
-            )
+            raise ValueError("evaluation needs the suite loss, which the law is fitted to")
         for suite, options in self.evaluation.items():
+            given = {key: value for key, value in suite_options(options).items() if key != "data"}
             try:
-                make_plan(suite, {key: v for key, v in suite_options(options).items() if key != "data"})
+                plan = make_plan(suite, given)
+                if isinstance(plan, ClassificationPlan):
+                    recipe_of(plan)
             except ValueError as error:
-                raise ValueError(f"preset {self.name}, evaluation: {error}") from None
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"preset {self.name}: a seed occurs twice in {list(self.seeds)}")
+                raise ValueError(f"evaluation, {suite}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are written to YAML."""
@@ -119,21 +152,24 @@ def make_preset(values: Mapping[str, Any], source: str) -> Preset:
     """A preset of plain values, refused where a key is unknown, missing or of the wrong kind."""
     made = dict(_known(values, Preset, source))
     data = dict(_known(_mapping(made, "data", source), StudyData, f"{source}, data"))
-    data["sources"] = tuple(data.get("sources", ()))
+    if isinstance(data.get("sources"), str):
+        data["sources"] = (data["sources"],)
     launch = _known(_mapping(made, "launch", source), Launch, f"{source}, launch")
     for name in ("plan", "sizes", "cells", "evaluation"):
         made[name] = _mapping(made, name, source)
     for name in ("sizes", "cells", "evaluation"):
         made[name] = {key: _mapping(made[name], key, f"{source}, {name}") for key in made[name]}
-    made["seeds"] = tuple(made.get("seeds", (42,)))
-    return Preset(**{**made, "data": StudyData(**data), "launch": Launch(**launch)})
+    try:
+        return Preset(**{**made, "data": StudyData(**data), "launch": Launch(**launch)})
+    except ValueError as error:
+        raise ValueError(f"preset {source}: {error}") from None
 
 
 def _mapping(values: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
     found = values.get(name) or {}
     if not isinstance(found, Mapping):
         raise ValueError(f"{source}: {name} must hold `name: value` lines, not {found!r}")
-    return dict(found)
+    return {str(key): value for key, value in found.items()}
 
 
 def _known(values: Mapping[str, Any], kind: Any, source: str) -> Mapping[str, Any]:
@@ -162,5 +198,12 @@ def change(preset: Preset, changes: typing.Sequence[str]) -> Preset:
             into[places[0]] = into.pop(places[0], {})  # last, because later patterns win
         for place in places:
             into = into.setdefault(place, {})
-        into[key] = yaml.safe_load(value)
+            if not isinstance(into, dict):
+                raise ValueError(f"--set {text}: {place} is {into!r}, which has no {key}")
+        try:
+            into[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"--set {text}: {value!r} is not YAML: {' '.join(str(error).split())}"
+            ) from error
     return make_preset(values, preset.name)

@@ -10,17 +10,23 @@ from typing import Literal
 
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.atomic import write_json
+from curr_ab.data.preparation import OtherRequest
 from curr_ab.data.shards import TokenDataset
 from curr_ab.study.cell_state import State, evaluation_key
 from curr_ab.study.cells import Cell, cells_of, chosen
-from curr_ab.study.costs import cost_of, describe_costs, require_disk, used_bytes
+from curr_ab.study.costs import costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exporting import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launching import printed, submit, write_slurm
+from curr_ab.study.launching import lack_of_gpus, printed, submit, write_slurm
 from curr_ab.study.law import CellLoss, fit_law
 from curr_ab.study.outcome import held_out_loss
 from curr_ab.study.preset import Preset
-from curr_ab.study.refusing import refuse_changed_plans, refuse_other_data, refuse_other_pairs
+from curr_ab.study.refusing import (
+    refuse_changed_plans,
+    refuse_missing_suite_data,
+    refuse_other_data,
+    refuse_other_pairs,
+)
 from curr_ab.study.report import write_report
 from curr_ab.study.summarizing import summarize
 from curr_ab.study.work import Work
@@ -34,15 +40,25 @@ class Outcome:
     """What became of the cells, and of the exports that could not be made."""
 
     states: dict[str, State]
-    problems: dict[str, str]  # by cell or export, with the log where there is one
+    problems: dict[str, str]  # by cells or export, with the log where there is one
     exports: tuple[Path, ...] = ()  # best first
     launched: bool = True  # False: cells are trained elsewhere
 
 
-def plan_study(preset: Preset, out: str | Path, data: str | Path | None = None) -> list[str]:
-    """What a study would train and what that takes, in lines; nothing is written."""
+def plan_study(
+    preset: Preset,
+    out: str | Path,
+    data: str | Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    restart: Sequence[str] = (),
+) -> list[str]:
+    """What `run_study` of the same would train and what that takes, in lines; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
-    return describe_costs(cells, [cost_of(cell) for cell in cells])
+    chosen(cells, restart, "--restart")
+    costs = costs_of(cells, preset.data.subsets)
+    wanted = chosen(cells, only, "--only")
+    return describe_costs(wanted, [costs[cell.name] for cell in wanted])
 
 
 def run_study(
@@ -54,13 +70,14 @@ def run_study(
     restart: Sequence[str] = (),
     launcher: Launcher = "local",
     command: str = "curr_ab.study.run_study",
+    made_by: str = "curr_ab.study.run_study",
     say: Say = print,
 ) -> Outcome:
     """Bring the study in `out` to its end, or as far as `only` these cells do; repeat it at will.
 
     `data` is a prepared folder, for a preset that does not bring its own. `restart` names cells whose work is
     thrown away. A cell that fails does not stop the others; the outcome tells of it. `command` is how to go
-    on with the study.
+    on with the study; `made_by`, in the report, how to make it again in a fresh folder.
     """
     study = StudyFolder(out)
     if data is None and not preset.data.sources:
@@ -72,32 +89,43 @@ def run_study(
     cells = cells_of(preset, folder)
     wanted = chosen(cells, only, "--only")
     thrown_away = chosen(cells, restart, "--restart") if restart else []
+    kept = [cell for cell in cells if cell not in thrown_away]
+    refuse_missing_suite_data(preset)
     with study.claimed(), study.timed() as clock:
+        refuse_changed_plans(study, kept)
         if data is None:
             refuse_other_pairs(study, preset)
-        for cell in thrown_away:
-            shutil.rmtree(study.cell(cell), ignore_errors=True)
-            shutil.rmtree(study.export(cell), ignore_errors=True)
-        refuse_changed_plans(study, cells)
-        study.record(preset)
-        if data is None:
-            _prepare(preset, folder, say)
+            costs_of(cells, preset.data.subsets)  # refuses what can be told before the data are prepared
+            _prepare(study, preset, say)
         fingerprint = TokenDataset(folder).fingerprint
-        refuse_other_data(study, cells, fingerprint)
-        costs = {cell.name: cost_of(cell) for cell in cells}
+        refuse_other_data(study, kept, fingerprint)
+        costs = costs_of(cells, preset.data.subsets)
         work = Work(study, preset, cells, costs, evaluation_key(preset.evaluation, fingerprint))
-        todo = [cell for cell in wanted if not work.finished(cell)]
+        todo = [cell for cell in wanted if cell in thrown_away or not work.finished(cell)]
+        untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]
         if not preset.data.sources:
             say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
+        lack = lack_of_gpus(preset.launch) if untrained and launcher == "local" else ""
+        if lack and (thrown_away or not any(work.trained(cell) for cell in wanted)):
+            raise ValueError(lack)
+        if lack:  # what was trained elsewhere goes on here
+            todo = [cell for cell in todo if cell not in untrained]
         if launcher != "print":
             lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
             require_disk(study.path, sum(max(0, size) for size in lacking))
-        untrained = [cell for cell in todo if not work.trained(cell)]
+        # Nothing is refused from here on.
+        study.record(preset)
+        for cell in thrown_away:
+            shutil.rmtree(study.cell(cell), ignore_errors=True)
+            shutil.rmtree(study.export(cell), ignore_errors=True)
         if untrained and launcher != "local":
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)
         work.run(todo, clock)
-        return _finish(work, folder, clock, command, say)
+        outcome = _finish(work, folder, clock, made_by, say)
+        if lack:
+            outcome.problems[", ".join(cell.name for cell in untrained)] = f"not trained yet: {lack}"
+        return outcome
 
 
 def _prepared(data: str | Path) -> Path:
@@ -105,9 +133,15 @@ def _prepared(data: str | Path) -> Path:
     return Path(data)
 
 
-def _prepare(preset: Preset, folder: Path, say: Say) -> None:
-    plan = PreparationPlan(cluster=preset.data.cluster, subsets=preset.data.subsets)
-    index = prepare(preset.data.sources, folder, plan)
+def _prepare(study: StudyFolder, preset: Preset, say: Say) -> None:
+    plan, folder = PreparationPlan(cluster=preset.data.cluster, subsets=preset.data.subsets), study.data
+    try:
+        index = prepare(preset.data.sources, folder, plan)
+    except OtherRequest:
+        if study.begun:
+            raise
+        shutil.rmtree(folder)  # of a command that was refused: nothing was trained on them
+        index = prepare(preset.data.sources, folder, plan)
     subsets = ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items())
     say(f"data: {folder}, training pairs {subsets}")
 
@@ -125,7 +159,7 @@ def _launch_elsewhere(work: Work, cells: Sequence[Cell], launcher: Launcher, com
     say(f"# when all have ended, this makes the rest: {command}")
 
 
-def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Outcome:
+def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Outcome:
     """Exports, law and report of the cells that are done."""
     study = work.study
     done = [cell for cell in work.cells if work.finished(cell)]
@@ -134,7 +168,7 @@ def _finish(work: Work, data: Path, clock: Clock, command: str, say: Say) -> Out
     law = fit_law([_loss(work, cell) for cell in done], study.figures)
     write_json(study.law_file, law.values)
     views = [work.view(cell) for cell in work.cells]
-    summary = summarize(study, work.preset, command, views, law, data, clock.save(), _notes(work))
+    summary = summarize(study, work.preset, made_by, views, law, data, clock.save(), _notes(work))
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
     problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}

@@ -92,15 +92,8 @@ class Work:
         """The cells that are not finished, the longest first, so that none is left alone at the end."""
         launch = self.preset.launch
         untrained = [cell for cell in todo if not self.trained(cell)]
-        num_gpus = torch.cuda.device_count()
-        if untrained and launch.gpus_per_cell > num_gpus:
-            raise ValueError(
-                f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
-                f"{num_gpus}: start it where there are GPUs, say --launcher slurm or --launcher print, or "
-                "give a cell fewer with --set launch.gpus_per_cell=N"
-            )
         gpus = launch.gpus_per_cell if untrained else 0
-        slots = slots_of(num_gpus, gpus, launch.threads_per_cell, launch.max_parallel)
+        slots = slots_of(torch.cuda.device_count(), gpus, launch.threads_per_cell, launch.max_parallel)
         ordered = sorted(todo, key=lambda cell: -self.costs[cell.name].flops)
         table = Table(
             self.cells,

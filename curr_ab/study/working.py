@@ -54,7 +54,7 @@ def make_cell(task: CellTask, lifeline: Connection) -> None:
         with claimed(task.folder.path, "works in", wait=True):
             if not task.folder.trained(task.plan.steps):
                 _train(task, watch)
-            if task.folder.state["evaluated"] != task.key:
+            if not task.folder.evaluated(task.key):
                 _evaluate(task)
             task.folder.note(problem=None)
     except Interrupted as stopped:

@@ -4,15 +4,19 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from curr_ab.cli import main
+from curr_ab.cli import build_parser, main
 from curr_ab.pretraining.plan import resolve_plan
+from curr_ab.study.command_line import _going_on, _making, _resolve
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, read_preset
 from curr_ab.study.running import slots_of
@@ -98,6 +102,29 @@ def test_without_gpus_the_paper_is_refused_with_the_way_out(paper, prepared, tmp
         run_study(paper, tmp_path / "study", data=prepared, say=lambda line: None)
 
 
+def test_what_was_trained_elsewhere_is_reported_while_a_cell_is_missing(study, capsys):
+    path, _ = study
+    evaluated, missing = cell(path, "8M-F"), cell(path, "8M-Q")
+    evaluated.state_file.unlink()
+    evaluated.results_file.unlink()
+    for folder in (missing.path, path / "exports" / "CurrAb-8M-Q", path / "exports" / "CurrAb-8M-F"):
+        shutil.rmtree(folder)
+    words = ["study", "--out", str(path), "--set", "launch.gpus_per_cell=99"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert (
+        "4 cells (3 done, 1 waiting), 3 exports" in told and "FAILED  8M-Q: not trained yet: a cell" in told
+    )
+    states = {one["member"]: one["state"] for one in json.loads((path / "report.json").read_text())["cells"]}
+    assert states == {"8M-F": "done", "8M-Q": "waiting", "35M-F": "done", "35M-Q": "done"}
+    # There is nothing to report of cells none of which is trained, and nothing to throw away for none.
+    for more in (["--only", "8M-Q"], ["--restart", "35M-F"]):
+        assert main([*words, *more]) == 2
+        assert "trains on 99 GPUs and this machine has" in capsys.readouterr().err
+
+
 def test_room_for_cells_by_gpus_or_cores(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
@@ -132,6 +159,14 @@ def test_a_dry_run_shows_cells_and_cost_and_writes_nothing(tmp_path, monkeypatch
     assert (lines[0], lines[-1]) == (preset.title, preset.takes)
     steps = str(preset.plan["steps"])
     assert [line.split()[2] for line in lines if line.startswith("8M-")] == [steps, steps, "70"]
+    assert main(["study", "--dry-run", "--only", "8M-Q, 35M-F ,"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:5]] == ["8M-Q", "35M-F", "2"]
+    for option in ("--only", "--restart"):
+        assert main(["study", "--dry-run", option, "9M-F"]) == 2
+        assert f"{option} names '9M-F', which is no cell of this study" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["study", "--dry-run", option, " ,"])
+        assert "name one cell at least" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,6 +197,40 @@ def test_the_command_takes_up_a_study_by_its_folder(study, capsys):
     assert "4 cells (4 done), 4 exports" in out and "next:" in out
     assert StudyFolder(path).preset == preset
     report = json.loads((path / "report.json").read_text())
-    assert report["command"].endswith(f"study --out {path}") and report["preset"] == MICRO["name"]
+    assert (
+        report["command"] == f"curr-ab study --preset {path}/study.yaml --out {path}"
+        and report["preset"] == MICRO["name"]
+    )
     assert main(["study", "--out", str(path), "--only", "9M-F"]) == 2
     assert "--only names '9M-F', which is no cell of this study; there are 8M-F" in capsys.readouterr().err
+
+
+def resolved(words):
+    args = build_parser().parse_args(words)
+    return args, *_resolve(args)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--preset", "small"],
+        ["--preset", "small", "--max-parallel", "1"],
+        ["--set", "8M-F.steps=500", "--set", "*-Q.config={hidden_dropout_prob: 0.1}"],
+        ["--preset", "paper", "--data", "my shards", "--only", "8M-F,8M-H"],
+    ],
+)
+def test_the_commands_that_are_told_make_the_study_again_and_go_on(words, tmp_path):
+    """One in a fresh folder, whichever command went on with the study; the other where the study lies."""
+    path = tmp_path / "a study"
+    args, out, preset = resolved(["study", *words, "--out", str(path)])
+    first = _making(args, out, preset)
+    StudyFolder(path).record(preset)
+    program, *again = shlex.split(_going_on(args, out))
+    args, out, preset = resolved(again)
+    assert "--preset" not in again and preset == StudyFolder(path).preset and program == "curr-ab"
+    assert args.data == (Path("my shards") if "--data" in words else None)
+    assert args.only == (("8M-F", "8M-H") if "--only" in words else ())
+    for told in (first, _making(args, out, preset)):
+        args, out, made = resolved(shlex.split(told)[1:])
+        assert (replace(made, launch=preset.launch), out) == (preset, path) and args.only == ()
+    assert ("--preset small" in told) == ("small" in words)  # its name, where it says all

@@ -84,5 +84,14 @@ def test_an_optimum_outside_the_sizes_is_said_to_be_there(tmp_path):
     )
 
 
+def test_losses_that_no_law_takes_leave_words(tmp_path):
+    given = cells({12: 1e5, 40: 2e5})
+    law = fit_law([*given, given[0]], tmp_path)
+    assert law.values["problem"].startswith(
+        "No law can be fitted to these losses: table: row 11 repeats row 1"
+    )
+    assert law.values["remarks"] == [law.values["problem"]] and len(law.values["table"]) == 11
+
+
 def test_with_nothing_done_there_is_nothing_to_fit(tmp_path):
     assert fit_law([], tmp_path).values == {"problem": "no cell has been evaluated"}

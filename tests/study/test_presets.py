@@ -1,5 +1,8 @@
 """Presets are data: those of the package are sound, and a bad one is refused in words."""
 
+import json
+import shutil
+
 import pytest
 import yaml
 
@@ -8,6 +11,7 @@ from curr_ab.family import MEMBERS, SIZES
 from curr_ab.study.cells import cells_of, chosen
 from curr_ab.study.costs import cost_of
 from curr_ab.study.preset import change, make_preset, preset_names, read_preset
+from curr_ab.study.study import plan_study, run_study
 from tests.study.conftest import MICRO
 
 
@@ -46,16 +50,100 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
         ({"seeds": [1, 1]}, r"a seed occurs twice"),
         ({"evaluation": {}}, r"evaluation needs the suite loss"),
         ({"evaluation": {"loss": {}, "beauty": {}}}, r"no suite is called 'beauty'; the suites are loss"),
-        ({"evaluation": {"loss": {"drows": 2}}}, r"evaluation: no suite loss has drows; it has"),
+        ({"evaluation": {"loss": {"drows": 2}}}, r"evaluation, loss: no suite loss has drows; it"),
         ({"plan": {"stepps": 3}}, r"cell 8M-F: no plan has stepps; it has member"),
         ({"plan": {"data": "x"}}, r"cell 8M-F: data is the study's to say"),
         ({"plan": {"steps": -1}}, r"cell 8M-F: steps is -1; it must be more than 0"),
+        ({"plan": {"config": 3}}, r"plan: config is 3; it must hold `name: value` lines"),
+        ({"cells": {"8M-F": {"config": []}}}, r"8M-F: config is \[\]; it must hold"),
+        ({"plan": {"steps": [3]}}, r"cell 8M-F: steps is \[3\]"),
+        ({"plan": {"config": {"hidden_size": "x"}}}, r"cell 8M-F: .*hidden_size"),
+        ({"plan": {"config": {"num_hidden_layers": -2}}}, r"cell 8M-F: this shape is none"),
+        ({"plan": {"config": {"num_attention_heads": 0}}}, r"cell 8M-F: this shape is none"),
+        ({"data": {"subsets": {"F": float("inf")}}}, r"subset F is inf"),
+        ({"seeds": 3}, r"micro: seeds is 3; it must be"),
+        ({"seeds": ["x"]}, r"micro: seeds is 'x'; it must be of type int"),
+        ({"title": None}, r"micro: title is None; it must be of type str"),
+        ({"title": ""}, r"micro: title is empty"),
+        ({"launch": {"gpus_per_cell": "x"}}, r"micro: gpus_per_cell is 'x'; it must be of type int"),
+        ({"launch": {"max_parallel": "abc"}}, r"micro: max_parallel is 'abc'"),
+        ({"launch": {"max_parallel": -3}}, r"micro: launch: max_parallel is -3; it must be 0 at least"),
+        ({"launch": {"threads_per_cell": 0}}, r"threads_per_cell is 0; it must be 1 at least"),
+        ({"data": {"subsets": {"F": "abc"}}}, r"micro: subset F is 'abc'; it must be a share such as 0\.5"),
+        ({"data": {"subsets": {"F": True}}}, r"subset F is True"),
+        ({"data": {"subsets": {"F": 0}}}, r"subset F is 0;"),
+        ({"data": {"subsets": 3}}, r"micro: subsets is 3; it must be"),
+        ({"data": {"subsets": {"F": 1}, "cluster": "x"}}, r"micro: cluster is 'x'; it may be mmseqs"),
+        ({"evaluation": {"loss": {"draws": "x"}}}, r"evaluation, loss: draws is 'x'"),
+        ({"evaluation": {"loss": {"split": "tset"}}}, r"evaluation, loss: split is 'tset'; choose one of"),
+        ({"evaluation": {"loss": {}, "pairing": {"method": "foo"}}}, r"evaluation, pairing: method is 'foo'"),
+        (
+            {"evaluation": {"loss": {}, "pairing": {"set": ["x"]}}},
+            r"evaluation, pairing: --set takes KEY=VAL",
+        ),
         ({"cells": {"9M-F": {"steps": 3}}}, r"'9M-F' is no cell; the cells are 8M-F, 8M-Q, 35M-F"),
     ],
 )
 def test_bad_presets_are_refused_in_words(changes, message):
     with pytest.raises(ValueError, match=message):
-        cells_of(make_preset({**MICRO, **changes}, "micro"), "data")
+        [cost_of(cell) for cell in cells_of(make_preset({**MICRO, **changes}, "micro"), "data")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("8M-F.steps=[", r"--set 8M-F\.steps=\[: '\[' is not YAML"),
+        ("evaluation.loss.draws.x=3", r"--set evaluation\.loss\.draws\.x=3: draws is 1, which has no x"),
+        ("evaluation.loss=3", r"evaluation: loss must hold `name: value` lines, not 3"),
+        ("launch.max_parallel=abc", r"max_parallel is 'abc'; it must be of type int"),
+    ],
+)
+def test_bad_changes_are_refused_in_words(text, message):
+    with pytest.raises(ValueError, match=message):
+        change(make_preset(MICRO, "micro"), [text])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"subsets": {"F": 40, "H": 8, "Q": 8}}}, r"cells 8M-H and 8M-Q are one point of the law"),
+        ({"seeds": [1, 2], "plan": {"seed": 7}}, r"cells 8M-F-seed1 and 8M-F-seed2 are one point.*seed 7"),
+        (
+            {"sizes": dict.fromkeys(("8M", "35M"), MICRO["sizes"]["8M"])},
+            r"cells 8M-F and 35M-F are one point",
+        ),
+    ],
+)
+def test_cells_that_the_law_cannot_tell_apart_are_refused_before_anything_is_made(changes, message, tmp_path):
+    preset = make_preset({**MICRO, **changes}, "micro")
+    with pytest.raises(ValueError, match=message):
+        plan_study(preset, tmp_path / "study", None)
+    if preset.data.sources:
+        with pytest.raises(ValueError, match=message):
+            run_study(preset, tmp_path / "study")
+        assert not (tmp_path / "study" / "data").exists()
+
+
+def test_subsets_that_the_data_make_equal_are_refused(prepared, tmp_path):
+    index = json.loads((prepared / "dataset.json").read_text())
+    shutil.copytree(prepared, tmp_path / "data")
+    index["subsets"] |= {"H": index["subsets"]["Q"]}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(index))
+    preset = make_preset({**MICRO, "data": {"subsets": {"H": 0.5, "Q": 0.25}}}, "micro")
+    with pytest.raises(ValueError, match="cells 8M-H and 8M-Q are one point of the law"):
+        run_study(preset, tmp_path / "study", data=tmp_path / "data")
+
+
+def test_data_of_a_suite_that_are_not_there_are_refused_before_anything_is_made(tmp_path):
+    preset = make_preset({**MICRO, "evaluation": {"loss": {}, "fitness": {"data": ["nope.csv"]}}}, "micro")
+    with pytest.raises(ValueError, match=r"micro, evaluation, fitness: the data nope\.csv are not there"):
+        run_study(preset, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_one_source_needs_no_list():
+    data = {**MICRO["data"], "sources": "builtin"}
+    assert make_preset({**MICRO, "data": data}, "micro").data.sources == ("builtin",)
 
 
 def test_a_shape_that_is_none_is_refused_before_anything_is_trained():

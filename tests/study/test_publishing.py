@@ -1,10 +1,14 @@
 """A study's exports on their way: stock transformers, the local Hub, and `curr-ab verify`."""
 
+import shlex
 import subprocess
 import sys
+from glob import glob
 
 import pytest
 
+from curr_ab.study.ending import closing_words
+from curr_ab.study.study import Outcome
 from tests.hub.conftest import running_hub
 
 STOCK = """
@@ -17,6 +21,16 @@ for folder in sys.argv[1:]:
     assert ids.shape == (1, 12) and model(ids).logits.isfinite().all()
 assert "curr_ab" not in sys.modules
 """
+
+
+def test_the_publish_command_that_is_printed_works_for_anyone(study, tmp_path):
+    path, _ = study
+    *_, line = closing_words(path, Outcome({}, {}, tuple(path.glob("exports/*"))), "AGAIN")
+    with running_hub(tmp_path) as hub:
+        for command in line.replace("YOUR-NAME", "alice").split(" && "):
+            _, *words = [found for word in shlex.split(command) for found in sorted(glob(word)) or [word]]
+            said = hub.run(*words)
+    assert all(f"alice/{export.name}" in said for export in path.glob("exports/*"))
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from curr_ab.cli import main
+from curr_ab.data.shards import TokenDataset
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.study.cell_state import CellFolder
@@ -131,6 +133,23 @@ def test_other_data_are_refused(study, make, prepared):
         quiet(preset, path, data=prepared)
 
 
+def test_a_command_that_is_refused_does_not_bind_the_folder(make, tmp_path):
+    """Neither by a typo, nor by data on which nothing was trained."""
+    path = tmp_path / "study"
+    with pytest.raises(ValueError, match="hidden_size"):
+        quiet(make(sizes={"8M": {**MICRO["sizes"]["8M"], "num_attention_heads": 3}}), path)
+    typo = make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 8_000}})
+    with pytest.raises(ValueError, match="wants 8,000 pairs"):
+        quiet(typo, path)
+    assert StudyFolder(path).preset is None
+    with pytest.raises(ValueError, match="trains on 99 GPUs"):
+        quiet(make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 4}}, launch={"gpus_per_cell": 99}), path)
+    preset = make(data={**MICRO["data"], "subsets": {"F": 40, "Q": 6}})
+    quiet(preset, path, launcher="print")
+    assert StudyFolder(path).preset == preset
+    assert TokenDataset(path / "data").index["subsets"] == {"F": 40, "Q": 6}
+
+
 def test_two_processes_do_not_work_on_one_study(study):
     path, preset = study
     with StudyFolder(path).claimed(), pytest.raises(ValueError, match="another process makes the study in"):
@@ -150,8 +169,10 @@ def test_a_failed_cell_stops_no_other_and_is_named_at_the_end(make, tmp_path, ca
     (failed,) = [one for one in read_summary(path / "report.json").cells if one.state == "failed"]
     assert failed.problem in problem and failed.loss is None
     assert "own-2-Q: failed, loss" in capsys.readouterr().out
-    told = "\n".join(closing_words(path, outcome))
+    told = "\n".join(closing_words(path, outcome, "AGAIN"))
     assert "6 cells (5 done, 1 failed), 0 exports" in told and f"FAILED  own-2-Q: {problem}" in told
+    # The trainer's advice is a new folder; in a study the cell begins anew.
+    assert "this study: AGAIN --restart own-2-Q --set own-2-Q.peak_learning_rate=NUMBER" in told
     # The law does without it, and says what it did not have.
     law = json.loads((path / "law.json").read_text())
     assert len(law["table"]) == 5 and "needs three" in law["problem"]
@@ -194,7 +215,7 @@ def test_the_next_commands_work(finished, capsys):
     path, _ = finished
     best = min(read_summary(path / "report.json").cells, key=lambda one: one.loss)
     outcome = Outcome(dict.fromkeys(NAMES, "done"), {}, (path / best.export,))
-    lines = closing_words(path, outcome)
+    lines = closing_words(path, outcome, "AGAIN")
     load, score, publish = (line.strip() for line in lines[lines.index("next:") + 1 :])
     assert str(path / best.export) in load and str(path / best.export) in score
     python, flag, code = shlex.split(load)
@@ -205,3 +226,65 @@ def test_the_next_commands_work(finished, capsys):
     assert len((path / "scores.csv").read_text().splitlines()) == 2
     assert publish.endswith(f"publish {path}/exports/* --namespace YOUR-NAME --dry-run")
     (path / "scores.csv").unlink()
+
+
+@pytest.mark.parametrize("refused_by", ["another cell's plan", "disk", "GPUs"])
+def test_a_restart_that_is_refused_throws_nothing_away(study, make, monkeypatch, refused_by):
+    path, _ = study
+    changes = {}
+    if refused_by == "another cell's plan":
+        changes, message = {"cells": {"8M-*": {"steps": 8}}}, r"8M-Q: steps 12 → 8.*--restart 8M-Q"
+    if refused_by == "disk":
+        room, message = shutil.disk_usage("/")._replace(free=0), "free some"
+        monkeypatch.setattr("shutil.disk_usage", lambda path: room)
+        changes = {"cells": {"8M-F": {"config": {**MICRO["sizes"]["8M"], "hidden_size": 256}}}}
+    if refused_by == "GPUs":
+        changes, message = {"launch": {"gpus_per_cell": 99}}, "trains on 99 GPUs"
+    before = times(path, "**/*")
+    with pytest.raises(ValueError, match=message):
+        quiet(make(**changes), path, restart=["8M-F"])
+    after = times(path, "**/*")
+    assert {p.name for p in before if after.get(p) != before[p]} <= {".lock", "clock.json"}
+
+
+def cut_off(file):
+    file.write_text(file.read_text()[: file.stat().st_size // 2])
+    return file
+
+
+def test_damaged_files_count_as_none_where_nothing_is_lost(study):
+    path, preset = study
+    before, expected = times(path, "cells/*/run/**/*"), tables(path)
+    cut_off(path / "clock.json")
+    cut_off(cell(path, "8M-F").state_file)
+    cut_off(cell(path, "8M-Q").results_file)
+    cell(path, "35M-F").results_file.unlink()
+    cell(path, "35M-Q").state_file.write_text("[]")
+    outcome = quiet(preset, path)
+    assert outcome.problems == {} and set(outcome.states.values()) == {"done"}
+    assert times(path, "cells/*/run/**/*") == before and tables(path) == expected
+
+
+def test_other_damaged_files_are_named_with_the_way_out(study):
+    path, preset = study
+    with cell(path, "8M-Q").run.log_file.open("a") as log:
+        log.write('{"step":')
+    assert quiet(preset, path).problems == {}
+    results = cut_off(cell(path, "8M-F").run.results_file)
+    with pytest.raises(
+        ValueError, match=r"8M-F/run/results\.json is damaged.*; delete .*results\.json, which"
+    ):
+        quiet(preset, path)
+    results.unlink()
+    data = cell(path, "8M-F").run.data_file
+    whole = data.read_text()
+    cut_off(data)
+    with pytest.raises(ValueError, match=r"8M-F/run/data\.json is damaged.*--restart 8M-F"):
+        quiet(preset, path)
+    data.write_text(whole)
+    for text in ("", "name: micro\ntitle: [", "name: micro\n"):
+        (path / "study.yaml").write_text(text)
+        with pytest.raises(ValueError, match=r"study\.yaml.*; delete .*study\.yaml, and name the preset"):
+            quiet(preset, path)
+    (path / "study.yaml").unlink()
+    assert quiet(preset, path).problems == {}
