@@ -88,9 +88,7 @@ def accuracy(examples, folds, describe):
     """Of a tree that sees only what `describe` says of the chains."""
     seen = np.array([describe(one) for one in examples])
     labels = np.array([one.label for one in examples])
-    scores = [
-        DecisionTreeClassifier(max_depth=6, random_state=0).fit(seen[f.train], labels[f.train]) for f in folds
-    ]
+    scores = [DecisionTreeClassifier(random_state=0).fit(seen[f.train], labels[f.train]) for f in folds]
     return np.mean(
         [model.score(seen[f.test], labels[f.test]) for model, f in zip(scores, folds, strict=True)]
     )
@@ -102,7 +100,9 @@ def test_mutation_status_and_germline_tell_shuffled_but_not_matched_pairs(read, 
     def status(one):
         return heavies[one.heavy]["mutations_heavy"] > 0, lights[one.light]["mutations_light"] > 0
 
-    families = {gene.split("-")[0]: n for n, gene in enumerate({row["v_call_light"] for row in cells})}
+    families = {
+        gene.split("-")[0]: n for n, gene in enumerate(sorted({row["v_call_light"] for row in cells}))
+    }
 
     def germline(one):
         return heavies[one.heavy]["v_call_heavy"][4:5], families[
