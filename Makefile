@@ -33,12 +33,12 @@ chromium:
 	@command -v chromium > /dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
-	$(RUN)/python tests/bench_data.py
-	$(RUN)/python tests/bench_inference.py
-	$(RUN)/python tests/bench_scaling.py
-	$(RUN)/python tests/bench_batches.py
-	$(RUN)/python tests/bench_pretraining.py
-	$(RUN)/python tests/bench_finetuning.py
+	$(RUN)/python tests/benchmarks/data.py
+	$(RUN)/python tests/benchmarks/inference.py
+	$(RUN)/python tests/benchmarks/scaling.py
+	$(RUN)/python tests/benchmarks/batches.py
+	$(RUN)/python tests/benchmarks/pretraining.py
+	$(RUN)/python tests/benchmarks/finetuning.py
 
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check

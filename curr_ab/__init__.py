@@ -8,7 +8,7 @@ from curr_ab.extras import lazy_names
 from curr_ab.family import MEMBERS, Member, member, members
 
 if TYPE_CHECKING:
-    from curr_ab.loading import load
+    from curr_ab.checkpoints import load
     from curr_ab.modeling import (
         CurrAbConfig,
         CurrAbForMaskedLM,
@@ -41,7 +41,7 @@ _LAZY = {
     "CurrAbForTokenClassification": "modeling",
     "CurrAbModel": "modeling",
     "CurrAbTokenizer": "tokenization",
-    "load": "loading",
+    "load": "checkpoints",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -36,8 +36,9 @@ def lazy_names(
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = homes[name]
         with nullcontext() if extra is None else needs_extra(extra):
-            module = importlib.import_module(f"{package}.{homes[name]}")
+            module = importlib.import_module(home if home.startswith("curr_ab.") else f"{package}.{home}")
         return getattr(module, name)
 
     def names() -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from curr_ab.data.atomic import write_json
+from curr_ab.files import write_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 FORMAT = "curr-ab results 1"
 Detail = str | int | float | bool
@@ -149,3 +153,22 @@ def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...]
             )
         by_identity[row.identity] = row
     return by_identity
+
+
+def model_index(results: Sequence[Result]) -> list[EvalResult]:
+    """The measured numbers in the form that the Hub reads; the paper's are not among them."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="fill-mask" if row.metric == "loss" else "text-classification",
+            task_name=row.task,
+            dataset_type=row.dataset,
+            dataset_name=" ".join([row.dataset, *(f"{k}={v}" for k, v in sorted(row.details.items()))]),
+            dataset_split=row.split,
+            metric_type=row.metric,
+            metric_name=row.metric,
+            metric_value=row.value,
+        )
+        for row in filter(is_headline, results)
+    ]

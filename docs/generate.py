@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.family import members
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
-from twins import PAIRS, shake, tiny_config
+from support.twins import PAIRS, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 
 
 def test_models_prints_the_table(capsys):
@@ -29,12 +29,12 @@ def test_models_as_json(capsys):
 
 
 def test_errors_are_one_line(monkeypatch, capsys):
-    import curr_ab.cli
+    import curr_ab.cli.main
 
     def fail():
         raise ValueError("record 3 is empty; remove it")
 
-    monkeypatch.setattr(curr_ab.cli, "members", fail)
+    monkeypatch.setattr(curr_ab.cli.main, "members", fail)
     assert main(["models"]) == 2
     assert capsys.readouterr().err == "curr-ab: record 3 is empty; remove it\n"
 
@@ -47,7 +47,7 @@ def test_unknown_commands_are_refused():
 def test_the_table_needs_no_torch():
     script = (
         "import sys; sys.modules.update(torch=None, transformers=None); "
-        "from curr_ab.cli import main; sys.exit(main(['models']))"
+        "from curr_ab.cli.main import main; sys.exit(main(['models']))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from support.twins import stock_config
 from transformers import EsmForMaskedLM
-from twins import stock_config
 
 from curr_ab import MEMBERS, CurrAbConfig, CurrAbForMaskedLM, member, members
 from curr_ab.family import DATA_SIZES, SIZES

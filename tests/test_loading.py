@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from twins import PAIRS, shake, tiny_config
+from support.twins import PAIRS, shake, tiny_config
 
 import curr_ab
 from curr_ab import (
@@ -16,7 +16,7 @@ from curr_ab import (
     CurrAbForTokenClassification,
     CurrAbTokenizer,
 )
-from curr_ab.loading import resolve
+from curr_ab.checkpoints import resolve
 
 HEADS = {
     "MaskedLM": CurrAbForMaskedLM,
@@ -108,7 +108,7 @@ for head in HEADS:
 def folder(tmp_path_factory):
     """A checkpoint for each head, one of stock ESM, and an adapter."""
     from peft import LoraConfig, get_peft_model
-    from twins import stock_twin
+    from support.twins import stock_twin
 
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)

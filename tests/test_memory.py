@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from curr_ab.memory import keep_freed_memory
+from curr_ab.training.processes import keep_freed_memory
 
 # Blocks below and above glibc's thresholds as they are, freed all at once as after a backward pass.
 PROGRAM = """

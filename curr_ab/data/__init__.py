@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.data.cleaning import CleaningLimits
-    from curr_ab.data.columns import ColumnNames
-    from curr_ab.data.describing import describe
-    from curr_ab.data.plan import PreparationPlan
-    from curr_ab.data.preparation import prepare
-    from curr_ab.data.reading import builtin_path, read_pairs
+    from curr_ab.data.description import describe
+    from curr_ab.data.preparing.clean import CleaningLimits
+    from curr_ab.data.preparing.plan import PreparationPlan
+    from curr_ab.data.preparing.prepare import prepare
+    from curr_ab.data.reading.columns import ColumnNames
+    from curr_ab.data.reading.pairs import builtin_path, read_pairs
+    from curr_ab.data.reading.sources import MalformedSource
     from curr_ab.data.schema import PAIR_SCHEMA
     from curr_ab.data.shards import TokenDataset
     from curr_ab.data.simulation import simulate_pairs
-    from curr_ab.data.sources import MalformedSource
     from curr_ab.data.tokens import decode_pair, encode_pairs
 
 # Imported when first asked for: the command line lists its commands without pyarrow.
 _LAZY = {
     "PAIR_SCHEMA": "schema",
-    "CleaningLimits": "cleaning",
-    "ColumnNames": "columns",
-    "MalformedSource": "sources",
-    "PreparationPlan": "plan",
+    "CleaningLimits": "preparing.clean",
+    "ColumnNames": "reading.columns",
+    "MalformedSource": "reading.sources",
+    "PreparationPlan": "preparing.plan",
     "TokenDataset": "shards",
-    "builtin_path": "reading",
+    "builtin_path": "reading.pairs",
     "decode_pair": "tokens",
-    "describe": "describing",
+    "describe": "description",
     "encode_pairs": "tokens",
-    "prepare": "preparation",
-    "read_pairs": "reading",
+    "prepare": "preparing.prepare",
+    "read_pairs": "reading.pairs",
     "simulate_pairs": "simulation",
 }
 __all__ = [

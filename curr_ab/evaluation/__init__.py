@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.evaluation.comparing import compare_runs
-    from curr_ab.evaluation.comparing_losses import compare_losses
-    from curr_ab.evaluation.fold_statistics import mean_and_standard_error
-    from curr_ab.evaluation.measuring import measure
+    from curr_ab.evaluation.comparison import compare_losses, compare_runs
     from curr_ab.evaluation.plan import PLANS, make_plan
-    from curr_ab.evaluation.suites import run_suite
+    from curr_ab.evaluation.run import run_suite
     from curr_ab.evaluation.tables import write_tables
+    from curr_ab.measures.metrics import measure
+    from curr_ab.measures.statistics import mean_and_standard_error
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "PLANS": "plan",
-    "compare_losses": "comparing_losses",
-    "compare_runs": "comparing",
+    "compare_losses": "comparison",
+    "compare_runs": "comparison",
     "make_plan": "plan",
-    "mean_and_standard_error": "fold_statistics",
-    "measure": "measuring",
-    "run_suite": "suites",
+    "mean_and_standard_error": "curr_ab.measures.statistics",
+    "measure": "curr_ab.measures.metrics",
+    "run_suite": "run",
     "write_tables": "tables",
 }
 __all__ = [

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
-from curr_ab.evaluation.prepared import prepared_split
-from curr_ab.pretraining.sampling import random_stream, shuffled
+from curr_ab.data.shards import INDEX_NAME, TokenDataset
+from curr_ab.randomness import random_stream, shuffled
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
     if len(sources) == 1 and Path(sources[0]).is_dir():
         prepared = prepared_split(sources, split)
         return PairTable(prepared.name, split, prepared.fingerprint, prepared.table())
-    from curr_ab.data.reading import read_pairs
+    from curr_ab.data.reading.pairs import read_pairs
 
     pairs = pa.Table.from_batches(list(read_pairs(sources)), schema=PAIR_SCHEMA)
     if pairs["split"].null_count < len(pairs):
@@ -73,3 +74,43 @@ def _is_mutated(count: int | None, mask: str | None, identity: float | None) -> 
     if mask is not None:
         return "1" in mask
     return None if identity is None else identity < 1
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One split, opened."""
+
+    dataset: TokenDataset
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole folder; the split is an option of the suite."""
+        return self.dataset.fingerprint
+
+    @property
+    def name(self) -> str:
+        """What results call the data."""
+        return f"{self.dataset.folder.name} {self.fingerprint[:12]}"
+
+    def table(self) -> pa.Table:
+        """All pairs of the split in their order, in the annotation schema."""
+        entries = self.dataset.index["splits"][self.dataset.split]
+        paths = [self.dataset.folder / f"{entry['name']}.parquet" for entry in entries]
+        return pa.concat_tables([pq.read_table(path) for path in paths])
+
+
+def prepared_split(sources: Sequence[str], split: str) -> PreparedSplit:
+    """The split; anything but one folder of `curr-ab data prepare` is refused, with the way there."""
+    if len(sources) != 1:
+        raise ValueError(f"name one prepared folder, not {len(sources)}: {', '.join(sources)}")
+    [source] = sources
+    if not Path(source).is_dir():
+        known = "does not exist" if not Path(source).exists() else "is a file"
+        raise ValueError(
+            f"{source} {known}; this suite takes a folder with {INDEX_NAME}: make one with "
+            f"`curr-ab data prepare {source} --out FOLDER`"
+        )
+    dataset = TokenDataset(source, split)
+    if not len(dataset):
+        raise ValueError(f"the split {split!r} of {source} is empty")
+    return PreparedSplit(dataset)

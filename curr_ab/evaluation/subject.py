@@ -14,10 +14,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers.utils import find_adapter_config_file
 
+from curr_ab.checkpoints import Checkpoint, resolve
 from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.family import MEMBERS
-from curr_ab.inference.checkpoint import Checkpoint
-from curr_ab.loading import resolve
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from curr_ab.data.atomic import replacing
-from curr_ab.evaluation.measurement_record import RECORD, read_record
 from curr_ab.evaluation.plan import PLANS
+from curr_ab.evaluation.run import RECORD, read_record
 from curr_ab.family import MEMBERS
+from curr_ab.files import replacing
 from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
 from curr_ab.results import Result, is_headline, read_results
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.finetuning.adapter_folder import save_adapter
+    from curr_ab.finetuning.adapter import save_adapter
     from curr_ab.finetuning.cross_validation import cross_validate
+    from curr_ab.finetuning.example_data import plant
     from curr_ab.finetuning.examples import Example, Examples, read_examples
     from curr_ab.finetuning.folds import Fold, split_folds
-    from curr_ab.finetuning.planting import plant
     from curr_ab.finetuning.prediction import load_finetuned, predict
     from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 
@@ -23,11 +23,11 @@ _LAZY = {
     "Recipe": "recipe",
     "cross_validate": "cross_validation",
     "load_finetuned": "prediction",
-    "plant": "planting",
+    "plant": "example_data",
     "predict": "prediction",
     "read_examples": "examples",
     "resolve_recipe": "recipe",
-    "save_adapter": "adapter_folder",
+    "save_adapter": "adapter",
     "split_folds": "folds",
 }
 __all__ = [

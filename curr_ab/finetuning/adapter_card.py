@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from curr_ab.data.atomic import replacing
 from curr_ab.extras import needs_extra
-from curr_ab.finetuning.record import (
+from curr_ab.files import replacing
+from curr_ab.finetuning.adapter_record import (
     ADAPTER_CONFIG,
     CARD,
     RECIPE,
@@ -21,8 +21,7 @@ from curr_ab.finetuning.record import (
     is_repository,
     read_record,
 )
-from curr_ab.hub.card_evaluation import model_index
-from curr_ab.results import Result, read_results
+from curr_ab.results import Result, model_index, read_results
 
 _TASKS = {
     "classes": "text-classification",

@@ -13,29 +13,37 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from curr_ab.claiming import claimed
-from curr_ab.data.sources import expand_sources
-from curr_ab.evaluation.figures import draw_figures
-from curr_ab.finetuning.adapter_folder import save_adapter, without_folders
-from curr_ab.finetuning.adapting import build_model, describe_trainable, model_config
-from curr_ab.finetuning.base_model import find_base
+from curr_ab.data.reading.sources import expand_sources
+from curr_ab.files import claimed
+from curr_ab.finetuning.adapter import save_adapter, without_folders
+from curr_ab.finetuning.batches import Group, Rows, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.examples import read_examples
-from curr_ab.finetuning.fitting import Fit
+from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
+from curr_ab.finetuning.fit import Fit
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
-from curr_ab.finetuning.labelled_batches import Group, Rows, TokenRows, answers_of
-from curr_ab.finetuning.outcome import fold_results, mean_results, write_predictions
-from curr_ab.finetuning.pooled_features import FeatureRows, pooled_features
-from curr_ab.finetuning.probing import probe
+from curr_ab.finetuning.model import (
+    build_model,
+    describe_trainable,
+    find_base,
+    model_config,
+    model_with,
+    trained_weights,
+)
 from curr_ab.finetuning.recipe import Recipe
-from curr_ab.finetuning.right_answers import right_answers
-from curr_ab.finetuning.run_folder import FinetuningFolder, FitFolder
-from curr_ab.finetuning.trained_weights import model_with, trained_weights
-from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
-from curr_ab.pretraining.preview import default_micro_batch
-from curr_ab.pretraining.processes import start_processes
-from curr_ab.pretraining.stopping import StopRequest
+from curr_ab.finetuning.run_folder import (
+    FinetuningFolder,
+    FitFolder,
+    fold_results,
+    mean_results,
+    write_predictions,
+)
+from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.training.attention import choose_attention, takes_packed_rows
+from curr_ab.training.costs import default_micro_batch
+from curr_ab.training.processes import start_processes
+from curr_ab.training.stopping import StopRequest
 
 
 def cross_validate(

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.finetuning.examples import Examples
-from curr_ab.finetuning.labels import UNKNOWN_RESIDUE
+from curr_ab.finetuning.examples import Examples, family_numbers
+from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 from curr_ab.finetuning.recipe import Recipe
-from curr_ab.finetuning.relatives import family_numbers
 
 Places = npt.NDArray[np.int64]
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from curr_ab.checkpoints import configuration_of, load, resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.inference.records import CHAINS, Record, records_of, tokenize, windows
-from curr_ab.inference.spreading import spread
+from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import TokenBatch, token_batches
-from curr_ab.loading import configuration_of, load, resolve
 from curr_ab.tokenization import CurrAbTokenizer
 
 Target = Literal["classes", "residues", "number"]

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 import yaml
 
-from curr_ab.finetuning.adapting import adapted, describe_trainable, head_name, model_config
-from curr_ab.finetuning.base_model import checked_source
+from curr_ab.checkpoints import HEADS
+from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.folds import Fold, split_folds
-from curr_ab.finetuning.labelled_batches import TokenRows
+from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
-from curr_ab.loading import HEADS
 from curr_ab.modeling import CurrAbConfig
-from curr_ab.pretraining.estimates import training_flops_per_token
-from curr_ab.pretraining.preview import duration, sustained_flops
+from curr_ab.training.costs import duration, sustained_flops, training_flops_per_token
 
 # Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
 # gradient of its own, and a frozen base is computed once, without a backward pass.

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curr_ab.family import MAX_TOKENS, NAMESPACE, Member
-from curr_ab.hub.card_evaluation import evaluation_section, model_index
 from curr_ab.hub.manifest import Manifest
-from curr_ab.results import Result
+from curr_ab.results import Result, is_headline, model_index
+
+if TYPE_CHECKING:
+    pass
 
 _PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
@@ -157,3 +159,52 @@ def _revisions(revisions: Sequence[str]) -> str:
         f" It has {len(revisions)} step checkpoints as revisions, from `{revisions[0]}` to `{revisions[-1]}` "
         f'(`from_pretrained(..., revision="{revisions[0]}")`); `main` is the last.'
     )
+
+
+def evaluation_section(member: Member, results: Sequence[Result]) -> str:
+    """Measured and published numbers in two tables, so that neither is taken for the other."""
+    parts = [_measured(results)]
+    if missing := _missing(member, results):
+        parts.append(f"Reported in the paper and not measured on this checkpoint: {', '.join(missing)}.")
+    parts.append(_published(member))
+    return "\n\n".join(parts)
+
+
+def _measured(results: Sequence[Result]) -> str:
+    if not results:
+        return "Nothing has been measured on this checkpoint yet."
+    lines = [
+        "Measured on this checkpoint, from `results.json`, which has single folds and regions, too:",
+        "",
+        "| task | metric | value | standard error | items | data set | split | details |",
+        "|---|---|---:|---:|---:|---|---|---|",
+    ]
+    for row in filter(is_headline, results):
+        details = ", ".join(f"{key} {value}" for key, value in sorted(row.details.items()))
+        error = "" if row.standard_error is None else f"{row.standard_error:.2g}"
+        lines.append(
+            f"| {row.task} | {row.metric} | {row.value:.4f} | {error} | {row.num_items:,} "
+            f"| {row.dataset} | {row.split} | {details} |"
+        )
+    sources = ", ".join(sorted({f"{row.source} (curr-ab {row.code_version})" for row in results}))
+    return "\n".join([*lines, "", f"Source: {sources}."])
+
+
+def _missing(member: Member, results: Sequence[Result]) -> list[str]:
+    measured = {(row.task, row.metric) for row in results}
+    published = dict.fromkeys((figure.task, figure.metric) for figure in member.published)
+    return [f"{task} ({metric})" for task, metric in published if (task, metric) not in measured]
+
+
+def _published(member: Member) -> str:
+    lines = [
+        "Reported by the paper for its own checkpoint of this member; not measured here:",
+        "",
+        "| task | metric | value | source |",
+        "|---|---|---:|---|",
+    ]
+    lines += [
+        f"| {figure.task} | {figure.metric} | {figure.value:g} | {figure.source} |"
+        for figure in member.published
+    ]
+    return "\n".join(lines)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from curr_ab.data.atomic import replacing
 from curr_ab.family import NAMESPACE, member
-from curr_ab.finetuning.record import RECORD, change_record, is_repository
+from curr_ab.files import replacing
+from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.card import render_card
 from curr_ab.hub.manifest import CARD, RESULTS, TRAINING, Manifest, read_manifest
 from curr_ab.results import Result, read_results, write_results

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data.atomic import write_json
+from curr_ab.files import write_json
 
 FORMAT = "curr-ab export 1"
 MANIFEST, CARD, RESULTS, TRAINING = "manifest.json", "README.md", "results.json", "training.json"

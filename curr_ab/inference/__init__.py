@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
+    from curr_ab.checkpoints import Checkpoint
     from curr_ab.inference.bulk import run_bulk
-    from curr_ab.inference.checkpoint import Checkpoint
     from curr_ab.inference.embedding import EmbeddingPlan, attention_maps, embed
     from curr_ab.inference.marginals import Marginals
     from curr_ab.inference.mutation import saturate, score_mutants
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
-    "Checkpoint": "checkpoint",
+    "Checkpoint": "curr_ab.checkpoints",
     "EmbeddingPlan": "embedding",
     "Marginals": "marginals",
     "Record": "records",

@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from curr_ab.data.atomic import write_json, write_parquet
-from curr_ab.data.parallel import end_with_parent
-from curr_ab.inference.assembling import assemble, check_format, writer_for
-from curr_ab.inference.checking import Read, check_records
-from curr_ab.inference.checkpoint import Checkpoint, fingerprint
-from curr_ab.inference.records import Record, windows
+from curr_ab.checkpoints import Checkpoint, fingerprint
+from curr_ab.files import write_json, write_parquet
+from curr_ab.inference.formats import assemble, check_format, writer_for
+from curr_ab.inference.records import Read, Record, check_records, windows
 from curr_ab.inference.tasks import Task
+from curr_ab.workers import end_with_parent
 
 DIGEST = b"records"  # in a part's metadata: what it was computed from
 _PLAN = "plan.json"

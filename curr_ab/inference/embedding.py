@@ -11,9 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
-from curr_ab.inference.regions import check_part, residues_of
-from curr_ab.inference.spreading import spread
+from curr_ab.inference.records import (
+    Record,
+    TokenRecord,
+    check_part,
+    records_of,
+    residues_of,
+    tokenize,
+    windows,
+)
+from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import Layout, TokenBatch, token_batches
 from curr_ab.modeling import CurrAbModel
 from curr_ab.tokenization import CurrAbTokenizer

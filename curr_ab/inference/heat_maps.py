@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from curr_ab.data.atomic import replacing
 from curr_ab.extras import needs_extra
+from curr_ab.files import replacing
 from curr_ab.inference.mutation import Saturation
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.records import CHAINS, STANDARD_RESIDUES

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import Record, TokenRecord, tokenize, windows
-from curr_ab.inference.spreading import spread
+from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import Layout, TokenBatch, budget, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer

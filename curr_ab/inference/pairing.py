@@ -11,7 +11,7 @@ from torch import Tensor
 from curr_ab.inference.marginals import Marginals, Mode
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
-from curr_ab.inference.spreading import spread
+from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import TokenBatch, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +17,14 @@ from curr_ab.tokenization import CurrAbTokenizer
 
 CHAINS = ("heavy", "light")
 STANDARD_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
+_ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
+_NUM_SPECIAL = 4
+_REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
+# The order in which masks number the regions from 1, as `curr_ab.data.schema.REGIONS` has it.
+_ORDER = ("FWR1", "CDR1", "FWR2", "CDR2", "FWR3", "CDR3", "FWR4")
+REGIONS = tuple(f"{name[:3]}{chain}{name[3]}" for chain in "HL" for name in _ORDER)
+PARTS = ("pair", *CHAINS, *REGIONS)
 
 
 class Record(NamedTuple):
@@ -78,7 +90,7 @@ def _read_item(item: Any, number: int) -> Record:
 
 
 def _table_records(table: Any) -> Iterator[Record]:
-    from curr_ab.data.columns import ColumnNames, find_layout
+    from curr_ab.data.reading.columns import ColumnNames, find_layout
     from curr_ab.extras import needs_extra
 
     with needs_extra("data"):
@@ -144,3 +156,114 @@ def _tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
     positions = (~torch.isin(ids, torch.tensor(special))).nonzero().flatten()
     light = (record.light or "").replace("<mask>", "X")
     return TokenRecord(record, ids, positions, len(positions) - len(light))
+
+
+def reader(
+    source: str | os.PathLike[str],
+    *,
+    heavy_column: str | None = None,
+    light_column: str | None = None,
+    id_column: str | None = None,
+    unpaired: bool = False,
+) -> Read:
+    """The records of a file, in any form that `read_pairs` knows; pairs must be whole unless `unpaired`."""
+    from curr_ab.data import read_pairs
+
+    def read() -> Iterator[Record]:
+        batches = read_pairs(
+            source,
+            heavy_column=heavy_column,
+            light_column=light_column,
+            id_column=id_column,
+            chains="unpaired" if unpaired else "paired",
+        )
+        records = records_of(batches)
+        return records if unpaired else require_pairs(records)
+
+    return read
+
+
+def chain_reader(source: str | os.PathLike[str], chain: str) -> Read:
+    """One chain of a file's records, whether it holds that chain alone or pairs."""
+    from curr_ab.data import MalformedSource
+
+    def read() -> Iterator[Record]:
+        other = {name: None for name in CHAINS if name != chain}
+        try:
+            next(reader(source)(), None)
+            unpaired = False
+        except MalformedSource:  # it has no column of the other chain
+            unpaired = True
+        for record in reader(source, unpaired=unpaired)():
+            if record.chain(chain) is None:
+                raise ValueError(f"{record.name} of {source} has no {chain} chain")
+            yield record.with_chains(other)
+
+    return read
+
+
+def check_records(read: Read, tokenizer: CurrAbTokenizer) -> int:
+    """How many records there are; the first that cannot be used is an error, and so is an id's second use."""
+    hashes = array("q")  # of the ids: eight bytes a record, where a set of texts would take a hundred
+    for record in read():
+        if not _is_ordinary(record, tokenizer.model_max_length):
+            tokenize(tokenizer, [record])
+        hashes.append(hash(record.id))
+    if not hashes:
+        raise ValueError("the input holds no record")
+    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+    if suspects := set(values[counts > 1].tolist()):
+        _check_ids(read, suspects)
+    return len(hashes)
+
+
+def _is_ordinary(record: Record, max_tokens: int) -> bool:
+    """Whether the tokenizer surely takes it, said much faster than by the tokenizer."""
+    chains = [text for name in CHAINS if (text := record.chain(name)) is not None]
+    if not chains or sum(map(len, chains)) + _NUM_SPECIAL > max_tokens:
+        return False
+    # Nucleotides are letters of residues too; what has an E, a P or a Q is no nucleotide sequence.
+    return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
+
+
+def _check_ids(read: Read, suspects: set[int]) -> None:
+    """Tell records with the same id from those whose ids have the same hash by chance."""
+    first: dict[str, int] = {}
+    for record in read():
+        if hash(record.id) in suspects and first.setdefault(record.id, record.number) != record.number:
+            raise ValueError(
+                f"{record.name} has the id of record {first[record.id]:,}; make ids unique, or leave them out"
+            )
+
+
+def check_part(part: str) -> str:
+    """The part's name, or the error that lists the names."""
+    if part not in PARTS:
+        raise ValueError(f"{part!r} is no part of a pair; choose of {', '.join(PARTS)}")
+    return part
+
+
+def residues_of(part: str, tokens: TokenRecord) -> Tensor:
+    """Which of the residues belong to the part, as indices; an error where the record cannot tell."""
+    if part == "pair":
+        return torch.arange(len(tokens.positions))
+    record = tokens.record
+    if part in CHAINS:
+        chosen = tokens.residues(part)
+        if record.chain(part) is None:
+            raise ValueError(f"{record.name} has no {part} chain")
+        return torch.arange(chosen.start, chosen.stop)
+    match = _REGION.fullmatch(part)
+    assert match is not None, part
+    chain = "heavy" if match[2] == "H" else "light"
+    mask = record.region_mask(chain)
+    if mask is None:
+        raise ValueError(
+            f"{record.name} does not say where its regions are; bring a region mask, or number it (--number)"
+        )
+    chosen = tokens.residues(chain)
+    if len(mask) != chosen.stop - chosen.start:
+        raise ValueError(f"{record.name}: the region mask of the {chain} chain is not as long as the chain")
+    digit = str(1 + _ORDER.index(match[1] + match[3]))
+    found = [chosen.start + place for place, letter in enumerate(mask) if letter == digit]
+    return torch.tensor(found, dtype=torch.long)

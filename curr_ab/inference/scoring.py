@@ -16,10 +16,10 @@ from curr_ab.inference.records import (
     Record,
     TokenRecord,
     records_of,
+    residues_of,
     tokenize,
     windows,
 )
-from curr_ab.inference.regions import residues_of
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.pretraining.curriculum import unpaired_fraction
 from curr_ab.pretraining.masking import task_of
-from curr_ab.pretraining.packing import TokenBatch, pack
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.pretraining.sampling import random_stream, sampled
+from curr_ab.randomness import random_stream, sampled
+from curr_ab.training.packing import TokenBatch, pack
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,19 @@ class TrainingData:
             num_tokens=len(tokens),
             num_unpaired=int(unpaired.sum()),
         )
+
+
+def unpaired_fraction(plan: PretrainingPlan, step: int) -> float:
+    """Probability that a place in the batch of this step goes to a single chain (CurrAb, pcbi.1013473)."""
+    progress = step / plan.steps
+    match plan.curriculum:
+        case "paired-only":
+            return 0.0
+        case "constant":
+            return plan.unpaired_fraction
+        case "unpaired-then-paired":
+            return 1.0 if progress < plan.curriculum_midpoint else 0.0
+        case "sigmoid":
+            exponent = plan.curriculum_steepness * (progress - plan.curriculum_midpoint)
+            drop = plan.unpaired_fraction_start - plan.unpaired_fraction_end
+            return plan.unpaired_fraction_start - drop / (1 + math.exp(-exponent))

@@ -13,25 +13,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from curr_ab.claiming import claimed
 from curr_ab.data.shards import TokenDataset
-from curr_ab.pretraining.attention import choose_attention, takes_packed_rows
-from curr_ab.pretraining.baselines import baseline_losses
+from curr_ab.files import claimed
+from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, evaluate, loss_results
 from curr_ab.pretraining.batches import TrainingData
-from curr_ab.pretraining.building import build_config, build_model
-from curr_ab.pretraining.checkpointing import public_plan, training_record, write_checkpoint
-from curr_ab.pretraining.estimates import peak_flops, training_flops_per_token
-from curr_ab.pretraining.optimizing import build_optimizers, learning_rate
+from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
+from curr_ab.pretraining.model import build_config, build_model
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.pretraining.preview import default_micro_batch
-from curr_ab.pretraining.processes import start_processes
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
 from curr_ab.pretraining.run_folder import RunFolder
-from curr_ab.pretraining.state import Progress, restore_state, save_state
-from curr_ab.pretraining.step import training_step
-from curr_ab.pretraining.stopping import Interrupted, StopRequest
-from curr_ab.pretraining.validation import HeldOut, LossEstimate, evaluate, loss_results
+from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
 from curr_ab.results import add_results, checkpoint_digest
+from curr_ab.training.attention import choose_attention, takes_packed_rows
+from curr_ab.training.costs import default_micro_batch, peak_flops, training_flops_per_token
+from curr_ab.training.processes import start_processes
+from curr_ab.training.state import Progress, restore_state, save_state
+from curr_ab.training.stopping import Interrupted, StopRequest
 
 
 class Diverged(ValueError):

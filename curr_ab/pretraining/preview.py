@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from curr_ab.pretraining.attention import choose_attention
-from curr_ab.pretraining.building import build_config
-from curr_ab.pretraining.estimates import GIB, estimate_run, peak_flops
+from curr_ab.data.shards import TokenDataset
+from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
+from curr_ab.pretraining.batches import unpaired_fraction
+from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
-
-# What a well-made implementation reaches on an H200 (a roofline estimate, not a measurement), by parameters.
-EXPECTED_UTILIZATION = ((20e6, 0.21), (80e6, 0.30), (250e6, 0.38), (500e6, 0.49), (float("inf"), 0.53))
+from curr_ab.training.attention import choose_attention
+from curr_ab.training.costs import (
+    GIB,
+    default_micro_batch,
+    duration,
+    sustained_flops,
+    training_flops_per_token,
+)
 
 
 def preview(plan: PretrainingPlan) -> str:
@@ -51,36 +58,65 @@ def preview(plan: PretrainingPlan) -> str:
     return "\n".join(lines)
 
 
-def default_micro_batch(device: torch.device) -> int:
-    """Small on a CPU, whose caches are the limit."""
-    return 8 if device.type == "cpu" else 32
+@dataclass(frozen=True)
+class RunEstimate:
+    """Of a whole run; memory is that of one device."""
+
+    num_parameters: int
+    num_pairs: int
+    tokens: float
+    epochs: float
+    flops: float
+    state_bytes: dict[int, int]  # by the number of processes that share the state under FSDP2
+    activation_bytes: int
 
 
-def sustained_flops(device: torch.device, precision: str, num_parameters: int) -> tuple[float, str]:
-    """Operations per second to reckon with, and why."""
-    utilization = next(share for limit, share in EXPECTED_UTILIZATION if num_parameters < limit)
-    if peak := peak_flops(device, precision):
-        return utilization * peak, f"if {utilization:.0%} of {peak / 1e12:.0f} TFLOP/s are reached"
-    measured = _matrix_flops(device)
-    return (
-        0.5 * measured,
-        f"if half of the {measured / 1e9:,.0f} GFLOP/s of a matrix product here are reached",
+def estimate_run(plan: PretrainingPlan, pairs_per_micro_batch: int) -> RunEstimate:
+    """From the prepared data and the shape alone; no weights are made."""
+    config = build_config(plan)
+    with torch.device("meta"):
+        model = CurrAbForMaskedLM(config)
+    dataset = TokenDataset(plan.data, "train", plan.training_subset)
+    lengths = dataset.lengths().astype(np.float64)
+    single = _mean_unpaired_fraction(plan)
+    seen = plan.steps * plan.pairs_per_step
+    tokens = seen * float(lengths.mean())
+    squared = float(np.square(lengths).sum() / lengths.sum())
+    if plan.unpaired_data is not None:
+        unpaired = TokenDataset(plan.unpaired_data, "train").lengths().astype(np.float64)
+        tokens = seen * ((1 - single) * float(lengths.mean()) + single * float(unpaired.mean()))
+    return RunEstimate(
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_pairs=len(dataset),
+        tokens=tokens,
+        epochs=seen * (1 - single) / len(dataset),
+        flops=tokens * training_flops_per_token(config, squared),
+        state_bytes={n: sharded_state_bytes(model, n) for n in (1, 2, 4, 8)},
+        activation_bytes=activation_bytes(plan, config, float(lengths.mean()), pairs_per_micro_batch),
     )
 
 
-def _matrix_flops(device: torch.device) -> float:
-    size, repeats = 1024, 5
-    matrix = torch.randn(size, size, device=device)
-    matrix @ matrix
-    began = time.perf_counter()
-    for _ in range(repeats):
-        product = matrix @ matrix
-    float(product[0, 0])  # waits for the device
-    return repeats * 2 * size**3 / (time.perf_counter() - began)
+def sharded_state_bytes(model: torch.nn.Module, num_processes: int) -> int:
+    """Weights, gradients and AdamW's two moments, in fp32, on the process that holds most of them.
+
+    FSDP2 cuts every parameter along its first dimension into equal pieces, the last of which may be short.
+    """
+    total = 0
+    for parameter in model.parameters():
+        rows = -(-parameter.shape[0] // num_processes)
+        copies = 4 if parameter.requires_grad else 1
+        total += 4 * copies * rows * (parameter.numel() // parameter.shape[0])
+    return total
 
 
-def duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} seconds"
+def activation_bytes(plan: PretrainingPlan, config: CurrAbConfig, length: float, pairs: int) -> int:
+    """Rough: what the backward pass keeps, with an attention that does not keep its weights."""
+    bytes_each = 4 if plan.precision == "fp32" else 2
+    # Norms, queries, keys, values, context, projections, both halves of the feed-forward block, residuals.
+    kept = 1 if plan.activation_checkpointing else 10 + 2 * config.intermediate_size // config.hidden_size
+    return int(pairs * length * config.num_hidden_layers * config.hidden_size * kept * bytes_each)
+
+
+def _mean_unpaired_fraction(plan: PretrainingPlan) -> float:
+    steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
+    return float(np.mean([unpaired_fraction(plan, int(step)) for step in steps]))

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data.atomic import replacing, write_json
+from curr_ab.files import replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
-from curr_ab.pretraining.state import complete_states
-
-
-def log_line(log_file: Path, entry: dict[str, Any]) -> None:
-    """Append one line to a log."""
-    with log_file.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def forget_lines_after(log_file: Path, step: int) -> None:
-    """Drop the lines of a log that belong to steps after the state from which a run goes on."""
-    if not log_file.exists():
-        return
-    kept = [json.dumps(entry) + "\n" for entry in _entries(log_file) if entry["step"] <= step]
-    with replacing(log_file) as temporary:
-        temporary.write_text("".join(kept))
-
-
-def _entries(log_file: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log, but for the last if the process was killed while it wrote."""
-    for line in log_file.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+from curr_ab.training.log import forget_lines_after, log_line
+from curr_ab.training.state import complete_states
 
 
 class RunFolder:
@@ -84,8 +60,3 @@ class RunFolder:
     def log(self, entry: dict[str, Any]) -> None:
         """Append one line."""
         log_line(self.log_file, entry)
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, oldest first."""
-    return list(_entries(Path(path) / "log.jsonl"))

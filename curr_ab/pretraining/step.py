@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curr_ab.pretraining.batches import StepBatches
-from curr_ab.pretraining.optimizing import learning_rate, set_learning_rate
-from curr_ab.pretraining.packing import TokenBatch
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.pretraining.sampling import random_stream
+from curr_ab.randomness import random_stream
+from curr_ab.training.optimizers import set_learning_rate
+from curr_ab.training.packing import TokenBatch
 
 
 def training_step(
@@ -52,3 +53,45 @@ def summed_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Cross-entropy of all answers of one row, summed."""
     logits = model(**batch.model_inputs).logits
     return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+
+
+def learning_rate(plan: PretrainingPlan, step: int) -> float:
+    """Of the step counted from 0; as in transformers' schedules the first step of a warm-up has rate 0."""
+    if step < plan.warmup_steps:
+        return plan.peak_learning_rate * step / plan.warmup_steps
+    progress = (step - plan.warmup_steps) / max(1, plan.steps - plan.warmup_steps)
+    match plan.schedule:
+        case "linear":
+            return plan.peak_learning_rate * (1 - progress)
+        case "cosine":
+            return plan.peak_learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        case "constant":
+            return plan.peak_learning_rate
+
+
+def build_optimizers(model: nn.Module, plan: PretrainingPlan) -> list[torch.optim.Optimizer]:
+    """One optimiser, or two where Muon takes the layers' matrices and AdamW the rest."""
+    muon: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []  # biases and norms: without weight decay, as in transformers' Trainer
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if plan.optimizer == "muon" and parameter.dim() == 2 and ".layer." in name:
+            muon.append(parameter)
+        else:
+            (decayed if parameter.dim() > 1 else others).append(parameter)
+    adamw = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=plan.peak_learning_rate,
+        betas=(plan.adam_beta1, plan.adam_beta2),
+        eps=plan.adam_epsilon,
+        fused=True,
+    )
+    if not muon:
+        return [adamw]
+    # Its updates are as long as AdamW's, so that one learning rate serves both.
+    adjusted = torch.optim.Muon(
+        muon, lr=plan.peak_learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [adamw, adjusted]

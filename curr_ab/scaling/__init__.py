@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
     from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
     from curr_ab.scaling.log_loss import LogLossFit
-    from curr_ab.scaling.measured_runs import read_measured_runs
+    from curr_ab.scaling.next_runs import Plan, plan_iso_data
     from curr_ab.scaling.parametric import fit_parametric
-    from curr_ab.scaling.planning import Plan, plan_iso_data
     from curr_ab.scaling.plots import plot_fit, save_plots
     from curr_ab.scaling.repeated_data import fit_repeated_data
     from curr_ab.scaling.reproduction import Reproduced, reproduce
-    from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_runs
+    from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_measured_runs, read_runs
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
     from curr_ab.scaling.uncertainty import Doubt, Interval, NoOptimum, Spread
 
@@ -29,13 +28,12 @@ _HOMES = {
     "iso_data": ("IsoDataFit", "fit_iso_data"),
     "isoflop": ("IsoFlopFit", "fit_isoflop"),
     "log_loss": ("LogLossFit",),
-    "measured_runs": ("read_measured_runs",),
     "parametric": ("fit_parametric",),
-    "planning": ("Plan", "plan_iso_data"),
+    "next_runs": ("Plan", "plan_iso_data"),
     "plots": ("plot_fit", "save_plots"),
     "repeated_data": ("fit_repeated_data",),
     "reproduction": ("Reproduced", "reproduce"),
-    "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs"),
+    "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs", "read_measured_runs"),
     "transfer": ("TransferFit", "fit_transfer"),
     "uncertainty": ("Doubt", "Interval", "NoOptimum", "Spread"),
 }

@@ -8,9 +8,10 @@ import numpy as np
 
 from curr_ab.family import DATA_SIZES, TrainingPlan
 from curr_ab.published import REPOSITORY
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.compute import TOKENS_PER_PAIR, paper_tokens
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import fit_iso_data
+from curr_ab.scaling.iso_data import fit_iso_data, power_law
 from curr_ab.scaling.laws import (
     CHENG_CLM,
     CHENG_MLM,
@@ -24,8 +25,6 @@ from curr_ab.scaling.laws import (
     ParametricLaw,
     Trained,
 )
-from curr_ab.scaling.parabolas import power_law
-from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.runs import published_runs
 from curr_ab.scaling.uncertainty import Doubt, Interval, Spread, interval
 

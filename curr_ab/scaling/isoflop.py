@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.parabolas import Parabola, fit_parabola, lack_of_fit, power_law
-from curr_ab.scaling.quantities import format_quantity
+from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, power_law
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noise_of
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import Bounds, brentq, minimize
+from scipy.special import erf, erfc
+from scipy.stats import chi2
 
 from curr_ab.scaling.fit import Fit, Profile
-from curr_ab.scaling.huber import HUBER_DELTA, LogLossModel, minimise, public_value
-from curr_ab.scaling.parallel import map_chunks, one_thread
-from curr_ab.scaling.profile_likelihood import profiles_of
 from curr_ab.scaling.runs import Array, Runs
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
+from curr_ab.workers import map_chunks, one_thread
 
 _MAX_RESTARTS = 50
 _SEARCH_STEPS = 600  # a start in a long valley stops here, unconverged; its optimum is polished
 _ROUGH = 1e-7  # enough to tell which of several starts leads lowest
-
-ModelOf = Callable[[Runs], LogLossModel]
+ModelOf = Callable[[Runs], "LogLossModel"]
+HUBER_DELTA = 1e-3  # arXiv 2203.15556
+CHI2_95 = float(chi2.ppf(0.95, 1))
 
 
 @dataclass(frozen=True)
@@ -194,3 +197,137 @@ def _warnings(model: LogLossModel, best: Optimum, num_runs: int, profiles: tuple
     if not profiles:
         warnings.append("the law fits exactly: there are no residuals from which to judge it")
     return warnings
+
+
+class LogLossModel(Protocol):
+    """A law for ln(loss); a parameter called `log_X` is reported as X."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]: ...
+    def log_loss(self, theta: Array) -> tuple[Array, Array]:
+        """ln(loss) of every run, and its derivatives [parameter, run]."""
+        ...
+
+    def vanished(self, theta: Array) -> tuple[str, ...]:
+        """Terms of the law that contribute nothing to any run: what they say has no meaning."""
+        ...
+
+    def derived(self, theta: Array) -> Estimate:
+        """Further estimates; only asked for where no term has vanished."""
+        ...
+
+
+def public_value(name: str, value: float) -> float:
+    """A `log_` parameter's own value."""
+    return float(np.exp(value)) if name.startswith("log_") else value
+
+
+def summed_huber(model: LogLossModel, log_losses: Array, theta: Array) -> tuple[float, Array]:
+    """The objective with its gradient. The sum: an average is so small that optimisers stop too early."""
+    fitted, jacobian = model.log_loss(theta)
+    residuals = fitted - log_losses
+    clipped = np.minimum(np.maximum(residuals, -HUBER_DELTA), HUBER_DELTA)  # np.clip takes thrice the time
+    return float(clipped @ (residuals - clipped / 2)), jacobian @ clipped
+
+
+def minimise(
+    model: LogLossModel,
+    log_losses: Array,
+    start: Array,
+    bounds: Sequence[tuple[float, float]] | None = None,
+    tolerance: float = 1e-11,
+    max_steps: int = 2000,
+) -> tuple[Array, float, bool]:
+    """L-BFGS-B from one start: where it ended, the objective there, whether it converged."""
+
+    # In units of delta^2 the objective is of order one for each run, which scipy's tolerances expect.
+    def scaled(theta: Array) -> tuple[float, Array]:
+        value, gradient = summed_huber(model, log_losses, theta)
+        return value / HUBER_DELTA**2, gradient / HUBER_DELTA**2
+
+    low, high = np.array(bounds or model.bounds, dtype=float).T
+    result = minimize(
+        scaled,
+        np.clip(start, low, high),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(low, high),
+        options={
+            "maxiter": max_steps,
+            "maxfun": 2 * max_steps,
+            "maxcor": 20,
+            "ftol": tolerance,
+            "gtol": 1e-4,
+        },
+    )
+    return np.asarray(result.x), float(result.fun) * HUBER_DELTA**2, bool(result.success)
+
+
+def profiles_of(model: LogLossModel, log_losses: Array, best: Array) -> tuple[Profile, ...]:
+    """One profile for each parameter; none where the fit is exact."""
+    spread = _robust_sd(log_losses - model.log_loss(best)[0], len(best))
+    if spread < 1e-9:  # an exact fit: there is no noise to compare a deviance with
+        return ()
+    return tuple(_profile(model, log_losses, best, k, _deviance_scale(spread)) for k in range(len(best)))
+
+
+def _robust_sd(residuals: Array, num_parameters: int) -> float:
+    freedom = len(residuals) - num_parameters
+    if freedom <= 0:
+        return 0.0
+    return float(1.4826 * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / freedom))
+
+
+def _deviance_scale(sd: float) -> float:
+    """What turns a rise of the summed Huber loss into a chi-squared deviance, for normal residuals.
+
+    E[psi^2] / E[psi'] of the Huber function (Huber and Ronchetti, Robust Statistics, 2009, ch. 6): sd^2 when
+    delta is far above the noise, as in least squares.
+    """
+    ratio = HUBER_DELTA / sd
+    inner = sd**2 * (erf(ratio / np.sqrt(2)) - np.sqrt(2 / np.pi) * ratio * np.exp(-(ratio**2) / 2))
+    return float((inner + HUBER_DELTA**2 * erfc(ratio / np.sqrt(2))) / erf(ratio / np.sqrt(2)))
+
+
+def _profile(model: LogLossModel, log_losses: Array, best: Array, index: int, scale: float) -> Profile:
+    floor = summed_huber(model, log_losses, best)[0]
+    visited: dict[float, float] = {float(best[index]): 0.0}
+    nearest = {float(best[index]): best}
+
+    def excess(value: float) -> float:
+        """The deviance at `value` less the 95 % limit, fitted on from the nearest value visited."""
+        if value in visited:  # a second fit could end a little lower, and the sign must not change
+            return visited[value] - CHI2_95
+        bounds = [(value, value) if k == index else limits for k, limits in enumerate(model.bounds)]
+        start = nearest[min(nearest, key=lambda known: abs(known - value))]
+        theta, objective, _ = minimise(
+            model, log_losses, np.where(np.arange(len(best)) == index, value, start), bounds
+        )
+        nearest[value] = theta
+        visited[value] = max(0.0, 2 * (objective - floor) / scale)
+        return visited[value] - CHI2_95
+
+    low = _crossing(excess, float(best[index]), model.bounds[index][0])
+    high = _crossing(excess, float(best[index]), model.bounds[index][1])
+    name = model.names[index]
+    values = np.array(sorted(visited))
+    return Profile(
+        parameter=name.removeprefix("log_"),
+        values=np.array([public_value(name, value) for value in values]),
+        deviance=np.array([visited[value] for value in values]),
+        low=public_value(name, low) if np.isfinite(low) else (0.0 if name.startswith("log_") else low),
+        high=public_value(name, high),
+    )
+
+
+def _crossing(excess: Callable[[float], float], best: float, bound: float) -> float:
+    """Where `excess` changes its sign between `best` and `bound`; infinite where it does not."""
+    inside, step = best, 0.02 * np.sign(bound - best)
+    while abs(step) < abs(bound - best):
+        outside = best + step
+        if excess(outside) > 0:
+            return float(brentq(excess, inside, outside, xtol=1e-4, rtol=1e-4))
+        inside, step = outside, 2 * step
+    return float(np.copysign(np.inf, bound - best))

@@ -10,12 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import IsoDataFit
+from curr_ab.scaling.iso_data import IsoDataFit, Parabola
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.log_loss import LogLossFit
-from curr_ab.scaling.parabolas import Parabola
-from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.runs import Array, DataColumn, Runs
 from curr_ab.scaling.transfer import TransferFit
 from curr_ab.scaling.uncertainty import Spread

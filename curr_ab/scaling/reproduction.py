@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from curr_ab.published import PAPER, REPOSITORY
-from curr_ab.scaling.iso_data import estimate, fit_parabolas, optimum_name, project
+from curr_ab.scaling.iso_data import estimate, fit_parabolas, optimum_name, power_law, project
 from curr_ab.scaling.laws import (
     CHENG,
     CHENG_CLM,
@@ -23,7 +23,6 @@ from curr_ab.scaling.laws import (
     SERRANO_PERPLEXITY,
     SERRANO_PLATEAU_LOSS,
 )
-from curr_ab.scaling.parabolas import power_law
 from curr_ab.scaling.runs import Array, Runs, published_runs
 from curr_ab.scaling.uncertainty import Doubt, Spread, propagate_noise
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.parabolas import FLAT
-from curr_ab.scaling.quantities import format_quantity
+from curr_ab.scaling.iso_data import FLAT
 from curr_ab.scaling.runs import Array, Runs
 from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
 

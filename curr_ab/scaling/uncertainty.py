@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.scaling.parallel import map_chunks
 from curr_ab.scaling.runs import Array, Runs, is_curves, seed_noise
+from curr_ab.workers import map_chunks
 
 
 class NoOptimum(ValueError):

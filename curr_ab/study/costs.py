@@ -12,12 +12,11 @@ import torch
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbForMaskedLM
-from curr_ab.pretraining.building import build_config
-from curr_ab.pretraining.estimates import PEAK_FLOPS, peak_flops, training_flops_per_token
+from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.pretraining.preview import EXPECTED_UTILIZATION
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
+from curr_ab.training.costs import EXPECTED_UTILIZATION, PEAK_FLOPS, peak_flops, training_flops_per_token
 
 # Weights and AdamW's two moments in a saved state, weights alone in a checkpoint, all in fp32.
 _STATE_BYTES, _CHECKPOINT_BYTES = 12, 4

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curr_ab.claiming import claimed
-from curr_ab.data.atomic import replacing, write_json
+from curr_ab.files import claimed, replacing, write_json
 from curr_ab.study.cells import Cell
 from curr_ab.study.preset import Preset, read_preset
 

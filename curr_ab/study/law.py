@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import fit_iso_data
-from curr_ab.scaling.parabolas import Parabola, fit_parabola
+from curr_ab.scaling.iso_data import Parabola, fit_iso_data, fit_parabola
 from curr_ab.scaling.plots import plot_fit, plot_losses, save_plots
-from curr_ab.scaling.quantities import format_quantity
 from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise
 from curr_ab.scaling.uncertainty import Doubt, NoOptimum

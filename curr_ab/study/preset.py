@@ -97,7 +97,7 @@ class Preset:
                 )
 
     def _check_evaluation(self) -> None:
-        from curr_ab.evaluation.classification import recipe_of
+        from curr_ab.evaluation.suites.classification import recipe_of
 
         if "loss" not in self.evaluation:
             raise ValueError("evaluation needs the suite loss, which the law is fitted to")

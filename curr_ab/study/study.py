@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+import yaml
+
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.data.atomic import write_json
-from curr_ab.data.preparation import OtherRequest
+from curr_ab.data.preparing.prepare import OtherRequest
 from curr_ab.data.shards import TokenDataset
-from curr_ab.study.cell_state import State, evaluation_key
-from curr_ab.study.cells import Cell, cells_of, chosen
-from curr_ab.study.costs import costs_of, describe_costs, require_disk, used_bytes
-from curr_ab.study.exporting import export_cells, is_rehearsal
-from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launching import lack_of_gpus, printed, submit, write_slurm
-from curr_ab.study.law import CellLoss, fit_law
-from curr_ab.study.outcome import held_out_loss
-from curr_ab.study.preset import Preset
-from curr_ab.study.refusing import (
-    refuse_changed_plans,
-    refuse_missing_suite_data,
-    refuse_other_data,
-    refuse_other_pairs,
+from curr_ab.files import replacing, write_json
+from curr_ab.study.cell_process import CellTask
+from curr_ab.study.cells import (
+    Cell,
+    CellFolder,
+    cells_of,
+    changed_plan,
+    chosen,
+    evaluation_key,
+    finished,
+    held_out_loss,
 )
+from curr_ab.study.collect import CellView, summarize
+from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, used_bytes
+from curr_ab.study.exports import export_cells, is_rehearsal
+from curr_ab.study.folder import Clock, StudyFolder
+from curr_ab.study.launch import lack_of_gpus, printed, submit, training_command, write_slurm
+from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.preset import Preset
+from curr_ab.study.processes import run_cells, slots_of
+from curr_ab.study.progress import Table, read_status
 from curr_ab.study.report import write_report
-from curr_ab.study.summarizing import summarize
-from curr_ab.study.work import Work
+from curr_ab.study.summary import State
 
 Launcher = Literal["local", "slurm", "print"]
 Say = Callable[[str], None]
@@ -189,3 +199,138 @@ def _notes(work: Work) -> list[str]:
     if missing := [name for name, state in work.states().items() if state != "done"]:
         notes.append(f"Not in it: {', '.join(missing)}.")
     return notes
+
+
+def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
+    """The cells of a study are trained on data that are prepared once, as its preset says."""
+    begun = study.preset if study.begun else None
+    if begun is not None and (changes := preset.data.differences(begun.data)):
+        raise ValueError(
+            f"{study.path} was begun with other data ({changes}): its cells would not compare; go on with "
+            "those, or choose another folder with --out"
+        )
+
+
+def refuse_missing_suite_data(preset: Preset) -> None:
+    """What a suite is measured on, where it brings its own, must be there before cells are trained."""
+    for suite, options in preset.evaluation.items():
+        data = options.get("data", ())
+        for path in [data] if isinstance(data, str) else data:
+            if not Path(path).exists():
+                raise ValueError(f"preset {preset.name}, evaluation, {suite}: the data {path} are not there")
+
+
+def refuse_changed_plans(study: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Cells that were begun go on by their plan, or begin anew when somebody says so."""
+    changed = {cell.name: changed_plan(CellFolder(study.cell(cell)), cell) for cell in cells}
+    if changed := {name: differences for name, differences in changed.items() if differences}:
+        told = "; ".join(f"{name}: {', '.join(differences)}" for name, differences in changed.items())
+        raise ValueError(
+            f"the plan of cells that were begun has changed ({told}). Put it back, choose another folder "
+            f"with --out, or throw their work away: --restart {','.join(changed)}"
+        )
+
+
+def refuse_other_data(study: StudyFolder, cells: Sequence[Cell], fingerprint: str) -> None:
+    """Cells that were trained on other data than these do not compare."""
+    for cell in cells:
+        file = CellFolder(study.cell(cell)).run.data_file
+        if file.exists() and _fingerprint(file, cell.name) != fingerprint:
+            raise ValueError(
+                f"{cell.name} was trained on other data than these: give the folder of then with --data, or "
+                "choose another folder with --out"
+            )
+
+
+def _fingerprint(file: Path, name: str) -> str:
+    try:
+        return str(json.loads(file.read_text())["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{file} is damaged, which says on what data {name} was trained: put it back, or throw its work "
+            f"away with --restart {name}"
+        ) from None
+
+
+class Work:
+    """The cells of a study with their folders and costs."""
+
+    def __init__(
+        self,
+        study: StudyFolder,
+        preset: Preset,
+        cells: Sequence[Cell],
+        costs: dict[str, Cost],
+        key: dict[str, object],
+    ) -> None:
+        self.study, self.preset, self.cells, self.costs, self.key = study, preset, cells, costs, key
+
+    def folder(self, cell: Cell) -> CellFolder:
+        return CellFolder(self.study.cell(cell))
+
+    def trained(self, cell: Cell) -> bool:
+        return self.folder(cell).trained(cell.plan.steps)
+
+    def finished(self, cell: Cell) -> bool:
+        return finished(self.folder(cell), cell, self.key)
+
+    def state(self, cell: Cell, running: bool = False) -> State:
+        if running:
+            return "running"
+        if self.finished(cell):
+            return "done"
+        return "failed" if self.folder(cell).problem else "waiting"
+
+    def states(self) -> dict[str, State]:
+        return {cell.name: self.state(cell) for cell in self.cells}
+
+    def exports(self) -> tuple[Path, ...]:
+        """The folders that are there, that of the lowest loss first."""
+        losses = {
+            self.study.export(cell): held_out_loss(self.folder(cell).results())[0] or math.inf
+            for cell in self.cells
+            if cell.exported and self.study.export(cell).is_dir()
+        }
+        return tuple(sorted(losses, key=lambda path: losses[path]))
+
+    def view(self, cell: Cell) -> CellView:
+        return CellView(cell, self.folder(cell), self.state(cell), self.costs[cell.name])
+
+    def write_plan(self, cell: Cell) -> CellFolder:
+        """For the commands that train the cell in other processes."""
+        folder = self.folder(cell)
+        with replacing(folder.plan_file) as temporary:
+            temporary.write_text(yaml.safe_dump(cell.plan.to_dict(), sort_keys=False))
+        return folder
+
+    def task(self, cell: Cell) -> CellTask:
+        gpus = self.preset.launch.gpus_per_cell
+        folder = self.write_plan(cell)
+        return CellTask(
+            folder,
+            cell.member,
+            cell.plan,
+            self.preset.evaluation,
+            self.key,
+            self.preset.launch.threads_per_cell,
+            command=training_command(folder, gpus) if gpus > 1 else (),
+        )
+
+    def run(self, todo: Sequence[Cell], clock: Clock) -> None:
+        """The cells that are not finished, the longest first, so that none is left alone at the end."""
+        launch = self.preset.launch
+        untrained = [cell for cell in todo if not self.trained(cell)]
+        gpus = launch.gpus_per_cell if untrained else 0
+        slots = slots_of(torch.cuda.device_count(), gpus, launch.threads_per_cell, launch.max_parallel)
+        ordered = sorted(todo, key=lambda cell: -self.costs[cell.name].flops)
+        table = Table(
+            self.cells,
+            lambda cell, on: read_status(cell, self.folder(cell), self.state(cell, on)),
+            sys.stdout,
+        )
+
+        def show(running: Sequence[str]) -> None:
+            table.show(running)
+            clock.save()
+
+        run_cells({cell.name: self.task(cell) for cell in ordered}, slots, show)

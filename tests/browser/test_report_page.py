@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import studies
-from chromium import chromium, look
+from support import studies
+from support.chromium import chromium, look
 
 from curr_ab.study.report import write_report
 

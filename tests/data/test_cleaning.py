@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curr_ab.data import PreparationPlan, TokenDataset, prepare
-from curr_ab.data.cleaning import REASONS
+from curr_ab.data.preparing.clean import REASONS
 from tests.data.conftest import plain_text
 
 EXACT = PreparationPlan(cluster="exact")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curr_ab.data
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.data import TokenDataset
 from curr_ab.data.schema import PAIR_SCHEMA
 from tests.data.conftest import oas_text, plain_text
@@ -124,7 +124,7 @@ def test_public_names_exist_and_load_nothing_before_use() -> None:
     with pytest.raises(AttributeError, match="no attribute 'prepared'"):
         _ = curr_ab.data.prepared
     code = (
-        "import sys; from curr_ab.cli import main; main(['models']); import curr_ab.data\n"
+        "import sys; from curr_ab.cli.main import main; main(['models']); import curr_ab.data\n"
         "heavy = {'pyarrow', 'numpy', 'scipy', 'matplotlib', 'tqdm', 'datasets', 'torch'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
@@ -137,7 +137,7 @@ def test_missing_extra_is_named(monkeypatch) -> None:
         "import curr_ab.data\n"
         "try:\n    curr_ab.data.read_pairs\n"
         "except ImportError as error:\n    print(error)\n"
-        "from curr_ab.cli import main; sys.exit(main(['data', 'prepare', 'x.csv', '--out', 'y']))"
+        "from curr_ab.cli.main import main; sys.exit(main(['data', 'prepare', 'x.csv', '--out', 'y']))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert 'pip install "curr-ab[data]"' in done.stdout

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.data.cleaning import REASONS
+from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.schema import FIELDS, PROVENANCE
 from tests.data.conftest import plain_text
 

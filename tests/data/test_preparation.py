@@ -14,7 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curr_ab.data import PreparationPlan, TokenDataset, clustering, decode_pair, ordering, parts, prepare
+from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, prepare
+from curr_ab.data.preparing import clusters as clustering
+from curr_ab.data.preparing import order as ordering
+from curr_ab.data.preparing import parts
 from tests.data.conftest import oas_text, pairs_of, plain_text
 
 EXACT = PreparationPlan(cluster="exact", pairs_per_shard=100)
@@ -89,7 +92,7 @@ def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, ro
 
     read_partition = ordering.read_partition
     monkeypatch.setattr(
-        "curr_ab.data.sharding.read_partition", lambda task, columns: spy(task).select(columns)
+        "curr_ab.data.preparing.write_shards.read_partition", lambda task, columns: spy(task).select(columns)
     )
     prepare(sources, tmp_path / "cramped", EXACT)
     assert content(tmp_path / "roomy") == content(tmp_path / "cramped")
@@ -150,7 +153,7 @@ def test_kill_at_any_moment_with_workers(sources, tmp_path) -> None:
     command = [
         sys.executable,
         "-c",
-        "import sys; from curr_ab.cli import main; sys.exit(main())",
+        "import sys; from curr_ab.cli.main import main; sys.exit(main())",
         "data",
         "prepare",
         *sources,

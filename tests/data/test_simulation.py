@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curr_ab.data import builtin_path, simulate_pairs
-from curr_ab.data.hypermutation import mutate, translate
 from curr_ab.data.schema import CHAINS
-from curr_ab.data.simulation import PREFERENCE, PREFERRED_LIGHT
+from curr_ab.data.simulation import PREFERENCE, PREFERRED_LIGHT, mutate, translate
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +116,7 @@ def test_bad_requests_and_missing_simulator(monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_the_script_makes_the_builtin_corpus(tmp_path, monkeypatch) -> None:
-    from curr_ab.data import make_builtin
+    from curr_ab.data import simulation as make_builtin
 
     monkeypatch.setattr(make_builtin, "builtin_path", lambda: str(tmp_path / "builtin.parquet"))
     make_builtin.main()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.data.splitting import assign_splits, crossing
+from curr_ab.data.preparing.splits import assign_splits, crossing
 from tests.data.conftest import plain_text
 
 

@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 import torch
-from twins import shake, stock_twin, tiny_config
+from support.twins import shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.data import PreparationPlan, builtin_path, prepare

@@ -1,10 +1,10 @@
 """Tables of assays: which direction is better, and what cannot be read."""
 
 import pytest
-from assay_tables import write
-from twins import PAIRS
+from support.assay_tables import write
+from support.twins import PAIRS
 
-from curr_ab.evaluation.assays import read_assays
+from curr_ab.evaluation.suites.assays import read_assays
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from curr_ab.evaluation import make_plan, run_suite, write_tables
-from curr_ab.evaluation.classification import recipe_of
-from curr_ab.evaluation.mutation_status import KINDS, status_of_chains
 from curr_ab.evaluation.subject import find_subject
+from curr_ab.evaluation.suites.classification import KINDS, recipe_of, status_of_chains
 from curr_ab.finetuning import plant
 
 QUICK = {"method": "probe", "set": ("folds=2",)}
@@ -81,8 +80,8 @@ def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
 
 def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     """Another file of the same content has been measured; the same file with other content has not."""
-    from curr_ab.evaluation.classification import open_data
-    from curr_ab.evaluation.suites import measurement
+    from curr_ab.evaluation.run import measurement
+    from curr_ab.evaluation.suites.classification import open_data
 
     def key(path, text):
         path.write_text(text)

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from cross_validated import write_run
 from scipy import stats
+from support.cross_validated import write_run
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.evaluation import compare_runs
-from curr_ab.evaluation.fold_predictions import read_run
-from curr_ab.evaluation.paired_tests import corrected_t, exact_mcnemar, permutation_p
+from curr_ab.measures.fold_predictions import read_run
+from curr_ab.measures.statistics import corrected_t, exact_mcnemar, permutation_p
 
 NAMES = ("HD", "CoV")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from twins import shake, tiny_config
+from support.twins import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.evaluation import compare_losses, run_suite
-from curr_ab.evaluation.comparing_losses import write_pair_losses
+from curr_ab.evaluation.comparison import write_pair_losses
 
 
 @pytest.fixture(scope="module")

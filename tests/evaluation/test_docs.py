@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.evaluation import PLANS
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_defaults_are_those_stated():
     assert (fitness.shots, fitness.repeats) == ((8, 32, 128), 10)
     assert PLANS["specificity"]().protocol == "grouped"
     assert all(plan().dtype == "float32" for plan in PLANS.values())
-    from curr_ab.evaluation.rank_correlation import DRAWS
-    from curr_ab.evaluation.region_estimates import DRAWS as REGION_DRAWS
+    from curr_ab.evaluation.suites.regions import DRAWS as REGION_DRAWS
+    from curr_ab.measures.statistics import DRAWS
 
     assert DRAWS == REGION_DRAWS == 500

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from cross_validated import write_run
 from matplotlib.image import imread
 from sklearn.metrics import auc
+from support.cross_validated import write_run
 
 from curr_ab.evaluation import measure
-from curr_ab.evaluation.figures import (
+from curr_ab.measures.fold_figures import (
     calibration_figure,
     confusion_figure,
     draw_figures,
@@ -15,7 +15,7 @@ from curr_ab.evaluation.figures import (
     predicted_figure,
     roc_figure,
 )
-from curr_ab.evaluation.fold_predictions import read_run
+from curr_ab.measures.fold_predictions import read_run
 
 BOLD = 2.2
 

@@ -6,17 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from assay_tables import write
 from scipy.stats import spearmanr
-from twins import PAIRS
+from support.assay_tables import write
+from support.twins import PAIRS
 
 from curr_ab.data import builtin_path
 from curr_ab.evaluation import make_plan, run_suite, write_tables
-from curr_ab.evaluation.assays import read_assays
-from curr_ab.evaluation.few_shot import few_shot
-from curr_ab.evaluation.germline import germline_distances, nearest_distances, read_germlines
-from curr_ab.evaluation.rank_correlation import correlate
+from curr_ab.evaluation.suites.assays import (
+    germline_distances,
+    nearest_distances,
+    read_assays,
+    read_germlines,
+)
+from curr_ab.evaluation.suites.fitness import few_shot
 from curr_ab.inference import score
+from curr_ab.measures.statistics import correlate
 
 NUM_PAIRS = 48
 

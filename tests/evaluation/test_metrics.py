@@ -10,9 +10,9 @@ import evaluate
 import numpy as np
 import pytest
 
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.evaluation import mean_and_standard_error, measure
-from curr_ab.evaluation.measuring import METRICS, metrics_for
+from curr_ab.measures.metrics import METRICS, metrics_for
 from curr_ab.published import FIGURES
 
 # Eleven examples: 3 true positives, 2 false positives, 2 false negatives, 4 true negatives.

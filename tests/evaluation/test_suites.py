@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from twins import shake, tiny_config
+from support.twins import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.evaluation import PLANS, make_plan, run_suite, write_tables
 from curr_ab.evaluation.subject import find_subject
 from curr_ab.evaluation.tables import published_for

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from cross_validated import write_run
 from scipy.special import softmax
+from support.cross_validated import write_run
 
 from curr_ab.evaluation import compare_runs
-from curr_ab.evaluation.measuring import metrics_for, scorer
-from curr_ab.evaluation.swapped_metrics import quick_score, swappable
+from curr_ab.measures.metrics import metrics_for, quick_score, scorer, swappable
 
 RANKING = ["auroc", "aupr"]
 
@@ -81,8 +80,8 @@ def test_a_shift_of_each_fold_makes_no_difference(tmp_path):
 
 def test_what_is_permuted_is_what_is_shown(tmp_path):
     """The number that p is of: a mean over folds, although folds differ in their size."""
-    from curr_ab.evaluation.comparing import _difference_when_swapped, _units
-    from curr_ab.evaluation.fold_predictions import read_run
+    from curr_ab.evaluation.comparison import _difference_when_swapped, _units
+    from curr_ab.measures.fold_predictions import read_run
 
     folds = [
         (labels[: 60 - 12 * n], a[: 60 - 12 * n], b[: 60 - 12 * n])

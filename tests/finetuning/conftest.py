@@ -5,7 +5,7 @@ import os
 import pyarrow.parquet as pq
 import pytest
 import torch
-from twins import shake, tiny_config
+from support.twins import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.finetuning import plant, resolve_recipe

@@ -14,13 +14,13 @@ import torch
 import yaml
 from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file
-from tuned import TARGETS, save_base, save_tuned, tune
-from twins import PAIRS, tiny_config
+from support.tuned import TARGETS, save_base, save_tuned, tune
+from support.twins import PAIRS, tiny_config
 
 import curr_ab
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.finetuning import load_finetuned, predict
-from curr_ab.finetuning.record import read_record
+from curr_ab.finetuning.adapter_record import read_record
 from curr_ab.results import read_results
 
 # Every target, every method, every pooling.

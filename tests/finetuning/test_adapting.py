@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from twins import pack, shake, tiny_config
+from support.twins import pack, shake, tiny_config
 
 from curr_ab import CurrAbConfig, CurrAbForSequenceClassification
 from curr_ab.family import member as family_member
-from curr_ab.finetuning.adapting import (
+from curr_ab.finetuning.model import (
     AdapterDropout,
     adapted,
     build_model,

@@ -12,12 +12,12 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import curr_ab
-from curr_ab.evaluation.fold_statistics import mean_and_standard_error
-from curr_ab.evaluation.measuring import measure
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
-from curr_ab.finetuning.adapting import head_name
+from curr_ab.finetuning.model import head_name
 from curr_ab.finetuning.preview import preview
 from curr_ab.finetuning.run_folder import FinetuningFolder
+from curr_ab.measures.metrics import measure
+from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import checkpoint_digest, read_results
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from training_processes import FSDP2, finetune, finetune_sharded, finish, launch, start, start_group
+from support.training_processes import FSDP2, finetune, finetune_sharded, finish, launch, start, start_group
 
 from curr_ab.finetuning.run_folder import FinetuningFolder
 from curr_ab.results import read_results

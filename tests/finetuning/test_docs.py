@@ -5,9 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
+from curr_ab.cli.finetune import add_commands, add_example_command
 from curr_ab.finetuning import plant, resolve_recipe
-from curr_ab.finetuning.command_line import add_commands
-from curr_ab.finetuning.example_command import add_example_command
 from curr_ab.finetuning.recipe import shipped_recipes
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from curr_ab.finetuning import plant, read_examples, resolve_recipe
-from curr_ab.finetuning.labels import UNKNOWN_RESIDUE
+from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 
 BINARY = resolve_recipe("specificity-binary")
 

@@ -8,21 +8,21 @@ from accelerate.state import AcceleratorState
 from transformers import get_linear_schedule_with_warmup
 
 from curr_ab.finetuning import Fold, read_examples
-from curr_ab.finetuning.adapting import build_model
-from curr_ab.finetuning.fitting import Diverged, Fit, learning_rate
-from curr_ab.finetuning.labelled_batches import (
+from curr_ab.finetuning.batches import (
     ALONE,
     Group,
     TokenRows,
     answers_of,
     epoch_order,
+    right_answers,
     share_of,
     shares_of,
 )
-from curr_ab.finetuning.pooled_features import FeatureRows, pooled_features
-from curr_ab.finetuning.right_answers import right_answers
+from curr_ab.finetuning.features import FeatureRows, pooled_features
+from curr_ab.finetuning.fit import Diverged, Fit, learning_rate
+from curr_ab.finetuning.model import build_model
 from curr_ab.finetuning.run_folder import FitFolder
-from curr_ab.pretraining.stopping import StopRequest
+from curr_ab.training.stopping import StopRequest
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import Example, Examples, plant, read_examples, resolve_recipe, split_folds
 from curr_ab.finetuning.folds import describe_folds, hold_out_validation
-from curr_ab.finetuning.labels import UNKNOWN_RESIDUE
+from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 
 CLONE = resolve_recipe("specificity-binary", {"group_by": "clone"})
 ROWS = resolve_recipe("specificity-binary", {"fold_scheme": "rows"})

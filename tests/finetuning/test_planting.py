@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from curr_ab.cli.finetune import add_example_command
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import plant, read_examples, resolve_recipe, split_folds
-from curr_ab.finetuning.example_command import add_example_command
-from curr_ab.finetuning.planting import MOTIFS, TASKS
+from curr_ab.finetuning.example_data import MOTIFS, TASKS
 from curr_ab.finetuning.recipe import shipped_recipes
 
 

@@ -4,10 +4,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tuned import TARGETS, save_base, save_tuned, tune
-from twins import PAIRS
+from support.tuned import TARGETS, save_base, save_tuned, tune
+from support.twins import PAIRS
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.finetuning.prediction import label_names, target_of
 

@@ -9,10 +9,10 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
-from training_processes import finetune, finish, start, start_group
+from support.training_processes import finetune, finish, start, start_group
 
 from curr_ab.finetuning.run_folder import FinetuningFolder
-from curr_ab.pretraining.state import complete_states
+from curr_ab.training.state import complete_states
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from twins import shake, tiny_config
+from support.twins import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
-from curr_ab.hub.exporting import export
+from curr_ab.hub.export import export
 from curr_ab.hub.fresh_process import FreshProcess
 
 SERVER = Path(__file__).parent / "server.py"
@@ -68,7 +68,7 @@ class LocalHub:
             sys.executable,
             "-P",
             "-c",
-            "import sys; from curr_ab.cli import main; sys.exit(main())",
+            "import sys; from curr_ab.cli.main import main; sys.exit(main())",
         ]
         return subprocess.Popen(
             [*command, *map(str, args)],

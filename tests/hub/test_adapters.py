@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
-from tuned import save_tuned, tune
-from twins import PAIRS
+from support.tuned import save_tuned, tune
+from support.twins import PAIRS
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.finetuning import load_finetuned, predict
-from curr_ab.finetuning.record import read_record
+from curr_ab.finetuning.adapter_record import read_record
 from curr_ab.hub.card_files import write_card
 from curr_ab.hub.repositories import describe_folder
 

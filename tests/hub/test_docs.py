@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import curr_ab.hub
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.hub.manifest import TOLERANCE
 from tests.hub.test_exporting import save_published
 

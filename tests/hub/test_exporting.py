@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.twins import shake, stock_config, tiny_config
 from transformers import EsmConfig, EsmForMaskedLM
-from twins import shake, stock_config, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
-from curr_ab.hub.checkpoints import Checkpoint, find_checkpoints, read_model, recognise
-from curr_ab.hub.exporting import adopt, export, prove
+from curr_ab.hub.export import adopt, export, prove
 from curr_ab.hub.manifest import PROBE, REVISIONS, differences, read_manifest
+from curr_ab.hub.training_checkpoints import Checkpoint, find_checkpoints, read_model, recognise
 from curr_ab.results import checkpoint_digest
 from tests.hub.conftest import save_checkpoint
 

@@ -165,7 +165,7 @@ def test_an_export_that_meets_a_full_disk_leaves_nothing(hub, run_folder, tmp_pa
 
 
 def test_errors_show_no_secrets() -> None:
-    from curr_ab.hub.retrying import one_line
+    from curr_ab.hub.remote import one_line
 
     error = RuntimeError(
         f"PUT https://me:{WRITER}@storage.example/lfs/1?X-Amz-Signature=secret failed\n"

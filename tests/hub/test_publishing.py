@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from twins import PAIRS
+from support.twins import PAIRS
 
 from curr_ab import MEMBERS
-from curr_ab.hub.comparing import _git_digest, digest
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
+from curr_ab.hub.remote import _git_digest, digest
 from curr_ab.hub.repositories import describe_dataset, describe_folder
 from tests.hub.conftest import STRANGER, WRITER, publish_family
 

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from curr_ab.cli import main
+from curr_ab.checkpoints import Checkpoint
+from curr_ab.cli.main import main
 from curr_ab.inference import EmbeddingPlan, attention_maps, embed, score
 from curr_ab.inference.bulk import run_bulk
-from curr_ab.inference.checking import reader
-from curr_ab.inference.checkpoint import Checkpoint
+from curr_ab.inference.records import reader
 from curr_ab.inference.tasks import EmbedTask, ScoreTask
 
-CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli import main; sys.exit(main())"]
+CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli.main import main; sys.exit(main())"]
 
 
 def run(command, *arguments):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from one_pass import Corruption, masked_from_shown
 from scipy.stats import spearmanr
-from trained import corpus, train
+from support.one_pass import Corruption, masked_from_shown
+from support.trained import corpus, train
 
 from curr_ab.inference import saturate
 

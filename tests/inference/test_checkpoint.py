@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from twins import PAIRS, stock_twin
+from support.twins import PAIRS, stock_twin
 
 import curr_ab
 from curr_ab import CurrAbForMaskedLM
+from curr_ab.checkpoints import choose_precision, fingerprint
 from curr_ab.inference import Checkpoint, embed, score
-from curr_ab.inference.checkpoint import fingerprint
-from curr_ab.inference.precision import choose_precision
 from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
 
 

@@ -5,17 +5,17 @@ import shlex
 from pathlib import Path
 
 import torch
-from twins import PAIRS
+from support.twins import PAIRS
 
 import curr_ab
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 
 TEXT = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
 
 
 def test_python(folder, tokenizer, monkeypatch):
     monkeypatch.setattr(
-        curr_ab, "load", lambda name: curr_ab.loading.load(folder, device="cpu", dtype=torch.float32)
+        curr_ab, "load", lambda name: curr_ab.checkpoints.load(folder, device="cpu", dtype=torch.float32)
     )
     heavy, light = PAIRS[0]
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):

@@ -2,9 +2,9 @@
 
 import pyarrow.csv
 import pytest
-from twins import PAIRS
+from support.twins import PAIRS
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.inference.numbering import Numbering, number_chains, number_records
 from curr_ab.inference.records import records_of
 

@@ -3,10 +3,10 @@
 import pyarrow.csv
 import pytest
 import torch
-from twins import PAIRS, shake, tiny_config
+from support.twins import PAIRS, shake, tiny_config
 
 from curr_ab import CurrAbForSequenceClassification
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.inference import rank_lights, records_of, score
 
 RECORDS = list(records_of(PAIRS))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from twins import PAIRS, stock_twin
+from support.twins import PAIRS, stock_twin
 
 from curr_ab.inference import RestorationPlan, restore
 from curr_ab.inference.records import STANDARD_RESIDUES

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.utils.prune
+from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel
 from curr_ab.modeling.configuration_curr_ab import AUTO_MAP

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, tiny_config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.modeling import modeling_curr_ab

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_twin, tiny_config
 from transformers import EsmForTokenClassification
-from twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForTokenClassification
 from curr_ab.family import SIZES

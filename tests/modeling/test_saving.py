@@ -10,8 +10,8 @@ import torch
 from huggingface_hub import RepoUrl
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from support.twins import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
 from transformers import EsmForMaskedLM
-from twins import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel, modeling
 from curr_ab.modeling.configuration_curr_ab import AUTO_MAP

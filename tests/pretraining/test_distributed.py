@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from training_processes import FSDP2, finish, launch, start, start_group, train, train_sharded
+from support.training_processes import FSDP2, finish, launch, start, start_group, train, train_sharded
 from transformers import EsmForMaskedLM
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM
-from curr_ab.pretraining.estimates import sharded_state_bytes
-from curr_ab.pretraining.run_folder import RunFolder, read_log
+from curr_ab.pretraining.preview import sharded_state_bytes
+from curr_ab.pretraining.run_folder import RunFolder
+from curr_ab.training.log import read_log
 
 ROOT = Path(__file__).parents[2]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

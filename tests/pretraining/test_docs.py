@@ -4,8 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
-from curr_ab.cli import build_parser
-from curr_ab.pretraining.command_line import add_arguments
+from curr_ab.cli.main import build_parser
+from curr_ab.cli.pretrain import add_arguments
 from curr_ab.pretraining.plan import options
 
 ROOT = Path(__file__).parents[2]

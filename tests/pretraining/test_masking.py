@@ -3,21 +3,20 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from twins import PAIRS
+from support.twins import PAIRS
 
 from curr_ab.data import encode_pairs
 from curr_ab.data.tokens import CLS, EOS
-from curr_ab.pretraining.masking import (
-    CDR3_CODE,
+from curr_ab.pretraining.masking import CDR3_CODE, cdr3_rates
+from curr_ab.randomness import random_stream
+from curr_ab.training.tasks import (
     FIRST_RESIDUE,
     MASK,
     NUM_REPLACEMENTS,
-    cdr3_rates,
     is_residue,
     mask_residues,
     predict_next,
 )
-from curr_ab.pretraining.sampling import random_stream
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.family import MEMBERS, TrainingPlan
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 

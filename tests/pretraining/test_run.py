@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_processes import finish, start, train
+from support.training_processes import finish, start, train
 from transformers import AutoModelForMaskedLM, EsmForMaskedLM
 
 import curr_ab
 from curr_ab.pretraining.loop import pretrain
-from curr_ab.pretraining.run_folder import RunFolder, read_log
+from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import checkpoint_digest, read_results
+from curr_ab.training.log import read_log
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training_losses.json"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curr_ab.pretraining.sampling import random_stream, sampled, shuffled
+from curr_ab.randomness import random_stream, sampled, shuffled
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 128, 129, 1_000, 70_001])

@@ -10,9 +10,8 @@ from accelerate.state import AcceleratorState, PartialState
 from torch.nn import functional as F
 
 from curr_ab.pretraining.batches import TrainingData
-from curr_ab.pretraining.building import build_config, build_model
-from curr_ab.pretraining.optimizing import build_optimizers, learning_rate
-from curr_ab.pretraining.step import summed_loss, training_step
+from curr_ab.pretraining.model import build_config, build_model
+from curr_ab.pretraining.step import build_optimizers, learning_rate, summed_loss, training_step
 
 
 @pytest.fixture

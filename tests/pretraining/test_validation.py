@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from support.twins import shake, tiny_config
 from torch.nn import functional as F
-from twins import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import TokenDataset
 from curr_ab.data.tokens import VOCABULARY
-from curr_ab.pretraining.baselines import baseline_losses
-from curr_ab.pretraining.masking import FIRST_RESIDUE, LAST_RESIDUE, is_residue
-from curr_ab.pretraining.validation import HeldOut, evaluate
+from curr_ab.measures.held_out import HeldOut, baseline_losses, evaluate
+from curr_ab.training.tasks import FIRST_RESIDUE, LAST_RESIDUE, is_residue
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import curr_ab.scaling
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.scaling import published_runs
 
 
@@ -39,7 +39,7 @@ def test_the_public_names_are_the_truth() -> None:
 
 def test_listing_members_loads_no_library_of_this_capability() -> None:
     code = (
-        "import sys; from curr_ab.cli import main; main(['models']);"
+        "import sys; from curr_ab.cli.main import main; main(['models']);"
         "print([n for n in ('numpy', 'scipy', 'matplotlib', 'tqdm', 'threadpoolctl') if n in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -50,7 +50,7 @@ def test_listing_members_loads_no_library_of_this_capability() -> None:
 def test_a_missing_library_names_the_extra(library: str) -> None:
     code = (
         f"import sys; sys.modules['{library}'] = None\n"
-        "from curr_ab.cli import main; sys.exit(main(['scaling', 'reproduce', '--plot', 'plots']))"
+        "from curr_ab.cli.main import main; sys.exit(main(['scaling', 'reproduce', '--plot', 'plots']))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 2

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from curr_ab.scaling import Doubt, IsoDataFit, NoOptimum, Runs, fit_iso_data, make_runs, parallel, plot_fit
+from curr_ab import workers as parallel
+from curr_ab.scaling import Doubt, IsoDataFit, NoOptimum, Runs, fit_iso_data, make_runs, plot_fit
 
 FAST = Doubt(draws=50)
 SIZES = (8e6, 35e6, 150e6, 350e6, 650e6)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.results import Result, write_results
 from curr_ab.scaling import make_runs, read_measured_runs
 

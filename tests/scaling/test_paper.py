@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from curr_ab.scaling import Doubt, fit_iso_data, published_runs
-from curr_ab.scaling.iso_data import estimate, optimum_name, project
+from curr_ab.scaling.iso_data import estimate, optimum_name, power_law, project
 from curr_ab.scaling.laws import PAPER_LAW
-from curr_ab.scaling.parabolas import power_law
 from curr_ab.scaling.reproduction import projections_inside
 from curr_ab.scaling.uncertainty import Spread, propagate_noise
 

@@ -10,11 +10,10 @@ import pytest
 from scipy.optimize import check_grad, minimize
 
 from curr_ab.scaling import Doubt, LogLossFit, Runs, fit_parametric, log_loss, make_runs
-from curr_ab.scaling.huber import HUBER_DELTA, minimise, summed_huber
-from curr_ab.scaling.log_loss import estimate_from, estimates_of, search
-from curr_ab.scaling.parallel import one_thread
+from curr_ab.scaling.log_loss import HUBER_DELTA, estimate_from, estimates_of, minimise, search, summed_huber
 from curr_ab.scaling.parametric import model_of, starting_grid
 from curr_ab.scaling.uncertainty import bootstrap
+from curr_ab.workers import one_thread
 
 Simulate = Callable[..., Runs]
 FAST = Doubt(draws=20)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curr_ab.quantities import format_quantity, parse_quantity
 from curr_ab.scaling import Runs, make_runs, read_runs
-from curr_ab.scaling.quantities import format_quantity, parse_quantity
 from curr_ab.scaling.runs import seed_noise
 
 

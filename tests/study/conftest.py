@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
-from curr_ab.study.cell_state import CellFolder
+from curr_ab.study.cells import CellFolder
 from curr_ab.study.preset import make_preset
 from curr_ab.study.study import run_study
 

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from curr_ab.cli import build_parser
+from curr_ab.cli.main import build_parser
 from curr_ab.study.preset import Launch, Preset, StudyData, change, read_preset
 
 ROOT = Path(__file__).parents[2]

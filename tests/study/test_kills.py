@@ -8,8 +8,8 @@ import signal
 import time
 
 import pytest
-from training_processes import finish, start
-from training_processes import study as study_process
+from support.training_processes import finish, start
+from support.training_processes import study as study_process
 
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.study import run_study

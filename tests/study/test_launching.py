@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from curr_ab.cli import build_parser, main
+from curr_ab.cli.main import build_parser, main
+from curr_ab.cli.study import _going_on, _making, _resolve
 from curr_ab.pretraining.plan import resolve_plan
-from curr_ab.study.command_line import _going_on, _making, _resolve
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, read_preset
-from curr_ab.study.running import slots_of
+from curr_ab.study.processes import slots_of
 from curr_ab.study.study import run_study
 from tests.study.conftest import MICRO, cell
 
@@ -52,9 +52,9 @@ def test_commands_are_printed_with_the_cost_before_them(paper, prepared, tmp_pat
         assert (python, flag, module) == (sys.executable, "-m", "accelerate.commands.launch")
         launched = launch_command_parser().parse_args(words)
         assert launched.multi_gpu and launched.num_processes == 4 and launched.module
-        assert launched.training_script == "curr_ab.pretraining"
-        plan_flag, file, out_flag, out = launched.training_script_args
-        assert (plan_flag, out_flag) == ("--plan", "--out")
+        assert launched.training_script == "curr_ab"
+        verb, plan_flag, file, out_flag, out = launched.training_script_args
+        assert (verb, plan_flag, out_flag) == ("pretrain", "--plan", "--out")
         assert out == str(cell(tmp_path / "study", name).run.path)
         plan = resolve_plan({}, [file])
         assert (plan.member, plan.steps, plan.data) == (name, 500_000, str(prepared))
@@ -62,9 +62,9 @@ def test_commands_are_printed_with_the_cost_before_them(paper, prepared, tmp_pat
 
 def test_what_is_launched_is_the_trainer(tmp_path):
     """With the module's name, because an installed package has no train_scripts."""
-    words = [sys.executable, "-m", "curr_ab.pretraining", "--plan", str(tmp_path / "none.yaml")]
+    words = [sys.executable, "-m", "curr_ab", "pretrain", "--plan", str(tmp_path / "none.yaml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "pretrain: " in done.stderr and "none.yaml" in done.stderr
+    assert done.returncode == 2 and "curr-ab: " in done.stderr and "none.yaml" in done.stderr
 
 
 def test_the_slurm_script_trains_the_cell_of_its_task(paper, prepared, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 from curr_ab.family import MEMBERS, SIZES
 from curr_ab.study.cells import cells_of, chosen
 from curr_ab.study.costs import cost_of

@@ -6,8 +6,8 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
-import studies
-from report_words import both
+from support import studies
+from support.report_words import both
 
 from curr_ab.scaling.runs import make_runs, seed_noise
 from curr_ab.study.report.findings import findings

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import studies
-from report_words import Words, both
+from support import studies
+from support.report_words import Words, both
 
-from curr_ab.scaling.quantities import format_quantity
+from curr_ab.quantities import format_quantity
 from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.report.findings import judge
 from curr_ab.study.report.page import render_page
-from curr_ab.study.report.verdict import judge
 
 
 def _law(spread=-1, **changes):

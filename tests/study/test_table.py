@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from curr_ab.study.cell_state import CellFolder
-from curr_ab.study.cells import cells_of
+from curr_ab.study.cells import CellFolder, cells_of
 from curr_ab.study.preset import make_preset
-from curr_ab.study.table import Status, Table, read_status
+from curr_ab.study.progress import Status, Table, read_status
 from tests.study.conftest import MICRO
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from golden.make import golden_ids
+from support.twins import PAIRS, TESTS
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
-from twins import PAIRS, TESTS
 
 from curr_ab import CurrAbConfig, CurrAbTokenizer
 from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY

@@ -1,5 +1,5 @@
 """The report of a study: one page to look at, and its Markdown twin."""
 
-from curr_ab.study.report.writing import write_report
+from curr_ab.study.report.page import write_report
 
 __all__ = ["write_report"]

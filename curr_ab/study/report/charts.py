@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
-
-from curr_ab.study.report.markup import Markup, element, join, number
-from curr_ab.study.report.scales import Scale
 
 Point = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 30.0, 12.0, 42.0
@@ -25,6 +24,18 @@ _STAR = tuple(
     (reach * math.sin(math.pi * step / 5), -reach * math.cos(math.pi * step / 5))
     for step, reach in enumerate((1.25, 0.52) * 5)
 )
+_VOID = ("line", "rect", "circle", "polygon", "polyline")
+# After Okabe and Ito, darker or lighter until each stands out from its paper by 3 to 1.
+_DATA = (
+    ("#c4500a", "#ff9a5c"),
+    ("#00805d", "#3fd0a2"),
+    ("#0068ad", "#6db9f2"),
+    ("#a3457c", "#ee9fcb"),
+    ("#6b6b6b", "#b9b9b9"),
+    ("#8a6d00", "#e5cf58"),
+)
+# Sizes are ordered, so their colours are a ramp: the ends and the middle of it.
+_SIZES = (("#c27800", "#ffe08a"), ("#b03a74", "#f58c6c"), ("#2b1b6b", "#b89bf2"))
 
 
 def marker(shape: int, x: float, y: float, radius: float, **attributes: str | float | None) -> Markup:
@@ -206,3 +217,125 @@ def _text(
     text: str, x: float, y: float, anchor: str, style: str = "", **attributes: str | float | None
 ) -> Markup:
     return element("text", text, x=x, y=y, text_anchor=anchor, class_=style or None, **attributes)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values `low` to `high` lie at `start` to `end`."""
+
+    low: float
+    high: float
+    start: float = 0.0
+    end: float = 1.0
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = self.low, self.high, value
+        if self.logarithmic:
+            low, high, at = math.log(low), math.log(high), math.log(max(value, 1e-300))
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    def over(self, start: float, end: float) -> Scale:
+        """The same values over other places."""
+        return Scale(self.low, self.high, start, end, self.logarithmic)
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def clamp(self, value: float) -> float:
+        """The nearest value that the scale shows."""
+        return min(max(value, self.low), self.high)
+
+    def ticks(self, at_most: int = 6) -> list[float]:
+        """Round values, evenly spread."""
+        return self._powers(at_most) if self.logarithmic else self._steps(at_most)
+
+    def _steps(self, at_most: int) -> list[float]:
+        span = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(span / at_most))
+        step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if span / (power * factor) <= at_most)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [round(index * step, 12) for index in range(first, last + 1)]
+
+    def _powers(self, at_most: int) -> list[float]:
+        exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+            found = [factor * 10.0**power for power in exponents for factor in factors]
+            if len(shown := [value for value in found if self.holds(value)]) <= at_most:
+                return shown if len(shown) > 2 else self._steps(at_most)
+        return shown[:: math.ceil(len(shown) / at_most)]
+
+
+def linear(values: Iterable[float], margin: float = 0.06, from_zero: bool = False) -> Scale:
+    """A scale over the values with a margin at both ends."""
+    found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = (0.0 if from_zero else min(found)), max(found)
+    room = margin * ((high - low) or abs(high) or 1.0)
+    return Scale(low if from_zero else low - room, high + room)
+
+
+def logarithmic(values: Iterable[float], margin: float = 0.06) -> Scale:
+    """The same on a logarithmic scale."""
+    found = [math.log(value) for value in values if 0 < value < math.inf] or [0.0, 1.0]
+    room = margin * ((max(found) - min(found)) or 1.0)
+    return Scale(math.exp(min(found) - room), math.exp(max(found) + room), logarithmic=True)
+
+
+class Markup(str):
+    """Text that is markup already; every other text is escaped where it becomes part of an element."""
+
+    __slots__ = ()
+
+
+def join(parts: list[str]) -> Markup:
+    """The parts one after the other."""
+    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
+
+
+def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
+    """`class_` stands for class and `stroke_width` for stroke-width; None leaves an attribute out."""
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    if tag in _VOID and not children:
+        return Markup(f"<{tag}{written}/>")
+    return Markup(f"<{tag}{written}>{join(list(children))}</{tag}>")
+
+
+def _value(value: str | float) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def number(value: float) -> str:
+    """A coordinate: a tenth of a pixel is enough."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def rules(num_data: int, num_sizes: int) -> str:
+    """The classes d0, d1 … of data sets and s0, s1 … of sizes, as CSS."""
+    data = [_DATA[index % len(_DATA)] for index in range(num_data)]
+    sizes = [_ramp(index / max(1, num_sizes - 1)) for index in range(num_sizes)]
+    light, dark = (
+        "".join(
+            f".{letter}{index}{{color:{pair[paper]}}}"
+            for letter, pairs in (("d", data), ("s", sizes))
+            for index, pair in enumerate(pairs)
+        )
+        for paper in (0, 1)
+    )
+    return f"{light}@media screen and (prefers-color-scheme:dark){{{dark}}}"
+
+
+def _ramp(share: float) -> tuple[str, str]:
+    first = min(int(share * 2), 1)
+    between = share * 2 - first
+    light, dark = (_mix(a, b, between) for a, b in zip(_SIZES[first], _SIZES[first + 1], strict=True))
+    return light, dark
+
+
+def _mix(one: str, other: str, share: float) -> str:
+    pairs = ((int(one[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from statistics import fmean, median, variance
 
-from curr_ab.scaling.quantities import format_quantity
+from curr_ab.quantities import format_quantity
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
 
 Measure = Callable[[CellSummary], Estimate | None]

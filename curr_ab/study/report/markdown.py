@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from curr_ab.pretraining.validation import PLACES
-from curr_ab.study.report.findings import findings, is_finished, status
+from curr_ab.measures.held_out import PLACES
+from curr_ab.study.report.findings import findings, is_finished, judge, remarks, status, worth
 from curr_ab.study.report.grid import make_grid
 from curr_ab.study.report.tables import (
     Field,
@@ -20,7 +20,6 @@ from curr_ab.study.report.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.report.verdict import judge, remarks, worth
 from curr_ab.study.summary import StudySummary
 
 

@@ -6,12 +6,14 @@ from base64 import b64encode
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
+from curr_ab.files import replacing
 from curr_ab.study.report import page_sections as sections
+from curr_ab.study.report.charts import Markup, element, join, rules
 from curr_ab.study.report.findings import findings, is_finished, status
 from curr_ab.study.report.grid import Grid, make_grid, pairing_of, written
-from curr_ab.study.report.markup import Markup, element, join
-from curr_ab.study.report.palette import rules
+from curr_ab.study.report.markdown import render_markdown
 from curr_ab.study.report.tables import duration
 from curr_ab.study.summary import StudySummary
 
@@ -123,3 +125,16 @@ def _banner(summary: StudySummary) -> Markup:
         link = element("a", "what happened", href="#failed")
         told.append(element("p", f"Failed: {', '.join(failed)} (", link, ").", class_="banner failed"))
     return join([*told])
+
+
+def write_report(summary: StudySummary, folder: Path) -> Path:
+    """The path of the page; each file appears whole or not at all."""
+    texts = {
+        "report.json": summary.to_json(),
+        "report.md": render_markdown(summary),
+        "report.html": render_page(summary),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return folder / "report.html"

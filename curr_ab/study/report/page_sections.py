@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from curr_ab.pretraining.validation import PLACES
-from curr_ab.study.report import figures, law_figures
-from curr_ab.study.report.charts import STAR
+from collections.abc import Sequence
+
+from curr_ab.measures.held_out import PLACES
+from curr_ab.study.report import figures
+from curr_ab.study.report import figures as law_figures
+from curr_ab.study.report.charts import STAR, Markup, element, join, marker
+from curr_ab.study.report.findings import Verdict, drawn_spread, is_fitted, judge, remarks, worth
 from curr_ab.study.report.grid import Grid, minutes_of, pairing_of, throughput_of
-from curr_ab.study.report.markup import Markup, element, join
-from curr_ab.study.report.page_parts import commas, details, figure, key, legend, table
 from curr_ab.study.report.tables import (
+    Field,
+    Table,
     address,
     baseline_table,
     cell_table,
@@ -18,7 +22,6 @@ from curr_ab.study.report.tables import (
     provenance_table,
     region_table,
 )
-from curr_ab.study.report.verdict import Verdict, drawn_spread, is_fitted, judge, remarks, worth
 from curr_ab.study.summary import StudySummary
 
 
@@ -275,3 +278,55 @@ def made(summary: StudySummary) -> Markup:
             element("ul", *notes, class_="findings") if notes else "",
         ]
     )
+
+
+def table(found: Table, style: str | None = None) -> Markup:
+    """A table that scrolls in its own box where the window is narrow."""
+    head = element("tr", *(element("th", name, scope="col") for name in found.header))
+    body = [
+        element("tr", element("th", _field(row[0]), scope="row"), *(_data(field) for field in row[1:]))
+        for row in found.rows
+    ]
+    named = any(found.header)
+    inner = element(
+        "table",
+        element("caption", element("span", found.caption)),
+        element("thead", head) if named else "",
+        element("tbody", *body),
+        class_=style,
+    )
+    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=found.caption)
+
+
+def _data(field: Field) -> Markup:
+    classes = " ".join(part for part in (field.style, "best" if field.best else "") if part)
+    return element("td", _field(field), class_=classes or None)
+
+
+def _field(field: Field) -> Markup:
+    return join([field.text, *(element("a", words, href=path) for words, path in field.links)])
+
+
+def figure(picture: Markup, title: str, seen: str = "") -> Markup:
+    caption = element("figcaption", element("strong", "What you see. "), seen) if seen else ""
+    return element("figure", element("strong", title), picture, caption)
+
+
+def key(series: str, shape: int, words: str, style: str = "dot") -> Markup:
+    picture = element(
+        "svg", marker(shape, 7, 7, 5, class_=f"{style} {series}"), viewBox="0 0 14 14", aria_hidden="true"
+    )
+    return element("li", picture, words)
+
+
+def legend(grid: Grid, more: Sequence[Markup] = ()) -> Markup:
+    data = [key(f"d{index}", index, grid.data_label(name)) for index, name in enumerate(grid.data)]
+    return element("ul", *data, *more, class_="legend")
+
+
+def commas(parts: Sequence[Markup]) -> list[str]:
+    return [text for part in parts for text in (", ", part)][1:]
+
+
+def details(words: str, *content: Markup) -> Markup:
+    return element("details", element("summary", words), *content)

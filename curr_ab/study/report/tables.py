@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from curr_ab.data.describing import statistics
-from curr_ab.data.splitting import SPLITS
+from curr_ab.data.description import statistics
+from curr_ab.data.preparing.splits import SPLITS
+from curr_ab.study.report.findings import is_fitted, law_rows
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
-from curr_ab.study.report.verdict import is_fitted, law_rows
 from curr_ab.study.summary import CellSummary, StudySummary
 
 

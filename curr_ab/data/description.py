@@ -1,0 +1,306 @@
+"""What a prepared folder holds, as counts: lengths, genes, CDR3s, mutations, clusters, drops."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from curr_ab.data.preparing.clean import REASONS
+from curr_ab.data.preparing.splits import SPLITS
+from curr_ab.data.schema import CHAINS
+from curr_ab.data.shards import TokenDataset
+from curr_ab.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Histogram = Mapping[str, Mapping[Any, int]]  # series, such as a chain → value → records
+COLORS = {"heavy": "#31688e", "light": "#e07b39"}
+_SINGLE = "#31688e"
+_MOST_BARS = 20
+FOLDER_NAME = "report"
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
+img { width: 100%; } code { font-size: .85em; overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Histograms by name, and the report of the preparation."""
+
+    folder: Path
+    index: Mapping[str, Any]
+    lengths: Histogram
+    cdr3_lengths: Histogram
+    v_families: Histogram
+    mutations: Histogram
+    mutation_unit: str
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Counts that the preparation left in `dataset.json`."""
+        report: Mapping[str, Any] = self.index["report"]
+        return report
+
+    @property
+    def cluster_sizes(self) -> dict[int, int]:
+        """Pairs in a cluster → clusters."""
+        return {int(size): count for size, count in self.report["cluster_sizes"].items()}
+
+
+def _count(counter: Counter[Any], values: pa.ChunkedArray) -> None:
+    for item in pc.value_counts(values.drop_null()).to_pylist():
+        counter[item["values"]] += item["counts"]
+
+
+def _family(calls: pa.ChunkedArray) -> pa.ChunkedArray:
+    """IGHV3 of IGHV3-23*01."""
+    return pc.replace_substring_regex(calls, "[-*/,S].*$", "")
+
+
+def describe(folder: str | os.PathLike[str], *, progress: bool = False) -> Description:
+    """Counts over all splits, read file by file."""
+    from tqdm import tqdm
+
+    path = Path(folder)
+    index = TokenDataset(path).index
+    counters: dict[str, dict[str, Counter[Any]]] = {
+        name: {chain: Counter() for chain in CHAINS}
+        for name in ("lengths", "cdr3", "v_call", "mutations", "v_identity")
+    }
+    shards = [entry["name"] for split in SPLITS for entry in index["splits"][split]]
+    columns = [
+        f"{name}_{chain}" for name in ("cdr3", "v_call", "mutations", "v_identity") for chain in CHAINS
+    ]
+    for shard in tqdm(shards, desc="describe", disable=not progress):
+        for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(
+            columns=[*CHAINS, *columns]
+        ):
+            table = pa.Table.from_batches([batch])
+            for chain in CHAINS:
+                _count(counters["lengths"][chain], pc.binary_length(table[chain]))
+                _count(counters["cdr3"][chain], pc.binary_length(table[f"cdr3_{chain}"]))
+                _count(counters["v_call"][chain], _family(table[f"v_call_{chain}"]))
+                _count(counters["mutations"][chain], table[f"mutations_{chain}"])
+                mutated = pc.multiply(pc.subtract(1.0, table[f"v_identity_{chain}"]), 100.0)
+                _count(counters["v_identity"][chain], pc.round(mutated))
+    counted = any(counters["mutations"].values())
+    return Description(
+        folder=path,
+        index=index,
+        lengths=counters["lengths"],
+        cdr3_lengths=counters["cdr3"],
+        v_families=counters["v_call"],
+        mutations=counters["mutations" if counted else "v_identity"],
+        mutation_unit="mutated residues" if counted else "mutated nucleotides of the V gene, per cent",
+    )
+
+
+def statistics(values: Mapping[Any, int]) -> dict[str, float]:
+    """Number, least, median, mean and greatest of a histogram of numbers; empty where it is."""
+    ordered = sorted(values.items())
+    total = sum(values.values())
+    if not total:
+        return {}
+    seen, median = 0, ordered[0][0]
+    for value, count in ordered:
+        median = value
+        seen += count
+        if 2 * seen >= total:
+            break
+    mean = sum(value * count for value, count in ordered) / total
+    return {"records": total, "min": ordered[0][0], "median": median, "mean": mean, "max": ordered[-1][0]}
+
+
+def summary_rows(description: Description) -> list[tuple[str, str, dict[str, float]]]:
+    """Measure, chain and statistics, where the data has them."""
+    measures = {
+        "length": description.lengths,
+        "CDR3 length": description.cdr3_lengths,
+        description.mutation_unit: description.mutations,
+        "cluster size": {"": description.cluster_sizes},
+    }
+    return [
+        (measure, series, found)
+        for measure, histogram in measures.items()
+        for series, values in histogram.items()
+        if (found := statistics(values))
+    ]
+
+
+def table(description: Description) -> str:
+    """The statistics and the drops as text."""
+    lines = [f"{'':<45} {'records':>12} {'min':>6} {'median':>6} {'mean':>8} {'max':>6}"]
+    for measure, series, found in summary_rows(description):
+        figures = (
+            f"{found['records']:>12,} {found['min']:>6.0f} {found['median']:>6.0f} {found['mean']:>8.2f}"
+        )
+        lines.append(f"{f'{measure} {series}':<45} {figures} {found['max']:>6.0f}")
+    report = description.report
+    lines += ["", f"{'split':<12} {'pairs':>12} {'clusters':>12}"]
+    lines += [
+        f"{split:<12} {report['pairs'][split]:>12,} {report['clusters'][split]:>12,}" for split in SPLITS
+    ]
+    lines += [f"clusters in more than one split: {report['clusters_in_several_splits']}", ""]
+    lines += [f"{'dropped as':<20} {'records':>12}"]
+    lines += [f"{reason:<20} {count:>12,}" for reason, count in report["dropped"].items()] or ["nothing"]
+    return "\n".join(lines)
+
+
+def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # without pyplot: no global state, no window system
+
+    figure = Figure(figsize=(6.4, 3.6), dpi=140, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _by_number(title: str, x_label: str, histogram: Histogram) -> Figure:
+    """Shares, because chains need not be equally many."""
+    figure, axes = _figure(title, x_label, "share of chains")
+    for series, values in histogram.items():
+        if total := sum(values.values()):
+            first, last = int(min(values)), int(max(values))
+            numbers = range(first, last + 1)
+            shares = [values.get(number, 0) / total for number in numbers]
+            axes.bar(numbers, shares, width=0.9, alpha=0.65, color=COLORS[series], label=series)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _by_name(title: str, histogram: Histogram) -> Figure:
+    figure, axes = _figure(title, "", "share of chains")
+    labels: list[str] = []
+    for series, values in histogram.items():
+        total = sum(values.values())
+        largest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:_MOST_BARS]
+        places = range(len(labels), len(labels) + len(largest))
+        axes.bar(places, [count / total for _, count in largest], color=COLORS[series], label=series)
+        labels += [str(name) for name, _ in largest]
+    axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _cluster_sizes(sizes: Mapping[int, int]) -> Figure:
+    figure, axes = _figure("Cluster sizes", "pairs in the cluster", "clusters")
+    axes.plot(sorted(sizes), [sizes[size] for size in sorted(sizes)], "o", markersize=4, color=_SINGLE)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    return figure
+
+
+def _drops(report: Mapping[str, Any]) -> Figure:
+    figure, axes = _figure("Records kept and dropped, by reason", "records", "")
+    counts = {"kept": report["kept"], **report["dropped"]}
+    colors = [_SINGLE, *["#b03a48"] * len(report["dropped"])]
+    bars = axes.barh(list(counts), list(counts.values()), color=colors)
+    axes.bar_label(bars, [f" {count:,}" for count in counts.values()], fontsize=8)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(0, 10 * max(counts.values()))
+    axes.grid(False)
+    axes.invert_yaxis()
+    return figure
+
+
+def draw_plots(description: Description) -> dict[str, Figure]:
+    """Every plot for which the data has values, under the name of its file."""
+    figures = {"lengths": _by_number("Lengths", "residues", description.lengths)}
+    if any(description.v_families.values()):
+        figures["v_genes"] = _by_name("V-gene families", description.v_families)
+    if any(description.cdr3_lengths.values()):
+        figures["cdr3_lengths"] = _by_number("CDR3 lengths", "residues", description.cdr3_lengths)
+    if any(description.mutations.values()):
+        figures["mutations"] = _by_number("Mutation levels", description.mutation_unit, description.mutations)
+    figures["cluster_sizes"] = _cluster_sizes(description.cluster_sizes)
+    figures["drops"] = _drops(description.report)
+    return figures
+
+
+def save_plots(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
+    """The PNG files, under the names of the plots."""
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, path in paths.items():
+        with replacing(path) as temporary:
+            figures[name].savefig(temporary, format="png")
+    return paths
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+
+
+def _image(name: str, path: Path) -> str:
+    data = b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(name.replace("_", " "))}" src="data:image/png;base64,{data}">'
+
+
+def _page(description: Description, pictures: dict[str, Path]) -> str:
+    report, index = description.report, description.index
+    statistics = [
+        (f"{measure} {series}", *(f"{found[key]:,.2f}".removesuffix(".00") for key in found))
+        for measure, series, found in summary_rows(description)
+    ]
+    splits = [(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS]
+    drops = [(f"{reason}: {REASONS[reason]}", f"{count:,}") for reason, count in report["dropped"].items()]
+    crossing = report["clusters_in_several_splits"]
+    proof = (
+        "No cluster has pairs in more than one split."
+        if crossing == 0
+        else f"{crossing:,} clusters cross splits!"
+    )
+    aside = "".join(f"<li>{escape(message)}</li>" for message in report["set_aside"])
+    sections = [
+        f"<h1>Antibody pairs in <code>{escape(description.folder.name)}</code></h1>",
+        f"<p>{report['kept']:,} of {report['read']:,} records kept. ",
+        f"Fingerprint <code>{index['fingerprint']}</code></p>",
+        "<h2>Splits</h2>",
+        _table(("split", "pairs", "clusters"), splits),
+        f"<p>{proof} Nested training sets: ",
+        ", ".join(f"{escape(name)} {pairs:,}" for name, pairs in index["subsets"].items()) + ".</p>",
+        "<h2>Dropped</h2>",
+        _table(("reason", "records"), drops) if drops else "<p>Nothing was dropped.</p>",
+        f"<h2>Set aside</h2><ul>{aside}</ul>" if aside else "",
+        "<h2>Numbers</h2>",
+        _table(("", "records", "min", "median", "mean", "max"), statistics),
+        "<h2>Plots</h2><div class='plots'>",
+        *(_image(name, path) for name, path in pictures.items()),
+        "</div>",
+    ]
+    head = f"<meta charset='utf-8'><title>Antibody pairs</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(sections)}</body></html>\n"
+
+
+def write_report(description: Description, folder: str | os.PathLike[str]) -> Path:
+    """The path of the page, after it and its pictures are written to `report` in the folder."""
+    out = Path(folder) / FOLDER_NAME
+    pictures = save_plots(draw_plots(description), out)
+    with replacing(out / "index.html") as temporary:
+        temporary.write_text(_page(description, pictures))
+    return out / "index.html"

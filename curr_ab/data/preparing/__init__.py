@@ -1,0 +1,1 @@
+"""From the pairs of many files to token shards: cleaned, ordered, split."""

@@ -1,0 +1,150 @@
+"""A table's text columns put into the annotation schema, their letters, numbers and masks made uniform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.reading.columns import REGION_PIECES
+from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.schema import CHAINS, FIELDS, MASK_LETTERS, PAIR_SCHEMA
+
+Columns = dict[str, pa.Array]
+_TRUE = ["t", "true", "1", "yes", "y", "productive"]
+_FALSE = ["f", "false", "0", "no", "n", "unproductive", "non-productive"]
+_SPLITS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+_UNKNOWN_METADATA = {"", "no", "none", "unknown", "nan", "na", "null"}
+_CDR_MASK = "^(?P<a>0*)(?P<b>1+)(?P<c>0+)(?P<d>2+)(?P<e>0+)(?P<f>3+)(?P<g>0*)$"
+
+
+def letters(column: pa.Array) -> pa.Array:
+    """Upper-case residues without blanks and alignment gaps; an empty text is null."""
+    column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
+    if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
+        column = pc.replace_substring_regex(column, "[-. ]", "")
+    return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
+
+
+def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.Array:
+    kind = PAIR_SCHEMA.field(name).type
+    if not pa.types.is_string(column.type):
+        return column.cast(kind)
+    text = pc.ascii_trim_whitespace(column)
+    text = pc.if_else(pc.equal(pc.binary_length(text), 0), None, text)
+    bad = pc.invert(pc.match_substring_regex(text, r"^[-+]?\d+\.?\d*([eE][-+]?\d+)?$"))
+    if pc.any(bad).as_py():
+        place = pc.index(bad, True).as_py()
+        value = text[place].as_py()
+        raise MalformedSource(source, f"record {first_record + place}: {name} is {value!r}, not a number")
+    numbers = text.cast(pa.float64())
+    if name.startswith("v_identity"):  # AIRR writes a share, IgBLAST and OAS per cent
+        numbers = pc.if_else(pc.greater(numbers, 1.0), pc.divide(numbers, 100.0), numbers)
+    return pc.round(numbers).cast(kind) if pa.types.is_integer(kind) else numbers.cast(kind)
+
+
+def truth(column: pa.Array) -> pa.Array:
+    """The words of the field for yes and no; null where there is neither."""
+    text = pc.ascii_lower(pc.ascii_trim_whitespace(column.cast(pa.string())))
+    known = pc.is_in(text, pa.array(_TRUE + _FALSE))
+    return pc.if_else(known, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
+
+
+def _runs(lengths: list[pa.Array]) -> pa.Array:
+    """Masks of regions from the lengths of the seven regions."""
+    letters = MASK_LETTERS["region_mask"]
+    runs = [pc.binary_repeat(letter, length) for letter, length in zip(letters, lengths, strict=True)]
+    return pc.binary_join_element_wise(*runs, "")
+
+
+def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array | None:
+    """The mask that the source carries, or the one that its region columns or its CDR mask amount to."""
+    if f"region_mask_{chain}" in columns:
+        return columns[f"region_mask_{chain}"]
+    if f"cdr_mask_{chain}" in columns:
+        groups = pc.extract_regex(columns[f"cdr_mask_{chain}"], _CDR_MASK)
+        return _runs([pc.binary_length(pc.struct_field(groups, [place])) for place in range(7)])
+    pieces = [f"{piece}_{chain}" for piece in REGION_PIECES]
+    if all(piece in columns for piece in pieces):
+        texts = [letters(columns[piece]) for piece in pieces]
+        whole = pc.equal(pc.binary_join_element_wise(*texts, ""), sequence)
+        return pc.if_else(whole, _runs([pc.binary_length(text) for text in texts]), None)
+    return None
+
+
+def _check_mask(name: str, mask: pa.Array, sequence: pa.Array, source: str, first_record: int) -> None:
+    """A mask that does not fit its residues would be read against the wrong ones."""
+    alphabet = MASK_LETTERS[name.rpartition("_")[0]]
+    same = pc.equal(pc.binary_length(mask), pc.binary_length(sequence))
+    fits = pc.and_(same, pc.match_substring_regex(mask, f"^[{alphabet}]+$"))
+    if not pc.all(fits).as_py():
+        record = first_record + pc.index(fits, False).as_py()
+        problem = f"needs one of the letters {alphabet} for each residue"
+        raise MalformedSource(source, f"record {record}: {name} {problem}")
+
+
+def describe_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Schema fields that an OAS metadata line gives for the whole file.
+
+    Subjects are numbered within a study ("Subject-1"), so the donor is named with the study's author.
+    """
+
+    def known(key: str) -> str | None:
+        value = str(metadata.get(key, "")).strip()
+        return None if value.lower() in _UNKNOWN_METADATA else value
+
+    subject, author = known("Subject"), known("Author")
+    donor = f"{author}/{subject}" if author and subject else subject
+    found = {"donor": donor, "disease": known("Disease"), "isotype": known("Isotype")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def arrange(
+    columns: Columns, source: str, first_record: int, constants: Mapping[str, str], extra: tuple[str, ...]
+) -> pa.RecordBatch:
+    """One batch in the pair schema; `productive_heavy` and `_light` and the extra columns follow it."""
+    num_rows = len(next(iter(columns.values())))
+    out: Columns = {}
+    sequences = {chain: letters(columns[chain]) for chain in CHAINS if chain in columns}
+    for field in FIELDS:
+        name = field.name
+        if name in sequences:
+            out[name] = sequences[name]
+        elif name in columns and field.type != pa.string():
+            out[name] = _numbers(name, columns[name], source, first_record)
+        elif name in columns:
+            out[name] = columns[name].cast(pa.string())
+        elif name in constants:
+            out[name] = pa.repeat(pa.scalar(constants[name]), num_rows)
+        else:
+            out[name] = pa.nulls(num_rows, field.type)
+    for chain, sequence in sequences.items():
+        region_mask = _region_mask(columns, chain, sequence)
+        if region_mask is not None:
+            out[f"region_mask_{chain}"] = region_mask
+        for mask in MASK_LETTERS:
+            name = f"{mask}_{chain}"
+            if name in columns:
+                _check_mask(name, out[name], sequence, source, first_record)
+    if "split" in columns:
+        found = pc.index_in(pc.ascii_lower(out["split"]), pa.array(list(_SPLITS)))
+        out["split"] = pa.array(list(_SPLITS.values())).take(found)
+    counted = pa.array(range(first_record, first_record + num_rows), pa.int64())
+    records = columns.get("record", counted)  # joined cells keep the number of their heavy chain's row
+    out["id"] = pc.coalesce(out["id"], records.cast(pa.string()))
+    out["source"] = pa.repeat(pa.scalar(source), num_rows)
+    out["record"] = records
+    for chain in CHAINS:
+        name = f"productive_{chain}"
+        out[name] = truth(columns[name]) if name in columns else pa.nulls(num_rows, pa.bool_())
+    for name in extra:
+        out[name] = columns[name].cast(pa.string())
+    return pa.record_batch(out)

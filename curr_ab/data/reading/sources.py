@@ -1,0 +1,116 @@
+"""Sources by name or pattern, their compression, and the error that names file and line."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pyarrow as pa
+
+from curr_ab.extras import needs_extra
+
+BUILTIN = "builtin"
+HUB_PREFIX = "hf://"
+_HEAD_BYTES = 1 << 18
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BATCH = 4_096
+_OPTIONS = {"split", "config", "revision"}
+
+
+class MalformedSource(ValueError):
+    """A source that cannot be read further; the message names the file and, where it has one, the line."""
+
+    def __init__(self, source: str, problem: str, line: int | None = None) -> None:
+        super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}")
+        self._parts = (source, problem, line)
+
+    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None]]:
+        return type(self), self._parts  # workers send their errors pickled
+
+
+def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Files, in the order given and each once; a pattern stands for its files in alphabetical order."""
+    named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    found: dict[str, None] = {}
+    for one in named:
+        name = os.fspath(one)
+        if name == BUILTIN or name.startswith(HUB_PREFIX):
+            matches = [name]
+        elif Path(name).is_dir():
+            raise ValueError(f"{name} is a folder; name its files with a pattern, such as '{name}/*.csv.gz'")
+        elif Path(name).exists():
+            matches = [name]
+        else:
+            matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())
+        if not matches:
+            raise ValueError(f"no file matches {name}")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def open_stream(path: str) -> pa.NativeFile:
+    """The decompressed bytes of a file, whatever its name says."""
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    for prefix, codec in _MAGIC.items():
+        if magic.startswith(prefix):
+            return pa.CompressedInputStream(pa.OSFile(path), codec)
+    return pa.OSFile(path)
+
+
+def read_head(path: str) -> bytes:
+    """The first bytes after decompression, without a byte-order mark."""
+    try:
+        with open_stream(path) as stream:
+            head = bytes(stream.read(_HEAD_BYTES))
+    except OSError as error:
+        raise damaged(path, error) from error
+    if not head.strip():
+        raise MalformedSource(path, "the file is empty")
+    return head.removeprefix(_BYTE_ORDER_MARK)
+
+
+def damaged(path: str, error: Exception) -> MalformedSource:
+    """The error for a compressed stream that breaks off, with the last line that can still be read."""
+    lines = 0
+    with open_stream(path) as stream:
+        try:
+            while block := stream.read(1 << 20):
+                lines += block.count(b"\n")
+        except OSError:
+            return MalformedSource(path, f"the compressed file is damaged or cut off ({error})", lines + 1)
+    return MalformedSource(path, str(error))
+
+
+def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
+    """Column names and batches of `hf://owner/name?split=train&config=...&revision=...`."""
+    with needs_extra("data"):
+        from datasets import load_dataset
+    parts = urlsplit(source)
+    options = dict(parse_qsl(parts.query))
+    if unknown := set(options) - _OPTIONS:
+        raise MalformedSource(
+            source, f"unknown option {min(unknown)!r}; known are {', '.join(sorted(_OPTIONS))}"
+        )
+    dataset = load_dataset(
+        source.removeprefix(HUB_PREFIX).partition("?")[0],
+        options.get("config"),
+        split=options.get("split", "train"),
+        revision=options.get("revision"),
+        streaming=True,
+    )
+    tables = dataset.with_format("arrow").iter(batch_size=_BATCH)
+    first = next(tables, None)
+    if first is None:
+        raise MalformedSource(source, "the data set is empty")
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.combine_chunks().to_batches()
+        for table in tables:
+            yield from table.combine_chunks().to_batches()
+
+    return list(first.column_names), batches()

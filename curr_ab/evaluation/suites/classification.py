@@ -1,0 +1,196 @@
+"""The suites `specificity` and `pairing`: a recipe cross-validated, as published or without leaks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from curr_ab.data.reading.pairs import read_pairs
+from curr_ab.data.schema import CHAINS
+from curr_ab.evaluation.pair_tables import mutation_status
+from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
+from curr_ab.evaluation.subject import Subject
+from curr_ab.finetuning.cross_validation import cross_validate
+from curr_ab.finetuning.examples import Example, Examples, read_examples
+from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
+from curr_ab.measures.statistics import mean_and_standard_error
+from curr_ab.results import Detail, Result
+
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
+RUN = "cross-validation"
+_OPTION = re.compile(r"--(?P<name>[a-z]+(-[a-z]+)*)( (?P<value>[\w.]+))?")
+KINDS = {2: "both mutated", 0: "both unmutated", 1: "only one mutated"}
+Status = Mapping[str, Mapping[str, bool]]  # by chain, then by its residues
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """The examples as the recipe reads them, and where they are from."""
+
+    recipe: Recipe
+    sources: Sequence[str]
+    examples: Examples
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
+        return _digest([self.examples.fingerprint, self.recipe.to_dict()])
+
+
+def _digest(content: Any) -> str:
+    return sha256(json.dumps(content).encode()).hexdigest()
+
+
+def recipe_of(plan: ClassificationPlan) -> Recipe:
+    """The recipe with the protocol's folds and method."""
+    changes: dict[str, Any] = {"method": plan.method, "seed": plan.seed, "final": False}
+    if plan.dtype != "auto":
+        changes["precision"] = _PRECISIONS[plan.dtype]
+    if plan.protocol == "published":
+        if plan.method != "frozen" or plan.group_by is not None or plan.set:
+            raise ValueError(
+                "the published protocol trains a head on the frozen base as the recipe says and parts rows, "
+                "whatever donor they are of; for another method, --group-by or --set choose "
+                "--protocol grouped (with --set fold_scheme=rows for folds by row)"
+            )
+        if plan.recipe not in shipped_recipes():
+            raise ValueError(
+                f"the published protocol has the recipes {', '.join(shipped_recipes())}; "
+                f"for {plan.recipe} choose --protocol grouped"
+            )
+        changes["fold_scheme"] = "rows"
+    elif plan.group_by is not None:
+        changes["group_by"] = plan.group_by
+    for text in plan.set:
+        key, found, value = text.partition("=")
+        if not found:
+            raise ValueError(f"--set takes KEY=VALUE, not {text!r}")
+        changes[key] = yaml.safe_load(value)
+    return resolve_recipe(plan.recipe, changes)
+
+
+def open_data(plan: ClassificationPlan, sources: list[str]) -> LabelledData:
+    """The labelled pairs, checked."""
+    recipe = recipe_of(plan)
+    with _options_as_here():
+        return LabelledData(recipe, sources, read_examples(recipe, sources))
+
+
+@contextmanager
+def _options_as_here() -> Iterator[None]:
+    """Errors of fine-tuning advise its options: here those that the plan lacks are given with `--set`."""
+    try:
+        yield
+    except ValueError as error:
+        text = _OPTION.sub(_as_setting, str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
+
+
+def _as_setting(found: re.Match[str]) -> str:
+    name = found["name"].replace("-", "_")
+    is_of_recipe = name in {one.name for one in fields(Recipe)} - {one.name for one in fields(PairingPlan)}
+    return f"--set {name}={found['value'] or '...'}" if is_of_recipe else found[0]
+
+
+def measure(
+    subject: Subject, plan: ClassificationPlan, data: LabelledData, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
+    """Every fold's metrics and their means; for pairing the accuracy by mutation status, too."""
+    if plan.device != "auto" or plan.revision is not None or plan.separator is not None:
+        raise ValueError(
+            "a cross-validation runs where Accelerate puts it and loads the model as it is: leave out "
+            "--device, --revision and --separator; download another revision first and name its folder"
+        )
+    if subject.is_adapter:
+        raise ValueError(f"{subject.name} is an adapter; merge it into its base first, and name that folder")
+    suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
+    run = folder / RUN
+    with _options_as_here():
+        found = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
+    details: dict[str, Detail] = {"protocol": plan.protocol}
+    if plan.set:
+        details["changes"] = " ".join(plan.set)
+    if plan.recipe not in shipped_recipes():  # its name may stay when its content changes
+        details["recipe_digest"] = _digest(data.recipe.to_dict())[:8]
+    about = subject.result_fields(plan.command(suite))
+    results = [replace(row, details={**row.details, **details}, **about) for row in found]
+    if suite == "pairing":
+        status = status_of_chains(data.recipe, data.sources)
+        if status is None:
+            say("  no column tells which chains are mutated: accuracy is not split by mutation status")
+        else:
+            kinds = [kind_of(one, status) for one in data.examples]
+            if unknown := kinds.count(None):
+                say(
+                    f"  accuracy by mutation status leaves out {unknown:,} of {len(kinds):,} pairs, "
+                    "of which a chain's status is not known"
+                )
+            results += accuracy_by_status(data.examples, status, run, results)
+    return results
+
+
+def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
+    """Whether each chain of the tables is mutated, as far as they tell it; None where they never do."""
+    found: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
+    for batch in read_pairs(
+        sources,
+        heavy_column=recipe.heavy_column,
+        light_column=recipe.light_column,
+        id_column=recipe.id_column,
+    ):
+        for chain, known in mutation_status(pa.Table.from_batches([batch])).items():
+            for residues, mutated in zip(batch[chain].to_pylist(), known, strict=True):
+                if mutated is not None:
+                    found[chain][residues] = mutated
+    return found if all(found.values()) else None
+
+
+def kind_of(example: Example, status: Status) -> str | None:
+    """None where a chain's status is not known."""
+    heavy, light = status["heavy"].get(example.heavy), status["light"].get(example.light)
+    return None if heavy is None or light is None else KINDS[heavy + light]
+
+
+def accuracy_by_status(
+    examples: Examples, status: Status, run: Path, results: Sequence[Result]
+) -> list[Result]:
+    """Mean over the folds and standard error for each kind; `results` are those of the same run."""
+    kinds = {one.number: kind_of(one, status) for one in examples}
+    by_kind: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS.values()}
+    for path in sorted(run.glob("fold-*/predictions.parquet")):
+        table = pq.read_table(path)
+        probabilities = [table[f"probability_{name}"].to_numpy() for name in examples.label_names]
+        chosen = np.argmax(np.stack(probabilities), axis=0)
+        right = np.array(examples.label_names)[chosen] == np.array(table["label"].to_pylist())
+        of_rows = np.array([kinds[number] for number in table["number"].to_pylist()])
+        for kind, folds in by_kind.items():
+            if (here := of_rows == kind).any():
+                folds.append((float(right[here].mean()), int(here.sum())))
+    whole = next(row for row in results if row.metric == "accuracy" and "fold" not in row.details)
+    found = []
+    for kind, folds in by_kind.items():
+        if len(folds) > 1:
+            value, error = mean_and_standard_error([accuracy for accuracy, _ in folds])
+            found.append(
+                replace(
+                    whole,
+                    value=value,
+                    standard_error=error,
+                    num_items=sum(count for _, count in folds),
+                    details={**whole.details, "pairs": kind},
+                )
+            )
+    return found

@@ -1,0 +1,74 @@
+"""The suite `loss`: held-out cross-entropy under seeded masks, in all and by place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from curr_ab.evaluation.comparison import write_pair_losses
+from curr_ab.evaluation.pair_tables import PreparedSplit, prepared_split
+from curr_ab.evaluation.plan import LossPlan
+from curr_ab.evaluation.subject import Subject
+from curr_ab.extras import needs_extra
+from curr_ab.results import Result
+from curr_ab.tokenization.tokenization_curr_ab import SEPARATOR
+
+_PAIRS_PER_BATCH = {"cpu": 8, "cuda": 128}
+
+
+def open_data(plan: LossPlan, sources: list[str]) -> PreparedSplit:
+    """The split of the prepared folder; the tokens are on disk, so a table of pairs will not do."""
+    return prepared_split(sources, plan.split)
+
+
+def measure(
+    subject: Subject, plan: LossPlan, data: PreparedSplit, folder: Path, say: Callable[[str], None]
+) -> list[Result]:
+    """Mean loss and standard error over pairs: of everything, then of each region and segment.
+
+    Each pair's loss stays in `pairs.parquet`.
+    """
+    with needs_extra("pretrain"):
+        from curr_ab.measures.held_out import HeldOut, loss_results, loss_table
+        from curr_ab.training.attention import takes_packed_rows
+
+    model, tokenizer = subject.load()
+    if tokenizer.separator != SEPARATOR:
+        raise ValueError(
+            f"{subject.name} was trained with the separator {tokenizer.separator}, but prepared tokens have "
+            f"{SEPARATOR}: its loss on them says little; the suite `regions` joins chains as the model has it"
+        )
+    held_out = HeldOut(
+        data.dataset,
+        num_pairs=plan.pairs or len(data.dataset),
+        draws=plan.draws,
+        seed=plan.seed,
+        objective="clm" if model.config.is_decoder else "mlm",
+        pad=not takes_packed_rows(model.config._attn_implementation, model.device),
+    )
+    table = loss_table(
+        model,
+        held_out,
+        device=model.device,
+        pairs_per_batch=_PAIRS_PER_BATCH.get(model.device.type, _PAIRS_PER_BATCH["cuda"]),
+    )
+    write_pair_losses(folder, table.sums[:, 0], table.counts[:, 0])
+    quantities = training_quantities(sum(one.numel() for one in model.parameters()), subject.training)
+    return loss_results(
+        table.estimates(), held_out, quantities=quantities, **subject.result_fields(plan.command("loss"))
+    )
+
+
+def training_quantities(parameters: int, training: dict[str, Any]) -> dict[str, int | float | str]:
+    """What a scaling law wants to know besides the loss; only the size where nothing is recorded."""
+    if not training:
+        return {"parameters": parameters}
+    return {
+        "parameters": parameters,
+        "sequences": training["data"]["num_pairs"],
+        "unique_tokens": training["data"]["num_tokens"],
+        "seen_tokens": training["seen"]["residue_tokens"],
+        "flops": training["training_flops"],
+        "training_seed": training["plan"]["seed"],
+    }

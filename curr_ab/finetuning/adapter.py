@@ -1,0 +1,122 @@
+"""What fine-tuning leaves: weights, labels, tokenizer, recipe, results and card in a folder for the Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from curr_ab import __version__
+from curr_ab.checkpoints import resolve
+from curr_ab.extras import needs_extra
+from curr_ab.family import NAMESPACE
+from curr_ab.files import write_json
+from curr_ab.finetuning.adapter_card import write_adapter_card
+from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECIPE, RESULTS, FinetuningRecord, edit_json
+from curr_ab.results import Result, write_results
+
+
+def save_adapter(
+    model: Any,
+    folder: str | Path,
+    *,
+    tokenizer: Any,
+    recipe: Any,
+    base_model: str,
+    label_names: Sequence[str],
+    results: Sequence[Result],
+    data: Mapping[str, Any],
+    folds: Mapping[str, Any],
+    state_dict: dict[str, Any] | None = None,
+) -> None:
+    """Write the folder, whole or not at all, in the place of what is there.
+
+    A PEFT model leaves its adapter, which holds the head too; any other model a complete checkpoint. `recipe`
+    is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers;
+    `state_dict` is that of a model which is spread over processes. Of paths in `data` the names are kept.
+    """
+    base = resolve(base_model)
+    record = FinetuningRecord(
+        name=f"{Path(base).name}-{recipe.name}",
+        base_model=str(Path(base).resolve()) if Path(base).is_dir() else base,
+        data=without_folders(data),
+        folds=dict(folds),
+        code_version=__version__,
+    )
+    label(model, label_names)
+    with _in_place_of(Path(folder)) as new:
+        if hasattr(model, "peft_config"):
+            _save_peft(model, new, record.base_model, state_dict)
+        else:
+            model.save_pretrained(new, state_dict=state_dict)
+        tokenizer.save_pretrained(new)
+        _write_yaml(new / RECIPE, asdict(recipe))
+        write_results(new / RESULTS, results)
+        record.write(new)
+        write_adapter_card(new, namespace=NAMESPACE)
+
+
+def label(model: Any, label_names: Sequence[str]) -> None:
+    """Name the classes in the model's configuration, which every way of loading reads."""
+    num_labels = max(1, len(label_names))
+    if model.config.num_labels != num_labels:
+        raise ValueError(f"the head has {model.config.num_labels} outputs, for {num_labels} labels")
+    if label_names:
+        model.config.id2label = dict(enumerate(label_names))
+        model.config.label2id = {name: number for number, name in enumerate(label_names)}
+    else:
+        model.config.problem_type = "regression"
+
+
+def _save_peft(model: Any, folder: Path, base_model: str, state_dict: dict[str, Any] | None) -> None:
+    # Without the argument PEFT asks the Hub whether the base had another vocabulary.
+    model.save_pretrained(folder, save_embedding_layers=False, state_dict=state_dict)
+    tuned = type(model.get_base_model()).__name__
+    task = "TOKEN_CLS" if tuned.endswith("ForTokenClassification") else "SEQ_CLS"
+    # A class of this package under `auto_mapping` would keep PEFT from loading it where there is none.
+    change = {
+        "base_model_name_or_path": base_model,
+        "task_type": task,
+        "auto_mapping": None,
+        "revision": None,
+    }
+    edit_json(folder / ADAPTER_CONFIG, change)
+    config = json.loads(model.config.to_json_string())
+    config.pop("auto_map", None)  # the code of the model is where the base is
+    write_json(folder / "config.json", {**config, "architectures": [tuned]})
+
+
+def without_folders(value: Any) -> Any:
+    """The same with paths cut down to file names: folders of this machine tell a reader nothing."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    is_path = isinstance(value, str | Path) and "://" not in str(value) and "/" in str(value)
+    return Path(value).name if is_path else value
+
+
+def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
+    with needs_extra("finetune"):
+        import yaml
+    plain = json.loads(json.dumps(values))  # tuples as lists
+    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+@contextmanager
+def _in_place_of(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` when the block ends without an error."""
+    new = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Examples as packed rows without padding, and the batches of a step: a function of seed, fold and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from curr_ab.data.tokens import encode_pairs
+from curr_ab.finetuning.examples import Example
+from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.randomness import random_stream
+from curr_ab.training.packing import pack
+from curr_ab.training.tasks import Task, is_residue
+
+Indices = npt.NDArray[np.int64]
+WINDOW = 64  # parts that are laid out together
+
+
+class Part(NamedTuple):
+    """What the model computes at once; it answers once for each pair, or for each residue."""
+
+    inputs: dict[str, Any]
+    answers: Indices  # [A] which of all examples' answers the rows of logits are
+
+    def to(self, device: torch.device) -> Part:
+        """The same on a device."""
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in self.inputs.items()
+        }
+        return Part(moved, self.answers)
+
+
+class Rows(Protocol):
+    """Where the inputs of examples come from."""
+
+    answer_ends: Indices  # where the answers of each example end among those of all
+
+    def parts(self, examples: Indices, num_parts: int) -> Iterator[Part]:
+        """These examples in so many parts."""
+
+
+class TokenRows:
+    """All examples as tokens; pairs of like length share a packed row."""
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, pad: bool = False) -> None:
+        heavy, light = (
+            pa.array([getattr(one, chain) for one in examples], pa.string()) for chain in ("heavy", "light")
+        )
+        tokens, offsets = encode_pairs(heavy, light)
+        self._ends = offsets[1:]
+        self._by_residue = recipe.target == "residues"
+        if self._by_residue:
+            answering = is_residue(tokens)
+        else:
+            answering = np.zeros(len(tokens), bool)
+            answering[offsets[:-1]] = True  # a pair answers once: its first token stands for it
+        self._task = Task(tokens, answering, tokens)
+        self._answers_at = np.flatnonzero(answering)
+        self._pad = pad
+        self.answer_ends: Indices = np.searchsorted(self._answers_at, self._ends)
+
+    @property
+    def lengths(self) -> Indices:
+        """Tokens of each example."""
+        return np.diff(self._ends, prepend=0)
+
+    def parts(self, examples: Indices, num_parts: int) -> Iterator[Part]:
+        """These examples in so many rows."""
+        for batch in pack(self._task, self._ends, examples, num_parts, self._pad):
+            inputs = dict(batch.model_inputs)
+            if not self._by_residue:
+                del inputs["output_positions"]
+            yield Part(inputs, np.searchsorted(self._answers_at, batch.answers_at))
+
+
+def answers_of(examples: Indices, answer_ends: Indices) -> Indices:
+    """The numbers of these examples' answers, one example after the other."""
+    starts = np.concatenate([[0], answer_ends[:-1]])
+    return np.concatenate([np.arange(starts[one], answer_ends[one]) for one in examples])
+
+
+class Share(NamedTuple):
+    """What one process computes of a batch."""
+
+    examples: Indices
+    num_parts: int  # the same in every process: a sharded model computes with all of them or not at all
+    counts: bool  # False: the process has nothing of its own, and repeats what another computes
+
+
+class Group(NamedTuple):
+    """The processes that divide the work, seen from one of them."""
+
+    rank: int
+    num_processes: int
+
+
+ALONE = Group(0, 1)
+
+
+def share_of(examples: Indices, most_at_once: int, group: Group) -> Share:
+    """This process's share of a batch."""
+    largest = -(-len(examples) // group.num_processes)
+    mine = examples[group.rank :: group.num_processes]
+    return Share(mine if len(mine) else examples[:1], -(-largest // most_at_once), len(mine) > 0)
+
+
+def shares_of(examples: Indices, most_at_once: int, group: Group) -> Iterator[Share]:
+    """This process's shares of many examples, a window of batches at a time."""
+    size = WINDOW * most_at_once * group.num_processes
+    for first in range(0, len(examples), size):
+        yield share_of(examples[first : first + size], most_at_once, group)
+
+
+def epoch_order(recipe: Recipe, fold: int, epoch: int, examples: Indices) -> Indices:
+    """These examples as an epoch goes through them."""
+    return random_stream(recipe.seed, "order", fold, epoch).permutation(examples)
+
+
+@dataclass(frozen=True)
+class RightAnswers:
+    """Of one fold; numbers are learnt in units of the training part's standard deviation, from its mean."""
+
+    labels: Tensor  # [A] classes or numbers
+    weights: Tensor  # [A] 0 where nothing is known
+    num_outputs: int
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def are_numbers(self) -> bool:
+        return self.labels.is_floating_point()
+
+    def weight(self, answers: Indices) -> float:
+        """What these answers count together."""
+        return float(self.weights[answers].sum(dtype=torch.float64))
+
+    def loss_sum(self, logits: Tensor, answers: Indices) -> Tensor:
+        """Weighted loss of these answers, summed."""
+        labels, weights = (each[answers].to(logits.device) for each in (self.labels, self.weights))
+        if self.are_numbers:
+            losses = F.mse_loss(logits.float().squeeze(-1), labels, reduction="none")
+        else:
+            losses = F.cross_entropy(logits.float(), labels, reduction="none")
+        return (losses * weights).sum()
+
+    def meaning(self, logits: Tensor) -> npt.NDArray[np.float64]:
+        """Numbers [A] in the units of the data, or the probability of each class [A, C]."""
+        exact = logits.double().cpu()
+        if self.are_numbers:
+            return np.asarray(exact.squeeze(-1) * self.deviation + self.mean)
+        return np.asarray(exact.softmax(dim=-1))
+
+
+def right_answers(examples: Iterable[Example], recipe: Recipe, training: Indices) -> RightAnswers:
+    """Of all examples; `training` are the answers from which weights and units are taken."""
+    if recipe.target == "number":
+        numbers = np.array([one.label for one in examples], np.float64)
+        mean, deviation = float(numbers[training].mean()), float(numbers[training].std())
+        deviation = deviation or 1.0  # all the same: the mean is right
+        scaled = torch.from_numpy((numbers - mean) / deviation).float()
+        return RightAnswers(scaled, torch.ones(len(scaled)), 1, mean, deviation)
+    if recipe.target == "residues":
+        classes = np.concatenate([np.asarray(one.label, np.int64) for one in examples])
+    else:
+        classes = np.array([one.label for one in examples], np.int64)
+    known = classes != UNKNOWN_RESIDUE
+    weights = known.astype(np.float32)
+    if recipe.class_weights == "balanced":
+        counts = np.bincount(classes[training][known[training]], minlength=len(recipe.labels))
+        weights[known] = (counts.sum() / (len(counts) * np.maximum(counts, 1)))[classes[known]]
+    labels = torch.from_numpy(np.where(known, classes, 0))
+    return RightAnswers(labels, torch.from_numpy(weights), len(recipe.labels))

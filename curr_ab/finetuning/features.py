@@ -1,0 +1,93 @@
+"""What a head sees of every pair, computed once where the base is frozen; the head then trains on that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from curr_ab.extras import needs_extra
+from curr_ab.finetuning.batches import Group, Indices, Part, TokenRows, shares_of
+from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.modeling import CurrAbForSequenceClassification
+
+# Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.
+CLASSES_REGULARIZATION = 0.01
+NUMBER_REGULARIZATIONS = np.logspace(-2, 4, 13)  # the best on the training part, by leaving one out
+
+
+class FeatureRows:
+    """Features of all examples, in the place of their tokens."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features  # [examples, width]
+        self.answer_ends: Indices = np.arange(1, len(features) + 1)
+
+    def parts(self, examples: Indices, num_parts: int) -> Iterator[Part]:
+        """These examples in so many parts."""
+        for chosen in np.array_split(examples, num_parts):
+            yield Part({"features": self.features[torch.from_numpy(chosen)]}, chosen)
+
+
+class HeadOnFeatures(nn.Module):
+    """The head of a model, in the place of the model."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=self.head(features))
+
+
+def pooled_features(
+    model: CurrAbForSequenceClassification,
+    rows: TokenRows,
+    accelerator: Accelerator,
+    group: Group,
+    most_at_once: int,
+) -> Tensor:
+    """What the head of `model` is given for each example [examples, width], on every process."""
+    device = accelerator.device
+    model.to(device).eval()
+    width = model.config.hidden_size * (1 + (model.pooling == "mean_per_chain"))
+    everything = np.arange(len(rows.answer_ends))
+    found = torch.zeros(len(everything), width, device=device)
+    with torch.no_grad(), accelerator.autocast():
+        for share in shares_of(everything, most_at_once, group):
+            for part in rows.parts(share.examples, share.num_parts):
+                pooled = _pooled(model, **part.to(device).inputs)
+                if share.counts:
+                    found[torch.from_numpy(part.answers)] = pooled.float()
+    total: Tensor = accelerator.reduce(found)
+    return total
+
+
+def _pooled(model: CurrAbForSequenceClassification, **inputs: Any) -> Tensor:
+    states = model.esm(**inputs).last_hidden_state
+    tokens = inputs["input_ids"]
+    layout = model.esm.layout(tokens, inputs.get("attention_mask"), inputs.get("position_ids"))
+    return model.pool(states, tokens, None, layout)
+
+
+def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold) -> npt.NDArray[np.float64]:
+    """Predictions for the test part: the probability of each class, or a number."""
+    with needs_extra("finetune"):
+        from sklearn.linear_model import LogisticRegression, RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+    known = features.double().cpu().numpy()
+    if recipe.target == "number":
+        model: Any = make_pipeline(StandardScaler(), RidgeCV(NUMBER_REGULARIZATIONS))
+        return np.asarray(model.fit(known[fold.train], labels[fold.train]).predict(known[fold.test]))
+    weights = "balanced" if recipe.class_weights == "balanced" else None
+    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
+    model = make_pipeline(StandardScaler(), regression)
+    return np.asarray(model.fit(known[fold.train], labels[fold.train]).predict_proba(known[fold.test]))

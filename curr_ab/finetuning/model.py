@@ -1,0 +1,225 @@
+"""The model that a recipe trains: a member with a new head, and what of it may change."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from curr_ab.checkpoints import HEADS, resolve
+from curr_ab.extras import needs_extra
+from curr_ab.family import MEMBERS, member
+from curr_ab.finetuning.batches import RightAnswers
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.modeling import CurrAbConfig
+from curr_ab.modeling.skip_dropout import skip_dropout
+from curr_ab.randomness import random_stream
+from curr_ab.results import checkpoint_digest
+
+HEAD = "classifier"
+PEFT_METHODS = ("lora", "dora", "frozen")
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+
+
+def head_name(recipe: Recipe) -> str:
+    """The key of `curr_ab.checkpoints.HEADS`."""
+    return "token-classification" if recipe.target == "residues" else "sequence-classification"
+
+
+def head_config(recipe: Recipe) -> dict[str, object]:
+    """What the model's configuration says of the head."""
+    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
+    config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if recipe.target != "residues":
+        regression = recipe.target == "number"
+        config["problem_type"] = "regression" if regression else "single_label_classification"
+        config["classifier_pooling"] = recipe.pooling
+    return config
+
+
+def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
+    """The configuration of the checkpoint, with the head of the recipe."""
+    config: CurrAbConfig = CurrAbConfig.from_pretrained(source)
+    config.architectures = None  # a head that the checkpoint may have is replaced
+    config.update(head_config(recipe))
+    return config
+
+
+def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> Any:
+    """The member `source` with a new head, in fp32; head and adapters follow from the seed and the fold."""
+    with _quiet():  # it would warn of the head, which is meant to be new
+        model, info = HEADS[head_name(recipe)].from_pretrained(
+            source,
+            config=model_config(recipe, source),
+            dtype=torch.float32,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # of the head alone: the rest has the checkpoint's own shape
+            output_loading_info=True,
+        )
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(HEAD)):
+        raise ValueError(f"{source} is no whole checkpoint: it lacks {', '.join(missing[:3])}")
+    torch.manual_seed(int(random_stream(recipe.seed, "head", fold).integers(1 << 62)))
+    model.classifier.apply(model._init_weights)
+    return adapted(model, recipe, source)
+
+
+def adapted(model: Any, recipe: Recipe, source: str) -> Any:
+    """With the method's adapters; everything that the method does not train is frozen."""
+    if recipe.method not in PEFT_METHODS:
+        return model
+    with needs_extra("finetune"):
+        from peft import LoraConfig, get_peft_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    config = LoraConfig(
+        # An adapter without matrices holds the head alone, and is loaded as any other.
+        target_modules=DUMMY_TARGET_MODULES if recipe.method == "frozen" else target_pattern(recipe),
+        modules_to_save=[HEAD],
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.adapter_dropout,
+        use_dora=recipe.method == "dora",
+        task_type="TOKEN_CLS" if recipe.target == "residues" else "SEQ_CLS",
+    )
+    with _quiet():
+        peft_model = get_peft_model(model, config)
+    config.base_model_name_or_path = source
+    for module in peft_model.modules():
+        if isinstance(module, BaseTunerLayer) and "default" in getattr(module, "lora_dropout", ()):
+            module.lora_dropout["default"] = AdapterDropout(recipe.adapter_dropout)
+    return peft_model
+
+
+class AdapterDropout(nn.Dropout):
+    """Dropout that is cheap on a CPU: an adapter has one in front of every matrix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.p and x.device.type == "cpu":
+            return skip_dropout(x, self.p)
+        return super().forward(x)
+
+
+def target_pattern(recipe: Recipe) -> str:
+    """Full names of the encoder's matrices: the heads have some of the same last names."""
+    names = "|".join(map(re.escape, recipe.target_modules))
+    return rf"(.*\.)?encoder\.layer\.\d+\.({names})"
+
+
+def set_training(model: nn.Module, recipe: Recipe) -> None:
+    """Into training mode; a frozen base stays as it is, so its dropout does not blur what the head sees."""
+    model.train()
+    if recipe.method == "frozen":
+        for name, module in model.named_modules():
+            if name.endswith("esm"):
+                module.eval()
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many are trained, and how many there are; the copy of the head that PEFT keeps is none."""
+    sizes = [
+        (parameter.numel(), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+        if ".original_module." not in name
+    ]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def describe_trainable(model: nn.Module) -> str:
+    """Such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
+    trained, total = count_parameters(model)
+    return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({100 * trained / total:.1f} %)"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft reads a name that transformers 5.23 has deprecated.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that are not frozen, by their names in an unwrapped model; every process must ask."""
+    weights: dict[str, Any] = get_model_state_dict(model, options=_WHOLE)
+    return weights
+
+
+def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: RightAnswers) -> Any:
+    """The recipe's model with these weights, on one process; numbers are in the units of the data."""
+    model = build_model(recipe, source)
+    _, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained <= weights.keys(), trained - weights.keys()
+    if right.are_numbers:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
+                    parameter.mul_(right.deviation)
+                    if name.endswith("bias"):
+                        parameter.add_(right.mean)
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A checkpoint by the names that loading, results and run folders use."""
+
+    source: str  # folder or repository
+    name: str  # the member where it is one
+    digest: str
+
+
+def find_base(name_or_path: str | Path) -> BaseModel:
+    """The checkpoint of a member, a folder or a repository, which is downloaded if need be."""
+    source = checked_source(name_or_path)
+    folder = Path(source)
+    if not folder.is_dir():
+        weights = cached_file(source, "model.safetensors")
+        assert weights is not None  # cached_file raises OSError where there is none
+        folder = Path(weights).parent
+    return BaseModel(source, _name(str(name_or_path), folder), checkpoint_digest(folder))
+
+
+def checked_source(name_or_path: str | Path) -> str:
+    """Where the checkpoint is: a repository, or a folder that holds one."""
+    source = resolve(name_or_path)
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "model.safetensors").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ValueError(
+                f"{folder} is an adapter; merge it first: load_finetuned(folder), then save_pretrained of "
+                "model and tokenizer"
+            )
+        raise ValueError(f"{folder} is no checkpoint: it has no model.safetensors")
+    return source
+
+
+def _name(text: str, folder: Path) -> str:
+    last = text.rstrip("/").rpartition("/")[2]
+    if last.upper().removeprefix("CURRAB-") in MEMBERS:
+        return member(last).name
+    training = folder / "training.json"
+    of_training = json.loads(training.read_text())["member"] if training.is_file() else None
+    return of_training or Path(text).resolve().name

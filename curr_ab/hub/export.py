@@ -1,0 +1,197 @@
+"""Export: a training checkpoint becomes a folder that is a Hub repository, proved to be the same model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from curr_ab import __version__
+from curr_ab.family import NAMESPACE, Member
+from curr_ab.files import write_json
+from curr_ab.hub.card_files import write_card
+from curr_ab.hub.fresh_process import FreshProcess
+from curr_ab.hub.manifest import (
+    MANIFEST,
+    PROBE,
+    RECORDED_EVERY,
+    REVISIONS,
+    TOLERANCE,
+    TRAINING,
+    Manifest,
+    Probe,
+    file_table,
+    largest_difference,
+    sha256_of,
+    step_name,
+)
+from curr_ab.hub.training_checkpoints import (
+    Checkpoint,
+    differing_shape,
+    find_checkpoints,
+    read_model,
+    recognise,
+    training_record,
+)
+
+
+def export(
+    member: Member,
+    weights: str | Path,
+    out: str | Path,
+    *,
+    results: Sequence[str | Path] = (),
+    namespace: str = NAMESPACE,
+    rehearsal: bool = False,
+    stranger: FreshProcess | None = None,
+) -> float:
+    """Write the export of one member and prove it; returns the largest difference of a logit from the source.
+
+    `weights` is a checkpoint, or the folder of a run's checkpoints: the last becomes `main`, and each a
+    revision. `results` are files of measured numbers for the card. A `rehearsal` is a model of another shape
+    under the member's name, to try the way to the Hub; its card says so. `stranger` proves several exports
+    in one process, because starting it takes longer than a small export.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
+    checkpoints = find_checkpoints(Path(weights))
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+    try:
+        with nullcontext(stranger) if stranger else FreshProcess() as process:
+            difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
+        write_card(unfinished, results=results, namespace=namespace)
+        if out.exists():
+            out.rmdir()  # empty, as was asked above
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return difference
+
+
+def adopt(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    data: str | None = None,
+    namespace: str = NAMESPACE,
+    stranger: FreshProcess | None = None,
+) -> dict[Path, float]:
+    """Exports of checkpoints that the published code wrote, recognised by their shapes, as folders of `out`.
+
+    `data` names the training set (F, H or Q) of checkpoints that do not record it.
+    """
+    plans: dict[Path, tuple[Path, Member]] = {}
+    for folder in map(Path, folders):
+        last = find_checkpoints(folder)[-1]
+        found = recognise(last, read_model(last), data)
+        target = Path(out) / found.repo_id().partition("/")[2]
+        if target in plans:
+            raise ValueError(f"{plans[target][0]} and {folder} are both {found.name}; adopt one of them")
+        plans[target] = folder, found
+    with nullcontext(stranger) if stranger else FreshProcess() as process:
+        return {
+            target: export(found, folder, target, namespace=namespace, stranger=process)
+            for target, (folder, found) in plans.items()
+        }
+
+
+def _export_all(
+    member: Member, checkpoints: list[Checkpoint], out: Path, rehearsal: bool, stranger: FreshProcess
+) -> float:
+    """All revisions, and `main` with the table of them."""
+    worst = 0.0
+    written: dict[str, Manifest] = {}
+    digests: dict[str, str] = {}
+    # A single checkpoint is `main` and nothing else.
+    for checkpoint in checkpoints if len(checkpoints) > 1 else ():
+        assert checkpoint.step is not None
+        name = step_name(checkpoint.step)
+        folder = out / REVISIONS / name
+        written[name], difference = _export_one(member, checkpoint, folder, rehearsal, stranger)
+        digests[name] = sha256_of(folder / MANIFEST)
+        worst = max(worst, difference)
+    _refuse_equal_steps(written)
+    if not written:
+        _, worst = _export_one(member, checkpoints[0], out, rehearsal, stranger)
+        return worst
+    last = next(reversed(written))
+    for path in (out / REVISIONS / last).iterdir():
+        shutil.copyfile(path, out / path.name)
+    replace(written[last], revisions=digests).write(out)
+    return worst
+
+
+def _refuse_equal_steps(written: dict[str, Manifest]) -> None:
+    by_weights: dict[str, str] = {}
+    for name, manifest in written.items():
+        if manifest.weights in by_weights:
+            raise ValueError(
+                f"{by_weights[manifest.weights]} and {name} have the same weights; one of them is wrong"
+            )
+        by_weights[manifest.weights] = name
+
+
+def _export_one(
+    member: Member, checkpoint: Checkpoint, folder: Path, rehearsal: bool, stranger: FreshProcess
+) -> tuple[Manifest, float]:
+    from safetensors import SafetensorError
+
+    from curr_ab.tokenization import CurrAbTokenizer
+
+    model = read_model(checkpoint)
+    wrong = differing_shape(model, member)
+    if wrong and not rehearsal:
+        raise ValueError(f"{checkpoint.folder} is no {member.name}: {wrong[0]}")
+    if rehearsal and not wrong:
+        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: that is no rehearsal")
+    tokenizer = CurrAbTokenizer()
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written: {error}") from None
+    tokenizer.save_pretrained(folder)
+    record = training_record(checkpoint)
+    _refuse_other_member(record, member, checkpoint)
+    if record:
+        write_json(folder / TRAINING, record)
+    input_ids: list[int] = tokenizer(*PROBE)["input_ids"]
+    probe, difference = prove(folder, checkpoint.folder, input_ids, stranger)
+    manifest = Manifest(
+        member=member.name,
+        step=checkpoint.step,
+        rehearsal=rehearsal,
+        code_version=__version__,
+        source=checkpoint.folder.name,
+        probe=probe,
+        files=file_table(folder),
+    )
+    manifest.write(folder)
+    return manifest, difference
+
+
+def _refuse_other_member(record: dict[str, Any], member: Member, checkpoint: Checkpoint) -> None:
+    named = record.get("member")
+    if named is not None and str(named).upper() != member.name:
+        raise ValueError(f"{checkpoint.folder} was trained as {named}, not as {member.name}")
+
+
+def prove(folder: Path, source: Path, input_ids: list[int], stranger: FreshProcess) -> tuple[Probe, float]:
+    """Load the source with stock ESM, the export as stock and as remote code: ids and logits must agree."""
+    expected = stranger.load(source, "source", PROBE, input_ids).logits
+    worst = 0.0
+    for way in ("stock", "remote"):
+        seen = stranger.load(folder, way, PROBE, None)
+        if seen.input_ids != input_ids:
+            raise ValueError(f"{folder} ({way}): the tokenizer gives other ids than the one of training")
+        difference = largest_difference(expected, seen.logits)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{folder} ({way}) is not the model of {source}: a logit differs by {difference:.2g}"
+            )
+        worst = max(worst, difference)
+    return Probe(*PROBE, input_ids=input_ids, logits=expected[::RECORDED_EVERY]), worst

@@ -1,0 +1,203 @@
+"""What a repository on the Hub still lacks: local files compared with the remote tree, by content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from curr_ab.hub.manifest import HUB_FILES, sha256_of
+from curr_ab.hub.repositories import Repository
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
+LONGEST_WAIT_S = 300.0
+# Too early, too many, and errors of the server; 409 and 412 have meanings of their own.
+_TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
+# The client has changed its HTTP library twice; these are the names that they all use for a lost connection.
+_TRANSIENT_NAMES = {"TimeoutException", "Timeout", "NetworkError", "ConnectionError", "RemoteProtocolError"}
+_TRANSIENT_NAMES |= {"ChunkedEncodingError", "ProtocolError"}
+_SECRETS = (
+    (re.compile(r"hf_\w{6,}|(?<=[Bb]earer )\S+"), "***"),
+    (re.compile(r"(https?://)[^/\s@]+@"), r"\1***@"),
+    (re.compile(r"(https?://[^\s?]+)\?\S+"), r"\1?***"),  # signed addresses of the storage
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a revision needs to become what it shall be."""
+
+    revision: str
+    is_new: bool
+    sent: dict[str, Path]
+    deleted: list[str]
+
+    @property
+    def is_none(self) -> bool:
+        return not (self.is_new or self.sent or self.deleted)
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """A repository as it is: the commits of its branches and tags."""
+
+    heads: dict[str, str]
+    tags: dict[str, str]
+    private: bool
+
+
+def remote_state(api: HfApi, repository: Repository, attempts: int) -> RemoteState | None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    name, kind = repository.repo_id, repository.repo_type
+    try:
+        info = with_backoff(name, attempts, api.repo_info, name, repo_type=kind)
+        refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
+    except RepositoryNotFoundError:
+        return None
+    return RemoteState(
+        heads={ref.name: ref.target_commit for ref in refs.branches},
+        tags={ref.name: ref.target_commit for ref in refs.tags},
+        private=bool(info.private),
+    )
+
+
+def heads_of(api: HfApi, repository: Repository, attempts: int) -> dict[str, str]:
+    """The branches as they are now."""
+    name, kind = repository.repo_id, repository.repo_type
+    refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
+    return {ref.name: ref.target_commit for ref in refs.branches}
+
+
+def changes_of(api: HfApi, repository: Repository, revision: str, head: str | None, attempts: int) -> Changes:
+    """Compare one revision; a revision without a head needs everything."""
+    local = repository.revisions[revision]
+    if head is None:
+        return Changes(revision, is_new=True, sent=dict(local), deleted=[])
+    remote = _tree(api, repository, head, attempts)
+    sent = {name: path for name, path in local.items() if not _is_same(path, remote.get(name))}
+    deleted = [name for name in remote if name not in local and name not in HUB_FILES]
+    return Changes(revision, is_new=False, sent=sent, deleted=deleted)
+
+
+def _tree(api: HfApi, repository: Repository, commit: str, attempts: int) -> dict[str, RepoFile]:
+    from huggingface_hub.hf_api import RepoFile
+
+    def read() -> dict[str, RepoFile]:
+        entries = api.list_repo_tree(
+            repository.repo_id, recursive=True, revision=commit, repo_type=repository.repo_type
+        )
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    return with_backoff(repository.repo_id, attempts, read)
+
+
+def _is_same(path: Path, remote: RepoFile | None) -> bool:
+    if remote is None or path.stat().st_size != remote.size:
+        return False
+    if remote.lfs is not None:
+        return digest(path) == remote.lfs.sha256
+    return _git_digest(path) == remote.blob_id
+
+
+def _git_digest(path: Path) -> str:
+    content = path.read_bytes()  # the Hub keeps small files alone this way
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256, computed once for each state of a file."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+class HubError(OSError):
+    """The Hub, or the way to it, failed; the message is one line."""
+
+
+def with_backoff(
+    what: str,
+    attempts: int,
+    call: Callable[Arguments, Answer],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Answer:
+    """Call until it succeeds, waiting 1, 2, 4, … seconds, or as long as the server asks.
+
+    The client itself repeats the calls that read and upload; creating, committing, tagging it does once.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if attempt == attempts:
+                times = f"{attempts} attempts" if attempts > 1 else "one attempt"
+                raise HubError(
+                    f"{what}: {one_line(error)} (after {times}); nothing is lost, run the same command again"
+                ) from None
+            wait = min(max(2.0 ** (attempt - 1), _asked_wait(error)), LONGEST_WAIT_S)
+            print(f"{what}: {one_line(error)}; again in {wait:.0f} s", file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("there is at least one attempt")
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error reports, if any."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later; the cause counts too, as the client wraps errors."""
+    status = status_of(error)
+    if status is not None:
+        return status in _TRANSIENT_STATUS
+    # Xet says "network error" of everything; of an answer that refuses it gives the status in words.
+    if (refused := re.search(r"HTTP status client error \((\d+)", str(error))) is not None:
+        return int(refused[1]) in _TRANSIENT_STATUS
+    if any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__):
+        return True
+    # `snapshot_download` hides what happened behind an error of the cache.
+    return error.__cause__ is not None and is_transient(error.__cause__)
+
+
+def _asked_wait(error: BaseException) -> float:
+    """Seconds that the server names, in the header of the standard or in the Hub's own."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    found = re.search(r"^(\d+)$", headers.get("Retry-After", "")) or re.search(
+        r"\bt=(\d+)", headers.get("RateLimit", "")
+    )
+    return float(found[1]) if found else 0.0
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line, without tokens and without signatures of addresses."""
+    messages = [str(error)]
+    # "Error while uploading" says nothing without its cause; a refusal of what we sent says it all.
+    if error.__cause__ is not None and status_of(error) is None and not isinstance(error, ValueError):
+        messages.append(str(error.__cause__))
+    text = " ".join(" ".join(messages).split()) or type(error).__name__
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    if re.search(r"\(404 .*xet-write-token", text):
+        return "this Hub takes no uploads through Xet; set HF_HUB_DISABLE_XET=1"
+    return text[:400]

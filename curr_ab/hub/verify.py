@@ -1,0 +1,223 @@
+"""Verify: download every revision and prove it, file by file and logit by logit, against its manifest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from curr_ab import __version__
+from curr_ab.family import NAMESPACE, member
+from curr_ab.hub.card_files import namespace_of, rendered, stale_parts
+from curr_ab.hub.fresh_process import FreshProcess
+from curr_ab.hub.manifest import (
+    CARD,
+    MANIFEST,
+    RESULTS,
+    REVISIONS,
+    TOLERANCE,
+    WEIGHTS,
+    Manifest,
+    differences,
+    read_manifest,
+    sha256_of,
+    step_name,
+)
+from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.results import read_results
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Hub:
+    """A repository of the Hub; a revision is downloaded, every byte of it, and deleted afterwards."""
+
+    name: str
+    scratch: str | None
+    attempts: int
+
+    def branches(self) -> dict[str, str]:
+        from huggingface_hub import HfApi
+
+        refs = with_backoff(self.name, self.attempts, HfApi().list_repo_refs, self.name)
+        return {ref.name: ref.target_commit for ref in refs.branches}
+
+    @contextmanager
+    def folder(self, commit: str) -> Iterator[Path]:
+        from huggingface_hub import snapshot_download
+
+        # Never out of the shared cache: what is served now is to be looked at.
+        with tempfile.TemporaryDirectory(prefix="curr-ab-verify-", dir=self.scratch) as place:
+            downloaded = with_backoff(
+                f"{self.name} {commit[:12]}",
+                self.attempts,
+                snapshot_download,
+                self.name,
+                revision=commit,
+                cache_dir=place,
+                library_name="curr-ab",
+                library_version=__version__,
+            )
+            yield Path(downloaded)
+
+
+@dataclass(frozen=True)
+class _Local:
+    """An export on disk, before it is published."""
+
+    name: str
+
+    def branches(self) -> dict[str, str]:
+        steps = Path(self.name) / REVISIONS
+        names = sorted(entry.name for entry in steps.iterdir()) if steps.is_dir() else []
+        return {"main": ".", **{name: f"{REVISIONS}/{name}" for name in names}}
+
+    @contextmanager
+    def folder(self, commit: str) -> Iterator[Path]:
+        yield Path(self.name) / commit
+
+
+def verify(
+    name: str | Path,
+    *,
+    namespace: str = NAMESPACE,
+    scratch: str | Path | None = None,
+    attempts: int = 8,
+    say: Say = print,
+    stranger: FreshProcess | None = None,
+) -> list[str]:
+    """The problems of a repository (a member or its id) or of an export on disk; empty where all is well.
+
+    It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
+    revision at a time is downloaded to; `stranger` verifies several in one process.
+    """
+    place: _Hub | _Local
+    if Path(name).is_dir():
+        place, owner = _Local(str(name)), None
+    else:
+        text = str(name)
+        repo_id = text if "/" in text else member(text).repo_id(namespace)
+        owner = repo_id.partition("/")[0]
+        place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
+    try:
+        with nullcontext(stranger) if stranger else FreshProcess() as process:
+            return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
+    except (HubError, ValueError):
+        raise
+    except Exception as error:
+        if status_of(error) is None and not is_transient(error) and not isinstance(error, OSError):
+            raise
+        raise HubError(f"{place.name}: {one_line(error)}") from None
+
+
+def _verify(place: _Hub | _Local, owner: str | None, stranger: FreshProcess, say: Say) -> list[str]:
+    heads = place.branches()
+    problems: list[str] = []
+    weights: dict[str, str] = {}
+    with place.folder(heads["main"]) as folder:
+        try:
+            main = read_manifest(folder)
+        except ValueError as error:
+            return [f"main: {error}"]
+        problems += _check_revision("main", folder, main, stranger, say)
+        problems += [f"main: {problem}" for problem in _check_card(folder, main, owner)]
+    if owner is not None and main.member != place.name.partition("/CurrAb-")[2]:
+        problems.append(f"main: it is an export of {main.member}")
+    for name, expected in main.revisions.items():
+        if name not in heads:
+            problems.append(f"{name} is missing")
+            continue
+        with place.folder(heads[name]) as folder:
+            problems += _check_step(name, expected, folder, main, weights, stranger, say)
+    problems += _check_steps(main, weights)
+    extra = [name for name in heads if name != "main" and name not in main.revisions]
+    problems += [f"{name} is a revision that the manifest of main does not know" for name in extra]
+    return problems
+
+
+def _check_step(
+    name: str,
+    expected: str,
+    folder: Path,
+    main: Manifest,
+    weights: dict[str, str],
+    stranger: FreshProcess,
+    say: Say,
+) -> list[str]:
+    """One step; its weights are noted for the comparison of all."""
+    try:
+        manifest = read_manifest(folder)
+    except ValueError as error:
+        return [f"{name}: {error}"]
+    problems = []
+    if sha256_of(folder / MANIFEST) != expected:
+        step = "another step" if manifest.step is None or step_name(manifest.step) != name else "changed"
+        problems.append(f"{name}: its manifest is not the one that main lists ({step})")
+    if manifest.member != main.member:
+        problems.append(f"{name}: it is an export of {manifest.member}")
+    if (folder / WEIGHTS).is_file():
+        weights[name] = sha256_of(folder / WEIGHTS)
+    return problems + _check_revision(name, folder, manifest, stranger, say)
+
+
+def _check_steps(main: Manifest, weights: dict[str, str]) -> list[str]:
+    """All steps are distinct, and `main` is the last."""
+    by_weights: dict[str, str] = {}
+    problems = []
+    for name, digest in weights.items():
+        if digest in by_weights:
+            problems.append(f"{name} serves the weights of {by_weights[digest]}")
+        by_weights.setdefault(digest, name)
+    last = next(reversed(main.revisions), None)
+    if last in weights and weights[last] != main.weights:
+        problems.append(f"main is not {last}, the last step")
+    return problems
+
+
+def _check_revision(
+    name: str, folder: Path, manifest: Manifest, stranger: FreshProcess, say: Say
+) -> list[str]:
+    """Files and logits of one revision."""
+    try:
+        problems = [f"{name}: {problem}" for problem in differences(folder, manifest)]
+    except ValueError as error:
+        problems = [f"{name}: {error}"]
+    if problems:
+        return problems  # what is not as exported is not run
+    probe = manifest.probe
+    for way in ("stock", "remote"):
+        try:
+            seen = stranger.load(folder, way, (probe.heavy, probe.light), None)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if seen.input_ids != probe.input_ids:
+            problems.append(f"{name} ({way}): the tokenizer gives other ids than those recorded")
+        difference = probe.largest_difference(seen.logits)
+        if not difference <= TOLERANCE:
+            problems.append(f"{name} ({way}): logits differ from those recorded by {difference:.2g}")
+        say(f"{name}: {len(manifest.files)} files, {way} logits within {difference:.1g}")
+    return problems
+
+
+def _check_card(folder: Path, main: Manifest, owner: str | None) -> list[str]:
+    """The card's numbers are those of the files beside it, which were measured on these weights."""
+    card = folder / CARD
+    if not card.is_file():
+        return [f"{CARD} is missing"]
+    text = card.read_text(encoding="utf-8")
+    try:
+        if (folder / RESULTS).is_file():
+            for row in read_results(folder / RESULTS):
+                if row.checkpoint != main.weights or member(row.model).name != main.member:
+                    return [f"{RESULTS}: {row.task} {row.metric} was measured on another checkpoint"]
+        expected = rendered(folder, owner or namespace_of(text))
+    except ValueError as error:
+        return [str(error)]
+    return [
+        f"{CARD} is stale: {part} is not what the files beside it give"
+        for part in stale_parts(text, expected)
+    ]

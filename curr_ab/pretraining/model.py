@@ -1,0 +1,57 @@
+"""The model at the beginning of a run: drawn from the seed, or the weights of a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from curr_ab.checkpoints import resolve
+from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
+from curr_ab.pretraining.plan import PretrainingPlan
+
+SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+
+
+def build_config(plan: PretrainingPlan) -> CurrAbConfig:
+    """The configuration of the plan, or of the checkpoint that it starts from, which must have its shape."""
+    wanted = plan.model_config
+    if unknown := sorted(plan.config.keys() - CurrAbConfig().to_dict().keys()):
+        raise ValueError(
+            f"the model's configuration has no {', '.join(unknown)}; see config.json of a member"
+        )
+    if plan.init_from is None:
+        try:
+            return CurrAbConfig(**wanted)
+        except StrictDataclassError as error:
+            raise ValueError(f"config: {' '.join(str(error).split())}") from error
+    found: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))
+    for key in SHAPE:
+        if getattr(found, key) != wanted[key]:
+            raise ValueError(
+                f"{plan.init_from} has {key} {getattr(found, key)}, {plan.member} has {wanted[key]}; "
+                f"name the member of its size, or give its shape under config"
+            )
+    # What changes the checkpoint's mathematics stays as it was trained, unless the plan says otherwise.
+    found.update({**plan.config, "is_decoder": wanted["is_decoder"]})
+    return found
+
+
+def build_model(plan: PretrainingPlan, attention: str) -> CurrAbForMaskedLM:
+    """In fp32, in training mode, the same on every process."""
+    config = build_config(plan)
+    config._attn_implementation = attention
+    model: CurrAbForMaskedLM
+    if plan.init_from is None:
+        torch.manual_seed(plan.seed)
+        model = CurrAbForMaskedLM(config)
+    else:
+        model = CurrAbForMaskedLM.from_pretrained(
+            resolve(plan.init_from), config=config, dtype=torch.float32, attn_implementation=attention
+        )
+    if plan.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if plan.compile:
+        for layer in model.esm.encoder.layer:
+            layer.compile()
+    model.train()
+    return model

@@ -1,0 +1,111 @@
+"""Cells side by side on this machine, each in a process of its own, until all have ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from typing import TYPE_CHECKING
+
+from curr_ab.training.stopping import Interrupted, StopRequest
+
+if TYPE_CHECKING:
+    from curr_ab.study.cell_process import CellTask
+
+# Imported once, by the server from which the cells' processes are forked.
+_PRELOADED = [
+    f"curr_ab.{name}"
+    for name in (
+        "study.cell_process",
+        "evaluation.suites.loss",
+        "evaluation.subject",
+        "evaluation.suites.classification",
+    )
+]
+Slot = Mapping[str, str]  # environment of the cells that run in it, one after the other
+
+
+def run_cells(
+    tasks: Mapping[str, CellTask], slots: Sequence[Slot], show: Callable[[Sequence[str]], None]
+) -> None:
+    """Run all tasks, one in each slot; `show` gets the names of those that run, every second.
+
+    What becomes of a cell stands in its state. A wish to stop is passed on to all; they save theirs.
+    """
+    assert slots
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    lifeline, held = context.Pipe(duplex=False)
+    free, waiting = list(slots), list(tasks)
+    running: dict[str, tuple[ForkServerProcess, Slot]] = {}
+    asked = False
+    try:
+        with StopRequest() as stop:
+            while running or (waiting and not stop.signal_number):
+                while waiting and free and not stop.signal_number:
+                    name, slot = waiting.pop(0), free.pop(0)
+                    running[name] = _start(context, tasks[name], slot, lifeline), slot
+                if stop.signal_number and not asked:
+                    for process, _ in running.values():
+                        process.terminate()
+                    asked = True
+                show(list(running))
+                wait([process.sentinel for process, _ in running.values()], timeout=1)
+                for name in [name for name, (process, _) in running.items() if not process.is_alive()]:
+                    process, slot = running.pop(name)
+                    free.append(slot)
+                    if not asked:
+                        _note_problem(tasks[name], process)
+            show([])
+    finally:
+        held.close()  # whoever is left ends
+        lifeline.close()
+    if stop.signal_number:
+        raise Interrupted("stopped; the same command goes on", stop.signal_number)
+
+
+def _start(
+    context: multiprocessing.context.ForkServerContext, task: CellTask, slot: Slot, lifeline: object
+) -> ForkServerProcess:
+    from curr_ab.study.cell_process import make_cell
+
+    task.folder.note(problem=None)
+    environment = {**slot, **task.environment}
+    process = context.Process(target=make_cell, args=(replace(task, environment=environment), lifeline))
+    process.start()
+    return process
+
+
+def _note_problem(task: CellTask, process: ForkServerProcess) -> None:
+    """Of a process that could not tell it itself."""
+    status = process.exitcode
+    if not status or task.folder.problem:
+        return
+    problem = f"its process ended with status {status}"
+    if status < 0:
+        problem = f"its process was killed ({signal.Signals(-status).name})"
+        if -status == signal.SIGKILL:
+            problem += "; if nobody did it, memory was full: fewer cells at a time (--max-parallel) need less"
+    task.folder.note(problem=problem)
+
+
+def slots_of(num_gpus: int, gpus_per_cell: int, threads_per_cell: int, max_parallel: int) -> list[Slot]:
+    """Room for cells on this machine: by GPUs where cells need some, else by processor cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if gpus_per_cell:
+        room = num_gpus // gpus_per_cell
+        devices = [range(n * gpus_per_cell, (n + 1) * gpus_per_cell) for n in range(room)]
+    else:
+        room = max(1, cores // threads_per_cell)
+        devices = [range(n % num_gpus, n % num_gpus + 1) if num_gpus else range(0) for n in range(room)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if num_gpus else []
+    names = visible if len(visible) == num_gpus else [str(number) for number in range(num_gpus)]
+    limit = max_parallel or room
+    slots: list[Slot] = [
+        {"CUDA_VISIBLE_DEVICES": ",".join(names[n] for n in used)} if used else {} for used in devices
+    ]
+    return slots[:limit] if gpus_per_cell else (slots * limit)[:limit]

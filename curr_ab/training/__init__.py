@@ -1,0 +1,1 @@
+"""The engine under both trainers: processes, stop signal, saved state, packed rows, log, costs."""

@@ -1,0 +1,152 @@
+"""Saved states, from which a run goes on: sharded safetensors, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from curr_ab.files import write_json
+
+MARKER = "complete.json"
+# What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
+# is checked where the file is read.
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True, ignore_frozen_params=True, strict=False)
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; random numbers and the schedule follow from seed, step and rank."""
+
+    step: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def after(self, pairs: int, tokens: int) -> Self:
+        """One step on."""
+        return replace(self, step=self.step + 1, pairs=self.pairs + pairs, tokens=self.tokens + tokens)
+
+
+Kind = TypeVar("Kind", bound=Progress)
+
+
+def save_state(
+    folder: Path,
+    progress: Progress,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    keep_last: int,
+) -> Path:
+    """Write the state of this step with all processes, then drop the oldest beyond `keep_last`."""
+    final = folder / f"step-{progress.step:08d}"
+    unfinished = folder / f".{final.name}.tmp"
+    if accelerator.is_main_process:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    tensors, _, _ = _tensors(model, optimizers)
+    writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+    with _one_process_is_enough():
+        save(tensors, storage_writer=writer)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+        marker = {**asdict(progress), "processes": accelerator.num_processes, "loss_scaler": scaler}
+        write_json(unfinished / MARKER, marker)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(unfinished, final)
+        for old in complete_states(folder)[:-keep_last]:
+            (old / MARKER).unlink()  # first, so that a half-deleted state is not taken for a whole one
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    return final
+
+
+def complete_states(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
+
+
+def restore_state(
+    state: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    kind: type[Kind] = Progress,  # type: ignore[assignment]
+) -> Kind:
+    """Read a state that any number of processes wrote."""
+    try:
+        return _restored(state, accelerator, model, optimizers, kind)
+    except (Exception, CheckpointException) as error:
+        raise ValueError(
+            f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
+            f"the state before it"
+        ) from error
+
+
+def _restored(
+    state: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    kind: type[Kind],
+) -> Kind:
+    tensors, model_state, optimizer_state = _tensors(model, optimizers)
+    with _one_process_is_enough():
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
+    set_state_dict(
+        model,
+        _bare(optimizers),
+        model_state_dict=model_state,  # its tensors and the next one's were filled where they are
+        optim_state_dict=optimizer_state,
+        options=_FLAT,
+    )
+    marker: dict[str, Any] = json.loads((state / MARKER).read_text())
+    if accelerator.scaler is not None and marker["loss_scaler"] is not None:
+        accelerator.scaler.load_state_dict(marker["loss_scaler"])
+    return kind(**{key: marker[key] for key in asdict(kind())})
+
+
+def _bare(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    return [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]
+
+
+@contextmanager
+def _one_process_is_enough() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
+
+
+def _tensors(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """All tensors to be saved under one flat name each, then the two state dicts that they come from."""
+    # Of the bare optimisers: to allocate a state takes a step, which must not pass through a loss scaler.
+    model_state, optimizer_state = get_state_dict(model, _bare(optimizers), options=_FLAT)
+    # The decoder is the embedding; one tensor cannot have two names in a file.
+    tied = "lm_head.decoder.weight"
+    tensors = {_MODEL + key: value for key, value in model_state.items() if key != tied}
+    flat: dict[str, Any] = dict(optimizer_state)
+    for key, value in flat.items():
+        if isinstance(value, torch.Tensor):  # the rest is the plan's
+            tensors[_OPTIMIZER + key] = value
+    return tensors, model_state, flat

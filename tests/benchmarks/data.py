@@ -1,0 +1,151 @@
+"""Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
+
+    python tests/bench_data.py [PAIRS] [--processes N] [--cluster mmseqs]
+
+The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
+tenth of it is measured first, and the two figures tell whether time grows linearly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from itertools import accumulate, groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from curr_ab.data.reading.pairs import builtin_path
+from curr_ab.data.schema import CHAINS
+
+PAIRS_PER_FILE = 10_000
+CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli.main import main; sys.exit(main())"]
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+CODONS = dict(
+    zip(
+        RESIDUES,
+        "GCT TGT GAT GAA TTT GGT CAT ATT AAA CTG ATG AAC CCA CAG CGT TCT ACC GTG TGG TAC".split(),  # noqa: SIM905
+        strict=True,
+    )
+)
+PIECES = ("fwr1", "cdr1", "fwr2", "cdr2", "fwr3", "cdr3", "fwr4")
+COLUMNS = (
+    *("sequence_id", "sequence", "locus", "stop_codon", "vj_in_frame", "productive", "v_call", "d_call"),
+    *("j_call", "sequence_alignment", "germline_alignment", "sequence_alignment_aa", "v_identity"),
+    *(f"{piece}_aa" for piece in PIECES),
+    "junction_aa",
+)
+METADATA = {"Run": "SRR0000000", "Author": "Simulated et al., 2026", "Species": "human", "Disease": "None"}
+
+
+def varied(residues: str, places: list[int], letters: list[int]) -> str:
+    """The chain with residues replaced, so that a small corpus makes a large archive of different pairs."""
+    out = list(residues)
+    for place, letter in zip(places, letters, strict=True):
+        out[place % len(out)] = RESIDUES[letter]
+    return "".join(out)
+
+
+def fields(row: dict[str, str], chain: str, residues: str) -> list[str]:
+    nucleotides = "".join(map(CODONS.__getitem__, residues))
+    lengths = [len(list(run)) for _, run in groupby(row[f"region_mask_{chain}"])]
+    pieces = [residues[a:b] for a, b in pairwise(accumulate([0, *lengths]))]
+    locus = row[f"v_call_{chain}"][:3]
+    calls = [row[f"v_call_{chain}"], row["d_call_heavy"] if chain == "heavy" else "", row[f"j_call_{chain}"]]
+    head = [row["id"], nucleotides, locus, "F", "T", "T", *calls, nucleotides, nucleotides, residues, "97.5"]
+    return [*head, *pieces, f"C{pieces[5]}W"]
+
+
+def write_unit(folder: Path, number: int) -> None:
+    """One paired data unit, with the metadata line of OAS and its columns (nucleotides included)."""
+    random = np.random.default_rng(number)
+    corpus = pq.read_table(builtin_path()).to_pylist()
+    lines = [json.dumps(json.dumps(METADATA | {"Subject": f"Subject-{number}"})).replace('\\"', '""')]
+    lines.append(",".join(f"{column}_{chain}" for chain in CHAINS for column in COLUMNS))
+    rows = random.integers(0, len(corpus), PAIRS_PER_FILE).tolist()
+    places = random.integers(0, 1 << 20, (PAIRS_PER_FILE, 4)).tolist()
+    letters = random.integers(0, len(RESIDUES), (PAIRS_PER_FILE, 4)).tolist()
+    for row, place, letter in zip(rows, places, letters, strict=True):
+        pair = corpus[row]
+        heavy, light = varied(pair["heavy"], place, letter), varied(pair["light"], place, letter)
+        lines.append(",".join([*fields(pair, "heavy", heavy), *fields(pair, "light", light)]))
+    with gzip.open(folder / f"unit_{number:04d}_paired.csv.gz", "wt", compresslevel=6) as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def memory(process_id: int) -> int:
+    """Resident bytes of a process and all that it started; pages that they share count more than once."""
+    total, waiting = 0, [process_id]
+    while waiting:
+        one = waiting.pop()
+        try:
+            total += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            waiting += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return total
+
+
+def folder_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # files come and go while the run goes on
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
+
+
+def measure(files: list[Path], out: Path, processes: int, cluster: str) -> tuple[float, int, int]:
+    """Seconds, peak memory and peak disk of one `curr-ab data prepare`."""
+    command = [*CURR_AB, "data", "prepare", *map(str, files), "--out", str(out)]
+    command += ["--cluster", cluster, "--processes", str(processes), "--quiet"]
+    start, peak, disk = time.perf_counter(), 0, 0
+    process = subprocess.Popen(command)
+    while process.poll() is None:
+        peak = max(peak, memory(process.pid))
+        disk = max(disk, folder_bytes(out)) if out.exists() else disk
+        time.sleep(0.1)
+    if process.returncode != 0:
+        raise SystemExit(f"prepare failed with status {process.returncode}")
+    return time.perf_counter() - start, peak, disk
+
+
+def main() -> None:
+    """Print one line for each size and the ratio of the two times."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--cluster", choices=("exact", "mmseqs"), default="exact")
+    args = parser.parse_args()
+    num_files = max(10, args.pairs // PAIRS_PER_FILE)
+    with tempfile.TemporaryDirectory(prefix="curr_ab_bench_") as name:
+        folder = Path(name)
+        with ProcessPoolExecutor(args.processes) as pool:
+            list(pool.map(write_unit, [folder] * num_files, range(num_files)))
+        files = sorted(folder.glob("*.csv.gz"))
+        size = sum(file.stat().st_size for file in files)
+        print(f"archive: {num_files} files, {size / 1e6:.0f} MB compressed")
+        seconds = {}
+        for count in (num_files // 10, num_files):
+            pairs = count * PAIRS_PER_FILE
+            seconds[pairs], peak, disk = measure(
+                files[:count], folder / f"out{count}", args.processes, args.cluster
+            )
+            rate = pairs / seconds[pairs]
+            print(f"{pairs:>9,} pairs: {seconds[pairs]:6.1f} s, {rate:,.0f} pairs/s, ", end="")
+            print(f"peak memory {peak / 1e9:.2f} GB, peak disk {disk / 1e6:,.0f} MB", flush=True)
+        small, large = sorted(seconds)
+        print(f"ten times the pairs take {seconds[large] / seconds[small]:.1f} times the time")
+
+
+if __name__ == "__main__":
+    main()

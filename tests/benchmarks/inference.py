@@ -1,0 +1,117 @@
+"""Measures scoring and embedding of pairs side by side with plain loops over stock ESM, in one run.
+
+    python tests/bench_inference.py [--pairs 64] [--repeats 3]
+
+8M shape, random weights, the threads that torch takes. "Stock" is the published way: for the exact score one
+pair per call, all its masked copies as rows and all positions through the head; for embeddings batches of 32
+padded to 320. All ways take turns; medians; ratios are stock over ours, of the clock and of processor time,
+which suffers less from other programs. The memory allocator is left as it is.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+from support.trained import corpus
+from support.twins import stock_twin
+
+from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab.checkpoints import choose_precision
+from curr_ab.inference import embed, saturate, score
+
+
+def side_by_side(ways, repeats):
+    """Median seconds (of the clock, of the processor) for each way by name, taken in turns."""
+    times = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    for _ in range(repeats):
+        for name, way in ways.items():
+            begin = time.perf_counter(), time.process_time()
+            way()
+            times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    return {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for name, rows in times.items()
+    }
+
+
+def show(title, ways, repeats):
+    """One line for each way, with the first one's time over its own."""
+    print(title)
+    times = side_by_side(ways, repeats)
+    plain = times["stock"]
+    for name, own in times.items():
+        clock, processor = (reference / one for reference, one in zip(plain, own, strict=True))
+        print(
+            f"  {name}: {own[0]:.3f} s, {clock:.1f}x; processor {own[1]:.3f} s, {processor:.1f}x", flush=True
+        )
+
+
+def stock_exact(stock, tokenizer, pair):
+    """Log-probabilities of a pair's own residues, one mask per position."""
+    encoded = tokenizer(*pair, return_tensors="pt")
+    ids = encoded["input_ids"][0]
+    positions = (ids > 2).nonzero().flatten()
+    rows, at = ids.repeat(len(positions), 1), torch.arange(len(positions))
+    rows[at, positions] = tokenizer.mask_token_id
+    with torch.no_grad():
+        logits = stock(input_ids=rows, attention_mask=torch.ones_like(rows)).logits
+    return logits.log_softmax(-1)[at, positions, ids[positions]]
+
+
+def stock_embed(stock, tokenizer, pairs):
+    """Mean over the residues, batches of 32 padded to 320."""
+    out = []
+    for start in range(0, len(pairs), 32):
+        encoded = tokenizer(pairs[start : start + 32], padding="max_length", return_tensors="pt")
+        with torch.no_grad():
+            states = stock.esm(**encoded).last_hidden_state
+        residue = ((encoded["input_ids"] > 2).float())[..., None]
+        out.append((states * residue).sum(1) / residue.sum(1))
+    return torch.cat(out).numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=64, help="to embed (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="the median is shown (%(default)s)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    tokenizer, pairs = CurrAbTokenizer(), corpus("test", args.pairs)
+    model = CurrAbForMaskedLM(
+        CurrAbConfig(hidden_size=320, num_hidden_layers=6, intermediate_size=1280)
+    ).eval()
+    stock = stock_twin(model)
+    auto = choose_precision(torch.device("cpu"))
+    other = CurrAbForMaskedLM(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    other.to(auto.dtype)
+    models = {"float32": model, f"auto ({auto.dtype}, {auto.reason})": other}
+    print(
+        f"{torch.get_num_threads()} threads, 8M shape, {len(tokenizer(*pairs[0])['input_ids'])} tokens a pair"
+    )
+
+    def listed(function, one, what, **options):
+        return lambda: list(function(one, tokenizer, what, **options))
+
+    reference = stock_exact(stock, tokenizer, pairs[0])
+    pooled = stock_embed(stock, tokenizer, pairs)
+    for name, one in models.items():
+        score_off = (next(score(one, tokenizer, pairs[:1])).residues() - reference).abs().max()
+        embedding_off = np.abs(np.stack(list(embed(one, tokenizer, pairs))) - pooled).max()
+        print(f"differences from stock, {name}: score {score_off:.1e}, embedding {embedding_off:.1e}")
+    ways = {"stock": lambda: stock_exact(stock, tokenizer, pairs[0])}
+    ways |= {name: listed(score, one, pairs[:1]) for name, one in models.items()}
+    for mode in ("group", "unmasked"):
+        ways[f"saturation table, float32, {mode}"] = listed(saturate, model, pairs[:1], mode=mode)
+    show("exact score of a pair", ways, args.repeats)
+    ways = {"stock": lambda: stock_embed(stock, tokenizer, pairs)}
+    ways |= {name: listed(embed, one, pairs) for name, one in models.items()}
+    show(f"embedding {len(pairs)} pairs, mean of the last layer", ways, args.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Tiny models, stock twins with the same weights, packed rows and real antibodies as text."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import EsmConfig, EsmForMaskedLM
+
+from curr_ab import CurrAbConfig
+
+TESTS = Path(__file__).parents[1]
+# Variable domains of approved antibodies.
+PAIRS = [tuple(pair) for pair in json.loads((TESTS / "golden" / "pairs.json").read_text())]
+
+# The two kinds of ESM-2 checkpoint: the paper's, and facebook's.
+PUBLISHED = {"token_dropout": False, "layer_norm_eps": 1e-12}
+FACEBOOK = {"token_dropout": True, "layer_norm_eps": 1e-5}
+
+
+def tiny_config(**overrides):
+    """Two layers of width 80: every mechanism of the real shapes, in milliseconds."""
+    return CurrAbConfig(**{"hidden_size": 80, "num_hidden_layers": 2, "initializer_range": 0.1, **overrides})
+
+
+def stock_config(config):
+    """The same checkpoint's configuration as stock transformers has it."""
+    ours_alone = {"auto_map", "classifier_pooling", "transformers_version", "architectures"}
+    return EsmConfig(**{key: value for key, value in config.to_dict().items() if key not in ours_alone})
+
+
+def shake(model, seed=0):
+    """Move every parameter off its initial value: a bias that is zero hides a bias that is not added."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def stock_twin(model, stock_class=EsmForMaskedLM):
+    """Stock ESM with the model's weights; the keys must be the same, without exception."""
+    stock = stock_class(stock_config(model.config))
+    stock.load_state_dict(model.state_dict(), strict=True)
+    return stock.train(model.training)
+
+
+def masked_batch(input_ids, special_ids=(0, 1, 2), share=0.15, seed=0):
+    """Mask some residues; the labels hold them, and -100 elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    residue = ~torch.isin(input_ids, torch.tensor(special_ids))
+    chosen = residue & (torch.rand(input_ids.shape, generator=generator) < share)
+    return input_ids.masked_fill(chosen, 32), input_ids.masked_fill(~chosen, -100)
+
+
+def pack(rows):
+    """Several rows of ids end to end: `input_ids` and `position_ids` of one packed row."""
+    input_ids = torch.cat(rows)[None]
+    position_ids = torch.cat([torch.arange(len(row)) for row in rows])[None]
+    return {"input_ids": input_ids, "position_ids": position_ids}
