@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curr_ab.words import MODES, STANDARD_RESIDUES
+
 if TYPE_CHECKING:
     from curr_ab.inference.records import Read
     from curr_ab.inference.tasks import Task
-
-_MODES = ("exact", "group", "unmasked")  # a copy of marginals.MODES, which would load torch
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def _add_common(parser: Any, *, pairs: bool = True) -> None:
 def _add_mode(parser: Any, default: str = "exact") -> None:
     parser.add_argument(
         "--mode",
-        choices=_MODES,
+        choices=MODES,
         default=default,
         help="each residue masked alone, every 7th at once, or none, in one pass (%(default)s)",
     )
@@ -265,7 +265,7 @@ def add_commands(commands: Any) -> None:
     restore.add_argument("--seed", type=int, default=0)
     restore.add_argument("--temperature", type=float, default=1.0, help="of drawing (%(default)s)")
     restore.add_argument("--top", type=int, default=3, metavar="K", help="residues reported (%(default)s)")
-    restore.add_argument("--allow", default="ACDEFGHIKLMNPQRSTVWY", metavar="RESIDUES", help="(all 20)")
+    restore.add_argument("--allow", default=STANDARD_RESIDUES, metavar="RESIDUES", help="(all 20)")
     restore.add_argument(
         "--allow-at", type=_allowed, action="append", default=[], metavar="H:101=AVL", help="only these there"
     )

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
-from curr_ab.hub.manifest import PROBE
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.launch import program
 from curr_ab.study.study import Outcome
+from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
 if TYPE_CHECKING:
     from curr_ab.study.preset import Preset
@@ -175,7 +175,7 @@ def closing_words(out: Path, outcome: Outcome, command: str) -> list[str]:
 def _next_commands(study: StudyFolder, export: Path) -> list[str]:
     """Load one, score a pair, publish under a name of one's own, which the cards must bear."""
     with replacing(study.example_pair) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "heavy", "light"), ("trastuzumab", *PROBE)])
+        csv.writer(file).writerows([("id", "heavy", "light"), (EXAMPLE_NAME, *EXAMPLE_PAIR)])
     python = os.path.relpath(sys.executable)
     python = sys.executable if python.startswith("..") else python
     load = f'import curr_ab; model, tokenizer = curr_ab.load("{export}"); print(model)'

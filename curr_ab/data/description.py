@@ -17,9 +17,9 @@ import pyarrow.parquet
 
 from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.preparing.splits import SPLITS
-from curr_ab.data.schema import CHAINS
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import replacing
+from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

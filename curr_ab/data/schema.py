@@ -7,9 +7,8 @@ from itertools import product
 
 import pyarrow as pa
 
-CHAINS = ("heavy", "light")
+from curr_ab.words import CHAINS, REGIONS
 
-REGIONS = ("FWR1", "CDR1", "FWR2", "CDR2", "FWR3", "CDR3", "FWR4")
 # One character per residue in every mask, as abstar writes them. A shard stores each letter as its place in
 # this string plus one; 0 is "not known" or "no residue".
 MASK_LETTERS = {"region_mask": "1234567", "segment_mask": "VDJN", "mutation_mask": "01"}

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.tokens import VOCABULARY, Tokens, encode_masks, encode_pairs
+from curr_ab.data.tokens import Tokens, encode_masks, encode_pairs
 from curr_ab.files import replacing, write_parquet
+from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
 INDEX_NAME = "dataset.json"

@@ -9,15 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.schema import CHAINS, MASK_LETTERS
+from curr_ab.data.schema import MASK_LETTERS
+from curr_ab.words import CHAINS, VOCABULARY
 
-# ESM-2's vocabulary in its order: the place of a token is its id. A copy of the tokenizer's, which a test
-# compares: importing that one would load transformers in every worker.
-VOCABULARY = (
-    *("<cls>", "<pad>", "<eos>", "<unk>"),
-    *"LAGVSERTIDPKQNFYMHWCXBUZO",
-    *(".", "-", "<null_1>", "<mask>"),
-)
 CLS, PAD, EOS, UNK = range(4)
 
 _CLS_MARK, _EOS_MARK, _NO_RESIDUE = "^", "$", "?"  # stand-ins while a pair is still text

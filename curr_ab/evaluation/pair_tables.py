@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
+from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.data.shards import INDEX_NAME, TokenDataset
 from curr_ab.randomness import random_stream, shuffled
+from curr_ab.words import CHAINS
 
 
 @dataclass(frozen=True)

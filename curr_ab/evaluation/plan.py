@@ -9,11 +9,11 @@ from typing import Any, Literal
 from curr_ab.family import NAMESPACE
 from curr_ab.options import check_names, check_types, explained, option
 from curr_ab.results import Detail
+from curr_ab.words import Mode
 
 Protocol = Literal["published", "grouped"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Split = Literal["train", "validation", "test"]
-Mode = Literal["exact", "group", "unmasked"]
 # Settings that every result has as its split or among its details.
 _TOLD_ANYWAY = ("split", "protocol", "method", "set", "shots")
 

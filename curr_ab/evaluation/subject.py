@@ -16,11 +16,10 @@ from transformers.utils import find_adapter_config_file
 
 from curr_ab.checkpoints import Checkpoint, resolve
 from curr_ab.evaluation.plan import SuitePlan
-from curr_ab.family import MEMBERS
+from curr_ab.family import MEMBERS, SHAPE
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 
-_SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
 
 
@@ -76,7 +75,7 @@ def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
         files.append(_weights(base, None))
     shape = _read(_file(base, "config.json", None if config else plan.revision))
     is_member = config is None and name in MEMBERS
-    is_member = is_member and all(shape.get(key) == MEMBERS[name].config().get(key, 33) for key in _SHAPE)
+    is_member = is_member and all(shape.get(key) == MEMBERS[name].config().get(key, 33) for key in SHAPE)
     return Subject(checkpoint, name, _digest(files), is_member, config is not None, training)
 
 

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from curr_ab.data.tokens import encode_pairs
 from curr_ab.finetuning.examples import Example
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.randomness import random_stream
 from curr_ab.training.packing import pack
 from curr_ab.training.tasks import Task, is_residue
+from curr_ab.words import UNKNOWN_LABEL
 
 Indices = npt.NDArray[np.int64]
 WINDOW = 64  # parts that are laid out together
@@ -173,7 +173,7 @@ def right_answers(examples: Iterable[Example], recipe: Recipe, training: Indices
         classes = np.concatenate([np.asarray(one.label, np.int64) for one in examples])
     else:
         classes = np.array([one.label for one in examples], np.int64)
-    known = classes != UNKNOWN_RESIDUE
+    known = classes != UNKNOWN_LABEL
     weights = known.astype(np.float32)
     if recipe.class_weights == "balanced":
         counts = np.bincount(classes[training][known[training]], minlength=len(recipe.labels))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE, Label, LabelledPair
+from curr_ab.finetuning.labelled_pairs import Label, LabelledPair
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.words import UNKNOWN_LABEL
 
 _LARGEST_OFFSET = 1e4  # of numbers, in standard deviations: weights have seven digits
 _SHUFFLED, _NATIVE = 0, 1
@@ -122,7 +123,7 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
         return
     if recipe.target == "residues":
         labels = np.concatenate([np.asarray(one.label) for one in items])
-        counts = Counter(labels[labels != UNKNOWN_RESIDUE].tolist())
+        counts = Counter(labels[labels != UNKNOWN_LABEL].tolist())
         what, fewest = "residue", 1
     else:
         counts = Counter(one.label for one in items)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.finetuning.examples import Examples, family_numbers
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.words import UNKNOWN_LABEL
 
 Places = npt.NDArray[np.int64]
 
@@ -92,7 +92,7 @@ def _shown(examples: Examples, places: Places) -> set[float]:
     """The classes or numbers of a part."""
     found: set[float] = set()
     for one in examples.take(places.tolist()):
-        found |= set(one.label) - {UNKNOWN_RESIDUE} if isinstance(one.label, tuple) else {one.label}
+        found |= set(one.label) - {UNKNOWN_LABEL} if isinstance(one.label, tuple) else {one.label}
     return found
 
 

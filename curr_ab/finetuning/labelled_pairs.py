@@ -13,13 +13,13 @@ from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
 from curr_ab.data.reading.pairs import read_source, source_columns
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.words import UNKNOWN_LABEL
 
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
 _FATAL = ("several_chains", "missing_chain", "nucleotides", "stop_codon", "unknown_letter")
 _OF_SCHEMA = ("donor", "clone")  # found under the names that curr_ab.data knows
 _NATIVE = 1  # place among the labels of a recipe that makes its negatives
 Label = int | float | tuple[int, ...]
-UNKNOWN_RESIDUE = -100  # what the cross entropy of torch leaves out
 UNKNOWN_LETTER = "-"
 _INTEGER = re.compile(r"(\d+)(\.0*)?")  # pandas writes 1.0 where a value of the column is missing
 
@@ -251,4 +251,4 @@ def _residues(recipe: Recipe, column: str, text: str, chain: str, residues: str)
         raise ValueError(
             f"column {column!r}: {wrong[0]!r} is no label; they are {places}, {UNKNOWN_LETTER} unknown"
         )
-    return [UNKNOWN_RESIDUE if letter == UNKNOWN_LETTER else int(letter) for letter in text]
+    return [UNKNOWN_LABEL if letter == UNKNOWN_LETTER else int(letter) for letter in text]

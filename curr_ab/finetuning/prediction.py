@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from curr_ab.checkpoints import configuration_of, load, resolve
 from curr_ab.family import NAMESPACE
-from curr_ab.inference.records import CHAINS, Record, records_of, tokenize, windows
+from curr_ab.inference.records import Record, records_of, tokenize, windows
 from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import TokenBatch, token_batches
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import CHAINS, Target
 
-Target = Literal["classes", "residues", "number"]
 Array = npt.NDArray[np.float32]
 WINDOW = 1024
 _HEADS = {

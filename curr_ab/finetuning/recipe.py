@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.options import check_names, check_types, differences, explained, option, read_yaml
+from curr_ab.words import Target
 
-Target = Literal["classes", "residues", "number"]
 Negatives = Literal["given", "shuffled", "matched"]
 Method = Literal["lora", "dora", "frozen", "full", "probe"]
 Pooling = Literal["cls", "mean", "mean_per_chain"]

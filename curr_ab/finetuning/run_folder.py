@@ -19,7 +19,6 @@ from curr_ab import __version__
 from curr_ab.files import replacing, write_json, write_parquet
 from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.folds import Fold
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
 from curr_ab.finetuning.model import BaseModel
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 from curr_ab.measures.metrics import measure
@@ -27,6 +26,7 @@ from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
 from curr_ab.training.log import forget_lines_after, log_line
 from curr_ab.training.state import complete_states
+from curr_ab.words import UNKNOWN_LABEL
 
 Array = npt.NDArray[np.float64]
 
@@ -154,7 +154,7 @@ def _shown(label: Any, recipe: Recipe) -> Any:
         return label
     if recipe.target == "classes":
         return recipe.labels[label]
-    return [None if one == UNKNOWN_RESIDUE else recipe.labels[one] for one in label]
+    return [None if one == UNKNOWN_LABEL else recipe.labels[one] for one in label]
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:

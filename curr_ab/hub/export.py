@@ -16,7 +16,6 @@ from curr_ab.hub.card_files import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     MANIFEST,
-    PROBE,
     RECORDED_EVERY,
     REVISIONS,
     TOLERANCE,
@@ -36,6 +35,7 @@ from curr_ab.hub.training_checkpoints import (
     recognise,
     training_record,
 )
+from curr_ab.words import EXAMPLE_PAIR
 
 
 def export(
@@ -159,7 +159,7 @@ def _export_one(
     _refuse_other_member(record, member, checkpoint)
     if record:
         write_json(folder / TRAINING, record)
-    input_ids: list[int] = tokenizer(*PROBE)["input_ids"]
+    input_ids: list[int] = tokenizer(*EXAMPLE_PAIR)["input_ids"]
     probe, difference = prove(folder, checkpoint.folder, input_ids, stranger)
     manifest = Manifest(
         member=member.name,
@@ -182,10 +182,10 @@ def _refuse_other_member(record: dict[str, Any], member: Member, checkpoint: Che
 
 def prove(folder: Path, source: Path, input_ids: list[int], stranger: FreshProcess) -> tuple[Probe, float]:
     """Load the source with stock ESM, the export as stock and as remote code: ids and logits must agree."""
-    expected = stranger.load(source, "source", PROBE, input_ids).logits
+    expected = stranger.load(source, "source", EXAMPLE_PAIR, input_ids).logits
     worst = 0.0
     for way in ("stock", "remote"):
-        seen = stranger.load(folder, way, PROBE, None)
+        seen = stranger.load(folder, way, EXAMPLE_PAIR, None)
         if seen.input_ids != input_ids:
             raise ValueError(f"{folder} ({way}): the tokenizer gives other ids than the one of training")
         difference = largest_difference(expected, seen.logits)
@@ -194,4 +194,4 @@ def prove(folder: Path, source: Path, input_ids: list[int], stranger: FreshProce
                 f"{folder} ({way}) is not the model of {source}: a logit differs by {difference:.2g}"
             )
         worst = max(worst, difference)
-    return Probe(*PROBE, input_ids=input_ids, logits=expected[::RECORDED_EVERY]), worst
+    return Probe(*EXAMPLE_PAIR, input_ids=input_ids, logits=expected[::RECORDED_EVERY]), worst

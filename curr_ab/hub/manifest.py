@@ -20,13 +20,6 @@ LIVING = (CARD, RESULTS)
 # What the Hub itself keeps in a repository.
 HUB_FILES = (".gitattributes",)
 
-# Trastuzumab's variable domains.
-PROBE = (
-    "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRY"
-    "ADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYCSRWGGDGFYAMDYWGQGTLVTVSS",
-    "DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPS"
-    "RFSGSRSGTDFTLTISSLQPEDFATYYCQQHYTTPPTFGQGTKVEIK",
-)
 RECORDED_EVERY = 16  # tokens; the logits of all of them would be most of the file
 # Float32 of one machine and library against another's; a wrong model is off by orders of magnitude more.
 TOLERANCE = 1e-3

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.family import DATA_SIZES, SIZES, Member, ModelSize, member
+from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
 
 if TYPE_CHECKING:
     from curr_ab.modeling import CurrAbForMaskedLM
@@ -22,7 +22,6 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 # What decides whether a checkpoint has a member's shape.
-SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)

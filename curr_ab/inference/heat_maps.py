@@ -16,7 +16,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.mutation import Saturation
 from curr_ab.inference.numbering import Numbering
-from curr_ab.inference.records import CHAINS, STANDARD_RESIDUES
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
 ROWS = "GASTCVILMFYWNQHKRDEP"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,9 +13,8 @@ from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import Layout, TokenBatch, budget, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import MODES, Mode
 
-Mode = Literal["exact", "group", "unmasked"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 NUM_GROUPS = 7  # every 7th residue masked at once: 14 %, about what training masked
 # Exact marginals take long and gain nothing from other pairs in the batch: small pieces lose less.
 WINDOW: dict[Mode, int] = {"exact": 32, "group": 256, "unmasked": 1024}

@@ -9,19 +9,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import Marginals, Mode
-from curr_ab.inference.records import (
-    CHAINS,
-    STANDARD_RESIDUES,
-    Record,
-    TokenRecord,
-    records_of,
-    residues_of,
-    tokenize,
-)
+from curr_ab.inference.marginals import Marginals
+from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize
 from curr_ab.inference.scoring import score_window
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
 
 By = Literal["marginals", "sequence"]
 _MUTATION = re.compile(

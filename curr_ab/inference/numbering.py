@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 
 from curr_ab.extras import needs_extra
-from curr_ab.inference.records import CHAINS, Record
+from curr_ab.inference.records import Record
+from curr_ab.words import CHAINS
 
 # Last IMGT position of FWR1, CDR1, FWR2, CDR2, FWR3, CDR3, FWR4.
 _REGION_ENDS = (26, 38, 55, 65, 104, 117, 128)

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import Marginals, Mode
+from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import TokenBatch, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import Mode
 
 NATIVE_LABELS = ("native", "paired", "true", "yes", "1", "label_1")
 

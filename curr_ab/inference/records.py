@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS, STANDARD_RESIDUES
 
-CHAINS = ("heavy", "light")
-STANDARD_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 _NUM_SPECIAL = 4
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
-# The order in which masks number the regions from 1, as `curr_ab.data.schema.REGIONS` has it.
-_ORDER = ("FWR1", "CDR1", "FWR2", "CDR2", "FWR3", "CDR3", "FWR4")
-REGIONS = tuple(f"{name[:3]}{chain}{name[3]}" for chain in "HL" for name in _ORDER)
-PARTS = ("pair", *CHAINS, *REGIONS)
+PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
 
 
 class Record(NamedTuple):
@@ -264,6 +260,6 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     chosen = tokens.residues(chain)
     if len(mask) != chosen.stop - chosen.start:
         raise ValueError(f"{record.name}: the region mask of the {chain} chain is not as long as the chain")
-    digit = str(1 + _ORDER.index(match[1] + match[3]))
+    digit = str(1 + REGIONS.index(match[1] + match[3]))
     found = [chosen.start + place for place, letter in enumerate(mask) if letter == digit]
     return torch.tensor(found, dtype=torch.long)

@@ -11,17 +11,10 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.marginals import WINDOW, Marginals
-from curr_ab.inference.records import (
-    CHAINS,
-    STANDARD_RESIDUES,
-    Record,
-    TokenRecord,
-    records_of,
-    tokenize,
-    windows,
-)
+from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 METHODS = ("greedy", "confident", "sample")
 _UNKNOWN = re.compile("<mask>|[X*_]", re.IGNORECASE)

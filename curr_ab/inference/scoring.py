@@ -9,19 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import WINDOW, Marginals, Mode
-from curr_ab.inference.records import (
-    CHAINS,
-    STANDARD_RESIDUES,
-    Record,
-    TokenRecord,
-    records_of,
-    residues_of,
-    tokenize,
-    windows,
-)
+from curr_ab.inference.marginals import WINDOW, Marginals
+from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize, windows
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
 
 
 class Score(NamedTuple):

@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from curr_ab.inference.embedding import Array, EmbeddingPlan, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
-from curr_ab.inference.marginals import WINDOW, Marginals, Mode
+from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.mutation import By, saturate_one, score_mutants_of
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import CHAINS, Record
+from curr_ab.inference.records import Record
 from curr_ab.inference.restoration import RestorationPlan, complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
+from curr_ab.words import CHAINS, Mode
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
 

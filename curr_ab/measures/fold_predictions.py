@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from curr_ab.extras import needs_extra
-from curr_ab.measures.metrics import UNKNOWN, Floats, Labels, Target
+from curr_ab.measures.metrics import Floats, Labels
+from curr_ab.words import UNKNOWN_LABEL, Target
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def _fold(
         labels = np.array([places[label] for label in columns["label"]])
         return FoldPredictions(number, ids, labels, np.array(told, float).T, pairs, groups, num_fitted)
     sizes = [len(one) for one in columns["label"]]
-    labels = np.array([places.get(label, UNKNOWN) for one in columns["label"] for label in one])
+    labels = np.array([places.get(label, UNKNOWN_LABEL) for one in columns["label"] for label in one])
     predictions = np.array([[value for one in column for value in one] for column in told], float).T
-    known = labels != UNKNOWN
+    known = labels != UNKNOWN_LABEL
     pairs = np.repeat(pairs, sizes)[known]
     return FoldPredictions(number, ids, labels[known], predictions[known], pairs, groups, num_fitted)

@@ -14,14 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from curr_ab.data.schema import MASK_LETTERS, REGIONS
+from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import TokenDataset
-from curr_ab.data.tokens import CLS, VOCABULARY, Tokens
+from curr_ab.data.tokens import CLS, Tokens
 from curr_ab.family import TrainingPlan
 from curr_ab.randomness import random_stream, shuffled
 from curr_ab.results import Detail, Result
 from curr_ab.training.packing import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
+from curr_ab.words import CDR3_CODE, REGIONS, VOCABULARY
 
 # Masks are drawn for blocks of this many pairs, so that they depend neither on batch size nor on processes.
 PAIRS_PER_BLOCK = 64
@@ -34,7 +35,6 @@ PLACES = (
     *(f"light {region}" for region in REGIONS),
     *(f"CDRH3 {segment}" for segment in _SEGMENTS),
 )
-_CDR3_CODE = REGIONS.index("CDR3") + 1
 SAMPLED_PAIRS = 20_000
 _LONGEST_CHAIN = 512
 
@@ -138,7 +138,7 @@ def _places(
     region = codes["region_mask"].astype(np.int64) if "region_mask" in codes else unknown
     segment = codes["segment_mask"].astype(np.int64) if "segment_mask" in codes else unknown
     places = np.where(region > 0, region - 1 + np.where(heavy, 0, len(REGIONS)), -1)
-    in_cdrh3 = heavy & (region == _CDR3_CODE) & (segment > 0)
+    in_cdrh3 = heavy & (region == CDR3_CODE) & (segment > 0)
     return places, np.where(in_cdrh3, segment - 1 + 2 * len(REGIONS), -1)
 
 

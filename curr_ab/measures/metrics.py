@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.extras import needs_extra
+from curr_ab.words import UNKNOWN_LABEL, Target
 
-Target = Literal["classes", "residues", "number"]
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
-UNKNOWN = -100  # label of residues of which nothing is known, as in torch's cross entropy
 METRICS = Path(__file__).parent / "modules"
 _RANKING = ("auroc", "aupr", "spearman")
 
@@ -104,7 +103,7 @@ def flat(
         truth, predicted = (
             np.concatenate([np.asarray(one) for one in several]) for several in (labels, predictions)
         )
-        predicted, truth = predicted[truth != UNKNOWN], truth[truth != UNKNOWN]
+        predicted, truth = predicted[truth != UNKNOWN_LABEL], truth[truth != UNKNOWN_LABEL]
     else:
         truth, predicted = np.asarray(labels), np.asarray(predictions)
     predicted = predicted.astype(np.float64)

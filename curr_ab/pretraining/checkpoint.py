@@ -17,10 +17,9 @@ from accelerate import Accelerator
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.family import member
+from curr_ab.family import SHAPE, member
 from curr_ab.files import write_json
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
-from curr_ab.pretraining.model import SHAPE
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.state import Progress

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.data.schema import REGIONS
 from curr_ab.data.tokens import Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.training.tasks import (
@@ -14,8 +13,7 @@ from curr_ab.training.tasks import (
     mask_residues,
     predict_next,
 )
-
-CDR3_CODE = REGIONS.index("CDR3") + 1
+from curr_ab.words import CDR3_CODE
 
 
 def cdr3_rates(

@@ -6,10 +6,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from curr_ab.checkpoints import resolve
+from curr_ab.family import SHAPE
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
-
-SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
 
 
 def build_config(plan: PretrainingPlan) -> CurrAbConfig:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from curr_ab.data.description import describe
-from curr_ab.data.schema import CHAINS
 from curr_ab.data.shards import TokenDataset
 from curr_ab.evaluation.plan import LossPlan, make_plan
 from curr_ab.measures.held_out import PLACES, HeldOut, baseline_losses
@@ -23,6 +22,7 @@ from curr_ab.study.law import StudyLaw
 from curr_ab.study.preset import Preset
 from curr_ab.study.summary import CellSummary, State, StudySummary
 from curr_ab.training.log import read_log
+from curr_ab.words import CHAINS
 
 
 class CellView(NamedTuple):

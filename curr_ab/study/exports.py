@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from curr_ab.family import member
+from curr_ab.family import SHAPE, member
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import CARD, MANIFEST, RESULTS, read_manifest
-from curr_ab.hub.training_checkpoints import SHAPE
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.study.cells import Cell, CellFolder
 

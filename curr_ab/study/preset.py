@@ -11,12 +11,12 @@ from typing import Any
 
 from curr_ab.data import PreparationPlan
 from curr_ab.evaluation.plan import ClassificationPlan, make_plan
-from curr_ab.family import SIZES
+from curr_ab.family import SHAPE, SIZES
 from curr_ab.options import check_types
 
 FOLDER = Path(__file__).with_name("presets")
 # What a size that is none of the family's must say, and the words for it in errors.
-SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+_OWN_SHAPE = tuple(key for key in SHAPE if key != "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Preset:
     def _check_sizes(self) -> None:
         known = [size.name for size in SIZES]
         for size, config in self.sizes.items():
-            if size not in known and (missing := [key for key in SHAPE if key not in config]):
+            if size not in known and (missing := [key for key in _OWN_SHAPE if key not in config]):
                 raise ValueError(
                     f"unknown size {size!r}; the family has {', '.join(known)}, and one of your own must say "
                     f"{', '.join(missing)}"

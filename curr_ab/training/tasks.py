@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.data.tokens import CLS, VOCABULARY, Tokens
+from curr_ab.data.tokens import CLS, Tokens
+from curr_ab.words import VOCABULARY
 
 Flags = npt.NDArray[np.bool_]
 MASK = VOCABULARY.index("<mask>")

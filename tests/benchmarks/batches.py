@@ -21,10 +21,10 @@ import torch
 from transformers import DataCollatorForLanguageModeling, EsmTokenizer
 
 from curr_ab.data import PreparationPlan, builtin_path, encode_pairs, prepare, read_pairs
-from curr_ab.data.tokens import VOCABULARY
 from curr_ab.family import MAX_TOKENS
 from curr_ab.pretraining.batches import TrainingData
 from curr_ab.pretraining.plan import resolve_plan
+from curr_ab.words import VOCABULARY
 
 NUM_PAIRS = 1_024
 REQUIRED = 50

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from curr_ab.data.reading.pairs import builtin_path
-from curr_ab.data.schema import CHAINS
+from curr_ab.words import CHAINS
 
 PAIRS_PER_FILE = 10_000
 CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli.main import main; sys.exit(main())"]

@@ -13,7 +13,7 @@ from support.one_pass import Corruption, masked_from_shown
 from support.trained import corpus, train
 
 from curr_ab.inference import Marginals, records_of
-from curr_ab.inference.records import STANDARD_RESIDUES
+from curr_ab.words import STANDARD_RESIDUES
 
 
 def main():

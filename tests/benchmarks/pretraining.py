@@ -58,8 +58,8 @@ def published_recipe(size: str, pairs_at_once: int) -> Step:
     from transformers import DataCollatorForLanguageModeling, EsmConfig, EsmForMaskedLM, EsmTokenizer
 
     from curr_ab.data import builtin_path, read_pairs
-    from curr_ab.data.tokens import VOCABULARY
     from curr_ab.family import MAX_TOKENS, member
+    from curr_ab.words import VOCABULARY
 
     batch = next(iter(read_pairs(builtin_path())))
     pairs = list(zip(batch["heavy"].to_pylist(), batch["light"].to_pylist(), strict=True))[:2_048]

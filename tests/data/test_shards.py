@@ -14,8 +14,8 @@ import pytest
 from curr_ab import CurrAbTokenizer
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, encode_pairs, prepare
 from curr_ab.data.schema import MASK_LETTERS
-from curr_ab.data.tokens import VOCABULARY
 from curr_ab.tokenization import tokenization_curr_ab
+from curr_ab.words import VOCABULARY
 from tests.data.conftest import plain_text
 
 PLAN = PreparationPlan(cluster="source", pairs_per_shard=3_000)

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curr_ab.data import builtin_path, simulate_pairs
-from curr_ab.data.schema import CHAINS
 from curr_ab.data.simulation import PREFERENCE, PREFERRED_LIGHT, mutate, translate
+from curr_ab.words import CHAINS
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from curr_ab.data.schema import REGIONS
-from curr_ab.data.tokens import VOCABULARY
 from curr_ab.evaluation import run_suite
 from curr_ab.evaluation.run import read_record
 from curr_ab.evaluation.suites.region_figures import read_summaries, region_figures
 from curr_ab.evaluation.suites.regions import bootstrapped_medians, estimate_regions, position_losses
+from curr_ab.words import REGIONS, VOCABULARY
 
 
 @pytest.fixture(scope="module")

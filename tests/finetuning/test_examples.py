@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from curr_ab.finetuning import plant, read_examples, resolve_recipe
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
+from curr_ab.words import UNKNOWN_LABEL
 
 BINARY = resolve_recipe("specificity-binary")
 
@@ -102,7 +102,7 @@ def test_residue_labels(read):
     assert len(one.label) == len(one.heavy) + len(one.light)
     heavy, light = one.label[: len(one.heavy)], one.label[len(one.heavy) :]
     assert "".join(map(str, heavy)) == table.paratope_heavy[0]
-    assert light[:2] == (UNKNOWN_RESIDUE, UNKNOWN_RESIDUE)
+    assert light[:2] == (UNKNOWN_LABEL, UNKNOWN_LABEL)
     assert "".join(map(str, light[2:])) == unknown[2:]
 
 

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import Example, Examples, plant, read_examples, resolve_recipe, split_folds
 from curr_ab.finetuning.folds import describe_folds, hold_out_validation
-from curr_ab.finetuning.labelled_pairs import UNKNOWN_RESIDUE
+from curr_ab.words import UNKNOWN_LABEL
 
 CLONE = resolve_recipe("specificity-binary", {"group_by": "clone"})
 ROWS = resolve_recipe("specificity-binary", {"fold_scheme": "rows"})
@@ -163,12 +163,12 @@ def test_a_fold_that_cannot_be_measured_is_refused_before_it_is_trained(clonal):
         split_folds(labelled(clonal, [1.0] + [0.0] * 19), affinity)
     paratope = resolve_recipe("paratope", {"folds": 3, "fold_scheme": "rows", "group_by": None})
     with pytest.raises(ValueError, match=r"fold \d: the (test|training) part has no example of 'paratope'"):
-        split_folds(labelled(clonal, [(0, 1, UNKNOWN_RESIDUE)] + [(0, 0, UNKNOWN_RESIDUE)] * 19), paratope)
+        split_folds(labelled(clonal, [(0, 1, UNKNOWN_LABEL)] + [(0, 0, UNKNOWN_LABEL)] * 19), paratope)
 
 
 def test_residues_of_the_validation_part_are_known(clonal):
     """Else its loss is the mean of nothing."""
-    examples = labelled(clonal, [(0, 1)] * 30 + [(UNKNOWN_RESIDUE,) * 2] * 60)
+    examples = labelled(clonal, [(0, 1)] * 30 + [(UNKNOWN_LABEL,) * 2] * 60)
     changes = {"folds": 2, "fold_scheme": "rows", "group_by": None, "early_stopping": 1}
     refused = 0
     for seed in range(20):

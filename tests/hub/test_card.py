@@ -161,7 +161,7 @@ def test_the_code_of_a_card_runs(tmp_path, monkeypatch) -> None:
 
 def test_the_example_of_a_card_is_the_probe() -> None:
     """The card's example is the probe: what a reader sees can be compared with the manifest."""
-    from curr_ab.hub.manifest import PROBE
+    from curr_ab.words import EXAMPLE_PAIR
 
     text = (CARDS / "8M-F.md").read_text().replace('"\n    "', "")
-    assert json.dumps(PROBE[0]) in text and json.dumps(PROBE[1]) in text
+    assert json.dumps(EXAMPLE_PAIR[0]) in text and json.dumps(EXAMPLE_PAIR[1]) in text

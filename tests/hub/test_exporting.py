@@ -14,12 +14,13 @@ from transformers import EsmConfig, EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
 from curr_ab.hub.export import adopt, export, prove
-from curr_ab.hub.manifest import PROBE, REVISIONS, differences, read_manifest
+from curr_ab.hub.manifest import REVISIONS, differences, read_manifest
 from curr_ab.hub.training_checkpoints import Checkpoint, find_checkpoints, read_model, recognise
 from curr_ab.results import checkpoint_digest
+from curr_ab.words import EXAMPLE_PAIR
 from tests.hub.conftest import save_checkpoint
 
-IDS = CurrAbTokenizer()(*PROBE)["input_ids"]
+IDS = CurrAbTokenizer()(*EXAMPLE_PAIR)["input_ids"]
 
 
 def test_an_export_has_all_revisions_and_main_is_the_last(family, run_folder) -> None:

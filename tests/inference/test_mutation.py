@@ -7,7 +7,7 @@ from support.twins import PAIRS, stock_twin
 from curr_ab.inference import records_of, saturate, score, score_mutants
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.mutation import apply_mutant, parse_mutant
-from curr_ab.inference.records import STANDARD_RESIDUES
+from curr_ab.words import STANDARD_RESIDUES
 
 HEAVY, LIGHT = PAIRS[0][0][:40], PAIRS[0][1][:36]
 

@@ -5,7 +5,7 @@ import torch
 from support.twins import PAIRS, stock_twin
 
 from curr_ab.inference import RestorationPlan, restore
-from curr_ab.inference.records import STANDARD_RESIDUES
+from curr_ab.words import STANDARD_RESIDUES
 
 HEAVY, LIGHT = PAIRS[0]
 # One of each way to write an unknown residue, a run of them, and both ends.

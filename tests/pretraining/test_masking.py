@@ -7,7 +7,7 @@ from support.twins import PAIRS
 
 from curr_ab.data import encode_pairs
 from curr_ab.data.tokens import CLS, EOS
-from curr_ab.pretraining.masking import CDR3_CODE, cdr3_rates
+from curr_ab.pretraining.masking import cdr3_rates
 from curr_ab.randomness import random_stream
 from curr_ab.training.tasks import (
     FIRST_RESIDUE,
@@ -17,6 +17,7 @@ from curr_ab.training.tasks import (
     mask_residues,
     predict_next,
 )
+from curr_ab.words import CDR3_CODE
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import TokenDataset
-from curr_ab.data.tokens import VOCABULARY
 from curr_ab.measures.held_out import HeldOut, baseline_losses, evaluate
 from curr_ab.training.tasks import FIRST_RESIDUE, LAST_RESIDUE, is_residue
+from curr_ab.words import VOCABULARY
 
 
 @pytest.fixture(scope="module")

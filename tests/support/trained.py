@@ -4,12 +4,12 @@ from collections import defaultdict
 
 import pyarrow.parquet as pq
 import torch
-from support.twins import tiny_config
 from torch.nn import functional as F
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.data import builtin_path
-from curr_ab.inference.records import STANDARD_RESIDUES
+from curr_ab.words import STANDARD_RESIDUES
+from support.twins import tiny_config
 
 CLS, EOS, MASK = 0, 2, 32
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, get_peft_model
-from support.twins import shake, tiny_config
 
 from curr_ab import (
     CurrAbForMaskedLM,
@@ -14,6 +13,7 @@ from curr_ab import (
 )
 from curr_ab.finetuning import save_adapter
 from curr_ab.results import Result
+from support.twins import shake, tiny_config
 
 TARGETS = {
     "classes": ("HD", "Flu", "CoV"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
-from curr_ab.data.schema import CHAINS
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # A record is dropped for the first reason that holds; the order is the order of the report.
 REASONS = {
@@ -108,7 +108,7 @@ def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> It
     yield "missing_chain", _missing(batch, paired)
     yield "nucleotides", _any_chain(batch, "^[ACGTN]{20,}$")
     yield "stop_codon", _any_chain(batch, r"\*")
-    yield "unknown_letter", _any_chain(batch, "[^ACDEFGHIKLMNPQRSTVWYXBZUO]")
+    yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
     yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
     yield "wrong_chain", _wrong_chain(batch)
     yield "impossible_length", _bad_length(batch, limits)

@@ -32,8 +32,8 @@ from curr_ab.data.preparing.write_shards import shard_tasks, write_task_shard
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
-from curr_ab.data.tokens import VOCABULARY
 from curr_ab.files import replacing, write_json
+from curr_ab.words import VOCABULARY
 from curr_ab.workers import Workers
 
 WORK_NAME = ".work"

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.columns import REGION_PIECES
 from curr_ab.data.reading.sources import MalformedSource
-from curr_ab.data.schema import CHAINS, FIELDS, MASK_LETTERS, PAIR_SCHEMA
+from curr_ab.data.schema import FIELDS, MASK_LETTERS, PAIR_SCHEMA
+from curr_ab.words import CHAINS
 
 Columns = dict[str, pa.Array]
 _TRUE = ["t", "true", "1", "yes", "y", "productive"]

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.annotate import Columns, truth
 from curr_ab.data.reading.columns import REGION_PIECES
-from curr_ab.data.schema import CHAINS, FIELDS
+from curr_ab.data.schema import FIELDS
+from curr_ab.words import CHAINS
 
 _PARTITION_BYTES = 64 << 20
 _EITHER_CHAIN = {"productive", "cdr_mask", *REGION_PIECES}

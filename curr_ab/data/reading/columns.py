@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from curr_ab.data.schema import CHAINS, FIELDS, REGIONS, SEQUENCE_BASES, Field
+from curr_ab.data.schema import FIELDS, SEQUENCE_BASES, Field
+from curr_ab.words import CHAINS, REGIONS
 
 # Read for cleaning, pairing and masks, and not kept.
 PRODUCTIVE = ("productive",)

@@ -24,7 +24,8 @@ from curr_ab.data.reading.sources import (
     read_head,
     read_hub,
 )
-from curr_ab.data.schema import CHAINS, PAIR_SCHEMA
+from curr_ab.data.schema import PAIR_SCHEMA
+from curr_ab.words import CHAINS
 
 Chains = Literal["paired", "unpaired"]
 _BATCH = 16_384

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from curr_ab.data.reading.pairs import read_pairs
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
-from curr_ab.data.schema import CHAINS
 from curr_ab.options import read_yaml
+from curr_ab.words import CHAINS
 
 FITNESS, DIRECTION = "fitness", "direction"
 _SIGNS = {"higher": 1, "lower": -1}

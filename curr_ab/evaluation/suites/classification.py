@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from curr_ab.data.reading.pairs import read_pairs
-from curr_ab.data.schema import CHAINS
 from curr_ab.evaluation.pair_tables import mutation_status
 from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
 from curr_ab.evaluation.subject import Subject
@@ -26,6 +25,7 @@ from curr_ab.finetuning.examples import Example, Examples, read_examples
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
+from curr_ab.words import CHAINS
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 RUN = "cross-validation"

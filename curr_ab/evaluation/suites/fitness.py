@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from curr_ab.data.schema import CHAINS
 from curr_ab.evaluation.plan import FitnessPlan
 from curr_ab.evaluation.subject import Subject
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
@@ -27,6 +26,7 @@ from curr_ab.inference.scoring import score
 from curr_ab.measures.statistics import correlate, mean_and_standard_error
 from curr_ab.randomness import random_stream
 from curr_ab.results import Result
+from curr_ab.words import CHAINS
 
 SCORES = ("pair", *CHAINS)  # the pair as the model sees it, and each chain without the other
 SKIPPED = "skipped.json"

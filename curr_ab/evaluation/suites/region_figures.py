@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curr_ab.data.schema import REGIONS
 from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.evaluation.run import read_record
 from curr_ab.family import MEMBERS
 from curr_ab.files import replacing
+from curr_ab.words import REGIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.schema import CHAINS, MASK_LETTERS, REGIONS
+from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.evaluation.pair_tables import PairTable, mutation_status, read_pair_table
 from curr_ab.evaluation.plan import RegionsPlan
 from curr_ab.evaluation.subject import Subject
@@ -23,6 +23,7 @@ from curr_ab.inference.scoring import score
 from curr_ab.measures.held_out import mean_over_pairs
 from curr_ab.randomness import random_stream
 from curr_ab.results import Result
+from curr_ab.words import CHAINS, REGIONS
 
 POSITIONS = "positions.parquet"
 _SCHEMA = pa.schema(
