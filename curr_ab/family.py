@@ -15,7 +15,7 @@ VOCAB_SIZE = 33
 MAX_TOKENS = 320
 
 # The keys of a configuration that decide which weights fit.
-SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 # What every member shares and a bare config would not have. Dropout 0.1, no token dropout and a layer-norm
 # epsilon of 1e-12 are the published training's: its configuration was not copied from facebook's ESM-2.
 SHARED_CONFIG: Mapping[str, Any] = MappingProxyType(

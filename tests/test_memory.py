@@ -8,7 +8,7 @@ from curr_ab.training.processes import keep_freed_memory
 # Blocks below and above glibc's thresholds as they are, freed all at once as after a backward pass.
 PROGRAM = """
 import resource, sys
-from curr_ab.memory import keep_freed_memory
+from curr_ab.training.processes import keep_freed_memory
 assert sys.argv[1] != "keep" or keep_freed_memory()
 faults = []
 for _ in range(4):

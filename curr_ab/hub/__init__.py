@@ -9,17 +9,17 @@ from curr_ab.extras import lazy_names
 if TYPE_CHECKING:
     from curr_ab.hub.card import render_card
     from curr_ab.hub.card_files import write_card
-    from curr_ab.hub.export import adopt, export
-    from curr_ab.hub.publish import publish
-    from curr_ab.hub.verify import verify
+    from curr_ab.hub.exports import adopt, export
+    from curr_ab.hub.publication import publish
+    from curr_ab.hub.verification import verify
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
-    "adopt": "export",
-    "export": "export",
-    "publish": "publish",
+    "adopt": "exports",
+    "export": "exports",
+    "publish": "publication",
     "render_card": "card",
-    "verify": "verify",
+    "verify": "verification",
     "write_card": "card_files",
 }
 __all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]

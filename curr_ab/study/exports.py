@@ -19,7 +19,7 @@ def export_cells(
 ) -> dict[Path, str]:
     """Bring every export to what its cell is now; those that could not be, with the reason."""
     from curr_ab.hub.card_files import write_card
-    from curr_ab.hub.export import export
+    from curr_ab.hub.exports import export
 
     problems: dict[Path, str] = {}
     with ExitStack() as stack:

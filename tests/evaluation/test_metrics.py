@@ -151,7 +151,7 @@ def test_folds():
 def test_metric_modules_are_shipped():
     root = Path(__file__).parents[2]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    shipped = {path for pattern in patterns["curr_ab.evaluation"] for path in METRICS.parent.glob(pattern)}
+    shipped = {path for pattern in patterns["curr_ab.measures"] for path in METRICS.parent.glob(pattern)}
     assert set(METRICS.rglob("*.py")) <= shipped
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from support.twins import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
-from curr_ab.hub.export import export
+from curr_ab.hub.exports import export
 from curr_ab.hub.fresh_process import FreshProcess
 
 SERVER = Path(__file__).parent / "server.py"

@@ -13,7 +13,7 @@ from support.twins import shake, stock_config, tiny_config
 from transformers import EsmConfig, EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
-from curr_ab.hub.export import adopt, export, prove
+from curr_ab.hub.exports import adopt, export, prove
 from curr_ab.hub.manifest import REVISIONS, differences, read_manifest
 from curr_ab.hub.training_checkpoints import Checkpoint, find_checkpoints, read_model, recognise
 from curr_ab.results import checkpoint_digest

@@ -121,7 +121,7 @@ def test_a_killed_run_is_carried_on(hub, publish) -> None:
 FULL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

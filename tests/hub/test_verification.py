@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from curr_ab.hub.manifest import REVISIONS
-from curr_ab.hub.verify import verify
+from curr_ab.hub.verification import verify
 from tests.hub.conftest import publish_family
 
 

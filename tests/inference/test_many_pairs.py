@@ -18,7 +18,7 @@ from curr_ab.inference.embedding import WINDOW
 
 MEASURED = """
 import resource, sys
-from curr_ab.cli import main
+from curr_ab.cli.main import main
 code = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 sys.exit(code)

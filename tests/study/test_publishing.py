@@ -7,7 +7,7 @@ from glob import glob
 
 import pytest
 
-from curr_ab.cli.study import closing_words
+from curr_ab.study.closing import closing_words
 from curr_ab.study.study import Outcome
 from tests.hub.conftest import running_hub
 

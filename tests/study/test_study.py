@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from curr_ab.cli.main import main
-from curr_ab.cli.study import closing_words
 from curr_ab.data.shards import TokenDataset
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.study.cell_process import CellTask
 from curr_ab.study.cells import CellFolder, cells_of
+from curr_ab.study.closing import closing_words
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.processes import run_cells
 from curr_ab.study.study import Outcome, run_study
