@@ -10,11 +10,33 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
-from support.twins import PAIRS, shake, tiny_config
+from filelock import FileLock
+from support.tiny_models import PAIRS, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 
 torch.set_num_threads(1)  # the tests run in two processes on two cores
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """One folder for all test processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder):
+    """`made_once(name, make)`: a file or folder that the first test process to ask makes, by `make(path)`."""
+
+    def made(name, make):
+        path = shared_folder / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return made
 
 
 @pytest.fixture(scope="session")

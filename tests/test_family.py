@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.twins import stock_config
+from support.tiny_models import stock_config
 from transformers import EsmForMaskedLM
 
 from curr_ab import MEMBERS, CurrAbConfig, CurrAbForMaskedLM, member, members

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from support.twins import PAIRS, shake, tiny_config
+from support.tiny_models import PAIRS, shake, tiny_config
 
 import curr_ab
 from curr_ab import (
@@ -108,7 +108,7 @@ for head in HEADS:
 def folder(tmp_path_factory):
     """A checkpoint for each head, one of stock ESM, and an adapter."""
     from peft import LoraConfig, get_peft_model
-    from support.twins import stock_twin
+    from support.tiny_models import stock_twin
 
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from support.twins import TESTS, shake, tiny_config
+from support.tiny_models import TESTS, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 

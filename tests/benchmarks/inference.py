@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 import torch
-from support.trained import corpus
-from support.twins import stock_twin
+from support.pretrained_model import corpus
+from support.tiny_models import stock_twin
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.checkpoints import choose_precision

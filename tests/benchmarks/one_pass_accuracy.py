@@ -10,7 +10,7 @@ import argparse
 import torch
 from scipy.stats import spearmanr
 from support.one_pass import Corruption, masked_from_shown
-from support.trained import corpus, train
+from support.pretrained_model import corpus, train
 
 from curr_ab.inference import Marginals, records_of
 from curr_ab.words import STANDARD_RESIDUES

@@ -33,7 +33,7 @@ def make_checkpoint(folder: Path) -> None:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     import torch
     from safetensors.torch import save_file
-    from support.twins import PAIRS, shake, tiny_config
+    from support.tiny_models import PAIRS, shake, tiny_config
 
     from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 

@@ -3,9 +3,9 @@
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.twins import shake, stock_twin, tiny_config
+from support.tiny_models import save_checkpoint, shake, stock_twin, tiny_config
 
-from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 
 
@@ -24,10 +24,7 @@ def save(tmp_path_factory):
     """Writes a model as a checkpoint folder of this name."""
 
     def write(model, name):
-        folder = tmp_path_factory.mktemp("checkpoints") / name
-        model.save_pretrained(folder)
-        CurrAbTokenizer().save_pretrained(folder)
-        return folder
+        return save_checkpoint(model, tmp_path_factory.mktemp("checkpoints") / name)
 
     return write
 

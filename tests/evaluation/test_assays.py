@@ -2,7 +2,7 @@
 
 import pytest
 from support.assay_tables import write
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 from curr_ab.evaluation.suites.assays import read_assays
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from support.cross_validated import write_run
+from support.cross_validations import write_run
 
 from curr_ab.cli.main import main
 from curr_ab.evaluation import compare_runs

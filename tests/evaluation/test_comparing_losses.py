@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.twins import shake, tiny_config
+from support.tiny_models import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from sklearn.metrics import auc
-from support.cross_validated import write_run
+from support.cross_validations import write_run
 
 from curr_ab.evaluation import measure
 from curr_ab.measures.fold_figures import (

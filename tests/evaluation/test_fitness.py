@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 from support.assay_tables import write
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 from curr_ab.data import builtin_path
 from curr_ab.evaluation import make_plan, run_suite, write_tables

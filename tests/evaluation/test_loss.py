@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.tiny_models import TINY
 from torch.nn import functional as F
 
 from curr_ab.data import TokenDataset
@@ -13,8 +14,6 @@ from curr_ab.evaluation import run_suite
 from curr_ab.measures.held_out import HeldOut
 from curr_ab.pretraining import pretrain, resolve_plan
 from curr_ab.results import checkpoint_digest, read_results
-
-TINY = {"hidden_size": 80, "intermediate_size": 160, "num_hidden_layers": 2, "initializer_range": 0.1}
 
 
 def by_place(results):

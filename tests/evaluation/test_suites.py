@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.twins import shake, tiny_config
+from support.tiny_models import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main

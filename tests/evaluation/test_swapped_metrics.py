@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from support.cross_validated import write_run
+from support.cross_validations import write_run
 
 from curr_ab.evaluation import compare_runs
 from curr_ab.measures.metrics import metrics_for, quick_score, scorer, swappable

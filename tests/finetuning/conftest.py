@@ -1,30 +1,15 @@
 """Tiny members, one of them trained on the built-in corpus, and tables with planted signals."""
 
-import os
-
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.twins import shake, tiny_config
+from support.tiny_models import save_checkpoint, shake, tiny_config
 
-from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.finetuning import plant, resolve_recipe
 
 FEW_HEADS = {"num_attention_heads": 2}  # of 40 dimensions each: fewer scores, less time
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory):
-    """One folder for all test processes of a run."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-def save(model, folder):
-    model.save_pretrained(folder)
-    CurrAbTokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +19,7 @@ def make_member(tmp_path_factory):
     def make(**config):
         torch.manual_seed(0)
         model = shake(CurrAbForMaskedLM(tiny_config(**{**FEW_HEADS, **NO_DROPOUT, **config})))
-        return save(model, tmp_path_factory.mktemp("member"))
+        return save_checkpoint(model, tmp_path_factory.mktemp("member"))
 
     return make
 
@@ -50,7 +35,7 @@ def random_member(tmp_path_factory):
     """A member that has learnt nothing."""
     torch.manual_seed(5)
     model = CurrAbForMaskedLM(tiny_config(initializer_range=0.02, **FEW_HEADS))
-    return save(model, tmp_path_factory.mktemp("random-member"))
+    return save_checkpoint(model, tmp_path_factory.mktemp("random-member"))
 
 
 @pytest.fixture(scope="session")

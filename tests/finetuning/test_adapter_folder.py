@@ -14,8 +14,8 @@ import torch
 import yaml
 from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file
-from support.tuned import TARGETS, save_base, save_tuned, tune
-from support.twins import PAIRS, tiny_config
+from support.finetuned_models import TARGETS, save_base, save_tuned, tune
+from support.tiny_models import PAIRS, tiny_config
 
 import curr_ab
 from curr_ab.cli.main import build_parser

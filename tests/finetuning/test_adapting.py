@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import pack, shake, tiny_config
+from support.tiny_models import pack, shake, tiny_config
 
 from curr_ab import CurrAbConfig, CurrAbForSequenceClassification
 from curr_ab.family import member as family_member

@@ -4,8 +4,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.tuned import TARGETS, save_base, save_tuned, tune
-from support.twins import PAIRS
+from support.finetuned_models import TARGETS, save_base, save_tuned, tune
+from support.tiny_models import PAIRS
 
 from curr_ab.cli.main import main
 from curr_ab.finetuning import load_finetuned, predict

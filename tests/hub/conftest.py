@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from support.twins import shake, tiny_config
+from support.tiny_models import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
 from curr_ab.hub.exports import export

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
-from support.tuned import save_tuned, tune
-from support.twins import PAIRS
+from support.finetuned_models import save_tuned, tune
+from support.tiny_models import PAIRS
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.finetuning import load_finetuned, predict

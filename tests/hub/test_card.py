@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from support.twins import shake, tiny_config
+from support.tiny_models import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member, members
 from curr_ab.hub import render_card, write_card

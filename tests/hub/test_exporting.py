@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.twins import shake, stock_config, tiny_config
+from support.tiny_models import shake, stock_config, tiny_config
 from transformers import EsmConfig, EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 from curr_ab import MEMBERS
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest

@@ -3,9 +3,9 @@
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.twins import shake, tiny_config
+from support.tiny_models import save_checkpoint, shake, tiny_config
 
-from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import builtin_path
 from curr_ab.inference import records_of
 
@@ -18,10 +18,7 @@ def deep():
 
 @pytest.fixture(scope="session")
 def folder(deep, tmp_path_factory):
-    path = tmp_path_factory.mktemp("checkpoint")
-    deep.save_pretrained(path)
-    CurrAbTokenizer().save_pretrained(path)
-    return path
+    return save_checkpoint(deep, tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from support.one_pass import Corruption, masked_from_shown
-from support.trained import corpus, train
+from support.pretrained_model import corpus, train
 
 from curr_ab.inference import saturate
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from support.twins import PAIRS, stock_twin
+from support.tiny_models import PAIRS, stock_twin
 
 import curr_ab
 from curr_ab import CurrAbForMaskedLM

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import torch
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 import curr_ab
 from curr_ab.cli.main import build_parser

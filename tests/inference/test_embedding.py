@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from support.twins import PAIRS, stock_twin
+from support.tiny_models import PAIRS, stock_twin
 
 from curr_ab.inference import EmbeddingPlan, Record, attention_maps, embed, records_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import FACEBOOK, PAIRS, PUBLISHED, shake, stock_twin, tiny_config
+from support.tiny_models import FACEBOOK, PAIRS, PUBLISHED, shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.inference import Marginals, records_of, score

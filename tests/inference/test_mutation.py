@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import PAIRS, stock_twin
+from support.tiny_models import PAIRS, stock_twin
 
 from curr_ab.inference import records_of, saturate, score, score_mutants
 from curr_ab.inference.heat_maps import write_heat_maps

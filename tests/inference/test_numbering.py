@@ -2,7 +2,7 @@
 
 import pyarrow.csv
 import pytest
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 from curr_ab.cli.main import main
 from curr_ab.inference.numbering import Numbering, number_chains, number_records

@@ -3,7 +3,7 @@
 import pyarrow.csv
 import pytest
 import torch
-from support.twins import PAIRS, shake, tiny_config
+from support.tiny_models import PAIRS, shake, tiny_config
 
 from curr_ab import CurrAbForSequenceClassification
 from curr_ab.cli.main import main

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import PAIRS, stock_twin
+from support.tiny_models import PAIRS, stock_twin
 
 from curr_ab.inference import RestorationPlan, restore
 from curr_ab.words import STANDARD_RESIDUES

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import pack, shake, stock_twin, tiny_config
+from support.tiny_models import pack, shake, stock_twin, tiny_config
 from transformers import EsmForSequenceClassification, EsmForTokenClassification
 
 from curr_ab import CurrAbForSequenceClassification, CurrAbForTokenClassification
@@ -46,7 +46,7 @@ def test_pools_residues_and_no_special_token(pooling, rows, batch):
 
 @torch.no_grad()
 def test_chains_from_the_tokenizer_or_from_the_separator(tokenizer, rows):
-    from support.twins import PAIRS
+    from support.tiny_models import PAIRS
 
     model = classifier("mean_per_chain")
     encoded = tokenizer(PAIRS, padding=True, return_tensors="pt", return_token_type_ids=True)
@@ -88,7 +88,7 @@ def test_cls_pooling_is_that_of_stock(batch, rows):
 @torch.no_grad()
 @pytest.mark.parametrize("pooling", ["mean", "mean_per_chain", "cls"])
 def test_padding_on_either_side_and_rows_of_padding(pooling, tokenizer, rows, batch):
-    from support.twins import PAIRS
+    from support.tiny_models import PAIRS
 
     model = classifier(pooling)
     expected = model(**batch).logits

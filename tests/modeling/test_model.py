@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.utils.prune
-from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
+from support.tiny_models import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_config, tiny_config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel

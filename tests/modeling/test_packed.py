@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, tiny_config
+from support.tiny_models import FACEBOOK, PUBLISHED, masked_batch, pack, shake, tiny_config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from support.twins import masked_batch, pack, shake, stock_twin, tiny_config
+from support.tiny_models import masked_batch, pack, shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.modeling import modeling_curr_ab, pairwise_attention

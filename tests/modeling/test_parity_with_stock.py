@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.twins import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_twin, tiny_config
+from support.tiny_models import FACEBOOK, PUBLISHED, masked_batch, pack, shake, stock_twin, tiny_config
 from transformers import EsmForTokenClassification
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForTokenClassification

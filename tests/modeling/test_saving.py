@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import RepoUrl
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.twins import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
+from support.tiny_models import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
 from transformers import EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel, modeling

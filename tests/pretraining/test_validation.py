@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.twins import shake, tiny_config
+from support.tiny_models import shake, tiny_config
 from torch.nn import functional as F
 
 from curr_ab import CurrAbForMaskedLM

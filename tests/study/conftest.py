@@ -1,13 +1,11 @@
 """A study of seconds: two sizes, two nested sets of the built-in corpus, a handful of steps."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from filelock import FileLock
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.study.cells import CellFolder
@@ -38,31 +36,16 @@ MICRO = {
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """One folder for all test processes of a run."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-def made_once(path, make):
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            make()
-    return path
-
-
-@pytest.fixture(scope="session")
-def pairs(shared):
+def pairs(made_once):
     """Pairs of all three splits, so that preparing them takes no time."""
-    path = shared / "study-pairs.parquet"
 
-    def make():
+    def make(path):
         table = pq.read_table(builtin_path())
         rows = [row for row in table.to_pylist() if row["split"] != "train"][::12]
         rows += [row for row in table.to_pylist()[:4_000] if row["split"] == "train"][:100]
         pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
 
-    return made_once(path, make)
+    return made_once("study-pairs.parquet", make)
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +61,9 @@ def make(pairs):
 
 
 @pytest.fixture(scope="session")
-def finished(shared, make):
+def finished(made_once, make):
     """A finished study with exports; nobody changes it."""
-    path = shared / "study"
-    return made_once(path, lambda: run_study(make(), path, say=lambda line: None)), make()
+    return made_once("study", lambda path: run_study(make(), path, say=lambda line: None)), make()
 
 
 @pytest.fixture
@@ -93,11 +75,10 @@ def study(finished, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def prepared(shared, pairs):
+def prepared(made_once, pairs):
     """A prepared folder with the paper's three nested sets, for a preset without sources."""
-    path = shared / "study-prepared"
     plan = PreparationPlan(cluster="source", subsets={"F": 40, "H": 20, "Q": 8})
-    return made_once(path, lambda: prepare([str(pairs)], path, plan))
+    return made_once("study-prepared", lambda path: prepare([str(pairs)], path, plan))
 
 
 def cell(path, name) -> CellFolder:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from golden.make import golden_ids
-from support.twins import PAIRS, TESTS
+from support.tiny_models import PAIRS, TESTS
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from curr_ab import CurrAbConfig, CurrAbTokenizer

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.twins import PAIRS
+from support.tiny_models import PAIRS
 
 from curr_ab.data import encode_pairs
 from curr_ab.data.tokens import CLS, EOS

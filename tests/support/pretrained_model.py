@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.data import builtin_path
 from curr_ab.words import STANDARD_RESIDUES
-from support.twins import tiny_config
+from support.tiny_models import tiny_config
 
 CLS, EOS, MASK = 0, 2, 32
 

@@ -1,4 +1,4 @@
-"""Tiny models, stock twins with the same weights, packed rows and real antibodies as text."""
+"""Tiny models and their checkpoints, stock twins of the same weights, packed rows, antibodies as text."""
 
 import json
 from pathlib import Path
@@ -6,20 +6,28 @@ from pathlib import Path
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from curr_ab import CurrAbConfig
+from curr_ab import CurrAbConfig, CurrAbTokenizer
 
 TESTS = Path(__file__).parents[1]
 # Variable domains of approved antibodies.
 PAIRS = [tuple(pair) for pair in json.loads((TESTS / "golden" / "pairs.json").read_text())]
 
+# Every mechanism of the real shapes, in milliseconds.
+TINY = {"hidden_size": 80, "intermediate_size": 160, "num_hidden_layers": 2, "initializer_range": 0.1}
 # The two kinds of ESM-2 checkpoint: the paper's, and facebook's.
 PUBLISHED = {"token_dropout": False, "layer_norm_eps": 1e-12}
 FACEBOOK = {"token_dropout": True, "layer_norm_eps": 1e-5}
 
 
 def tiny_config(**overrides):
-    """Two layers of width 80: every mechanism of the real shapes, in milliseconds."""
-    return CurrAbConfig(**{"hidden_size": 80, "num_hidden_layers": 2, "initializer_range": 0.1, **overrides})
+    return CurrAbConfig(**{**TINY, **overrides})
+
+
+def save_checkpoint(model, folder):
+    """A folder with the model and the tokenizer, as a run leaves it."""
+    model.save_pretrained(folder)
+    CurrAbTokenizer().save_pretrained(folder)
+    return folder
 
 
 def stock_config(config):

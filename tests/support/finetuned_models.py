@@ -13,7 +13,7 @@ from curr_ab import (
 )
 from curr_ab.finetuning import save_adapter
 from curr_ab.results import Result
-from support.twins import shake, tiny_config
+from support.tiny_models import save_checkpoint, shake, tiny_config
 
 TARGETS = {
     "classes": ("HD", "Flu", "CoV"),
@@ -41,9 +41,7 @@ class ShortRecipe:
 def save_base(folder):
     """A member without a head, as pretraining leaves it."""
     torch.manual_seed(0)
-    shake(CurrAbForMaskedLM(tiny_config())).eval().save_pretrained(folder)
-    CurrAbTokenizer().save_pretrained(folder)
-    return folder
+    return save_checkpoint(shake(CurrAbForMaskedLM(tiny_config())).eval(), folder)
 
 
 def tune(base, target="classes", method="lora", pooling="cls", labels=None):
