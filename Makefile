@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help study test test-all test-wheel bench check cards fix compat clean
+.PHONY: help study test test-fast test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, e
 test: $(VENV)/installed ## install what is needed and run the tests
 	$(RUN)/pytest -n 2 -m "not slow and not browser"
 
+test-fast: $(VENV)/installed ## the tests that neither start processes nor train, in under a minute
+	$(RUN)/pytest -n 2 -m "not heavy and not slow and not browser"
+
 test-all: $(VENV)/installed chromium ## the slow tests too, and those in a browser
 	$(RUN)/pytest -n 2
 
@@ -33,12 +36,8 @@ chromium:
 	@command -v chromium > /dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
-	$(RUN)/python tests/benchmarks/data.py
-	$(RUN)/python tests/benchmarks/inference.py
-	$(RUN)/python tests/benchmarks/scaling.py
-	$(RUN)/python tests/benchmarks/batches.py
-	$(RUN)/python tests/benchmarks/pretraining.py
-	$(RUN)/python tests/benchmarks/finetuning.py
+	cd tests && for name in data inference scaling batches pretraining finetuning; do \
+		$(CURDIR)/$(RUN)/python -m benchmarks.$$name || exit; done
 
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check

@@ -15,6 +15,7 @@ from support.tiny_models import PAIRS, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 
+pytest_plugins = ["support.fast_lane"]
 torch.set_num_threads(1)  # the tests run in two processes on two cores
 
 

@@ -1,6 +1,6 @@
 """Measures tokenising, masking and batching on one core, beside the published recipe: tokens a second.
 
-    python tests/bench_batches.py [--repetitions N]
+    python -m benchmarks.batches [--repetitions N]
 
 The recipe: stock `EsmTokenizer` on each pair's text, padded to 320, and `DataCollatorForLanguageModeling` on
 batches of 32. Here: `encode_pairs` once for each pair, then the batches of a step from the shards. Tokens of

@@ -1,6 +1,6 @@
 """Measures LoRA fine-tuning of the 8M against the published script's recipe, side by side in one run.
 
-    python tests/bench_finetuning.py [--repetitions N] [--cores N]
+    python -m benchmarks.finetuning [--repetitions N] [--cores N]
 
 The recipe: stock `EsmForSequenceClassification` with PEFT's LoRA, pairs padded to 320, fp32, dropout 0.1,
 AdamW, 32 pairs at once, all cores in one process. Here: the steps of a fit as `curr-ab finetune` takes them,
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_processes import Step, measure, start
+from benchmarks.processes import Step, measure, start
 
 NUM_PAIRS = 2_000
 PAIRS_PER_STEP = 32

@@ -1,6 +1,6 @@
 """Measures scoring and embedding of pairs side by side with plain loops over stock ESM, in one run.
 
-    python tests/bench_inference.py [--pairs 64] [--repeats 3]
+    python -m benchmarks.inference [--pairs 64] [--repeats 3]
 
 8M shape, random weights, the threads that torch takes. "Stock" is the published way: for the exact score one
 pair per call, all its masked copies as rows and all positions through the head; for embeddings batches of 32

@@ -1,6 +1,6 @@
 """Measures how well the cheap modes agree with exact masking, on a member trained from scratch for it.
 
-    python tests/measure_one_pass.py [STEPS] [--hidden 80] [--layers 2] [--pairs 24]
+    python -m benchmarks.one_pass_accuracy [STEPS] [--hidden 80] [--layers 2] [--pairs 24]
 
 The member is trained on the built-in corpus; agreement is measured on held-out pairs of its test split.
 """

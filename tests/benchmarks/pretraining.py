@@ -1,6 +1,6 @@
 """Measures a training step against the published recipe: residues per second, side by side in one run.
 
-    python tests/bench_pretraining.py [--sizes 8M 35M] [--repetitions N] [--cores N]
+    python -m benchmarks.pretraining [--sizes 8M 35M] [--repetitions N] [--cores N]
 
 The recipe: stock `EsmForMaskedLM`, pairs padded to 320, `DataCollatorForLanguageModeling`, fp32, AdamW,
 gradient clipping, dropout 0.1, batches of 32 on a device, all cores in one process; and the same in parts
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench_processes import Step, measure, start
+from benchmarks.processes import Step, measure, start
 
 PAIRS_PER_STEP = 32  # what each device of the published runs had at once
 OPTIMIZER = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01}

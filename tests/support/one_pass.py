@@ -1,7 +1,7 @@
 """The one-pass correction: what a model would say of a masked residue, from what it says of a shown one.
 
 Not offered to users: on members trained for the purpose it ranks no better than no correction.
-`measure_one_pass.py` says how well it does, so that it can be measured again on other checkpoints.
+`benchmarks.one_pass_accuracy` says how well it does, so that it can be measured again on other checkpoints.
 """
 
 from __future__ import annotations
