@@ -16,6 +16,8 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
+from curr_ab.extras import needs_extra
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -104,7 +106,8 @@ class Workers:
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task], title: str) -> list[Result]:
         """Results in the order of the tasks, with a bar; the first error ends the run."""
-        from tqdm import tqdm
+        with needs_extra("data"):
+            from tqdm import tqdm
 
         results: dict[int, Result] = {}
         with tqdm(total=len(tasks), desc=title, disable=not self._progress) as bar:
@@ -178,7 +181,8 @@ def _work(function: Callable[[Task], Result], task: Task) -> Result:
 
 def one_thread() -> AbstractContextManager[object]:
     """One BLAS thread: on some hundred numbers several wait for each other: up to 10 x the time."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    with needs_extra("scaling"):
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     limits: AbstractContextManager[object] = threadpool_limits(1)
     return limits
@@ -199,13 +203,15 @@ def map_chunks(
     label: str,
 ) -> list[Result]:
     """`function` over chunks of `items`, in order; the result does not depend on the number of workers."""
-    from tqdm import tqdm
+    with needs_extra("scaling"):
+        from tqdm import tqdm
 
     size = max(1, -(-len(items) // (workers * _CHUNKS_PER_WORKER)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
     results: dict[int, Sequence[Result]] = {}
-    with tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar, ExitStack() as stack:
+    with ExitStack() as stack:
         stack.enter_context(one_thread())
+        bar = stack.enter_context(tqdm(total=len(items), desc=label, disable=not progress, leave=False))
 
         def collect(done: Iterable[tuple[int, Sequence[Result]]]) -> None:
             for place, chunk in done:

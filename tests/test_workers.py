@@ -55,7 +55,7 @@ def test_tasks_are_taken_as_workers_have_room():
 def test_an_error_of_a_task_or_of_a_beginning_is_what_the_caller_gets():
     with Workers(2) as workers, pytest.raises(ValueError, match="invalid literal for int"):
         workers.run(int, ["1", "x", "2"], "int")
-    with Workers(2, begin=fail) as workers, pytest.raises(LookupError, match="no begin in worker [01]"):
+    with Workers(2, begin=fail) as workers, pytest.raises(LookupError, match=r"no begin in worker [01]"):
         workers.run(abs, [1, 2], "abs")
 
 
