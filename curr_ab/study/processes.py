@@ -39,7 +39,7 @@ def run_cells(
     What becomes of a cell stands in its state. A wish to stop is passed on to all; they save theirs.
     """
     assert slots
-    context = _context()
+    context = cell_context()
     free, waiting = list(slots), list(tasks)
     running: dict[str, tuple[BaseProcess, Slot]] = {}
     asked = False
@@ -71,7 +71,7 @@ def run_cells(
         raise Interrupted("stopped; the same command goes on", stop.signal_number)
 
 
-def _context() -> Any:
+def cell_context() -> Any:
     """Cells are forked from a server that has imported what they need; without one they are spawned."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
