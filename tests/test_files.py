@@ -86,7 +86,7 @@ def test_a_link_to_a_folder_stays_one(tmp_path):
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_killed_run_leaves_no_half_of_a_folder(tmp_path, there):
-    """Killed at each of its steps in turn: the old one, the new one, or none; the next run removes the rest."""
+    """Killed at each step in turn, it leaves the old one, the new one, or none; the next run tidies up."""
     folder, step = tmp_path / "folder", 0
     while True:
         step += 1
