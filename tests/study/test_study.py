@@ -202,6 +202,14 @@ def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
     assert seen[0] == ["ended", "killed"] and seen[-1] == []
 
 
+@pytest.mark.slow
+def test_cells_are_spawned_where_there_is_no_fork_server(make, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    ended = task(tmp_path / "ended", make, prepared, "bash", "-c", "echo no such device; exit 3")
+    run_cells({"ended": ended}, [{}], lambda names: None)
+    assert ended.folder.problem == "bash ended with status 3: no such device"
+
+
 def test_slots_are_kept_and_cells_get_their_gpus(make, prepared, tmp_path):
     tasks = {
         str(n): task(
