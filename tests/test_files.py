@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -43,9 +44,9 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from curr_ab.files import claimed
-with claimed(Path(sys.argv[1]), "works in"):
+with claimed(Path(sys.argv[1]), "works in", wait=sys.argv[2] == "waits for"):
     print("holds", flush=True)
-    time.sleep(600)
+    time.sleep(60)
 """
 
 
@@ -138,30 +139,35 @@ def test_json_has_the_same_bytes_everywhere(tmp_path):
     assert (tmp_path / "file").read_bytes() == b'{\n "a": 1,\n "b": "\\u00fc"\n}\n'
 
 
+@contextmanager
+def holding(folder, doing="works in"):
+    """A process that says when it holds the folder, and is killed at the end."""
+    command = [sys.executable, "-c", HOLDER, str(folder), doing]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            yield holder.stdout
+        finally:
+            holder.kill()
+
+
 def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"holds\n"
+    with holding(tmp_path) as holder:
+        assert holder.readline() == "holds\n"
         message = f"another process works in {tmp_path}; wait for it or stop it"
         with pytest.raises(ValueError, match=message), claimed(tmp_path, "works in"):
             pass
-        holder.kill()
-    with claimed(tmp_path, "works in"):
-        pass
-    with claimed(tmp_path, "works in"):  # and let go without an end
-        pass
+    for _ in range(2):  # it is let go without an end, too
+        with claimed(tmp_path, "works in"):
+            pass
 
 
 def test_who_waits_goes_on_when_the_holder_has_ended(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
-        waiting = subprocess.Popen(
-            [sys.executable, "-c", HOLDER.replace('"works in"', '"works in", wait=True'), str(tmp_path)],
-            stdout=subprocess.PIPE,
-        )
-        holder.kill()
+    with holding(tmp_path) as first:
+        assert first.readline() == "holds\n"
+        waiting = ExitStack()
+        second = waiting.enter_context(holding(tmp_path, "waits for"))
     with waiting:
-        assert waiting.stdout.readline() == b"holds\n"
-        waiting.kill()
+        assert second.readline() == "holds\n"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -83,10 +83,15 @@ def test_ctrl_c_ends_the_workers_at_once():
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(3)  # all sleep, or are about to
+    time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert error.count("Traceback") == 1 and error.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_workers_leave_ctrl_c_to_their_parent():
+    with Workers(2) as workers:
+        assert workers.run(signal.raise_signal, [signal.SIGINT] * 2, "SIGINT") == [None, None]
 
 
 def test_a_script_without_a_guard_is_told_of_it(tmp_path):
