@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all: a killed run leaves nothing half-written under a final name."""
+"""Files and folders that appear whole or not at all, their digests, and the lock of a folder."""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +26,56 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(folder: Path, *, made_here: bool = True) -> Iterator[Path]:
+    """An empty folder next to `folder`; it takes the place of `folder` when the block ends without an error.
+
+    Where several processes fill it, one makes it and puts it in place; the others learn its name.
+    """
+    folder = folder.resolve()  # of a link the folder behind it is replaced, on its own disk
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    if not made_here:
+        yield unfinished
+        return
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        old = _set_aside(folder)
+        unfinished.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whole: a process that is killed meanwhile leaves no half of it under its name."""
+    shutil.rmtree(_set_aside(folder), ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    """The name under which the folder, if there is one, waits to be deleted."""
+    old = folder.with_name(f".{folder.name}.old.tmp")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    return old
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder into which nobody else writes now."""
+    for left in list(folder.rglob(".*.tmp")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
 def write_parquet(path: Path, table: Any, *, level: int | None = None) -> None:
@@ -38,15 +86,33 @@ def write_parquet(path: Path, table: Any, *, level: int | None = None) -> None:
         pyarrow.parquet.write_table(table, temporary, compression="zstd", compression_level=level)
 
 
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextmanager
 def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the folder; `doing` says what another process does there, as in "trains in"."""
+    """Hold the folder; `doing` says what another process does there, as in "trains in".
+
+    The lock ends with its holder, also when that is killed.
+    """
+    import filelock
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ValueError(f"another process {doing} {folder}; wait for it or stop it") from error
-        except OSError as error:
-            raise ValueError(f"{folder} cannot be locked ({error.strerror}); choose another disk") from error
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        with warnings.catch_warnings():
+            # On a disk without locks filelock would go on with a mark that outlives its holder.
+            warnings.filterwarnings("error", ".*flock", UserWarning)
+            lock.acquire(blocking=wait)
+    except filelock.Timeout as error:
+        raise ValueError(f"another process {doing} {folder}; wait for it or stop it") from error
+    except (OSError, NotImplementedError, UserWarning) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{folder} cannot be locked ({reason}); choose a folder on another disk") from error
+    try:
         yield
+    finally:
+        lock.release()

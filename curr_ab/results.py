@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curr_ab.files import write_json
+from curr_ab.files import file_digest, write_json
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -138,9 +137,7 @@ def add_results(path: str | Path, results: Iterable[Result]) -> None:
 
 def checkpoint_digest(folder: str | Path) -> str:
     """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds."""
-    weights = Path(folder) / "model.safetensors"
-    with open(weights, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(Path(folder) / "model.safetensors")
 
 
 def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...], Result]:

@@ -1,89 +1,194 @@
-"""The same function over many tasks, in several processes, with a progress bar."""
+"""Processes that share work: the pool, the end of a worker without its parent, and why one ended."""
 
 from __future__ import annotations
 
 import importlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack
-from multiprocessing.connection import wait
-from typing import TypeVar
+from multiprocessing import connection
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from tqdm import tqdm
+from curr_ab.extras import needs_extra
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+_AHEAD = 2  # tasks of each worker that are under way: one to work on, one to go on with
 _WORTH_A_POOL = 4.0  # seconds of work; starting processes takes one or two
 _CHUNKS_PER_WORKER = 16  # enough to keep all busy and the bar moving, few enough to cost nothing
 
 
-def end_with_parent() -> None:
-    """Workers of a killed run would wait for work for ever: the pool keeps its pipes open on their side."""
+def num_cores() -> int:
+    """Processor cores that this process may use, which a job of a cluster has fewer of than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+    """End this process, after `before`, when its parent is gone, which a killed parent cannot see to itself.
+
+    A worker that waits for work would wait for ever: the pool's pipes stay open on the workers' side.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
 
         def watch() -> None:
-            wait([sentinel])
+            connection.wait([sentinel])
+            before()
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
 
 
-class Workers:
-    """Processes that are started when they are first of use and serve every stage."""
+def describe_end(exit_code: int) -> str:
+    """How a process ended that did not say it itself."""
+    if exit_code >= 0:
+        return f"ended with status {exit_code}"
+    # Windows has no such signal, and no such end.
+    memory = "; out of memory?" if -exit_code == getattr(signal, "SIGKILL", None) else ""
+    return f"was killed (signal {-exit_code}{memory})"
 
-    def __init__(self, processes: int, *, progress: bool) -> None:
+
+class _Spawning(SpawnContext):
+    """Spawned, not forked: pyarrow, torch and BLAS run threads, and a fork of a threaded process may hang.
+
+    Remembers the processes, which a broken pool no longer knows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
+        self.processes.append(SpawnProcess(*args, **options))
+        return self.processes[-1]
+
+
+class Workers:
+    """Processes that are started when they are first of use, serve every stage, and end with their parent.
+
+    `begin` is called in each worker before its first task, with the worker's number. `after_a_kill` is what a
+    user can do about a killed worker.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        *,
+        progress: bool = False,
+        begin: Callable[[int], None] | None = None,
+        after_a_kill: str = "run the same command again, it goes on; or fewer processes with --processes",
+    ) -> None:
         if processes < 1:
-            raise ValueError(f"{processes} processes cannot work")
-        self._processes, self._progress = processes, progress
+            raise ValueError(f"the number of processes must be at least 1; got {processes}")
+        self._processes, self._progress, self._begin = processes, progress, begin
+        self._after_a_kill = after_a_kill
+        self._context = _Spawning()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody waits for tasks under way
+            for process in self._context.processes:
+                process.terminate()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _submit(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> dict[Future[Result], int]:
-        if self._pool is None:
-            # Spawned, not forked: pyarrow runs threads, and a fork of a threaded process may hang.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._processes, context, initializer=end_with_parent)
-        return {self._pool.submit(function, task): number for number, task in enumerate(tasks)}
-
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task], title: str) -> list[Result]:
-        """Results in the order of the tasks; the first error ends the run."""
-        from tqdm import tqdm
+        """Results in the order of the tasks, with a bar; the first error ends the run."""
+        with needs_extra("data"):
+            from tqdm import tqdm
 
         results: dict[int, Result] = {}
         with tqdm(total=len(tasks), desc=title, disable=not self._progress) as bar:
-            if self._processes == 1 or len(tasks) <= 1:
-                for number, task in enumerate(tasks):
-                    results[number] = function(task)
-                    bar.update()
-            else:
-                futures = self._submit(function, tasks)
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    bar.update()
-        return [results[number] for number in range(len(tasks))]
+            alone = self._processes == 1 or len(tasks) <= 1
+            done = enumerate(map(function, tasks)) if alone else self.completed(function, tasks)
+            for place, result in done:
+                results[place] = result
+                bar.update()
+        return [results[place] for place in range(len(tasks))]
+
+    def completed(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[tuple[int, Result]]:
+        """The place and the result of each task as it ends; a task is taken when a worker has room for it."""
+        if self._pool is None:
+            number = self._context.Value("i", 0)
+            self._pool = ProcessPoolExecutor(
+                self._processes, self._context, initializer=_enter, initargs=(self._begin, number)
+            )
+        under_way: dict[Future[Result], int] = {}
+
+        def ended() -> Iterator[tuple[int, Result]]:
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                yield under_way.pop(future), future.result()
+
+        try:
+            for place, task in enumerate(tasks):
+                under_way[self._pool.submit(_work, function, task)] = place
+                if len(under_way) >= _AHEAD * self._processes:
+                    yield from ended()
+            while under_way:
+                yield from ended()
+        except BrokenProcessPool:
+            self._pool.shutdown()
+            raise ChildProcessError(self._why_broken()) from None
+
+    def _why_broken(self) -> str:
+        codes = [process.exitcode or 0 for process in self._context.processes]
+        # When one is gone, the pool ends the others, by SIGTERM.
+        code = next((code for code in codes if code not in (0, -signal.SIGTERM)), -signal.SIGTERM)
+        if code < 0:
+            return f"a worker process {describe_end(code)}; {self._after_a_kill}"
+        # The worker's own words stand above this line; mostly it could not import the caller's script.
+        return (
+            f"a worker process {describe_end(code)} before its first task; a script that starts processes "
+            "must do so below `if __name__ == '__main__':`"
+        )
+
+
+_begin: Callable[[], None] | None = None  # of a worker: what is left to do before its first task
+
+
+def _enter(begin: Callable[[int], None] | None, counter: Any) -> None:
+    global _begin
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
+    with counter.get_lock():
+        number = counter.value
+        counter.value += 1
+    # Not here: of an error in an initialiser the parent learns no more than that there was one.
+    _begin = None if begin is None else lambda: begin(number)
+
+
+def _work(function: Callable[[Task], Result], task: Task) -> Result:
+    global _begin
+    if _begin is not None:
+        _begin()
+        _begin = None
+    return function(task)
 
 
 def one_thread() -> AbstractContextManager[object]:
     """One BLAS thread: on some hundred numbers several wait for each other: up to 10 x the time."""
+    with needs_extra("scaling"):
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     limits: AbstractContextManager[object] = threadpool_limits(1)
     return limits
 
 
-def _start_worker() -> None:
+def _begin_scipy(number: int) -> None:
     # A limit reaches only what is loaded; numpy and scipy bring a BLAS each, and a fresh process has neither.
     importlib.import_module("scipy.optimize")
     one_thread()
@@ -98,25 +203,28 @@ def map_chunks(
     label: str,
 ) -> list[Result]:
     """`function` over chunks of `items`, in order; the result does not depend on the number of workers."""
+    with needs_extra("scaling"):
+        from tqdm import tqdm
+
     size = max(1, -(-len(items) // (workers * _CHUNKS_PER_WORKER)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    results: list[Result] = []
-    with tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar, ExitStack() as stack:
+    results: dict[int, Sequence[Result]] = {}
+    with ExitStack() as stack:
+        stack.enter_context(one_thread())
+        bar = stack.enter_context(tqdm(total=len(items), desc=label, disable=not progress, leave=False))
 
-        def collect(done: Iterable[Sequence[Result]]) -> None:
-            for chunk in done:
-                results.extend(chunk)
+        def collect(done: Iterable[tuple[int, Sequence[Result]]]) -> None:
+            for place, chunk in done:
+                results[place] = chunk
                 bar.update(len(chunk))
 
-        stack.enter_context(one_thread())
         began = time.perf_counter()
-        collect(map(function, chunks[:1]))
+        collect(enumerate(map(function, chunks[:1])))
         rest = (time.perf_counter() - began) * (len(chunks) - 1)
         if workers == 1 or rest < _WORTH_A_POOL:
-            collect(map(function, chunks[1:]))
+            collect(enumerate(map(function, chunks[1:]), 1))
         else:
-            # Spawned, not forked: forking a process that has threads (torch, BLAS) may hang.
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, initializer=_start_worker))
-            collect(pool.map(function, chunks[1:]))
-    return results
+            advice = "run the same command again; or fewer processes with --workers"
+            pool = stack.enter_context(Workers(workers, begin=_begin_scipy, after_a_kill=advice))
+            collect((place + 1, chunk) for place, chunk in pool.completed(function, chunks[1:]))
+    return [result for place in range(len(chunks)) for result in results[place]]

@@ -3,7 +3,11 @@
 import ast
 import importlib
 import pkgutil
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -59,3 +63,34 @@ def test_unknown_attributes_are_refused():
 
 def test_version_is_stated_once():
     assert PYPROJECT["project"]["version"] == curr_ab.__version__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("links", ["links", "text files"])
+def test_the_wheel_holds_the_linked_folders_themselves(tmp_path, links):
+    """Also from a checkout without symbolic links, where text files stand in place of them."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("curr_ab", "modeling", "tokenization"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, checkout / name, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, checkout / name)
+    for name in ("modeling", "tokenization"):
+        link = checkout / "curr_ab" / name
+        if links == "text files":
+            target = link.readlink()
+            link.unlink()
+            link.write_text(str(target))
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=checkout, check=True, capture_output=True
+    )
+    (path,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        wheel.extractall(tmp_path / "site")
+    for name in ("modeling", "tokenization"):
+        folder = tmp_path / "site" / "curr_ab" / name
+        assert folder.is_dir() and not folder.is_symlink()
+        for source in (ROOT / name).glob("*.py"):
+            assert (folder / source.name).read_bytes() == source.read_bytes()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.tokens import Tokens, encode_masks, encode_pairs
-from curr_ab.files import replacing, write_parquet
+from curr_ab.files import file_digest, replacing, write_parquet
 from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
@@ -25,15 +25,6 @@ INDEX_NAME = "dataset.json"
 def shard_path(folder: Path, shard: str, array: str) -> Path:
     """Where an array of a shard lies."""
     return folder / f"{shard}.{array}.npy"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:

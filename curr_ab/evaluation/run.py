@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab.evaluation.plan import make_plan
-from curr_ab.files import write_json
+from curr_ab.files import claimed, write_json
 from curr_ab.results import Result, add_results, read_results, write_results
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def run_suite(
         told = [replace(row, details={**row.details, **plan.unusual}) for row in found]
         write_results(folder / RESULTS, told)
     results = read_results(folder / RESULTS)
-    with _locked(Path(out)):
+    with claimed(Path(out), "writes its results into", wait=True):
         add_results(Path(out) / RESULTS, results)
     if hasattr(module, "draw"):
         module.draw(Path(out) / suite, record)
@@ -84,14 +82,6 @@ def measurement(suite: str, subject: Subject, data: str, settings: dict[str, Any
     }
     key = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     return {**record, "is_member": subject.is_member, "key": key}
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Several processes may measure into one folder."""
-    with (out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _file_name(text: str) -> str:

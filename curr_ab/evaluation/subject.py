@@ -17,6 +17,7 @@ from transformers.utils import find_adapter_config_file
 from curr_ab.checkpoints import Checkpoint, resolve
 from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.family import MEMBERS, SHAPE
+from curr_ab.files import file_digest
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 
@@ -116,10 +117,7 @@ def _weights(source: str, revision: str | None) -> Path:
 
 def _digest(files: list[Path]) -> str:
     """`checkpoint_digest` of an ordinary checkpoint; of an adapter, the digest of both files' digests."""
-    digests = []
-    for path in files:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [file_digest(path) for path in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from curr_ab import __version__
 from curr_ab.checkpoints import resolve
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
-from curr_ab.files import write_json
+from curr_ab.files import replacing_folder, write_json
 from curr_ab.finetuning.adapter_card import write_adapter_card
 from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECIPE, RESULTS, FinetuningRecord, edit_json
 from curr_ab.results import Result, write_results
@@ -48,7 +46,7 @@ def save_adapter(
         code_version=__version__,
     )
     label(model, label_names)
-    with _in_place_of(Path(folder)) as new:
+    with replacing_folder(Path(folder)) as new:
         if hasattr(model, "peft_config"):
             _save_peft(model, new, record.base_model, state_dict)
         else:
@@ -105,18 +103,3 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
         import yaml
     plain = json.loads(json.dumps(values))  # tuples as lists
     path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
-
-
-@contextmanager
-def _in_place_of(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` when the block ends without an error."""
-    new = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

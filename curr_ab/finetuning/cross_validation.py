@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from curr_ab.data.reading.sources import expand_sources
-from curr_ab.files import claimed
+from curr_ab.files import claimed, remove_leftovers
 from curr_ab.finetuning.adapter import save_adapter, without_folders
 from curr_ab.finetuning.batches import Group, Rows, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.examples import read_examples
@@ -65,6 +65,7 @@ def cross_validate(
         accelerator = start_processes(folder.path, recipe.precision)
         if accelerator.is_main_process:
             stack.enter_context(claimed(folder.path, "trains in"))
+            remove_leftovers(folder.path)
         stop = stack.enter_context(StopRequest())
         run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
         results = run.run(stop)

@@ -189,7 +189,7 @@ def _groups(pairs: Sequence[LabelledPair], recipe: Recipe, random: np.random.Gen
     """
     if recipe.fold_scheme == "rows" or recipe.group_by == "donor":
         return [pair.group for pair in pairs]
-    families = family_numbers([(("group", p.group), ("pair", p.heavy, p.light)) for p in pairs])
+    families = family_numbers((p.group for p in pairs), ((p.heavy, p.light) for p in pairs))
     donors = {int(family): pair.donor or "" for pair, family in zip(pairs, families, strict=True)}
     order = sorted(donors, key=lambda family: (donors[family], random.random()))
     sizes = Counter(families.tolist())
@@ -210,9 +210,8 @@ def _exchange(
     """For each place whose heavy chain finds one the place of its foreign light chain; each is taken once."""
     while members:
         # What a sister cell has, or a cell with the same light chain, is hardly foreign.
-        kin = family_numbers(
-            [(("clone", pairs[m].clone or pairs[m].heavy), ("light", pairs[m].light)) for m in members]
-        )
+        clones = (pairs[m].clone or pairs[m].heavy for m in members)
+        kin = family_numbers(clones, (pairs[m].light for m in members))
         ranks = random.permutation(int(kin.max()) + 1)
         by_kin: dict[int, list[int]] = {}
         for member, rank in sorted(zip(members, ranks[kin].tolist(), strict=True), key=lambda one: one[1]):
@@ -236,20 +235,13 @@ def _notes(pairs: Sequence[LabelledPair], num_kept: int, recipe: Recipe) -> Iter
         yield f"{unknown:,} pairs name no donor: their light chains are exchanged without regard to it"
 
 
-def family_numbers(keys: Sequence[Iterable[Hashable]]) -> npt.NDArray[np.int64]:
-    """A number for each item, from 0; equal for those that share a key, or are linked by others that do."""
-    parent = list(range(len(keys)))
+def family_numbers(keys: Iterable[Hashable], others: Iterable[Hashable]) -> npt.NDArray[np.int64]:
+    """A number for each item, from 0; equal where items share a key of either kind, also through others."""
+    from curr_ab.data.preparing.clusters import connected
 
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    first: dict[Hashable, int] = {}
-    for place, of_item in enumerate(keys):
-        for key in of_item:
-            one, other = sorted((root(first.setdefault(key, place)), root(place)))
-            parent[other] = one
-    roots = [root(place) for place in range(len(keys))]
-    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+    labels = []
+    for column in (keys, others):
+        first: dict[Hashable, int] = {}
+        rows = [first.setdefault(key, row) for row, key in enumerate(column)]
+        labels.append(np.array(rows, np.int64))
+    return np.unique(connected(*labels), return_inverse=True)[1].astype(np.int64)

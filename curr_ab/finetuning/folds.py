@@ -53,7 +53,7 @@ def _families(examples: Examples, recipe: Recipe) -> Places | None:
     """What no two parts share: a group, or all residues of a pair that two groups have."""
     if recipe.fold_scheme == "rows":
         return None
-    return family_numbers([(("group", one.group), ("pair", one.heavy, one.light)) for one in examples])
+    return family_numbers((one.group for one in examples), ((one.heavy, one.light) for one in examples))
 
 
 def _labels(examples: Examples, recipe: Recipe) -> Places | None:

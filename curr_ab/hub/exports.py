@@ -11,7 +11,7 @@ from typing import Any
 
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, Member
-from curr_ab.files import write_json
+from curr_ab.files import file_digest, replacing_folder, write_json
 from curr_ab.hub.card_files import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
@@ -24,7 +24,6 @@ from curr_ab.hub.manifest import (
     Probe,
     file_table,
     largest_difference,
-    sha256_of,
     step_name,
 )
 from curr_ab.hub.training_checkpoints import (
@@ -59,17 +58,10 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
     checkpoints = find_checkpoints(Path(weights))
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-    try:
+    with replacing_folder(out) as unfinished:
         with nullcontext(stranger) if stranger else FreshProcess() as process:
             difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
         write_card(unfinished, results=results, namespace=namespace)
-        if out.exists():
-            out.rmdir()  # empty, as was asked above
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return difference
 
 
@@ -113,7 +105,7 @@ def _export_all(
         name = step_name(checkpoint.step)
         folder = out / REVISIONS / name
         written[name], difference = _export_one(member, checkpoint, folder, rehearsal, stranger)
-        digests[name] = sha256_of(folder / MANIFEST)
+        digests[name] = file_digest(folder / MANIFEST)
         worst = max(worst, difference)
     _refuse_equal_steps(written)
     if not written:

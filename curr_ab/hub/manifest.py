@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import write_json
+from curr_ab.files import file_digest, write_json
 
 FORMAT = "curr-ab export 1"
 MANIFEST, CARD, RESULTS, TRAINING = "manifest.json", "README.md", "results.json", "training.json"
@@ -98,11 +97,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def payload_files(folder: Path) -> list[str]:
     """The files of one revision, without the manifest and the living ones; a folder in it is a mistake."""
     names = []
@@ -118,7 +112,7 @@ def payload_files(folder: Path) -> list[str]:
 
 def file_table(folder: Path) -> dict[str, FileEntry]:
     return {
-        name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name))
+        name: FileEntry((folder / name).stat().st_size, file_digest(folder / name))
         for name in payload_files(folder)
     }
 

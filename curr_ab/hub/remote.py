@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from curr_ab.hub.manifest import HUB_FILES, sha256_of
+from curr_ab.files import file_digest
+from curr_ab.hub.manifest import HUB_FILES
 from curr_ab.hub.repositories import Repository
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def digest(path: Path) -> str:
 
 @cache
 def _digest(path: Path, size: int, changed: int) -> str:
-    return sha256_of(path)
+    return file_digest(path)
 
 
 class HubError(OSError):

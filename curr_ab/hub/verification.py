@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, member
+from curr_ab.files import file_digest
 from curr_ab.hub.card_files import namespace_of, rendered, stale_parts
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
@@ -22,7 +23,6 @@ from curr_ab.hub.manifest import (
     Manifest,
     differences,
     read_manifest,
-    sha256_of,
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
@@ -153,13 +153,13 @@ def _check_step(
     except ValueError as error:
         return [f"{name}: {error}"]
     problems = []
-    if sha256_of(folder / MANIFEST) != expected:
+    if file_digest(folder / MANIFEST) != expected:
         step = "another step" if manifest.step is None or step_name(manifest.step) != name else "changed"
         problems.append(f"{name}: its manifest is not the one that main lists ({step})")
     if manifest.member != main.member:
         problems.append(f"{name}: it is an export of {manifest.member}")
     if (folder / WEIGHTS).is_file():
-        weights[name] = sha256_of(folder / WEIGHTS)
+        weights[name] = file_digest(folder / WEIGHTS)
     return problems + _check_revision(name, folder, manifest, stranger, say)
 
 

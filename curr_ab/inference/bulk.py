@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +16,15 @@ import pyarrow.parquet as pq
 import torch
 
 from curr_ab.checkpoints import Checkpoint, fingerprint
-from curr_ab.files import write_json, write_parquet
+from curr_ab.files import remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
 from curr_ab.inference.tasks import Task
-from curr_ab.workers import end_with_parent
+from curr_ab.workers import Workers, num_cores
 
 DIGEST = b"records"  # in a part's metadata: what it was computed from
 _PLAN = "plan.json"
+_AFTER_A_KILL = "go on with --resume, or with fewer processes (--processes)"
 
 
 class Output(NamedTuple):
@@ -67,7 +66,7 @@ def run_bulk(
     from tqdm import tqdm
 
     if processes < 1:
-        raise ValueError(f"{processes} processes cannot work")
+        raise ValueError(f"the number of processes must be at least 1; got {processes}")
     output = Output.of(out)
     size = records_per_part or task.records_per_part
     if size < 1:
@@ -99,8 +98,10 @@ def run_bulk(
                 bar.update(len(window))
         else:
             del model  # the workers have their own
-            for done in _in_processes(task, checkpoint, todo(), output, processes):
-                bar.update(done)
+            begin = partial(_begin, task, checkpoint, processes, output)
+            with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
+                for _, done in workers.completed(_write_own_part, todo()):
+                    bar.update(done)
     parts = [output.part(number) for number in range(num_parts)]
     for left in set(output.folder.glob("part-*.parquet")) - set(parts):
         left.unlink()  # the input has become shorter
@@ -127,8 +128,7 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
             )
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty, and nothing says what it holds; name another")
-    for left in folder.glob(".part-*.tmp"):
-        left.unlink()  # of a process that was killed while it wrote
+    remove_leftovers(folder)
     write_json(file, plan)
 
 
@@ -159,48 +159,17 @@ def _write_part(
     write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(window)}))
 
 
-def _in_processes(
-    task: Task,
-    checkpoint: Checkpoint,
-    todo: Iterator[tuple[int, list[Record]]],
-    output: Output,
-    processes: int,
-) -> Iterator[int]:
-    """Parts by several processes, at most two for each under way; yields how many records each had."""
-    context = multiprocessing.get_context("spawn")
-    number = context.Value("i", 0)
-    with ProcessPoolExecutor(
-        processes, context, initializer=_start, initargs=(task, checkpoint, processes, number)
-    ) as pool:
-        waiting: deque[tuple[int, Future[None]]] = deque()
-        try:
-            for place, window in todo:
-                waiting.append((len(window), pool.submit(_work, window, output, place)))
-                if len(waiting) >= 2 * processes:
-                    size, future = waiting.popleft()
-                    future.result()
-                    yield size
-            for size, future in waiting:
-                future.result()
-                yield size
-        finally:
-            pool.shutdown(cancel_futures=True)
+_own: tuple[Task, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
 
 
-_own: tuple[Task, Any, Any]  # of a worker process: what it works with
-
-
-def _start(task: Task, checkpoint: Checkpoint, processes: int, number: Any) -> None:
+def _begin(task: Task, checkpoint: Checkpoint, processes: int, output: Output, number: int) -> None:
     global _own
-    end_with_parent()
-    with number.get_lock():
-        process = number.value
-        number.value += 1
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    model, tokenizer = checkpoint.load(process)
-    _own = (task, model, tokenizer)
+    torch.set_num_threads(max(1, num_cores() // processes))
+    _own = (task, *checkpoint.load(number), output)
 
 
-def _work(window: list[Record], output: Output, number: int) -> None:
-    task, model, tokenizer = _own
+def _write_own_part(part: tuple[int, list[Record]]) -> int:
+    number, window = part
+    task, model, tokenizer, output = _own
     _write_part(task, model, tokenizer, window, output, number)
+    return len(window)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.family import SHAPE, member
-from curr_ab.files import write_json
+from curr_ab.files import replacing_folder, write_json
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
@@ -34,17 +32,14 @@ def write_checkpoint(
     """A folder of the checkpoint contract; it appears whole or not at all."""
     weights = accelerator.get_state_dict(model)  # gathered by all processes, kept by the main one
     if accelerator.is_main_process:
-        unfinished = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
         config = CurrAbConfig.from_dict(accelerator.unwrap_model(model).config.to_dict())
         exported = CurrAbForMaskedLM(config)  # of the plain class: sharding changes the model's
         exported.load_state_dict(weights)
-        with _no_bar():  # it would cut through that of the run
-            exported.save_pretrained(unfinished)
-        CurrAbTokenizer().save_pretrained(unfinished)
-        write_json(unfinished / RECORD, training)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
+        with replacing_folder(folder) as unfinished:
+            with _no_bar():  # it would cut through that of the run
+                exported.save_pretrained(unfinished)
+            CurrAbTokenizer().save_pretrained(unfinished)
+            write_json(unfinished / RECORD, training)
     accelerator.wait_for_everyone()
 
 

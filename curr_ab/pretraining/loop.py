@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.files import claimed
+from curr_ab.files import claimed, remove_leftovers
 from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, evaluate, loss_results
 from curr_ab.pretraining.batches import TrainingData
 from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
@@ -48,6 +48,7 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
             )
         if accelerator.is_main_process:
             stack.enter_context(claimed(run.path, "trains in"))
+            remove_leftovers(run.path)
         stop = stack.enter_context(StopRequest())
         stack.callback(accelerator.end_training)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from curr_ab.files import replacing
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import IsoDataFit, Parabola
@@ -41,14 +41,12 @@ def save_plots(
     figures: Mapping[str, Figure], folder: Path, formats: tuple[str, ...] = ("png", "svg")
 ) -> list[Path]:
     """Each figure in each format; a file appears complete or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
         for suffix in formats:
             path = folder / f"{name}.{suffix}"
-            temporary = path.with_name(f".{path.name}.part")
-            figure.savefig(temporary, format=suffix, dpi=150)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=suffix, dpi=150)
             paths.append(path)
     return paths
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from curr_ab.files import replacing
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.advice import Advice
 from curr_ab.scaling.fit import Fit, Profile
@@ -151,8 +151,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
 def write_starts(fit: LogLossFit, path: Path) -> None:
     """The outcome of every start as CSV, in the fit's own parameters (`log_` for logarithms)."""
     names = fit.parameter_names
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*(f"start_{name}" for name in names), *names, "objective", "converged", "optimum"])
         starts = fit.starts
@@ -160,4 +159,3 @@ def write_starts(fit: LogLossFit, path: Path) -> None:
             starts.begin, starts.end, starts.objective, starts.converged, starts.optimum, strict=True
         ):
             writer.writerow([*begin, *end, *rest])
-    os.replace(temporary, path)

@@ -9,7 +9,6 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from curr_ab.results import Result, write_results
 from curr_ab.study.cells import CellFolder
 from curr_ab.study.preset import suite_options
 from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.workers import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,22 @@ class CellTask:
     command: Sequence[str] = ()  # trains in processes of its own; empty: in this one
 
 
-def make_cell(task: CellTask, lifeline: Connection) -> None:
+def make_cell(task: CellTask) -> None:
     """The body of the process; exit status 1 after a problem, which the cell's state tells."""
     os.environ.update(task.environment, OMP_NUM_THREADS=str(task.threads), TQDM_DISABLE="1")
     torch.set_num_threads(task.threads)
     disable_progress_bar()
     tqdm.set_lock(threading.RLock())  # its own would be left behind by a process that is killed
     _write_to(task.folder.log_file)
-    watch = _Lifeline(lifeline)
+    if hasattr(os, "setpgid"):  # so that what this process starts can be ended when it is killed
+        os.setpgid(0, 0)
+    child = _Child()
+    end_with_parent(child.stop)
     try:
         # A process whose study was killed a moment ago may still be here.
         with claimed(task.folder.path, "works in", wait=True):
             if not task.folder.trained(task.plan.steps):
-                _train(task, watch)
+                _train(task, child)
             if not task.folder.evaluated(task.key):
                 _evaluate(task)
             task.folder.note(problem=None)
@@ -79,38 +82,32 @@ def _write_to(log: Path) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
-class _Lifeline:
-    """Ends this process when that of the study is gone, which the study cannot do when it is killed."""
+class _Child:
+    """The command that trains the cell, while it runs."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.child: subprocess.Popen[bytes] | None = None
-        threading.Thread(target=self._watch, daemon=True).start()
+    process: subprocess.Popen[bytes] | None = None
 
-    def _watch(self) -> None:
-        try:
-            self._connection.recv_bytes()
-        except (EOFError, OSError):
-            if self.child is not None:  # it saves its state, then ends
-                self.child.terminate()
-                self.child.wait()
-            os._exit(1)
+    def stop(self) -> None:
+        """It saves its state, then ends."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
 
 
-def _train(task: CellTask, watch: _Lifeline) -> None:
+def _train(task: CellTask, child: _Child) -> None:
     if not task.command:
         pretrain(task.plan, task.folder.run.path)
         return
     with StopRequest() as stop:
-        watch.child = subprocess.Popen(task.command, env=os.environ)
+        child.process = subprocess.Popen(task.command, env=os.environ)
         while True:
             try:
-                status = watch.child.wait(timeout=1)
+                status = child.process.wait(timeout=1)
                 break
             except subprocess.TimeoutExpired:
                 if stop.signal_number:
-                    watch.child.send_signal(stop.signal_number)
-        watch.child = None
+                    child.process.send_signal(stop.signal_number)
+        child.process = None
     if stop.signal_number:
         raise Interrupted("stopped; the same command goes on", stop.signal_number)
     if status or not task.folder.trained(task.plan.steps):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from curr_ab.family import SHAPE, member
+from curr_ab.files import remove_folder
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import CARD, MANIFEST, RESULTS, read_manifest
 from curr_ab.results import checkpoint_digest, read_results
@@ -35,7 +35,7 @@ def export_cells(
                     say(f"{out}: a new card")
                     continue
                 stranger = stranger or stack.enter_context(FreshProcess())
-                shutil.rmtree(out, ignore_errors=True)
+                remove_folder(out)
                 several = len(cell.plan.checkpoint_at) > 1
                 difference = export(
                     member(cell.member),

@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess
-from typing import TYPE_CHECKING
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
 
 from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.workers import describe_end, num_cores
 
 if TYPE_CHECKING:
     from curr_ab.study.cell_process import CellTask
@@ -37,18 +39,16 @@ def run_cells(
     What becomes of a cell stands in its state. A wish to stop is passed on to all; they save theirs.
     """
     assert slots
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    lifeline, held = context.Pipe(duplex=False)
+    context = cell_context()
     free, waiting = list(slots), list(tasks)
-    running: dict[str, tuple[ForkServerProcess, Slot]] = {}
+    running: dict[str, tuple[BaseProcess, Slot]] = {}
     asked = False
     try:
         with StopRequest() as stop:
             while running or (waiting and not stop.signal_number):
                 while waiting and free and not stop.signal_number:
                     name, slot = waiting.pop(0), free.pop(0)
-                    running[name] = _start(context, tasks[name], slot, lifeline), slot
+                    running[name] = _start(context, tasks[name], slot), slot
                 if stop.signal_number and not asked:
                     for process, _ in running.values():
                         process.terminate()
@@ -58,49 +58,61 @@ def run_cells(
                 for name in [name for name, (process, _) in running.items() if not process.is_alive()]:
                     process, slot = running.pop(name)
                     free.append(slot)
+                    _end_group(process)
                     if not asked:
                         _note_problem(tasks[name], process)
             show([])
     finally:
-        held.close()  # whoever is left ends
-        lifeline.close()
+        for process, _ in running.values():  # after a second Ctrl-C
+            process.kill()
+            process.join()
+            _end_group(process)
     if stop.signal_number:
         raise Interrupted("stopped; the same command goes on", stop.signal_number)
 
 
-def _start(
-    context: multiprocessing.context.ForkServerContext, task: CellTask, slot: Slot, lifeline: object
-) -> ForkServerProcess:
+def cell_context() -> Any:
+    """Cells are forked from a server that has imported what they need; without one they are spawned."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _start(context: Any, task: CellTask, slot: Slot) -> BaseProcess:
     from curr_ab.study.cell_process import make_cell
 
     task.folder.note(problem=None)
     environment = {**slot, **task.environment}
-    process = context.Process(target=make_cell, args=(replace(task, environment=environment), lifeline))
+    process: BaseProcess = context.Process(target=make_cell, args=(replace(task, environment=environment),))
     process.start()
     return process
 
 
-def _note_problem(task: CellTask, process: ForkServerProcess) -> None:
+def _end_group(process: BaseProcess) -> None:
+    """What a cell's process has started, such as `accelerate launch`, outlives it where it was killed."""
+    if process.exitcode and process.pid and hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def _note_problem(task: CellTask, process: BaseProcess) -> None:
     """Of a process that could not tell it itself."""
     status = process.exitcode
     if not status or task.folder.problem:
         return
-    problem = f"its process ended with status {status}"
-    if status < 0:
-        problem = f"its process was killed ({signal.Signals(-status).name})"
-        if -status == signal.SIGKILL:
-            problem += "; if nobody did it, memory was full: fewer cells at a time (--max-parallel) need less"
-    task.folder.note(problem=problem)
+    advice = "; the same command goes on, with fewer cells at a time (--max-parallel) in less memory"
+    task.folder.note(problem=f"its process {describe_end(status)}{advice if status < 0 else ''}")
 
 
 def slots_of(num_gpus: int, gpus_per_cell: int, threads_per_cell: int, max_parallel: int) -> list[Slot]:
     """Room for cells on this machine: by GPUs where cells need some, else by processor cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if gpus_per_cell:
         room = num_gpus // gpus_per_cell
         devices = [range(n * gpus_per_cell, (n + 1) * gpus_per_cell) for n in range(room)]
     else:
-        room = max(1, cores // threads_per_cell)
+        room = max(1, num_cores() // threads_per_cell)
         devices = [range(n % num_gpus, n % num_gpus + 1) if num_gpus else range(0) for n in range(room)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if num_gpus else []
     names = visible if len(visible) == num_gpus else [str(number) for number in range(num_gpus)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import yaml
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.preparing.prepare import OtherRequest
 from curr_ab.data.shards import TokenDataset
-from curr_ab.files import replacing, write_json
+from curr_ab.files import remove_folder, remove_leftovers, replacing, write_json
 from curr_ab.study.cell_process import CellTask
 from curr_ab.study.cells import (
     Cell,
@@ -126,8 +125,8 @@ def run_study(
         # Nothing is refused from here on.
         study.record(preset)
         for cell in thrown_away:
-            shutil.rmtree(study.cell(cell), ignore_errors=True)
-            shutil.rmtree(study.export(cell), ignore_errors=True)
+            remove_folder(study.cell(cell))
+            remove_folder(study.export(cell))
         if untrained and launcher != "local":
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)
@@ -150,7 +149,7 @@ def _prepare(study: StudyFolder, preset: Preset, say: Say) -> None:
     except OtherRequest:
         if study.begun:
             raise
-        shutil.rmtree(folder)  # of a command that was refused: nothing was trained on them
+        remove_folder(folder)  # of a command that was refused: nothing was trained on them
         index = prepare(preset.data.sources, folder, plan)
     subsets = ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items())
     say(f"data: {folder}, training pairs {subsets}")
@@ -173,6 +172,7 @@ def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Out
     """Exports, law and report of the cells that are done."""
     study = work.study
     done = [cell for cell in work.cells if work.finished(cell)]
+    remove_leftovers(study.exports)
     exports = {study.export(cell): (cell, work.folder(cell)) for cell in done if cell.exported}
     problems = {str(path): problem for path, problem in export_cells(exports, say).items()}
     law = fit_law([_loss(work, cell) for cell in done], study.figures)

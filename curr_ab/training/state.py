@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from curr_ab.files import write_json
+from curr_ab.files import remove_folder, replacing_folder, write_json
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -57,25 +55,20 @@ def save_state(
 ) -> Path:
     """Write the state of this step with all processes, then drop the oldest beyond `keep_last`."""
     final = folder / f"step-{progress.step:08d}"
-    unfinished = folder / f".{final.name}.tmp"
+    with replacing_folder(final, made_here=accelerator.is_main_process) as unfinished:
+        accelerator.wait_for_everyone()
+        tensors, _, _ = _tensors(model, optimizers)
+        writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+        with _one_process_is_enough():
+            save(tensors, storage_writer=writer)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            marker = {**asdict(progress), "processes": accelerator.num_processes, "loss_scaler": scaler}
+            write_json(unfinished / MARKER, marker)
     if accelerator.is_main_process:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    tensors, _, _ = _tensors(model, optimizers)
-    writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
-    with _one_process_is_enough():
-        save(tensors, storage_writer=writer)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-        marker = {**asdict(progress), "processes": accelerator.num_processes, "loss_scaler": scaler}
-        write_json(unfinished / MARKER, marker)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(unfinished, final)
         for old in complete_states(folder)[:-keep_last]:
-            (old / MARKER).unlink()  # first, so that a half-deleted state is not taken for a whole one
-            shutil.rmtree(old)
+            remove_folder(old)
     accelerator.wait_for_everyone()
     return final
 

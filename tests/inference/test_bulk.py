@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
+from support.kills import curr_ab, kill_one
 
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
@@ -147,6 +148,29 @@ def test_processes_change_nothing(folder, table, expected, simulated, tmp_path):
     )
     assert np.load(out) == pytest.approx(expected, abs=1e-5)
     assert (tmp_path / "e.ids.txt").read_text().split() == [one.id for one in simulated]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "parent"])
+def test_a_killed_process_leaves_no_other(folder, table, tmp_path, victim):
+    arguments = ["embed", folder, table, "--records-per-part", 6, "--dtype", "float32", "--quiet"]
+    out = tmp_path / "killed.parquet"
+    command = curr_ab(*arguments, "--processes", 2, "--out", out)
+    ended = kill_one(command, victim, after=1.0)
+    assert ended.left == []
+    if victim == "worker":
+        assert ended.status == 2
+        assert ended.message == (
+            "a worker process was killed (signal 9; out of memory?); go on with --resume, or with fewer "
+            "processes (--processes)"
+        )
+    assert not out.exists()
+    subprocess.run([*command, "--resume"], check=True)
+    assert run(*arguments, "--out", tmp_path / "whole.parquet") == 0
+    found, whole = (pq.read_table(path).to_pydict() for path in (out, tmp_path / "whole.parquet"))
+    assert found.keys() == whole.keys() and found["id"] == whole["id"]
+    for name in set(whole) - {"id"}:
+        np.testing.assert_allclose(found[name], whole[name], rtol=0, atol=1e-5)
 
 
 def test_score_tables(folder, deep, tokenizer, table, simulated, tmp_path):

@@ -5,9 +5,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
+import yaml
+from support.kills import curr_ab, kill_one
 from support.training_processes import finish, start
 from support.training_processes import study as study_process
 
@@ -17,6 +20,7 @@ from tests.study.conftest import MICRO, cell, tables
 
 # Sizes of its own are not exported, which takes most of the time.
 OWN = {f"own-{n}": {**MICRO["sizes"]["8M"], "hidden_size": 16 * n} for n in (1, 2, 3)}
+CELLS = [f"{size}-{data}" for size in OWN for data in "FQ"]
 
 
 def kill_at_random(values, path, kills, longest, randomness):
@@ -54,6 +58,27 @@ def test_a_cell_killed_between_its_last_checkpoint_and_its_numbers_is_finished(s
         file.unlink()
     assert run_study(preset, path, say=lambda line: None).problems == {}
     assert folder.run.results_file.exists() and tables(path) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "parent"])
+def test_a_killed_process_leaves_no_other(uninterrupted, tmp_path, victim):
+    """The study ends its other cells, says what became of the one, and the same command goes on."""
+    preset, expected, _ = uninterrupted
+    (tmp_path / "micro.yaml").write_text(yaml.safe_dump(preset.to_dict()))
+    command = curr_ab("study", "--preset", tmp_path / "micro.yaml", "--out", tmp_path / "study")
+    ended = kill_one(command, victim)
+    assert ended.left == []
+    if victim == "worker":
+        assert ended.status == 1
+        (problem,) = [p for p in (cell(tmp_path / "study", name).problem for name in CELLS) if p]
+        assert problem.startswith(
+            "its process was killed (signal 9; out of memory?); the same command goes on"
+        )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    *found, report = tables(tmp_path / "study")
+    *measured, whole = expected
+    assert found == measured and report == {**whole, "command": report["command"]}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from curr_ab.cli.main import main
@@ -185,13 +186,28 @@ def task(folder, make, prepared, *command):
 
 
 def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
-    killed = task(tmp_path / "killed", make, prepared, "bash", "-c", "kill -9 $PPID")
+    started = tmp_path / "started"
+    script = f"sleep 1000 & echo $! > {started}; kill -9 $PPID; wait"
+    killed = task(tmp_path / "killed", make, prepared, "bash", "-c", script)
     ended = task(tmp_path / "ended", make, prepared, "bash", "-c", "echo no such device; exit 3")
     seen = []
     run_cells({"killed": killed, "ended": ended}, [{}, {}], lambda names: seen.append(sorted(names)))
-    assert killed.folder.problem.startswith("its process was killed (SIGKILL); if nobody did it, memory")
+    assert killed.folder.problem == (
+        "its process was killed (signal 9; out of memory?); the same command goes on, with fewer cells at a "
+        "time (--max-parallel) in less memory"
+    )
+    pid = int(started.read_text())  # what a killed cell had started is not left either
+    assert psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=30)[1] == []
     assert ended.folder.problem == "bash ended with status 3: no such device"
     assert seen[0] == ["ended", "killed"] and seen[-1] == []
+
+
+@pytest.mark.slow
+def test_cells_are_spawned_where_there_is_no_fork_server(make, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    ended = task(tmp_path / "ended", make, prepared, "bash", "-c", "echo no such device; exit 3")
+    run_cells({"ended": ended}, [{}], lambda names: None)
+    assert ended.folder.problem == "bash ended with status 3: no such device"
 
 
 def test_slots_are_kept_and_cells_get_their_gpus(make, prepared, tmp_path):

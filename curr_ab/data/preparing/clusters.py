@@ -128,6 +128,24 @@ def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -
         row += len(own)
 
 
+def connected(labels: Labels, others: Labels) -> Labels:
+    """The first of the rows with which each is linked: by a label of either kind, also through others.
+
+    As everywhere here, a label is the number of the first row that has it.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num_rows = len(labels)
+    links = coo_array(
+        (np.ones(num_rows, np.int8), (np.asarray(labels), np.asarray(others))), (num_rows, num_rows)
+    )
+    _, component = connected_components(links, directed=False)
+    _, first, inverse = np.unique(component[np.asarray(labels)], return_index=True, return_inverse=True)
+    found: Labels = first[inverse]
+    return found
+
+
 def create_labels(path: Path, num_rows: int) -> Labels:
     """An array on disk; written under a temporary name by the caller."""
     return np.lib.format.open_memmap(path, "w+", np.int64, (num_rows,))

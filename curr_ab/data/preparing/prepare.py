@@ -32,7 +32,7 @@ from curr_ab.data.preparing.write_shards import shard_tasks, write_task_shard
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
-from curr_ab.files import replacing, write_json
+from curr_ab.files import remove_leftovers, replacing, write_json
 from curr_ab.words import VOCABULARY
 from curr_ab.workers import Workers
 
@@ -62,8 +62,7 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
 def _clean(out: Path) -> None:
     """Remove what only an unfinished run needs."""
     shutil.rmtree(out / WORK_NAME, ignore_errors=True)
-    for leftover in out.glob(".*.tmp"):  # of killed runs
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(out)
 
 
 def _repeated_ids(keys: Path, folder: Path) -> int:

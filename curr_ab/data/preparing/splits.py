@@ -89,20 +89,6 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
         splits[block] = of_cluster[labels[block]]
 
 
-def join_groups(labels: Labels, groups: Labels) -> None:
-    """Clusters that share a group, such as a donor, become one; what is connected cannot be held apart."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    num_rows = len(labels)
-    edges = coo_array(
-        (np.ones(num_rows, np.int8), (np.asarray(labels), np.asarray(groups))), (num_rows, num_rows)
-    )
-    _, component = connected_components(edges, directed=False)
-    _, first, inverse = np.unique(component[np.asarray(labels)], return_index=True, return_inverse=True)
-    labels[:] = first[inverse]
-
-
 def crossing(labels: Labels, splits: Splits) -> int:
     """How many clusters have rows in more than one split: the proof, from the final split alone."""
     seen = np.zeros(len(labels), np.uint8)
@@ -169,7 +155,8 @@ def write_labels(
             with replacing(folder / "donors.npy") as donors_path:
                 donors = clusters.create_labels(donors_path, len(labels))
                 clusters.label_column(partitions, "donor", donors)
-                join_groups(labels, donors)
+                # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
+                labels[:] = clusters.connected(labels, donors)
     return path
 
 

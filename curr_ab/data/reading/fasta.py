@@ -15,7 +15,7 @@ _CHAIN_SUFFIX = re.compile(r"^(?P<id>.*?)[_|:/.-](?P<chain>heavy|light|vh|vl|h|l
 _JOINT = re.compile(r"[/:|]")
 
 
-def _records(path: str) -> Iterator[tuple[int, str, str]]:
+def fasta_records(path: str) -> Iterator[tuple[int, str, str]]:
     """Line, name and letters of each record."""
     line_number, start, name, parts = 0, 0, "", list[str]()
     with open_stream(path) as stream:
@@ -47,7 +47,7 @@ def _records(path: str) -> Iterator[tuple[int, str, str]]:
 
 def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
     waiting: tuple[int, str, str, str] | None = None
-    for line, name, text in _records(path):
+    for line, name, text in fasta_records(path):
         named = _CHAIN_SUFFIX.match(name)
         joint = _JOINT.split(text)
         if named is None and len(joint) == 2 and waiting is None:

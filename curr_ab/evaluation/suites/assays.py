@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curr_ab.data.reading.fasta import fasta_records
 from curr_ab.data.reading.pairs import read_pairs
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.options import read_yaml
@@ -175,16 +176,10 @@ def _numbers(column: pa.ChunkedArray) -> Array:
 
 def read_germlines(path: str | Path) -> dict[str, str]:
     """V genes as amino acids by name, from FASTA; IMGT's gaps are taken out."""
-    found: dict[str, str] = {}
-    name = None
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
-        if line.startswith(">"):
-            name = line[1:].split()[0] if line[1:].strip() else f"line {number}"
-            found[name] = ""
-        elif line.strip():
-            if name is None:
-                raise ValueError(f"{path}, line {number}: no FASTA file; it must begin with `>NAME`")
-            found[name] += line.strip().upper().replace(".", "").replace("-", "")
+    found = {
+        name: residues.upper().replace(".", "").replace("-", "")
+        for _, name, residues in fasta_records(str(path))
+    }
     if not found:
         raise ValueError(f"{path} holds no germline")
     for name, residues in found.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.pair_files import oas_text, pairs_of, plain_text
+from support.kills import curr_ab, kill_one
 
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, prepare
 from curr_ab.data.preparing import clusters as clustering
@@ -193,6 +194,22 @@ def is_running(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("victim", ["worker", "parent"])
+def test_a_killed_process_leaves_no_other(sources, tmp_path, victim) -> None:
+    options = ["--cluster", "exact", "--quiet", "--pairs-per-shard", 300, "--keep-dropped"]
+    command = curr_ab("data", "prepare", *sources, *options, "--processes", 2, "--out", tmp_path / "killed")
+    ended = kill_one(command, victim)
+    assert ended.left == []
+    if victim == "worker":
+        assert ended.status == 2
+        assert ended.message == (
+            "a worker process was killed (signal 9; out of memory?); run the same command again, it goes on; "
+            "or fewer processes with --processes"
+        )
+    subprocess.run(command, check=True)
+    assert content(tmp_path / "killed") == uninterrupted(tmp_path / "whole", sources)
 
 
 def test_finished_and_foreign_folders(sources, tmp_path) -> None:

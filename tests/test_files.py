@@ -1,0 +1,183 @@
+"""Files and folders appear whole; digests; the lock of a folder."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from curr_ab.files import (
+    claimed,
+    file_digest,
+    remove_folder,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    write_json,
+)
+
+# Killed at its n-th step: the names a folder goes through, one after the other.
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from curr_ab.files import replacing_folder
+left = int(sys.argv[2])
+def counted(function):
+    def run(*args, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **options)
+    return run
+for module, name in ((os, "rename"), (os, "mkdir"), (os, "unlink"), (os, "rmdir")):
+    setattr(module, name, counted(getattr(module, name)))
+with replacing_folder(Path(sys.argv[1])) as new:
+    for name in "abc":
+        (new / name).write_text("new")
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from curr_ab.files import claimed
+with claimed(Path(sys.argv[1]), "works in", wait=sys.argv[2] == "waits for"):
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def content(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half") / 0
+    assert list(path.parent.iterdir()) == []
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert content(path.parent) == {"file": "whole"}
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path):
+    folder = tmp_path / "deep" / "folder"
+    for text in ("first", "second"):
+        with replacing_folder(folder) as new:
+            (new / text).write_text(text)
+        assert content(folder) == {text: text}
+    with pytest.raises(ZeroDivisionError), replacing_folder(folder) as new:
+        (new / "third").write_text("half") / 0
+    assert content(folder) == {"second": "second"}
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with replacing_folder(tmp_path / "link") as new:
+        (new / "file").write_text("new")
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk" / "real") == {"file": "new"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_killed_run_leaves_no_half_of_a_folder(tmp_path, there):
+    """Killed at each step in turn, it leaves the old one, the new one, or none; the next run tidies up."""
+    folder, step = tmp_path / "folder", 0
+    while True:
+        step += 1
+        for path in tmp_path.iterdir():
+            remove_folder(path)
+        if there:
+            folder.mkdir()
+            for name in "abc":
+                (folder / name).write_text("old")
+        done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(step)], check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        if folder.exists():
+            assert content(folder) in (dict.fromkeys("abc", "old"), dict.fromkeys("abc", "new"))
+        with replacing_folder(folder) as new:
+            (new / "later").write_text("later")
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert step > (6 if there else 2)
+
+
+def test_the_other_processes_learn_the_name_and_leave_the_folder_alone(tmp_path):
+    with replacing_folder(tmp_path / "folder") as new:
+        (new / "mine").write_text("mine")
+        with replacing_folder(tmp_path / "folder", made_here=False) as same:
+            assert same == new
+            (same / "other").write_text("other")
+        assert not (tmp_path / "folder").exists()
+    assert content(tmp_path / "folder") == {"mine": "mine", "other": "other"}
+
+
+def test_leftovers_go_and_nothing_else_does(tmp_path):
+    (tmp_path / "run" / ".state.tmp").mkdir(parents=True)
+    (tmp_path / "run" / ".state.tmp" / "file").write_text("")
+    for name in ("kept", ".hidden", "some.tmp", ".log.77.tmp"):
+        (tmp_path / "run" / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"run", "kept", ".hidden", "some.tmp"}
+
+
+def test_a_digest_is_that_of_the_bytes(tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "file").write_bytes(data)
+    assert file_digest(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_json_has_the_same_bytes_everywhere(tmp_path):
+    write_json(tmp_path / "file", {"b": "ü", "a": 1})
+    assert (tmp_path / "file").read_bytes() == b'{\n "a": 1,\n "b": "\\u00fc"\n}\n'
+
+
+@contextmanager
+def holding(folder, doing="works in"):
+    """A process that says when it holds the folder, and is killed at the end."""
+    command = [sys.executable, "-c", HOLDER, str(folder), doing]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            yield holder.stdout
+        finally:
+            holder.kill()
+
+
+def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
+    with holding(tmp_path) as holder:
+        assert holder.readline() == "holds\n"
+        message = f"another process works in {tmp_path}; wait for it or stop it"
+        with pytest.raises(ValueError, match=message), claimed(tmp_path, "works in"):
+            pass
+    for _ in range(2):  # it is let go without an end, too
+        with claimed(tmp_path, "works in"):
+            pass
+
+
+def test_who_waits_goes_on_when_the_holder_has_ended(tmp_path):
+    with holding(tmp_path) as first:
+        assert first.readline() == "holds\n"
+        waiting = ExitStack()
+        second = waiting.enter_context(holding(tmp_path, "waits for"))
+    with waiting:
+        assert second.readline() == "holds\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_that_cannot_lock_is_refused(tmp_path, monkeypatch, number):
+    """Not held by a mark, which a killed process would leave behind."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    message = r"cannot be locked \(.*\); choose a folder on another disk"
+    with pytest.raises(ValueError, match=message), claimed(tmp_path, "works in"):
+        pass
