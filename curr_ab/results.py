@@ -136,11 +136,17 @@ def add_results(path: str | Path, results: Iterable[Result]) -> None:
     write_results(path, {**known, **_distinct(results, str(path))}.values())
 
 
-def checkpoint_digest(folder: str | Path) -> str:
-    """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds."""
-    weights = Path(folder) / "model.safetensors"
-    with open(weights, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checkpoint_digest(*weights: str | Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds.
+
+    `weights` is a file, or a folder that stands for its model.safetensors. Several files (an adapter and its
+    base, or shards) give the digest of their digests.
+    """
+    digests = []
+    for path in map(Path, weights):
+        with open(path / "model.safetensors" if path.is_dir() else path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...], Result]:

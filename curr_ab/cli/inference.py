@@ -42,12 +42,18 @@ def _run(args: argparse.Namespace, task: Task, read: Read, head: str = "masked-l
 
         disable_progress_bar()
     checkpoint = Checkpoint(
-        args.model, head, args.revision, args.device, args.dtype, args.namespace, args.separator
+        args.model,
+        head=head,
+        revision=args.revision,
+        device=args.device,
+        dtype=args.dtype,
+        namespace=args.namespace,
+        separator=args.separator,
     )
     if not args.quiet:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
-        print(f"{name} on {checkpoint.place()}: {precision.reason}", file=sys.stderr)
+        print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
     run_bulk(
         task,
         checkpoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from curr_ab.checkpoints import configuration_of, load, resolve
+from curr_ab.checkpoints import CONFIG, find_file, load, resolve
 from curr_ab.family import NAMESPACE
+from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows
 from curr_ab.inference.threads import spread
 from curr_ab.inference.token_batches import TokenBatch, token_batches
@@ -57,9 +57,9 @@ def load_finetuned(
 
 def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
     """The head that was tuned, as `curr_ab.load` calls it."""
-    path = configuration_of(resolve(name_or_path, namespace), {"revision": revision}, required=True)
+    path = find_file(resolve(name_or_path, namespace), CONFIG, required=True, revision=revision)
     if path is not None:
-        for architecture in json.loads(Path(path).read_text(encoding="utf-8")).get("architectures") or ():
+        for architecture in read_object(path).get("architectures") or ():
             for ending, head in _HEADS.items():
                 if architecture.endswith(ending):
                     return head

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from curr_ab.checkpoints import Checkpoint, fingerprint
+from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.files import write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
@@ -76,7 +76,7 @@ def run_bulk(
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
         settings = hashlib.sha256(settings.encode()).hexdigest()
-    plan = {"task": settings, "model": fingerprint(model, tokenizer), "records_per_part": size}
+    plan = {"task": settings, "model": model_digest(model, tokenizer), "records_per_part": size}
 
     def prepared() -> Iterator[Record]:
         return map(task.prepare, read())

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -234,11 +235,11 @@ class Training:
             results = loss_results(
                 estimates,
                 self.held_out,
-                model=record["member"] or self.run.path.resolve().name,
+                model=record.member or self.run.path.resolve().name,
                 checkpoint=checkpoint_digest(folder),
-                step=record["step"],
+                step=record.step,
                 source="curr-ab pretrain",
-                code_version=record["code"]["version"],
+                code_version=version("curr-ab"),
             )
             add_results(self.run.results_file, results)
 
