@@ -1,4 +1,4 @@
-"""What was measured, on what, how surely: the record that evaluation writes, and cards and fits read."""
+"""Measured numbers, each with its data and its error: evaluation writes them, cards and fits read them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curr_ab.files import write_json
+from curr_ab.quantities import format_value
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -68,20 +69,14 @@ class Result:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it this number and no other: two results of one identity repeat or contradict."""
+        """The fields that tell numbers apart: two results of one identity repeat or contradict each other."""
         details = tuple(sorted((key, str(detail)) for key, detail in self.details.items()))
         return (self.model, self.task, self.metric, self.dataset, self.split, self.checkpoint, details)
 
     @property
     def shown(self) -> str:
         """The number as people read it, with its error where it is known."""
-        error = "" if self.standard_error is None else f" ± {shown(self.standard_error)}"
-        return shown(self.value) + error
-
-
-def shown(value: float) -> str:
-    """With four decimals, or the leading digits of what is so small that these would say nothing."""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+        return format_value(self.value, self.standard_error)
 
 
 # The regions of the paper's figure, in which a chain's framework is one.
@@ -89,7 +84,7 @@ _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
 
 
 def is_headline(row: Result) -> bool:
-    """Whether cards and tables show it: no single folds or places of the loss, of regions the paper's."""
+    """True where cards and tables show it: not for single folds, nor regions that the paper does not have."""
     place = str(row.details.get("place", "all"))
     if row.task == "regions":
         of_paper = place.startswith("CDRH3") or place.partition(" ")[2] in _PAPER_REGIONS
@@ -109,9 +104,9 @@ def read_results(path: str | Path) -> list[Result]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: no JSON ({error})") from None
+        raise ValueError(f"{path} must be valid JSON: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is no results file: its `format` is not {FORMAT!r}")
+        raise ValueError(f"{path} is not a results file: its `format` is not {FORMAT!r}")
     if set(content) != {"format", "results"} or not isinstance(content["results"], list):
         raise ValueError(f"{path}: a results file holds `format` and the list `results`, nothing else")
     known = {item.name for item in fields(Result)}

@@ -17,8 +17,9 @@ from curr_ab.checkpoints import CONFIG, find_file, load, resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows
-from curr_ab.inference.threads import spread
-from curr_ab.inference.token_batches import TokenBatch, token_batches
+from curr_ab.inference.tasks import BulkTask
+from curr_ab.inference.threads import map_over_threads
+from curr_ab.inference.token_batches import SequenceBatch, token_batches
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
@@ -99,7 +100,7 @@ def predict_window(
     tokens = tokenize(tokenizer, window)
     target, device = target_of(model), _bare(model).device
 
-    def run(batch: TokenBatch) -> list[tuple[int, Array]]:
+    def run(batch: SequenceBatch) -> list[tuple[int, Array]]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         found = []
@@ -118,7 +119,7 @@ def predict_window(
         pad_id=model.config.pad_token_id,
         tokens_per_batch=tokens_per_batch,
     )
-    for found in spread(run, batches, device):
+    for found in map_over_threads(run, batches, device):
         for member, values in found:
             results[member] = values
     return results
@@ -129,15 +130,12 @@ def _bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-@dataclass(frozen=True)
-class PredictTask:
+@dataclass(frozen=True, kw_only=True)
+class PredictTask(BulkTask):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
     tokens_per_batch: int | None = None
     records_per_part: int = WINDOW
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         found = predict_window(model, tokenizer, records, self.tokens_per_batch)

@@ -9,6 +9,7 @@ from string import Template
 
 from curr_ab.family import MAX_TOKENS, NAMESPACE, Member
 from curr_ab.hub.manifest import Manifest
+from curr_ab.quantities import format_setting
 from curr_ab.results import Result, is_headline, model_index
 from curr_ab.training_record import TrainingRecord
 
@@ -104,25 +105,15 @@ def _training(member: Member, training: TrainingRecord | None, manifest: Manifes
         source = "The plan, as its training recorded it in `training.json`:"
     lines = [f"{at}{source}", "", "| | |", "|---|---|"]
     lines += [
-        f"| {key.replace('_', ' ')} | {_shown(value)} |"
+        f"| {key.replace('_', ' ')} | {format_setting(value)} |"
         for key, value in plan.items()
         if key not in _PATHS and value not in (None, "", [], {})
     ]
     for label, recorded in (("data", training.data), ("seen", training.seen)):
         if recorded is not None:
-            text = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in recorded.items())
+            text = format_setting({key.replace("_", " "): value for key, value in recorded.items()})
             lines += ["", f"{label.capitalize()}: {text}."]
     return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
 
 
 def _scaling(member: Member) -> str:
@@ -144,7 +135,7 @@ def _compute(training: TrainingRecord | None) -> str:
     values = {"training FLOPs": record.training_flops, "hours": record.hours, "devices": record.devices}
     known = {label: value for label, value in values.items() if value is not None}
     missing = [label for label, value in values.items() if value is None]
-    lines = [f"| {label} | {_shown(value)} |" for label, value in known.items()]
+    lines = [f"| {label} | {format_setting(value)} |" for label, value in known.items()]
     table = "\n".join(["| | |", "|---|---|", *lines]) + "\n\n" if lines else ""
     unknown = [*missing, "energy", "carbon"]
     return f"{table}Not recorded: {', '.join(unknown)}."

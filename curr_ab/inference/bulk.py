@@ -1,4 +1,4 @@
-"""Any task over any number of pairs: parts that survive a crash, by one process or several."""
+"""Bulk tasks over any number of pairs: parts that survive a crash, by one process or several."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.files import write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
-from curr_ab.inference.tasks import Task
+from curr_ab.inference.tasks import BulkTask
 from curr_ab.workers import end_with_parent
 
-DIGEST = b"records"  # in a part's metadata: what it was computed from
+DIGEST = b"records"  # in a part's metadata: of the records that it was computed from
 _PLAN = "plan.json"
 
 
 class Output(NamedTuple):
-    """Where results go: a file, with its parts beside it while it grows, or a folder of parts."""
+    """The place of the results: a file, with its parts beside it while it grows, or a folder of parts."""
 
     file: Path | None
     folder: Path
@@ -48,7 +48,7 @@ class Output(NamedTuple):
 
 
 def run_bulk(
-    task: Task,
+    task: BulkTask,
     checkpoint: Checkpoint,
     read: Read,
     out: str | os.PathLike[str],
@@ -67,11 +67,11 @@ def run_bulk(
     from tqdm import tqdm
 
     if processes < 1:
-        raise ValueError(f"{processes} processes cannot work")
+        raise ValueError(f"processes must be at least 1; got {processes}")
     output = Output.of(out)
     size = records_per_part or task.records_per_part
     if size < 1:
-        raise ValueError(f"a part of {size} records is none")
+        raise ValueError(f"records_per_part must be at least 1; got {size}")
     model, tokenizer = checkpoint.load()
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
@@ -86,17 +86,17 @@ def run_bulk(
     num_parts = -(-total // size)
 
     def todo() -> Iterator[tuple[int, list[Record]]]:
-        for number, window in enumerate(windows(prepared(), size)):
-            if _is_done(output.part(number), window):
-                bar.update(len(window))
+        for number, records in enumerate(windows(prepared(), size)):
+            if _is_done(output.part(number), records):
+                bar.update(len(records))
             else:
-                yield number, window
+                yield number, records
 
     with tqdm(total=total, unit="pair", disable=not progress) as bar:
         if processes == 1:
-            for number, window in todo():
-                _write_part(task, model, tokenizer, window, output, number)
-                bar.update(len(window))
+            for number, records in todo():
+                _write_part(task, model, tokenizer, records, output, number)
+                bar.update(len(records))
         else:
             del model  # the workers have their own
             for done in _in_processes(task, checkpoint, todo(), output, processes):
@@ -132,35 +132,35 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
     write_json(file, plan)
 
 
-def _digest(window: list[Record]) -> bytes:
+def _digest(records: list[Record]) -> bytes:
     digest = hashlib.sha256()
-    for record in window:
+    for record in records:
         digest.update(repr(record).encode())
     return digest.hexdigest().encode()
 
 
-def _is_done(part: Path, window: list[Record]) -> bool:
+def _is_done(part: Path, records: list[Record]) -> bool:
     if not part.exists():
         return False
-    if (pq.read_schema(part).metadata or {}).get(DIGEST) != _digest(window):
+    if (pq.read_schema(part).metadata or {}).get(DIGEST) != _digest(records):
         raise ValueError(
-            f"records {window[0].number:,} to {window[-1].number:,} are not those that {part} was computed "
-            "from; remove that part (or the folder) to compute it anew"
+            f"records {records[0].number:,} to {records[-1].number:,} have changed since {part} was computed "
+            "from them; remove that part (or the folder) to compute it again"
         )
     return True
 
 
 def _write_part(
-    task: Task, model: Any, tokenizer: Any, window: list[Record], output: Output, number: int
+    task: BulkTask, model: Any, tokenizer: Any, records: list[Record], output: Output, number: int
 ) -> None:
-    table: pa.Table = task.table(model, tokenizer, window)
+    table: pa.Table = task.table(model, tokenizer, records)
     if output.file is not None:
         check_format(table.schema, output.file)
-    write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(window)}))
+    write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(records)}))
 
 
 def _in_processes(
-    task: Task,
+    task: BulkTask,
     checkpoint: Checkpoint,
     todo: Iterator[tuple[int, list[Record]]],
     output: Output,
@@ -187,10 +187,10 @@ def _in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-_own: tuple[Task, Any, Any]  # of a worker process: what it works with
+_own: tuple[BulkTask, Any, Any]  # of a worker process: what it works with
 
 
-def _start(task: Task, checkpoint: Checkpoint, processes: int, number: Any) -> None:
+def _start(task: BulkTask, checkpoint: Checkpoint, processes: int, number: Any) -> None:
     global _own
     end_with_parent()
     with number.get_lock():

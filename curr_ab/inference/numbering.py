@@ -36,7 +36,7 @@ class Numbering(NamedTuple):
         return "".join(out)
 
     def missing_ends(self) -> tuple[int, int]:
-        """How many residues lack before the first and after the last one."""
+        """The numbers of residues that are missing before the first and after the last one."""
         numbers = [int(label.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")) for label in self.labels if label]
         before = numbers[0] - 1
         if numbers[0] > 10 and self.chain_type != "K":
@@ -45,7 +45,7 @@ class Numbering(NamedTuple):
 
 
 def number_chains(chains: Sequence[str]) -> list[Numbering]:
-    """The numbering of each chain; one that is no antibody variable domain is an error."""
+    """The numbering of each chain; one that is not an antibody's variable domain is an error."""
     with needs_extra("number"):
         from anarcii import Anarcii
     distinct = list(dict.fromkeys(chains))

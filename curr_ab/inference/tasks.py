@@ -1,4 +1,4 @@
-"""What a command computes, as a setting that travels to other processes: a table for each run of records."""
+"""Bulk commands as settings that other processes can take: each makes a table of the records of a part."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from curr_ab.words import CHAINS, Mode
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
 
 
-class Task(Protocol):
+class BulkTask(Protocol):
     """A command with its settings."""
 
     @property
     def records_per_part(self) -> int:
-        """How many records are batched and written together; results do not depend on it."""
+        """The number of records that are computed and written together; results do not depend on it."""
 
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
+        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
@@ -47,8 +48,8 @@ def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], li
     return [record for record, _ in numbered], [found for _, found in numbered]
 
 
-@dataclass(frozen=True)
-class EmbedTask:
+@dataclass(frozen=True, kw_only=True)
+class EmbedTask(BulkTask):
     """`curr-ab embed`."""
 
     plan: EmbeddingPlan
@@ -60,9 +61,6 @@ class EmbedTask:
         if self.plan.attention:  # 140 MB a pair with 650M
             return 4
         return 128 if "none" in self.plan.poolings else 1024
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         encoder = encoder_of(model)
@@ -90,8 +88,8 @@ def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
     return pa.LargeListArray.from_arrays(pa.array(offsets), flat), [*arrays[0].shape[:2], -1, -1]
 
 
-@dataclass(frozen=True)
-class ScoreTask:
+@dataclass(frozen=True, kw_only=True)
+class ScoreTask(BulkTask):
     """`curr-ab score`: a row for each pair, or for each residue."""
 
     mode: Mode = "exact"
@@ -104,9 +102,6 @@ class ScoreTask:
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
@@ -180,8 +175,8 @@ _MUTATION_FIELDS = [
 ]
 
 
-@dataclass(frozen=True)
-class MutateTask:
+@dataclass(frozen=True, kw_only=True)
+class MutateTask(BulkTask):
     """`curr-ab mutate`: all single mutants of each pair, or the given mutants."""
 
     mode: Mode = "exact"
@@ -195,9 +190,6 @@ class MutateTask:
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
@@ -223,8 +215,8 @@ class MutateTask:
         return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
-@dataclass(frozen=True)
-class RestoreTask:
+@dataclass(frozen=True, kw_only=True)
+class RestoreTask(BulkTask):
     """`curr-ab restore`: the completed pairs, and what was filled in with which probability."""
 
     plan: RestorationPlan = field(default_factory=RestorationPlan)
@@ -272,8 +264,8 @@ def _describe(filled: Sequence[Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class PairTask:
+@dataclass(frozen=True, kw_only=True)
+class PairTask(BulkTask):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
     lights: tuple[Record, ...]
@@ -282,9 +274,6 @@ class PairTask:
     top: int | None = None
     tokens_per_batch: int | None = None
     records_per_part: int = 8
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         options = {"tokens_per_batch": self.tokens_per_batch}

@@ -24,6 +24,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
+from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
 from curr_ab.training.attention import choose_attention, takes_packed_rows
 from curr_ab.training.costs import default_micro_batch, peak_flops, training_flops_per_token
@@ -214,7 +215,8 @@ class Training:
         )
         overall = estimates["all"]
         self.reporter.say(
-            f"step {self.progress.step:,}: held-out loss {overall.loss:.4f} ± {overall.standard_error:.4f}"
+            f"step {self.progress.step:,}: held-out loss "
+            f"{format_value(overall.loss, overall.standard_error, digits=4)}"
         )
         by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
         self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
