@@ -15,7 +15,7 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Where weights come from. Checkpoints of other programs may record a part of it; the rest is None."""
+    """The origin of weights. Checkpoints of other programs may record a part of it; the rest is None."""
 
     member: str | None = None  # None for a model of another shape, too
     step: int | None = None
@@ -33,7 +33,7 @@ class TrainingRecord:
         write_json(folder / TRAINING, {"format": FORMAT, **asdict(self)})
 
     def quantities(self) -> dict[str, int | float | str]:
-        """Whatever of a scaling law's variables is recorded, by the names that results and laws use."""
+        """The variables of a scaling law that are recorded, by the names that results and laws use."""
         data, seen, plan = self.data or {}, self.seen or {}, self.plan or {}
         quantities = {
             "sequences": data.get("num_pairs"),

@@ -41,7 +41,7 @@ def head_name(recipe: Recipe) -> str:
 
 
 def head_config(recipe: Recipe) -> dict[str, object]:
-    """What the model's configuration says of the head."""
+    """The entries of the head in the model's configuration."""
     names = dict(enumerate(recipe.labels or (recipe.label_column,)))
     config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     if recipe.target != "residues":
@@ -130,7 +130,7 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many are trained, and how many there are; the copy of the head that PEFT keeps is none."""
+    """The numbers of trained and of all parameters, without the copy of the head that PEFT keeps."""
     sizes = [
         (parameter.numel(), parameter.requires_grad)
         for name, parameter in model.named_parameters()

@@ -65,13 +65,13 @@ def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace:
                 if architecture.endswith(ending):
                     return head
     raise ValueError(
-        f"{name_or_path} has no config.json that names a head for pairs or residues: it is not what "
-        "`curr-ab finetune` leaves"
+        f"{name_or_path} has no config.json that names a head for pairs or residues; name the adapter of a "
+        "`curr-ab finetune`"
     )
 
 
 def target_of(model: Any) -> Target:
-    """What the model predicts."""
+    """The kind of the model's predictions."""
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
     return "number" if model.config.num_labels == 1 else "classes"

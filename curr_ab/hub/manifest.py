@@ -124,7 +124,7 @@ def file_table(folder: Path) -> dict[str, FileEntry]:
 
 
 def differences(folder: Path, manifest: Manifest) -> list[str]:
-    """What is missing, changed or too much in a folder, compared with its manifest; empty if nothing is."""
+    """The files of a folder that are missing, changed or too many, compared with its manifest."""
     found = file_table(folder)
     problems = [f"{name} is missing" for name in manifest.files if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest.files]

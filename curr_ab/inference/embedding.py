@@ -92,8 +92,8 @@ def embed(
     encoder = encoder_of(model)
     plan.resolve(encoder.config.num_hidden_layers)
     for window in windows(records_of(pairs), WINDOW):
-        for found in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
-            arrays = [found[name] for name in plan.names().values()]
+        for features in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
+            arrays = [features[name] for name in plan.names().values()]
             yield arrays[0] if isinstance(layers, int) else np.stack(arrays)
 
 
@@ -136,21 +136,21 @@ def embed_window(
 
     def run(batch: SequenceBatch) -> list[tuple[int, dict[str, Array]]]:
         out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
-        found = []
-        for place, member in enumerate(batch.members):
+        computed = []
+        for index, member in enumerate(batch.members):
             one = tokens[member]
             features = {}
             for layer in plan.layers:
                 states = out.last_hidden_state if only_last else out.hidden_states[layer]
                 # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
-                own = batch.take(states, place, len(one.input_ids)).float()
+                own = batch.take(states, index, len(one.input_ids)).float()
                 residues = own[one.positions.to(own.device)]
                 for part, indices in chosen[member].items():
                     for pooling in plan.poolings:
                         pooled = _pool(own, residues[indices.to(own.device)], pooling)
                         features[part, pooling, layer] = pooled.cpu().numpy()
-            found.append((member, {name: features[key] for key, name in plan.names().items()}))
-        return found
+            computed.append((member, {name: features[key] for key, name in plan.names().items()}))
+        return computed
 
     results: list[dict[str, Array]] = [{}] * len(window)
     batches = token_batches(
@@ -160,8 +160,8 @@ def embed_window(
         tokens_per_batch=tokens_per_batch,
         layout=layout,
     )
-    for found in map_over_threads(run, batches, encoder.device):
-        for member, features in found:
+    for computed in map_over_threads(run, batches, encoder.device):
+        for member, features in computed:
             results[member] = features
     if plan.attention:
         for features, one in zip(results, tokens, strict=True):
@@ -181,7 +181,7 @@ def _pool(states: Tensor, residues: Tensor, pooling: str) -> Tensor:
 
 def _attention(encoder: CurrAbModel, tokens: TokenRecord) -> Array:
     with torch.inference_mode():
-        found = encoder(tokens.input_ids[None].to(encoder.device), output_attentions=True).attentions
-    whole = torch.cat(found).float().cpu()  # [layers, heads, S, S]
+        layers = encoder(tokens.input_ids[None].to(encoder.device), output_attentions=True).attentions
+    whole = torch.cat(layers).float().cpu()  # [layers, heads, S, S]
     array: Array = whole[:, :, tokens.positions][..., tokens.positions].numpy()
     return array

@@ -68,15 +68,15 @@ class Marginals:
                 position_ids=batch.position_ids,
                 output_positions=torch.cat(wanted).to(batch.input_ids.device),
             ).logits
-            found = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
-            return list(zip(batch.members, found, strict=True))
+            rows = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
+            return list(zip(batch.members, rows, strict=True))
 
         device, pad_id = self.model.device, self.model.config.pad_token_id
         batches = token_batches(
             sequences, device, pad_id=pad_id, tokens_per_batch=self.tokens_per_batch, layout=self.layout
         )
-        for found in map_over_threads(run, batches, device):
-            for member, log_probabilities in found:
+        for rows in map_over_threads(run, batches, device):
+            for member, log_probabilities in rows:
                 out[member] = log_probabilities
         return out
 
@@ -108,11 +108,11 @@ class Marginals:
                 positions = one.positions[group::NUM_GROUPS]
                 copies.append(one.input_ids.index_fill(0, positions, self.model.config.mask_token_id))
                 masked.append(positions)
-        found = self.read_off(copies, masked)
+        rows = self.read_off(copies, masked)
         out = []
         for number, one in enumerate(tokens):
             whole = torch.empty(len(one.positions), self.model.config.vocab_size)
             for group in range(NUM_GROUPS):
-                whole[group::NUM_GROUPS] = found[number * NUM_GROUPS + group]
+                whole[group::NUM_GROUPS] = rows[number * NUM_GROUPS + group]
             out.append(whole)
         return out

@@ -130,8 +130,8 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
     tokens = tokenize(marginals.tokenizer, [record])[0]
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [index for index, site in enumerate(sites) if site[:2] in changed_sites]
-    found = marginals.of([tokens._replace(positions=tokens.positions[wanted])])[0]
-    log_probabilities = {sites[index][:2]: row for index, row in zip(wanted, found, strict=True)}
+    rows = marginals.of([tokens._replace(positions=tokens.positions[wanted])])[0]
+    log_probabilities = {sites[index][:2]: row for index, row in zip(wanted, rows, strict=True)}
     ids = {
         letter: marginals.tokenizer.convert_tokens_to_ids(letter) for letter in STANDARD_RESIDUES + "XBZUO"
     }
@@ -188,10 +188,10 @@ def check_wild_type(record: Record, mutations: tuple[Mutation, ...]) -> None:
                 f"{one.text}: the position must be from 1 to {len(chain)}, the end of the {one.chain} chain "
                 f"of {record.name}; got {one.position}"
             )
-        if (found := chain[one.position - 1]) != one.wild_type:
+        if (residue := chain[one.position - 1]) != one.wild_type:
             raise ValueError(
-                f"{one.text}: position {one.position} of the {one.chain} chain of {record.name} is {found}, "
-                f"not {one.wild_type}"
+                f"{one.text}: position {one.position} of the {one.chain} chain of {record.name} is "
+                f"{residue}, not {one.wild_type}"
             )
 
 

@@ -52,12 +52,12 @@ def number_chains(chains: Sequence[str]) -> list[Numbering]:
     num_threads = torch.get_num_threads()
     try:
         runner = Anarcii(seq_type="antibody", mode="accuracy", batch_size=_BATCH, cpu=True, verbose=False)
-        found = runner.number({str(place): chain for place, chain in enumerate(distinct)})
+        results = runner.number({str(index): chain for index, chain in enumerate(distinct)})
     finally:
         torch.set_num_threads(num_threads)  # it sets its own
     numbered = {}
-    for place, chain in enumerate(distinct):
-        result = found[str(place)]
+    for index, chain in enumerate(distinct):
+        result = results[str(index)]
         if result["error"] or not result["numbering"]:
             raise ValueError(f"{chain[:20]}... cannot be numbered: {result['error']}")
         labels = [
@@ -78,7 +78,7 @@ def number_records(records: Iterable[Record]) -> list[tuple[Record, dict[str, Nu
     numbered = iter(number_chains(wanted))
     out = []
     for record in window:
-        found = {name: next(numbered) for name in CHAINS if record.chain(name) is not None}
-        masks = [found[name].region_mask if name in found else None for name in CHAINS]
-        out.append((record._replace(region_mask_heavy=masks[0], region_mask_light=masks[1]), found))
+        numbering = {name: next(numbered) for name in CHAINS if record.chain(name) is not None}
+        masks = [numbering[name].region_mask if name in numbering else None for name in CHAINS]
+        out.append((record._replace(region_mask_heavy=masks[0], region_mask_light=masks[1]), numbering))
     return out

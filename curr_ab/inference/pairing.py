@@ -65,8 +65,8 @@ def rank_lights(
     singles = [light._replace(heavy=None) for light in lights]
     alone = torch.tensor([score.pll("light") for score in score_window(marginals, singles, alone=False)])
     for heavy in heavies:
-        found = score_window(marginals, _pairs(heavy, lights), alone=False)
-        likelihood = torch.tensor([score.pll("light") for score in found])
+        pair_scores = score_window(marginals, _pairs(heavy, lights), alone=False)
+        likelihood = torch.tensor([score.pll("light") for score in pair_scores])
         gain = likelihood - alone
         yield _ranked(heavy, lights, likelihood if by == "likelihood" else gain, likelihood, gain)
 
@@ -120,10 +120,10 @@ def head_scores(
 
 def _native_label(model: CurrAbForSequenceClassification) -> int:
     labels = {int(index): str(label) for index, label in model.config.id2label.items()}
-    found = [index for index, label in labels.items() if label.lower() in NATIVE_LABELS]
-    if len(found) != 1:
+    native = [index for index, label in labels.items() if label.lower() in NATIVE_LABELS]
+    if len(native) != 1:
         raise ValueError(
             f"one label of the head must mean a native pair; got {', '.join(labels.values())}; call one "
             "'native' in the configuration's id2label"
         )
-    return found[0]
+    return native[0]

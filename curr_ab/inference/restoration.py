@@ -178,10 +178,10 @@ def restore_window(
         _check_sites(draft)
     residue_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
     while waiting := [draft for draft in drafts if draft.open]:
-        found = marginals.read_off(
+        rows = marginals.read_off(
             [draft.ids for draft in waiting], [draft.tokens.positions[draft.open] for draft in waiting]
         )
-        for draft, log_probabilities in zip(waiting, found, strict=True):
+        for draft, log_probabilities in zip(waiting, rows, strict=True):
             draft.fill(log_probabilities, residue_ids)
     return [draft.finished(tokenizer) for draft in drafts]
 

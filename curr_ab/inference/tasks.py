@@ -45,7 +45,7 @@ def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], li
     from curr_ab.inference.numbering import number_records
 
     numbered = number_records(records)
-    return [record for record, _ in numbered], [found for _, found in numbered]
+    return [record for record, _ in numbered], [numbering for _, numbering in numbered]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,10 @@ class EmbedTask(BulkTask):
         encoder = encoder_of(model)
         self.plan.resolve(encoder.config.num_hidden_layers)
         records, _ = _numbered(records, self.number)
-        found = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
+        embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
-        for name in found[0]:
-            column, shape = _array_column([features[name] for features in found], name)
+        for name in embeddings[0]:
+            column, shape = _array_column([features[name] for features in embeddings], name)
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
@@ -110,8 +110,8 @@ class ScoreTask(BulkTask):
         if self.per_residue:
             rows = [
                 row
-                for score, found in zip(scores, numbers, strict=True)
-                for row in _residue_rows(score, found)
+                for score, numbering in zip(scores, numbers, strict=True)
+                for row in _residue_rows(score, numbering)
             ]
             return pa.Table.from_pylist(rows, schema=_RESIDUE_SCHEMA if not self.number else _NUMBERED_SCHEMA)
         rows = [self._row(score) for score in scores]
@@ -133,9 +133,9 @@ class ScoreTask(BulkTask):
             row[f"residues_{part}"] = int((~score.residues(part).isnan()).sum()) if present else 0
         if self.alone:
             for chain in CHAINS:
-                found = score.alone.get(chain)
-                row[f"pll_{chain}_alone"] = None if found is None else float(found.double().nansum())
-                row[f"perplexity_{chain}_alone"] = None if found is None else perplexity(found)
+                values = score.alone.get(chain)
+                row[f"pll_{chain}_alone"] = None if values is None else float(values.double().nansum())
+                row[f"perplexity_{chain}_alone"] = None if values is None else perplexity(values)
         return row
 
 
@@ -202,14 +202,14 @@ class MutateTask(BulkTask):
             return pa.table(columns)
         records, numbers = _numbered(records, self.number)
         rows = []
-        for record, found in zip(records, numbers, strict=True):
+        for record, numbering in zip(records, numbers, strict=True):
             saturation = saturate_one(marginals, record, self.part)
             if self.heat_maps:
-                write_heat_maps(saturation, Path(self.heat_maps), found)
+                write_heat_maps(saturation, Path(self.heat_maps), numbering)
             for site, mutant, value in saturation.rows():
                 row = {"id": record.id, **site._asdict(), "mutant": mutant, "log_odds": value}
-                if found:
-                    row["imgt"] = found[site.chain].labels[site.position - 1]
+                if numbering:
+                    row["imgt"] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
         fields = [*_MUTATION_FIELDS, *([("imgt", pa.string())] if self.number else [])]
         return pa.Table.from_pylist(rows, schema=pa.schema(fields))
@@ -239,18 +239,18 @@ class RestoreTask(BulkTask):
                 for record in records
             ]
             missing = [
-                {chain: numbering.missing_ends() for chain, numbering in found.items()}
-                for _, found in number_records(shown)
+                {chain: numbering.missing_ends() for chain, numbering in numberings.items()}
+                for _, numberings in number_records(shown)
             ]
             records = [complete_ends(*pair) for pair in zip(records, missing, strict=True)]
-        found = restore_window(marginals, records, self.plan)
+        restored = restore_window(marginals, records, self.plan)
         return pa.table(
             {
-                "id": pa.array([one.record.id for one in found], pa.string()),
-                "variant": pa.array([one.variant for one in found], pa.int32()),
-                "heavy": pa.array([one.record.heavy for one in found], pa.string()),
-                "light": pa.array([one.record.light for one in found], pa.string()),
-                "filled": pa.array([_describe(one.filled) for one in found], pa.string()),
+                "id": pa.array([one.record.id for one in restored], pa.string()),
+                "variant": pa.array([one.variant for one in restored], pa.int32()),
+                "heavy": pa.array([one.record.heavy for one in restored], pa.string()),
+                "light": pa.array([one.record.light for one in restored], pa.string()),
+                "filled": pa.array([_describe(one.filled) for one in restored], pa.string()),
             }
         )
 

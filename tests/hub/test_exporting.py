@@ -216,7 +216,7 @@ def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
         name("silent", "X")
     with pytest.raises(ValueError, match="--data Q, but its record is that of 8M-F"):
         name("F", "Q")
-    with pytest.raises(ValueError, match=r"has the shape of no member .*--rehearsal"):
+    with pytest.raises(ValueError, match=r"does not have the shape of any member .*--rehearsal"):
         name("tiny")
     with pytest.raises(ValueError, match=r"are both 8M-F; adopt one of them"):
         adopt([tmp_path / "F", tmp_path / "F" / "checkpoint-500000"], tmp_path / "exports")
