@@ -193,14 +193,15 @@ def load(
     `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
     repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
     with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
-    `device` is the GPU where there is one. `dtype`
-    is float32 whatever the checkpoint was saved in; "auto" keeps the checkpoint's. `separator` is needed for
-    checkpoints that were trained with another than the family's and do not say so, such as CurrAb's `<cls>`.
-    Other keywords go to `from_pretrained`.
+    `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
+    keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
+    family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
-    source = resolve(name_or_path, namespace)
+    # A subfolder is one of the folder as it was named, not of a run's last checkpoint.
+    keep_name = "subfolder" in kwargs and Path(name_or_path).is_dir()
+    source = str(name_or_path) if keep_name else resolve(name_or_path, namespace)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     for refused, instead in {"torch_dtype": "dtype", "output_loading_info": "from_pretrained"}.items():

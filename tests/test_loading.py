@@ -362,6 +362,11 @@ def test_all_commands_find_the_same_checkpoint(way, folder, places, monkeypatch)
     assert others == [first, first]
 
 
+def test_a_subfolder_is_one_of_the_folder_that_was_named(places):
+    model, _ = curr_ab.load(places / "run" / "checkpoints", subfolder="step9", device="cpu")
+    assert model.name_or_path == str(places / "run" / "checkpoints")
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
