@@ -1,20 +1,22 @@
-"""`load`: model and tokenizer of any checkpoint, ready for use."""
+"""Checkpoints: where a name points to, which files are there, and `load`, which makes them a model."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers.utils import cached_file, find_adapter_config_file
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.extras import needs_extra
-from curr_ab.family import MEMBERS, NAMESPACE, member
+from curr_ab.family import NAMESPACE, REPO_PREFIX, find_member, nearest_members
+from curr_ab.files import read_object
 from curr_ab.modeling import (
     CurrAbConfig,
     CurrAbForMaskedLM,
@@ -23,7 +25,9 @@ from curr_ab.modeling import (
     CurrAbModel,
     CurrAbPreTrainedModel,
 )
+from curr_ab.results import checkpoint_digest
 from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "masked-lm": CurrAbForMaskedLM,
@@ -31,8 +35,145 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
 }
-# What the tokenizer needs to be told as well to be found where the model is.
+CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+# In the order in which transformers prefers them.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Options of `from_pretrained` that say where the files are: tokenizer and adapter need them, too.
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
+_STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
+
+
+def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
+    """The folder or repository of a checkpoint: every command and function reads names this way.
+
+    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member
+    in any case, with or without the prefix of the repositories; an adapter is a folder or a repository, too.
+    """
+    text = str(name_or_path)
+    folder = Path(text)
+    if folder.is_dir():
+        if any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG, *WEIGHTS)):
+            return text
+        steps = step_folders(folder)
+        return str(steps[max(steps)]) if steps else text
+    if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
+        return text
+    if (member := find_member(text)) is not None:
+        return member.repo_id(namespace)
+    raise ValueError(
+        f"no checkpoint is called {text!r}: it is neither a folder nor a member nor a repository such as "
+        f"{namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
+    )
+
+
+def step_folders(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by step, ascending: `stepN` or `checkpoint-N`, here or in `checkpoints/`."""
+    for parent in (folder, folder / "checkpoints"):
+        steps = {
+            step: entry
+            for entry in (sorted(parent.iterdir()) if parent.is_dir() else ())
+            if entry.is_dir() and (step := step_of_folder(entry)) is not None
+        }
+        if steps:
+            return dict(sorted(steps.items()))
+    return {}
+
+
+def step_of_folder(folder: Path) -> int | None:
+    """The step that a checkpoint's folder is named after; None where its name is another."""
+    match = _STEP_FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def find_file(source: str, name: str, *, required: bool = False, **options: Any) -> Path | None:
+    """A file of a checkpoint, downloaded from a repository; None where no file has that name.
+
+    An unreachable Hub is an error only where the file is `required`. `options` are those of HUB_OPTIONS.
+    """
+    path = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=required,
+        **options,
+    )
+    return None if path is None else Path(path)
+
+
+def find_weights(source: str, revision: str | None = None) -> list[Path]:
+    """The file with the weights of a checkpoint, or its shards; of an adapter the adapter's own file."""
+    for name in (ADAPTER_WEIGHTS, *WEIGHTS):
+        path = find_file(source, name, revision=revision)
+        if path is None:
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        shards = []
+        for shard in sorted(set(read_object(path)["weight_map"].values())):
+            if (path := find_file(source, shard, revision=revision)) is None:
+                raise ValueError(f"{source} lacks {shard}, which its {name} lists; copy the checkpoint again")
+            shards.append(path)
+        return shards
+    where = "folder" if Path(source).is_dir() else "repository, or without network in the cache"
+    raise ValueError(
+        f"{source} has no model in it (none of {', '.join(WEIGHTS)} in the {where}); name a checkpoint, "
+        "such as RUN/checkpoints/step500000 or a member"
+    )
+
+
+def base_of_adapter(source: str, **options: Any) -> str | None:
+    """The base that an adapter names; None for a checkpoint that is complete by itself."""
+    path = find_file(source, ADAPTER_CONFIG, **options)
+    return None if path is None else str(read_object(path)["base_model_name_or_path"])
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """A checkpoint whose files are at hand and which is not loaded yet."""
+
+    source: str  # folder or repository
+    name: str  # the member's where it is one, else the run's, the folder's or the repository's
+    weights: tuple[Path, ...]  # of an adapter its own file, then its base's
+    base: str | None  # folder or repository, of an adapter
+    training: TrainingRecord | None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, as results name checkpoints."""
+        return checkpoint_digest(*self.weights)
+
+
+def find_checkpoint(
+    name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE
+) -> CheckpointSource:
+    """Locate a checkpoint by any name that `resolve` reads; the weights of a repository are downloaded."""
+    source = resolve(name_or_path, namespace)
+    record = find_file(source, TRAINING, revision=revision)
+    training = None if record is None else read_training(record)
+    weights = find_weights(source, revision)
+    base = base_of_adapter(source, revision=revision)
+    if base is not None:  # the revision is the adapter's; its base is named without any
+        base = resolve(base, namespace)
+        weights += find_weights(base)
+    name = (training.member if training else None) or _name_of(source)
+    return CheckpointSource(source, name, tuple(weights), base, training)
+
+
+def _name_of(source: str) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        text = source
+    elif folder.resolve().parent.name == "checkpoints":  # of a run: its name says more than `step500`
+        text = folder.resolve().parents[1].name
+    else:
+        text = folder.resolve().name
+    member = find_member(text.rpartition("/")[2])
+    return text if member is None else member.name
 
 
 def load(
@@ -49,16 +190,18 @@ def load(
 ) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
     """Load model and tokenizer; the model is in evaluation mode and on its device.
 
-    `name_or_path` is a member (`350M-F`), a folder, any ESM-2 repository of the Hub, or a PEFT adapter, which
-    is merged into the base that it names (extra `finetune`); with `merge=False` it stays a `PeftModel`. The
-    labels of its head are those of the config.json beside it. `device` is the GPU where there is one. `dtype`
-    is float32 whatever the checkpoint was saved in; "auto" keeps the checkpoint's. `separator` is needed for
-    checkpoints that were trained with another than the family's and do not say so, such as CurrAb's `<cls>`.
-    Other keywords go to `from_pretrained`.
+    `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
+    repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
+    with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
+    `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
+    keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
+    family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
     """
     if head not in HEADS:
-        raise ValueError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
-    source = resolve(name_or_path, namespace)
+        raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
+    # A subfolder is one of the folder as it was named, not of a run's last checkpoint.
+    keep_name = "subfolder" in kwargs and Path(name_or_path).is_dir()
+    source = str(name_or_path) if keep_name else resolve(name_or_path, namespace)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     for refused, instead in {"torch_dtype": "dtype", "output_loading_info": "from_pretrained"}.items():
@@ -66,62 +209,39 @@ def load(
             raise TypeError(f"load() takes no {refused}; use {instead}")
     kwargs["revision"] = revision or "main"
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
-    adapter = source if (base := _base_of_adapter(source, options)) is not None else None
-    if base is not None:
-        source = resolve(base, namespace)
+    own_separator = {} if separator is None else {"separator": separator}
+    base = base_of_adapter(source, **options)
+    if base is None:
+        tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
+        model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
+    else:
         # Revision and subfolder are the adapter's; its base is named without any.
-        kwargs = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
-        tokenizer_options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
-    else:
-        tokenizer_options = dict(options)
-    own = None if adapter is None else configuration_of(adapter, options)
-    if separator is not None:
-        tokenizer_options["separator"] = separator
-    # What has a configuration of its own has a tokenizer too, with the separator that it was tuned with.
-    speaker, how = (source, tokenizer_options) if own is None else (adapter, options)
-    tokenizer = CurrAbTokenizer.from_pretrained(speaker, **how)
-    if own is not None and "classification" in head:
-        config = CurrAbConfig.from_json_file(own)
-        model = _without_head(HEADS[head], source, dtype=dtype, config=config, **kwargs)
-    else:
-        model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs)
-    model = model.eval() if adapter is None else _adapt(model, adapter, options, merge)
-    placed = "device_map" in kwargs or "quantization_config" in kwargs  # where it is, it stays
+        of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
+        base = resolve(base, namespace)
+        config = find_file(source, CONFIG, **options)
+        if config is None:
+            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+            tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
+        else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+            tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
+        if config is not None and "classification" in head:
+            tuned = CurrAbConfig.from_json_file(config)
+            model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
+        else:
+            model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
+        model = _adapt(model, source, options, merge)
+    placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
 
 
-def _base_of_adapter(source: str, options: dict[str, Any]) -> str | None:
-    """The base that an adapter names; None where the source is no adapter."""
-    config = find_adapter_config_file(source, **options)
-    if config is None:
-        return None
-    base: str = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return base
-
-
-def configuration_of(source: str, options: dict[str, Any], *, required: bool = False) -> str | None:
-    """The path of the source's config.json, downloaded where it is a repository; None where it has none.
-
-    Where the Hub cannot be reached that is an error only if the file is `required`.
-    """
-    found: str | None = cached_file(
-        source,
-        "config.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=required,
-        **options,
-    )
-    return found
-
-
-def _without_head(
+def _load_without_head(
     model_class: type[CurrAbPreTrainedModel], base: str, **kwargs: Any
 ) -> CurrAbPreTrainedModel:
-    """The base of an adapter that brings the head: no warning that the base has none."""
+    """The base of an adapter that brings the head, without transformers' warning that the base has none."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        # What is missing or of another shape is looked at below, where the head's own keys are expected.
+        # Missing keys and other shapes are checked below: those of the head are expected.
         model, report = model_class.from_pretrained(
             base, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
@@ -129,13 +249,16 @@ def _without_head(
         transformers_logging.set_verbosity(verbosity)
     keys = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
     if wrong := [key for key in keys if not key.startswith("classifier.")]:
-        raise ValueError(f"{base} is not the base of this adapter: {wrong[0]} is missing or of another shape")
+        raise ValueError(
+            f"{base} must be the base that this adapter was trained on; its {wrong[0]} is missing or of "
+            "another shape"
+        )
     base_model: CurrAbPreTrainedModel = model
     return base_model
 
 
 def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> Any:
-    """The model with the adapter around it, or merged into it: then it is as fast as without."""
+    """The model with the adapter around it, or merged into it, which costs no speed."""
     with needs_extra("finetune"):
         from peft import PeftModel
     with warnings.catch_warnings():
@@ -145,36 +268,21 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
     return (adapted.merge_and_unload() if merge else adapted).eval()
 
 
-def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
-    """Where a checkpoint is: an existing folder, else the repository of the member, else a repository id."""
-    text = str(name_or_path)
-    if Path(text).is_dir():
-        return text
-    if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
-        return text
-    if text.upper().removeprefix("CURRAB-") in MEMBERS:
-        return member(text).repo_id(namespace)
-    raise ValueError(
-        f"{text!r} is neither a folder nor a member ({', '.join(MEMBERS)}) nor a repository such as "
-        f"{namespace}/CurrAb-350M-F"
-    )
-
-
 class Precision(NamedTuple):
-    """A type, and why it was chosen."""
+    """A number type, and the reason for it."""
 
     dtype: torch.dtype
     reason: str
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
-    """The type asked for, or the fast one; never float16 on a CPU, which multiplies it one by one.
+    """The number type asked for, or the fast one; never float16 on a CPU, which multiplies it one by one.
 
     bfloat16 moves a pooled embedding by up to about 0.03, a log-probability by a few hundredths.
     """
     if wanted != "auto":
         if wanted not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype is {wanted!r}; choose auto, float32 or bfloat16")
+            raise ValueError(f"dtype must be auto, float32 or bfloat16; got {wanted!r}")
         return Precision(getattr(torch, wanted), "as asked for")
     if device.type == "cuda":
         if torch.cuda.get_device_capability(device) >= (8, 0):
@@ -194,9 +302,10 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What to load and how; `device` names a kind, and process n takes the n-th of several GPUs."""
+    """A checkpoint and how to load it; with `device="auto"` process n takes the n-th of several GPUs."""
 
     name: str
+    _: KW_ONLY
     head: str = "masked-lm"
     revision: str | None = None
     device: str = "auto"
@@ -204,7 +313,7 @@ class Checkpoint:
     namespace: str = NAMESPACE
     separator: str | None = None
 
-    def place(self, process: int = 0) -> torch.device:
+    def device_of(self, process: int = 0) -> torch.device:
         if self.device != "auto":
             return torch.device(self.device)
         if torch.cuda.is_available():
@@ -212,22 +321,22 @@ class Checkpoint:
         return torch.device("cpu")
 
     def precision(self) -> Precision:
-        return choose_precision(self.place(), self.dtype)
+        return choose_precision(self.device_of(), self.dtype)
 
     def load(self, process: int = 0) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
         return load(
             self.name,
             head=self.head,
             revision=self.revision,
-            device=self.place(process),
+            device=self.device_of(process),
             dtype=self.precision().dtype,
             namespace=self.namespace,
             separator=self.separator,
         )
 
 
-def fingerprint(model: Any, tokenizer: CurrAbTokenizer) -> str:
-    """A digest of weights, number type and separator: results of another model must not be mixed in."""
+def model_digest(model: Any, tokenizer: CurrAbTokenizer) -> str:
+    """SHA-256 of weights, number type and separator: results of another model must not be mixed in."""
     digest = hashlib.sha256(tokenizer.separator.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

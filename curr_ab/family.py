@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any
 from curr_ab.published import PublishedFigure, figures_of
 
 NAMESPACE = "brineylab"
+REPO_PREFIX = "CurrAb-"  # of the members' repositories, in front of the member's name
 NUM_HEADS = 20
 VOCAB_SIZE = 33
 MAX_TOKENS = 320
@@ -117,8 +119,13 @@ class Member:
         """What the paper reports of this member; never measured by this package."""
         return figures_of(self.name)
 
+    @property
+    def repo_name(self) -> str:
+        """The repository without its owner, such as `CurrAb-350M-F`."""
+        return f"{REPO_PREFIX}{self.name}"
+
     def repo_id(self, namespace: str = NAMESPACE) -> str:
-        return f"{namespace}/CurrAb-{self.name}"
+        return f"{namespace}/{self.repo_name}"
 
     def config(self) -> dict[str, Any]:
         """Keyword arguments of `CurrAbConfig` for this member."""
@@ -152,9 +159,22 @@ def members() -> Iterator[Member]:
     return iter(MEMBERS.values())
 
 
+def find_member(name: str) -> Member | None:
+    """The member called `name`, as `member` reads names; None where there is none."""
+    return MEMBERS.get(name.upper().removeprefix(REPO_PREFIX.upper()))
+
+
 def member(name: str) -> Member:
     """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`."""
-    key = name.upper().removeprefix("CURRAB-")
-    if key not in MEMBERS:
-        raise ValueError(f"no member is called {name!r}; the members are {', '.join(MEMBERS)}")
-    return MEMBERS[key]
+    if (found := find_member(name)) is None:
+        raise ValueError(f"no member is called {name!r}; {nearest_members(name)}")
+    return found
+
+
+def nearest_members(name: str) -> str:
+    """The end of an error on an unknown name: the members with a similar name, then all of them."""
+    key = name.upper().removeprefix(REPO_PREFIX.upper())
+    # Lower than difflib's 0.6: names this short differ in two letters by a slip of one finger.
+    near = difflib.get_close_matches(key, MEMBERS, n=3, cutoff=0.5)
+    suggestion = f"did you mean {', '.join(near)}? " if near else ""
+    return f"{suggestion}The members are {', '.join(MEMBERS)}"

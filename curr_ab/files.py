@@ -78,6 +78,17 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, such as a configuration or a record."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must be valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object; got a {type(content).__name__}")
+    return content
+
+
 def write_parquet(path: Path, table: Any, *, level: int | None = None) -> None:
     """A compressed Parquet file, atomically."""
     import pyarrow.parquet

@@ -1,8 +1,9 @@
-"""Numbers as people write them: 650M, 2.5e9, 1,648,726."""
+"""Numbers as people write them: 650M, 0.2868 ± 0.0012, 3 h 12 min, 1.3 GB."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 
@@ -30,3 +31,50 @@ def format_quantity(value: float) -> str:
         if factor <= abs(value) < 1e15:
             return f"{value / factor:.3g}{suffix}"
     return f"{value:.4g}"
+
+
+def format_value(value: float, error: float | None = None, *, digits: int | None = None) -> str:
+    """A measured number, with its standard error where that is known.
+
+    Without `digits` each has four decimals, or the leading digits where these would say nothing.
+    """
+    numbers = [value] if error is None else [value, error]
+    if digits is not None:
+        return " ± ".join(f"{number:.{digits}f}" for number in numbers)
+    return " ± ".join(
+        f"{number:.4f}" if number == 0 or abs(number) >= 0.01 else f"{number:.3g}" for number in numbers
+    )
+
+
+def format_setting(value: object) -> str:
+    """A value of a plan or a record, of any type, as a cell of a Markdown table."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {format_setting(item)}" for key, item in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(format_setting, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value).replace("|", "\\|")
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in the two units in which people speak of so many: `42 s`, `3 h 12 min`, `26 days 4 h`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days:,} days {hours} h"
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Bytes with three significant digits in decimal units, as disks and the Hub count them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"

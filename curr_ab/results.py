@@ -1,7 +1,8 @@
-"""What was measured, on what, how surely: the record that evaluation writes, and cards and fits read."""
+"""Measured numbers, each with its data and its error: evaluation writes them, cards and fits read them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curr_ab.files import file_digest, write_json
+from curr_ab.quantities import format_value
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -67,20 +69,14 @@ class Result:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it this number and no other: two results of one identity repeat or contradict."""
+        """The fields that tell numbers apart: two results of one identity repeat or contradict each other."""
         details = tuple(sorted((key, str(detail)) for key, detail in self.details.items()))
         return (self.model, self.task, self.metric, self.dataset, self.split, self.checkpoint, details)
 
     @property
     def shown(self) -> str:
         """The number as people read it, with its error where it is known."""
-        error = "" if self.standard_error is None else f" ± {shown(self.standard_error)}"
-        return shown(self.value) + error
-
-
-def shown(value: float) -> str:
-    """With four decimals, or the leading digits of what is so small that these would say nothing."""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+        return format_value(self.value, self.standard_error)
 
 
 # The regions of the paper's figure, in which a chain's framework is one.
@@ -88,7 +84,7 @@ _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
 
 
 def is_headline(row: Result) -> bool:
-    """Whether cards and tables show it: no single folds or places of the loss, of regions the paper's."""
+    """True where cards and tables show it: not for single folds, nor regions that the paper does not have."""
     place = str(row.details.get("place", "all"))
     if row.task == "regions":
         of_paper = place.startswith("CDRH3") or place.partition(" ")[2] in _PAPER_REGIONS
@@ -108,9 +104,9 @@ def read_results(path: str | Path) -> list[Result]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: no JSON ({error})") from None
+        raise ValueError(f"{path} must be valid JSON: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is no results file: its `format` is not {FORMAT!r}")
+        raise ValueError(f"{path} is not a results file: its `format` is not {FORMAT!r}")
     if set(content) != {"format", "results"} or not isinstance(content["results"], list):
         raise ValueError(f"{path}: a results file holds `format` and the list `results`, nothing else")
     known = {item.name for item in fields(Result)}
@@ -135,9 +131,15 @@ def add_results(path: str | Path, results: Iterable[Result]) -> None:
     write_results(path, {**known, **_distinct(results, str(path))}.values())
 
 
-def checkpoint_digest(folder: str | Path) -> str:
-    """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds."""
-    return file_digest(Path(folder) / "model.safetensors")
+def checkpoint_digest(*weights: str | Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hexadecimal: what `Result.checkpoint` holds.
+
+    `weights` is a file, or a folder that stands for its model.safetensors. Several files (an adapter and its
+    base, or shards) give the digest of their digests.
+    """
+    paths = (path / "model.safetensors" if path.is_dir() else path for path in map(Path, weights))
+    digests = [file_digest(path) for path in paths]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...], Result]:

@@ -8,7 +8,7 @@ from support.tiny_models import stock_config
 from transformers import EsmForMaskedLM
 
 from curr_ab import MEMBERS, CurrAbConfig, CurrAbForMaskedLM, member, members
-from curr_ab.family import DATA_SIZES, SIZES
+from curr_ab.family import DATA_SIZES, SIZES, find_member
 from curr_ab.published import FIGURES
 
 # Counted once on stock ESM models of these shapes.
@@ -47,8 +47,10 @@ def test_names_and_repositories():
     one = member("350M-F")
     assert one.repo_id() == "brineylab/CurrAb-350M-F"
     assert one.repo_id("somebody") == "somebody/CurrAb-350M-F"
-    assert member("currab-350m-f") is one
-    with pytest.raises(ValueError, match=r"'350M-X'; the members are 8M-F"):
+    assert one.repo_name == "CurrAb-350M-F"
+    assert member("currab-350m-f") is find_member("CurrAb-350M-F") is one
+    assert find_member("350M-X") is None
+    with pytest.raises(ValueError, match=r"'350M-X'; did you mean .*350M-F.* The members are 8M-F, 8M-H"):
         member("350M-X")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "curr_ab"
 GROUND = ("files", "randomness", "workers", "quantities", "words", "options", "extras", "results", "family")
-GROUND += ("published",)
+GROUND += ("published", "training_record")
 # From the top down. Rooms of one floor do not know each other, but on the ground floor they may.
 FLOORS = (
     ("__main__",),

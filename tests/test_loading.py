@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,13 @@ from curr_ab import (
     CurrAbForTokenClassification,
     CurrAbTokenizer,
 )
-from curr_ab.checkpoints import resolve
+from curr_ab.checkpoints import Checkpoint, find_checkpoint, model_digest, resolve
+from curr_ab.evaluation.plan import make_plan
+from curr_ab.evaluation.subject import find_subject
+from curr_ab.finetuning import load_finetuned
+from curr_ab.finetuning.model import find_base
+from curr_ab.hub import verify
+from curr_ab.results import checkpoint_digest
 
 HEADS = {
     "MaskedLM": CurrAbForMaskedLM,
@@ -259,8 +266,6 @@ def test_load_is_ready_for_use(folder):
 
 def test_load_takes_a_stock_folder_with_vocab_txt(folder, tmp_path, tokenizer):
     """A stock ESM-2 repository has no tokenizer.json, but the same vocabulary."""
-    import shutil
-
     from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
 
     shutil.copytree(folder / "stock", tmp_path / "stock")
@@ -273,22 +278,140 @@ def test_load_takes_a_stock_folder_with_vocab_txt(folder, tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
+    ("name", "source"),
     [
         ("350M-F", "brineylab/CurrAb-350M-F"),
         ("350m-f", "brineylab/CurrAb-350M-F"),
         ("CurrAb-8M-Q", "brineylab/CurrAb-8M-Q"),
+        ("currab-8m-q", "brineylab/CurrAb-8M-Q"),
         ("facebook/esm2_t6_8M_UR50D", "facebook/esm2_t6_8M_UR50D"),
     ],
 )
-def test_names_and_their_places(name, place):
-    assert resolve(name) == place
+def test_names_and_their_sources(name, source):
+    assert resolve(name) == source
 
 
-@pytest.mark.parametrize("name", ["350M-X", "./no/such/folder", "/no/such/folder", "currab"])
-def test_unknown_names_are_refused(name):
-    with pytest.raises(ValueError, match="350M-F"):
-        resolve(name)
+@pytest.fixture(scope="module")
+def places(folder, tmp_path_factory):
+    """A run with two checkpoints, and a cache of the Hub with a member and an adapter."""
+    root = tmp_path_factory.mktemp("places")
+    for step, name in ((9, "step9"), (10, "step10")):
+        shutil.copytree(folder / "MaskedLM", root / "run" / "checkpoints" / name)
+        (root / "run" / "checkpoints" / name / "training.json").write_text(json.dumps({"step": step}))
+    (root / "run" / "states").mkdir()
+    for name, source in (("8M-Q", "MaskedLM"), ("mine", "adapter-MaskedLM")):
+        repository = root / "hub" / f"models--brineylab--CurrAb-{name}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("a" * 40)
+        shutil.copytree(folder / source, repository / "snapshots" / ("a" * 40))
+    return root
+
+
+# How people name a checkpoint, the folder or repository that they mean, and what results call it.
+NAMES = {
+    "a member": ("8M-Q", "brineylab/CurrAb-8M-Q", "8M-Q"),
+    "in lower case": ("8m-q", "brineylab/CurrAb-8M-Q", "8M-Q"),
+    "with the prefix": ("CurrAb-8M-Q", "brineylab/CurrAb-8M-Q", "8M-Q"),
+    "with the prefix in capitals": ("CURRAB-8M-Q", "brineylab/CurrAb-8M-Q", "8M-Q"),
+    "a repository": ("brineylab/CurrAb-8M-Q", "brineylab/CurrAb-8M-Q", "8M-Q"),
+    "a folder": ("{folder}/MaskedLM", "{folder}/MaskedLM", "MaskedLM"),
+    "a checkpoint of a run": ("{places}/run/checkpoints/step9", "{places}/run/checkpoints/step9", "run"),
+    "a run": ("{places}/run", "{places}/run/checkpoints/step10", "run"),
+    "the checkpoints of a run": ("{places}/run/checkpoints", "{places}/run/checkpoints/step10", "run"),
+    "an adapter": ("{folder}/adapter-MaskedLM", "{folder}/adapter-MaskedLM", "adapter-MaskedLM"),
+    "an adapter's repository": ("brineylab/CurrAb-mine", "brineylab/CurrAb-mine", "brineylab/CurrAb-mine"),
+}
+
+
+@pytest.mark.parametrize("way", NAMES)
+def test_all_commands_find_the_same_checkpoint(way, folder, places, monkeypatch):
+    """By `load`, by the settings of inference, as subject of an evaluation, as base of a fine-tuning."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(places / "hub"))
+    name, source, title = (text.format(folder=folder, places=places) for text in NAMES[way])
+    assert resolve(name) == source
+    located = find_checkpoint(name)
+    assert (located.source, located.name) == (source, title)
+    assert (located.training.step if located.training else None) == {"run": 9 if "step9" in name else 10}.get(
+        title
+    )
+    base, adapter = (
+        folder / "MaskedLM" / "model.safetensors",
+        folder / "adapter-MaskedLM" / "adapter_model.safetensors",
+    )
+    digest = checkpoint_digest(adapter, base) if "adapter" in way else checkpoint_digest(base)
+    subject = find_subject(name, make_plan("loss", {"device": "cpu", "dtype": "float32"}))
+    assert (subject.name, subject.digest, subject.checkpoint.name) == (title, digest, source)
+    assert subject.is_adapter is ("adapter" in way)
+    if "adapter" in way:
+        with pytest.raises(ValueError, match="is an adapter; merge it first"):
+            find_base(name)
+    else:
+        tuned = find_base(name)
+        assert (tuned.source, tuned.name, tuned.digest) == (source, title, digest)
+    models = [
+        load(*arguments)
+        for load, arguments in (
+            (lambda text: curr_ab.load(text, device="cpu")[0], (name,)),
+            (lambda text: Checkpoint(text, device="cpu", dtype="float32").load()[0], (name,)),
+            (lambda found: found.load()[0], (subject,)),
+        )
+    ]
+    first, *others = (model_digest(model, CurrAbTokenizer()) for model in models)
+    assert others == [first, first]
+
+
+def test_a_subfolder_is_one_of_the_folder_that_was_named(places):
+    model, _ = curr_ab.load(places / "run" / "checkpoints", subfolder="step9", device="cpu")
+    assert model.name_or_path == str(places / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("350M-X", "did you mean .*350M-F"),
+        ("350MF", "did you mean 350M-F"),
+        ("CurrAb-65M-F", "did you mean 650M-F"),
+        ("./no/such/folder", "The members are 8M-F, .*350M-F"),
+        ("/no/such/folder", "The members are 8M-F, .*350M-F"),
+        ("currab", "The members are 8M-F, .*350M-F"),
+    ],
+)
+@pytest.mark.parametrize("find", [resolve, curr_ab.load, find_checkpoint, find_base, load_finetuned, verify])
+def test_unknown_names_get_one_line_with_the_nearest_member(name, nearest, find):
+    with pytest.raises(ValueError, match=f"no checkpoint is called '{name}': .*{nearest}") as raised:
+        find(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    (tmp_path / "run" / "states").mkdir(parents=True)
+    for find in (find_checkpoint, find_base):
+        with pytest.raises(ValueError, match=r"run has no model in it .*RUN/checkpoints/step500000"):
+            find(tmp_path / "run")
+
+
+def test_shards_are_digested_and_not_their_index(folder, tmp_path):
+    """Two checkpoints of one training have the same index."""
+    model = CurrAbForMaskedLM.from_pretrained(folder / "MaskedLM")
+    digests = set()
+    for name in ("first", "second"):
+        model.save_pretrained(tmp_path / name, max_shard_size="50KB")
+        assert not (tmp_path / name / "model.safetensors").exists()
+        found = find_checkpoint(tmp_path / name)
+        assert len(found.weights) > 1
+        digests.add(found.digest)
+        model.lm_head.bias.data += 1
+    indices = [
+        (tmp_path / name / "model.safetensors.index.json").read_bytes() for name in ("first", "second")
+    ]
+    assert indices[0] == indices[1] and len(digests) == 2
+    found.weights[0].unlink()
+    with pytest.raises(
+        ValueError, match=r"second lacks model-00001.*, which its model.safetensors.index.json"
+    ):
+        find_checkpoint(tmp_path / "second")
 
 
 def test_unknown_head_is_refused(folder):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from curr_ab.results import Result, add_results, checkpoint_digest, read_results, write_results
+from curr_ab.training_record import TrainingRecord, read_training
 
 LOSS = Result(
     model="350M-F",
@@ -107,3 +110,47 @@ def test_the_digest_is_that_of_the_weights(tmp_path):
     assert checkpoint_digest(tmp_path) == first
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
     assert checkpoint_digest(tmp_path) != first
+
+
+def test_digests_are_what_results_files_hold(tmp_path):
+    """Results of earlier versions are matched with checkpoints by these very numbers."""
+    weights, adapter = tmp_path / "model.safetensors", tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(b"weights")
+    adapter.write_bytes(b"adapter")
+    alone = hashlib.sha256(b"weights").hexdigest()
+    assert checkpoint_digest(tmp_path) == checkpoint_digest(weights) == alone
+    both = f"{hashlib.sha256(b'adapter').hexdigest()} {alone}"
+    assert checkpoint_digest(adapter, weights) == hashlib.sha256(both.encode()).hexdigest()
+
+
+GOLDEN = Path(__file__).parent / "golden" / "training_record.json"  # written by version 1436bde
+
+
+def test_a_training_record_is_written_as_it_was_read(tmp_path):
+    record = read_training(GOLDEN)
+    assert (record.member, record.step, record.objective) == (None, 2, "mlm")
+    assert record.seen == {"pairs": 8, "residue_tokens": 1911} and record.plan["steps"] == 4
+    assert record.quantities() == {
+        "sequences": 180,
+        "unique_tokens": 43215,
+        "seen_tokens": 1911,
+        "flops": 2055411137.8438046,
+        "training_seed": 42,
+    }
+    record.write(tmp_path)
+    assert (tmp_path / "training.json").read_bytes() == GOLDEN.read_bytes()
+
+
+def test_a_training_record_may_lack_what_other_programs_do_not_write(tmp_path):
+    path = tmp_path / "training.json"
+    path.write_text('{"member": "35M-Q", "step": 5, "data": "somewhere", "more": 1}')
+    record = read_training(path)
+    assert record == TrainingRecord(member="35M-Q", step=5)
+    assert record.quantities() == {}
+    path.write_text(json.dumps({**json.loads(GOLDEN.read_text()), "step": "2"}))
+    with pytest.raises(ValueError, match=r"training\.json: step must be of type int; got '2'"):
+        read_training(path)
+    for text, problem in (("{", "must be valid JSON"), ("[1]", "must hold a JSON object; got a list")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"training\.json {problem}"):
+            read_training(path)

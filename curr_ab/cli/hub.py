@@ -62,8 +62,8 @@ def _verify(args: argparse.Namespace) -> None:
     from curr_ab.hub.fresh_process import FreshProcess
 
     options = {"namespace": args.namespace, "scratch": args.scratch, "attempts": args.attempts}
-    with FreshProcess() as stranger:
-        found = {name: verify(name, **options, stranger=stranger) for name in args.ids}
+    with FreshProcess() as fresh_process:
+        found = {name: verify(name, **options, fresh_process=fresh_process) for name in args.ids}
     for name, problems in found.items():
         for problem in problems:
             print(f"{name}: {problem}")

@@ -12,7 +12,7 @@ from curr_ab.words import MODES, STANDARD_RESIDUES
 
 if TYPE_CHECKING:
     from curr_ab.inference.records import Read
-    from curr_ab.inference.tasks import Task
+    from curr_ab.inference.tasks import BulkTask
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def _allowed(text: str) -> tuple[str, int, str]:
     return ("heavy" if chain == "H" else "light"), int(position), residues
 
 
-def _run(args: argparse.Namespace, task: Task, read: Read, head: str = "masked-lm") -> None:
+def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "masked-lm") -> None:
     from curr_ab.inference import Checkpoint, run_bulk
 
     if args.quiet:
@@ -42,12 +42,18 @@ def _run(args: argparse.Namespace, task: Task, read: Read, head: str = "masked-l
 
         disable_progress_bar()
     checkpoint = Checkpoint(
-        args.model, head, args.revision, args.device, args.dtype, args.namespace, args.separator
+        args.model,
+        head=head,
+        revision=args.revision,
+        device=args.device,
+        dtype=args.dtype,
+        namespace=args.namespace,
+        separator=args.separator,
     )
     if not args.quiet:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
-        print(f"{name} on {checkpoint.place()}: {precision.reason}", file=sys.stderr)
+        print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
     run_bulk(
         task,
         checkpoint,
@@ -79,8 +85,8 @@ def _embed(args: argparse.Namespace) -> None:
     from curr_ab.inference import EmbeddingPlan
     from curr_ab.inference.tasks import EmbedTask
 
-    plan = EmbeddingPlan(args.pooling, args.part, args.layers, args.attention)
-    _run(args, EmbedTask(plan, args.number, args.tokens_per_batch), read)
+    plan = EmbeddingPlan(poolings=args.pooling, parts=args.part, layers=args.layers, attention=args.attention)
+    _run(args, EmbedTask(plan=plan, number=args.number, tokens_per_batch=args.tokens_per_batch), read)
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -89,7 +95,14 @@ def _score(args: argparse.Namespace) -> None:
     from curr_ab.inference.tasks import ScoreTask
 
     regions = tuple(map(check_part, args.regions))
-    task = ScoreTask(args.mode, args.alone, args.per_residue, regions, args.number, args.tokens_per_batch)
+    task = ScoreTask(
+        mode=args.mode,
+        alone=args.alone,
+        per_residue=args.per_residue,
+        regions=regions,
+        number=args.number,
+        tokens_per_batch=args.tokens_per_batch,
+    )
     _run(args, task, read)
 
 
@@ -107,13 +120,13 @@ def _mutate(args: argparse.Namespace) -> None:
     if mutants and args.heat_maps:
         raise ValueError("heat maps show all single mutants; leave the list of mutants out")
     task = MutateTask(
-        args.mode,
-        check_part(args.part),
-        tuple(mutants),
-        args.by,
-        args.number,
-        args.heat_maps,
-        args.tokens_per_batch,
+        mode=args.mode,
+        part=check_part(args.part),
+        mutants=tuple(mutants),
+        by=args.by,
+        number=args.number,
+        heat_maps=args.heat_maps,
+        tokens_per_batch=args.tokens_per_batch,
     )
     _run(args, task, read)
 
@@ -124,9 +137,15 @@ def _restore(args: argparse.Namespace) -> None:
     from curr_ab.inference.tasks import RestoreTask
 
     plan = RestorationPlan(
-        args.method, args.variants, args.seed, args.temperature, args.top, args.allow, tuple(args.allow_at)
+        method=args.method,
+        variants=args.variants,
+        seed=args.seed,
+        temperature=args.temperature,
+        top_k=args.top,
+        allowed=args.allow,
+        allowed_at=tuple(args.allow_at),
     )
-    _run(args, RestoreTask(plan, args.ends, args.tokens_per_batch), read)
+    _run(args, RestoreTask(plan=plan, ends=args.ends, tokens_per_batch=args.tokens_per_batch), read)
 
 
 def _pair(args: argparse.Namespace) -> None:
@@ -137,7 +156,9 @@ def _pair(args: argparse.Namespace) -> None:
         from curr_ab.inference.tasks import PairTask
 
     lights = tuple(chain_reader(args.lights, "light")())
-    task = PairTask(lights, args.by, args.mode, args.top, args.tokens_per_batch)
+    task = PairTask(
+        lights=lights, by=args.by, mode=args.mode, top=args.top, tokens_per_batch=args.tokens_per_batch
+    )
     head = "sequence-classification" if args.by == "head" else "masked-lm"
     _run(args, task, chain_reader(args.heavies, "heavy"), head)
 
@@ -148,7 +169,7 @@ def _predict(args: argparse.Namespace) -> None:
     with needs_extra("finetune"):
         from curr_ab.finetuning.prediction import PredictTask, head_of
     head = head_of(args.model, revision=args.revision, namespace=args.namespace)
-    _run(args, PredictTask(args.tokens_per_batch), _read(args), head)
+    _run(args, PredictTask(tokens_per_batch=args.tokens_per_batch), _read(args), head)
 
 
 def _add(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:

@@ -58,7 +58,8 @@ def run_suite(
         say(f"{suite} of {subject.name}: measured already, in {folder}")
     else:
         precision = str(subject.checkpoint.precision().dtype).removeprefix("torch.")
-        say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {subject.checkpoint.place()}")
+        device = subject.checkpoint.device_of()
+        say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {device}")
         write_json(folder / RECORD, record)
         found = module.measure(subject, plan, opened, folder, say)
         told = [replace(row, details={**row.details, **plan.unusual}) for row in found]

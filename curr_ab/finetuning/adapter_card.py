@@ -21,6 +21,7 @@ from curr_ab.finetuning.adapter_record import (
     is_repository,
     read_record,
 )
+from curr_ab.quantities import format_setting
 from curr_ab.results import Result, model_index, read_results
 
 _TASKS = {
@@ -202,15 +203,5 @@ def _limits(recipe: Mapping[str, Any], results: Sequence[Result]) -> str:
 def _table(rows: Mapping[str, Any]) -> str:
     lines = ["| | |", "|---|---|"]
     return "\n".join(
-        lines + [f"| {str(key).replace('_', ' ')} | {_shown(value)} |" for key, value in rows.items()]
+        lines + [f"| {str(key).replace('_', ' ')} | {format_setting(value)} |" for key, value in rows.items()]
     )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value).replace("|", "\\|")
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"

@@ -1,32 +1,34 @@
-"""The model that a recipe trains: a member with a new head, and what of it may change."""
+"""The model that a recipe trains: a member with a new head, of which a part is trained."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.checkpoints import HEADS, resolve
+from curr_ab.checkpoints import (
+    HEADS,
+    CheckpointSource,
+    base_of_adapter,
+    find_checkpoint,
+    find_weights,
+    resolve,
+)
 from curr_ab.extras import needs_extra
-from curr_ab.family import MEMBERS, member
 from curr_ab.finetuning.batches import RightAnswers
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.modeling.skip_dropout import skip_dropout
 from curr_ab.randomness import random_stream
-from curr_ab.results import checkpoint_digest
 
 HEAD = "classifier"
 PEFT_METHODS = ("lora", "dora", "frozen")
@@ -39,7 +41,7 @@ def head_name(recipe: Recipe) -> str:
 
 
 def head_config(recipe: Recipe) -> dict[str, object]:
-    """What the model's configuration says of the head."""
+    """The entries of the head in the model's configuration."""
     names = dict(enumerate(recipe.labels or (recipe.label_column,)))
     config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     if recipe.target != "residues":
@@ -69,7 +71,7 @@ def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int 
             output_loading_info=True,
         )
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith(HEAD)):
-        raise ValueError(f"{source} is no whole checkpoint: it lacks {', '.join(missing[:3])}")
+        raise ValueError(f"{source} is not a whole checkpoint: it lacks {', '.join(missing[:3])}")
     torch.manual_seed(int(random_stream(recipe.seed, "head", fold).integers(1 << 62)))
     model.classifier.apply(model._init_weights)
     return adapted(model, recipe, source)
@@ -128,7 +130,7 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many are trained, and how many there are; the copy of the head that PEFT keeps is none."""
+    """The numbers of trained and of all parameters, without the copy of the head that PEFT keeps."""
     sizes = [
         (parameter.numel(), parameter.requires_grad)
         for name, parameter in model.named_parameters()
@@ -182,44 +184,19 @@ def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: R
     return model.eval()
 
 
-@dataclass(frozen=True)
-class BaseModel:
-    """A checkpoint by the names that loading, results and run folders use."""
-
-    source: str  # folder or repository
-    name: str  # the member where it is one
-    digest: str
-
-
-def find_base(name_or_path: str | Path) -> BaseModel:
-    """The checkpoint of a member, a folder or a repository, which is downloaded if need be."""
-    source = checked_source(name_or_path)
-    folder = Path(source)
-    if not folder.is_dir():
-        weights = cached_file(source, "model.safetensors")
-        assert weights is not None  # cached_file raises OSError where there is none
-        folder = Path(weights).parent
-    return BaseModel(source, _name(str(name_or_path), folder), checkpoint_digest(folder))
-
-
 def checked_source(name_or_path: str | Path) -> str:
-    """Where the checkpoint is: a repository, or a folder that holds one."""
+    """The folder or the repository of a base; an adapter is refused, and a folder without a model."""
     source = resolve(name_or_path)
-    folder = Path(source)
-    if folder.is_dir() and not (folder / "model.safetensors").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise ValueError(
-                f"{folder} is an adapter; merge it first: load_finetuned(folder), then save_pretrained of "
-                "model and tokenizer"
-            )
-        raise ValueError(f"{folder} is no checkpoint: it has no model.safetensors")
+    if base_of_adapter(source) is not None:
+        raise ValueError(
+            f"{source} is an adapter; merge it first: load_finetuned(folder), then save_pretrained of "
+            "model and tokenizer"
+        )
+    if Path(source).is_dir():
+        find_weights(source)
     return source
 
 
-def _name(text: str, folder: Path) -> str:
-    last = text.rstrip("/").rpartition("/")[2]
-    if last.upper().removeprefix("CURRAB-") in MEMBERS:
-        return member(last).name
-    training = folder / "training.json"
-    of_training = json.loads(training.read_text())["member"] if training.is_file() else None
-    return of_training or Path(text).resolve().name
+def find_base(name_or_path: str | Path) -> CheckpointSource:
+    """The checkpoint to fine-tune; the weights of a repository are downloaded."""
+    return find_checkpoint(checked_source(name_or_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from curr_ab.checkpoints import configuration_of, load, resolve
+from curr_ab.checkpoints import CONFIG, find_file, load, resolve
 from curr_ab.family import NAMESPACE
+from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows
-from curr_ab.inference.threads import spread
-from curr_ab.inference.token_batches import TokenBatch, token_batches
+from curr_ab.inference.tasks import BulkTask
+from curr_ab.inference.threads import map_over_threads
+from curr_ab.inference.token_batches import SequenceBatch, token_batches
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
@@ -57,20 +58,20 @@ def load_finetuned(
 
 def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
     """The head that was tuned, as `curr_ab.load` calls it."""
-    path = configuration_of(resolve(name_or_path, namespace), {"revision": revision}, required=True)
+    path = find_file(resolve(name_or_path, namespace), CONFIG, required=True, revision=revision)
     if path is not None:
-        for architecture in json.loads(Path(path).read_text(encoding="utf-8")).get("architectures") or ():
+        for architecture in read_object(path).get("architectures") or ():
             for ending, head in _HEADS.items():
                 if architecture.endswith(ending):
                     return head
     raise ValueError(
-        f"{name_or_path} has no config.json that names a head for pairs or residues: it is not what "
-        "`curr-ab finetune` leaves"
+        f"{name_or_path} has no config.json that names a head for pairs or residues; name the adapter of a "
+        "`curr-ab finetune`"
     )
 
 
 def target_of(model: Any) -> Target:
-    """What the model predicts."""
+    """The kind of the model's predictions."""
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
     return "number" if model.config.num_labels == 1 else "classes"
@@ -99,7 +100,7 @@ def predict_window(
     tokens = tokenize(tokenizer, window)
     target, device = target_of(model), _bare(model).device
 
-    def run(batch: TokenBatch) -> list[tuple[int, Array]]:
+    def run(batch: SequenceBatch) -> list[tuple[int, Array]]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         found = []
@@ -118,7 +119,7 @@ def predict_window(
         pad_id=model.config.pad_token_id,
         tokens_per_batch=tokens_per_batch,
     )
-    for found in spread(run, batches, device):
+    for found in map_over_threads(run, batches, device):
         for member, values in found:
             results[member] = values
     return results
@@ -129,15 +130,12 @@ def _bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-@dataclass(frozen=True)
-class PredictTask:
+@dataclass(frozen=True, kw_only=True)
+class PredictTask(BulkTask):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
     tokens_per_batch: int | None = None
     records_per_part: int = WINDOW
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         found = predict_window(model, tokenizer, records, self.tokens_per_batch)

@@ -17,7 +17,8 @@ from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
-from curr_ab.training.costs import duration, sustained_flops, training_flops_per_token
+from curr_ab.quantities import format_duration
+from curr_ab.training.costs import sustained_flops, training_flops_per_token
 
 # Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
 # gradient of its own, and a frozen base is computed once, without a backward pass.
@@ -46,7 +47,7 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
         f"model            {describe_trainable(shape)}",
         f"learning rate    {recipe.peak_learning_rate:g}",
         f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-        f"time             {duration(seconds)} on one device, {source}",
+        f"time             {format_duration(seconds)} on one device, {source}",
     ]
     return "\n".join(lines)
 

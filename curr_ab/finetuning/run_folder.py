@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from curr_ab import __version__
+from curr_ab.checkpoints import CheckpointSource
 from curr_ab.files import replacing, write_json, write_parquet
 from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.folds import Fold
-from curr_ab.finetuning.model import BaseModel
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 from curr_ab.measures.metrics import measure
 from curr_ab.measures.statistics import mean_and_standard_error
@@ -165,7 +165,7 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
 
 def fold_results(
     recipe: Recipe,
-    base: BaseModel,
+    base: CheckpointSource,
     dataset: str,
     fold: int,
     examples: Sequence[Example],

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any
 
 from curr_ab.family import MAX_TOKENS, NAMESPACE, Member
 from curr_ab.hub.manifest import Manifest
+from curr_ab.quantities import format_setting
 from curr_ab.results import Result, is_headline, model_index
-
-if TYPE_CHECKING:
-    pass
+from curr_ab.training_record import TrainingRecord
 
 _PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
@@ -29,7 +27,7 @@ def render_card(
     *,
     namespace: str = NAMESPACE,
     results: Iterable[Result] = (),
-    training: dict[str, Any] | None = None,
+    training: TrainingRecord | None = None,
     manifest: Manifest | None = None,
 ) -> str:
     """The card of a member; with a manifest, that of one export of it."""
@@ -41,7 +39,7 @@ def render_card(
     )
     return _template().substitute(
         header=_header(member, namespace, measured),
-        name=member.repo_id(namespace).partition("/")[2],
+        name=member.repo_name,
         repo_id=member.repo_id(namespace),
         banner=banner if rehearsal else "",
         description=_description(member),
@@ -64,7 +62,7 @@ def _header(member: Member, namespace: str, results: Sequence[Result]) -> str:
         pipeline_tag="fill-mask",
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
         datasets=[f"{namespace}/{DATASET}"],
-        model_name=member.repo_id(namespace).partition("/")[2],
+        model_name=member.repo_name,
         eval_results=model_index(results) or None,
     )
     header: str = data.to_yaml()
@@ -92,11 +90,12 @@ def _shape(member: Member) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
-def _training(member: Member, training: dict[str, Any] | None, manifest: Manifest | None) -> str:
+def _training(member: Member, training: TrainingRecord | None, manifest: Manifest | None) -> str:
     step = manifest.step if manifest else None
     at = f"This is the checkpoint of step {step:,}. " if step is not None else ""
-    plan = (training or {}).get("plan")
-    if not isinstance(plan, dict):
+    training = training or TrainingRecord()
+    plan = training.plan
+    if plan is None:
         plan = {key: getattr(member.plan, key) for key in member.plan.__dataclass_fields__}
         source = (
             "No record of its own training is at hand. The plan of the published training, which all members "
@@ -106,25 +105,15 @@ def _training(member: Member, training: dict[str, Any] | None, manifest: Manifes
         source = "The plan, as its training recorded it in `training.json`:"
     lines = [f"{at}{source}", "", "| | |", "|---|---|"]
     lines += [
-        f"| {key.replace('_', ' ')} | {_shown(value)} |"
+        f"| {key.replace('_', ' ')} | {format_setting(value)} |"
         for key, value in plan.items()
         if key not in _PATHS and value not in (None, "", [], {})
     ]
-    for label in ("data", "seen"):
-        if isinstance(told := (training or {}).get(label), dict):
-            text = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in told.items())
+    for label, recorded in (("data", training.data), ("seen", training.seen)):
+        if recorded is not None:
+            text = format_setting({key.replace("_", " "): value for key, value in recorded.items()})
             lines += ["", f"{label.capitalize()}: {text}."]
     return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
 
 
 def _scaling(member: Member) -> str:
@@ -141,12 +130,12 @@ def _scaling(member: Member) -> str:
     )
 
 
-def _compute(training: dict[str, Any] | None) -> str:
-    record = training or {}
-    labels = {"training_flops": "training FLOPs", "hours": "hours", "devices": "devices"}
-    known = {label: record[key] for key, label in labels.items() if record.get(key) is not None}
-    missing = [label for key, label in labels.items() if record.get(key) is None]
-    lines = [f"| {label} | {_shown(value)} |" for label, value in known.items()]
+def _compute(training: TrainingRecord | None) -> str:
+    record = training or TrainingRecord()
+    values = {"training FLOPs": record.training_flops, "hours": record.hours, "devices": record.devices}
+    known = {label: value for label, value in values.items() if value is not None}
+    missing = [label for label, value in values.items() if value is None]
+    lines = [f"| {label} | {format_setting(value)} |" for label, value in known.items()]
     table = "\n".join(["| | |", "|---|---|", *lines]) + "\n\n" if lines else ""
     unknown = [*missing, "energy", "carbon"]
     return f"{table}Not recorded: {', '.join(unknown)}."

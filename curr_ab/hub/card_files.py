@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +11,9 @@ from curr_ab.family import NAMESPACE, member
 from curr_ab.files import replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.card import render_card
-from curr_ab.hub.manifest import CARD, RESULTS, TRAINING, Manifest, read_manifest
+from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
 from curr_ab.results import Result, read_results, write_results
+from curr_ab.training_record import TRAINING, read_training
 
 # The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
 NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
@@ -70,7 +70,7 @@ def rendered(folder: Path, namespace: str) -> str:
     manifest = read_manifest(folder)
     results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
     record = folder / TRAINING
-    training = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    training = read_training(record) if record.is_file() else None
     return render_card(
         member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
     )

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, Member
-from curr_ab.files import file_digest, replacing_folder, write_json
+from curr_ab.files import file_digest, replacing_folder
 from curr_ab.hub.card_files import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
@@ -19,7 +18,6 @@ from curr_ab.hub.manifest import (
     RECORDED_EVERY,
     REVISIONS,
     TOLERANCE,
-    TRAINING,
     Manifest,
     Probe,
     file_table,
@@ -27,13 +25,13 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.training_checkpoints import (
-    Checkpoint,
+    TrainingCheckpoint,
     differing_shape,
     find_checkpoints,
     read_model,
     recognise,
-    training_record,
 )
+from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 
 
@@ -45,21 +43,21 @@ def export(
     results: Sequence[str | Path] = (),
     namespace: str = NAMESPACE,
     rehearsal: bool = False,
-    stranger: FreshProcess | None = None,
+    fresh_process: FreshProcess | None = None,
 ) -> float:
     """Write the export of one member and prove it; returns the largest difference of a logit from the source.
 
     `weights` is a checkpoint, or the folder of a run's checkpoints: the last becomes `main`, and each a
     revision. `results` are files of measured numbers for the card. A `rehearsal` is a model of another shape
-    under the member's name, to try the way to the Hub; its card says so. `stranger` proves several exports
-    in one process, because starting it takes longer than a small export.
+    under the member's name, to try the way to the Hub; its card says so. A `fresh_process` proves several
+    exports, because starting one takes longer than a small export.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
     checkpoints = find_checkpoints(Path(weights))
     with replacing_folder(out) as unfinished:
-        with nullcontext(stranger) if stranger else FreshProcess() as process:
+        with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
         write_card(unfinished, results=results, namespace=namespace)
     return difference
@@ -71,7 +69,7 @@ def adopt(
     *,
     data: str | None = None,
     namespace: str = NAMESPACE,
-    stranger: FreshProcess | None = None,
+    fresh_process: FreshProcess | None = None,
 ) -> dict[Path, float]:
     """Exports of checkpoints that the published code wrote, recognised by their shapes, as folders of `out`.
 
@@ -81,19 +79,23 @@ def adopt(
     for folder in map(Path, folders):
         last = find_checkpoints(folder)[-1]
         found = recognise(last, read_model(last), data)
-        target = Path(out) / found.repo_id().partition("/")[2]
+        target = Path(out) / found.repo_name
         if target in plans:
             raise ValueError(f"{plans[target][0]} and {folder} are both {found.name}; adopt one of them")
         plans[target] = folder, found
-    with nullcontext(stranger) if stranger else FreshProcess() as process:
+    with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
         return {
-            target: export(found, folder, target, namespace=namespace, stranger=process)
+            target: export(found, folder, target, namespace=namespace, fresh_process=process)
             for target, (folder, found) in plans.items()
         }
 
 
 def _export_all(
-    member: Member, checkpoints: list[Checkpoint], out: Path, rehearsal: bool, stranger: FreshProcess
+    member: Member,
+    checkpoints: list[TrainingCheckpoint],
+    out: Path,
+    rehearsal: bool,
+    fresh_process: FreshProcess,
 ) -> float:
     """All revisions, and `main` with the table of them."""
     worst = 0.0
@@ -104,12 +106,12 @@ def _export_all(
         assert checkpoint.step is not None
         name = step_name(checkpoint.step)
         folder = out / REVISIONS / name
-        written[name], difference = _export_one(member, checkpoint, folder, rehearsal, stranger)
+        written[name], difference = _export_one(member, checkpoint, folder, rehearsal, fresh_process)
         digests[name] = file_digest(folder / MANIFEST)
         worst = max(worst, difference)
     _refuse_equal_steps(written)
     if not written:
-        _, worst = _export_one(member, checkpoints[0], out, rehearsal, stranger)
+        _, worst = _export_one(member, checkpoints[0], out, rehearsal, fresh_process)
         return worst
     last = next(reversed(written))
     for path in (out / REVISIONS / last).iterdir():
@@ -129,7 +131,7 @@ def _refuse_equal_steps(written: dict[str, Manifest]) -> None:
 
 
 def _export_one(
-    member: Member, checkpoint: Checkpoint, folder: Path, rehearsal: bool, stranger: FreshProcess
+    member: Member, checkpoint: TrainingCheckpoint, folder: Path, rehearsal: bool, fresh_process: FreshProcess
 ) -> tuple[Manifest, float]:
     from safetensors import SafetensorError
 
@@ -138,21 +140,20 @@ def _export_one(
     model = read_model(checkpoint)
     wrong = differing_shape(model, member)
     if wrong and not rehearsal:
-        raise ValueError(f"{checkpoint.folder} is no {member.name}: {wrong[0]}")
+        raise ValueError(f"{checkpoint.folder} does not have the shape of {member.name}: {wrong[0]}")
     if rehearsal and not wrong:
-        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: that is no rehearsal")
+        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: export it without --rehearsal")
     tokenizer = CurrAbTokenizer()
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:
         raise OSError(f"{folder} cannot be written: {error}") from None
     tokenizer.save_pretrained(folder)
-    record = training_record(checkpoint)
-    _refuse_other_member(record, member, checkpoint)
-    if record:
-        write_json(folder / TRAINING, record)
+    _refuse_other_member(checkpoint, member)
+    if checkpoint.training is not None:
+        shutil.copyfile(checkpoint.folder / TRAINING, folder / TRAINING)
     input_ids: list[int] = tokenizer(*EXAMPLE_PAIR)["input_ids"]
-    probe, difference = prove(folder, checkpoint.folder, input_ids, stranger)
+    probe, difference = prove(folder, checkpoint.folder, input_ids, fresh_process)
     manifest = Manifest(
         member=member.name,
         step=checkpoint.step,
@@ -166,18 +167,20 @@ def _export_one(
     return manifest, difference
 
 
-def _refuse_other_member(record: dict[str, Any], member: Member, checkpoint: Checkpoint) -> None:
-    named = record.get("member")
-    if named is not None and str(named).upper() != member.name:
+def _refuse_other_member(checkpoint: TrainingCheckpoint, member: Member) -> None:
+    named = checkpoint.training.member if checkpoint.training else None
+    if named is not None and named.upper() != member.name:
         raise ValueError(f"{checkpoint.folder} was trained as {named}, not as {member.name}")
 
 
-def prove(folder: Path, source: Path, input_ids: list[int], stranger: FreshProcess) -> tuple[Probe, float]:
+def prove(
+    folder: Path, source: Path, input_ids: list[int], fresh_process: FreshProcess
+) -> tuple[Probe, float]:
     """Load the source with stock ESM, the export as stock and as remote code: ids and logits must agree."""
-    expected = stranger.load(source, "source", EXAMPLE_PAIR, input_ids).logits
+    expected = fresh_process.load(source, "source", EXAMPLE_PAIR, input_ids).logits
     worst = 0.0
     for way in ("stock", "remote"):
-        seen = stranger.load(folder, way, EXAMPLE_PAIR, None)
+        seen = fresh_process.load(folder, way, EXAMPLE_PAIR, None)
         if seen.input_ids != input_ids:
             raise ValueError(f"{folder} ({way}): the tokenizer gives other ids than the one of training")
         difference = largest_difference(expected, seen.logits)

@@ -1,4 +1,4 @@
-"""A process that knows nothing of this package and loads checkpoints as a stranger would."""
+"""A process that knows nothing of this package and loads checkpoints as other people do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manifest.json: what an export holds, for anyone to check: SHA-256 of each file, logits of a probe."""
+"""manifest.json: the content of an export, for anyone to check: SHA-256 of each file, logits of a probe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from curr_ab.files import file_digest, write_json
 
 FORMAT = "curr-ab export 1"
-MANIFEST, CARD, RESULTS, TRAINING = "manifest.json", "README.md", "results.json", "training.json"
+MANIFEST, CARD, RESULTS = "manifest.json", "README.md", "results.json"
 WEIGHTS = "model.safetensors"
 REVISIONS = "revisions"  # folder of the step checkpoints inside an export; not part of `main`
 # Results come after the export and cards are improved: `verify` compares these two with each other.
@@ -34,7 +34,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a fixed pair gives: its ids, and the logits of every 16th token."""
+    """The answer to a fixed pair: its ids, and the logits of every 16th token."""
 
     heavy: str
     light: str
@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an export; anything that `Manifest.write` would not have written is refused."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder} is no export: it has no {MANIFEST}; make one with `curr-ab export`")
+        raise ValueError(f"{folder} is not an export: it has no {MANIFEST}; make one with `curr-ab export`")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
@@ -118,7 +118,7 @@ def file_table(folder: Path) -> dict[str, FileEntry]:
 
 
 def differences(folder: Path, manifest: Manifest) -> list[str]:
-    """What is missing, changed or too much in a folder, compared with its manifest; empty if nothing is."""
+    """The files of a folder that are missing, changed or too many, compared with its manifest."""
     found = file_table(folder)
     problems = [f"{name} is missing" for name in manifest.files if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest.files]
@@ -134,7 +134,7 @@ def differences(folder: Path, manifest: Manifest) -> list[str]:
 def step_of(name: str) -> int:
     """The step that a revision is named after."""
     if not (found := re.fullmatch(r"step(\d+)", name)):
-        raise ValueError(f"{name!r} is no revision of a step")
+        raise ValueError(f"a revision must be called stepN; got {name!r}")
     return int(found[1])
 
 

@@ -21,6 +21,7 @@ from curr_ab.hub.remote import (
     with_backoff,
 )
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
+from curr_ab.quantities import format_bytes
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -264,7 +265,11 @@ def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None)
             files = sum(len(change.sent) for change in group)
             size = sum(path.stat().st_size for change in group for path in change.sent.values())
             deleted = sum(len(change.deleted) for change in group)
-            what = "unchanged" if all(change.is_none for change in group) else f"{files} files, {_size(size)}"
+            what = (
+                "unchanged"
+                if all(change.is_none for change in group)
+                else f"{files} files, {format_bytes(size)}"
+            )
             lines.append(f"  {label}: {what}" + (f", {deleted} to delete" if deleted else ""))
             total_files += files
         if order.needs_tag:
@@ -274,7 +279,9 @@ def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None)
         total_bytes += sum(contents.values())
     if collection:
         lines.append(f"collection {collection!r}: {len(orders)} items")
-    lines.append(f"to send: {total_files} files, {_size(total_bytes)}; large files go through {transfer()}")
+    lines.append(
+        f"to send: {total_files} files, {format_bytes(total_bytes)}; large files go through {transfer()}"
+    )
     return "\n".join(lines)
 
 
@@ -284,11 +291,3 @@ def _groups(changes: Sequence[Changes]) -> list[tuple[str, list[Changes]]]:
     label = f"{len(steps)} revisions {steps[0].revision} … {steps[-1].revision}" if steps else ""
     groups = [(label, steps)] if steps else []
     return [*groups, ("main", [change for change in changes if change.revision == "main"])]
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"

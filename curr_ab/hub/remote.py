@@ -1,4 +1,4 @@
-"""What a repository on the Hub still lacks: local files compared with the remote tree, by content."""
+"""Repositories on the Hub: their state, their differences from local files, and calls that are repeated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SECRETS = (
 
 @dataclass(frozen=True)
 class Changes:
-    """What a revision needs to become what it shall be."""
+    """The files to send and to delete, so that a revision becomes equal to the local one."""
 
     revision: str
     is_new: bool
@@ -168,7 +168,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed later; the cause counts too, as the client wraps errors."""
+    """True where the same call may succeed later; the cause counts, too, as the client wraps errors."""
     status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS

@@ -1,72 +1,67 @@
-"""Checkpoints as training leaves them: found in a folder, put in order, recognised, read as a model."""
+"""Checkpoints as a training leaves them: located in order, recognised as members, read as models."""
 
 from __future__ import annotations
 
-import json
 import pickle
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curr_ab.checkpoints import CONFIG, WEIGHTS, step_folders, step_of_folder
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
+from curr_ab.files import read_object
+from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 if TYPE_CHECKING:
     from curr_ab.modeling import CurrAbForMaskedLM
 
-STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-# What decides whether a checkpoint has a member's shape.
+_TRAINER_STATE = "trainer_state.json"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A folder with a model in it, and the step that it was saved at, where that is known."""
+class TrainingCheckpoint:
+    """A folder that a training left, with a model in it; step and record where they are known."""
 
     folder: Path
     step: int | None
+    training: TrainingRecord | None
 
 
-def find_checkpoints(folder: Path) -> list[Checkpoint]:
+def find_checkpoints(folder: Path) -> list[TrainingCheckpoint]:
     """The checkpoints of a run, first to last: `checkpoint-N` or `stepN` folders, or the folder itself."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name a checkpoint, or the folder of a run's checkpoints")
-    places = [folder, folder / "checkpoints"]
-    for place in places:
-        steps = {
-            int(match[1]): entry
-            for entry in (sorted(place.iterdir()) if place.is_dir() else ())
-            if entry.is_dir() and (match := STEP_FOLDER.fullmatch(entry.name))
-        }
-        if steps:
-            return [_checkpoint(steps[step], step) for step in sorted(steps)]
-    return [_checkpoint(folder, None)]
+        raise ValueError(f"{folder} is not a folder; name a checkpoint, or the folder of a run's checkpoints")
+    if steps := step_folders(folder):
+        return [_checkpoint(entry, step) for step, entry in steps.items()]
+    return [_checkpoint(folder, step_of_folder(folder))]
 
 
-def _checkpoint(folder: Path, step: int | None) -> Checkpoint:
+def _checkpoint(folder: Path, step: int | None) -> TrainingCheckpoint:
     _refuse_shards(folder)
-    if not any((folder / name).is_file() for name in _WEIGHTS):
-        raise ValueError(f"{folder} has no model: none of {', '.join(_WEIGHTS)}")
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json, which says how the weights are to be read")
-    if step is None and (match := STEP_FOLDER.fullmatch(folder.name)):
-        step = int(match[1])
-    for record, key in (("training.json", "step"), ("trainer_state.json", "global_step")):
-        other = _read(folder / record).get(key)
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise ValueError(f"{folder} has no model: none of {', '.join(WEIGHTS)}")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} has no {CONFIG}, which says how the weights are to be read")
+    record = folder / TRAINING
+    training = read_training(record) if record.is_file() else None
+    state = _trainer_state(folder)
+    recorded = {TRAINING: training.step if training else None, _TRAINER_STATE: state.get("global_step")}
+    for name, other in recorded.items():
         if other is not None and step is not None and other != step:
-            raise ValueError(f"{folder} is named after step {step}, but {record} says step {other}")
+            raise ValueError(f"{folder} is named after step {step}, but {name} says step {other}")
         step = step if other is None else int(other)
-    return Checkpoint(folder, step)
+    return TrainingCheckpoint(folder, step, training)
+
+
+def _trainer_state(folder: Path) -> dict[str, Any]:
+    """The record of the published training, which transformers' Trainer wrote; empty where there is none."""
+    path = folder / _TRAINER_STATE
+    return read_object(path) if path.is_file() else {}
 
 
 def _refuse_shards(folder: Path) -> None:
-    """Sharded training states are no model yet; the tool that wrote them joins them."""
-    if any((folder / name).is_file() for name in _WEIGHTS):
+    """Refuse sharded training states, which are not a model until the tool that wrote them joins them."""
+    if any((folder / name).is_file() for name in WEIGHTS):
         return
     if (
         (folder / "latest").is_file()
@@ -84,25 +79,7 @@ def _refuse_shards(folder: Path) -> None:
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON record beside the weights; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no record: expected an object")
-    return content
-
-
-def training_record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the training wrote about itself; empty for a checkpoint that came without."""
-    return _read(checkpoint.folder / "training.json")
-
-
-def read_model(checkpoint: Checkpoint) -> CurrAbForMaskedLM:
+def read_model(checkpoint: TrainingCheckpoint) -> CurrAbForMaskedLM:
     """The model in the precision it was saved in; pickled weights are read as tensors and nothing else."""
     from curr_ab.modeling import CurrAbForMaskedLM
 
@@ -125,7 +102,7 @@ def read_model(checkpoint: Checkpoint) -> CurrAbForMaskedLM:
 
 
 def differing_shape(model: CurrAbForMaskedLM, wanted: Member) -> list[str]:
-    """Where the model's shape is not the member's."""
+    """Every way in which the model's shape differs from the member's."""
     expected = wanted.config()
     return [
         f"{name} is {getattr(model.config, name)}, not {expected[name]}"
@@ -134,18 +111,18 @@ def differing_shape(model: CurrAbForMaskedLM, wanted: Member) -> list[str]:
     ]
 
 
-def recognise(checkpoint: Checkpoint, model: CurrAbForMaskedLM, data: str | None) -> Member:
+def recognise(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM, data: str | None) -> Member:
     """The member that a checkpoint is: the size from its shapes, the data from its record or as named."""
     letters = {size.letter for size in DATA_SIZES}
     if data is not None and data.upper() not in letters:
-        raise ValueError(f"--data is {data!r}; choose one of {', '.join(sorted(letters))}")
+        raise ValueError(f"data must be one of {', '.join(sorted(letters))} (--data); got {data!r}")
     size = _size_of(checkpoint, model)
-    named = training_record(checkpoint).get("member")
-    if named and member(str(named)).size != size:
+    named = checkpoint.training.member if checkpoint.training else None
+    if named and member(named).size != size:
         raise ValueError(
             f"{checkpoint.folder}: its record names {named}, but its shape is that of {size.name}"
         )
-    recorded = member(str(named)).data.letter if named else _letter_from_epochs(checkpoint)
+    recorded = member(named).data.letter if named else _letter_from_epochs(checkpoint)
     if data is None and recorded is None:
         raise ValueError(
             f"{checkpoint.folder} has the shape of {size.name}, but does not say what it was trained on; "
@@ -158,20 +135,20 @@ def recognise(checkpoint: Checkpoint, model: CurrAbForMaskedLM, data: str | None
     return member(f"{size.name}-{(data or recorded or '').upper()}")
 
 
-def _size_of(checkpoint: Checkpoint, model: CurrAbForMaskedLM) -> ModelSize:
+def _size_of(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM) -> ModelSize:
     for size in SIZES:
         if not differing_shape(model, member(f"{size.name}-F")):
             return size
     shape = ", ".join(f"{name} {getattr(model.config, name)}" for name in SHAPE)
     raise ValueError(
-        f"{checkpoint.folder} has the shape of no member ({shape}); "
+        f"{checkpoint.folder} does not have the shape of any member ({shape}); "
         "to try the way to the Hub with it, `curr-ab export MEMBER --rehearsal`"
     )
 
 
-def _letter_from_epochs(checkpoint: Checkpoint) -> str | None:
+def _letter_from_epochs(checkpoint: TrainingCheckpoint) -> str | None:
     """The published training writes how many epochs its steps were: that tells the number of pairs."""
-    state = _read(checkpoint.folder / "trainer_state.json")
+    state = _trainer_state(checkpoint.folder)
     step, epoch = state.get("global_step"), state.get("epoch")
     if not step or not epoch:
         return None

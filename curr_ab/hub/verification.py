@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curr_ab import __version__
-from curr_ab.family import NAMESPACE, member
+from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
 from curr_ab.hub.card_files import namespace_of, rendered, stale_parts
 from curr_ab.hub.fresh_process import FreshProcess
@@ -87,23 +87,24 @@ def verify(
     scratch: str | Path | None = None,
     attempts: int = 8,
     say: Say = print,
-    stranger: FreshProcess | None = None,
+    fresh_process: FreshProcess | None = None,
 ) -> list[str]:
     """The problems of a repository (a member or its id) or of an export on disk; empty where all is well.
 
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
-    revision at a time is downloaded to; `stranger` verifies several in one process.
+    revision at a time is downloaded to; `fresh_process` verifies several in one process.
     """
+    from curr_ab.checkpoints import resolve  # it loads torch
+
     place: _Hub | _Local
     if Path(name).is_dir():
         place, owner = _Local(str(name)), None
     else:
-        text = str(name)
-        repo_id = text if "/" in text else member(text).repo_id(namespace)
+        repo_id = resolve(name, namespace)
         owner = repo_id.partition("/")[0]
         place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
     try:
-        with nullcontext(stranger) if stranger else FreshProcess() as process:
+        with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
     except (HubError, ValueError):
         raise
@@ -113,7 +114,7 @@ def verify(
         raise HubError(f"{place.name}: {one_line(error)}") from None
 
 
-def _verify(place: _Hub | _Local, owner: str | None, stranger: FreshProcess, say: Say) -> list[str]:
+def _verify(place: _Hub | _Local, owner: str | None, fresh_process: FreshProcess, say: Say) -> list[str]:
     heads = place.branches()
     problems: list[str] = []
     weights: dict[str, str] = {}
@@ -122,16 +123,17 @@ def _verify(place: _Hub | _Local, owner: str | None, stranger: FreshProcess, say
             main = read_manifest(folder)
         except ValueError as error:
             return [f"main: {error}"]
-        problems += _check_revision("main", folder, main, stranger, say)
+        problems += _check_revision("main", folder, main, fresh_process, say)
         problems += [f"main: {problem}" for problem in _check_card(folder, main, owner)]
-    if owner is not None and main.member != place.name.partition("/CurrAb-")[2]:
+    claimed = find_member(main.member)
+    if owner is not None and (claimed is None or claimed.repo_id(owner) != place.name):
         problems.append(f"main: it is an export of {main.member}")
     for name, expected in main.revisions.items():
         if name not in heads:
             problems.append(f"{name} is missing")
             continue
         with place.folder(heads[name]) as folder:
-            problems += _check_step(name, expected, folder, main, weights, stranger, say)
+            problems += _check_step(name, expected, folder, main, weights, fresh_process, say)
     problems += _check_steps(main, weights)
     extra = [name for name in heads if name != "main" and name not in main.revisions]
     problems += [f"{name} is a revision that the manifest of main does not know" for name in extra]
@@ -144,7 +146,7 @@ def _check_step(
     folder: Path,
     main: Manifest,
     weights: dict[str, str],
-    stranger: FreshProcess,
+    fresh_process: FreshProcess,
     say: Say,
 ) -> list[str]:
     """One step; its weights are noted for the comparison of all."""
@@ -160,7 +162,7 @@ def _check_step(
         problems.append(f"{name}: it is an export of {manifest.member}")
     if (folder / WEIGHTS).is_file():
         weights[name] = file_digest(folder / WEIGHTS)
-    return problems + _check_revision(name, folder, manifest, stranger, say)
+    return problems + _check_revision(name, folder, manifest, fresh_process, say)
 
 
 def _check_steps(main: Manifest, weights: dict[str, str]) -> list[str]:
@@ -178,7 +180,7 @@ def _check_steps(main: Manifest, weights: dict[str, str]) -> list[str]:
 
 
 def _check_revision(
-    name: str, folder: Path, manifest: Manifest, stranger: FreshProcess, say: Say
+    name: str, folder: Path, manifest: Manifest, fresh_process: FreshProcess, say: Say
 ) -> list[str]:
     """Files and logits of one revision."""
     try:
@@ -190,7 +192,7 @@ def _check_revision(
     probe = manifest.probe
     for way in ("stock", "remote"):
         try:
-            seen = stranger.load(folder, way, (probe.heavy, probe.light), None)
+            seen = fresh_process.load(folder, way, (probe.heavy, probe.light), None)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue

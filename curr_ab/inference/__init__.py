@@ -1,4 +1,4 @@
-"""What people do with the models every day: embed, score, mutate, restore, pair."""
+"""The everyday uses of the models: embed, score, mutate, restore, pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any task over any number of pairs: parts that survive a crash, by one process or several."""
+"""Bulk tasks over any number of pairs: parts that survive a crash, by one process or several."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from curr_ab.checkpoints import Checkpoint, fingerprint
+from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.files import remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
-from curr_ab.inference.tasks import Task
+from curr_ab.inference.tasks import BulkTask
 from curr_ab.workers import Workers, num_cores
 
-DIGEST = b"records"  # in a part's metadata: what it was computed from
+DIGEST = b"records"  # in a part's metadata: of the records that it was computed from
 _PLAN = "plan.json"
 _AFTER_A_KILL = "go on with --resume, or with fewer processes (--processes)"
 
 
 class Output(NamedTuple):
-    """Where results go: a file, with its parts beside it while it grows, or a folder of parts."""
+    """The place of the results: a file, with its parts beside it while it grows, or a folder of parts."""
 
     file: Path | None
     folder: Path
@@ -47,7 +47,7 @@ class Output(NamedTuple):
 
 
 def run_bulk(
-    task: Task,
+    task: BulkTask,
     checkpoint: Checkpoint,
     read: Read,
     out: str | os.PathLike[str],
@@ -66,16 +66,16 @@ def run_bulk(
     from tqdm import tqdm
 
     if processes < 1:
-        raise ValueError(f"the number of processes must be at least 1; got {processes}")
+        raise ValueError(f"processes must be at least 1; got {processes}")
     output = Output.of(out)
     size = records_per_part or task.records_per_part
     if size < 1:
-        raise ValueError(f"a part of {size} records is none")
+        raise ValueError(f"records_per_part must be at least 1; got {size}")
     model, tokenizer = checkpoint.load()
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
         settings = hashlib.sha256(settings.encode()).hexdigest()
-    plan = {"task": settings, "model": fingerprint(model, tokenizer), "records_per_part": size}
+    plan = {"task": settings, "model": model_digest(model, tokenizer), "records_per_part": size}
 
     def prepared() -> Iterator[Record]:
         return map(task.prepare, read())
@@ -85,17 +85,17 @@ def run_bulk(
     num_parts = -(-total // size)
 
     def todo() -> Iterator[tuple[int, list[Record]]]:
-        for number, window in enumerate(windows(prepared(), size)):
-            if _is_done(output.part(number), window):
-                bar.update(len(window))
+        for number, records in enumerate(windows(prepared(), size)):
+            if _is_done(output.part(number), records):
+                bar.update(len(records))
             else:
-                yield number, window
+                yield number, records
 
     with tqdm(total=total, unit="pair", disable=not progress) as bar:
         if processes == 1:
-            for number, window in todo():
-                _write_part(task, model, tokenizer, window, output, number)
-                bar.update(len(window))
+            for number, records in todo():
+                _write_part(task, model, tokenizer, records, output, number)
+                bar.update(len(records))
         else:
             del model  # the workers have their own
             begin = partial(_begin, task, checkpoint, processes, output)
@@ -132,44 +132,44 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
     write_json(file, plan)
 
 
-def _digest(window: list[Record]) -> bytes:
+def _digest(records: list[Record]) -> bytes:
     digest = hashlib.sha256()
-    for record in window:
+    for record in records:
         digest.update(repr(record).encode())
     return digest.hexdigest().encode()
 
 
-def _is_done(part: Path, window: list[Record]) -> bool:
+def _is_done(part: Path, records: list[Record]) -> bool:
     if not part.exists():
         return False
-    if (pq.read_schema(part).metadata or {}).get(DIGEST) != _digest(window):
+    if (pq.read_schema(part).metadata or {}).get(DIGEST) != _digest(records):
         raise ValueError(
-            f"records {window[0].number:,} to {window[-1].number:,} are not those that {part} was computed "
-            "from; remove that part (or the folder) to compute it anew"
+            f"records {records[0].number:,} to {records[-1].number:,} have changed since {part} was computed "
+            "from them; remove that part (or the folder) to compute it again"
         )
     return True
 
 
 def _write_part(
-    task: Task, model: Any, tokenizer: Any, window: list[Record], output: Output, number: int
+    task: BulkTask, model: Any, tokenizer: Any, records: list[Record], output: Output, number: int
 ) -> None:
-    table: pa.Table = task.table(model, tokenizer, window)
+    table: pa.Table = task.table(model, tokenizer, records)
     if output.file is not None:
         check_format(table.schema, output.file)
-    write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(window)}))
+    write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(records)}))
 
 
-_own: tuple[Task, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
+_own: tuple[BulkTask, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
 
 
-def _begin(task: Task, checkpoint: Checkpoint, processes: int, output: Output, number: int) -> None:
+def _begin(task: BulkTask, checkpoint: Checkpoint, processes: int, output: Output, number: int) -> None:
     global _own
     torch.set_num_threads(max(1, num_cores() // processes))
     _own = (task, *checkpoint.load(number), output)
 
 
 def _write_own_part(part: tuple[int, list[Record]]) -> int:
-    number, window = part
+    number, records = part
     task, model, tokenizer, output = _own
-    _write_part(task, model, tokenizer, window, output, number)
-    return len(window)
+    _write_part(task, model, tokenizer, records, output, number)
+    return len(records)

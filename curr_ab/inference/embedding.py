@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from curr_ab.inference.records import (
     tokenize,
     windows,
 )
-from curr_ab.inference.threads import spread
-from curr_ab.inference.token_batches import Layout, TokenBatch, token_batches
+from curr_ab.inference.threads import map_over_threads
+from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, token_batches
 from curr_ab.modeling import CurrAbModel
 from curr_ab.tokenization import CurrAbTokenizer
 
@@ -30,9 +30,9 @@ POOLINGS = ("mean", "max", "std", "cls", "none")
 WINDOW = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EmbeddingPlan:
-    """What is wanted of each pair."""
+    """The embeddings of each pair that are computed."""
 
     poolings: tuple[str, ...] = ("mean",)  # "none" keeps the residues apart
     parts: tuple[str, ...] = ("pair",)
@@ -42,13 +42,13 @@ class EmbeddingPlan:
     def __post_init__(self) -> None:
         for pooling in self.poolings:
             if pooling not in POOLINGS:
-                raise ValueError(f"pooling is {pooling!r}; choose of {', '.join(POOLINGS)}")
+                raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}; got {pooling!r}")
         for part in self.parts:
             check_part(part)
         if "cls" in self.poolings and "pair" not in self.parts:
-            raise ValueError("<cls> stands for the whole pair: it cannot be pooled over a part of it")
+            raise ValueError("pooling cls is of the whole pair, not of a part; add the part pair")
         if not (self.poolings and self.parts and self.layers):
-            raise ValueError("an embedding needs a pooling, a part and a layer")
+            raise ValueError("poolings, parts and layers must have at least one entry each")
 
     def names(self) -> dict[tuple[str, str, int], str]:
         """The name of every embedding, by (part, pooling, layer)."""
@@ -65,10 +65,10 @@ class EmbeddingPlan:
         for layer in self.layers:
             if not -num_layers - 1 <= layer <= num_layers:
                 raise ValueError(
-                    f"there is no layer {layer}: the model has {num_layers}, from 0 to {num_layers}"
+                    f"layers of this model must be from 0 (the embeddings) to {num_layers}; got {layer}"
                 )
         layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
-        return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
+        return replace(self, layers=layers)
 
 
 def embed(
@@ -80,7 +80,7 @@ def embed(
     part: str = "pair",
     layers: int | Sequence[int] = -1,
     tokens_per_batch: int | None = None,
-    layout: Layout | None = None,
+    layout: BatchLayout | None = None,
 ) -> Iterator[Array]:
     """One array for each pair, in input order and constant memory; special tokens are never inside.
 
@@ -88,12 +88,12 @@ def embed(
     `pooling="cls"` is the first token's state. `np.stack(list(embed(...)))` makes a matrix.
     """
     wanted = (layers,) if isinstance(layers, int) else tuple(layers)
-    plan = EmbeddingPlan((pooling,), (part,), wanted)
+    plan = EmbeddingPlan(poolings=(pooling,), parts=(part,), layers=wanted)
     encoder = encoder_of(model)
     plan.resolve(encoder.config.num_hidden_layers)
     for window in windows(records_of(pairs), WINDOW):
-        for found in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
-            arrays = [found[name] for name in plan.names().values()]
+        for features in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
+            arrays = [features[name] for name in plan.names().values()]
             yield arrays[0] if isinstance(layers, int) else np.stack(arrays)
 
 
@@ -112,7 +112,7 @@ def encoder_of(model: Any) -> CurrAbModel:
     """The encoder in a model with or without a head."""
     encoder = getattr(model, "esm", model)
     if not isinstance(encoder, CurrAbModel):
-        raise ValueError(f"{type(model).__name__} has no encoder of the family: load it with curr_ab.load")
+        raise ValueError(f"the model must be loaded with curr_ab.load; got a {type(model).__name__}")
     return encoder
 
 
@@ -122,7 +122,7 @@ def embed_window(
     window: Sequence[Record],
     plan: EmbeddingPlan,
     tokens_per_batch: int | None = None,
-    layout: Layout | None = None,
+    layout: BatchLayout | None = None,
 ) -> list[dict[str, Array]]:
     """Every embedding of the plan, by name, for each record of a window that is batched together."""
     tokens = tokenize(tokenizer, window)
@@ -134,23 +134,23 @@ def embed_window(
     last = encoder.config.num_hidden_layers
     only_last = {layer % (last + 1) for layer in plan.layers} == {last}
 
-    def run(batch: TokenBatch) -> list[tuple[int, dict[str, Array]]]:
+    def run(batch: SequenceBatch) -> list[tuple[int, dict[str, Array]]]:
         out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
-        found = []
-        for place, member in enumerate(batch.members):
+        computed = []
+        for index, member in enumerate(batch.members):
             one = tokens[member]
             features = {}
             for layer in plan.layers:
                 states = out.last_hidden_state if only_last else out.hidden_states[layer]
                 # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
-                own = batch.take(states, place, len(one.input_ids)).float()
+                own = batch.take(states, index, len(one.input_ids)).float()
                 residues = own[one.positions.to(own.device)]
                 for part, indices in chosen[member].items():
                     for pooling in plan.poolings:
                         pooled = _pool(own, residues[indices.to(own.device)], pooling)
                         features[part, pooling, layer] = pooled.cpu().numpy()
-            found.append((member, {name: features[key] for key, name in plan.names().items()}))
-        return found
+            computed.append((member, {name: features[key] for key, name in plan.names().items()}))
+        return computed
 
     results: list[dict[str, Array]] = [{}] * len(window)
     batches = token_batches(
@@ -160,8 +160,8 @@ def embed_window(
         tokens_per_batch=tokens_per_batch,
         layout=layout,
     )
-    for found in spread(run, batches, encoder.device):
-        for member, features in found:
+    for computed in map_over_threads(run, batches, encoder.device):
+        for member, features in computed:
             results[member] = features
     if plan.attention:
         for features, one in zip(results, tokens, strict=True):
@@ -181,7 +181,7 @@ def _pool(states: Tensor, residues: Tensor, pooling: str) -> Tensor:
 
 def _attention(encoder: CurrAbModel, tokens: TokenRecord) -> Array:
     with torch.inference_mode():
-        found = encoder(tokens.input_ids[None].to(encoder.device), output_attentions=True).attentions
-    whole = torch.cat(found).float().cpu()  # [layers, heads, S, S]
+        layers = encoder(tokens.input_ids[None].to(encoder.device), output_attentions=True).attentions
+    whole = torch.cat(layers).float().cpu()  # [layers, heads, S, S]
     array: Array = whole[:, :, tokens.positions][..., tokens.positions].numpy()
     return array

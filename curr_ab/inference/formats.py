@@ -1,4 +1,4 @@
-"""Parts joined into one file: Parquet, CSV, TSV, npy or safetensors, a part at a time."""
+"""The output formats: parts are joined into Parquet, CSV, TSV, npy or safetensors, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model says of every residue given the rest: the three ways on which all scores are built."""
+"""Log-probabilities of every residue given the rest, in three modes: all scores are built on them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import Record, TokenRecord, tokenize, windows
-from curr_ab.inference.threads import spread
-from curr_ab.inference.token_batches import Layout, TokenBatch, budget, token_batches
+from curr_ab.inference.threads import map_over_threads
+from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, budget, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import MODES, Mode
 
 NUM_GROUPS = 7  # every 7th residue masked at once: 14 %, about what training masked
-# Exact marginals take long and gain nothing from other pairs in the batch: small pieces lose less.
+# Exact marginals take long and gain nothing from other pairs in the batch: an interruption loses less of
+# a small window.
 WINDOW: dict[Mode, int] = {"exact": 32, "group": 256, "unmasked": 1024}
 
 
@@ -35,10 +36,10 @@ class Marginals:
         mode: Mode = "exact",
         *,
         tokens_per_batch: int | None = None,
-        layout: Layout | None = None,
+        layout: BatchLayout | None = None,
     ) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
+            raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
         self.model, self.tokenizer, self.mode = model, tokenizer, mode
         self.layout, self.tokens_per_batch = layout, tokens_per_batch
 
@@ -60,58 +61,58 @@ class Marginals:
         """Log-probabilities at `positions` of each sequence as it stands: one ordinary pass."""
         out: list[Tensor] = [torch.empty(0)] * len(sequences)
 
-        def run(batch: TokenBatch) -> list[tuple[int, Tensor]]:
+        def run(batch: SequenceBatch) -> list[tuple[int, Tensor]]:
             wanted = [positions[member] + batch.starts[place] for place, member in enumerate(batch.members)]
             logits = self.model(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
                 output_positions=torch.cat(wanted).to(batch.input_ids.device),
             ).logits
-            found = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
-            return list(zip(batch.members, found, strict=True))
+            rows = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
+            return list(zip(batch.members, rows, strict=True))
 
         device, pad_id = self.model.device, self.model.config.pad_token_id
         batches = token_batches(
             sequences, device, pad_id=pad_id, tokens_per_batch=self.tokens_per_batch, layout=self.layout
         )
-        for found in spread(run, batches, device):
-            for member, log_probabilities in found:
+        for rows in map_over_threads(run, batches, device):
+            for member, log_probabilities in rows:
                 out[member] = log_probabilities
         return out
 
     def _exact(self, tokens: Sequence[TokenRecord]) -> list[Tensor]:
         device = self.model.device
-        num_pieces = torch.get_num_threads() if device.type == "cpu" else 1
-        pieces = [
-            (one.input_ids.to(device), piece.to(device))
+        num_shares = torch.get_num_threads() if device.type == "cpu" else 1  # of the positions of each pair
+        shares = [
+            (one.input_ids.to(device), positions.to(device))
             for one in tokens
-            for piece in one.positions.tensor_split(num_pieces)
+            for positions in one.positions.tensor_split(num_shares)
         ]
 
-        def run(piece: tuple[Tensor, Tensor]) -> Tensor:
-            input_ids, positions = piece
+        def run(share: tuple[Tensor, Tensor]) -> Tensor:
+            input_ids, positions = share
             rows = max(1, budget(device, self.tokens_per_batch) // len(input_ids))
-            parts = [
+            batches = [
                 logits.float().log_softmax(-1).cpu()
                 for logits in masked_logits(self.model, input_ids, positions, rows)
             ]
-            return torch.cat(parts) if parts else torch.empty(0, self.model.config.vocab_size)
+            return torch.cat(batches) if batches else torch.empty(0, self.model.config.vocab_size)
 
-        found = list(spread(run, pieces, device))
-        return [torch.cat(found[at : at + num_pieces]) for at in range(0, len(found), num_pieces)]
+        rows = list(map_over_threads(run, shares, device))
+        return [torch.cat(rows[at : at + num_shares]) for at in range(0, len(rows), num_shares)]
 
     def _grouped(self, tokens: Sequence[TokenRecord]) -> list[Tensor]:
-        copies, places = [], []
+        copies, masked = [], []
         for one in tokens:
             for group in range(NUM_GROUPS):
                 positions = one.positions[group::NUM_GROUPS]
                 copies.append(one.input_ids.index_fill(0, positions, self.model.config.mask_token_id))
-                places.append(positions)
-        found = self.read_off(copies, places)
+                masked.append(positions)
+        rows = self.read_off(copies, masked)
         out = []
         for number, one in enumerate(tokens):
             whole = torch.empty(len(one.positions), self.model.config.vocab_size)
             for group in range(NUM_GROUPS):
-                whole[group::NUM_GROUPS] = found[number * NUM_GROUPS + group]
+                whole[group::NUM_GROUPS] = rows[number * NUM_GROUPS + group]
             out.append(whole)
         return out

@@ -22,29 +22,29 @@ from curr_ab.modeling.pairwise_attention import rotate
 def masked_logits(
     model: CurrAbForMaskedLM, input_ids: Tensor, positions: Tensor, rows_per_batch: int
 ) -> Iterator[Tensor]:
-    """Logits [K, V] at `positions` [K] of the tokens [S], each masked alone; in runs of `rows_per_batch`.
+    """Logits [K, V] at `positions` [K] of the tokens [S], each masked alone; in batches of `rows_per_batch`.
 
     A position that is masked already would count twice, so it is refused.
     """
     mask_id = model.config.mask_token_id
     if bool((input_ids[positions] == mask_id).any()):
-        raise ValueError("a position that is asked for is masked already: read it off an ordinary pass")
+        raise ValueError("positions must not be masked already; read those off an ordinary pass")
     layers: list[Any] = list(model.esm.encoder.layer)
     if len(layers) == 1:  # nothing between the first layer and the last
-        for chunk in torch.split(positions, rows_per_batch):
-            rows = input_ids.repeat(len(chunk), 1)
-            at = torch.arange(len(chunk), device=rows.device)
-            rows[at, chunk] = mask_id
-            yield model(input_ids=rows, output_positions=at * len(input_ids) + chunk).logits
+        for masked in torch.split(positions, rows_per_batch):
+            rows = input_ids.repeat(len(masked), 1)
+            at = torch.arange(len(masked), device=rows.device)
+            rows[at, masked] = mask_id
+            yield model(input_ids=rows, output_positions=at * len(input_ids) + masked).logits
         return
     cos, sin = model.esm.rotary_embeddings(torch.arange(len(input_ids), device=input_ids.device)[None])
     first = _FirstLayer.of(model, layers[0], input_ids, cos, sin)
-    for chunk in torch.split(positions, rows_per_batch):
-        plan = _plan_for(len(chunk), len(input_ids), cos, sin)
-        states = first.copies(layers[0], chunk, plan)  # [K, S, E]
+    for masked in torch.split(positions, rows_per_batch):
+        plan = _plan_for(len(masked), len(input_ids), cos, sin)
+        states = first.copies(layers[0], masked, plan)  # [K, S, E]
         for layer in layers[1:-1]:
             states, _ = layer(states, plan)
-        states = _last_layer(layers[-1], states, chunk, cos, sin)
+        states = _last_layer(layers[-1], states, masked, cos, sin)
         yield model.lm_head(model.esm.encoder.emb_layer_norm_after(states))
 
 
@@ -96,7 +96,7 @@ def _last_layer(layer: Any, states: Tensor, positions: Tensor, cos: Tensor, sin:
 
 
 class _FirstLayer(NamedTuple):
-    """What the first layer computes once for all copies; shares are relative to each unmasked softmax."""
+    """The first layer's results for all copies at once; shares are relative to each unmasked softmax."""
 
     states: Tensor  # [S, E] embeddings of the unmasked tokens
     mask_state: Tensor  # [E] embedding of the mask

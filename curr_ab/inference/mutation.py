@@ -112,7 +112,7 @@ def score_mutants(
 def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str], by: By) -> list[float]:
     """The same for a record."""
     if by not in ("marginals", "sequence"):
-        raise ValueError(f"mutants are scored by 'marginals' or 'sequence', not {by!r}")
+        raise ValueError(f"by must be 'marginals' or 'sequence'; got {by!r}")
     parsed = [parse_mutant(text) for text in mutants]
     for mutations in parsed:
         check_wild_type(record, mutations)
@@ -130,8 +130,8 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
     tokens = tokenize(marginals.tokenizer, [record])[0]
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [index for index, site in enumerate(sites) if site[:2] in changed_sites]
-    found = marginals.of([tokens._replace(positions=tokens.positions[wanted])])[0]
-    log_probabilities = {sites[index][:2]: row for index, row in zip(wanted, found, strict=True)}
+    rows = marginals.of([tokens._replace(positions=tokens.positions[wanted])])[0]
+    log_probabilities = {sites[index][:2]: row for index, row in zip(wanted, rows, strict=True)}
     ids = {
         letter: marginals.tokenizer.convert_tokens_to_ids(letter) for letter in STANDARD_RESIDUES + "XBZUO"
     }
@@ -166,15 +166,16 @@ def parse_mutant(text: str) -> tuple[Mutation, ...]:
         match = _MUTATION.fullmatch(part.strip())
         if match is None:
             raise ValueError(
-                f"{part.strip()!r} is no mutation: write H:Y32A, H:Y32del or H:Y32insAG, joined by ';'"
+                f"a mutation must be written as H:Y32A, H:Y32del or H:Y32insAG, several joined by ';'; got "
+                f"{part.strip()!r}"
             )
         wild_type, deleted, inserted = match["wild_type"], match["deleted"], match["inserted"]
         replacement = "" if deleted else wild_type + inserted if inserted else match["mutant"]
         chain = "heavy" if match["chain"] == "H" else "light"
         mutations.append(Mutation(part.strip(), chain, wild_type, int(match["position"]), replacement))
-    places = [(one.chain, one.position) for one in mutations]
-    if len(set(places)) < len(places):
-        raise ValueError(f"{text!r} changes the same position twice")
+    positions = [(one.chain, one.position) for one in mutations]
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"a mutant must change each position once; got {text!r}")
     return tuple(mutations)
 
 
@@ -184,13 +185,13 @@ def check_wild_type(record: Record, mutations: tuple[Mutation, ...]) -> None:
         chain = record.chain(one.chain) or ""
         if not 1 <= one.position <= len(chain):
             raise ValueError(
-                f"{one.text}: the {one.chain} chain of {record.name} has {len(chain)} residues, "
-                f"no position {one.position}"
+                f"{one.text}: the position must be from 1 to {len(chain)}, the end of the {one.chain} chain "
+                f"of {record.name}; got {one.position}"
             )
-        if (found := chain[one.position - 1]) != one.wild_type:
+        if (residue := chain[one.position - 1]) != one.wild_type:
             raise ValueError(
-                f"{one.text}: position {one.position} of the {one.chain} chain of {record.name} is {found}, "
-                f"not {one.wild_type}"
+                f"{one.text}: position {one.position} of the {one.chain} chain of {record.name} is "
+                f"{residue}, not {one.wild_type}"
             )
 
 

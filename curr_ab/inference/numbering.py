@@ -36,7 +36,7 @@ class Numbering(NamedTuple):
         return "".join(out)
 
     def missing_ends(self) -> tuple[int, int]:
-        """How many residues lack before the first and after the last one."""
+        """The numbers of residues that are missing before the first and after the last one."""
         numbers = [int(label.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")) for label in self.labels if label]
         before = numbers[0] - 1
         if numbers[0] > 10 and self.chain_type != "K":
@@ -45,19 +45,19 @@ class Numbering(NamedTuple):
 
 
 def number_chains(chains: Sequence[str]) -> list[Numbering]:
-    """The numbering of each chain; one that is no antibody variable domain is an error."""
+    """The numbering of each chain; one that is not an antibody's variable domain is an error."""
     with needs_extra("number"):
         from anarcii import Anarcii
     distinct = list(dict.fromkeys(chains))
     num_threads = torch.get_num_threads()
     try:
         runner = Anarcii(seq_type="antibody", mode="accuracy", batch_size=_BATCH, cpu=True, verbose=False)
-        found = runner.number({str(place): chain for place, chain in enumerate(distinct)})
+        results = runner.number({str(index): chain for index, chain in enumerate(distinct)})
     finally:
         torch.set_num_threads(num_threads)  # it sets its own
     numbered = {}
-    for place, chain in enumerate(distinct):
-        result = found[str(place)]
+    for index, chain in enumerate(distinct):
+        result = results[str(index)]
         if result["error"] or not result["numbering"]:
             raise ValueError(f"{chain[:20]}... cannot be numbered: {result['error']}")
         labels = [
@@ -78,7 +78,7 @@ def number_records(records: Iterable[Record]) -> list[tuple[Record, dict[str, Nu
     numbered = iter(number_chains(wanted))
     out = []
     for record in window:
-        found = {name: next(numbered) for name in CHAINS if record.chain(name) is not None}
-        masks = [found[name].region_mask if name in found else None for name in CHAINS]
-        out.append((record._replace(region_mask_heavy=masks[0], region_mask_light=masks[1]), found))
+        numbering = {name: next(numbered) for name in CHAINS if record.chain(name) is not None}
+        masks = [numbering[name].region_mask if name in numbering else None for name in CHAINS]
+        out.append((record._replace(region_mask_heavy=masks[0], region_mask_light=masks[1]), numbering))
     return out

@@ -11,8 +11,8 @@ from torch import Tensor
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
-from curr_ab.inference.threads import spread
-from curr_ab.inference.token_batches import TokenBatch, token_batches
+from curr_ab.inference.threads import map_over_threads
+from curr_ab.inference.token_batches import SequenceBatch, token_batches
 from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import Mode
@@ -21,7 +21,7 @@ NATIVE_LABELS = ("native", "paired", "true", "yes", "1", "label_1")
 
 
 class RankedLight(NamedTuple):
-    """A light chain's place among all for one heavy chain."""
+    """A light chain's rank among all for one heavy chain."""
 
     heavy: str  # ids
     light: str
@@ -48,11 +48,14 @@ def rank_lights(
     native pair (`by="head"`).
     """
     if not heavies or not lights:
-        raise ValueError("ranking needs at least one heavy and one light chain")
+        raise ValueError(
+            f"ranking needs at least one heavy and one light chain; got {len(heavies)} and {len(lights)}"
+        )
     has_head = isinstance(model, CurrAbForSequenceClassification)
     by = by or ("head" if has_head else "likelihood")
-    if by not in (("head",) if has_head else ("likelihood", "gain")):
-        raise ValueError(f"{type(model).__name__} cannot rank light chains by {by!r}")
+    choices = ("head",) if has_head else ("likelihood", "gain")
+    if by not in choices:
+        raise ValueError(f"by must be {' or '.join(choices)} with {type(model).__name__}; got {by!r}")
     if isinstance(model, CurrAbForSequenceClassification):
         for heavy in heavies:
             scores = head_scores(model, tokenizer, _pairs(heavy, lights))
@@ -62,8 +65,8 @@ def rank_lights(
     singles = [light._replace(heavy=None) for light in lights]
     alone = torch.tensor([score.pll("light") for score in score_window(marginals, singles, alone=False)])
     for heavy in heavies:
-        found = score_window(marginals, _pairs(heavy, lights), alone=False)
-        likelihood = torch.tensor([score.pll("light") for score in found])
+        pair_scores = score_window(marginals, _pairs(heavy, lights), alone=False)
+        likelihood = torch.tensor([score.pll("light") for score in pair_scores])
         gain = likelihood - alone
         yield _ranked(heavy, lights, likelihood if by == "likelihood" else gain, likelihood, gain)
 
@@ -104,23 +107,23 @@ def head_scores(
     num_labels = model.config.num_labels
     native = 0 if num_labels == 1 else _native_label(model)
 
-    def run(batch: TokenBatch) -> tuple[list[int], Tensor]:
+    def run(batch: SequenceBatch) -> tuple[list[int], Tensor]:
         logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float().cpu()
         return batch.members, (logits.sigmoid() if num_labels == 1 else logits.softmax(-1))[:, native]
 
     out = torch.empty(len(tokens))
     batches = token_batches([one.input_ids for one in tokens], model.device, pad_id=model.config.pad_token_id)
-    for members, scores in spread(run, batches, model.device):
+    for members, scores in map_over_threads(run, batches, model.device):
         out[members] = scores
     return out
 
 
 def _native_label(model: CurrAbForSequenceClassification) -> int:
     labels = {int(index): str(label) for index, label in model.config.id2label.items()}
-    found = [index for index, label in labels.items() if label.lower() in NATIVE_LABELS]
-    if len(found) != 1:
+    native = [index for index, label in labels.items() if label.lower() in NATIVE_LABELS]
+    if len(native) != 1:
         raise ValueError(
-            f"which of the labels {', '.join(labels.values())} means a native pair? "
-            "name one 'native' in the configuration's id2label"
+            f"one label of the head must mean a native pair; got {', '.join(labels.values())}; call one "
+            "'native' in the configuration's id2label"
         )
-    return found[0]
+    return native[0]

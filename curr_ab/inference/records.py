@@ -18,7 +18,7 @@ from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS, STANDARD_RESIDUES
 
 Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
-_NUM_SPECIAL = 4
+_NUM_SPECIAL = 4  # tokens of a pair besides its residues
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
 PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
 
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How errors call it."""
+        """The record's name in errors."""
         return f"record {self.number:,} ({self.id!r})"
 
     def chain(self, name: str) -> str | None:
@@ -62,7 +62,7 @@ def records_of(pairs: Any) -> Iterator[Record]:
         raise ValueError("give a list of pairs, such as [(heavy, light)]; a file is read by read_pairs(file)")
     number = 0
     for item in [pairs] if _is_table(pairs) or isinstance(pairs, Record) else pairs:
-        for record in _table_records(item) if _is_table(item) else [_read_item(item, number + 1)]:
+        for record in _read_table(item) if _is_table(item) else [_read_item(item, number + 1)]:
             number += 1
             yield record._replace(number=number, id=record.id or str(number))
 
@@ -76,31 +76,43 @@ def _read_item(item: Any, number: int) -> Record:
         return item
     if isinstance(item, Mapping):
         if unknown := item.keys() - set(Record._fields):
-            raise ValueError(f"record {number:,}: {sorted(unknown)[0]!r} is no field of a pair")
+            raise ValueError(
+                f"record {number:,}: the fields of a pair are {', '.join(Record._fields)}; got "
+                f"{sorted(unknown)[0]!r}"
+            )
         chains = item.get("heavy"), item.get("light")
         rest = {key: value for key, value in item.items() if key not in CHAINS}
         return Record(**{"id": "", **rest}, heavy=chains[0], light=chains[1])
     if isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
         return Record("", item[0], item[1])
-    raise ValueError(f"record {number:,}: {item!r} is no pair; write (heavy, light)")
+    raise ValueError(f"record {number:,}: a pair must be written as (heavy, light); got {item!r}")
 
 
-def _table_records(table: Any) -> Iterator[Record]:
+def _read_table(table: Any) -> Iterator[Record]:
+    """The records of a table whose columns have names that `curr_ab.data` knows."""
     from curr_ab.data.reading.columns import ColumnNames, find_layout
     from curr_ab.extras import needs_extra
 
-    with needs_extra("data"):
-        import pyarrow as pa
     if hasattr(table, "itertuples"):
+        with needs_extra("data"):
+            import pyarrow as pa
         table = pa.Table.from_pandas(table, preserve_index=False)
     layout = find_layout(table.schema.names, ColumnNames())
     if layout is None or layout.kind != "wide" or not set(CHAINS) <= layout.columns.keys():
-        raise ValueError(f"no heavy and light columns are known among {', '.join(table.schema.names)}")
-    wanted = [name for name in Record._fields if name in layout.columns]
-    columns = [table[layout.columns[name]].cast(pa.string()).to_pylist() for name in wanted]
-    for row in zip(*columns, strict=True):
-        fields = dict(zip(wanted, row, strict=True))
-        yield Record(**{**fields, "id": fields.get("id") or ""})
+        raise ValueError(
+            "a table of pairs must have a column for heavy and one for light chains; got the columns "
+            f"{', '.join(table.schema.names)}; rename two of them to heavy and light"
+        )
+    yield from _read_columns(table, layout.columns)
+
+
+def _read_columns(table: Any, columns: Mapping[str, str]) -> Iterator[Record]:
+    """The records of an Arrow table or batch; `columns` maps fields of a record to columns."""
+    fields = [name for name in Record._fields if name in columns]
+    values = [table[columns[name]].cast("string").to_pylist() for name in fields]
+    for row in zip(*values, strict=True):
+        record = dict(zip(fields, row, strict=True))
+        yield Record(**{**record, "id": record.get("id") or ""})
 
 
 def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
@@ -115,14 +127,14 @@ def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def windows(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    """Runs of records in input order: what is sorted, batched and written together."""
+    """Records in input order, `size` at a time: those that are sorted, batched and computed together."""
     iterator = iter(records)
     while window := list(islice(iterator, size)):
         yield window
 
 
 class TokenRecord(NamedTuple):
-    """A record as tokens, and where its residues are among them."""
+    """A record as tokens, and the positions of its residues among them."""
 
     record: Record
     input_ids: Tensor  # [S]
@@ -130,7 +142,7 @@ class TokenRecord(NamedTuple):
     num_heavy: int  # so many of them are the heavy chain's
 
     def residues(self, chain: str) -> slice:
-        """Where a chain's residues are among all residues."""
+        """The range of a chain's residues among all residues."""
         return slice(0, self.num_heavy) if chain == "heavy" else slice(self.num_heavy, len(self.positions))
 
 
@@ -173,7 +185,9 @@ def reader(
             id_column=id_column,
             chains="unpaired" if unpaired else "paired",
         )
-        records = records_of(batches)
+        # Batches come with the names of the schema, which has the position of a record under another name.
+        own_names = {name: name for name in Record._fields if name != "number"}
+        records = records_of(record for batch in batches for record in _read_columns(batch, own_names))
         return records if unpaired else require_pairs(records)
 
     return read
@@ -199,14 +213,14 @@ def chain_reader(source: str | os.PathLike[str], chain: str) -> Read:
 
 
 def check_records(read: Read, tokenizer: CurrAbTokenizer) -> int:
-    """How many records there are; the first that cannot be used is an error, and so is an id's second use."""
+    """The number of records; the first that cannot be used is an error, and so is an id's second use."""
     hashes = array("q")  # of the ids: eight bytes a record, where a set of texts would take a hundred
     for record in read():
         if not _is_ordinary(record, tokenizer.model_max_length):
             tokenize(tokenizer, [record])
         hashes.append(hash(record.id))
     if not hashes:
-        raise ValueError("the input holds no record")
+        raise ValueError("the input must hold at least one record; got none")
     values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
     if suspects := set(values[counts > 1].tolist()):
         _check_ids(read, suspects)
@@ -214,11 +228,11 @@ def check_records(read: Read, tokenizer: CurrAbTokenizer) -> int:
 
 
 def _is_ordinary(record: Record, max_tokens: int) -> bool:
-    """Whether the tokenizer surely takes it, said much faster than by the tokenizer."""
+    """True where the tokenizer surely takes the record: much faster than to ask the tokenizer."""
     chains = [text for name in CHAINS if (text := record.chain(name)) is not None]
     if not chains or sum(map(len, chains)) + _NUM_SPECIAL > max_tokens:
         return False
-    # Nucleotides are letters of residues too; what has an E, a P or a Q is no nucleotide sequence.
+    # Nucleotides are letters of residues, too; a sequence with an E, a P or a Q is not one of nucleotides.
     return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
 
 
@@ -235,12 +249,12 @@ def _check_ids(read: Read, suspects: set[int]) -> None:
 def check_part(part: str) -> str:
     """The part's name, or the error that lists the names."""
     if part not in PARTS:
-        raise ValueError(f"{part!r} is no part of a pair; choose of {', '.join(PARTS)}")
+        raise ValueError(f"a part of a pair must be one of {', '.join(PARTS)}; got {part!r}")
     return part
 
 
 def residues_of(part: str, tokens: TokenRecord) -> Tensor:
-    """Which of the residues belong to the part, as indices; an error where the record cannot tell."""
+    """Indices of the residues that belong to the part; an error where the record does not say."""
     if part == "pair":
         return torch.arange(len(tokens.positions))
     record = tokens.record
@@ -261,5 +275,5 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     if len(mask) != chosen.stop - chosen.start:
         raise ValueError(f"{record.name}: the region mask of the {chain} chain is not as long as the chain")
     digit = str(1 + REGIONS.index(match[1] + match[3]))
-    found = [chosen.start + place for place, letter in enumerate(mask) if letter == digit]
-    return torch.tensor(found, dtype=torch.long)
+    indices = [chosen.start + index for index, letter in enumerate(mask) if letter == digit]
+    return torch.tensor(indices, dtype=torch.long)

@@ -20,37 +20,44 @@ METHODS = ("greedy", "confident", "sample")
 _UNKNOWN = re.compile("<mask>|[X*_]", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RestorationPlan:
-    """How unknown residues are chosen."""
+    """The way in which unknown residues are chosen."""
 
     method: str = "confident"
     variants: int = 1
     seed: int = 0
     temperature: float = 1.0
-    top_k: int = 3  # how many residues are reported with their probabilities
+    top_k: int = 3  # number of residues that are reported with their probabilities
     allowed: str = STANDARD_RESIDUES
     allowed_at: tuple[tuple[str, int, str], ...] = ()  # (chain, position, residues): these alone, there
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}; choose of {', '.join(METHODS)}")
-        if self.variants < 1 or (self.variants > 1 and self.method != "sample"):
-            raise ValueError(f"{self.variants} variants: several different ones need method 'sample'")
+            raise ValueError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+        if self.variants < 1:
+            raise ValueError(f"variants must be at least 1; got {self.variants}")
+        if self.variants > 1 and self.method != "sample":
+            raise ValueError(
+                f"variants must be 1 with method {self.method!r}, which has one answer; got {self.variants}; "
+                "choose method 'sample'"
+            )
         if not self.temperature > 0:
-            raise ValueError(f"the temperature is {self.temperature}; it must be above 0")
+            raise ValueError(f"temperature must be above 0; got {self.temperature}")
         if not 1 <= self.top_k <= len(STANDARD_RESIDUES):
-            raise ValueError(f"top_k is {self.top_k}; it must be from 1 to {len(STANDARD_RESIDUES)}")
+            raise ValueError(f"top_k must be from 1 to {len(STANDARD_RESIDUES)}; got {self.top_k}")
         for residues in (self.allowed, *(residues for _, _, residues in self.allowed_at)):
             if not residues or set(residues) - set(STANDARD_RESIDUES):
-                raise ValueError(f"allowed residues are some of {STANDARD_RESIDUES}, not {residues!r}")
+                raise ValueError(f"allowed residues must be some of {STANDARD_RESIDUES}; got {residues!r}")
         for chain, position, _ in self.allowed_at:
             if chain not in CHAINS or position < 1:
-                raise ValueError(f"there is no position {position} of a chain {chain!r}")
+                raise ValueError(
+                    f"allowed_at must name a position from 1 of heavy or light; got {position} of {chain!r}"
+                )
 
 
 class Filled(NamedTuple):
-    """One residue that was filled in, and what else could stand there when it was chosen."""
+    """One residue that was filled in, and the alternatives when it was chosen."""
 
     chain: str
     position: int  # from 1
@@ -67,7 +74,7 @@ class Restoration(NamedTuple):
 
 
 def mask_unknown(record: Record) -> Record:
-    """`X`, `*`, `_` and `<mask>` as `<mask>`."""
+    """The record with `X`, `*` and `_` as `<mask>`."""
     texts = {
         chain: _UNKNOWN.sub("<mask>", text) if isinstance(text, str) else text
         for chain in CHAINS
@@ -91,7 +98,7 @@ def restore(
 
 
 class _Draft:
-    """A pair on its way: tokens, what is still unknown, what was chosen."""
+    """A pair on its way: its tokens, the residues that are still unknown, and those that were chosen."""
 
     def __init__(self, tokens: TokenRecord, variant: int, plan: RestorationPlan, mask_id: int) -> None:
         self.tokens, self.variant, self.plan = tokens, variant, plan
@@ -171,10 +178,10 @@ def restore_window(
         _check_sites(draft)
     residue_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
     while waiting := [draft for draft in drafts if draft.open]:
-        found = marginals.read_off(
+        rows = marginals.read_off(
             [draft.ids for draft in waiting], [draft.tokens.positions[draft.open] for draft in waiting]
         )
-        for draft, log_probabilities in zip(waiting, found, strict=True):
+        for draft, log_probabilities in zip(waiting, rows, strict=True):
             draft.fill(log_probabilities, residue_ids)
     return [draft.finished(tokenizer) for draft in drafts]
 

@@ -75,8 +75,8 @@ def score_window(marginals: Marginals, window: Sequence[Record], *, alone: bool)
     everything = [*tokens, *(single for _, _, single in singles)]
     standard = torch.tensor(marginals.tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
     own = [
-        own_residues(one, found, standard)
-        for one, found in zip(everything, marginals.of(everything), strict=True)
+        own_residues(one, rows, standard)
+        for one, rows in zip(everything, marginals.of(everything), strict=True)
     ]
     by_record: list[dict[str, Tensor]] = [{} for _ in window]
     for (number, chain, _), values in zip(singles, own[len(tokens) :], strict=True):
@@ -90,7 +90,7 @@ def _single(tokenizer: CurrAbTokenizer, record: Record, chain: str) -> TokenReco
 
 
 def own_residues(tokens: TokenRecord, log_probabilities: Tensor, standard: Tensor) -> Tensor:
-    """What each residue's own letter got [R]; NaN for letters that stand for no one residue."""
+    """The log-probability of each residue's own letter [R]; NaN for letters of several residues."""
     observed = tokens.input_ids[tokens.positions]
     own = log_probabilities.gather(1, observed[:, None])[:, 0]
     return own.masked_fill(~torch.isin(observed, standard), torch.nan)

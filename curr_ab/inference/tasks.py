@@ -1,4 +1,4 @@
-"""What a command computes, as a setting that travels to other processes: a table for each run of records."""
+"""Bulk commands as settings that other processes can take: each makes a table of the records of a part."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from curr_ab.words import CHAINS, Mode
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
 
 
-class Task(Protocol):
+class BulkTask(Protocol):
     """A command with its settings."""
 
     @property
     def records_per_part(self) -> int:
-        """How many records are batched and written together; results do not depend on it."""
+        """The number of records that are computed and written together; results do not depend on it."""
 
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
+        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
@@ -44,11 +45,11 @@ def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], li
     from curr_ab.inference.numbering import number_records
 
     numbered = number_records(records)
-    return [record for record, _ in numbered], [found for _, found in numbered]
+    return [record for record, _ in numbered], [numbering for _, numbering in numbered]
 
 
-@dataclass(frozen=True)
-class EmbedTask:
+@dataclass(frozen=True, kw_only=True)
+class EmbedTask(BulkTask):
     """`curr-ab embed`."""
 
     plan: EmbeddingPlan
@@ -61,17 +62,14 @@ class EmbedTask:
             return 4
         return 128 if "none" in self.plan.poolings else 1024
 
-    def prepare(self, record: Record) -> Record:
-        return record
-
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         encoder = encoder_of(model)
         self.plan.resolve(encoder.config.num_hidden_layers)
         records, _ = _numbered(records, self.number)
-        found = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
+        embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
-        for name in found[0]:
-            column, shape = _array_column([features[name] for features in found], name)
+        for name in embeddings[0]:
+            column, shape = _array_column([features[name] for features in embeddings], name)
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
@@ -90,8 +88,8 @@ def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
     return pa.LargeListArray.from_arrays(pa.array(offsets), flat), [*arrays[0].shape[:2], -1, -1]
 
 
-@dataclass(frozen=True)
-class ScoreTask:
+@dataclass(frozen=True, kw_only=True)
+class ScoreTask(BulkTask):
     """`curr-ab score`: a row for each pair, or for each residue."""
 
     mode: Mode = "exact"
@@ -105,9 +103,6 @@ class ScoreTask:
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
-    def prepare(self, record: Record) -> Record:
-        return record
-
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
         records, numbers = _numbered(records, self.number)
@@ -115,8 +110,8 @@ class ScoreTask:
         if self.per_residue:
             rows = [
                 row
-                for score, found in zip(scores, numbers, strict=True)
-                for row in _residue_rows(score, found)
+                for score, numbering in zip(scores, numbers, strict=True)
+                for row in _residue_rows(score, numbering)
             ]
             return pa.Table.from_pylist(rows, schema=_RESIDUE_SCHEMA if not self.number else _NUMBERED_SCHEMA)
         rows = [self._row(score) for score in scores]
@@ -138,9 +133,9 @@ class ScoreTask:
             row[f"residues_{part}"] = int((~score.residues(part).isnan()).sum()) if present else 0
         if self.alone:
             for chain in CHAINS:
-                found = score.alone.get(chain)
-                row[f"pll_{chain}_alone"] = None if found is None else float(found.double().nansum())
-                row[f"perplexity_{chain}_alone"] = None if found is None else perplexity(found)
+                values = score.alone.get(chain)
+                row[f"pll_{chain}_alone"] = None if values is None else float(values.double().nansum())
+                row[f"perplexity_{chain}_alone"] = None if values is None else perplexity(values)
         return row
 
 
@@ -180,8 +175,8 @@ _MUTATION_FIELDS = [
 ]
 
 
-@dataclass(frozen=True)
-class MutateTask:
+@dataclass(frozen=True, kw_only=True)
+class MutateTask(BulkTask):
     """`curr-ab mutate`: all single mutants of each pair, or the given mutants."""
 
     mode: Mode = "exact"
@@ -196,9 +191,6 @@ class MutateTask:
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
-    def prepare(self, record: Record) -> Record:
-        return record
-
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
         if self.mutants:
@@ -210,21 +202,21 @@ class MutateTask:
             return pa.table(columns)
         records, numbers = _numbered(records, self.number)
         rows = []
-        for record, found in zip(records, numbers, strict=True):
+        for record, numbering in zip(records, numbers, strict=True):
             saturation = saturate_one(marginals, record, self.part)
             if self.heat_maps:
-                write_heat_maps(saturation, Path(self.heat_maps), found)
+                write_heat_maps(saturation, Path(self.heat_maps), numbering)
             for site, mutant, value in saturation.rows():
                 row = {"id": record.id, **site._asdict(), "mutant": mutant, "log_odds": value}
-                if found:
-                    row["imgt"] = found[site.chain].labels[site.position - 1]
+                if numbering:
+                    row["imgt"] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
         fields = [*_MUTATION_FIELDS, *([("imgt", pa.string())] if self.number else [])]
         return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
-@dataclass(frozen=True)
-class RestoreTask:
+@dataclass(frozen=True, kw_only=True)
+class RestoreTask(BulkTask):
     """`curr-ab restore`: the completed pairs, and what was filled in with which probability."""
 
     plan: RestorationPlan = field(default_factory=RestorationPlan)
@@ -247,18 +239,18 @@ class RestoreTask:
                 for record in records
             ]
             missing = [
-                {chain: numbering.missing_ends() for chain, numbering in found.items()}
-                for _, found in number_records(shown)
+                {chain: numbering.missing_ends() for chain, numbering in numberings.items()}
+                for _, numberings in number_records(shown)
             ]
             records = [complete_ends(*pair) for pair in zip(records, missing, strict=True)]
-        found = restore_window(marginals, records, self.plan)
+        restored = restore_window(marginals, records, self.plan)
         return pa.table(
             {
-                "id": pa.array([one.record.id for one in found], pa.string()),
-                "variant": pa.array([one.variant for one in found], pa.int32()),
-                "heavy": pa.array([one.record.heavy for one in found], pa.string()),
-                "light": pa.array([one.record.light for one in found], pa.string()),
-                "filled": pa.array([_describe(one.filled) for one in found], pa.string()),
+                "id": pa.array([one.record.id for one in restored], pa.string()),
+                "variant": pa.array([one.variant for one in restored], pa.int32()),
+                "heavy": pa.array([one.record.heavy for one in restored], pa.string()),
+                "light": pa.array([one.record.light for one in restored], pa.string()),
+                "filled": pa.array([_describe(one.filled) for one in restored], pa.string()),
             }
         )
 
@@ -272,8 +264,8 @@ def _describe(filled: Sequence[Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class PairTask:
+@dataclass(frozen=True, kw_only=True)
+class PairTask(BulkTask):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
     lights: tuple[Record, ...]
@@ -282,9 +274,6 @@ class PairTask:
     top: int | None = None
     tokens_per_batch: int | None = None
     records_per_part: int = 8
-
-    def prepare(self, record: Record) -> Record:
-        return record
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         options = {"tokens_per_batch": self.tokens_per_batch}

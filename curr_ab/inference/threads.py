@@ -1,4 +1,4 @@
-"""Independent pieces of work over the cores, one thread each: small matrices are not worth sharing."""
+"""Independent calls on the cores of a CPU, one thread each: small matrices are not worth sharing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
-def spread(
-    function: Callable[[Item], Result], items: Iterable[Item], device: torch.device
-) -> Iterator[Result]:
+def map_over_threads(
+    function: Callable[[Item], Value], items: Iterable[Item], device: torch.device
+) -> Iterator[Value]:
     """`function` of each item, in order, without gradients; a few items ahead of the caller.
 
     On a CPU as many items run at once as torch has threads; a GPU takes one after the other.
     """
 
-    def call(item: Item) -> Result:
+    def call(item: Item) -> Value:
         with torch.inference_mode():  # holds for one thread only
             return function(item)
 
@@ -30,7 +30,7 @@ def spread(
         for item in items:
             yield call(item)
         return
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[Value]] = deque()
     pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         for item in items:

@@ -1,4 +1,4 @@
-"""Batches of token sequences: sorted by length, cut by a budget of tokens, without or with little padding."""
+"""Batches of token sequences: sorted by length, cut by a number of tokens, with little padding or none."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Layout = Literal["equal", "padded", "packed"]
+BatchLayout = Literal["equal", "padded", "packed"]
 # Caches of CPUs hold about this much; a GPU wants more work at once.
 TOKENS_PER_BATCH = {"cpu": 2_000, "cuda": 32_768}
 
 
-class TokenBatch(NamedTuple):
-    """Rows of tokens, and where each sequence of the window lies in them."""
+class SequenceBatch(NamedTuple):
+    """Rows of tokens for one pass of the model, and where each sequence of the window lies in them."""
 
     input_ids: Tensor  # [B, S]
     position_ids: Tensor | None  # [1, S], restarting at 0, where several sequences share the row
@@ -27,9 +27,9 @@ class TokenBatch(NamedTuple):
 
 
 def budget(device: torch.device, tokens_per_batch: int | None) -> int:
-    """The budget asked for, or what suits the device."""
+    """The number of tokens in a batch: the one asked for, or what suits the device."""
     if tokens_per_batch is not None and tokens_per_batch < 1:
-        raise ValueError(f"a batch of {tokens_per_batch} tokens is none")
+        raise ValueError(f"tokens_per_batch must be at least 1; got {tokens_per_batch}")
     return tokens_per_batch or TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
 
 
@@ -39,8 +39,8 @@ def token_batches(
     *,
     pad_id: int,
     tokens_per_batch: int | None = None,
-    layout: Layout | None = None,
-) -> Iterator[TokenBatch]:
+    layout: BatchLayout | None = None,
+) -> Iterator[SequenceBatch]:
     """All sequences, longest first; results do not depend on the layout, only the speed does.
 
     `equal` puts sequences of the same length together, which needs no mask and is the fastest on CPUs;
@@ -62,14 +62,14 @@ def token_batches(
 
 
 def _batch(
-    sequences: Sequence[Tensor], members: list[int], device: torch.device, pad_id: int, layout: Layout
-) -> TokenBatch:
+    sequences: Sequence[Tensor], members: list[int], device: torch.device, pad_id: int, layout: BatchLayout
+) -> SequenceBatch:
     rows = [sequences[member] for member in members]
     if layout == "packed":
         lengths = torch.tensor([0, *map(len, rows)])
         positions = torch.cat([torch.arange(len(row)) for row in rows])[None].to(device)
         starts = lengths.cumsum(0)[:-1].tolist()
-        return TokenBatch(torch.cat(rows)[None].to(device), positions, members, starts)
+        return SequenceBatch(torch.cat(rows)[None].to(device), positions, members, starts)
     input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
     width = input_ids.shape[1]
-    return TokenBatch(input_ids.to(device), None, members, list(range(0, len(rows) * width, width)))
+    return SequenceBatch(input_ids.to(device), None, members, list(range(0, len(rows) * width, width)))

@@ -16,18 +16,16 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.family import SHAPE, member
-from curr_ab.files import replacing_folder, write_json
+from curr_ab.files import replacing_folder
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.state import Progress
-
-FORMAT = "curr-ab training 1"
-RECORD = "training.json"
+from curr_ab.training_record import TrainingRecord
 
 
 def write_checkpoint(
-    folder: Path, accelerator: Accelerator, model: nn.Module, training: dict[str, Any]
+    folder: Path, accelerator: Accelerator, model: nn.Module, training: TrainingRecord
 ) -> None:
     """A folder of the checkpoint contract; it appears whole or not at all."""
     weights = accelerator.get_state_dict(model)  # gathered by all processes, kept by the main one
@@ -39,7 +37,7 @@ def write_checkpoint(
             with _no_bar():  # it would cut through that of the run
                 exported.save_pretrained(unfinished)
             CurrAbTokenizer().save_pretrained(unfinished)
-            write_json(unfinished / RECORD, training)
+            training.write(unfinished)
     accelerator.wait_for_everyone()
 
 
@@ -56,24 +54,23 @@ def _no_bar() -> Iterator[None]:
 
 def training_record(
     plan: PretrainingPlan, progress: Progress, data: dict[str, Any], flops: float, accelerator: Accelerator
-) -> dict[str, Any]:
-    """What `training.json` says: where these weights come from."""
+) -> TrainingRecord:
+    """The record of a checkpoint that is written now."""
     published = member(plan.member).config()
     own_shape = any(plan.config.get(key, published[key]) != published[key] for key in SHAPE)
-    return {
-        "format": FORMAT,
-        "member": None if own_shape else plan.member,
-        "step": progress.step,
-        "objective": plan.objective,
-        "plan": public_plan(plan),
-        "data": data,
-        "seen": {"pairs": progress.pairs, "residue_tokens": progress.tokens},
-        "training_flops": flops,
-        "hours": progress.seconds / 3600,
-        "devices": describe_devices(accelerator),
-        "code": {"version": version("curr-ab"), "revision": code_revision()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
-    }
+    return TrainingRecord(
+        member=None if own_shape else plan.member,
+        step=progress.step,
+        objective=plan.objective,
+        plan=public_plan(plan),
+        data=data,
+        seen={"pairs": progress.pairs, "residue_tokens": progress.tokens},
+        training_flops=flops,
+        hours=progress.seconds / 3600,
+        devices=describe_devices(accelerator),
+        code={"version": version("curr-ab"), "revision": code_revision()},
+        versions={name: version(name) for name in ("torch", "transformers", "accelerate")},
+    )
 
 
 def public_plan(plan: PretrainingPlan) -> dict[str, Any]:

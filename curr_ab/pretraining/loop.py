@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
+from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
 from curr_ab.training.attention import choose_attention, takes_packed_rows
 from curr_ab.training.costs import default_micro_batch, peak_flops, training_flops_per_token
@@ -214,7 +216,8 @@ class Training:
         )
         overall = estimates["all"]
         self.reporter.say(
-            f"step {self.progress.step:,}: held-out loss {overall.loss:.4f} ± {overall.standard_error:.4f}"
+            f"step {self.progress.step:,}: held-out loss "
+            f"{format_value(overall.loss, overall.standard_error, digits=4)}"
         )
         by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
         self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
@@ -235,11 +238,11 @@ class Training:
             results = loss_results(
                 estimates,
                 self.held_out,
-                model=record["member"] or self.run.path.resolve().name,
+                model=record.member or self.run.path.resolve().name,
                 checkpoint=checkpoint_digest(folder),
-                step=record["step"],
+                step=record.step,
                 source="curr-ab pretrain",
-                code_version=record["code"]["version"],
+                code_version=version("curr-ab"),
             )
             add_results(self.run.results_file, results)
 

@@ -13,11 +13,11 @@ from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.batches import unpaired_fraction
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.quantities import format_duration
 from curr_ab.training.attention import choose_attention
 from curr_ab.training.costs import (
     GIB,
     default_micro_batch,
-    duration,
     sustained_flops,
     training_flops_per_token,
 )
@@ -53,7 +53,7 @@ def preview(plan: PretrainingPlan) -> str:
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
         lines.append(f"  {name:<17} {state / GIB:.2f} + {estimate.activation_bytes / GIB:.2f}")
-    time = duration(estimate.flops / rate / processes)
+    time = format_duration(estimate.flops / rate / processes)
     lines += ["", f"time             {time} on {processes} device(s), {source}"]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.quantities import format_bytes
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
 from curr_ab.training.costs import EXPECTED_UTILIZATION, PEAK_FLOPS, peak_flops, training_flops_per_token
@@ -114,7 +115,7 @@ def describe_costs(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[str]:
     )
     lines.append(
         f"{len(cells)} cells, {flops:.2e} FLOPs: {hours:,.3g} hours of one GPU ({gpu_peak()[1]}) if it "
-        f"reaches the expected shares of its peak; {disk / 1e9:,.3g} GB of disk"
+        f"reaches the expected shares of its peak; {format_bytes(disk)} of disk"
     )
     return lines
 
@@ -125,8 +126,8 @@ def require_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise ValueError(
-            f"the study needs about {needed / 1e9:,.3g} GB, and the disk of {folder} has "
-            f"{free / 1e9:,.3g} GB free: free some, choose another disk with --out, or keep the "
+            f"the study needs about {format_bytes(needed)}, and the disk of {folder} has "
+            f"{format_bytes(free)} free: free some, choose another disk with --out, or keep the "
             "last checkpoints alone (--set '*.checkpoint_every=0')"
         )
 

@@ -23,7 +23,7 @@ def export_cells(
 
     problems: dict[Path, str] = {}
     with ExitStack() as stack:
-        stranger: FreshProcess | None = None
+        fresh_process: FreshProcess | None = None
         for out, (cell, folder) in cells.items():
             checkpoint = folder.run.checkpoint(cell.plan.steps)
             fits = _is_export_of(out, checkpoint)
@@ -34,7 +34,7 @@ def export_cells(
                     write_card(out, results=[folder.results_file])
                     say(f"{out}: a new card")
                     continue
-                stranger = stranger or stack.enter_context(FreshProcess())
+                fresh_process = fresh_process or stack.enter_context(FreshProcess())
                 remove_folder(out)
                 several = len(cell.plan.checkpoint_at) > 1
                 difference = export(
@@ -43,7 +43,7 @@ def export_cells(
                     out,
                     results=[folder.results_file],
                     rehearsal=is_rehearsal(cell),
-                    stranger=stranger,
+                    fresh_process=fresh_process,
                 )
                 say(f"{out}: loads as stock and as remote code, logits within {difference:.1g}")
             except (ValueError, OSError) as error:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from curr_ab.family import member
 from curr_ab.files import claimed, replacing, write_json
 from curr_ab.study.cells import Cell
 from curr_ab.study.preset import Preset, read_preset
@@ -39,7 +40,7 @@ class StudyFolder:
         return any(self.path.glob("cells/*"))
 
     def export(self, cell: Cell) -> Path:
-        return self.exports / f"CurrAb-{cell.member}"
+        return self.exports / member(cell.member).repo_name
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

@@ -44,13 +44,6 @@ def _matrix_flops(device: torch.device) -> float:
     return repeats * 2 * size**3 / (time.perf_counter() - began)
 
 
-def duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} seconds"
-
-
 def training_flops_per_token(config: CurrAbConfig, squared_length: float) -> float:
     """Forward and backward; `squared_length` is the sum of squared lengths over the sum of lengths."""
     layers, width = config.num_hidden_layers, config.hidden_size

@@ -201,7 +201,7 @@ def test_what_is_no_base_is_refused_before_any_work(run, small):
     recipe, folder, _ = run
     for place, problem in (
         (folder.adapter, "is an adapter; merge it first"),
-        (folder.path, "is no checkpoint"),
+        (folder.path, "has no model in it"),
     ):
         with pytest.raises(ValueError, match=problem):
             preview(recipe, place, [str(small["specificity-binary"])])

@@ -168,14 +168,14 @@ def run_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def stranger():
+def fresh_process():
     """One process that proves all exports of the session."""
     with FreshProcess() as process:
         yield process
 
 
 @pytest.fixture(scope="session")
-def family(tmp_path_factory, run_folder, stranger):
+def family(tmp_path_factory, run_folder, fresh_process):
     """Exports of all 15 members, with tiny models; 350M-F has step checkpoints. Nobody changes them."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # made once, for all workers
@@ -189,6 +189,12 @@ def family(tmp_path_factory, run_folder, stranger):
             source = run_folder
             if name != "350M-F":
                 source = save_checkpoint(tmp_path_factory.mktemp("weights") / name, number)
-            export(member(name), source, unfinished / f"CurrAb-{name}", rehearsal=True, stranger=stranger)
+            export(
+                member(name),
+                source,
+                unfinished / f"CurrAb-{name}",
+                rehearsal=True,
+                fresh_process=fresh_process,
+            )
         unfinished.rename(folder)
     return folder

@@ -18,6 +18,7 @@ from curr_ab.hub import render_card, write_card
 from curr_ab.hub.card_files import stale_parts
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import Result, read_results, write_results
+from curr_ab.training_record import TrainingRecord
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 
@@ -100,7 +101,7 @@ def test_measured_numbers_come_with_all_that_belongs_to_them() -> None:
 def test_training_and_compute_are_those_of_the_record() -> None:
     plan = {"steps": 10, "seed": 7, "data": "/home/me/corpus", "config": {"a": 1}, "init_from": None}
     training = {"plan": plan, "training_flops": 1.5e18, "hours": 2.0, "seen": {"pairs": 1_000_000}}
-    text = render_card(member("8M-F"), training=training)
+    text = render_card(member("8M-F"), training=TrainingRecord(**training))
     assert "| seed | 7 |\n| config | a 1 |\n\nSeen: pairs 1,000,000." in text
     assert "| warmup steps" not in text and "/home/me" not in text and "init from" not in text
     assert "| training FLOPs | 1.5e+18 |\n| hours | 2 |" in text

@@ -15,7 +15,7 @@ from transformers import EsmConfig, EsmForMaskedLM
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
 from curr_ab.hub.exports import adopt, export, prove
 from curr_ab.hub.manifest import REVISIONS, differences, read_manifest
-from curr_ab.hub.training_checkpoints import Checkpoint, find_checkpoints, read_model, recognise
+from curr_ab.hub.training_checkpoints import TrainingCheckpoint, find_checkpoints, read_model, recognise
 from curr_ab.results import checkpoint_digest
 from curr_ab.words import EXAMPLE_PAIR
 from tests.hub.conftest import save_checkpoint
@@ -43,40 +43,40 @@ def test_an_export_has_all_revisions_and_main_is_the_last(family, run_folder) ->
     assert main.probe.input_ids == IDS
 
 
-def test_what_is_not_the_source_is_noticed(family, tmp_path, stranger, run_folder) -> None:
+def test_what_is_not_the_source_is_noticed(family, tmp_path, fresh_process, run_folder) -> None:
     """Other weights, another layer-norm epsilon, another tokenizer: each is found by its numbers."""
     source = run_folder / "checkpoints" / "step5000"
-    prove(family / "CurrAb-350M-F" / REVISIONS / "step5000", source, IDS, stranger)
+    prove(family / "CurrAb-350M-F" / REVISIONS / "step5000", source, IDS, fresh_process)
     with pytest.raises(ValueError, match="a logit differs by"):
-        prove(family / "CurrAb-350M-F", source, IDS, stranger)
+        prove(family / "CurrAb-350M-F", source, IDS, fresh_process)
     for change in ({"layer_norm_eps": 1e-1}, {"token_dropout": True}):
         folder = tmp_path / next(iter(change))
         shutil.copytree(source, folder)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError, match="a logit differs by"):
-            prove(folder, source, IDS, stranger)
+            prove(folder, source, IDS, fresh_process)
     shutil.copytree(source, tmp_path / "joined")
     CurrAbTokenizer(separator="<cls>").save_pretrained(tmp_path / "joined")
     with pytest.raises(ValueError, match="the tokenizer gives other ids"):
-        prove(tmp_path / "joined", source, IDS, stranger)
+        prove(tmp_path / "joined", source, IDS, fresh_process)
     shutil.copytree(source, tmp_path / "broken")
     (tmp_path / "broken" / "modeling_curr_ab.py").write_text("import curr_ab\n")
     with pytest.raises(ValueError, match=r"broken does not load \(remote\)"):
-        prove(tmp_path / "broken", source, IDS, stranger)
+        prove(tmp_path / "broken", source, IDS, fresh_process)
 
 
-def test_what_is_not_the_member_is_refused(run_folder, tmp_path, stranger) -> None:
+def test_what_is_not_the_member_is_refused(run_folder, tmp_path, fresh_process) -> None:
     out = tmp_path / "out"
 
     def refused(match: str, name: str = "350M-F", weights: Path = run_folder, rehearsal: bool = True) -> None:
         with pytest.raises(ValueError, match=match):
-            export(member(name), weights, out, rehearsal=rehearsal, stranger=stranger)
+            export(member(name), weights, out, rehearsal=rehearsal, fresh_process=fresh_process)
         assert not out.exists() and not list(tmp_path.glob(".*"))
 
-    refused("is no 350M-F: hidden_size is 80, not 960", rehearsal=False)
+    refused("does not have the shape of 350M-F: hidden_size is 80, not 960", rehearsal=False)
     refused("was trained as 350M-F, not as 350M-H", name="350M-H")
-    refused("no folder", weights=tmp_path / "nowhere")
+    refused("is not a folder", weights=tmp_path / "nowhere")
     doubled = tmp_path / "doubled"
     shutil.copytree(run_folder / "checkpoints" / "step5000", doubled / "step5000")
     shutil.copytree(run_folder / "checkpoints" / "step5000", doubled / "step6000")
@@ -87,7 +87,7 @@ def test_what_is_not_the_member_is_refused(run_folder, tmp_path, stranger) -> No
     out.mkdir()
     (out / "mine.txt").write_text("keep")
     with pytest.raises(ValueError, match="is not empty"):
-        export(member("350M-F"), run_folder, out, rehearsal=True, stranger=stranger)
+        export(member("350M-F"), run_folder, out, rehearsal=True, fresh_process=fresh_process)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
@@ -138,16 +138,16 @@ def test_pickled_weights_are_read_as_tensors_and_nothing_else(tmp_path) -> None:
     stock.load_state_dict(model.state_dict())
     state = stock.state_dict()
     torch.save(state, tmp_path / "pytorch_model.bin")
-    read = read_model(Checkpoint(tmp_path, None)).state_dict()
+    read = read_model(TrainingCheckpoint(tmp_path, None, None)).state_dict()
     assert all(torch.equal(read[key], value) for key, value in model.state_dict().items())
     torch.save({**state, "trap": Trap(tmp_path / "sprung")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot be read"):
-        read_model(Checkpoint(tmp_path, None))
+        read_model(TrainingCheckpoint(tmp_path, None, None))
     assert not (tmp_path / "sprung").exists()
     del state["lm_head.dense.weight"]
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"missing keys: \['lm_head.dense.weight'\]"):
-        read_model(Checkpoint(tmp_path, None))
+        read_model(TrainingCheckpoint(tmp_path, None, None))
 
 
 def save_published(folder: Path, step: int, epoch: float | None) -> torch.nn.Module:
@@ -176,12 +176,12 @@ def save_published(folder: Path, step: int, epoch: float | None) -> torch.nn.Mod
     return model
 
 
-def test_published_checkpoints_are_adopted(tmp_path, stranger) -> None:
+def test_published_checkpoints_are_adopted(tmp_path, fresh_process) -> None:
     """Recognised from shapes and epochs, converted, and equal in their logits, in half precision as found."""
     run = tmp_path / "run"
     save_published(run / "checkpoint-250000", 250_000, 19.41)
     model = save_published(run / "checkpoint-500000", 500_000, 38.82)
-    found = adopt([run], tmp_path / "exports", stranger=stranger)
+    found = adopt([run], tmp_path / "exports", fresh_process=fresh_process)
     folder = tmp_path / "exports" / "CurrAb-8M-F"
     assert set(found) == {folder} and found[folder] < 1e-4
     manifest = read_manifest(folder)
@@ -212,11 +212,11 @@ def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
     assert name("silent", "h") == "8M-H"
     with pytest.raises(ValueError, match="say so with --data F, H or Q"):
         name("silent")
-    with pytest.raises(ValueError, match="--data is 'X'; choose one of F, H, Q"):
+    with pytest.raises(ValueError, match=r"data must be one of F, H, Q \(--data\); got 'X'"):
         name("silent", "X")
     with pytest.raises(ValueError, match="--data Q, but its record is that of 8M-F"):
         name("F", "Q")
-    with pytest.raises(ValueError, match=r"has the shape of no member .*--rehearsal"):
+    with pytest.raises(ValueError, match=r"does not have the shape of any member .*--rehearsal"):
         name("tiny")
     with pytest.raises(ValueError, match=r"are both 8M-F; adopt one of them"):
         adopt([tmp_path / "F", tmp_path / "F" / "checkpoint-500000"], tmp_path / "exports")

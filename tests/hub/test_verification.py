@@ -59,7 +59,7 @@ def test_what_is_whole_is_verified_and_the_rest_is_named_at_the_end(said) -> Non
     assert last == "curr-ab: not as exported: 8M-F, 8M-H, 8M-Q, 35M-F, 35M-H, 35M-Q, 350M-F"
 
 
-def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
+def test_exports_on_disk_are_verified_too(family, tmp_path, fresh_process) -> None:
     """All that can be wrong with the steps, without a download."""
     source = family / "CurrAb-350M-F"
     cases = [
@@ -88,7 +88,8 @@ def test_exports_on_disk_are_verified_too(family, tmp_path, stranger) -> None:
     content["probe"]["logits"][0][0] += 0.01
     manifest.write_text(json.dumps(content))
     problems = {
-        case: verify(folder, say=lambda line: None, stranger=stranger) for case, folder in folders.items()
+        case: verify(folder, say=lambda line: None, fresh_process=fresh_process)
+        for case, folder in folders.items()
     }
     assert problems["whole"] == []
     assert "step5000: its manifest is not the one that main lists (another step)" in problems["swapped"]

@@ -90,7 +90,10 @@ def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, 
         (["--out", "e.csv", "--pooling", "none"], "do not fit"),
         (["--out", "e.parquet", "--attention"], "as .safetensors"),
         (["--out", "e.csv", "--part", "CDRH3"], "does not say where its regions are"),
-        (["--out", "e.csv", "--layers", "9"], "there is no layer 9"),
+        (
+            ["--out", "e.csv", "--layers", "9"],
+            "must be from 0 (the embeddings) to 3; got 9",
+        ),
     ],
 )
 def test_what_does_not_fit_together(arguments, message, folder, few, tmp_path, monkeypatch, capsys):
@@ -138,7 +141,7 @@ def test_processes_change_nothing(folder, table, expected, simulated, tmp_path):
     checkpoint = Checkpoint(str(folder), device="cpu", dtype="float32")
     out = tmp_path / "e.npy"
     run_bulk(
-        EmbedTask(EmbeddingPlan()),
+        EmbedTask(plan=EmbeddingPlan()),
         checkpoint,
         reader(table),
         out,
@@ -245,7 +248,7 @@ def test_a_bad_record_far_down_costs_nothing(kind, folder, tmp_path, capsys):
     out = tmp_path / "e.csv"
     with pytest.raises(ValueError, match=message):
         run_bulk(
-            EmbedTask(EmbeddingPlan()),
+            EmbedTask(plan=EmbeddingPlan()),
             Checkpoint(str(folder), device="cpu"),
             reader(path),
             out,
@@ -259,7 +262,11 @@ def test_a_bad_record_far_down_costs_nothing(kind, folder, tmp_path, capsys):
 def test_nothing_to_read(folder, tmp_path, capsys):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("id,heavy,light\n")
-    for name, message in (("empty", "the file is empty"), ("header", "holds no record"), ("no", "no file")):
+    for name, message in (
+        ("empty", "the file is empty"),
+        ("header", "at least one record"),
+        ("no", "no file"),
+    ):
         assert run("embed", folder, tmp_path / f"{name}.csv", "--out", tmp_path / "e.csv") == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
@@ -316,10 +323,10 @@ def test_parts_of_another_run_are_not_mixed_in(folder, table, tmp_path, capsys):
     assert other.read_text() != table.read_text()
     again = ["--mode", "unmasked", "--out", out, "--resume", "--records-per-part", 30]
     assert run("score", folder, other, *again) == 2
-    assert "are not those that" in capsys.readouterr().err
+    assert "have changed since" in capsys.readouterr().err
     with pytest.raises(ValueError, match="the model differs"):
         run_bulk(
-            ScoreTask("unmasked"),
+            ScoreTask(mode="unmasked"),
             Checkpoint(str(folder), device="cpu", dtype="bfloat16"),
             reader(table),
             out,

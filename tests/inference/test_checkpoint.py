@@ -10,7 +10,7 @@ from support.tiny_models import PAIRS, stock_twin
 
 import curr_ab
 from curr_ab import CurrAbForMaskedLM
-from curr_ab.checkpoints import choose_precision, fingerprint
+from curr_ab.checkpoints import choose_precision, model_digest
 from curr_ab.inference import Checkpoint, embed, score
 from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
 
@@ -61,14 +61,14 @@ def test_the_number_type_has_a_reason():
     multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     assert chosen.dtype is (torch.bfloat16 if multiplies else torch.float32)
     assert "CPU" in chosen.reason
-    with pytest.raises(ValueError, match="choose auto"):
+    with pytest.raises(ValueError, match="dtype must be auto, float32 or bfloat16; got 'float16'"):
         choose_precision(torch.device("cpu"), "float16")
 
 
-def test_fingerprints_tell_models_apart(folder, deep, tokenizer, tmp_path):
+def test_digests_tell_models_apart(folder, deep, tokenizer, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     copy, _ = curr_ab.load(tmp_path / "copy", device="cpu")
-    assert fingerprint(copy, tokenizer) == fingerprint(deep, tokenizer)
+    assert model_digest(copy, tokenizer) == model_digest(deep, tokenizer)
     with torch.no_grad():
         copy.lm_head.bias[0] += 1e-6
-    assert fingerprint(copy, tokenizer) != fingerprint(deep, tokenizer)
+    assert model_digest(copy, tokenizer) != model_digest(deep, tokenizer)

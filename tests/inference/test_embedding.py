@@ -52,7 +52,7 @@ def test_layers(deep, tokenizer, states):
     several = next(embed(deep, tokenizer, PAIRS[:1], layers=[-1, 0]))
     assert several.shape == (2, 80)
     assert several[0] == pytest.approx(found, abs=1e-6)
-    with pytest.raises(ValueError, match="layer 4"):
+    with pytest.raises(ValueError, match=r"layers of this model must be from 0 .* to 3; got 4"):
         next(embed(deep, tokenizer, PAIRS, layers=4))
 
 
@@ -65,7 +65,7 @@ def test_regions(deep, tokenizer, simulated):
     assert found == pytest.approx(residues[cdr3].mean(0), abs=1e-5)
     with pytest.raises(ValueError, match="does not say where its regions are"):
         next(embed(deep, tokenizer, PAIRS, part="CDRH3"))
-    with pytest.raises(ValueError, match="no part of a pair"):
+    with pytest.raises(ValueError, match="a part of a pair must be one of pair, heavy"):
         next(embed(deep, tokenizer, PAIRS, part="CDR3"))
 
 
@@ -118,11 +118,17 @@ def test_whatever_holds_pairs(deep, tokenizer):
     [
         (("EVQ", "DIQ"), "list of pairs"),
         ("pairs.csv", "read_pairs"),
-        ([("EVQL",)], "record 1: .* is no pair"),
+        ([("EVQL",)], r"record 1: a pair must be written as \(heavy, light\); got \('EVQL',\)"),
         ([*PAIRS, ("EVQ!", "DIQ")], r"record 5 \('5'\), heavy chain, position 4: '!'"),
         ([("EVQL", "")], r"record 1 \('1'\), light chain is empty"),
-        ([{"heavy": "EVQL", "ligth": "DIQ"}], "'ligth' is no field"),
-        (pd.DataFrame({"heavy": ["EVQ"]}), "no heavy and light columns"),
+        (
+            [{"heavy": "EVQL", "ligth": "DIQ"}],
+            "record 1: the fields of a pair are id, heavy, light.*; got 'ligth'",
+        ),
+        (
+            pd.DataFrame({"heavy": ["EVQ"]}),
+            "must have a column for heavy and one for light chains; got the columns heavy; rename",
+        ),
     ],
 )
 def test_what_is_no_pair(pairs, message, deep, tokenizer):
@@ -131,14 +137,14 @@ def test_what_is_no_pair(pairs, message, deep, tokenizer):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"poolings": ("median",)},
-        {"parts": ("CDR3",)},
-        {"layers": ()},
-        {"poolings": ("cls",), "parts": ("heavy",)},
+        ({"poolings": ("median",)}, "pooling must be one of mean, .*; got 'median'"),
+        ({"parts": ("CDR3",)}, "a part of a pair must be one of .*; got 'CDR3'"),
+        ({"layers": ()}, "layers must have at least one entry"),
+        ({"poolings": ("cls",), "parts": ("heavy",)}, "pooling cls is of the whole pair"),
     ],
 )
-def test_plans_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=r"choose|needs|stands"):
+def test_plans_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
         EmbeddingPlan(**options)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from scipy.stats import spearmanr
+from support.pretrained_model import corpus, train
 from support.tiny_models import FACEBOOK, PAIRS, PUBLISHED, shake, stock_twin, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
-from curr_ab.inference import Marginals, records_of, score
+from curr_ab.inference import Marginals, records_of, saturate, score
 from curr_ab.inference.marginals import NUM_GROUPS
 from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import tokenize
@@ -146,3 +148,16 @@ def test_unknown_residues_have_no_score(deep, tokenizer):
 def test_unknown_mode(deep, tokenizer):
     with pytest.raises(ValueError, match="unmasked"):
         Marginals(deep, tokenizer, "fast")
+
+
+@pytest.mark.slow
+def test_group_masking_agrees_with_exact():
+    """On a trained member; docs/inference.md has the figures of tests/benchmarks/mode_accuracy.py."""
+    model, tokenizer, loss = train(90, batch=8, lr=1e-2, pairs=corpus("train", 1_000), num_attention_heads=4)
+    assert loss < 2.9
+    pairs = corpus("test", 3)
+    found = {
+        mode: torch.cat([one.log_odds.flatten() for one in saturate(model, tokenizer, pairs, mode=mode)])
+        for mode in ("exact", "group")
+    }
+    assert spearmanr(found["group"], found["exact"]).statistic > 0.9

@@ -82,11 +82,11 @@ def test_whole_sequences(deep, tokenizer):
     ("mutant", "message"),
     [
         ("H:A5L", f"position 5 of the heavy chain of record 1 .* is {HEAVY[4]}, not A"),
-        ("L:D99A", "has 36 residues, no position 99"),
-        ("L:D0A", "no position 0"),
-        ("Y32A", "no mutation"),
-        ("H:E1B", "no mutation"),
-        ("H:E1A;H:E1L", "same position twice"),
+        ("L:D99A", "the position must be from 1 to 36, the end of the light chain .*; got 99"),
+        ("L:D0A", "the position must be from 1 to .*; got 0"),
+        ("Y32A", "a mutation must be written as H:Y32A, .*; got"),
+        ("H:E1B", "a mutation must be written as H:Y32A, .*; got"),
+        ("H:E1A;H:E1L", "each position once"),
     ],
 )
 def test_wrong_mutants(mutant, message, deep, tokenizer):

@@ -44,15 +44,15 @@ def test_a_pairing_head(tokenizer):
         expected[light.id] = float(logits.softmax(-1)[1])
     assert {one.light: one.score for one in ranked} == pytest.approx(expected, abs=1e-5)
     assert [one.light for one in ranked] == sorted(expected, key=expected.get, reverse=True)
-    with pytest.raises(ValueError, match="cannot rank light chains by 'gain'"):
+    with pytest.raises(ValueError, match="by must be head with CurrAbForSequenceClassification; got 'gain'"):
         list(rank_lights(model, tokenizer, HEAVIES, LIGHTS, by="gain"))
     model.config.id2label = {0: "a", 1: "b"}
-    with pytest.raises(ValueError, match="means a native pair"):
+    with pytest.raises(ValueError, match=r"must mean a native pair; got .*id2label"):
         list(rank_lights(model, tokenizer, HEAVIES, LIGHTS))
 
 
 def test_nothing_to_rank(deep, tokenizer):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least one heavy and one light chain; got"):
         list(rank_lights(deep, tokenizer, HEAVIES, []))
 
 

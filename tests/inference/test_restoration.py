@@ -73,7 +73,7 @@ def test_samples_follow_their_seed(deep, tokenizer):
     ]
     # Company changes nothing: a variant depends on its record's number, not on the batch.
     pairs = [(UNKNOWN, LIGHT), (HEAVY[:50] + "XX" + HEAVY[52:], LIGHT)]
-    plan = RestorationPlan("sample", variants=4, seed=3)
+    plan = RestorationPlan(method="sample", variants=4, seed=3)
     assert [found.record.heavy for found in restore(deep, tokenizer, pairs, plan)][:4] == texts
 
 
@@ -117,5 +117,7 @@ def test_nothing_unknown(deep, tokenizer):
     ],
 )
 def test_plans_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=r"choose|variants|temperature|top_k|residues|position"):
+    with pytest.raises(
+        ValueError, match=r"(method|variants|temperature|top_k|allowed residues|allowed_at) must .*; got"
+    ):
         RestorationPlan(**options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from curr_ab.evaluation.comparison import write_pair_losses
 from curr_ab.evaluation.pair_tables import PreparedSplit, prepared_split
@@ -54,21 +53,9 @@ def measure(
         pairs_per_batch=_PAIRS_PER_BATCH.get(model.device.type, _PAIRS_PER_BATCH["cuda"]),
     )
     write_pair_losses(folder, table.sums[:, 0], table.counts[:, 0])
-    quantities = training_quantities(sum(one.numel() for one in model.parameters()), subject.training)
+    # For scaling laws, which want to know more than the loss; only the size where nothing is recorded.
+    recorded = subject.training.quantities() if subject.training else {}
+    quantities = {"parameters": sum(one.numel() for one in model.parameters()), **recorded}
     return loss_results(
         table.estimates(), held_out, quantities=quantities, **subject.result_fields(plan.command("loss"))
     )
-
-
-def training_quantities(parameters: int, training: dict[str, Any]) -> dict[str, int | float | str]:
-    """What a scaling law wants to know besides the loss; only the size where nothing is recorded."""
-    if not training:
-        return {"parameters": parameters}
-    return {
-        "parameters": parameters,
-        "sequences": training["data"]["num_pairs"],
-        "unique_tokens": training["data"]["num_tokens"],
-        "seen_tokens": training["seen"]["residue_tokens"],
-        "flops": training["training_flops"],
-        "training_seed": training["plan"]["seed"],
-    }

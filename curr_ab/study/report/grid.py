@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from statistics import fmean, median, variance
 
-from curr_ab.quantities import format_quantity
+from curr_ab.quantities import format_quantity, format_value
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
 
 Measure = Callable[[CellSummary], Estimate | None]
@@ -174,7 +174,7 @@ def make_grid(summary: StudySummary) -> Grid:
 def written(estimate: Estimate, digits: int) -> str:
     """A value with its standard error, where it has one."""
     value, error = estimate
-    return f"{value:.{digits}f} ± {error:.{digits}f}" if error else f"{value:.{digits}f}"
+    return format_value(value, error or None, digits=digits)
 
 
 def digits_of(estimates: Sequence[Estimate]) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.pair_files import oas_text, pairs_of, plain_text
 from support.kills import curr_ab, kill_one
+from support.pair_files import oas_text, pairs_of, plain_text
 
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, prepare
 from curr_ab.data.preparing import clusters as clustering

@@ -1,6 +1,6 @@
 """Measures how well the cheap modes agree with exact masking, on a member trained from scratch for it.
 
-    python -m benchmarks.one_pass_accuracy [STEPS] [--hidden 80] [--layers 2] [--pairs 24]
+    python -m benchmarks.mode_accuracy [STEPS] [--hidden 80] [--layers 2] [--pairs 24]
 
 The member is trained on the built-in corpus; agreement is measured on held-out pairs of its test split.
 """
@@ -9,11 +9,10 @@ import argparse
 
 import torch
 from scipy.stats import spearmanr
-from support.one_pass import Corruption, masked_from_shown
 from support.pretrained_model import corpus, train
 
 from curr_ab.inference import Marginals, records_of
-from curr_ab.words import STANDARD_RESIDUES
+from curr_ab.words import MODES, STANDARD_RESIDUES
 
 
 def main():
@@ -34,9 +33,7 @@ def main():
     )
     print(f"{args.layers} layers of {args.hidden}, {args.steps} steps of 16 pairs, training loss {loss:.3f}")
     pairs = corpus("test", args.pairs)
-    found = {
-        mode: measure(model, tokenizer, pairs, mode) for mode in ("exact", "group", "unmasked", "one-pass")
-    }
+    found = {mode: measure(model, tokenizer, pairs, mode) for mode in MODES}
     print(f"{'mode':<9} {'mutants':>8} {'residues':>9} {'pairs':>6}   mean log p   mean |difference|")
     for mode, (mutants, residues, sums) in found.items():
         ranks = [
@@ -52,13 +49,11 @@ def main():
 
 def measure(model, tokenizer, pairs, mode):
     """Log-odds of all single mutants, log-probabilities of all residues, means over the pairs."""
-    marginals = Marginals(model, tokenizer, "unmasked" if mode == "one-pass" else mode)
+    marginals = Marginals(model, tokenizer, mode)
     standard = tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES))
     mutants, residues = [], []
     for tokens, found in marginals.stream(records_of(pairs)):
         observed = tokens.input_ids[tokens.positions]
-        if mode == "one-pass":
-            found = masked_from_shown(found, observed, Corruption())
         residues.append(found.gather(1, observed[:, None])[:, 0])
         mutants.append((found[:, standard] - residues[-1][:, None]).flatten())
     return torch.cat(mutants), torch.cat(residues), torch.stack([one.mean() for one in residues])
