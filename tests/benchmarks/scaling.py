@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from scaling.conftest import parametric_runs
+from support.simulated_runs import parametric_runs
 
 from curr_ab.scaling import Doubt, Runs, fit_parametric, published_runs
 from curr_ab.scaling.runs import DataColumn

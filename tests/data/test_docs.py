@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from support.pair_files import plain_text
+
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.schema import FIELDS, PROVENANCE
-from tests.data.conftest import plain_text
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import plain_text
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, encode_pairs, prepare
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.tokenization import tokenization_curr_ab
 from curr_ab.words import VOCABULARY
-from tests.data.conftest import plain_text
 
 PLAN = PreparationPlan(cluster="source", pairs_per_shard=3_000)
 

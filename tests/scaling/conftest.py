@@ -4,50 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
+from support import simulated_runs
 
-from curr_ab.scaling import Runs, make_runs
-from curr_ab.scaling.laws import DATA_CONSTRAINED_LAW, REPLICATION_LAW
+from curr_ab.scaling import Runs
 
 Simulate = Callable[..., Runs]
 
 
-def parametric_runs(num_runs: int, noise_sd: float = 0.003, seed: int = 0) -> Runs:
-    """Runs of the replication's law with multiplicative noise, at sizes and tokens like Chinchilla's."""
-    generator = np.random.default_rng(seed)
-    parameters = 10 ** generator.uniform(7.5, 10.2, num_runs)
-    tokens = 10 ** generator.uniform(9, 11.5, num_runs)
-    noise = np.exp(generator.normal(0, noise_sd, num_runs))
-    return make_runs(
-        {"parameters": n, "seen_tokens": d, "loss": REPLICATION_LAW.loss(n, d) * e}
-        for n, d, e in zip(parameters, tokens, noise, strict=True)
-    )
+@pytest.fixture
+def parametric_runs() -> Simulate:
+    return simulated_runs.parametric_runs
 
 
-def repeated_runs(num_runs: int, noise_sd: float = 0.003, seed: int = 0) -> Runs:
-    """Runs of the data-constrained law, 1 to 155 epochs, sizes on both sides of what the data can use."""
-    generator = np.random.default_rng(seed)
-    unique = 10 ** generator.uniform(8.0, 10.5, num_runs)
-    epochs = np.exp(generator.uniform(0, np.log(155), num_runs))
-    parameters = 0.05 * unique * 10 ** generator.uniform(-1.5, 1.5, num_runs)
-    noise = np.exp(generator.normal(0, noise_sd, num_runs))
-    return make_runs(
-        {
-            "parameters": n,
-            "unique_tokens": u,
-            "seen_tokens": u * k,
-            "loss": DATA_CONSTRAINED_LAW.loss(n, u, u * k) * e,
-        }
-        for n, u, k, e in zip(parameters, unique, epochs, noise, strict=True)
-    )
-
-
-@pytest.fixture(name="parametric_runs")
-def _parametric_runs() -> Simulate:
-    return parametric_runs
-
-
-@pytest.fixture(name="repeated_runs")
-def _repeated_runs() -> Simulate:
-    return repeated_runs
+@pytest.fixture
+def repeated_runs() -> Simulate:
+    return simulated_runs.repeated_runs

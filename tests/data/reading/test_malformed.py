@@ -7,9 +7,9 @@ import gzip
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import oas_text, pairs_of, plain_text
 
 from curr_ab.data import MalformedSource, PreparationPlan, prepare, read_pairs
-from tests.data.conftest import oas_text, pairs_of, plain_text
 
 
 def read(path: str) -> list[tuple[str, str]]:

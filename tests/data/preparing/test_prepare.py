@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import oas_text, pairs_of, plain_text
 
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, prepare
 from curr_ab.data.preparing import clusters as clustering
 from curr_ab.data.preparing import order as ordering
 from curr_ab.data.preparing import parts
-from tests.data.conftest import oas_text, pairs_of, plain_text
 
 EXACT = PreparationPlan(cluster="exact", pairs_per_shard=100)
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, TokenDataset, prepare
 from curr_ab.data.preparing.clean import REASONS
-from tests.data.conftest import plain_text
 
 EXACT = PreparationPlan(cluster="exact")
 

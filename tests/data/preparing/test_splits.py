@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.preparing.splits import assign_splits, crossing
-from tests.data.conftest import plain_text
 
 
 def stored(folder: Path) -> list[dict]:

@@ -9,12 +9,12 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import oas_text, plain_text
 
 import curr_ab.data
 from curr_ab.cli.main import main
 from curr_ab.data import TokenDataset
 from curr_ab.data.schema import PAIR_SCHEMA
-from tests.data.conftest import oas_text, plain_text
 
 
 def swapped(row: dict) -> dict:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.pair_files import METADATA, oas_text, pairs_of, plain_text
 
 from curr_ab.data import PAIR_SCHEMA, read_pairs
-from tests.data.conftest import METADATA, oas_text, pairs_of, plain_text
 
 
 def read(source: Any, **options: Any) -> pa.Table:
