@@ -92,7 +92,8 @@ class TokenDataset:
         self.index: dict[str, Any] = json.loads(path.read_text())
         if self.index["format"] != FORMAT:
             raise ValueError(
-                f"{path} must be in the format {FORMAT!r}; got {self.index['format']!r}: prepare the data again"
+                f"{path} must be in the format {FORMAT!r}; got {self.index['format']!r}; "
+                "prepare the data again"
             )
         if split not in self.index["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(self.index['splits'])}")
@@ -137,7 +138,8 @@ class TokenDataset:
             expected = (entry["num_tokens"], entry["num_pairs"] + 1)
             if (len(shard.tokens), len(shard.offsets)) != expected:
                 raise ValueError(
-                    f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"
+                    f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; "
+                    "prepare the data again"
                 )
             self._open[index] = shard
         return self._open[index]

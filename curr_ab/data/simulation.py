@@ -62,7 +62,8 @@ _RESIDUES = np.frombuffer(b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVV
 _BASE_CODES = np.zeros(256, np.int64)
 _BASE_CODES[np.frombuffer(_BASES.encode(), np.uint8)] = np.arange(4)
 # Motifs of AID (WRC, GYW) and of polymerase eta (WA, TW), and AID's cold spots (SYC, GRS), with the position
-# of the mutated base in each. Relative rates are rounded from Yaari et al. 2013 (doi:10.3389/fimmu.2013.00358).
+# of the mutated base in each. Relative rates are rounded from Yaari et al. 2013
+# (doi:10.3389/fimmu.2013.00358).
 _MOTIFS = (
     (re.compile(rb"(?=[AT][AG]C)"), 2, 5.0),
     (re.compile(rb"(?=G[CT][AT])"), 0, 5.0),
@@ -97,7 +98,9 @@ def _mutability(nucleotides: _Nucleotides) -> npt.NDArray[np.float64]:
     return shares
 
 
-def mutate(nucleotides: _Nucleotides, rate: float, anchors: tuple[int, int], random: np.random.Generator) -> _Nucleotides:
+def mutate(
+    nucleotides: _Nucleotides, rate: float, anchors: tuple[int, int], random: np.random.Generator
+) -> _Nucleotides:
     """Copy with about `rate` substitutions per base; no stop codon arises and the anchor residues stay."""
     mutated = nucleotides.copy()
     num_mutations = min(int(random.poisson(rate * len(nucleotides))), len(nucleotides) // 2)

@@ -50,7 +50,7 @@ def encode_pairs(heavy: pa.Array, light: pa.Array) -> tuple[Tokens, Offsets]:
 
 
 def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
-    """Mask of every token of these pairs: 0 where unknown or not a residue, else 1 + the letter's position."""
+    """Mask of every token of the pairs: 0 where unknown or not a residue, else 1 + the letter's position."""
     codes = np.zeros(256, np.uint8)
     for code, letter in enumerate(MASK_LETTERS[mask], start=1):
         codes[ord(letter)] = code

@@ -89,7 +89,7 @@ def test_records_without_masks(corpus, write, tmp_path) -> None:
             *expected,
             *[0] * (len(data[pair]) - 1 - len(heavy)),
         ]
-    with pytest.raises(ValueError, match="carries the masks region_mask, not 'mutation_mask'"):
+    with pytest.raises(ValueError, match=r"mask must be one of region_mask in .*; got 'mutation_mask'"):
         data.mask(0, "mutation_mask")
     prepare(path, tmp_path / "bare", PreparationPlan(cluster="exact", masks=False))
     assert TokenDataset(tmp_path / "bare").mask_names == ()
@@ -148,7 +148,7 @@ def test_many_pairs_at_once_over_shards(folder) -> None:
         assert mask.tolist() == np.concatenate([data.mask(pair, name) for pair in pairs]).tolist()
     assert len(data.gather([]).tokens) == 0
     for outside in (-1, len(data)):
-        with pytest.raises(IndexError, match=f"of {len(data)}"):
+        with pytest.raises(IndexError, match=f"below {len(data)}"):
             data.gather([0, outside])
 
 
@@ -177,5 +177,5 @@ def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
     with pytest.raises(ValueError, match="has changed since it was prepared"):
         TokenDataset(tmp_path / "out").verify()
     np.save(path, tokens[:-1])
-    with pytest.raises(ValueError, match=r"is not the one of dataset\.json"):
+    with pytest.raises(ValueError, match=r"does not match dataset\.json"):
         TokenDataset(tmp_path / "out")[0]

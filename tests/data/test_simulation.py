@@ -107,7 +107,7 @@ def test_mutation_spares_anchors_and_makes_no_stop() -> None:
 
 
 def test_bad_requests_and_missing_simulator(monkeypatch) -> None:
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="must be at least 1; got"):
         simulate_pairs(0)
     monkeypatch.setitem(sys.modules, "GenAIRR", None)
     with pytest.raises(ValueError, match=r'GenAIRR is missing: pip install "curr-ab\[simulate\]"'):

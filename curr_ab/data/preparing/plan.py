@@ -1,4 +1,4 @@
-"""What decides about the result of a preparation."""
+"""Settings that decide the result of a preparation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLUSTERINGS = ("mmseqs", "exact", "source")
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What decides about the result. Shares are floats and numbers of pairs are integers."""
+    """Settings that decide the result. Shares are floats and numbers of pairs are integers."""
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
@@ -34,15 +34,20 @@ class PreparationPlan:
 
     def __post_init__(self) -> None:
         if self.cluster not in CLUSTERINGS:
-            raise ValueError(f"cluster is {self.cluster!r}; it may be {', '.join(CLUSTERINGS)}")
+            raise ValueError(f"cluster must be one of {', '.join(CLUSTERINGS)}; got {self.cluster!r}")
         if not 0 < self.identity <= 1 or not 0 < self.coverage <= 1:
-            raise ValueError("identity and coverage are shares between 0 and 1")
+            raise ValueError(
+                "identity and coverage must be above 0 and at most 1; "
+                f"got {self.identity} and {self.coverage}"
+            )
         if self.group_by_donor and self.cluster == "source":
-            raise ValueError("a source's own split cannot be grouped by donor as well")
+            raise ValueError(
+                "group_by_donor and cluster 'source' exclude each other: the source's own split is kept as it is"
+            )
         if self.pairs_per_shard < 1:
-            raise ValueError("a shard holds at least one pair")
+            raise ValueError(f"pairs_per_shard must be at least 1; got {self.pairs_per_shard}")
 
     def settings(self) -> dict[str, Any]:
-        """As JSON holds them."""
+        """The settings as JSON holds them."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return settings

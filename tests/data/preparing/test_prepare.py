@@ -79,7 +79,7 @@ def test_seed_draws_splits_and_subsets(sources, tmp_path) -> None:
 @pytest.mark.parametrize("rows_per_partition", [90, 5])  # fewer partitions than a part has buckets, and more
 def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, rows_per_partition) -> None:
     prepare(sources, tmp_path / "roomy", EXACT)
-    monkeypatch.setattr(parts, "_RUN_ROWS", 50)
+    monkeypatch.setattr(parts, "_BLOCK_ROWS", 50)
     monkeypatch.setattr(ordering, "ROWS_PER_PARTITION", rows_per_partition)
     monkeypatch.setattr(clustering, "BLOCK", 64)
     largest = 0

@@ -124,5 +124,5 @@ def test_zero_usable_records(corpus, write, tmp_path) -> None:
     rows = [{"id": "1", "heavy": row["light"], "light": row["heavy"]} for row in corpus[:7]]
     with pytest.raises(ValueError, match=r"no usable record in 1 source\(s\) \(wrong_chain 7\)"):
         prepare(write("swapped.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="exact"))
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="they hold no records"):
         prepare(write("header.csv", "heavy,light\n"), tmp_path / "out2", PreparationPlan(cluster="exact"))
