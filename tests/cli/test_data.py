@@ -91,16 +91,16 @@ def test_simulate(tmp_path) -> None:
         (["prepare", "nowhere.csv", "--out", "out"], "no file matches nowhere.csv"),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--group-by", "donor"],
-            "cannot be grouped",
+            "exclude each other",
         ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--identity", "90"],
-            "shares between 0 and 1",
+            "identity and coverage must be above 0 and at most 1; got 90.0 and 0.8",
         ),
         (["prepare", "builtin", "--out", "out", "--cluster", "source", "--processes", "0"], "0 processes"),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "exact", "--test", "30000"],
-            "cannot be held out",
+            "test must be at least 0 and less than all",
         ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--subsets", "paper"],

@@ -27,7 +27,7 @@ REASONS = {
 }
 _AMBIGUOUS = "[XBZUO]"
 # A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains,
-# FGxGT..[VI] in light ones) or the motif at its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and nothing
+# FGxGT..[VI] in light ones) or the motif at its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and none
 # of its own kind, of which the beginning of framework 4 is enough. In the built-in corpus with its
 # hypermutated chains this finds 99 % of swaps and calls no right chain wrong.
 _SHOWS = {

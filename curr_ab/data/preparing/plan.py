@@ -42,7 +42,7 @@ class PreparationPlan:
             )
         if self.group_by_donor and self.cluster == "source":
             raise ValueError(
-                "group_by_donor and cluster 'source' exclude each other: the source's own split is kept as it is"
+                "group_by_donor and cluster 'source' exclude each other: a source's own split stays as it is"
             )
         if self.pairs_per_shard < 1:
             raise ValueError(f"pairs_per_shard must be at least 1; got {self.pairs_per_shard}")
