@@ -91,11 +91,11 @@ def test_simulate(tmp_path) -> None:
         (["prepare", "nowhere.csv", "--out", "out"], "no file matches nowhere.csv"),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--group-by", "donor"],
-            "exclude each other",
+            "cannot be grouped",
         ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--identity", "90"],
-            "identity and coverage must be above 0 and at most 1; got 90.0 and 0.8",
+            "shares between 0 and 1",
         ),
         (["prepare", "builtin", "--out", "out", "--cluster", "source", "--processes", "0"], "0 processes"),
         (

@@ -44,7 +44,7 @@ _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V
 
 @dataclass(frozen=True)
 class CleaningLimits:
-    """Limits of a usable chain: lengths in residues, ambiguous residues as a share."""
+    """The limits of a usable chain, in residues and as a share."""
 
     min_length: int = 70
     max_length: int = 160

@@ -1,4 +1,4 @@
-"""Settings that decide the result of a preparation."""
+"""What decides about the result of a preparation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLUSTERINGS = ("mmseqs", "exact", "source")
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """Settings that decide the result. Shares are floats and numbers of pairs are integers."""
+    """What decides about the result. Shares are floats and numbers of pairs are integers."""
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
@@ -34,20 +34,15 @@ class PreparationPlan:
 
     def __post_init__(self) -> None:
         if self.cluster not in CLUSTERINGS:
-            raise ValueError(f"cluster must be one of {', '.join(CLUSTERINGS)}; got {self.cluster!r}")
+            raise ValueError(f"cluster is {self.cluster!r}; it may be {', '.join(CLUSTERINGS)}")
         if not 0 < self.identity <= 1 or not 0 < self.coverage <= 1:
-            raise ValueError(
-                "identity and coverage must be above 0 and at most 1; "
-                f"got {self.identity} and {self.coverage}"
-            )
+            raise ValueError("identity and coverage are shares between 0 and 1")
         if self.group_by_donor and self.cluster == "source":
-            raise ValueError(
-                "group_by_donor and cluster 'source' exclude each other: a source's own split stays as it is"
-            )
+            raise ValueError("a source's own split cannot be grouped by donor as well")
         if self.pairs_per_shard < 1:
-            raise ValueError(f"pairs_per_shard must be at least 1; got {self.pairs_per_shard}")
+            raise ValueError("a shard holds at least one pair")
 
     def settings(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
+        """As JSON holds them."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return settings

@@ -19,7 +19,7 @@ CDR_MASK = ("cdr_mask",)
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Columns that the caller names, before any alias; it is an error when one is missing."""
+    """Columns that the caller names; they win over the aliases, and one that is absent is an error."""
 
     heavy: str | None = None
     light: str | None = None
