@@ -93,7 +93,7 @@ def test_losses_that_do_not_compare_are_refused(tmp_path: Path, measured: list[R
             read_measured_runs([path])
     stock = replace(measured[0], model="esm2", details={"place": "all", "objective": "mlm", "mask_seed": 0})
     write_results(path, [*measured, stock])
-    with pytest.raises(ValueError, match="nothing is recorded of the training of esm2"):
+    with pytest.raises(ValueError, match="the training of esm2 is not recorded"):
         read_measured_runs([path])
     write_results(path, [])
     with pytest.raises(ValueError, match="no overall loss"):
