@@ -50,8 +50,8 @@ def partition_bits(num_rows: int) -> int:
 
 def _read_parts(task: PartitionTask, first: int, end: int) -> Iterator[pa.Table]:
     """Buckets `first` to before `end` of all parts."""
-    for number in range(task.num_parts):
-        path = part_path(task.parts, number)
+    for index in range(task.num_parts):
+        path = part_path(task.parts, index)
         if path.exists():  # a source that was set aside has none
             yield from read_buckets(path, bits=BUCKET_BITS, first=first, end=end)
 
@@ -63,7 +63,7 @@ def spread_bucket(task: PartitionTask) -> None:
     to read the whole bucket in every part.
     """
     finer = task.bits - BUCKET_BITS
-    bucket = task.number >> finer
+    bucket = task.index >> finer
     path = task.bucket_path(bucket)
     if path.exists():
         return
@@ -87,10 +87,10 @@ def _read_unsorted(task: PartitionTask) -> Iterator[pa.Table]:
     """Rows of the partition, those of equal hash in the order of the sources."""
     if task.bits <= BUCKET_BITS:
         width = 1 << (BUCKET_BITS - task.bits)
-        return _read_parts(task, task.number * width, (task.number + 1) * width)
+        return _read_parts(task, task.index * width, (task.index + 1) * width)
     finer = task.bits - BUCKET_BITS
-    index = task.number & ((1 << finer) - 1)
-    return read_buckets(task.bucket_path(task.number >> finer), bits=finer, first=index, end=index + 1)
+    index = task.index & ((1 << finer) - 1)
+    return read_buckets(task.bucket_path(task.index >> finer), bits=finer, first=index, end=index + 1)
 
 
 def write_partition(task: PartitionTask) -> dict[str, Any]:

@@ -38,22 +38,22 @@ BUCKET_BITS = 6  # of the hash: each block of a part is written in 64 buckets
 LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def part_path(folder: Path, number: int) -> Path:
+def part_path(folder: Path, index: int) -> Path:
     """Path of the cleaned rows of a source."""
-    return folder / f"{number:06d}.arrow"
+    return folder / f"{index:06d}.arrow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileTask:
     """A piece of work with a file of rows, a summary and, where asked for, the dropped rows."""
 
-    number: int
+    index: int
     folder: Path
     keep_dropped: bool
 
     @property
     def path(self) -> Path:
-        return part_path(self.folder, self.number)
+        return part_path(self.folder, self.index)
 
     @property
     def summary_path(self) -> Path:

@@ -152,7 +152,7 @@ def _run_stages(
     work = folder / WORK_NAME
     part_tasks = [
         PartTask(
-            number=number,
+            index=index,
             source=file,
             names=plan.names,
             chains=plan.chains,
@@ -162,7 +162,7 @@ def _run_stages(
             keep_going=keep_going,
             keep_dropped=keep_dropped,
         )
-        for number, file in enumerate(files)
+        for index, file in enumerate(files)
     ]
     parts = workers.run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
@@ -181,14 +181,14 @@ def _run_stages(
     bits = partition_bits(num_rows)
     partitions = [
         PartitionTask(
-            number=number,
+            index=index,
             bits=bits,
             parts=work / "parts",
             num_parts=len(files),
             folder=stage / "ordered",
             keep_dropped=keep_dropped,
         )
-        for number in range(1 << bits)
+        for index in range(1 << bits)
     ]
     if bits > BUCKET_BITS:
         workers.run(spread_bucket, partitions[:: 1 << (bits - BUCKET_BITS)], "spread")
