@@ -153,7 +153,7 @@ def members() -> Iterator[Member]:
 
 
 def member(name: str) -> Member:
-    """Find a member by its name: `350M-F`, in any case, with or without the repository's `CurrAb-`."""
+    """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`."""
     key = name.upper().removeprefix("CURRAB-")
     if key not in MEMBERS:
         raise ValueError(f"no member is called {name!r}; the members are {', '.join(MEMBERS)}")

@@ -1,4 +1,4 @@
-"""Process without this package that loads checkpoints as any other user would."""
+"""A process that knows nothing of this package and loads checkpoints as other people do."""
 
 from __future__ import annotations
 

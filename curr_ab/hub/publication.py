@@ -38,20 +38,6 @@ class Sent:
     commits: int
 
 
-@dataclass(frozen=True)
-class Order:
-    """Repository with its state on the Hub and the changes that it needs."""
-
-    repository: Repository
-    state: RemoteState | None
-    changes: list[Changes]
-    tag: str
-
-    @property
-    def needs_tag(self) -> bool:
-        return self.state is None or self.tag not in self.state.tags
-
-
 def publish(
     folders: Sequence[str | Path],
     *,
@@ -107,7 +93,7 @@ def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
             raise ValueError(f"two folders would become {repository.repo_id}; publish one of them")
         seen.add(key)
     if not repositories:
-        raise ValueError("at least one folder must be published; name an export, an adapter or --dataset")
+        raise ValueError("there is nothing to publish: name an export, an adapter or --dataset")
 
 
 def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
@@ -130,6 +116,113 @@ def _refuse_public(orders: Sequence[Order]) -> None:
             raise ValueError(f"{order.repository.repo_id} is public already; publish without --private")
 
 
+def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
+    repository = order.repository
+    name, kind = repository.repo_id, repository.repo_type
+    if order.state is None:
+        with_backoff(name, attempts, api.create_repo, name, repo_type=kind, private=private, exist_ok=True)
+    files = commits = 0
+    for change in order.changes:
+        if change.is_empty:
+            continue
+        # A repository that has just been created has a `main`, with the Hub's own files in it.
+        if change.is_new and change.revision != "main":
+            _branch(api, repository, change.revision, attempts)
+        sent = _push(api, repository, change.revision, attempts)
+        if sent:
+            say(f"{name} {change.revision}: {sent} files")
+            files, commits = files + sent, commits + 1
+    if order.needs_tag:
+        with_backoff(name, attempts, api.create_tag, name, repo_type=kind, tag=order.tag, exist_ok=True)
+    return Sent(files, commits)
+
+
+def _branch(api: HfApi, repository: Repository, branch: str, attempts: int) -> None:
+    """Create a branch from the first commit, so that it holds nothing but its own files."""
+    name, kind = repository.repo_id, repository.repo_type
+    first = with_backoff(name, attempts, api.list_repo_commits, name, repo_type=kind)[-1].commit_id
+    with_backoff(
+        name, attempts, api.create_branch, name, branch=branch, revision=first, repo_type=kind, exist_ok=True
+    )
+
+
+def _commit(api: HfApi, repository: Repository, change: Changes, head: str) -> None:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(name, str(path)) for name, path in change.sent.items()
+    ]
+    operations += [CommitOperationDelete(name, is_folder=False) for name in change.deleted]
+    api.create_commit(
+        repository.repo_id,
+        operations,
+        commit_message=f"curr-ab {__version__}: {change.revision}",
+        repo_type=repository.repo_type,
+        revision=change.revision,
+        parent_commit=head,
+    )
+
+
+def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
+    """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours."""
+    target = f"{repository.repo_id} {revision}"
+    sent = 0
+    for _ in range(_RACES):
+        head = heads_of(api, repository, attempts)[revision]
+        change = changes_of(api, repository, revision, head, attempts)
+        if change.is_empty:
+            return sent  # it was our own commit that moved the branch
+        sent = len(change.sent) + len(change.deleted)
+        try:
+            with_backoff(target, attempts, _commit, api, repository, change, head)
+            return sent
+        except Exception as error:
+            if status_of(error) not in (409, 412):  # the branch has moved since it was compared
+                raise
+    raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
+
+
+def _collect(
+    api: HfApi,
+    title: str,
+    namespace: str,
+    repositories: Sequence[Repository],
+    private: bool,
+    attempts: int,
+    say: Say,
+) -> None:
+    """Put all repositories into the collection of that title; update notes that have changed."""
+    target = f"collection {title!r}"
+    collection = with_backoff(
+        target, attempts, api.create_collection, title, namespace=namespace, private=private, exists_ok=True
+    )
+    items = {(item.item_type, item.item_id): item for item in collection.items}
+    for repository in repositories:
+        name, kind, note = repository.repo_id, repository.repo_type, repository.note
+        item = items.get((kind, name))
+        if item is None:
+            add = api.add_collection_item
+            with_backoff(target, attempts, add, collection.slug, name, kind, note=note, exists_ok=True)
+        elif item.note != note:
+            update = api.update_collection_item
+            with_backoff(target, attempts, update, collection.slug, item.item_object_id, note=note)
+    say(f"collection: {collection.url}")
+
+
+@dataclass(frozen=True)
+class Order:
+    """Repository with its state on the Hub and the changes that it needs."""
+
+    repository: Repository
+    state: RemoteState | None
+    changes: list[Changes]
+    tag: str
+
+    @property
+    def needs_tag(self) -> bool:
+        return self.state is None or self.tag not in self.state.tags
+
+
 def _order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> Order:
     """Compare a repository with its state on the Hub."""
     state = remote_state(api, repository, attempts)
@@ -139,6 +232,20 @@ def _order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> O
         for revision in repository.revisions
     ]
     return Order(repository, state, changes, tag)
+
+
+def _transfer() -> str:
+    """Protocol for large files, by the client as it is installed and configured."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from huggingface_hub.constants import HF_HUB_DISABLE_XET
+
+    if HF_HUB_DISABLE_XET:
+        return "LFS (HF_HUB_DISABLE_XET is set)"
+    try:
+        return f"Xet (hf_xet {version('hf_xet')})"
+    except PackageNotFoundError:
+        return "LFS (hf_xet is not installed)"
 
 
 def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None) -> str:
@@ -188,110 +295,3 @@ def _size(num_bytes: float) -> str:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} TB"
-
-
-def _transfer() -> str:
-    """Protocol for large files, by the client as it is installed and configured."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from huggingface_hub.constants import HF_HUB_DISABLE_XET
-
-    if HF_HUB_DISABLE_XET:
-        return "LFS (HF_HUB_DISABLE_XET is set)"
-    try:
-        return f"Xet (hf_xet {version('hf_xet')})"
-    except PackageNotFoundError:
-        return "LFS (hf_xet is not installed)"
-
-
-def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
-    repository = order.repository
-    name, kind = repository.repo_id, repository.repo_type
-    if order.state is None:
-        with_backoff(name, attempts, api.create_repo, name, repo_type=kind, private=private, exist_ok=True)
-    files = commits = 0
-    for change in order.changes:
-        if change.is_empty:
-            continue
-        # A repository that has just been created has a `main`, with the Hub's own files in it.
-        if change.is_new and change.revision != "main":
-            _branch(api, repository, change.revision, attempts)
-        sent = _push(api, repository, change.revision, attempts)
-        if sent:
-            say(f"{name} {change.revision}: {sent} files")
-            files, commits = files + sent, commits + 1
-    if order.needs_tag:
-        with_backoff(name, attempts, api.create_tag, name, repo_type=kind, tag=order.tag, exist_ok=True)
-    return Sent(files, commits)
-
-
-def _branch(api: HfApi, repository: Repository, branch: str, attempts: int) -> None:
-    """Create a branch from the first commit, so that it holds nothing but its own files."""
-    name, kind = repository.repo_id, repository.repo_type
-    first = with_backoff(name, attempts, api.list_repo_commits, name, repo_type=kind)[-1].commit_id
-    with_backoff(
-        name, attempts, api.create_branch, name, branch=branch, revision=first, repo_type=kind, exist_ok=True
-    )
-
-
-def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
-    """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours."""
-    target = f"{repository.repo_id} {revision}"
-    sent = 0
-    for _ in range(_RACES):
-        head = heads_of(api, repository, attempts)[revision]
-        change = changes_of(api, repository, revision, head, attempts)
-        if change.is_empty:
-            return sent  # it was our own commit that moved the branch
-        sent = len(change.sent) + len(change.deleted)
-        try:
-            with_backoff(target, attempts, _commit, api, repository, change, head)
-            return sent
-        except Exception as error:
-            if status_of(error) not in (409, 412):  # the branch has moved since it was compared
-                raise
-    raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
-
-
-def _commit(api: HfApi, repository: Repository, change: Changes, head: str) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(name, str(path)) for name, path in change.sent.items()
-    ]
-    operations += [CommitOperationDelete(name, is_folder=False) for name in change.deleted]
-    api.create_commit(
-        repository.repo_id,
-        operations,
-        commit_message=f"curr-ab {__version__}: {change.revision}",
-        repo_type=repository.repo_type,
-        revision=change.revision,
-        parent_commit=head,
-    )
-
-
-def _collect(
-    api: HfApi,
-    title: str,
-    namespace: str,
-    repositories: Sequence[Repository],
-    private: bool,
-    attempts: int,
-    say: Say,
-) -> None:
-    """Put all repositories into the collection of that title; update notes that have changed."""
-    target = f"collection {title!r}"
-    collection = with_backoff(
-        target, attempts, api.create_collection, title, namespace=namespace, private=private, exists_ok=True
-    )
-    items = {(item.item_type, item.item_id): item for item in collection.items}
-    for repository in repositories:
-        name, kind, note = repository.repo_id, repository.repo_type, repository.note
-        item = items.get((kind, name))
-        if item is None:
-            add = api.add_collection_item
-            with_backoff(target, attempts, add, collection.slug, name, kind, note=note, exists_ok=True)
-        elif item.note != note:
-            update = api.update_collection_item
-            with_backoff(target, attempts, update, collection.slug, item.item_object_id, note=note)
-    say(f"collection: {collection.url}")

@@ -1,4 +1,4 @@
-"""State of a repository on the Hub compared with local files, by content, and calls that are repeated."""
+"""Repositories on the Hub: their state, their differences from local files, and calls that are repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SECRETS = (
 
 @dataclass(frozen=True)
 class Changes:
-    """Files to send and to delete, so that a revision becomes as it is locally."""
+    """The files to send and to delete, so that a revision becomes equal to the local one."""
 
     revision: str
     is_new: bool
@@ -168,7 +168,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """True where the same call may succeed later; the cause counts too, as the client wraps errors."""
+    """True where the same call may succeed later; the cause counts, too, as the client wraps errors."""
     status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS

@@ -25,90 +25,6 @@ FLAT = 1e-10
 
 
 @dataclass(frozen=True)
-class Parabola:
-    """loss = floor + curvature * (log10(parameters) - log10(optimum))^2"""
-
-    optimum: float
-    floor: float
-    curvature: float
-    smallest: float
-    largest: float
-
-    @property
-    def inside(self) -> bool:
-        """True where the optimum lies between the sizes that were trained."""
-        return self.smallest <= self.optimum <= self.largest
-
-    def outside_warning(self) -> str:
-        """Warning that the optimum does not lie between the sizes that were trained."""
-        return (
-            f"the optimum ({format_quantity(self.optimum)}) lies outside the sizes that were trained "
-            f"({format_quantity(self.smallest)} to {format_quantity(self.largest)})"
-        )
-
-    def __call__(self, parameters: Array) -> Array:
-        return np.asarray(self.floor + self.curvature * np.log10(parameters / self.optimum) ** 2)
-
-
-def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
-    """Fit by least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
-    if len(np.unique(parameters)) < 3:
-        raise NoOptimum(f"{where}: a parabola needs three model sizes; got {len(np.unique(parameters))}")
-    sizes = np.log10(parameters)
-    center, width = sizes.mean(), np.ptp(sizes)
-    scaled = (sizes - center) / width
-    curvature, slope, constant = np.linalg.lstsq(np.vander(scaled, 3), loss, rcond=None)[0]
-    if curvature <= FLAT * np.abs(loss).max():
-        raise NoOptimum(f"{where}: the loss has no minimum in the model size (its parabola opens downward)")
-    vertex = -slope / (2 * curvature)
-    exponent = center + vertex * width
-    if not -300 < exponent < 300:
-        raise NoOptimum(f"{where}: the parabola is too flat to have a minimum at any real size")
-    return Parabola(
-        optimum=float(10**exponent),
-        floor=float(constant - curvature * vertex**2),
-        curvature=float(curvature / width**2),
-        smallest=float(parameters.min()),
-        largest=float(parameters.max()),
-    )
-
-
-def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
-    """Warn where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
-    freedom = len(residuals) - num_coefficients
-    if not noise_sd or freedom <= 0:
-        return []
-    excess = float(residuals @ residuals) / noise_sd**2
-    if chi2.sf(excess, freedom) > 0.01:
-        return []
-    return [
-        f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
-        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
-    ]
-
-
-def power_law(x: Array, y: Array) -> tuple[float, float]:
-    """Coefficient and exponent of y = coefficient * x^exponent, by regression of ln y on ln x."""
-    log_x, log_y = np.log(x), np.log(y)
-    if np.ptp(log_x) < 1e-12:
-        raise NoOptimum("all optima coincide, so that no power law goes through them")
-    exponent, intercept = np.polyfit(log_x, log_y, 1)
-    if not abs(intercept) < 700:
-        raise NoOptimum("the optima are too close together for a power law")
-    return float(np.exp(intercept)), float(exponent)
-
-
-def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
-    """Number of sequences for which a model of this size is the best."""
-    return float(np.exp(np.log(coefficient) + exponent * np.log(parameters)))
-
-
-def optimum_name(sequences: int) -> str:
-    """Name of the estimate that is the best model size for a data size."""
-    return f"optimal_parameters[{sequences}]"
-
-
-@dataclass(frozen=True)
 class IsoDataFit(Fit):
     """sequences = coefficient * parameters^exponent, through one optimum for each data size."""
 
@@ -135,6 +51,41 @@ class IsoDataFit(Fit):
         drawn = np.log(samples["coefficient"])[:, None] + samples["exponent"][:, None] * np.log(sizes)
         low, high = np.exp(np.clip(np.percentile(drawn, [2.5, 97.5], axis=0), -700, 700))
         return low, high
+
+
+def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
+    """Number of sequences for which a model of this size is the best."""
+    return float(np.exp(np.log(coefficient) + exponent * np.log(parameters)))
+
+
+def optimum_name(sequences: int) -> str:
+    """Name of the estimate that is the best model size for a data size."""
+    return f"optimal_parameters[{sequences}]"
+
+
+def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
+    """Fit a parabola for each data size, small to large."""
+    return {
+        int(sequences): fit_parabola(
+            runs.parameters[runs.sequences == sequences],
+            runs.loss[runs.sequences == sequences],
+            f"data size {sequences:,.0f}",
+        )
+        for sequences in np.unique(runs.sequences)
+    }
+
+
+def estimate(project_to: float, runs: Runs) -> Estimate:
+    """Estimate optima, power law and projection; raises `NoOptimum` where a parabola has no minimum."""
+    parabolas = fit_parabolas(runs)
+    optima = np.array([parabola.optimum for parabola in parabolas.values()])
+    coefficient, exponent = power_law(optima, np.array(list(parabolas), dtype=float))
+    return {
+        **{optimum_name(sequences): parabola.optimum for sequences, parabola in parabolas.items()},
+        "coefficient": coefficient,
+        "exponent": exponent,
+        "projected_sequences": project(coefficient, exponent, project_to),
+    }
 
 
 def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS) -> Fit:
@@ -208,26 +159,75 @@ def _warnings(
     return warnings
 
 
-def estimate(project_to: float, runs: Runs) -> Estimate:
-    """Estimate optima, power law and projection; raises `NoOptimum` where a parabola has no minimum."""
-    parabolas = fit_parabolas(runs)
-    optima = np.array([parabola.optimum for parabola in parabolas.values()])
-    coefficient, exponent = power_law(optima, np.array(list(parabolas), dtype=float))
-    return {
-        **{optimum_name(sequences): parabola.optimum for sequences, parabola in parabolas.items()},
-        "coefficient": coefficient,
-        "exponent": exponent,
-        "projected_sequences": project(coefficient, exponent, project_to),
-    }
+@dataclass(frozen=True)
+class Parabola:
+    """loss = floor + curvature * (log10(parameters) - log10(optimum))^2"""
 
+    optimum: float
+    floor: float
+    curvature: float
+    smallest: float
+    largest: float
 
-def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
-    """Fit a parabola for each data size, small to large."""
-    return {
-        int(sequences): fit_parabola(
-            runs.parameters[runs.sequences == sequences],
-            runs.loss[runs.sequences == sequences],
-            f"data size {sequences:,.0f}",
+    @property
+    def inside(self) -> bool:
+        """True where the optimum lies between the sizes that were trained."""
+        return self.smallest <= self.optimum <= self.largest
+
+    def outside_warning(self) -> str:
+        """Warning that the optimum does not lie between the sizes that were trained."""
+        return (
+            f"the optimum ({format_quantity(self.optimum)}) lies outside the sizes that were trained "
+            f"({format_quantity(self.smallest)} to {format_quantity(self.largest)})"
         )
-        for sequences in np.unique(runs.sequences)
-    }
+
+    def __call__(self, parameters: Array) -> Array:
+        return np.asarray(self.floor + self.curvature * np.log10(parameters / self.optimum) ** 2)
+
+
+def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
+    """Fit by least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
+    if len(np.unique(parameters)) < 3:
+        raise NoOptimum(f"{where}: a parabola needs three model sizes; got {len(np.unique(parameters))}")
+    sizes = np.log10(parameters)
+    center, width = sizes.mean(), np.ptp(sizes)
+    scaled = (sizes - center) / width
+    curvature, slope, constant = np.linalg.lstsq(np.vander(scaled, 3), loss, rcond=None)[0]
+    if curvature <= FLAT * np.abs(loss).max():
+        raise NoOptimum(f"{where}: the loss has no minimum in the model size (its parabola opens downward)")
+    vertex = -slope / (2 * curvature)
+    exponent = center + vertex * width
+    if not -300 < exponent < 300:
+        raise NoOptimum(f"{where}: the parabola is too flat to have a minimum at any real size")
+    return Parabola(
+        optimum=float(10**exponent),
+        floor=float(constant - curvature * vertex**2),
+        curvature=float(curvature / width**2),
+        smallest=float(parameters.min()),
+        largest=float(parameters.max()),
+    )
+
+
+def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
+    """Warn where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
+    freedom = len(residuals) - num_coefficients
+    if not noise_sd or freedom <= 0:
+        return []
+    excess = float(residuals @ residuals) / noise_sd**2
+    if chi2.sf(excess, freedom) > 0.01:
+        return []
+    return [
+        f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
+        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
+    ]
+
+
+def power_law(x: Array, y: Array) -> tuple[float, float]:
+    """Coefficient and exponent of y = coefficient * x^exponent, by regression of ln y on ln x."""
+    log_x, log_y = np.log(x), np.log(y)
+    if np.ptp(log_x) < 1e-12:
+        raise NoOptimum("all optima coincide, so that no power law goes through them")
+    exponent, intercept = np.polyfit(log_x, log_y, 1)
+    if not abs(intercept) < 700:
+        raise NoOptimum("the optima are too close together for a power law")
+    return float(np.exp(intercept)), float(exponent)

@@ -160,6 +160,37 @@ def published_runs(task: str) -> Runs:
     return make_runs(rows, source=task)
 
 
+def one_objective(runs: Runs, law: str) -> None:
+    """Refuse a table in which losses of two objectives would be compared."""
+    if len(set(runs.objective)) > 1:
+        raise ValueError(
+            f"the {law} law compares losses, so objective must be the same for all: keep one objective only"
+        )
+    if (np.nan_to_num(runs.clm_tokens) > 0).any():
+        raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
+
+
+def is_curves(runs: Runs) -> bool:
+    """True where the rows are checkpoints of named training curves; a mixture is refused."""
+    named = runs.run != ""
+    if named.any() and not named.all():
+        raise ValueError("some rows have a 'run' and some do not: give curves or final points, not both")
+    return bool(named.all())
+
+
+def seed_noise(runs: Runs) -> float | None:
+    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
+    cells: dict[tuple[object, ...], list[float]] = {}
+    names = [field.name for field in fields(Runs) if field.name not in ("loss", "seed", "run")]
+    for index in range(len(runs)):
+        key = tuple(str(getattr(runs, name)[index]) for name in names)
+        cells.setdefault(key, []).append(float(runs.loss[index]))
+    freedom = sum(len(losses) - 1 for losses in cells.values())
+    if freedom == 0:
+        return None
+    return float(np.sqrt(sum(np.var(losses) * len(losses) for losses in cells.values()) / freedom))
+
+
 def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> Runs:
     """Read results files: a run for each training, at its last measured step, by its loss under `task`."""
     source = ", ".join(map(str, paths))
@@ -210,34 +241,3 @@ def _run(row: Result) -> dict[str, str | float]:
         "objective": str(row.details["objective"]),
         "seed": str(row.details["training_seed"]),
     }
-
-
-def one_objective(runs: Runs, law: str) -> None:
-    """Refuse a table in which losses of two objectives would be compared."""
-    if len(set(runs.objective)) > 1:
-        raise ValueError(
-            f"the {law} law compares losses, so objective must be the same for all: keep one objective only"
-        )
-    if (np.nan_to_num(runs.clm_tokens) > 0).any():
-        raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
-
-
-def is_curves(runs: Runs) -> bool:
-    """True where the rows are checkpoints of named training curves; a mixture is refused."""
-    named = runs.run != ""
-    if named.any() and not named.all():
-        raise ValueError("some rows have a 'run' and some do not: give curves or final points, not both")
-    return bool(named.all())
-
-
-def seed_noise(runs: Runs) -> float | None:
-    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
-    cells: dict[tuple[object, ...], list[float]] = {}
-    names = [field.name for field in fields(Runs) if field.name not in ("loss", "seed", "run")]
-    for index in range(len(runs)):
-        key = tuple(str(getattr(runs, name)[index]) for name in names)
-        cells.setdefault(key, []).append(float(runs.loss[index]))
-    freedom = sum(len(losses) - 1 for losses in cells.values())
-    if freedom == 0:
-        return None
-    return float(np.sqrt(sum(np.var(losses) * len(losses) for losses in cells.values()) / freedom))

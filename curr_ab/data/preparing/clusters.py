@@ -48,7 +48,7 @@ def require_mmseqs() -> str:
     """Path of the MMseqs2 binary; an error says how to install it."""
     binary = shutil.which("mmseqs")
     if binary is None:
-        raise ValueError(f"clustering by similarity needs MMseqs2: {INSTALL}, or use --cluster exact")
+        raise ValueError(f"clustering needs MMseqs2: {INSTALL}, or use --cluster exact")
     return binary
 
 

@@ -32,7 +32,7 @@ from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
 from curr_ab.files import replacing, write_json
-from curr_ab.words import CHAINS, VOCABULARY
+from curr_ab.words import VOCABULARY
 from curr_ab.workers import Workers
 
 WORK_NAME = ".work"
@@ -205,7 +205,9 @@ def _run_stages(
 
     present = counts["annotated_before_duplicates"]
     masks = tuple(
-        mask for mask in MASK_LETTERS if plan.masks and any(f"{mask}_{chain}" in present for chain in CHAINS)
+        mask
+        for mask in MASK_LETTERS
+        if plan.masks and any(f"{mask}_{chain}" in present for chain in ("heavy", "light"))
     )
     tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
     entries = workers.run(write_task_shard, tasks, "write shards")

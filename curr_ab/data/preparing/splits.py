@@ -138,9 +138,7 @@ def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None
     for task in partitions:
         column = read_partition(task, ["split"])["split"].combine_chunks()
         if column.null_count:
-            raise ValueError(
-                "--cluster source needs a split for every record, and some have none; fill the column split"
-            )
+            raise ValueError("--cluster source needs a split for every record, and some have none")
         codes = pc.index_in(column, pa.array(SPLITS))
         splits[row : row + len(column)] = codes.to_numpy(zero_copy_only=False)
         row += len(column)

@@ -38,7 +38,7 @@ def _is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
     return pc.if_else(pc.or_(heavy, light), heavy, pa.scalar(None, pa.bool_()))
 
 
-def separate_chains(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
+def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
     """Put each row's values under the names of its chain; those of the other chain are null."""
     heavy = _is_heavy(columns, metadata)
     is_chain = {"heavy": heavy, "light": pc.invert(heavy)}
@@ -101,7 +101,7 @@ def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_byt
         first_record = 1
         for columns in batches:
             keys = columns["cell" if "cell" in columns else "clone"].cast(pa.string())
-            wide = separate_chains(columns, metadata)
+            wide = tell_chains_apart(columns, metadata)
             for chain in CHAINS:
                 wide.setdefault(f"productive_{chain}", pa.nulls(len(keys), pa.string()))
             wide["record"] = pa.array(range(first_record, first_record + len(keys)), pa.int64())

@@ -72,12 +72,6 @@ def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
     return fields
 
 
-def unknown_columns(columns: Sequence[str]) -> str:
-    """The error's text for a table in which no sequence column is known."""
-    names = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
-    return f"no sequence column is known among {names}; name the columns that hold the chains"
-
-
 def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
     """Find the layout by the column names; None where no sequence column is known."""
     present = {column.strip().lower(): column for column in reversed(columns)}

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout, unknown_columns
-from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head
+from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head, unknown_columns
 
 _BLOCK_BYTES = 8 << 20
 _ROW = re.compile(r"Row #(\d+): ?")
@@ -102,7 +102,7 @@ def read_header(path: str, names: ColumnNames) -> DelimitedHeader:
             raise MalformedSource(
                 path, f"a line above the header must be JSON metadata; got {first[:60]!r}", 1
             )
-        raise MalformedSource(path, unknown_columns(columns), line_number)
+        raise unknown_columns(path, columns, line_number)
     return DelimitedHeader(delimiter, columns, layout, metadata, line_number)
 
 

@@ -16,7 +16,7 @@ _JOINT = re.compile(r"[/:|]")
 
 
 def _records(path: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, name and letters of each record."""
+    """Line, name and letters of each record."""
     line_number, start, name, parts = 0, 0, "", list[str]()
     with open_stream(path) as stream:
         try:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
-from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, separate_chains
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout, unknown_columns
+from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
+from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
 from curr_ab.data.reading.delimited import read_delimited, read_header, read_names
 from curr_ab.data.reading.fasta import read_fasta
 from curr_ab.data.reading.sources import (
@@ -23,6 +23,7 @@ from curr_ab.data.reading.sources import (
     expand_sources,
     read_head,
     read_hub,
+    unknown_columns,
 )
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.words import CHAINS
@@ -52,7 +53,7 @@ def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> La
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
     if layout is None:
-        raise MalformedSource(source, unknown_columns(columns))
+        raise unknown_columns(source, columns)
     return layout
 
 
@@ -131,7 +132,7 @@ def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.
         size = Path(source).stat().st_size if Path(source).exists() else 0
         batches = pair_cells(batches, metadata, size)
     elif layout.kind in ("cells", "single"):
-        batches = (separate_chains(columns, metadata) for columns in batches)
+        batches = (tell_chains_apart(columns, metadata) for columns in batches)
     first_record = 1
     for columns in batches:
         batch = arrange(columns, source, first_record, constants, names.extra)

@@ -22,7 +22,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class MalformedSource(ValueError):
-    """A source that cannot be read; the message names the file, and the line where there is one."""
+    """A source that cannot be read further; the message names the file and, where it has one, the line."""
 
     def __init__(self, source: str, problem: str, line: int | None = None) -> None:
         super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}")
@@ -84,6 +84,13 @@ def damaged(path: str, error: Exception) -> MalformedSource:
         except OSError:
             return MalformedSource(path, f"the compressed file is damaged or cut off ({error})", lines + 1)
     return MalformedSource(path, str(error))
+
+
+def unknown_columns(source: str, columns: Sequence[str], line: int | None = None) -> MalformedSource:
+    """Make the error for a table in which no column is known to hold a sequence."""
+    names = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
+    problem = f"no sequence column is known among {names}; name the columns that hold the chains"
+    return MalformedSource(source, problem, line)
 
 
 def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
