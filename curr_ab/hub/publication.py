@@ -234,7 +234,7 @@ def _order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> O
     return Order(repository, state, changes, tag)
 
 
-def _transfer() -> str:
+def transfer() -> str:
     """Protocol for large files, by the client as it is installed and configured."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -265,10 +265,10 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
             files = sum(len(change.sent) for change in group)
             size = sum(path.stat().st_size for change in group for path in change.sent.values())
             deleted = sum(len(change.deleted) for change in group)
-            summary = (
+            what = (
                 "unchanged" if all(change.is_empty for change in group) else f"{files} files, {_size(size)}"
             )
-            lines.append(f"  {label}: {summary}" + (f", {deleted} to delete" if deleted else ""))
+            lines.append(f"  {label}: {what}" + (f", {deleted} to delete" if deleted else ""))
             total_files += files
         if order.needs_tag:
             lines.append(f"  tag {order.tag}")
@@ -277,7 +277,7 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
         total_bytes += sum(contents.values())
     if collection:
         lines.append(f"collection {collection!r}: {len(orders)} items")
-    lines.append(f"to send: {total_files} files, {_size(total_bytes)}; large files go through {_transfer()}")
+    lines.append(f"to send: {total_files} files, {_size(total_bytes)}; large files go through {transfer()}")
     return "\n".join(lines)
 
 

@@ -64,7 +64,7 @@ def optimum_name(sequences: int) -> str:
 
 
 def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
-    """Fit a parabola for each data size, small to large."""
+    """One parabola for each data size, small to large."""
     return {
         int(sequences): fit_parabola(
             runs.parameters[runs.sequences == sequences],
