@@ -69,8 +69,11 @@ def test_members_of_a_clone_are_relatives(rows) -> None:
             assert len({row[name] for row in members}) == 1, name
         for row in members[1:]:
             for chain in CHAINS:
-                for place, (one, other) in enumerate(zip(members[0][chain], row[chain], strict=True)):
-                    masks = members[0][f"mutation_mask_{chain}"][place] + row[f"mutation_mask_{chain}"][place]
+                for position, (one, other) in enumerate(zip(members[0][chain], row[chain], strict=True)):
+                    masks = (
+                        members[0][f"mutation_mask_{chain}"][position]
+                        + row[f"mutation_mask_{chain}"][position]
+                    )
                     assert one == other or "1" in masks
 
 

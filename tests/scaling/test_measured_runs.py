@@ -46,9 +46,9 @@ def measured() -> list[Result]:
 
 
 def test_the_rows_are_those_of_the_table(tmp_path: Path, measured: list[Result]) -> None:
-    places = [replace(row, details=row.details | {"place": "heavy CDR3"}) for row in measured]
+    regions = [replace(row, details=row.details | {"place": "heavy CDR3"}) for row in measured]
     earlier = [replace(row, step=50, value=9.0, checkpoint="early") for row in measured[:3]]
-    write_results(tmp_path / "a.json", [*measured[:7], *places, *earlier])
+    write_results(tmp_path / "a.json", [*measured[:7], *regions, *earlier])
     write_results(tmp_path / "b.json", measured[5:])
     runs = read_measured_runs([tmp_path / "a.json", tmp_path / "b.json"])
     table = make_runs(

@@ -71,7 +71,7 @@ def test_seed_noise_is_pooled_over_repeated_cells() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "0", "-1", "inf", "1e400", "65OM"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
+def test_text_that_is_not_a_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="number"):
         parse_quantity(text)
 

@@ -248,10 +248,10 @@ def test_unpaired_chains(corpus, write, tmp_path) -> None:
     plan = replace(EXACT, chains="unpaired")
     prepare(write("unit.csv", "\n".join(lines) + "\n"), tmp_path / "out", plan)
     data = TokenDataset(tmp_path / "out")
-    found = {decode_pair(data[pair], data.heavy_length(pair)) for pair in range(len(data))}
+    single = {decode_pair(data[pair], data.heavy_length(pair)) for pair in range(len(data))}
     chains = {(row["heavy"], "") for row in corpus[:200]} | {("", row["light"]) for row in corpus[:200]}
-    assert found < chains
-    assert len(found) > 300
+    assert single < chains
+    assert len(single) > 300
     assert all(data[pair][0] == 0 and data[pair][-1] == 2 for pair in range(len(data)))
 
 

@@ -78,7 +78,7 @@ def test_empty_files(write, name) -> None:
 
 
 @pytest.mark.parametrize("text", ["id,heavy,light\n", "id,heavy,light"])
-def test_header_alone_is_no_record(write, text) -> None:
+def test_a_header_alone_has_no_records(write, text) -> None:
     assert list(read_pairs(write("a.csv", text))) == []
 
 
