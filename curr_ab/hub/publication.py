@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Say = Callable[[str], None]
-# Comparisons of a revision that somebody, or our own commit with a lost answer, moves meanwhile.
+# Attempts at a revision that somebody, or our own commit with a lost answer, moves meanwhile.
 _RACES = 5
 
 
@@ -86,6 +86,7 @@ def publish(
 
 
 def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
+    """Refuse folders that would become one repository, and no folders at all."""
     seen = set()
     for repository in repositories:
         key = (repository.repo_type, repository.repo_id)
@@ -97,6 +98,7 @@ def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
 
 
 def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
+    """Refuse a namespace to which the account may not write."""
     from huggingface_hub.errors import LocalTokenNotFoundError
 
     try:
@@ -117,6 +119,7 @@ def _refuse_public(orders: Sequence[Order]) -> None:
 
 
 def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
+    """Create what is missing, commit what has changed, and tag."""
     repository = order.repository
     name, kind = repository.repo_id, repository.repo_type
     if order.state is None:

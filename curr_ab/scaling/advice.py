@@ -71,8 +71,10 @@ def advise(question: Question, fits: tuple[Fit, ...] = (), doubt: Doubt | None =
     doubt = doubt or Doubt()
     doubt = replace(doubt, noise_sd=doubt.noise_sd or PAPER_NOISE_SD)
     answers = [
-        _paper(question, "iso-data, the paper's", PAPER_LAW.source, "test-loss-2025-09", doubt),
-        _paper(question, "iso-data, May losses", REPOSITORY, "test-loss-2025-05", doubt),
+        _paper(
+            question, doubt, law="iso-data, the paper's", source=PAPER_LAW.source, task="test-loss-2025-09"
+        ),
+        _paper(question, doubt, law="iso-data, May losses", source=REPOSITORY, task="test-loss-2025-05"),
     ]
     for law in (CHENG_MLM, CHENG_CLM, CHINCHILLA_LAW.compute_law(), REPLICATION_LAW.compute_law()):
         answers.append(
@@ -82,7 +84,8 @@ def advise(question: Question, fits: tuple[Fit, ...] = (), doubt: Doubt | None =
     return answers + [_by_fit(question, fit) for fit in fits]
 
 
-def _paper(question: Question, name: str, source: str, task: str, doubt: Doubt) -> Advice:
+def _paper(question: Question, doubt: Doubt, *, law: str, source: str, task: str) -> Advice:
+    """Answer by the paper's law, with the noise of its losses under `task`."""
     fit = fit_iso_data(published_runs(task), doubt)
     if task == "test-loss-2025-09":  # the losses are read off a plot, the optima are published
         optima = np.array(list(PAPER_LAW.optima.values()))
@@ -92,7 +95,7 @@ def _paper(question: Question, name: str, source: str, task: str, doubt: Doubt) 
     spread = fit.spreads[-1]
     note = f"95 % by {spread.method} on its {len(fit.runs)} losses"
     return _by_data(
-        question, law=name, source=source, trained=PAPER_LAW.trained, line=line, spread=spread, note=note
+        question, law=law, source=source, trained=PAPER_LAW.trained, line=line, spread=spread, note=note
     )
 
 

@@ -67,12 +67,12 @@ class ParametricLaw:
 
     name: str
     source: str
+    trained: Trained
     A: float
     B: float
     E: float
     alpha: float
     beta: float
-    trained: Trained
 
     def loss(self, parameters: float, tokens: float) -> float:
         return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
@@ -98,13 +98,13 @@ class RepeatedDataLaw:
 
     name: str
     source: str
+    trained: Trained
     A: float
     B: float
     E: float
     exponent: float
     R_D_star: float
     R_N_star: float
-    trained: Trained
 
     def best_parameters(self, unique_tokens: float) -> float:
         """Compute-optimal size for `unique_tokens` seen once; parameters beyond it are excess."""
@@ -151,37 +151,30 @@ _CHENG_RUNS = Trained((3.5e6, 10.7e9), (5e9, 200e9))
 _CHINCHILLA_RUNS = Trained((70e6, 16e9), (5e9, 500e9))
 _DATA_CONSTRAINED_RUNS = Trained((7e6, 9e9), (1e8, 900e9))
 CHENG_MLM = ComputeLaw(
-    name="IsoFLOP, MLM",
-    source=CHENG,
-    trained=_CHENG_RUNS,
+    "IsoFLOP, MLM",
+    CHENG,
+    _CHENG_RUNS,
     parameters_coefficient=6.19e-8,
     parameters_exponent=0.776,
     tokens_coefficient=2.02e6,
     tokens_exponent=0.230,
 )
 CHENG_CLM = ComputeLaw(
-    name="IsoFLOP, CLM",
-    source=CHENG,
-    trained=_CHENG_RUNS,
+    "IsoFLOP, CLM",
+    CHENG,
+    _CHENG_RUNS,
     parameters_coefficient=1.26e-3,
     parameters_exponent=0.578,
     tokens_coefficient=123,
     tokens_exponent=0.422,
 )
 CHINCHILLA_LAW = ParametricLaw(
-    name="parametric",
-    source=CHINCHILLA,
-    trained=_CHINCHILLA_RUNS,
-    A=406.4,
-    B=410.7,
-    E=1.69,
-    alpha=0.34,
-    beta=0.28,
+    "parametric", CHINCHILLA, _CHINCHILLA_RUNS, A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28
 )
 REPLICATION_LAW = ParametricLaw(
-    name="parametric, replication",
-    source=REPLICATION,
-    trained=_CHINCHILLA_RUNS,
+    "parametric, replication",
+    REPLICATION,
+    _CHINCHILLA_RUNS,
     A=482.01,
     B=2085.43,
     E=1.8172,
@@ -189,29 +182,15 @@ REPLICATION_LAW = ParametricLaw(
     beta=0.3658,
 )
 CHENG_MLM_JOINT = ParametricLaw(
-    name="joint form, MLM",
-    source=CHENG,
-    trained=_CHENG_RUNS,
-    A=3.365,
-    B=7.569,
-    E=0.0,
-    alpha=0.0423,
-    beta=0.0994,
+    "joint form, MLM", CHENG, _CHENG_RUNS, A=3.365, B=7.569, E=0.0, alpha=0.0423, beta=0.0994
 )
 CHENG_CLM_JOINT = ParametricLaw(
-    name="joint form, CLM",
-    source=CHENG,
-    trained=_CHENG_RUNS,
-    A=143.98,
-    B=22036.5,
-    E=2.1226,
-    alpha=0.3666,
-    beta=0.4956,
+    "joint form, CLM", CHENG, _CHENG_RUNS, A=143.98, B=22036.5, E=2.1226, alpha=0.3666, beta=0.4956
 )
 DATA_CONSTRAINED_LAW = RepeatedDataLaw(
-    name="repeated data",
-    source=DATA_CONSTRAINED,
-    trained=_DATA_CONSTRAINED_RUNS,
+    "repeated data",
+    DATA_CONSTRAINED,
+    _DATA_CONSTRAINED_RUNS,
     A=520.8,
     B=1487.7,
     E=1.8691,

@@ -136,7 +136,7 @@ def _warnings(model: LogLossModel, best: Optimum, num_runs: int, profiles: tuple
         warnings.append(f"{num_runs} runs for {len(model.names)} parameters: too few to test the law")
     if best.vanished:
         warnings.append(
-            f"{', '.join(best.vanished)} contributes nothing at the best fit: any values of it fit"
+            f"{', '.join(best.vanished)} contributes nothing at the best fit: its values are arbitrary"
         )
     for name, value, (low, high) in zip(model.names, best.theta, model.bounds, strict=True):
         if min(value - low, high - value) < 1e-6 * (high - low):

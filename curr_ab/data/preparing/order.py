@@ -29,7 +29,7 @@ ROWS_PER_PARTITION = 65_536  # about as many are in memory while they are sorted
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionTask(FileTask):
-    """A partition to write, one of 2 ** `bits`; their number does not change the result."""
+    """Partition to write, one of 2 ** `bits`; their number does not change the result."""
 
     bits: int
     parts: Path

@@ -45,7 +45,7 @@ def part_path(folder: Path, index: int) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class FileTask:
-    """A piece of work with a file of rows, a summary and, where asked for, the dropped rows."""
+    """Task that leaves a file of rows, a summary and, on request, the dropped rows."""
 
     index: int
     folder: Path
@@ -66,7 +66,7 @@ class FileTask:
 
 @dataclass(frozen=True, kw_only=True)
 class PartTask(FileTask):
-    """A source to clean."""
+    """Source to clean."""
 
     source: str
     names: ColumnNames

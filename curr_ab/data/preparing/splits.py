@@ -61,11 +61,11 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
     """Fill test, then validation, with clusters in shuffled order; what does not fit stays in training."""
     num_rows = len(labels)
     sizes = cluster_sizes(labels)
-    sizes_wanted = {
+    targets = {
         2: _held_out_rows("test", test, num_rows),
         1: _held_out_rows("validation", validation, num_rows),
     }
-    free = dict(sizes_wanted)  # rows that each split still takes
+    free = dict(targets)  # rows that each split still takes
     of_cluster = np.zeros(num_rows, np.uint8)
     # Only as many clusters are looked at as it takes to fill both: the first range nearly always does.
     low, high = 0, min(1 << 64, int((1 << 64) * 2 * sum(free.values()) / num_rows) + 1)
@@ -80,7 +80,7 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
             if not sum(free.values()):
                 break
         low, high = high, min(1 << 64, 2 * high)
-    for split, rows in sizes_wanted.items():
+    for split, rows in targets.items():
         if rows and free[split] == rows:
             smallest = int(sizes[sizes > 0].min())
             raise ValueError(
@@ -128,7 +128,7 @@ def subset_sizes(subsets: Mapping[str, float], num_train: int) -> dict[str, int]
         if not 0 < size <= num_train:
             raise ValueError(
                 f"subset {name} wants {size:,} pairs, and the training set has {num_train:,}; "
-                "ask for at least 1 and at most these"
+                "make it at least 1 and at most that"
             )
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 

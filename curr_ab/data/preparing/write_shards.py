@@ -22,7 +22,7 @@ from curr_ab.files import write_json
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to write, and the partitions in which its rows lie."""
+    """Shard to write, and the partitions in which its rows lie."""
 
     name: str
     split: int
