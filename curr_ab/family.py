@@ -1,4 +1,4 @@
-"""The 15 members: one table of differences from which names, widths, plans and cards derive."""
+"""Family of the 15 members: one table of differences, from which names, widths, plans and cards derive."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class DataSize:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The published training, equal for all members but for the number of epochs that it amounts to."""
+    """Published training, equal for all members except for the resulting number of epochs."""
 
     steps: int = 500_000
     warmup_steps: int = 30_000
@@ -116,7 +116,7 @@ class Member:
 
     @property
     def published(self) -> tuple[PublishedFigure, ...]:
-        """What the paper reports of this member; never measured by this package."""
+        """Figures that the paper reports of this member; never measured by this package."""
         return figures_of(self.name)
 
     @property
@@ -155,7 +155,7 @@ MEMBERS: Mapping[str, Member] = MappingProxyType(
 
 
 def members() -> Iterator[Member]:
-    """All 15, small to large, full to quarter."""
+    """Iterate over all 15, small to large, full to quarter."""
     return iter(MEMBERS.values())
 
 

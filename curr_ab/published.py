@@ -1,4 +1,4 @@
-"""What the paper reports of each member, with the source: for comparison, never as our own measurement."""
+"""Published figures of each member with their source: for comparison, never as our own measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIZES = ("8M", "35M", "150M", "350M", "650M")
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """One published number of one member; `part` where it is of a part of the task only."""
+    """Published number of a member; `part` names the part of the task where it is not of the whole."""
 
     member: str
     task: str

@@ -213,8 +213,8 @@ def _plan(args: argparse.Namespace) -> None:
         noise = found
     plan = scaling.plan_iso_data(
         runs,
-        _flops(args) or 0.0,
-        noise,
+        budget_flops=_flops(args) or 0.0,
+        noise_sd=noise,
         max_sequences=_quantity(args.max_sequences),
         tokens_per_run=_quantity(args.tokens_per_run),
         project_to=_quantity(args.project_to) or PROJECTED_PARAMETERS,

@@ -1,4 +1,4 @@
-"""Everything between a user's files and the trainer: sources, cleaning, splits, shards, simulation."""
+"""Data from a user's files to the trainer: reading, cleaning, splits, shards, simulation, description."""
 
 from __future__ import annotations
 

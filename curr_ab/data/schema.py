@@ -1,4 +1,4 @@
-"""The one annotation schema of antibody pairs, and the column names in the field that mean the same."""
+"""Annotation schema of antibody pairs, with the column names of other tools that mean the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from curr_ab.words import CHAINS, REGIONS
 
-# One character per residue in every mask, as abstar writes them. A shard stores each letter as its place in
-# this string plus one; 0 is "not known" or "no residue".
+# One character per residue in every mask, as abstar writes them. A shard stores each letter as its
+# position in this string plus one; 0 is "not known" or "no residue".
 MASK_LETTERS = {"region_mask": "1234567", "segment_mask": "VDJN", "mutation_mask": "01"}
 
 # How a column of a table that holds both chains names its chain.
@@ -28,7 +28,7 @@ _BARE_SEQUENCES = {
 
 @dataclass(frozen=True)
 class Field:
-    """One column of the schema; `bases` are the other names of it, for a chain's field without the chain."""
+    """One column of the schema; `bases` are its other names, in a chain's field without the chain."""
 
     name: str
     type: pa.DataType
@@ -38,7 +38,7 @@ class Field:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Every column name that is read into this field, in the order in which they are preferred."""
+        """Column names that are read into this field, the preferred ones first."""
         if not self.chain:
             return (self.name, *self.bases)
         bare = _BARE_SEQUENCES[self.chain] if self.name == self.chain else ()
@@ -94,7 +94,7 @@ FIELDS: tuple[Field, ...] = (
     *_chain_fields("v_identity", pa.float32(), "share of the V gene's nucleotides that are germline, 0-1"),
 )
 ANNOTATIONS = tuple(field.name for field in FIELDS if field.name not in ("id", *CHAINS))
-# Where a record was read: what an error, the report and the file of dropped records name.
+# Where a record was read: errors, the report and the file of dropped records name it.
 PROVENANCE = (
     Field("source", pa.string(), "file that the record was read from"),
     Field("record", pa.int64(), "number of the record in that file, from 1"),

@@ -1,4 +1,4 @@
-"""Token shards on disk: arrays that are mapped into memory, and a data set of them with random access."""
+"""Token shards on disk: arrays that are mapped into memory, and a data set with random access to them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ INDEX_NAME = "dataset.json"
 
 
 def shard_path(folder: Path, shard: str, array: str) -> Path:
-    """Where an array of a shard lies."""
+    """Path of one array of a shard."""
     return folder / f"{shard}.{array}.npy"
 
 
 def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
-    """The index entry of a shard, after its arrays and its Parquet file are written."""
+    """Write the arrays and the Parquet file of a shard; return its entry in the index."""
     heavy, light = (pairs[chain].combine_chunks() for chain in ("heavy", "light"))
     tokens, offsets = encode_pairs(heavy, light)
     lengths = pc.fill_null(pc.binary_length(heavy), 0).to_numpy(zero_copy_only=False).astype(np.uint16)
@@ -48,14 +48,14 @@ def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str])
 def fingerprint(
     settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]
 ) -> str:
-    """One name for the content and the settings; later steps compare it."""
+    """Digest of the content and the settings, which later steps compare."""
     text = json.dumps([FORMAT, VOCABULARY, settings, shards, subsets], sort_keys=True)
     return sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class GatheredPairs:
-    """Pairs end to end, in the order asked for."""
+    """Tokens, lengths and masks of several pairs, end to end in the requested order."""
 
     tokens: Tokens
     lengths: npt.NDArray[np.int64]
@@ -71,7 +71,7 @@ class _Shard:
 
 
 class TokenDataset:
-    """A split of a prepared folder, or a nested subset of its training set; pairs are read where they lie."""
+    """A split of a prepared folder, or a nested subset of its training set, read from mapped files."""
 
     def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
         self.folder = Path(folder)
@@ -83,11 +83,14 @@ class TokenDataset:
         self.index: dict[str, Any] = json.loads(path.read_text())
         if self.index["format"] != FORMAT:
             raise ValueError(
-                f"{path} is in the format {self.index['format']!r}; this version reads {FORMAT!r}"
+                f"{path} must be in the format {FORMAT!r}; got {self.index['format']!r}; "
+                "prepare the data again"
             )
         if split not in self.index["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(self.index['splits'])}")
-        if subset is not None and (split != "train" or subset not in self.index["subsets"]):
+        if subset is not None and split != "train":
+            raise ValueError(f"subset {subset!r} is a part of train, not of {split}; leave the subset out")
+        if subset is not None and subset not in self.index["subsets"]:
             raise ValueError(
                 f"{folder} has the subsets {', '.join(self.index['subsets'])} of train, not {subset!r}"
             )
@@ -103,20 +106,20 @@ class TokenDataset:
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole folder, its settings included."""
+        """Digest of the whole folder, its settings included."""
         return str(self.index["fingerprint"])
 
     @property
     def mask_names(self) -> tuple[str, ...]:
-        """The masks that these shards carry."""
+        """Names of the masks in these shards."""
         return tuple(self.index["masks"])
 
     def __len__(self) -> int:
         return self._num_pairs
 
-    def _shard(self, number: int) -> _Shard:
-        if number not in self._open:
-            entry = self._entries[number]
+    def _shard(self, index: int) -> _Shard:
+        if index not in self._open:
+            entry = self._entries[index]
 
             def array(name: str) -> Any:
                 return np.load(shard_path(self.folder, entry["name"], name), mmap_mode="r")
@@ -125,15 +128,18 @@ class TokenDataset:
             shard = _Shard(array("tokens"), array("offsets"), array("heavy_lengths"), masks)
             expected = (entry["num_tokens"], entry["num_pairs"] + 1)
             if (len(shard.tokens), len(shard.offsets)) != expected:
-                raise ValueError(f"shard {entry['name']} of {self.folder} is not the one of {INDEX_NAME}")
-            self._open[number] = shard
-        return self._open[number]
+                raise ValueError(
+                    f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; "
+                    "prepare the data again"
+                )
+            self._open[index] = shard
+        return self._open[index]
 
     def _locate(self, pair: int) -> tuple[_Shard, int]:
         if not 0 <= pair < self._num_pairs:
-            raise IndexError(f"pair {pair} of {self._num_pairs}")
-        number = int(np.searchsorted(self._starts, pair, side="right")) - 1
-        return self._shard(number), pair - int(self._starts[number])
+            raise IndexError(f"pair must be at least 0 and below {self._num_pairs}; got {pair}")
+        index = int(np.searchsorted(self._starts, pair, side="right")) - 1
+        return self._shard(index), pair - int(self._starts[index])
 
     def __getitem__(self, pair: int) -> Tokens:
         """Token ids of one pair, as a view of the file."""
@@ -141,54 +147,56 @@ class TokenDataset:
         return shard.tokens[shard.offsets[row] : shard.offsets[row + 1]]
 
     def heavy_length(self, pair: int) -> int:
-        """Residues of the heavy chain: its tokens are [1 : 1 + heavy_length]."""
+        """Number of residues of the heavy chain: its tokens are [1 : 1 + heavy_length]."""
         shard, row = self._locate(pair)
         return int(shard.heavy_lengths[row])
 
     def mask(self, pair: int, name: str) -> Tokens:
-        """A mask, token by token: 0 where nothing is known or no residue is, else 1 + the letter's place."""
+        """Mask of every token: 0 where unknown or not a residue, else 1 + the letter's position."""
         shard, row = self._locate(pair)
         if name not in shard.masks:
             raise ValueError(
-                f"{self.folder} carries the masks {', '.join(self.mask_names) or '(none)'}, not {name!r}"
+                f"mask must be one of {', '.join(self.mask_names) or '(none)'} in {self.folder}; got {name!r}"
             )
         return shard.masks[name][shard.offsets[row] : shard.offsets[row + 1]]
 
     def gather(
         self, pairs: Sequence[int] | npt.NDArray[np.int64], masks: Sequence[str] = ()
     ) -> GatheredPairs:
-        """Tokens and masks of many pairs, as a copy."""
-        wanted = np.asarray(pairs, np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self._num_pairs:
-            raise IndexError(f"pairs {wanted.min()} to {wanted.max()} of {self._num_pairs}")
-        numbers = np.searchsorted(self._starts, wanted, side="right") - 1
-        lengths = np.empty(len(wanted), np.int64)
-        firsts = np.empty(len(wanted), np.int64)
-        for number in np.unique(numbers):
-            here = numbers == number
-            offsets = self._shard(int(number)).offsets
-            rows = wanted[here] - self._starts[number]
-            firsts[here], lengths[here] = offsets[rows], offsets[rows + 1] - offsets[rows]
+        """Copy the tokens and masks of many pairs."""
+        chosen = np.asarray(pairs, np.int64)
+        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < self._num_pairs:
+            raise IndexError(
+                f"pairs must be at least 0 and below {self._num_pairs}; got {chosen.min()} to {chosen.max()}"
+            )
+        shard_of_pair = np.searchsorted(self._starts, chosen, side="right") - 1
+        lengths = np.empty(len(chosen), np.int64)
+        firsts = np.empty(len(chosen), np.int64)
+        for index in np.unique(shard_of_pair):
+            inside = shard_of_pair == index
+            offsets = self._shard(int(index)).offsets
+            rows = chosen[inside] - self._starts[index]
+            firsts[inside], lengths[inside] = offsets[rows], offsets[rows + 1] - offsets[rows]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-        source, shard_of = within + np.repeat(firsts, lengths), np.repeat(numbers, lengths)
+        source, shard_of_token = within + np.repeat(firsts, lengths), np.repeat(shard_of_pair, lengths)
         arrays = [np.empty(len(source), np.uint8) for _ in range(1 + len(masks))]
-        for number in np.unique(numbers):
-            here = shard_of == number
-            shard = self._shard(int(number))
+        for index in np.unique(shard_of_pair):
+            inside = shard_of_token == index
+            shard = self._shard(int(index))
             for array, values in zip(arrays, (shard.tokens, *(shard.masks[m] for m in masks)), strict=True):
-                array[here] = values[source[here]]
+                array[inside] = values[source[inside]]
         return GatheredPairs(arrays[0], lengths, tuple(arrays[1:]))
 
     def lengths(self) -> npt.NDArray[np.uint16]:
-        """Tokens of every pair, for packing pairs into batches."""
-        found = [
-            np.diff(self._shard(number).offsets).astype(np.uint16) for number in range(len(self._entries))
+        """Number of tokens of every pair, for packing pairs into batches."""
+        lengths = [
+            np.diff(self._shard(index).offsets).astype(np.uint16) for index in range(len(self._entries))
         ]
-        return np.concatenate([*found, np.zeros(0, np.uint16)])[: self._num_pairs]
+        return np.concatenate([*lengths, np.zeros(0, np.uint16)])[: self._num_pairs]
 
     def verify(self) -> None:
-        """Compare every array of this split with the digest in the index; reads all of it."""
+        """Read every array of this split and compare it with its digest in the index."""
         for entry in self._entries:
             for name, expected in entry["sha256"].items():
                 path = shard_path(self.folder, entry["name"], name)

@@ -1,4 +1,8 @@
-"""Simulated pairs with full truth: regions, segments, mutations, donors and clonal families."""
+"""Simulation of pairs with full truth: regions, segments, mutations, donors and clonal families.
+
+GenAIRR recombines the genes of each clone's founder; hypermutation is our own, with the hotspots of AID. The
+built-in corpus comes from here: `python -m curr_ab.data.simulation` makes it anew.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ from curr_ab.data.reading.pairs import builtin_path
 from curr_ab.data.schema import FIELDS
 from curr_ab.extras import needs_extra
 from curr_ab.files import write_parquet
+
+# The built-in corpus.
+NUM_PAIRS = 20_000
+SEED = 20_250_902  # the day of the preprint, doi:10.1101/2025.09.02.673765
 
 # Roughly the usage in blood; what matters is that families are unequal, as they are in nature.
 HEAVY_FAMILIES = {"IGHV1": 0.20, "IGHV2": 0.04, "IGHV3": 0.42, "IGHV4": 0.24, "IGHV5": 0.06, "IGHV6": 0.04}
@@ -47,15 +55,15 @@ TRUNK_SHARE = 0.6  # of a clone's mutations, those that all its members share
 MEAN_EXTRA_MEMBERS = 1.6  # of an experienced clone; naive clones are single cells
 # IMGT numbering: nucleotide columns of a gapped V gene at which FWR1, CDR1, FWR2, CDR2 and FWR3 end.
 _REGION_ENDS = (78, 114, 165, 195, 312)
-_Array = npt.NDArray[np.uint8]
+
 _BASES = "TCAG"
 # The standard genetic code in the order T, C, A, G of each of its three positions.
-_CODE = np.frombuffer(b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG", np.uint8)
-_NUMBER = np.zeros(256, np.int64)
-_NUMBER[np.frombuffer(_BASES.encode(), np.uint8)] = np.arange(4)
-_STOP = ord("*")
-# Motifs of AID (WRC, GYW) and of polymerase eta (WA, TW), and AID's cold spots (SYC, GRS), with the place of
-# the mutated base in each. Relative rates are rounded from Yaari et al. 2013 (doi:10.3389/fimmu.2013.00358).
+_RESIDUES = np.frombuffer(b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG", np.uint8)
+_BASE_CODES = np.zeros(256, np.int64)
+_BASE_CODES[np.frombuffer(_BASES.encode(), np.uint8)] = np.arange(4)
+# Motifs of AID (WRC, GYW) and of polymerase eta (WA, TW), and AID's cold spots (SYC, GRS), with the position
+# of the mutated base in each. Relative rates are rounded from Yaari et al. 2013
+# (doi:10.3389/fimmu.2013.00358).
 _MOTIFS = (
     (re.compile(rb"(?=[AT][AG]C)"), 2, 5.0),
     (re.compile(rb"(?=G[CT][AT])"), 0, 5.0),
@@ -70,21 +78,57 @@ _TRANSVERSIONS = {
     for base, others in zip("AGCT", ("CT",) * 2 + ("AG",) * 2, strict=True)
 }
 _TRANSITION_SHARE = 0.6
-NUM_PAIRS = 20_000
-SEED = 20_250_902  # the day of the preprint, doi:10.1101/2025.09.02.673765
+_Nucleotides = npt.NDArray[np.uint8]
+
+
+def translate(nucleotides: _Nucleotides) -> str:
+    """Residues of the whole codons, from the first base."""
+    codons = _BASE_CODES[nucleotides[: len(nucleotides) // 3 * 3]].reshape(-1, 3) @ np.array([16, 4, 1])
+    residues: str = _RESIDUES[codons].tobytes().decode()
+    return residues
+
+
+def _mutability(nucleotides: _Nucleotides) -> npt.NDArray[np.float64]:
+    """Probability of each base to be the one that mutates."""
+    weights = np.ones(len(nucleotides))
+    text = nucleotides.tobytes()
+    for motif, position, weight in _MOTIFS:
+        weights[[match.start() + position for match in motif.finditer(text)]] = weight
+    shares: npt.NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
+def mutate(
+    nucleotides: _Nucleotides, rate: float, anchors: tuple[int, int], random: np.random.Generator
+) -> _Nucleotides:
+    """Copy with about `rate` substitutions per base; no stop codon arises and the anchor residues stay."""
+    mutated = nucleotides.copy()
+    num_mutations = min(int(random.poisson(rate * len(nucleotides))), len(nucleotides) // 2)
+    if num_mutations == 0:
+        return mutated
+    for site in random.choice(len(nucleotides), num_mutations, replace=False, p=_mutability(nucleotides)):
+        base = int(mutated[site])
+        if random.random() < _TRANSITION_SHARE:
+            mutated[site] = _TRANSITION[base]
+        else:
+            mutated[site] = _TRANSVERSIONS[base][int(random.integers(2))]
+        codon = site // 3
+        if codon in anchors or translate(mutated[3 * codon : 3 * codon + 3]) == "*":
+            mutated[site] = base
+    return mutated
 
 
 @dataclass(frozen=True)
 class Founder:
-    """One rearrangement before mutation, with the truth about every residue."""
+    """Rearrangement before mutation, with the truth about every residue."""
 
-    nucleotides: _Array
+    nucleotides: _Nucleotides
     v_call: str
     d_call: str
     j_call: str
     region_mask: str
     segment_mask: str
-    anchors: tuple[int, int]  # residues 104 and 118: mutation leaves them alone
+    anchors: tuple[int, int]  # IMGT residues 104 and 118, which no mutation changes
 
 
 def _genairr() -> Any:
@@ -94,12 +138,12 @@ def _genairr() -> Any:
 
 
 def _imgt_names(config: Any) -> dict[str, str]:
-    """OGRDB names heavy V alleles by similarity cluster; everybody else knows the IMGT names."""
+    """IMGT name of each heavy V allele: OGRDB names them by similarity cluster, and nobody else does."""
     return {row["new_allele"]: row["imgt_allele"] for row in config.asc_tables.get("V", ())}
 
 
 def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None:
-    """The rearrangement as residues; None where the V gene is incomplete or a stop codon remains."""
+    """Rearrangement as residues; None where the V gene is incomplete or a stop codon remains."""
     nucleotides = np.frombuffer(record["sequence"].upper().encode(), np.uint8)
     residues = translate(nucleotides)
     ends = [sum(letter != "." for letter in gapped[:end]) for end in _REGION_ENDS]
@@ -108,7 +152,7 @@ def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None
     if not whole or "*" in residues or ends[-1] != junction_start + 3 or "." in gapped[:3]:
         return None
     bounds = [0, *(end // 3 for end in ends), junction_end // 3 - 1, len(residues)]
-    region_mask = "".join(str(number) * (bounds[number] - bounds[number - 1]) for number in range(1, 8))
+    region_mask = "".join(str(code) * (bounds[code] - bounds[code - 1]) for code in range(1, 8))
     segments = np.full(len(nucleotides), "N")
     for segment in "vdj":
         start, end = record.get(f"{segment}_sequence_start"), record.get(f"{segment}_sequence_end")
@@ -127,7 +171,7 @@ def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None
 
 
 def _founders(family: str, count: int, seed: int) -> Iterator[Founder]:
-    """`count` productive rearrangements of one V family, from GenAIRR with its OGRDB reference."""
+    """Generate `count` productive rearrangements of a V family, by GenAIRR with its OGRDB reference."""
     genairr = _genairr()
     config = getattr(genairr, f"HUMAN_{family[:3]}_OGRDB")
     imgt = _imgt_names(config)
@@ -147,7 +191,7 @@ def _founders(family: str, count: int, seed: int) -> Iterator[Founder]:
 def _clones(
     num_pairs: int, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Members and mutation rate of each clone; 0 is a naive cell."""
+    """Number of members and mutation rate of each clone; rate 0 is a naive cell."""
     naive = random.random(num_pairs) < NAIVE_SHARE
     sizes = np.where(naive, 1, random.geometric(1 / (1 + MEAN_EXTRA_MEMBERS), num_pairs))
     rates = np.where(naive, 0.0, random.gamma(4.0, MEAN_MUTATION_RATE / 4.0, num_pairs))
@@ -157,24 +201,25 @@ def _clones(
     return sizes, rates
 
 
-def _drawn_founders(families: npt.NDArray[np.str_], seed: int, progress: bool) -> list[Founder]:
-    """A founder for each clone, simulated family by family because the simulator compiles once for each."""
+def _clone_founders(families: npt.NDArray[np.str_], seed: int, progress: bool) -> list[Founder]:
+    """Founder of each clone, simulated family by family because the simulator compiles once for each."""
     from tqdm import tqdm
 
-    drawn: dict[int, Founder] = {}
+    founder_of: dict[int, Founder] = {}
     with tqdm(total=len(families), desc="rearrange", disable=not progress) as bar:
-        for number, family in enumerate(sorted(set(families))):
-            places = np.flatnonzero(families == family).tolist()
-            founders = _founders(str(family), len(places), seed + 7_919 * number)
-            for place, founder in zip(places, founders, strict=True):
-                drawn[place] = founder
+        for index, family in enumerate(sorted(set(families))):
+            clones = np.flatnonzero(families == family).tolist()
+            founders = _founders(str(family), len(clones), seed + 7_919 * index)
+            for clone, founder in zip(clones, founders, strict=True):
+                founder_of[clone] = founder
                 bar.update()
-    return [drawn[place] for place in range(len(families))]
+    return [founder_of[clone] for clone in range(len(families))]
 
 
-def _chain_columns(chain: str, founder: Founder, nucleotides: _Array) -> dict[str, Any]:
+def _chain_columns(chain: str, founder: Founder, nucleotides: _Nucleotides) -> dict[str, Any]:
+    """Schema fields of one chain of a cell."""
     residues, germline = translate(nucleotides), translate(founder.nucleotides)
-    mask = "".join("01"[mine != theirs] for mine, theirs in zip(residues, germline, strict=True))
+    mask = "".join("01"[residue != original] for residue, original in zip(residues, germline, strict=True))
     v_end = 3 * founder.segment_mask.count("V")
     columns: dict[str, Any] = {
         chain: residues,
@@ -195,7 +240,7 @@ def _chain_columns(chain: str, founder: Founder, nucleotides: _Array) -> dict[st
 def _members(
     founders: dict[str, Founder], size: int, rate: float, random: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """The cells of a clone: mutations of the trunk are common to all, and each has its own besides."""
+    """Cells of a clone: all share the mutations of the trunk, and each has its own besides."""
     rates = {"heavy": rate, "light": LIGHT_TO_HEAVY_RATE * rate}
     trunks = {
         chain: mutate(founder.nucleotides, TRUNK_SHARE * rates[chain], founder.anchors, random)
@@ -219,7 +264,7 @@ def simulate_pairs(
     Native pairing carries a signal: the chains' V families are correlated, and so are their mutation levels.
     """
     if num_pairs < 1 or num_donors < 1:
-        raise ValueError("a simulation needs at least one pair and one donor")
+        raise ValueError(f"num_pairs and num_donors must be at least 1; got {num_pairs} and {num_donors}")
     random = np.random.default_rng(seed)
     sizes, rates = _clones(num_pairs, random)
     heavy = random.choice(list(HEAVY_FAMILIES), len(sizes), p=list(HEAVY_FAMILIES.values()))
@@ -227,8 +272,8 @@ def simulate_pairs(
     preferred = np.array([PREFERRED_LIGHT[family] for family in heavy])
     light = np.where(random.random(len(sizes)) < PREFERENCE, preferred, light)
     founders = {
-        "heavy": _drawn_founders(heavy, seed, progress),
-        "light": _drawn_founders(light, seed + 500_000_003, progress),
+        "heavy": _clone_founders(heavy, seed, progress),
+        "light": _clone_founders(light, seed + 500_000_003, progress),
     }
     donors = random.integers(0, num_donors, len(sizes))
     splits = random.choice(["train", "validation", "test"], len(sizes), p=[0.9, 0.05, 0.05])
@@ -243,48 +288,14 @@ def simulate_pairs(
             "clone": f"clone{clone:06d}",
             "split": str(splits[clone]),
         }
-        of_clone = {chain: drawn[clone] for chain, drawn in founders.items()}
-        for member in _members(of_clone, size, rate, random):
+        clone_founders = {chain: of_chain[clone] for chain, of_chain in founders.items()}
+        for member in _members(clone_founders, size, rate, random):
             rows.append({"id": f"sim{len(rows):07d}", **shared, **member})
     return pa.Table.from_pylist(rows, pa.schema([(field.name, field.type) for field in FIELDS]))
 
 
-def translate(nucleotides: _Array) -> str:
-    """Residues of the whole codons, from the first base."""
-    codons = _NUMBER[nucleotides[: len(nucleotides) // 3 * 3]].reshape(-1, 3) @ np.array([16, 4, 1])
-    residues: str = _CODE[codons].tobytes().decode()
-    return residues
-
-
-def _targets(nucleotides: _Array) -> npt.NDArray[np.float64]:
-    weights = np.ones(len(nucleotides))
-    text = nucleotides.tobytes()
-    for motif, place, weight in _MOTIFS:
-        weights[[match.start() + place for match in motif.finditer(text)]] = weight
-    shares: npt.NDArray[np.float64] = weights / weights.sum()
-    return shares
-
-
-def mutate(nucleotides: _Array, rate: float, anchors: tuple[int, int], random: np.random.Generator) -> _Array:
-    """A copy with about `rate` substitutions per base; no stop codon arises and the anchor residues stay."""
-    mutated = nucleotides.copy()
-    wanted = min(int(random.poisson(rate * len(nucleotides))), len(nucleotides) // 2)
-    if wanted == 0:
-        return mutated
-    for site in random.choice(len(nucleotides), wanted, replace=False, p=_targets(nucleotides)):
-        base = int(mutated[site])
-        if random.random() < _TRANSITION_SHARE:
-            mutated[site] = _TRANSITION[base]
-        else:
-            mutated[site] = _TRANSVERSIONS[base][int(random.integers(2))]
-        codon = site // 3
-        if codon in anchors or translate(mutated[3 * codon : 3 * codon + 3]) == "*":
-            mutated[site] = base
-    return mutated
-
-
 def main() -> None:
-    """Write the corpus into this installation."""
+    """Write the built-in corpus into this installation."""
     write_parquet(Path(builtin_path()), simulate_pairs(NUM_PAIRS, seed=SEED), level=19)
 
 

@@ -27,7 +27,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 def _flat(column: pa.Array) -> tuple[Tokens, Offsets]:
-    """Bytes of a text column, and where each record begins and ends in them."""
+    """Bytes of a text column end to end, and the offsets between its records."""
     column = column.cast(pa.large_string())
     offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
     data = column.buffers()[2]
@@ -44,13 +44,13 @@ def _as_text(heavy: pa.Array, light: pa.Array, cls: str, eos: str) -> pa.Array:
 
 
 def encode_pairs(heavy: pa.Array, light: pa.Array) -> tuple[Tokens, Offsets]:
-    """Token ids of all pairs in one row, and where each pair begins and ends in it."""
+    """Token ids of all pairs end to end, and the offsets between the pairs."""
     letters, offsets = _flat(_as_text(heavy, light, _CLS_MARK, _EOS_MARK))
     return _IDS[letters], offsets
 
 
 def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
-    """The mask of every token of these pairs: 0 where unknown or no residue, else 1 + the letter's place."""
+    """Mask of every token of the pairs: 0 where unknown or not a residue, else 1 + the letter's position."""
     codes = np.zeros(256, np.uint8)
     for code, letter in enumerate(MASK_LETTERS[mask], start=1):
         codes[ord(letter)] = code
@@ -63,7 +63,7 @@ def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
 
 
 def decode_pair(tokens: Sequence[int] | Tokens, heavy_length: int) -> tuple[str, str]:
-    """(heavy, light) of one record; a chain that it lacks is empty."""
+    """Heavy and light chain of one record; a missing chain is empty."""
     text = _LETTERS[np.asarray(tokens)].tobytes().decode()
     start_of_light = 1 + heavy_length + (2 if 0 < heavy_length < len(text) - 2 else 0)
     return text[1 : 1 + heavy_length], text[start_of_light:-1]

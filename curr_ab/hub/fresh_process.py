@@ -18,8 +18,8 @@ LOADER = Path(__file__).with_name("loader.py")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one load gave for one pair: the classes, the ids, the logits of every token."""
+class Loaded:
+    """Result of a load for one pair: the class of the model, the ids, the logits of every token."""
 
     model_class: str
     input_ids: list[int]
@@ -27,7 +27,7 @@ class Seen:
 
 
 class FreshProcess:
-    """Loads one checkpoint after another; its cache of remote code is its own and goes with it."""
+    """Loader of one checkpoint after another; its cache of remote code is its own and ends with it."""
 
     def __enter__(self) -> FreshProcess:
         self._scratch = tempfile.TemporaryDirectory(prefix="curr-ab-")
@@ -56,15 +56,15 @@ class FreshProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        with suppress(BrokenPipeError):  # it ended before us; `load` has said so
+        with suppress(BrokenPipeError):  # the process has ended already; `load` has said so
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
         self._log.close()
         self._scratch.cleanup()
 
-    def load(self, folder: Path, way: str, pair: tuple[str, str], input_ids: Sequence[int] | None) -> Seen:
-        """Load `folder` in one way: "stock", "remote", or "source", which takes the ids that it is given."""
+    def load(self, folder: Path, way: str, pair: tuple[str, str], input_ids: Sequence[int] | None) -> Loaded:
+        """Load `folder` in one way: "stock" or "remote", or "source", which takes the given ids."""
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"folder": str(folder.resolve()), "way": way, "pair": pair, "input_ids": input_ids}
         try:
@@ -75,9 +75,9 @@ class FreshProcess:
             line = ""
         if not line:
             self._log.seek(0)
-            last = (self._log.read().strip().splitlines() or ["without a word"])[-1]
-            raise ValueError(f"{folder}: the process that loads it ended: {last}")
+            last = (self._log.read().strip().splitlines() or ["no output"])[-1]
+            raise ValueError(f"{folder}: the process that loads it ended too early: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ValueError(f"{folder} does not load ({way}): {answer['error']}")
-        return Seen(**answer)
+        return Loaded(**answer)

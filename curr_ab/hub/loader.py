@@ -1,17 +1,17 @@
-"""Run as a script by `FreshProcess`: loads what standard input names, with this package out of reach."""
+"""Script that `FreshProcess` runs: loads the checkpoints named on standard input, without this package."""
 
 import json
 import sys
 
 
 def answer(request: dict) -> dict:  # type: ignore[type-arg]
-    """The ids and logits of one pair, from one checkpoint, in float32."""
+    """Class, ids and logits of one pair, from one checkpoint, in float32."""
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
 
     way, folder = request["way"], request["folder"]
     if way == "source":
-        # The checkpoint as it was found, read by stock transformers: what every export is compared with.
+        # The original checkpoint, read by stock transformers: every export is compared with it.
         loaded = EsmForMaskedLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
         input_ids = request["input_ids"]
     else:
@@ -29,12 +29,12 @@ def answer(request: dict) -> dict:  # type: ignore[type-arg]
 
 
 def main() -> None:
-    sys.modules["curr_ab"] = None  # type: ignore[assignment]  # an import of it fails, as on a stranger's machine
+    sys.modules["curr_ab"] = None  # type: ignore[assignment]  # an import of it fails, as where it is not installed
     replies, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with the answers
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line))
-        except Exception as error:  # whatever it is, it is the answer
+        except Exception as error:  # any error is an answer
             text = " ".join(str(error).split())
             reply = {"error": f"{type(error).__name__}: {text[:500]}"}
         replies.write(json.dumps(reply) + "\n")

@@ -1,4 +1,4 @@
-"""Publish: bring the Hub to the state of local folders, sending only what it lacks, as often as it takes."""
+"""Publication of local folders on the Hub: a plan of what it lacks, and the commits that send just that."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Say = Callable[[str], None]
-# How often a revision is compared anew because somebody, or our own lost answer, has moved it meanwhile.
+# Attempts at a revision that somebody, or our own commit with a lost answer, moves meanwhile.
 _RACES = 5
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a run of `publish` did."""
+    """Numbers of files and commits that `publish` has sent."""
 
     files: int
     commits: int
@@ -51,24 +51,24 @@ def publish(
     attempts: int = 8,
     say: Say = print,
 ) -> Sent:
-    """Publish exports, adapters and data sets; `say` gets the plan, and then what happens, line by line.
+    """Publish exports, adapters and data sets; `say` gets the plan, then each step, line by line.
 
-    `private` is how repositories are created; the visibility of one that exists is never changed. `release`
-    is the tag on `main`; a tag that exists stays where it is. Repeating the command is always safe.
+    `private` is the visibility of new repositories; that of an existing one is never changed. `release` is
+    the tag on `main`; an existing tag stays where it is. Repeating the command is always safe.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="curr-ab", library_version=__version__)
     repositories = [describe_folder(Path(folder), namespace) for folder in folders]
     repositories += [describe_dataset(Path(folder), namespace) for folder in datasets]
-    _refuse_doubles(repositories)
+    _refuse_duplicates(repositories)
     try:
         if not dry_run:
-            _refuse_strangers(api, namespace, attempts)
-        orders = [order_for(api, repository, release, attempts) for repository in repositories]
+            _refuse_foreign_namespace(api, namespace, attempts)
+        orders = [_order_for(api, repository, release, attempts) for repository in repositories]
         if private:
             _refuse_public(orders)
-        say(plan_text(orders, private=private, collection=collection))
+        say(_plan_text(orders, private=private, collection=collection))
         if dry_run:
             return Sent(0, 0)
         sent = [_carry_out(api, order, private, attempts, say) for order in orders]
@@ -81,12 +81,13 @@ def publish(
         if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
             raise
         raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
-    total = Sent(sum(one.files for one in sent), sum(one.commits for one in sent))
+    total = Sent(sum(part.files for part in sent), sum(part.commits for part in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total
 
 
-def _refuse_doubles(repositories: Sequence[Repository]) -> None:
+def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
+    """Refuse folders that would become one repository, and no folders at all."""
     seen = set()
     for repository in repositories:
         key = (repository.repo_type, repository.repo_id)
@@ -97,17 +98,18 @@ def _refuse_doubles(repositories: Sequence[Repository]) -> None:
         raise ValueError("there is nothing to publish: name an export, an adapter or --dataset")
 
 
-def _refuse_strangers(api: HfApi, namespace: str, attempts: int) -> None:
+def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
+    """Refuse a namespace to which the account may not write."""
     from huggingface_hub.errors import LocalTokenNotFoundError
 
     try:
-        who: dict[str, Any] = with_backoff("who am I", attempts, api.whoami)
+        account: dict[str, Any] = with_backoff("login", attempts, api.whoami)
     except LocalTokenNotFoundError:
         raise ValueError("not logged in to the Hub; run `hf auth login`, or set HF_TOKEN") from None
-    owners = [who["name"], *(org["name"] for org in who.get("orgs", []))]
+    owners = [account["name"], *(org["name"] for org in account.get("orgs", []))]
     if namespace not in owners:
         raise ValueError(
-            f"you are {who['name']} and may not write to {namespace}; your names: {', '.join(owners)}"
+            f"{account['name']} may not write to {namespace}; choose one of its names: {', '.join(owners)}"
         )
 
 
@@ -118,13 +120,14 @@ def _refuse_public(orders: Sequence[Order]) -> None:
 
 
 def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
+    """Create what is missing, commit what has changed, and tag."""
     repository = order.repository
     name, kind = repository.repo_id, repository.repo_type
     if order.state is None:
         with_backoff(name, attempts, api.create_repo, name, repo_type=kind, private=private, exist_ok=True)
     files = commits = 0
     for change in order.changes:
-        if change.is_none:
+        if change.is_empty:
             continue
         # A repository that has just been created has a `main`, with the Hub's own files in it.
         if change.is_new and change.revision != "main":
@@ -139,7 +142,7 @@ def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say)
 
 
 def _branch(api: HfApi, repository: Repository, branch: str, attempts: int) -> None:
-    """A branch from the first commit, so that it holds nothing but its own files."""
+    """Create a branch from the first commit, so that it holds nothing but its own files."""
     name, kind = repository.repo_id, repository.repo_type
     first = with_backoff(name, attempts, api.list_repo_commits, name, repo_type=kind)[-1].commit_id
     with_backoff(
@@ -165,22 +168,22 @@ def _commit(api: HfApi, repository: Repository, change: Changes, head: str) -> N
 
 
 def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
-    """Commit what the revision lacks, and compare anew when it has moved: our own answer may be lost."""
-    what = f"{repository.repo_id} {revision}"
+    """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours."""
+    target = f"{repository.repo_id} {revision}"
     sent = 0
     for _ in range(_RACES):
         head = heads_of(api, repository, attempts)[revision]
         change = changes_of(api, repository, revision, head, attempts)
-        if change.is_none:
-            return sent  # it was our own commit that moved it
+        if change.is_empty:
+            return sent  # it was our own commit that moved the branch
         sent = len(change.sent) + len(change.deleted)
         try:
-            with_backoff(what, attempts, _commit, api, repository, change, head)
+            with_backoff(target, attempts, _commit, api, repository, change, head)
             return sent
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise
-    raise HubError(f"{what}: somebody else commits there all the time; run the same command again")
+    raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
 
 
 def _collect(
@@ -192,27 +195,27 @@ def _collect(
     attempts: int,
     say: Say,
 ) -> None:
-    """A collection of that title with all repositories in it; notes that have changed are written anew."""
-    what = f"collection {title!r}"
-    found = with_backoff(
-        what, attempts, api.create_collection, title, namespace=namespace, private=private, exists_ok=True
+    """Put all repositories into the collection of that title; update notes that have changed."""
+    target = f"collection {title!r}"
+    collection = with_backoff(
+        target, attempts, api.create_collection, title, namespace=namespace, private=private, exists_ok=True
     )
-    known = {(item.item_type, item.item_id): item for item in found.items}
+    items = {(item.item_type, item.item_id): item for item in collection.items}
     for repository in repositories:
         name, kind, note = repository.repo_id, repository.repo_type, repository.note
-        item = known.get((kind, name))
+        item = items.get((kind, name))
         if item is None:
             add = api.add_collection_item
-            with_backoff(what, attempts, add, found.slug, name, kind, note=note, exists_ok=True)
+            with_backoff(target, attempts, add, collection.slug, name, kind, note=note, exists_ok=True)
         elif item.note != note:
             update = api.update_collection_item
-            with_backoff(what, attempts, update, found.slug, item.item_object_id, note=note)
-    say(f"collection: {found.url}")
+            with_backoff(target, attempts, update, collection.slug, item.item_object_id, note=note)
+    say(f"collection: {collection.url}")
 
 
 @dataclass(frozen=True)
 class Order:
-    """One repository, what is there of it, and what it lacks."""
+    """Repository with its state on the Hub and the changes that it needs."""
 
     repository: Repository
     state: RemoteState | None
@@ -224,7 +227,8 @@ class Order:
         return self.state is None or self.tag not in self.state.tags
 
 
-def order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> Order:
+def _order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> Order:
+    """Compare a repository with its state on the Hub."""
     state = remote_state(api, repository, attempts)
     heads = state.heads if state else {}
     changes = [
@@ -235,7 +239,7 @@ def order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> Or
 
 
 def transfer() -> str:
-    """The way that large files take with the client as it is installed and configured."""
+    """Protocol for large files, by the client as it is installed and configured."""
     from importlib.metadata import PackageNotFoundError, version
 
     from huggingface_hub.constants import HF_HUB_DISABLE_XET
@@ -248,8 +252,8 @@ def transfer() -> str:
         return "LFS (hf_xet is not installed)"
 
 
-def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None) -> str:
-    """What is going to happen, with sizes, before it does."""
+def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None) -> str:
+    """Plan of the publication in lines, with sizes."""
     lines = []
     total_files, total_bytes = 0, 0
     for order in orders:
@@ -267,7 +271,7 @@ def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None)
             deleted = sum(len(change.deleted) for change in group)
             what = (
                 "unchanged"
-                if all(change.is_none for change in group)
+                if all(change.is_empty for change in group)
                 else f"{files} files, {format_bytes(size)}"
             )
             lines.append(f"  {label}: {what}" + (f", {deleted} to delete" if deleted else ""))
@@ -286,7 +290,7 @@ def plan_text(orders: Sequence[Order], *, private: bool, collection: str | None)
 
 
 def _groups(changes: Sequence[Changes]) -> list[tuple[str, list[Changes]]]:
-    """`main` by itself, and all steps in one line: there may be a hundred."""
+    """Group the revisions for the plan: `main`, and all steps in one line, as there may be a hundred."""
     steps = [change for change in changes if change.revision != "main"]
     label = f"{len(steps)} revisions {steps[0].revision} … {steps[-1].revision}" if steps else ""
     groups = [(label, steps)] if steps else []

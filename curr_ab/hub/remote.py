@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Arguments = ParamSpec("Arguments")
 LONGEST_WAIT_S = 300.0
-# Too early, too many, and errors of the server; 409 and 412 have meanings of their own.
+# Too early, too many, and errors of the server; 409 and 412 mean that a branch has moved.
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # The client has changed its HTTP library twice; these are the names that they all use for a lost connection.
 _TRANSIENT_NAMES = {"TimeoutException", "Timeout", "NetworkError", "ConnectionError", "RemoteProtocolError"}
@@ -45,13 +45,13 @@ class Changes:
     deleted: list[str]
 
     @property
-    def is_none(self) -> bool:
+    def is_empty(self) -> bool:
         return not (self.is_new or self.sent or self.deleted)
 
 
 @dataclass(frozen=True)
 class RemoteState:
-    """A repository as it is: the commits of its branches and tags."""
+    """State of a repository on the Hub: the commits of its branches and tags, its visibility."""
 
     heads: dict[str, str]
     tags: dict[str, str]
@@ -59,6 +59,7 @@ class RemoteState:
 
 
 def remote_state(api: HfApi, repository: Repository, attempts: int) -> RemoteState | None:
+    """State of the repository; None where it does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     name, kind = repository.repo_id, repository.repo_type
@@ -75,14 +76,14 @@ def remote_state(api: HfApi, repository: Repository, attempts: int) -> RemoteSta
 
 
 def heads_of(api: HfApi, repository: Repository, attempts: int) -> dict[str, str]:
-    """The branches as they are now."""
+    """Commit of each branch, as it is now."""
     name, kind = repository.repo_id, repository.repo_type
     refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
     return {ref.name: ref.target_commit for ref in refs.branches}
 
 
 def changes_of(api: HfApi, repository: Repository, revision: str, head: str | None, attempts: int) -> Changes:
-    """Compare one revision; a revision without a head needs everything."""
+    """Compare a revision with its branch; all files are sent where that does not exist."""
     local = repository.revisions[revision]
     if head is None:
         return Changes(revision, is_new=True, sent=dict(local), deleted=[])
@@ -113,7 +114,7 @@ def _is_same(path: Path, remote: RepoFile | None) -> bool:
 
 
 def _git_digest(path: Path) -> str:
-    content = path.read_bytes()  # the Hub keeps small files alone this way
+    content = path.read_bytes()  # whole, as the Hub keeps only small files in git
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -129,19 +130,19 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 class HubError(OSError):
-    """The Hub, or the way to it, failed; the message is one line."""
+    """Failure of the Hub or of the network; the message is one line."""
 
 
 def with_backoff(
-    what: str,
+    target: str,
     attempts: int,
     call: Callable[Arguments, Answer],
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Answer:
-    """Call until it succeeds, waiting 1, 2, 4, … seconds, or as long as the server asks.
+    """Call until that succeeds, waiting 1, 2, 4, … seconds, or as long as the server asks.
 
-    The client itself repeats the calls that read and upload; creating, committing, tagging it does once.
+    The client repeats reading and uploading by itself, but not creating, committing and tagging.
     """
     for attempt in range(1, attempts + 1):
         try:
@@ -152,10 +153,10 @@ def with_backoff(
             if attempt == attempts:
                 times = f"{attempts} attempts" if attempts > 1 else "one attempt"
                 raise HubError(
-                    f"{what}: {one_line(error)} (after {times}); nothing is lost, run the same command again"
+                    f"{target}: {one_line(error)} (after {times}); nothing is lost; run the command again"
                 ) from None
             wait = min(max(2.0 ** (attempt - 1), _asked_wait(error)), LONGEST_WAIT_S)
-            print(f"{what}: {one_line(error)}; again in {wait:.0f} s", file=sys.stderr)
+            print(f"{target}: {one_line(error)}; again in {wait:.0f} s", file=sys.stderr)
             time.sleep(wait)
     raise AssertionError("there is at least one attempt")
 
@@ -172,28 +173,28 @@ def is_transient(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
-    # Xet says "network error" of everything; of an answer that refuses it gives the status in words.
+    # Xet calls everything a network error; when the server refuses, the status is in its words.
     if (refused := re.search(r"HTTP status client error \((\d+)", str(error))) is not None:
         return int(refused[1]) in _TRANSIENT_STATUS
     if any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__):
         return True
-    # `snapshot_download` hides what happened behind an error of the cache.
+    # `snapshot_download` hides the cause behind an error of the cache.
     return error.__cause__ is not None and is_transient(error.__cause__)
 
 
 def _asked_wait(error: BaseException) -> float:
-    """Seconds that the server names, in the header of the standard or in the Hub's own."""
+    """Seconds that the server asks to wait, in the standard's header or in the Hub's own."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    found = re.search(r"^(\d+)$", headers.get("Retry-After", "")) or re.search(
+    seconds = re.search(r"^(\d+)$", headers.get("Retry-After", "")) or re.search(
         r"\bt=(\d+)", headers.get("RateLimit", "")
     )
-    return float(found[1]) if found else 0.0
+    return float(seconds[1]) if seconds else 0.0
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line, without tokens and without signatures of addresses."""
+    """Message of an error in one line, without tokens and without signatures of addresses."""
     messages = [str(error)]
-    # "Error while uploading" says nothing without its cause; a refusal of what we sent says it all.
+    # "Error while uploading" says nothing without its cause; a refusal of our files says it all.
     if error.__cause__ is not None and status_of(error) is None and not isinstance(error, ValueError):
         messages.append(str(error.__cause__))
     text = " ".join(" ".join(messages).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a local folder becomes on the Hub: a model with its revisions, a fine-tuned one, or a data set."""
+"""Repositories on the Hub for local folders: a model with its revisions, a fine-tuned one, a data set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_reposit
 from curr_ab.hub.card_files import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 
-# Suffixes under which pickles travel; what is inside a file of another name is looked at too.
+# Usual suffixes of pickles; files of other names are looked into.
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository as it shall be: the files of each revision by their names there; `main` comes last."""
+    """Repository as it is to be: the files of each revision by their names there, with `main` last."""
 
     repo_id: str
     repo_type: Literal["model", "dataset"]
@@ -28,7 +28,7 @@ class Repository:
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:
-    """The repository that an export or an adapter becomes; anything wrong with it is an error."""
+    """Describe the repository for an export or an adapter; anything wrong with it is an error."""
     if (folder / MANIFEST).is_file():
         return _export(folder, namespace)
     if (folder / RECORD).is_file():
@@ -39,8 +39,8 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
         )
         if base is not None and not is_repository(base):
             raise ValueError(
-                f"{folder}: nobody else has its base, {base}; write a repository under "
-                f"base_model_name_or_path in {ADAPTER_CONFIG}"
+                f"{folder}: its base must be a repository on the Hub, as nobody else has {base}; name one "
+                f"under base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
     raise ValueError(
@@ -50,12 +50,12 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
 
 
 def describe_dataset(folder: Path, namespace: str) -> Repository:
-    """The data-set repository named after a folder, such as prepared data or the results of a study."""
+    """Describe the data-set repository for a folder, such as prepared data or the results of a study."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
+        raise ValueError(f"{folder} must be a folder; it is missing or a file")
     files = _files(folder)
     if not files:
-        raise ValueError(f"{folder} is empty")
+        raise ValueError(f"{folder} is empty; name the folder with the data")
     return Repository(f"{namespace}/{_name(folder)}", "dataset", "data", {"main": files})
 
 
@@ -63,36 +63,37 @@ def _export(folder: Path, namespace: str) -> Repository:
     manifest = read_manifest(folder)
     revisions: dict[str, dict[str, Path]] = {}
     for name in manifest.revisions:
-        place = folder / REVISIONS / name
-        revisions[name] = _checked_revision(place)
+        revisions[name] = _checked_revision(folder / REVISIONS / name)
     revisions["main"] = _checked_revision(folder)
     if not (folder / CARD).is_file():
-        raise ValueError(f"{folder} has no card; make it with: curr-ab card {folder}")
+        raise ValueError(f"{folder} has no card ({CARD}); make it: curr-ab card {folder}")
     if stale := stale_parts((folder / CARD).read_text(encoding="utf-8"), rendered(folder, namespace)):
         raise ValueError(
-            f"{folder}: the card is not that of these files under {namespace} ({stale[0]}); "
+            f"{folder}: the card does not match these files under {namespace} ({stale[0]}); "
             f"make it anew: curr-ab card {folder} --namespace {namespace}"
         )
-    one = member(manifest.member)
-    note = f"{one.size.num_parameters:,} parameters, {one.data.num_pairs:,} training pairs"
+    exported = member(manifest.member)
+    note = f"{exported.size.num_parameters:,} parameters, {exported.data.num_pairs:,} training pairs"
     if manifest.rehearsal:
-        note = f"rehearsal of {one.name}: not the member's weights"
-    return Repository(one.repo_id(namespace), "model", note, revisions)
+        note = f"rehearsal of {exported.name}: not the member's weights"
+    return Repository(exported.repo_id(namespace), "model", note, revisions)
 
 
 def _finetuned(folder: Path, namespace: str) -> Repository:
     from curr_ab.finetuning.adapter_card import render_adapter_card
 
     record = read_record(folder)
-    again = f"make it anew: curr-ab card {folder} --namespace {namespace}"
+    make_card = f"curr-ab card {folder} --namespace {namespace}"
     if not is_repository(record.base_model):
         raise ValueError(
-            f"{folder}: nobody else has its base, {record.base_model}; publish that first, and name it: "
-            f"curr-ab card {folder} --namespace {namespace} --base {NAMESPACE}/CurrAb-350M-F (for example)"
+            f"{folder}: its base must be a repository on the Hub, as nobody else has {record.base_model}; "
+            f"publish that first, and name it: {make_card} --base {NAMESPACE}/CurrAb-350M-F (for example)"
         )
     card = folder / CARD
     if not card.is_file() or card.read_text(encoding="utf-8") != render_adapter_card(folder, namespace):
-        raise ValueError(f"{folder}: the card is not that of these files under {namespace}; {again}")
+        raise ValueError(
+            f"{folder}: the card does not match these files under {namespace}; make it anew: {make_card}"
+        )
     kind = "adapter" if (folder / ADAPTER_CONFIG).is_file() else "fine-tuned model"
     note = f"{kind} of {record.base_model}"
     return Repository(f"{namespace}/{record.name}", "model", note, {"main": _files(folder)})
@@ -119,7 +120,7 @@ def _name(folder: Path) -> str:
 
 
 def refuse_pickle(path: Path) -> None:
-    """A pickle runs code on the machine that opens it."""
+    """Refuse a pickle, which runs code on the machine that opens it."""
     if path.suffix.lower() in _PICKLES or _is_pickle(path):
         raise ValueError(f"{path} is a pickle, or named like one, and is not published; save it as {WEIGHTS}")
 

@@ -1,4 +1,4 @@
-"""Scaling laws: fit them, doubt them, take their advice."""
+"""Scaling laws: fits with their uncertainty, advice on sizes and data, plans for further runs."""
 
 from __future__ import annotations
 

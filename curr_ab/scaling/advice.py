@@ -1,4 +1,4 @@
-"""How much data, how big a model: what each law answers to the same question."""
+"""Answers of every law to one question: how much data, or how big a model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FARTHEST = 10.0  # times beyond its runs, in size or data: farther a law is sil
 
 @dataclass(frozen=True)
 class Question:
-    """What is given; exactly one of the three."""
+    """Known quantity of the three; the laws answer with the others."""
 
     parameters: float | None = None
     sequences: float | None = None
@@ -45,41 +45,47 @@ class Question:
     def __post_init__(self) -> None:
         given = [value for value in (self.parameters, self.sequences, self.flops) if value is not None]
         if len(given) != 1:
-            raise ValueError("ask with one of: parameters, sequences, FLOPs (or GPU hours)")
+            raise ValueError(
+                "ask with exactly one of parameters, sequences and flops (or GPU hours); "
+                f"got {len(given)} of them"
+            )
         if not (np.isfinite(given[0]) and given[0] > 0):
-            raise ValueError(f"the given amount must be positive and finite, not {given[0]}")
+            raise ValueError(f"the known quantity must be positive and finite; got {given[0]}")
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One law's answer: None where the law is silent; intervals where its doubt is known."""
+    """Answer of a law: None where the law is silent; intervals where its uncertainty is known."""
 
     law: str
     source: str
-    parameters: float | None
-    parameters_interval: Interval | None
-    sequences: float | None
-    sequences_interval: Interval | None
-    note: str
+    parameters: float | None = None
+    parameters_interval: Interval | None = None
+    sequences: float | None = None
+    sequences_interval: Interval | None = None
+    note: str = ""
 
 
 def advise(question: Question, fits: tuple[Fit, ...] = (), doubt: Doubt | None = None) -> list[Advice]:
-    """The published laws side by side, and after them those in `fits`."""
+    """Ask the published laws, and after them those in `fits`."""
     doubt = doubt or Doubt()
     doubt = replace(doubt, noise_sd=doubt.noise_sd or PAPER_NOISE_SD)
     answers = [
-        _paper(question, "iso-data, the paper's", PAPER_LAW.source, "test-loss-2025-09", doubt),
-        _paper(question, "iso-data, May losses", REPOSITORY, "test-loss-2025-05", doubt),
+        _paper(
+            question, doubt, law="iso-data, the paper's", source=PAPER_LAW.source, task="test-loss-2025-09"
+        ),
+        _paper(question, doubt, law="iso-data, May losses", source=REPOSITORY, task="test-loss-2025-05"),
     ]
     for law in (CHENG_MLM, CHENG_CLM, CHINCHILLA_LAW.compute_law(), REPLICATION_LAW.compute_law()):
         answers.append(
-            _by_compute(question, law, note="data seen once; no interval can be had from what is published")
+            _by_compute(question, law, note="data seen once; the published figures allow no interval")
         )
     answers += [_repeated(question), _exponents_only()]
     return answers + [_by_fit(question, fit) for fit in fits]
 
 
-def _paper(question: Question, name: str, source: str, task: str, doubt: Doubt) -> Advice:
+def _paper(question: Question, doubt: Doubt, *, law: str, source: str, task: str) -> Advice:
+    """Answer by the paper's law, with the noise of its losses under `task`."""
     fit = fit_iso_data(published_runs(task), doubt)
     if task == "test-loss-2025-09":  # the losses are read off a plot, the optima are published
         optima = np.array(list(PAPER_LAW.optima.values()))
@@ -88,11 +94,14 @@ def _paper(question: Question, name: str, source: str, task: str, doubt: Doubt) 
         line = (fit.estimates["coefficient"], fit.estimates["exponent"])
     spread = fit.spreads[-1]
     note = f"95 % by {spread.method} on its {len(fit.runs)} losses"
-    return _by_data(question, name, source, PAPER_LAW.trained, line, spread, note)
+    return _by_data(
+        question, law=law, source=source, trained=PAPER_LAW.trained, line=line, spread=spread, note=note
+    )
 
 
 def _by_data(
     question: Question,
+    *,
     law: str,
     source: str,
     trained: Trained,
@@ -100,12 +109,10 @@ def _by_data(
     spread: Spread,
     note: str,
 ) -> Advice:
-    """A law between size and data; a budget is spent at the paper's training length."""
+    """Answer by a law between size and data; a budget is spent at the paper's training length."""
     coefficient, exponent = line
     if exponent <= 0:
-        return Advice(
-            law, source, None, None, None, None, "silent: its best size does not grow with the data"
-        )
+        return Advice(law, source, note="silent: its best size does not grow with the data")
     if spread.share_without_optimum > 0:
         note += f", {spread.share_without_optimum:.1%} of the draws have no optimum"
     if question.sequences is not None:
@@ -118,13 +125,13 @@ def _by_data(
         size = question.parameters or 0.0
         data = coefficient * size**exponent
     if trained.reach(size, data) > _FARTHEST:
-        return _silent(law, source, trained, "sequences")
+        return _silent(law, source, trained, unit="sequences")
     note += _beyond(trained, size, data)
     draws = zip(spread.samples.get("coefficient", []), spread.samples.get("exponent", []), strict=True)
     if question.sequences is not None:
         # A law that does not grow cannot be turned round; such draws say that any size may be the best.
         sizes = [_bounded_power(data / a, 1 / b) if b > 0 else np.inf for a, b in draws]
-        return Advice(law, source, size, interval(np.array(sizes)), data, None, note)
+        return Advice(law, source, size, interval(np.array(sizes)), data, note=note)
     amounts = [a * _bounded_power(size, b) for a, b in draws]
     return Advice(law, source, size, None, data, interval(np.array(amounts)), note)
 
@@ -138,14 +145,14 @@ def _beyond(trained: Trained, size: float, data: float) -> str:
     return f"; extrapolated {reach:.1f} times beyond its runs" if reach > 1.05 else ""
 
 
-def _silent(law: str, source: str, trained: Trained, unit: str) -> Advice:
+def _silent(law: str, source: str, trained: Trained, *, unit: str) -> Advice:
     sizes, amounts = (" to ".join(map(format_quantity, ends)) for ends in (trained.parameters, trained.data))
     note = f"silent: too far from its runs of {sizes} parameters, {amounts} {unit}"
-    return Advice(law, source, None, None, None, None, note)
+    return Advice(law, source, note=note)
 
 
 def _optimum(law: ComputeLaw, question: Question) -> tuple[float, float]:
-    """Size and tokens where the law is optimal for what is given."""
+    """Size and tokens at the law's optimum for the known quantity."""
     if question.flops is not None:
         flops = question.flops
     elif question.parameters is not None:
@@ -158,28 +165,36 @@ def _optimum(law: ComputeLaw, question: Question) -> tuple[float, float]:
 def _by_compute(
     question: Question, law: ComputeLaw, draws: tuple[ComputeLaw, ...] = (), note: str = ""
 ) -> Advice:
+    """Answer by a law of compute; `draws` are the law again, for the interval."""
     size, tokens = _optimum(law, question)
     if law.trained.reach(size, tokens) > _FARTHEST:
-        return _silent(law.name, law.source, law.trained, "tokens")
+        return _silent(law.name, law.source, law.trained, unit="tokens")
     note += _beyond(law.trained, size, tokens)
     drawn = np.array([_optimum(draw, question) for draw in draws]).reshape(-1, 2)
-    given_size, given_data = question.parameters is not None, question.sequences is not None
+    knows_size, knows_data = question.parameters is not None, question.sequences is not None
     return Advice(
         law=law.name,
         source=law.source,
         parameters=size,
-        parameters_interval=None if given_size or not draws else interval(drawn[:, 0]),
+        parameters_interval=None if knows_size or not draws else interval(drawn[:, 0]),
         sequences=tokens / TOKENS_PER_PAIR,
-        sequences_interval=None if given_data or not draws else interval(drawn[:, 1] / TOKENS_PER_PAIR),
+        sequences_interval=None if knows_data or not draws else interval(drawn[:, 1] / TOKENS_PER_PAIR),
         note=note,
     )
 
 
 def _repeated(question: Question) -> Advice:
-    """The law in which repetitions count: for unique data its best size, for a budget one pass."""
+    """Answer by the law in which repetitions count, for data that is seen once."""
     law = DATA_CONSTRAINED_LAW
     one_pass = ParametricLaw(
-        law.name, law.source, law.A, law.B, law.E, law.exponent, law.exponent, law.trained
+        name=law.name,
+        source=law.source,
+        trained=law.trained,
+        A=law.A,
+        B=law.B,
+        E=law.E,
+        alpha=law.exponent,
+        beta=law.exponent,
     )
     epochs = TrainingPlan().epochs(DATA_SIZES[0].num_pairs)
     at_constant, at_paper = (law.effective_tokens(1, passes) for passes in (1 + law.R_D_star, epochs))
@@ -195,26 +210,28 @@ def _exponents_only() -> Advice:
     note = (
         f"only exponents are published: ten times the compute, {size:.1f} x the size, {tokens:.1f} x the data"
     )
-    return Advice("IsoFLOP exponents, MLM", SERRANO, None, None, None, None, note)
+    return Advice("IsoFLOP exponents, MLM", SERRANO, note=note)
 
 
 def _by_fit(question: Question, fit: Fit) -> Advice:
-    """The answer of a fit to the user's own runs, with the interval of its last spread."""
+    """Answer by a fit to the user's own runs, with the interval of its last spread."""
     spread, estimates = fit.spreads[-1], fit.estimates
     note = f"95 % by {spread.method}"
     if fit.law == "iso-data":
         line = (estimates["coefficient"], estimates["exponent"])
         data = fit.runs.sequences
         trained = Trained((fit.runs.parameters.min(), fit.runs.parameters.max()), (data.min(), data.max()))
-        return _by_data(question, fit.law, OWN_RUNS, trained, line, spread, note)
+        return _by_data(
+            question, law=fit.law, source=OWN_RUNS, trained=trained, line=line, spread=spread, note=note
+        )
     names = ("parameters_coefficient", "parameters_exponent", "tokens_coefficient", "tokens_exponent")
     if not set(names) <= set(estimates):
-        raise ValueError(f"the {fit.law} fit has no compute-optimal size to advise with: see its warnings")
+        raise ValueError(f"the {fit.law} fit has no compute-optimal size to advise with; see its warnings")
     tokens = fit.runs.seen_tokens
     trained = Trained((fit.runs.parameters.min(), fit.runs.parameters.max()), (tokens.min(), tokens.max()))
-    laws = [
+    draws = tuple(
         ComputeLaw(fit.law, OWN_RUNS, trained, *values)
         for values in zip(*(spread.samples.get(name, []) for name in names), strict=True)
-    ]
+    )
     best = ComputeLaw(fit.law, OWN_RUNS, trained, *(estimates[name] for name in names))
-    return _by_compute(question, best, tuple(laws), note)
+    return _by_compute(question, best, draws, note)

@@ -1,4 +1,4 @@
-"""The law of a table of runs, whichever of the five its columns allow."""
+"""Fit of any of the five laws, by its name."""
 
 from __future__ import annotations
 

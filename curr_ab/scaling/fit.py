@@ -1,4 +1,4 @@
-"""What every fit returns: estimates, residuals, uncertainty, warnings."""
+"""Result of every fit: estimates, residuals, uncertainty, warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from curr_ab.scaling.uncertainty import Influence, Spread
 
 @dataclass(frozen=True)
 class Profile:
-    """Profile likelihood of one parameter: its deviance when all the others are fitted again.
+    """Profile likelihood of one parameter: its deviance when all others are fitted again.
 
     The 95 % interval is where the deviance stays under 3.84; an end at infinity means that the runs do not
     bound the parameter on that side.
@@ -26,7 +26,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Fit:
-    """One law fitted to one table of runs."""
+    """Law fitted to a table of runs."""
 
     law: str
     runs: Runs

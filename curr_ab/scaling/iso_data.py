@@ -1,4 +1,8 @@
-"""The paper's law: the best model size for each data size, and the data that a model size asks for."""
+"""Iso-data law, the paper's own: the best model size for each data size, and a power law through these.
+
+At each data size a parabola of the loss in the logarithm of the model size has its minimum at the best size.
+The IsoFLOP law shares the parabolas and the power law.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noi
 
 LAW = "iso-data"
 PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size
-# A parabola whose rise over the sizes is below rounding is a line: its minimum is noise of the arithmetic.
+# A parabola that rises by less than rounding over the sizes is a line: its minimum is rounding noise.
 FLAT = 1e-10
 
 
@@ -29,18 +33,18 @@ class IsoDataFit(Fit):
 
     @property
     def sizes(self) -> Array:
-        """Model sizes at which to draw the power law: over the optima, the trained sizes, the projection."""
+        """Model sizes at which to draw the power law, over optima, trained sizes and projection."""
         optima = [parabola.optimum for parabola in self.parabolas.values()]
-        known = np.array([*optima, *self.runs.parameters, self.project_to])
-        return np.geomspace(known.min() / 1.3, known.max() * 1.3, 60)
+        sizes = np.array([*optima, *self.runs.parameters, self.project_to])
+        return np.geomspace(sizes.min() / 1.3, sizes.max() * 1.3, 60)
 
     def line(self, sizes: Array) -> Array:
-        """The sequences for which models of these sizes are the best."""
+        """Number of sequences for which models of these sizes are the best."""
         logs = np.log(self.estimates["coefficient"]) + self.estimates["exponent"] * np.log(sizes)
         return np.asarray(np.exp(np.clip(logs, -700, 700)))
 
     def band(self, sizes: Array) -> tuple[Array, Array] | None:
-        """The line's 95 % of draws by the last of the spreads; None where no draw has an optimum."""
+        """95 % interval of the line by the last of the spreads; None where no draw has an optimum."""
         samples = self.spreads[-1].samples
         if "coefficient" not in samples:
             return None
@@ -50,12 +54,12 @@ class IsoDataFit(Fit):
 
 
 def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
-    """The sequences for which a model of this size is the best."""
+    """Number of sequences for which a model of this size is the best."""
     return float(np.exp(np.log(coefficient) + exponent * np.log(parameters)))
 
 
 def optimum_name(sequences: int) -> str:
-    """The name of a data size's best model size among the estimates."""
+    """Name of the estimate that is the best model size for a data size."""
     return f"optimal_parameters[{sequences}]"
 
 
@@ -72,7 +76,7 @@ def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
 
 
 def estimate(project_to: float, runs: Runs) -> Estimate:
-    """Optima, power law, projection; raises `NoOptimum` where a parabola has none."""
+    """Estimate optima, power law and projection; raises `NoOptimum` where a parabola has no minimum."""
     parabolas = fit_parabolas(runs)
     optima = np.array([parabola.optimum for parabola in parabolas.values()])
     coefficient, exponent = power_law(optima, np.array(list(parabolas), dtype=float))
@@ -91,11 +95,13 @@ def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PRO
     one_objective(runs, LAW)
     data_sizes = np.unique(runs.sequences)
     if len(data_sizes) < 2:
-        raise ValueError(f"the {LAW} law needs at least two data sizes, the table has one")
+        raise ValueError(f"the {LAW} law needs at least two data sizes; the table has one")
     for sequences in data_sizes:
         sizes = len(np.unique(runs.parameters[runs.sequences == sequences]))
         if sizes < 3:
-            raise ValueError(f"data size {sequences:,.0f} has {sizes} model size(s); a parabola needs three")
+            raise ValueError(
+                f"data size {sequences:,.0f} has {sizes} model size(s); its parabola needs three"
+            )
     estimator = partial(estimate, project_to)
     estimates = estimator(runs)
     parabolas = fit_parabolas(runs)
@@ -128,10 +134,10 @@ def _warnings(
 ) -> list[str]:
     warnings = []
     if len(parabolas) < 4:
-        left = len(parabolas) - 2
+        spare = len(parabolas) - 2
         warnings.append(
             f"the power law goes through {len(parabolas)} optima and has two parameters: "
-            f"{left or 'no'} point{'' if left == 1 else 's'} left to test it"
+            f"{spare or 'no'} point{'' if spare == 1 else 's'} left to test it"
         )
     for sequences, parabola in parabolas.items():
         sizes = len(np.unique(runs.parameters[runs.sequences == sequences]))
@@ -141,11 +147,7 @@ def _warnings(
                 "every point and its residuals say nothing"
             )
         if not parabola.inside:
-            warnings.append(
-                f"data size {sequences:,}: the optimum ({format_quantity(parabola.optimum)}) lies outside "
-                f"the sizes that were trained ({format_quantity(parabola.smallest)} to "
-                f"{format_quantity(parabola.largest)})"
-            )
+            warnings.append(f"data size {sequences:,}: {parabola.outside_warning()}")
     if estimates["exponent"] <= 0:
         warnings.append("the best size does not grow with the data: the projection has no meaning")
     optima: Array = np.array([parabola.optimum for parabola in parabolas.values()])
@@ -169,17 +171,24 @@ class Parabola:
 
     @property
     def inside(self) -> bool:
-        """Whether the optimum lies between the sizes that were trained."""
+        """True where the optimum lies between the sizes that were trained."""
         return self.smallest <= self.optimum <= self.largest
+
+    def outside_warning(self) -> str:
+        """Warning that the optimum does not lie between the sizes that were trained."""
+        return (
+            f"the optimum ({format_quantity(self.optimum)}) lies outside the sizes that were trained "
+            f"({format_quantity(self.smallest)} to {format_quantity(self.largest)})"
+        )
 
     def __call__(self, parameters: Array) -> Array:
         return np.asarray(self.floor + self.curvature * np.log10(parameters / self.optimum) ** 2)
 
 
 def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
-    """Least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
+    """Fit by least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
     if len(np.unique(parameters)) < 3:
-        raise NoOptimum(f"{where}: a parabola needs three model sizes, here are {len(np.unique(parameters))}")
+        raise NoOptimum(f"{where}: a parabola needs three model sizes; got {len(np.unique(parameters))}")
     sizes = np.log10(parameters)
     center, width = sizes.mean(), np.ptp(sizes)
     scaled = (sizes - center) / width
@@ -200,7 +209,7 @@ def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
 
 
 def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
-    """A warning where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
+    """Warn where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
     freedom = len(residuals) - num_coefficients
     if not noise_sd or freedom <= 0:
         return []
@@ -209,7 +218,7 @@ def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None)
         return []
     return [
         f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
-        "the noise is larger, or the loss is no parabola; the intervals by that noise are too narrow"
+        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
     ]
 
 
@@ -217,7 +226,7 @@ def power_law(x: Array, y: Array) -> tuple[float, float]:
     """Coefficient and exponent of y = coefficient * x^exponent, by regression of ln y on ln x."""
     log_x, log_y = np.log(x), np.log(y)
     if np.ptp(log_x) < 1e-12:
-        raise NoOptimum("all optima coincide: no power law goes through them")
+        raise NoOptimum("all optima coincide, so that no power law goes through them")
     exponent, intercept = np.polyfit(log_x, log_y, 1)
     if not abs(intercept) < 700:
         raise NoOptimum("the optima are too close together for a power law")

@@ -1,4 +1,4 @@
-"""IsoFLOP: the best model size for each compute budget, and power laws of size, tokens, loss."""
+"""IsoFLOP law: the best model size for each compute budget, and power laws of size, tokens and loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curr_ab.quantities import format_quantity
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, power_law
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
@@ -15,12 +14,12 @@ from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noi
 
 LAW = "isoflop"
 _SAME_BUDGET = 0.05  # runs whose FLOPs agree to 5 % belong to one budget
-_NUM_BUDGETS = 8  # read off training curves
+_NUM_BUDGETS = 8  # at which training curves are read
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The runs of one compute budget: the best of them, and the minimum of their parabola."""
+    """Runs of one compute budget: the best of them, and the minimum of their parabola."""
 
     flops: float
     best_parameters: float
@@ -32,14 +31,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class IsoFlopFit(Fit):
-    """optimum = coefficient * flops^exponent for size, tokens and loss; `raw_` by the best run itself."""
+    """optimum = coefficient * flops^exponent for size, tokens and loss; with `raw_` by the best runs."""
 
     budgets: tuple[Budget, ...]
     points: Runs  # the runs of each budget; interpolated where the table holds training curves
 
 
 def curves_to_points(runs: Runs) -> Runs:
-    """Each curve's loss at budgets that at least three model sizes cross, linear in the logarithms."""
+    """Interpolate each curve, linearly in the logarithms, at budgets that three or more curves cross."""
     curves = [runs.take(runs.run == name) for name in np.unique(runs.run)]
     curves = [curve.take(np.argsort(curve.flops)) for curve in curves if len(curve) > 1]
     if not curves:
@@ -52,14 +51,13 @@ def curves_to_points(runs: Runs) -> Runs:
     for budget in np.geomspace(low[2], high[-3], _NUM_BUDGETS):
         for curve in curves:
             if curve.flops[0] <= budget * (1 + 1e-9) and budget <= curve.flops[-1] * (1 + 1e-9):
-                at = np.log(budget)
-                point = curve.take(np.array([0]))
+                at, flops = np.log(budget), np.log(curve.flops)
                 points.append(
                     replace(
-                        point,
+                        curve.take(np.array([0])),
                         flops=np.array([budget]),
-                        loss=np.exp([np.interp(at, np.log(curve.flops), np.log(curve.loss))]),
-                        seen_tokens=np.exp([np.interp(at, np.log(curve.flops), np.log(curve.seen_tokens))]),
+                        loss=np.exp([np.interp(at, flops, np.log(curve.loss))]),
+                        seen_tokens=np.exp([np.interp(at, flops, np.log(curve.seen_tokens))]),
                     )
                 )
     names = Runs.__dataclass_fields__
@@ -67,7 +65,7 @@ def curves_to_points(runs: Runs) -> Runs:
 
 
 def budget_labels(flops: Array) -> Array:
-    """For each run the mean FLOPs of its budget: neighbours that agree to 5 % are one budget."""
+    """Mean FLOPs of each run's budget: neighbours that agree to 5 % are one budget."""
     order = np.argsort(flops)
     steps = np.diff(np.log(flops[order])) > _SAME_BUDGET
     groups = np.empty(len(flops), dtype=np.intp)
@@ -81,20 +79,21 @@ def _points(runs: Runs) -> Runs:
 
 
 def fit_budgets(points: Runs) -> tuple[Budget, ...]:
+    """Fit a parabola for each compute budget, small to large."""
     labels = budget_labels(points.flops)
     budgets = []
     for flops in np.unique(labels):
-        here = points.take(labels == flops)
-        parabola = fit_parabola(here.parameters, here.loss, f"budget of {flops:.3g} FLOPs")
-        best = int(np.argmin(here.loss))
+        runs = points.take(labels == flops)
+        parabola = fit_parabola(runs.parameters, runs.loss, f"budget of {flops:.3g} FLOPs")
+        best = int(np.argmin(runs.loss))
         # At fixed FLOPs the tokens are a power of the size: a line in the logarithms, read at the optimum.
-        line = np.polynomial.Polynomial.fit(np.log(here.parameters), np.log(here.seen_tokens), 1)
+        line = np.polynomial.Polynomial.fit(np.log(runs.parameters), np.log(runs.seen_tokens), 1)
         budgets.append(
             Budget(
                 flops=float(flops),
-                best_parameters=float(here.parameters[best]),
-                best_tokens=float(here.seen_tokens[best]),
-                best_loss=float(here.loss[best]),
+                best_parameters=float(runs.parameters[best]),
+                best_tokens=float(runs.seen_tokens[best]),
+                best_loss=float(runs.loss[best]),
                 parabola=parabola,
                 tokens=float(np.exp(line(np.log(parabola.optimum)))),
             )
@@ -133,11 +132,13 @@ def fit_isoflop(runs: Runs, doubt: Doubt | None = None) -> Fit:
     points = _points(runs)
     labels = budget_labels(points.flops)
     if len(np.unique(labels)) < 2:
-        raise ValueError(f"the {LAW} law needs at least two compute budgets, the table has one")
+        raise ValueError(f"the {LAW} law needs at least two compute budgets; the table has one")
     for flops in np.unique(labels):
         sizes = len(np.unique(points.parameters[labels == flops]))
         if sizes < 3:
-            raise ValueError(f"the budget of {flops:.3g} FLOPs has {sizes} model size(s); it needs three")
+            raise ValueError(
+                f"the budget of {flops:.3g} FLOPs has {sizes} model size(s); its parabola needs three"
+            )
     estimates = _estimate(runs)
     budgets = fit_budgets(points)
     by_flops = {budget.flops: budget for budget in budgets}
@@ -169,18 +170,17 @@ def _warnings(runs: Runs, budgets: tuple[Budget, ...]) -> list[str]:
     warnings = []
     if is_curves(runs):
         warnings.append(
-            "losses inside a training curve were taken before its learning rate had decayed: "
+            "losses inside a training curve were measured before its learning rate had decayed: "
             "they are higher than those of a run that ends there"
         )
     if len(budgets) == 2:
-        warnings.append("two compute budgets for two parameters: no point is left to test the power laws")
+        warnings.append("two compute budgets for two parameters: no points left to test the power laws")
     for budget in budgets:
-        optimum, name = budget.parabola, f"budget of {budget.flops:.3g} FLOPs"
-        if not optimum.inside:
+        parabola, name = budget.parabola, f"budget of {budget.flops:.3g} FLOPs"
+        if not parabola.inside:
+            warnings.append(f"{name}: {parabola.outside_warning()}")
+        if budget.best_parameters in (parabola.smallest, parabola.largest):
             warnings.append(
-                f"{name}: the optimum ({format_quantity(optimum.optimum)}) lies outside the sizes that were "
-                f"trained ({format_quantity(optimum.smallest)} to {format_quantity(optimum.largest)})"
+                f"{name}: the best run has the smallest or largest size; the raw minimum is only a bound"
             )
-        if budget.best_parameters in (optimum.smallest, optimum.largest):
-            warnings.append(f"{name}: the best run is at the edge of the sizes, the raw minimum is a bound")
     return warnings

@@ -1,4 +1,4 @@
-"""The published laws: their constants, their sources, what they can say."""
+"""Published laws: their constants, their sources and their predictions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DATA_CONSTRAINED = "arXiv 2305.16264 (text)"
 
 @dataclass(frozen=True)
 class Trained:
-    """Smallest and largest run that a law was fitted to: it says nothing far from them."""
+    """Smallest and largest run that a law was fitted to; far from them it has no meaning."""
 
     parameters: tuple[float, float]
     data: tuple[float, float]  # tokens, or sequences where the law is about these
 
     def reach(self, parameters: float, data: float) -> float:
-        """How many times a run is beyond the smallest or largest; 1 inside."""
+        """Factor by which a run is beyond the smallest or largest; 1 inside."""
         sizes, amounts = self.parameters, self.data
         beyond = (sizes[0] / parameters, parameters / sizes[1], amounts[0] / data, data / amounts[1])
         return max(1.0, *beyond)
@@ -57,7 +57,7 @@ class ComputeLaw:
 
 
 def _bounded_exp(logarithm: float) -> float:
-    """Within floating point: a draw of a law that is nearly flat asks for more than any number."""
+    """Exponential, kept within floating point: a draw of a nearly flat law would overflow."""
     return float(np.exp(np.clip(logarithm, -700, 700)))
 
 
@@ -67,18 +67,18 @@ class ParametricLaw:
 
     name: str
     source: str
+    trained: Trained
     A: float
     B: float
     E: float
     alpha: float
     beta: float
-    trained: Trained
 
     def loss(self, parameters: float, tokens: float) -> float:
         return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
 
     def compute_law(self) -> ComputeLaw:
-        """The sizes and tokens that minimise the loss where C = 6 * parameters * tokens."""
+        """Best sizes and tokens, by the law, where C = 6 * parameters * tokens."""
         total = self.alpha + self.beta
         ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / total)
         return ComputeLaw(
@@ -94,20 +94,20 @@ class ParametricLaw:
 
 @dataclass(frozen=True)
 class RepeatedDataLaw:
-    """The parametric law in which repeated tokens and excess parameters are worth less and less."""
+    """Parametric law in which repeated tokens and excess parameters are worth less and less."""
 
     name: str
     source: str
+    trained: Trained
     A: float
     B: float
     E: float
     exponent: float
     R_D_star: float
     R_N_star: float
-    trained: Trained
 
     def best_parameters(self, unique_tokens: float) -> float:
-        """The compute-optimal size for `unique_tokens` seen once; parameters beyond it are excess."""
+        """Compute-optimal size for `unique_tokens` seen once; parameters beyond it are excess."""
         return float((self.A / self.B) ** (1 / self.exponent) * unique_tokens)
 
     def effective_tokens(self, unique_tokens: float, seen_tokens: float) -> float:
@@ -126,7 +126,7 @@ class RepeatedDataLaw:
 
 @dataclass(frozen=True)
 class PaperLaw:
-    """The paper's own optima, from which its projection follows."""
+    """Optima of the paper itself, from which its projection follows."""
 
     source: str
     trained: Trained
@@ -146,22 +146,57 @@ PAPER_LAW = PaperLaw(
     projected_parameters=6.5e8,
     projected_sequences=5_523_212.43,
 )
-# As the abstracts and introductions say.
+# As the papers' abstracts and introductions say.
 _CHENG_RUNS = Trained((3.5e6, 10.7e9), (5e9, 200e9))
 _CHINCHILLA_RUNS = Trained((70e6, 16e9), (5e9, 500e9))
 _DATA_CONSTRAINED_RUNS = Trained((7e6, 9e9), (1e8, 900e9))
-CHENG_MLM = ComputeLaw("IsoFLOP, MLM", CHENG, _CHENG_RUNS, 6.19e-8, 0.776, 2.02e6, 0.230)
-CHENG_CLM = ComputeLaw("IsoFLOP, CLM", CHENG, _CHENG_RUNS, 1.26e-3, 0.578, 123, 0.422)
-CHINCHILLA_LAW = ParametricLaw("parametric", CHINCHILLA, 406.4, 410.7, 1.69, 0.34, 0.28, _CHINCHILLA_RUNS)
-REPLICATION_LAW = ParametricLaw(
-    "parametric, replication", REPLICATION, 482.01, 2085.43, 1.8172, 0.3478, 0.3658, _CHINCHILLA_RUNS
+CHENG_MLM = ComputeLaw(
+    "IsoFLOP, MLM",
+    CHENG,
+    _CHENG_RUNS,
+    parameters_coefficient=6.19e-8,
+    parameters_exponent=0.776,
+    tokens_coefficient=2.02e6,
+    tokens_exponent=0.230,
 )
-CHENG_MLM_JOINT = ParametricLaw("joint form, MLM", CHENG, 3.365, 7.569, 0.0, 0.0423, 0.0994, _CHENG_RUNS)
+CHENG_CLM = ComputeLaw(
+    "IsoFLOP, CLM",
+    CHENG,
+    _CHENG_RUNS,
+    parameters_coefficient=1.26e-3,
+    parameters_exponent=0.578,
+    tokens_coefficient=123,
+    tokens_exponent=0.422,
+)
+CHINCHILLA_LAW = ParametricLaw(
+    "parametric", CHINCHILLA, _CHINCHILLA_RUNS, A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28
+)
+REPLICATION_LAW = ParametricLaw(
+    "parametric, replication",
+    REPLICATION,
+    _CHINCHILLA_RUNS,
+    A=482.01,
+    B=2085.43,
+    E=1.8172,
+    alpha=0.3478,
+    beta=0.3658,
+)
+CHENG_MLM_JOINT = ParametricLaw(
+    "joint form, MLM", CHENG, _CHENG_RUNS, A=3.365, B=7.569, E=0.0, alpha=0.0423, beta=0.0994
+)
 CHENG_CLM_JOINT = ParametricLaw(
-    "joint form, CLM", CHENG, 143.98, 22036.5, 2.1226, 0.3666, 0.4956, _CHENG_RUNS
+    "joint form, CLM", CHENG, _CHENG_RUNS, A=143.98, B=22036.5, E=2.1226, alpha=0.3666, beta=0.4956
 )
 DATA_CONSTRAINED_LAW = RepeatedDataLaw(
-    "repeated data", DATA_CONSTRAINED, 520.8, 1487.7, 1.8691, 0.35266, 15.3878, 5.3097, _DATA_CONSTRAINED_RUNS
+    "repeated data",
+    DATA_CONSTRAINED,
+    _DATA_CONSTRAINED_RUNS,
+    A=520.8,
+    B=1487.7,
+    E=1.8691,
+    exponent=0.35266,
+    R_D_star=15.3878,
+    R_N_star=5.3097,
 )
 # Published without coefficients: they say how optima grow, not where they are.
 SERRANO_EXPONENTS: Mapping[str, float] = MappingProxyType({"parameters": 0.27, "tokens": 0.71})

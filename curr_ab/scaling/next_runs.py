@@ -1,4 +1,4 @@
-"""The next grid of runs: what narrows the projection's interval most for a budget."""
+"""Plan of further runs: the grid that narrows the projection's interval most for a budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PlannedRuns:
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid, its cost, and the interval of the projected sequences without and with it."""
+    """Grid of runs, its cost, and the interval of the projected sequences without and with it."""
 
     runs: tuple[PlannedRuns, ...]
     flops: float
@@ -50,28 +50,28 @@ class Plan:
 
 def plan_iso_data(
     runs: Runs,
+    *,
     budget_flops: float,
     noise_sd: float,
-    *,
     max_sequences: float | None = None,
     tokens_per_run: float | None = None,
     max_seeds: int = 5,
     project_to: float = PROJECTED_PARAMETERS,
     doubt: Doubt | None = None,
 ) -> Plan:
-    """Greedy by variance removed for each FLOP, in the law's linear approximation; checked by simulation.
+    """Choose runs greedily by the variance they remove per FLOP, to first order; check by simulation.
 
     Existing data sizes get more sizes and seeds; new ones, halved or doubled and at most `max_sequences`
     (the largest so far when None), come with the sizes around their expected optimum. More than `max_seeds`
     of one cell would measure its noise ever better and the law's curve no better.
     """
     if not (np.isfinite(budget_flops) and budget_flops > 0):
-        raise ValueError(f"the budget must be positive and finite, not {budget_flops}")
+        raise ValueError(f"budget_flops must be positive and finite; got {budget_flops}")
     runs.require("sequences", law="iso-data")
     estimates = estimate(project_to, runs)
     if estimates["exponent"] <= 0:
         raise ValueError(
-            "the best size does not grow with the data in these runs: no plan can follow from them"
+            "the best size does not grow with the data in these runs, so that no plan follows; add runs first"
         )
     tokens = tokens_per_run or paper_tokens()
     expected = _Expected(fit_parabolas(runs), estimates["coefficient"], estimates["exponent"])
@@ -79,15 +79,15 @@ def plan_iso_data(
         zip(runs.parameters.tolist(), runs.sequences.astype(int).tolist(), strict=True)
     )
     sizes = sorted({*runs.parameters.tolist(), *(float(size.nominal_parameters) for size in SIZES)})
-    options = _options(sorted(expected.parabolas), sizes, expected, max_sequences, max_seeds)
+    options = _options(expected, sizes, max_sequences=max_sequences, max_seeds=max_seeds)
     planned: Counter[Cell] = Counter()
-    left = budget_flops
+    remaining = budget_flops
     while True:
         variance = _log_variance(have + planned, expected, project_to)
         best, best_gain = None, 0.0
         for cells in options:
             cost = sum(training_flops(size, tokens) for size, _ in cells)
-            if cost > left or max((planned + Counter(cells)).values()) > max_seeds:
+            if cost > remaining or max((planned + Counter(cells)).values()) > max_seeds:
                 continue
             gain = (variance - _log_variance(have + planned + Counter(cells), expected, project_to)) / cost
             if gain > best_gain:
@@ -95,10 +95,12 @@ def plan_iso_data(
         if best is None:
             break
         planned += Counter(best)
-        left -= sum(training_flops(size, tokens) for size, _ in best)
+        remaining -= sum(training_flops(size, tokens) for size, _ in best)
     if not planned:
         cheapest = min(sum(training_flops(size, tokens) for size, _ in cells) for cells in options)
-        raise ValueError(f"the budget buys no useful run; the cheapest costs {cheapest:.3g} FLOPs")
+        raise ValueError(
+            f"the budget buys no useful run; the cheapest costs {cheapest:.3g} FLOPs, give as much"
+        )
     doubt = doubt or Doubt()
     estimator = partial(estimate, project_to)
     before = propagate_noise(estimator, expected.runs(have), noise_sd, doubt)
@@ -108,7 +110,7 @@ def plan_iso_data(
             PlannedRuns(size, data, count, count * training_flops(size, tokens))
             for (size, data), count in sorted(planned.items(), key=lambda item: (item[0][1], item[0][0]))
         ),
-        flops=budget_flops - left,
+        flops=budget_flops - remaining,
         projected_parameters=project_to,
         before=before.interval("projected_sequences"),
         after=after.interval("projected_sequences"),
@@ -119,7 +121,7 @@ def plan_iso_data(
 
 @dataclass(frozen=True)
 class _Expected:
-    """The losses that the fitted law expects, also at data sizes that nobody has trained on."""
+    """Losses that the fitted law expects, also at data sizes that nobody has trained on."""
 
     parabolas: Mapping[int, Parabola]
     coefficient: float
@@ -129,8 +131,7 @@ class _Expected:
         if sequences in self.parabolas:
             return self.parabolas[sequences]
         optimum = float((sequences / self.coefficient) ** (1 / self.exponent))
-        known = list(self.parabolas.values())
-        curvature = float(np.median([parabola.curvature for parabola in known]))
+        curvature = float(np.median([parabola.curvature for parabola in self.parabolas.values()]))
         # The floor moves no optimum: that of the nearest data size will do.
         nearest = min(self.parabolas, key=lambda data: abs(np.log(data / sequences)))
         return replace(self.parabolas[nearest], optimum=optimum, curvature=curvature)
@@ -149,12 +150,10 @@ class _Expected:
 
 
 def _options(
-    data_sizes: Sequence[int],
-    sizes: Sequence[float],
-    expected: _Expected,
-    max_sequences: float | None,
-    max_seeds: int,
+    expected: _Expected, sizes: Sequence[float], *, max_sequences: float | None, max_seeds: int
 ) -> list[list[Cell]]:
+    """Sets of cells to choose from, each bought as a whole."""
+    data_sizes = sorted(expected.parabolas)
     options = [[(size, data)] for data in data_sizes for size in sizes]
     largest = max_sequences or max(data_sizes)
     new = [data_sizes[0] // 4, data_sizes[0] // 2, data_sizes[-1] * 2, data_sizes[-1] * 4]
@@ -162,11 +161,11 @@ def _options(
         optimum = expected.parabola(data).optimum
         smaller = [size for size in sizes if size <= optimum]
         larger = [size for size in sizes if size > optimum]
-        block = sorted({*smaller[-3:], *larger[:3]})
+        around = sorted({*smaller[-3:], *larger[:3]})
         # An optimum outside the sizes could not be seen. One that is measured badly harms the power law, in
-        # which all optima weigh the same: so blocks with several seeds are on offer too.
-        if smaller and larger and len(block) >= 3:
-            options += [[(size, data) for size in block] * seeds for seeds in range(1, max_seeds + 1)]
+        # which all optima weigh the same: so sets with several seeds are on offer too.
+        if smaller and larger and len(around) >= 3:
+            options += [[(size, data) for size in around] * seeds for seeds in range(1, max_seeds + 1)]
             options += [[(size, data)] for size in sizes]
     return options
 

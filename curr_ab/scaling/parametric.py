@@ -1,4 +1,4 @@
-"""Chinchilla's approach 3: loss = E + A / parameters^alpha + B / data^beta."""
+"""Parametric law, Chinchilla's approach 3: loss = E + A / parameters^alpha + B / data^beta."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curr_ab.scaling.runs import Array, DataColumn, Runs, one_objective
 from curr_ab.scaling.uncertainty import Doubt, Estimate
 
 LAW = "parametric"
-_NOTHING = 1e-6  # a term below this share of every run's loss
+_NOTHING = 1e-6  # a term below this share of every run's loss has vanished
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class ParametricModel:
         return tuple(name for name, share, exponent in terms if min(share, exponent) < _NOTHING)
 
     def derived(self, theta: Array) -> Estimate:
-        """The compute-optimal size and data for C = 6 N D, as power laws of C."""
+        """Compute-optimal size and data for C = 6 N D, as power laws of C."""
         log_a, log_b, _, alpha, beta = theta
         log_ratio = (np.log(alpha) + log_a - np.log(beta) - log_b) / (alpha + beta)
         size_exponent, data_exponent = beta / (alpha + beta), alpha / (alpha + beta)
-        # "tokens" are those of the column that takes the part of D; the law is optimal for 6 N D.
+        # "tokens" are those of the column that stands for D; the law is optimal for 6 N D.
         return {
             "parameters_coefficient": float(np.exp(log_ratio - size_exponent * np.log(6))),
             "parameters_exponent": float(size_exponent),
@@ -61,14 +61,14 @@ class ParametricModel:
 
 
 def starting_grid() -> Array:
-    """The 4,500 starts of arXiv 2203.15556 in the order of theta."""
+    """Grid of the 4,500 starts of arXiv 2203.15556, in the order of theta."""
     coefficients, exponents = (0, 5, 10, 15, 20, 25), (0, 0.5, 1, 1.5, 2)
     floors = (-1, -0.5, 0, 0.5, 1)
     return np.array(list(product(coefficients, coefficients, floors, exponents, exponents)), dtype=float)
 
 
 def model_of(data: DataColumn, runs: Runs) -> ParametricModel:
-    """The law for these runs."""
+    """Model of the law for these runs."""
     return ParametricModel(np.log(runs.parameters), np.log(getattr(runs, data)))
 
 
@@ -78,11 +78,11 @@ def fit_parametric(
     data: DataColumn = "seen_tokens",
     starts: Array | None = None,
 ) -> LogLossFit:
-    """Fit from `starts` (the published grid when None); `data` is the column that takes the part of D."""
+    """Fit from `starts` (the published grid when None); `data` is the column that stands for D."""
     runs.require(data, law=LAW)
     one_objective(runs, LAW)
     for column in ("parameters", data):
         if len(np.unique(getattr(runs, column))) < 2:
-            raise ValueError(f"all runs have the same {column!r}: its term cannot be told from E")
+            raise ValueError(f"all runs have the same {column!r}; its term shows only where they differ")
     begin = starting_grid() if starts is None else starts
     return fit_log_loss(LAW, partial(model_of, data), runs, begin, doubt or Doubt())

@@ -1,4 +1,4 @@
-"""Repeated data: the parametric law with fading worth of repetitions and of excess parameters."""
+"""Repeated-data law: the parametric law in which repetitions and excess parameters are worth less."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curr_ab.scaling.runs import Array, Runs, one_objective
 from curr_ab.scaling.uncertainty import Doubt, Estimate
 
 LAW = "repeated-data"
-_NOTHING = 1e-6
+_NOTHING = 1e-6  # a term below this share of every run's loss has vanished
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _effective(repetitions: Array, constant: float) -> tuple[Array, Array, Array
 
 
 def starting_grid() -> Array:
-    """Starts around exponents and constants of every plausible size."""
+    """Starts that cover the plausible exponents and constants."""
     return np.array(
         list(
             product(
@@ -95,7 +95,7 @@ def starting_grid() -> Array:
 
 
 def model_of(runs: Runs) -> RepeatedDataModel:
-    """The law for these runs."""
+    """Model of the law for these runs."""
     return RepeatedDataModel(
         np.log(runs.parameters), np.log(runs.unique_tokens), runs.seen_tokens / runs.unique_tokens - 1
     )
@@ -108,12 +108,14 @@ def fit_repeated_data(runs: Runs, doubt: Doubt | None = None, starts: Array | No
     short = np.flatnonzero(runs.seen_tokens < runs.unique_tokens)
     if short.size:
         raise ValueError(
-            f"row {short[0] + 1} has seen fewer tokens than it calls unique: count those it has seen"
+            f"row {short[0] + 1} has seen fewer tokens than its unique_tokens: count only those it has seen"
         )
     if len(np.unique(runs.seen_tokens / runs.unique_tokens)) < 2:
-        raise ValueError("all runs repeat their data equally often: what repetition costs cannot be seen")
+        raise ValueError(
+            "all runs repeat their data equally often; the cost of repetition shows only where they differ"
+        )
     for column in ("parameters", "unique_tokens"):
         if len(np.unique(getattr(runs, column))) < 2:
-            raise ValueError(f"all runs have the same {column!r}: its term cannot be told from E")
+            raise ValueError(f"all runs have the same {column!r}; its term shows only where they differ")
     begin = starting_grid() if starts is None else starts
     return fit_log_loss(LAW, model_of, runs, begin, doubt or Doubt())

@@ -1,4 +1,4 @@
-"""Every published figure that can be computed from data in the package: published, ours, difference."""
+"""Published figures beside our own, for all that can be computed from data in the package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DRAWS = 10_000  # the ends of the paper's intervals need many: at 1,000 draws th
 
 @dataclass(frozen=True)
 class Reproduced:
-    """One published figure beside ours."""
+    """Published figure beside ours."""
 
     figure: str
     source: str
@@ -47,7 +47,7 @@ class Reproduced:
 
 
 def reproduce(doubt: Doubt | None = None) -> list[Reproduced]:
-    """The whole table; `doubt` sets draws, seed and workers of the noise propagation."""
+    """Compute the whole table; `doubt` sets draws, seed and workers of the noise propagation."""
     doubt = doubt or Doubt(draws=DRAWS)
     return [*_paper(), *_paper_noise(doubt), *_other_papers()]
 
@@ -98,7 +98,7 @@ def _paper_noise(doubt: Doubt) -> Iterator[Reproduced]:
 
 
 def projections_inside(spread: Spread, runs: Runs) -> tuple[Array, float]:
-    """Projections of the draws in which each optimum lies inside its own sizes, and the share of the rest."""
+    """Projections of draws in which each optimum lies inside its own sizes, and the share of other draws."""
     projections = spread.samples["projected_sequences"]
     inside = np.full(len(projections), True)
     for sequences, parabola in fit_parabolas(runs).items():

@@ -1,4 +1,4 @@
-"""The table of training runs that every law is fitted to: its columns, its checks."""
+"""Table of training runs, to which every law is fitted: its columns, its sources and its checks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _QUANTITIES = ("parameters", "sequences", "unique_tokens", "seen_tokens", "flops
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs as columns of equal length; a number that the table does not give is NaN, a label is empty."""
+    """Runs as columns of equal length; a missing number is NaN, a missing label is empty."""
 
     parameters: Array
     loss: Array
@@ -60,7 +60,7 @@ class Runs:
         return replace(self, loss=losses)
 
     def require(self, *columns: str, law: str) -> None:
-        """Refuse the table when the law needs a column that it does not fill."""
+        """Refuse the table when it lacks values in a column that the law needs."""
         for column in columns:
             missing = np.flatnonzero(np.isnan(getattr(self, column)))
             if missing.size == len(self):
@@ -73,10 +73,12 @@ def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") 
     """Check `rows` and turn them into columns; an error names the row, counted from 1."""
     table = list(rows)
     if not table:
-        raise ValueError(f"{source}: no runs")
+        raise ValueError(f"{source}: the table must have at least one run; it has no rows")
     unknown = sorted({name for row in table for name in row} - set(COLUMNS))
     if unknown:
-        raise ValueError(f"{source}: unknown column {unknown[0]!r}; remove it or use {', '.join(COLUMNS)}")
+        raise ValueError(
+            f"{source}: unknown column {unknown[0]!r}; remove it, or choose from {', '.join(COLUMNS)}"
+        )
     for required in ("parameters", "loss"):
         if all(required not in row for row in table):
             raise ValueError(f"{source}: the column {required!r} is missing ({COLUMNS[required]})")
@@ -87,9 +89,9 @@ def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") 
     }
     labels = {name: np.array([str(row.get(name, "")).strip() for row in table]) for name in _LABELS}
     labels["objective"] = np.char.lower(labels["objective"])
-    for index, objective in enumerate(labels["objective"], start=1):
+    for index, objective in enumerate(labels["objective"].tolist(), start=1):
         if objective not in ("", "mlm", "clm"):
-            raise ValueError(f"{source}, row {index}: objective {objective!r} is neither mlm nor clm")
+            raise ValueError(f"{source}, row {index}: objective must be mlm or clm; got {objective!r}")
     if np.isnan(numbers["flops"]).all():
         numbers["flops"] = 6 * numbers["parameters"] * numbers["seen_tokens"]
     runs = Runs(**numbers, **labels)
@@ -101,7 +103,7 @@ def _number(row: Mapping[str, str | float], name: str, source: str, index: int) 
     value = row.get(name, "")
     if isinstance(value, str) and not value.strip():
         if name in ("parameters", "loss"):
-            raise ValueError(f"{source}, row {index}: {name} is empty")
+            raise ValueError(f"{source}, row {index}: {name} is empty; every run needs it")
         return float("nan")
     if name in _MAY_BE_ZERO and str(value).strip() in ("0", "0.0"):
         return 0.0
@@ -125,24 +127,24 @@ def _refuse_duplicates(runs: Runs, source: str) -> None:
 
 
 def read_runs(path: str | Path) -> Runs:
-    """The runs of a CSV file with a header; `COLUMNS` says what each column means."""
+    """Read the runs of a CSV file with a header; `COLUMNS` explains the columns."""
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)
         header: Sequence[str] = reader.fieldnames or ()
         if len(set(header)) != len(header):
-            raise ValueError(f"{path}: a column name occurs twice in the header")
+            raise ValueError(f"{path}: a column name occurs twice in the header; rename or remove one")
         rows = []
         for index, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 raise ValueError(
-                    f"{path}, row {index}: the header has {len(header)} columns, this row has not"
+                    f"{path}, row {index}: the row must have {len(header)} columns, as the header has"
                 )
             rows.append(row)
     return make_runs(rows, source=str(path))
 
 
 def published_runs(task: str) -> Runs:
-    """The paper's test losses under `task`, with nominal sizes as in the paper's own fit."""
+    """Runs of the paper: its test losses under `task`, with nominal sizes as in its own fit."""
     rows: list[dict[str, str | float]] = []
     for figure in FIGURES:
         if (figure.task, figure.metric) == (task, "loss"):
@@ -161,16 +163,18 @@ def published_runs(task: str) -> Runs:
 def one_objective(runs: Runs, law: str) -> None:
     """Refuse a table in which losses of two objectives would be compared."""
     if len(set(runs.objective)) > 1:
-        raise ValueError(f"the {law} law compares losses: keep the runs of one objective only")
+        raise ValueError(
+            f"the {law} law compares losses, so objective must be the same for all: keep one objective only"
+        )
     if (np.nan_to_num(runs.clm_tokens) > 0).any():
         raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
 
 
 def is_curves(runs: Runs) -> bool:
-    """Whether the rows are checkpoints of named training curves; a mixture is refused."""
+    """True where the rows are checkpoints of named training curves; a mixture is refused."""
     named = runs.run != ""
     if named.any() and not named.all():
-        raise ValueError("some rows name their 'run' and some do not: give curves or final points, not both")
+        raise ValueError("some rows have a 'run' and some do not: give curves or final points, not both")
     return bool(named.all())
 
 
@@ -188,12 +192,12 @@ def seed_noise(runs: Runs) -> float | None:
 
 
 def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> Runs:
-    """A row for each training, at its last measured step; `task` chooses where there are several losses."""
+    """Read results files: a run for each training, at its last measured step, by its loss under `task`."""
     source = ", ".join(map(str, paths))
     rows = {row.identity: row for path in paths for row in read_results(path) if _is_loss(row)}
     tasks = sorted({row.task for row in rows.values()})
     if not tasks:
-        raise ValueError(f"{source}: no overall loss; measure one with `curr-ab evaluate loss`")
+        raise ValueError(f"{source}: no overall loss is recorded; measure one with `curr-ab evaluate loss`")
     if task is None and len(tasks) > 1:
         raise ValueError(f"{source}: there are {' and '.join(tasks)}; choose one (--task)")
     chosen = [row for row in rows.values() if row.task == (task or tasks[0])]
@@ -203,19 +207,18 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
     if len(conditions) > 1:
         raise ValueError(
             f"{source}: losses on {' and on '.join(sorted(conditions))} do not compare; "
-            "fit one of them, out of a folder of its own"
+            "keep results on one of them only"
         )
-    last: dict[tuple[object, ...], Result] = {}
+    last_step: dict[tuple[object, ...], Result] = {}
     for row in sorted(chosen, key=lambda row: row.step or 0):
         if "sequences" not in row.details:
             raise ValueError(
-                f"{source}: nothing is recorded of the training of {row.model} (no training.json); "
+                f"{source}: the training of {row.model} is not recorded (it has no training.json); "
                 "measure it into another folder"
             )
-        last[row.model, row.details["parameters"], row.details["sequences"], row.details["training_seed"]] = (
-            row
-        )
-    return make_runs((_run(row) for row in last.values()), source)
+        details = row.details
+        last_step[row.model, details["parameters"], details["sequences"], details["training_seed"]] = row
+    return make_runs((_run(row) for row in last_step.values()), source)
 
 
 def _is_loss(row: Result) -> bool:
@@ -223,17 +226,17 @@ def _is_loss(row: Result) -> bool:
 
 
 def _conditions(row: Result) -> str:
-    """Data, masks and settings: everything that is told of the loss but its model and its training."""
+    """Data, masks and settings of the loss: all its details but those of the model and its training."""
     of_model = (*_QUANTITIES, "place", "objective", "training_seed")
-    told = [
+    settings = [
         f"{key.replace('_', ' ')} {row.details[key]}" for key in sorted(row.details) if key not in of_model
     ]
-    return ", ".join([row.dataset, *told])
+    return ", ".join([row.dataset, *settings])
 
 
 def _run(row: Result) -> dict[str, str | float]:
-    found: dict[str, str | float] = {name: float(row.details[name]) for name in _QUANTITIES}
-    return found | {
+    quantities: dict[str, str | float] = {name: float(row.details[name]) for name in _QUANTITIES}
+    return quantities | {
         "loss": row.value,
         "objective": str(row.details["objective"]),
         "seed": str(row.details["training_seed"]),

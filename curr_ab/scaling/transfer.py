@@ -1,4 +1,4 @@
-"""Transfer CLM to MLM: the tokens that CLM training saves, and its best share of the compute."""
+"""Transfer law, from CLM to MLM: the tokens that CLM training saves, and its best share of all tokens."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TransferFit(Fit):
 
 
 def effectively_transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
-    """Rows after CLM with their transferred tokens; NaN where no run from scratch brackets the loss.
+    """Rows after CLM and their transferred tokens; NaN where no runs from scratch bracket the loss.
 
-    The tokens that training from scratch needs for the same loss, less those that were seen
+    These are the tokens that training from scratch needs for the same loss, less those that were seen
     (arXiv 2102.01293), by interpolation of ln(loss) in ln(tokens) between runs from scratch of that size.
     """
     rows = np.flatnonzero(runs.clm_tokens > 0)
@@ -53,7 +53,7 @@ def effectively_transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
 
 
 def best_shares(runs: Runs) -> dict[str, float]:
-    """For each size and total of tokens the share of CLM where a parabola of the loss has its minimum."""
+    """Share of CLM at the minimum of a parabola of the loss, for each size and total of tokens."""
     total = runs.clm_tokens + runs.seen_tokens
     share = runs.clm_tokens / total
     best = {}
@@ -101,7 +101,7 @@ def _estimate(names: frozenset[str] | None, runs: Runs) -> Estimate:
     if shares:
         estimates["best_clm_share"] = float(np.median(list(shares.values())))
     if names is not None and names != set(estimates):
-        raise NoOptimum("the draw does not determine every estimate")
+        raise NoOptimum("the resampled runs do not determine every estimate")
     return estimates
 
 
@@ -122,14 +122,14 @@ def fit_transfer(runs: Runs, doubt: Doubt | None = None) -> TransferFit:
     if len(used) < len(rows):
         outside, harmed = int(np.isnan(transferred).sum()), int((transferred <= 0).sum())
         warnings.append(
-            f"{len(rows) - len(used)} of {len(rows)} runs after CLM left out: {outside} whose loss no runs "
-            f"from scratch of that size bracket, {harmed} in which CLM saved nothing"
+            f"{len(rows) - len(used)} of {len(rows)} runs after CLM left out: {outside} with a loss that no "
+            f"runs from scratch of that size bracket, {harmed} in which CLM saved nothing"
         )
     for name in _SIZES:
         if f"{name}_exponent" not in estimates:
             warnings.append(f"{name} does not vary among the runs after CLM: its exponent is unknown")
     if len(used) == len(estimates) - ("best_clm_share" in estimates):
-        warnings.append("as many runs as coefficients: the residuals say nothing")
+        warnings.append("as many runs as coefficients: the residuals are zero and say nothing")
     if "best_clm_share" not in estimates:
         warnings.append(
             "no size has three shares of CLM at equal total tokens with a minimum between 0 and 1"

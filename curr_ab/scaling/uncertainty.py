@@ -1,4 +1,4 @@
-"""How sure an estimate is: bootstrap over runs, propagated noise, the influence of single runs."""
+"""Uncertainty of estimates: bootstrap over runs, propagated noise, influence of single runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curr_ab.workers import map_chunks
 
 
 class NoOptimum(ValueError):
-    """The runs do not determine the estimate: a parabola opens downward, a curve is not bracketed."""
+    """Runs that do not determine the estimate, such as a parabola that opens downward."""
 
 
 Estimate = Mapping[str, float]
@@ -43,7 +43,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval with the median of the draws."""
+    """95 % interval with the median of the draws."""
 
     low: float
     median: float
@@ -60,7 +60,7 @@ class Spread:
     samples: Mapping[str, Array]
 
     def interval(self, name: str) -> Interval:
-        """NaN where no draw gave the estimate."""
+        """Interval of an estimate; NaN where no draw gave it."""
         return interval(self.samples.get(name, np.array([])))
 
     @property
@@ -70,13 +70,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Influence:
-    """What the estimates become without one run; None where there is no estimate without it."""
+    """Estimates without one run; None where they are not determined without it."""
 
     run: str
     estimates: Estimate | None
 
 
 def interval(samples: Array) -> Interval:
+    """Interval of the samples; NaN where there are none."""
     if len(samples) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     low, median, high = np.percentile(samples, [2.5, 50, 97.5])
@@ -84,7 +85,7 @@ def interval(samples: Array) -> Interval:
 
 
 def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt) -> Spread:
-    """Runs drawn with replacement within their stratum (the data size, the budget); a curve stays whole."""
+    """Draw runs with replacement within their stratum (data size, budget); a curve stays whole."""
     units = list(_units(runs).values())
     strata_of_units = np.zeros(len(units)) if is_curves(runs) else strata
     groups = [np.flatnonzero(strata_of_units == stratum) for stratum in np.unique(strata_of_units)]
@@ -93,12 +94,12 @@ def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic],
 
 
 def propagate_noise(estimator: Estimator, runs: Runs, noise_sd: float, doubt: Doubt) -> Spread:
-    """Gaussian noise of `noise_sd` added to the measured losses."""
+    """Add Gaussian noise of `noise_sd` to the measured losses."""
     return _spread(f"noise of sd {noise_sd:.2g}", partial(_noise_draws, estimator, runs, noise_sd), doubt)
 
 
 def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
-    """Each run left out in turn."""
+    """Leave out each run in turn."""
     everything = np.arange(len(runs))
     return tuple(
         Influence(name, _try(estimator, runs.take(np.setdiff1d(everything, rows))))
@@ -107,21 +108,21 @@ def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
 
 
 def _units(runs: Runs) -> dict[str, npt.NDArray[np.intp]]:
-    """The rows that were measured together: a training curve, or one row."""
+    """Rows that were measured together: a training curve, or a single row."""
     if is_curves(runs):
         return {str(name): np.flatnonzero(runs.run == name) for name in np.unique(runs.run)}
     return {f"row {row + 1}": np.array([row]) for row in range(len(runs))}
 
 
 def noise_of(runs: Runs, doubt: Doubt) -> float | None:
-    """The noise that was given, else the seeds' scatter, else None."""
+    """Noise as given, else as the seeds scatter, else None."""
     return doubt.noise_sd if doubt.noise_sd is not None else seed_noise(runs)
 
 
 def measure(
     estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt
 ) -> tuple[tuple[Spread, ...], tuple[Influence, ...], list[str]]:
-    """All that can be said about the doubt in `estimator(runs)`, with warnings in plain words."""
+    """Measure the uncertainty of `estimator(runs)`: spreads, influences and warnings."""
     warnings = []
     spreads = [bootstrap(estimator, runs, strata, doubt)]
     noise_sd = noise_of(runs, doubt)
@@ -174,7 +175,7 @@ def _noise_draws(estimator: Estimator, runs: Runs, noise_sd: float, seeds: Seeds
 def _spread(method: str, draw: Callable[[Seeds], list[Estimate | None]], doubt: Doubt) -> Spread:
     seeds = np.random.SeedSequence(doubt.seed).spawn(doubt.draws)
     estimates = map_chunks(draw, seeds, workers=doubt.workers, progress=doubt.progress, label=method)
-    found = [estimate for estimate in estimates if estimate is not None]
-    names = list(found[0]) if found else []
-    samples = {name: np.array([estimate[name] for estimate in found]) for name in names}
-    return Spread(method, doubt.draws, 1 - len(found) / doubt.draws, samples)
+    determined = [estimate for estimate in estimates if estimate is not None]
+    names = list(determined[0]) if determined else []
+    samples = {name: np.array([estimate[name] for estimate in determined]) for name in names}
+    return Spread(method, doubt.draws, 1 - len(determined) / doubt.draws, samples)

@@ -100,7 +100,7 @@ def test_simulate(tmp_path) -> None:
         (["prepare", "builtin", "--out", "out", "--cluster", "source", "--processes", "0"], "0 processes"),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "exact", "--test", "30000"],
-            "cannot be held out",
+            "test must be at least 0 and less than all",
         ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--subsets", "paper"],

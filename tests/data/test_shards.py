@@ -80,16 +80,16 @@ def test_records_without_masks(corpus, write, tmp_path) -> None:
     prepare(path, tmp_path / "out", PreparationPlan(cluster="exact"))
     data = TokenDataset(tmp_path / "out")
     assert data.mask_names == ("region_mask",)
-    known = {row["heavy"]: row["region_mask_heavy"] for row in rows[1::2]}
+    source_masks = {row["heavy"]: row["region_mask_heavy"] for row in rows[1::2]}
     for pair in range(len(data)):
         heavy, _ = decode_pair(data[pair], data.heavy_length(pair))
-        expected = [int(letter) for letter in known.get(heavy, "0" * len(heavy))]
+        expected = [int(letter) for letter in source_masks.get(heavy, "0" * len(heavy))]
         assert data.mask(pair, "region_mask").tolist() == [
             0,
             *expected,
             *[0] * (len(data[pair]) - 1 - len(heavy)),
         ]
-    with pytest.raises(ValueError, match="carries the masks region_mask, not 'mutation_mask'"):
+    with pytest.raises(ValueError, match=r"mask must be one of region_mask in .*; got 'mutation_mask'"):
         data.mask(0, "mutation_mask")
     prepare(path, tmp_path / "bare", PreparationPlan(cluster="exact", masks=False))
     assert TokenDataset(tmp_path / "bare").mask_names == ()
@@ -141,14 +141,14 @@ def test_many_pairs_at_once_over_shards(folder) -> None:
     data = TokenDataset(folder, "train")
     pairs = np.random.default_rng(0).integers(0, len(data), 200)
     pairs = np.array([2_999, 3_000, 0, len(data) - 1, 2_999, *pairs])
-    found = data.gather(pairs, ["region_mask", "mutation_mask"])
-    assert found.tokens.tolist() == np.concatenate([data[pair] for pair in pairs]).tolist()
-    assert found.lengths.tolist() == [len(data[pair]) for pair in pairs]
-    for name, mask in zip(("region_mask", "mutation_mask"), found.masks, strict=True):
+    gathered = data.gather(pairs, ["region_mask", "mutation_mask"])
+    assert gathered.tokens.tolist() == np.concatenate([data[pair] for pair in pairs]).tolist()
+    assert gathered.lengths.tolist() == [len(data[pair]) for pair in pairs]
+    for name, mask in zip(("region_mask", "mutation_mask"), gathered.masks, strict=True):
         assert mask.tolist() == np.concatenate([data.mask(pair, name) for pair in pairs]).tolist()
     assert len(data.gather([]).tokens) == 0
     for outside in (-1, len(data)):
-        with pytest.raises(IndexError, match=f"of {len(data)}"):
+        with pytest.raises(IndexError, match=f"below {len(data)}"):
             data.gather([0, outside])
 
 
@@ -170,6 +170,8 @@ def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
         TokenDataset(tmp_path / "out", "dev")
     with pytest.raises(ValueError, match="subsets F, H, Q of train, not 'X'"):
         TokenDataset(tmp_path / "out", subset="X")
+    with pytest.raises(ValueError, match="subset 'F' is a part of train, not of test; leave the subset out"):
+        TokenDataset(tmp_path / "out", "test", "F")
     path = tmp_path / "out" / "train-00000.tokens.npy"
     tokens = np.load(path)
     tokens[5] = 4 if tokens[5] != 4 else 5
@@ -177,5 +179,5 @@ def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
     with pytest.raises(ValueError, match="has changed since it was prepared"):
         TokenDataset(tmp_path / "out").verify()
     np.save(path, tokens[:-1])
-    with pytest.raises(ValueError, match=r"is not the one of dataset\.json"):
+    with pytest.raises(ValueError, match=r"does not match dataset\.json"):
         TokenDataset(tmp_path / "out")[0]

@@ -69,8 +69,11 @@ def test_members_of_a_clone_are_relatives(rows) -> None:
             assert len({row[name] for row in members}) == 1, name
         for row in members[1:]:
             for chain in CHAINS:
-                for place, (one, other) in enumerate(zip(members[0][chain], row[chain], strict=True)):
-                    masks = members[0][f"mutation_mask_{chain}"][place] + row[f"mutation_mask_{chain}"][place]
+                for position, (one, other) in enumerate(zip(members[0][chain], row[chain], strict=True)):
+                    masks = (
+                        members[0][f"mutation_mask_{chain}"][position]
+                        + row[f"mutation_mask_{chain}"][position]
+                    )
                     assert one == other or "1" in masks
 
 
@@ -107,7 +110,7 @@ def test_mutation_spares_anchors_and_makes_no_stop() -> None:
 
 
 def test_bad_requests_and_missing_simulator(monkeypatch) -> None:
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="must be at least 1; got"):
         simulate_pairs(0)
     monkeypatch.setitem(sys.modules, "GenAIRR", None)
     with pytest.raises(ValueError, match=r'GenAIRR is missing: pip install "curr-ab\[simulate\]"'):

@@ -60,7 +60,11 @@ def client(hub, script, *args):
 def test_published_and_read_back(hub, family, tuned):
     folders = list(tuned)
     refused = hub.run("publish", folders[0], "--namespace", "brineylab", code=2)
-    assert "nobody else has its base" in refused and "curr-ab card" in refused and "--base" in refused
+    assert (
+        "its base must be a repository on the Hub" in refused
+        and "curr-ab card" in refused
+        and "--base" in refused
+    )
     hub.run("card", folders[0], "--base", BASE)
     for folder in folders[1:]:
         write_card(folder, base_model=BASE)
@@ -113,11 +117,11 @@ def test_what_is_not_published(tuned, tmp_path):
         write_card(folder, results=["more.json"])
     write_card(folder, base_model=BASE)
     describe_folder(folder, "brineylab")
-    with pytest.raises(ValueError, match="card is not that of these files under curator"):
+    with pytest.raises(ValueError, match="card does not match these files under curator"):
         describe_folder(folder, "curator")
     edited = (folder / "README.md").read_text().replace("0.7100", "0.9100")
     (folder / "README.md").write_text(edited)
-    with pytest.raises(ValueError, match="card is not that of these files"):
+    with pytest.raises(ValueError, match="card does not match these files"):
         describe_folder(folder, "brineylab")
     write_card(folder)
     describe_folder(folder, "brineylab")
@@ -130,7 +134,7 @@ def test_what_is_not_published(tuned, tmp_path):
     config = json.loads((plain / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(tmp_path)
     (plain / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="nobody else has its base"):
+    with pytest.raises(ValueError, match="its base must be a repository on the Hub"):
         describe_folder(plain, "brineylab")
 
 

@@ -91,7 +91,7 @@ def test_what_does_not_pass_ends_in_one_line_and_a_rerun_finishes(hub, publish) 
     )
     said = publish("--attempts", "2", code=2).splitlines()
     assert said[-1].startswith(f"curr-ab: {NAME} step10000: Server error '500 Internal Server Error'")
-    assert said[-1].endswith("(after 2 attempts); nothing is lost, run the same command again")
+    assert said[-1].endswith("(after 2 attempts); nothing is lost; run the command again")
     before = hub.state()["log"]
     assert any(path.startswith("/lfs/") for _, path, _ in before)
     hub.faults()

@@ -187,7 +187,7 @@ def test_private_repositories_adapters_and_data(hub, family, tmp_path) -> None:
     ("token", "namespace", "complaint"),
     [
         (None, "brineylab", "not logged in to the Hub; run `hf auth login`, or set HF_TOKEN"),
-        (STRANGER, "brineylab", "you are stranger and may not write to brineylab; your names: stranger"),
+        (STRANGER, "brineylab", "stranger may not write to brineylab; choose one of its names: stranger"),
         (WRITER[:-1], "brineylab", "Invalid user token"),
     ],
 )

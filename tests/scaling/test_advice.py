@@ -90,28 +90,28 @@ def test_gpu_hours_are_flops() -> None:
 
 def test_a_plan_narrows_the_interval_within_its_budget() -> None:
     runs = published_runs("test-loss-2025-09")
-    plan = plan_iso_data(runs, 3e20, 3e-4, doubt=FAST)
+    plan = plan_iso_data(runs, budget_flops=3e20, noise_sd=3e-4, doubt=FAST)
     assert 0 < plan.flops <= 3e20
     assert plan.flops == pytest.approx(sum(run.flops for run in plan.runs))
     assert plan.after.high / plan.after.low < 0.5 * plan.before.high / plan.before.low
     assert plan.lost_after <= plan.lost_before
     assert max(run.num_seeds for run in plan.runs) <= 5
     assert {run.sequences for run in plan.runs} <= {412_182, 824_363, 1_648_726, 206_091, 103_045}
-    wider = plan_iso_data(runs, 6e21, 3e-4, max_sequences=4e6, doubt=FAST)
+    wider = plan_iso_data(runs, budget_flops=6e21, noise_sd=3e-4, max_sequences=4e6, doubt=FAST)
     assert max(run.sequences for run in wider.runs) == 2 * 1_648_726
 
 
 def test_a_plan_beats_the_same_budget_spent_on_repeating_everything() -> None:
     runs = published_runs("test-loss-2025-09")
     once_more = sum(6 * float(size) * 500_000 * 128 * 240 for size in runs.parameters)
-    plan = plan_iso_data(runs, once_more, 3e-4, doubt=Doubt(draws=400))
-    twice = plan_iso_data(runs, once_more, 3e-4 / 2**0.5, doubt=Doubt(draws=400)).before
+    plan = plan_iso_data(runs, budget_flops=once_more, noise_sd=3e-4, doubt=Doubt(draws=400))
+    twice = plan_iso_data(runs, budget_flops=once_more, noise_sd=3e-4 / 2**0.5, doubt=Doubt(draws=400)).before
     assert plan.after.high / plan.after.low < twice.high / twice.low
 
 
 def test_a_budget_that_buys_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="buys no useful run; the cheapest costs"):
-        plan_iso_data(published_runs("test-loss-2025-09"), 1e10, 3e-4)
+        plan_iso_data(published_runs("test-loss-2025-09"), budget_flops=1e10, noise_sd=3e-4)
 
 
 def test_the_reproduction_is_close_where_it_can_be() -> None:

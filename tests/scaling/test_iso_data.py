@@ -74,7 +74,7 @@ def test_equal_optima_give_no_power_law() -> None:
         fit_iso_data(_runs({10: _bowl(5e7, 0.2), 20: _bowl(5e7, 0.2)}), FAST)
 
 
-def test_what_the_data_cannot_carry_is_said_in_words() -> None:
+def test_warnings_name_the_limits_of_the_data() -> None:
     fit = fit_iso_data(_runs({10: _bowl(5e7, 0.2), 20: _bowl(2e9, 0.2)}), FAST)
     text = " ".join(fit.warnings)
     assert "no points left to test it" in text
@@ -82,7 +82,7 @@ def test_what_the_data_cannot_carry_is_said_in_words() -> None:
     assert "the noise is unknown" in text
 
 
-def test_a_law_that_shrinks_with_the_data_is_no_projection() -> None:
+def test_a_law_that_shrinks_with_the_data_gives_no_projection() -> None:
     fit = fit_iso_data(_runs({10: _bowl(9e7, 0.2), 20: _bowl(5e7, 0.2)}), FAST)
     assert any("projection has no meaning" in warning for warning in fit.warnings)
 

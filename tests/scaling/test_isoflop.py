@@ -83,7 +83,7 @@ def test_an_optimum_at_the_edge_is_said_in_words() -> None:
     fit = fit_isoflop(all_points.take(small[small % 7 != 3]), FAST)
     text = " ".join(fit.warnings)
     assert "lies outside the sizes" in text
-    assert "at the edge of the sizes, the raw minimum is a bound" in text
+    assert "the smallest or largest size; the raw minimum is only a bound" in text
 
 
 def test_curves_and_points_are_not_mixed() -> None:

@@ -46,9 +46,9 @@ def measured() -> list[Result]:
 
 
 def test_the_rows_are_those_of_the_table(tmp_path: Path, measured: list[Result]) -> None:
-    places = [replace(row, details=row.details | {"place": "heavy CDR3"}) for row in measured]
+    regions = [replace(row, details=row.details | {"place": "heavy CDR3"}) for row in measured]
     earlier = [replace(row, step=50, value=9.0, checkpoint="early") for row in measured[:3]]
-    write_results(tmp_path / "a.json", [*measured[:7], *places, *earlier])
+    write_results(tmp_path / "a.json", [*measured[:7], *regions, *earlier])
     write_results(tmp_path / "b.json", measured[5:])
     runs = read_measured_runs([tmp_path / "a.json", tmp_path / "b.json"])
     table = make_runs(
@@ -93,7 +93,7 @@ def test_losses_that_do_not_compare_are_refused(tmp_path: Path, measured: list[R
             read_measured_runs([path])
     stock = replace(measured[0], model="esm2", details={"place": "all", "objective": "mlm", "mask_seed": 0})
     write_results(path, [*measured, stock])
-    with pytest.raises(ValueError, match="nothing is recorded of the training of esm2"):
+    with pytest.raises(ValueError, match="the training of esm2 is not recorded"):
         read_measured_runs([path])
     write_results(path, [])
     with pytest.raises(ValueError, match="no overall loss"):

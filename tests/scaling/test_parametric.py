@@ -181,13 +181,13 @@ def test_intervals_cover_the_truth_in_ninety_of_a_hundred_repetitions(parametric
 
 
 def test_points_are_recovered_without_bias(parametric_runs: Simulate) -> None:
-    found = []
+    fitted = []
     for seed in range(100):
         runs = parametric_runs(100, seed=2000 + seed)
         model = MODEL_OF(runs)
-        found.append(estimates_of(model, minimise(model, np.log(runs.loss), THETA)[0]))
+        fitted.append(estimates_of(model, minimise(model, np.log(runs.loss), THETA)[0]))
     for name, true in TRUTH.items():
-        values = np.array([estimates[name] for estimates in found])
+        values = np.array([estimates[name] for estimates in fitted])
         assert np.median(values) == pytest.approx(true, rel=0.05)
         assert np.mean(np.abs(np.log(values / true)) < 2.5 * np.std(np.log(values))) >= 0.9
 

@@ -43,9 +43,9 @@ def test_flops_follow_from_size_and_tokens_where_the_column_is_absent(tmp_path: 
         ("parameters,loss\n8M,0.2\n8M,0.3\n", "row 2 repeats row 1"),
         ("parameters,loss,epochs\n8M,0.2,3\n", "unknown column 'epochs'"),
         ("parameters,loss,loss\n8M,0.2,0.3\n", "occurs twice"),
-        ("parameters,loss\n8M\n", "header has 2 columns"),
-        ("parameters,loss,objective\n8M,0.2,gan\n", "neither mlm nor clm"),
-        ("parameters,loss\n", "no runs"),
+        ("parameters,loss\n8M\n", "row 1: the row must have 2 columns"),
+        ("parameters,loss,objective\n8M,0.2,gan\n", "objective must be mlm or clm; got 'gan'"),
+        ("parameters,loss\n", "at least one run"),
     ],
 )
 def test_a_defect_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -71,7 +71,7 @@ def test_seed_noise_is_pooled_over_repeated_cells() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "0", "-1", "inf", "1e400", "65OM"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
+def test_text_that_is_not_a_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="number"):
         parse_quantity(text)
 

@@ -1,4 +1,4 @@
-"""Which pairs are too alike to be held apart: a label for each row, the first row of its cluster."""
+"""Clusters of pairs that must share a split: each row's label is the index of its cluster's first row."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from curr_ab.data.preparing.order import PartitionTask, read_partition
+from curr_ab.data.preparing.plan import PreparationPlan
+from curr_ab.files import replacing
 
 Labels = npt.NDArray[np.int64]
-BLOCK = 1 << 22  # rows in memory
+BLOCK = 1 << 22  # rows of an array that are in memory at once
 INSTALL = "install it (Debian: apt-get install mmseqs2; conda: conda install -c bioconda mmseqs2)"
 
 
 def blocks(num_rows: int) -> Iterator[slice]:
-    """The rows in pieces that fit into memory."""
+    """Cut the rows into blocks that fit into memory."""
     for start in range(0, num_rows, BLOCK):
         yield slice(start, min(start + BLOCK, num_rows))
 
 
 def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
-    """Rows of equal keys get the number of the first of them; one range of keys is in memory at a time."""
+    """Give rows of equal keys the index of the first of them; one range of keys is in memory at a time."""
     num_ranges = 1 + len(keys) // BLOCK
-    bounds = [number * (1 << 64) // num_ranges for number in range(num_ranges + 1)]
+    bounds = [index * (1 << 64) // num_ranges for index in range(num_ranges + 1)]
     for low, high in pairwise(bounds):
         rows = []
         for block in blocks(len(keys)):
@@ -43,7 +45,7 @@ def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
 
 
 def require_mmseqs() -> str:
-    """The path of the binary, or an error that says how to come by it."""
+    """Path of the MMseqs2 binary; an error says how to install it."""
     binary = shutil.which("mmseqs")
     if binary is None:
         raise ValueError(f"clustering needs MMseqs2: {INSTALL}, or use --cluster exact")
@@ -51,15 +53,15 @@ def require_mmseqs() -> str:
 
 
 def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
-    """The concatenated pair of every row, named by the row's number."""
+    """Write both chains of every row as one sequence, named by the row's index."""
     row = 0
     with path.open("wb") as file:
         for task in partitions:
             table = read_partition(task, ["heavy", "light"])
-            numbers = pa.array(range(row, row + len(table))).cast(pa.string())
+            indices = pa.array(range(row, row + len(table))).cast(pa.string())
             heavy, light = (pc.fill_null(table[chain], "").combine_chunks() for chain in ("heavy", "light"))
             residues = pc.binary_join_element_wise(heavy, light, "")
-            lines = pc.binary_join_element_wise(">", numbers, "\n", residues, "\n", "").cast(
+            lines = pc.binary_join_element_wise(">", indices, "\n", residues, "\n", "").cast(
                 pa.large_string()
             )
             offsets = np.frombuffer(lines.buffers()[1], np.int64)
@@ -77,7 +79,7 @@ def label_similar(
     threads: int,
     folder: Path,
 ) -> None:
-    """Rows that MMseqs2's linear-time clustering puts together get the number of the first of them."""
+    """Give rows in one cluster of MMseqs2's linear-time clustering the index of the first of them."""
     binary = require_mmseqs()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         fasta, result = Path(scratch, "pairs.fasta"), Path(scratch, "result")
@@ -86,7 +88,7 @@ def label_similar(
         command += ["--min-seq-id", str(identity), "-c", str(coverage), "--threads", str(threads), "-v", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ValueError(f"mmseqs failed: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise ValueError(f"MMseqs2 failed: {(done.stderr or done.stdout).strip()[-500:]}")
         with pyarrow.csv.open_csv(
             f"{result}_cluster.tsv",
             pyarrow.csv.ReadOptions(column_names=["representative", "member"]),
@@ -98,7 +100,7 @@ def label_similar(
 
 
 def _name_after_first(labels: Labels) -> None:
-    """The representative depends on the tool; the first row does not."""
+    """Rename clusters from their representative, which depends on the tool, to their first row."""
     first = np.arange(len(labels))
     for block in blocks(len(labels)):
         np.minimum.at(first, labels[block], np.arange(block.start, block.stop))
@@ -107,25 +109,25 @@ def _name_after_first(labels: Labels) -> None:
 
 
 def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -> None:
-    """Rows of one value, such as a clone, get the number of the first of them; rows without stand alone."""
+    """Give rows of one value, such as a clone, the index of the first of them; others stay alone."""
     first_of: dict[str, int] = {}
     row = 0
     for task in partitions:
         values = read_partition(task, [column])[column].combine_chunks().dictionary_encode()
         names = values.dictionary.to_pylist()
         codes = values.indices.to_numpy(zero_copy_only=False)
-        known = values.is_valid().to_numpy(zero_copy_only=False)
-        own = np.arange(row, row + len(values))
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        rows = np.arange(row, row + len(values))
         if names:
-            codes = codes[known].astype(np.int64)
-            places = np.full(len(names), -1)
-            places[codes[::-1]] = own[known][::-1]  # the last assignment is the first row
+            codes = codes[valid].astype(np.int64)
+            here = np.full(len(names), -1)  # the first row of each value in this partition
+            here[codes[::-1]] = rows[valid][::-1]  # the last assignment is the first row
             firsts = np.array(
-                [first_of.setdefault(name, int(place)) for name, place in zip(names, places, strict=True)]
+                [first_of.setdefault(name, int(first)) for name, first in zip(names, here, strict=True)]
             )
-            own[known] = firsts[codes]
-        labels[row : row + len(own)] = own
-        row += len(own)
+            rows[valid] = firsts[codes]
+        labels[row : row + len(rows)] = rows
+        row += len(rows)
 
 
 def connected(labels: Labels, others: Labels) -> Labels:
@@ -142,10 +144,47 @@ def connected(labels: Labels, others: Labels) -> Labels:
     )
     _, component = connected_components(links, directed=False)
     _, first, inverse = np.unique(component[np.asarray(labels)], return_index=True, return_inverse=True)
-    found: Labels = first[inverse]
-    return found
+    first_rows: Labels = first[inverse]
+    return first_rows
 
 
 def create_labels(path: Path, num_rows: int) -> Labels:
-    """An array on disk; written under a temporary name by the caller."""
+    """Create the array on disk, under the temporary name that the caller gives."""
     return np.lib.format.open_memmap(path, "w+", np.int64, (num_rows,))
+
+
+def write_labels(
+    plan: PreparationPlan,
+    partitions: list[PartitionTask],
+    *,
+    sequence_keys: Path,
+    folder: Path,
+    processes: int,
+) -> Path:
+    """Write the labels of all rows, unless an earlier run did; return their path."""
+    path = folder / "labels.npy"
+    if path.exists():
+        return path
+    keys = np.load(sequence_keys, mmap_mode="r")
+    with replacing(path) as temporary:
+        labels = create_labels(temporary, len(keys))
+        if plan.cluster == "exact":
+            label_equal(keys, labels)
+        elif plan.cluster == "source":
+            label_column(partitions, "clone", labels)
+        else:
+            label_similar(
+                partitions,
+                labels,
+                identity=plan.identity,
+                coverage=plan.coverage,
+                threads=processes,
+                folder=folder,
+            )
+        if plan.group_by_donor:
+            with replacing(folder / "donors.npy") as donors_path:
+                donors = create_labels(donors_path, len(labels))
+                label_column(partitions, "donor", donors)
+                # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
+                labels[:] = connected(labels, donors)
+    return path

@@ -1,4 +1,4 @@
-"""The parts of all sources merged into the order of their hashes; exact duplicates meet there and go."""
+"""Order of all rows by hash, an external sort of the parts into partitions that drops exact duplicates."""
 
 from __future__ import annotations
 
@@ -17,101 +17,88 @@ from curr_ab.data.preparing.parts import (
     KEYS,
     LZ4,
     PART_SCHEMA,
+    FileTask,
     part_path,
-    read_ranges,
-    write_ranges,
+    read_buckets,
+    write_buckets,
 )
 from curr_ab.files import replacing, write_json, write_parquet
 
-ROWS_PER_PARTITION = 65_536  # about as many are held in memory while they are sorted
+ROWS_PER_PARTITION = 65_536  # about as many are in memory while they are sorted
 
 
-@dataclass(frozen=True)
-class PartitionTask:
-    """One of 2 ** `bits` ranges of the hash, over all parts; their number does not change the result."""
+@dataclass(frozen=True, kw_only=True)
+class PartitionTask(FileTask):
+    """Partition to write, one of 2 ** `bits`; their number does not change the result."""
 
-    number: int
     bits: int
     parts: Path
     num_parts: int
-    folder: Path
-    keep_dropped: bool
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.number:06d}.arrow"
 
     @property
     def keys_path(self) -> Path:
         return self.path.with_suffix(".keys.npy")
-
-    @property
-    def summary_path(self) -> Path:
-        return self.path.with_suffix(".json")
-
-    @property
-    def dropped_path(self) -> Path:
-        return self.path.with_suffix(".dropped.parquet")
 
     def bucket_path(self, bucket: int) -> Path:
         return self.folder / f"bucket{bucket:02d}.arrow"
 
 
 def partition_bits(num_rows: int) -> int:
-    """Ranges enough for each to fit into memory, the hash being uniform."""
+    """Bits that make partitions small enough for memory, as the hash is uniform."""
     return max(0, (num_rows // ROWS_PER_PARTITION).bit_length())
 
 
-def _of_parts(task: PartitionTask, first: int, last: int) -> Iterator[pa.Table]:
-    for number in range(task.num_parts):
-        path = part_path(task.parts, number)
+def _read_parts(task: PartitionTask, first: int, end: int) -> Iterator[pa.Table]:
+    """Buckets `first` to before `end` of all parts."""
+    for index in range(task.num_parts):
+        path = part_path(task.parts, index)
         if path.exists():  # a source that was set aside has none
-            yield from read_ranges(path, BUCKET_BITS, first, last)
+            yield from read_buckets(path, bits=BUCKET_BITS, first=first, end=end)
 
 
 def spread_bucket(task: PartitionTask) -> None:
-    """The rows of one of the parts' buckets, which do not fit into memory, cut into finer ranges.
+    """Cut a bucket of all parts, which does not fit into memory, into one bucket for each partition.
 
-    Only large data has more ranges than the parts have buckets. Without this step each of them would have to
-    read the whole bucket in every part.
+    Only large data has more partitions than a part has buckets. Without this step each partition would have
+    to read the whole bucket in every part.
     """
     finer = task.bits - BUCKET_BITS
-    bucket = task.number >> finer
+    bucket = task.index >> finer
     path = task.bucket_path(bucket)
     if path.exists():
         return
-    held: list[pa.Table] = []
+    block: list[pa.Table] = []
     with replacing(path) as temporary, pa.ipc.new_file(str(temporary), PART_SCHEMA, options=LZ4) as writer:
 
         def flush() -> None:
-            rows = pa.concat_tables([PART_SCHEMA.empty_table(), *held])
+            rows = pa.concat_tables([PART_SCHEMA.empty_table(), *block])
             rows = rows.take(pa.array(np.argsort(rows["order"].to_numpy(), kind="stable")))
-            write_ranges(writer, rows, finer, BUCKET_BITS)
-            held.clear()
+            write_buckets(writer, rows, finer, BUCKET_BITS)
+            block.clear()
 
-        for rows in _of_parts(task, bucket, bucket + 1):
-            held.append(rows)
-            if sum(map(len, held)) >= ROWS_PER_PARTITION:
+        for rows in _read_parts(task, bucket, bucket + 1):
+            block.append(rows)
+            if sum(map(len, block)) >= ROWS_PER_PARTITION:
                 flush()
         flush()
 
 
-def _slices(task: PartitionTask) -> Iterator[pa.Table]:
-    """This range's rows, those of equal hash in the order of the sources."""
+def _read_unsorted(task: PartitionTask) -> Iterator[pa.Table]:
+    """Rows of the partition, those of equal hash in the order of the sources."""
     if task.bits <= BUCKET_BITS:
         width = 1 << (BUCKET_BITS - task.bits)
-        return _of_parts(task, task.number * width, (task.number + 1) * width)
+        return _read_parts(task, task.index * width, (task.index + 1) * width)
     finer = task.bits - BUCKET_BITS
-    place = task.number & ((1 << finer) - 1)
-    return read_ranges(task.bucket_path(task.number >> finer), finer, place, place + 1)
+    index = task.index & ((1 << finer) - 1)
+    return read_buckets(task.bucket_path(task.index >> finer), bits=finer, first=index, end=index + 1)
 
 
 def write_partition(task: PartitionTask) -> dict[str, Any]:
-    """The ordered rows without duplicates, of which the one that was read first stays."""
+    """Write the rows in order without duplicates, of which the one that was read first is kept."""
     if task.summary_path.exists():
         done: dict[str, Any] = json.loads(task.summary_path.read_text())
         return done
-    rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_slices(task)])
+    rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_read_unsorted(task)])
     high, low = (rows[key].to_numpy() for key in ("order", "order_low"))
     order = np.lexsort((low, high))
     high, low = high[order], low[order]
@@ -132,14 +119,14 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
 
 
 def read_partition(task: PartitionTask, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one range, in order."""
+    """The rows of a partition, in order."""
     with pa.OSFile(str(task.path)) as file, pa.ipc.open_file(file) as reader:
         table = reader.read_all()
     return table if columns is None else table.select(columns)
 
 
 def gather_keys(tasks: list[PartitionTask], folder: Path) -> dict[str, Path]:
-    """One array on disk for each key, over all rows in order."""
+    """Write an array for each key, over the rows of all partitions; return their paths."""
     paths = {key: folder / f"{key}.npy" for key in KEYS}
     if all(path.exists() for path in paths.values()):
         return paths

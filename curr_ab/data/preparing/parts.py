@@ -1,4 +1,4 @@
-"""One source cleaned and hashed: a part file in runs sorted by hash, and a summary of what was dropped."""
+"""Parts: the cleaned rows of each source with their hashes, sorted block by block, and a count of drops."""
 
 from __future__ import annotations
 
@@ -25,41 +25,35 @@ from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
 from curr_ab.files import replacing, write_json
 
-_RUN_ROWS = 32_768  # rows in memory while they are sorted
-# The 128 bits of `order` and `order_low` name the pair: duplicates are equal in them, and the data set has
-# their order. They depend on the seed and on the residues, not on where a record was read.
+_BLOCK_ROWS = 32_768  # of a part: sorted in memory at once
+# `order` and `order_low` are a hash of the pair, of 128 bits: duplicates are equal in it, and it orders the
+# data set. It depends on the seed and on the residues, not on where a record was read.
 KEYS = ("order", "order_low", "sequence_key", "id_key")
 PART_SCHEMA = pa.schema([*PAIR_SCHEMA, *((key, pa.uint64()) for key in KEYS)])
 DROPPED_SCHEMA = pa.schema(
     [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")]
     + [("reason", pa.string())]
 )
-BUCKET_BITS = 6  # of the hash: a part holds each of its runs in 64 ranges
+BUCKET_BITS = 6  # of the hash: each block of a part is written in 64 buckets
 LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def part_path(folder: Path, number: int) -> Path:
-    """Where the cleaned rows of a source lie."""
-    return folder / f"{number:06d}.arrow"
+def part_path(folder: Path, index: int) -> Path:
+    """Path of the cleaned rows of a source."""
+    return folder / f"{index:06d}.arrow"
 
 
-@dataclass(frozen=True)
-class PartTask:
-    """One source and what to do with it."""
+@dataclass(frozen=True, kw_only=True)
+class FileTask:
+    """Task that leaves a file of rows, a summary and, on request, the dropped rows."""
 
-    number: int
-    source: str
-    names: ColumnNames
-    chains: Chains
-    limits: CleaningLimits
-    seed: int
+    index: int
     folder: Path
-    keep_going: bool
     keep_dropped: bool
 
     @property
     def path(self) -> Path:
-        return part_path(self.folder, self.number)
+        return part_path(self.folder, self.index)
 
     @property
     def summary_path(self) -> Path:
@@ -69,8 +63,20 @@ class PartTask:
     def dropped_path(self) -> Path:
         return self.path.with_suffix(".dropped.parquet")
 
+
+@dataclass(frozen=True, kw_only=True)
+class PartTask(FileTask):
+    """Source to clean."""
+
+    source: str
+    names: ColumnNames
+    chains: Chains
+    limits: CleaningLimits
+    seed: int
+    keep_going: bool
+
     def identity(self) -> list[Any]:
-        """What tells that the source is still the file that was read."""
+        """Name, size and time of the source, by which a change since an earlier run is noticed."""
         path = Path(builtin_path() if self.source == BUILTIN else self.source)
         stat = path.stat() if path.exists() else None
         return [self.source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
@@ -82,11 +88,14 @@ def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
 
 
 def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
-    """The rows with their keys, sorted by the pair's hash; equal ones stay in the order of reading."""
+    """The rows with their keys, sorted by the pair's hash; equal ones stay in the order of the source."""
     heavy, light = (rows[chain].combine_chunks() for chain in ("heavy", "light"))
     tokens, offsets = encode_pairs(heavy, light)
     view, key = memoryview(tokens.tobytes()), seed.to_bytes(8, "big", signed=True)
-    digests = (blake2b(view[a:b], digest_size=16, key=key).digest() for a, b in pairwise(offsets.tolist()))
+    digests = (
+        blake2b(view[start:end], digest_size=16, key=key).digest()
+        for start, end in pairwise(offsets.tolist())
+    )
     order = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64).reshape(-1, 2)
     keys = [order[:, 0], order[:, 1], _text_keys(pc.coalesce(heavy, light)), _text_keys(rows["id"])]
     for name, values in zip(KEYS, keys, strict=True):
@@ -94,20 +103,21 @@ def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     return rows.take(pa.array(np.argsort(order[:, 0], kind="stable")))
 
 
-def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
+def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    block: list[pa.RecordBatch] = []
     for batch in batches:
-        held.append(batch)
-        if sum(one.num_rows for one in held) >= _RUN_ROWS:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
+        block.append(batch)
+        if sum(read.num_rows for read in block) >= _BLOCK_ROWS:
+            yield pa.Table.from_batches(block)
+            block = []
+    if block:
+        yield pa.Table.from_batches(block)
 
 
 def _kept(
     task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None
 ) -> Iterator[pa.RecordBatch]:
+    """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
     for batch in read_source(task.source, task.names, task.chains):
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)
@@ -123,15 +133,15 @@ def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None)
     annotated: Counter[str] = Counter()
     kept = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
-        for run in _runs(_kept(task, drops, dropped)):
-            annotated.update({name: len(run) - run[name].null_count for name in ANNOTATIONS})
-            kept += len(run)
-            write_ranges(writer, _with_keys(run, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
+        for block in _blocks(_kept(task, drops, dropped)):
+            annotated.update({name: len(block) - block[name].null_count for name in ANNOTATIONS})
+            kept += len(block)
+            write_buckets(writer, _with_keys(block, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
     return {"kept": kept, "drops": dict(drops), "annotated": dict(annotated), "set_aside": None}
 
 
 def write_part(task: PartTask) -> dict[str, Any]:
-    """The summary of the part, from disk where an earlier run finished it and the source has not changed."""
+    """Write the part, unless an earlier run did from the same source; return its summary."""
     identity = task.identity()
     if task.summary_path.exists():
         done: dict[str, Any] = json.loads(task.summary_path.read_text())
@@ -155,22 +165,22 @@ def write_part(task: PartTask) -> dict[str, Any]:
     return summary
 
 
-def write_ranges(writer: pa.RecordBatchWriter, rows: pa.Table, bits: int, first_bit: int = 0) -> None:
-    """One run, sorted by hash and equal in its first bits, as a batch for each value of the next ones."""
-    places = rows["order"].to_numpy() >> np.uint64(64 - first_bit - bits)
-    places &= np.uint64((1 << bits) - 1)
-    cuts = np.searchsorted(places, np.arange((1 << bits) + 1, dtype=np.uint64))
-    whole = rows.combine_chunks()
+def write_buckets(writer: pa.RecordBatchWriter, rows: pa.Table, bits: int, first_bit: int = 0) -> None:
+    """Write a block, sorted by hash, as a batch for each value of the `bits` that follow `first_bit`."""
+    buckets = rows["order"].to_numpy() >> np.uint64(64 - first_bit - bits)
+    buckets &= np.uint64((1 << bits) - 1)
+    cuts = np.searchsorted(buckets, np.arange((1 << bits) + 1, dtype=np.uint64))
+    block = rows.combine_chunks()
     for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-        batches = whole.slice(start, stop - start).to_batches()
+        batches = block.slice(start, stop - start).to_batches()
         writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema))
 
 
-def read_ranges(path: Path, bits: int, first: int, last: int) -> Iterator[pa.Table]:
-    """The ranges from `first` to before `last` of every run, in the order of writing."""
+def read_buckets(path: Path, *, bits: int, first: int, end: int) -> Iterator[pa.Table]:
+    """Buckets `first` to before `end` of every block, in the order of writing."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-        for run in range(0, reader.num_record_batches, 1 << bits):
-            for place in range(run + first, run + last):
-                batch = reader.get_batch(place)
+        for block in range(0, reader.num_record_batches, 1 << bits):
+            for index in range(block + first, block + end):
+                batch = reader.get_batch(index)
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])

@@ -1,4 +1,4 @@
-"""From sources to shards: read and clean, order and drop duplicates, cluster, split, write."""
+"""Prepare token shards from sources: the stages in order, each resumed where a killed run ended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from curr_ab.data.preparing import clusters as clustering
-from curr_ab.data.preparing import splits as splitting
 from curr_ab.data.preparing.clean import REASONS
+from curr_ab.data.preparing.clusters import blocks, create_labels, label_equal, require_mmseqs, write_labels
 from curr_ab.data.preparing.order import (
     PartitionTask,
     gather_keys,
@@ -25,9 +24,9 @@ from curr_ab.data.preparing.order import (
     spread_bucket,
     write_partition,
 )
-from curr_ab.data.preparing.parts import BUCKET_BITS, PartTask, write_part
+from curr_ab.data.preparing.parts import BUCKET_BITS, FileTask, PartTask, write_part
 from curr_ab.data.preparing.plan import PreparationPlan
-from curr_ab.data.preparing.splits import write_labels, write_splits
+from curr_ab.data.preparing.splits import SPLITS, split_report, subset_sizes, write_splits
 from curr_ab.data.preparing.write_shards import shard_tasks, write_task_shard
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
@@ -40,11 +39,11 @@ WORK_NAME = ".work"
 
 
 class OtherRequest(ValueError):
-    """The folder holds data, or work on data, of other sources or settings."""
+    """A folder that holds data, or unfinished work, of other sources or settings."""
 
 
 def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The finished index if this very request was finished; refuses a folder with another one."""
+    """The index if this very request was finished before; a folder of another request is refused."""
     finished = out / INDEX_NAME
     if finished.exists():
         index: dict[str, Any] = json.loads(finished.read_text())
@@ -54,40 +53,42 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     started = out / WORK_NAME / "request.json"
     work = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
     if started.exists() and json.loads(started.read_text()) != work:
-        raise OtherRequest(f"{started.parent} is of a run with other sources or settings; delete it first")
+        raise OtherRequest(
+            f"{started.parent} holds unfinished work on other sources or settings; delete it first"
+        )
     write_json(started, work)
     return None
 
 
-def _clean(out: Path) -> None:
-    """Remove what only an unfinished run needs."""
+def _remove_work(out: Path) -> None:
+    """Remove the files that only an unfinished run needs."""
     shutil.rmtree(out / WORK_NAME, ignore_errors=True)
     remove_leftovers(out)
 
 
 def _repeated_ids(keys: Path, folder: Path) -> int:
-    """Records whose id an earlier record has; they are kept and told apart by source and record."""
+    """Number of records with the id of an earlier one; they are kept, and differ in source and record."""
     with replacing(folder / "id_labels.npy") as path:
         ids = np.load(keys, mmap_mode="r")
-        labels = clustering.create_labels(path, len(ids))
-        clustering.label_equal(ids, labels)
+        labels = create_labels(path, len(ids))
+        label_equal(ids, labels)
         return sum(
-            int((labels[block] != np.arange(block.start, block.stop)).sum())
-            for block in clustering.blocks(len(ids))
+            int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
         )
 
 
-def _join_dropped(tasks: Sequence[PartTask | PartitionTask], path: Path) -> None:
+def _join_dropped(tasks: Sequence[FileTask], path: Path) -> None:
     with replacing(path) as temporary:
         existing = [task.dropped_path for task in tasks if task.dropped_path.exists()]
         schema = pa.parquet.read_schema(existing[0])
         with pa.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for one in existing:
-                for batch in pa.parquet.ParquetFile(one).iter_batches():
+            for dropped in existing:
+                for batch in pa.parquet.ParquetFile(dropped).iter_batches():
                     writer.write_batch(batch)
 
 
 def _counts(parts: Sequence[dict[str, Any]], partitions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Numbers of records read, kept and dropped, from the summaries of parts and partitions."""
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
     for part in parts:
@@ -114,42 +115,43 @@ def prepare(
     keep_dropped: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Token shards in `out`; the content of `dataset.json` is returned.
+    """Write token shards into `out`; return the content of `dataset.json`.
 
     A killed run is taken up where it ended. The result does not depend on `processes`.
     """
     plan, folder = plan or PreparationPlan(), Path(out)
     files = expand_sources(sources)
     if plan.cluster == "mmseqs":
-        clustering.require_mmseqs()  # now, not after hours of reading
+        require_mmseqs()  # now, not after hours of reading
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped}
     request = {"sources": files, "settings": plan.settings(), **flags}
     if (finished := _check_state(folder, request)) is not None:
-        _clean(folder)
+        _remove_work(folder)
         return finished
     with Workers(processes, progress=progress) as workers:
-        index = _run(files, folder, plan, workers, processes, keep_going, keep_dropped)
+        index = _run_stages(files, folder, plan, workers, processes=processes, **flags)
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
-    _clean(folder)
+    _remove_work(folder)
     finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
     return finished_index
 
 
-def _run(
+def _run_stages(
     files: Sequence[str],
     folder: Path,
     plan: PreparationPlan,
     workers: Workers,
+    *,
     processes: int,
     keep_going: bool,
     keep_dropped: bool,
 ) -> dict[str, Any]:
-    """Every stage in turn; each takes from disk what an earlier run finished."""
+    """Run every stage in turn; each takes from disk what an earlier run finished. Return the index."""
     work = folder / WORK_NAME
     part_tasks = [
         PartTask(
-            number=number,
+            index=index,
             source=file,
             names=plan.names,
             chains=plan.chains,
@@ -159,7 +161,7 @@ def _run(
             keep_going=keep_going,
             keep_dropped=keep_dropped,
         )
-        for number, file in enumerate(files)
+        for index, file in enumerate(files)
     ]
     parts = workers.run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
@@ -167,7 +169,7 @@ def _run(
         counts = _counts(parts, [])
         reasons = (
             ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items())
-            or "there are none"
+            or "they hold no records"
         )
         aside = f"; set aside: {'; '.join(counts['set_aside'])}" if counts["set_aside"] else ""
         raise ValueError(f"no usable record in {len(files)} source(s) ({reasons}){aside}")
@@ -177,29 +179,40 @@ def _run(
     stage = work / sha256(identities.encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
-        PartitionTask(number, bits, work / "parts", len(files), stage / "ordered", keep_dropped)
-        for number in range(1 << bits)
+        PartitionTask(
+            index=index,
+            bits=bits,
+            parts=work / "parts",
+            num_parts=len(files),
+            folder=stage / "ordered",
+            keep_dropped=keep_dropped,
+        )
+        for index in range(1 << bits)
     ]
     if bits > BUCKET_BITS:
         workers.run(spread_bucket, partitions[:: 1 << (bits - BUCKET_BITS)], "spread")
     ordered = workers.run(write_partition, partitions, "order")
     counts = _counts(parts, ordered)
     keys = gather_keys(partitions, stage)
-    labels = write_labels(plan, partitions, keys["sequence_key"], stage, processes)
-    splits = write_splits(plan, partitions, keys["order"], labels)
-    report = splitting.split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
+    labels = write_labels(
+        plan, partitions, sequence_keys=keys["sequence_key"], folder=stage, processes=processes
+    )
+    splits = write_splits(plan, partitions, order_keys=keys["order"], labels=labels)
+    report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
     report["repeated_ids"] = _repeated_ids(keys["id_key"], stage)
-    subsets = splitting.subset_sizes(plan.subsets, report["pairs"]["train"])
+    subsets = subset_sizes(plan.subsets, report["pairs"]["train"])
 
     present = counts["annotated_before_duplicates"]
     masks = tuple(
-        m for m in MASK_LETTERS if plan.masks and any(f"{m}_{c}" in present for c in ("heavy", "light"))
+        mask
+        for mask in MASK_LETTERS
+        if plan.masks and any(f"{mask}_{chain}" in present for chain in ("heavy", "light"))
     )
-    tasks = shard_tasks(plan, partitions, (labels, splits), masks, folder)
+    tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
     entries = workers.run(write_task_shard, tasks, "write shards")
     if keep_dropped:
         _join_dropped([*part_tasks, *partitions], folder / "dropped.parquet")
-    shards: dict[str, list[dict[str, Any]]] = {split: [] for split in splitting.SPLITS}
+    shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)
     return {

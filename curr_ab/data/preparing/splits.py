@@ -1,4 +1,4 @@
-"""Whole clusters to train, validation or test, with the proof that none crosses."""
+"""Splits: whole clusters go to train, validation or test; the report proves that none crosses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.preparing import clusters
 from curr_ab.data.preparing.clusters import Labels, blocks
 from curr_ab.data.preparing.order import PartitionTask, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
@@ -24,7 +23,7 @@ Keys = npt.NDArray[np.uint64]
 
 
 def _shuffled(keys: Keys) -> Keys:
-    """Another order than the keys' own, which is that of the training set (finaliser of splitmix64)."""
+    """Keys in another order than their own, which is that of the training set (finaliser of splitmix64)."""
     mixed = keys + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -32,7 +31,7 @@ def _shuffled(keys: Keys) -> Keys:
 
 
 def cluster_sizes(labels: Labels) -> npt.NDArray[np.int32]:
-    """Rows of each cluster, at the place of its label; 0 elsewhere."""
+    """Number of rows of each cluster, at the index that is its label; 0 elsewhere."""
     sizes = np.zeros(len(labels), np.int32)
     for block in blocks(len(labels)):
         np.add.at(sizes, labels[block], 1)
@@ -40,57 +39,60 @@ def cluster_sizes(labels: Labels) -> npt.NDArray[np.int32]:
 
 
 def _candidates(sizes: npt.NDArray[np.int32], keys: Keys, low: int, high: int) -> Labels:
-    """Clusters whose shuffled key lies in [low, high), in its order."""
-    found, found_keys = [], []
+    """Clusters whose shuffled keys lie in [low, high), in the order of these."""
+    clusters, cluster_keys = [], []
     for block in blocks(len(sizes)):
         shuffled = _shuffled(np.asarray(keys[block]))
         inside = (sizes[block] > 0) & (shuffled >= np.uint64(low)) & (shuffled <= np.uint64(high - 1))
-        found.append(block.start + np.flatnonzero(inside))
-        found_keys.append(shuffled[inside])
-    return np.concatenate(found)[np.argsort(np.concatenate(found_keys), kind="stable")]
+        clusters.append(block.start + np.flatnonzero(inside))
+        cluster_keys.append(shuffled[inside])
+    return np.concatenate(clusters)[np.argsort(np.concatenate(cluster_keys), kind="stable")]
 
 
-def held_out_rows(wanted: float, num_rows: int) -> int:
-    """A share of the rows, or a number of them."""
-    rows = round(wanted * num_rows) if isinstance(wanted, float) else wanted
+def _held_out_rows(split: str, size: float, num_rows: int) -> int:
+    """Rows of a split whose size is a share of all rows, or a number of them."""
+    rows = round(size * num_rows) if isinstance(size, float) else size
     if rows < 0 or rows >= num_rows:
-        raise ValueError(f"{wanted} of {num_rows:,} pairs cannot be held out")
+        raise ValueError(f"{split} must be at least 0 and less than all {num_rows:,} pairs; got {size}")
     return rows
 
 
 def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: float, test: float) -> None:
-    """Clusters in shuffled order fill test, then validation; one that does not fit stays in training."""
+    """Fill test, then validation, with clusters in shuffled order; what does not fit stays in training."""
     num_rows = len(labels)
     sizes = cluster_sizes(labels)
-    rooms = {2: held_out_rows(test, num_rows), 1: held_out_rows(validation, num_rows)}
-    wanted = dict(rooms)
+    targets = {
+        2: _held_out_rows("test", test, num_rows),
+        1: _held_out_rows("validation", validation, num_rows),
+    }
+    free = dict(targets)  # rows that each split still takes
     of_cluster = np.zeros(num_rows, np.uint8)
-    # Only as many clusters are looked at as it takes to fill the rooms: the first range nearly always does.
-    low, high = 0, min(1 << 64, int((1 << 64) * 2 * sum(rooms.values()) / num_rows) + 1)
-    while sum(rooms.values()) and low < 1 << 64:
+    # Only as many clusters are looked at as it takes to fill both: the first range nearly always does.
+    low, high = 0, min(1 << 64, int((1 << 64) * 2 * sum(free.values()) / num_rows) + 1)
+    while sum(free.values()) and low < 1 << 64:
         for cluster in _candidates(sizes, keys, low, high).tolist():
             size = int(sizes[cluster])
-            for split, room in rooms.items():
-                if size <= room:
+            for split, rows in free.items():
+                if size <= rows:
                     of_cluster[cluster] = split
-                    rooms[split] -= size
+                    free[split] -= size
                     break
-            if not sum(rooms.values()):
+            if not sum(free.values()):
                 break
         low, high = high, min(1 << 64, 2 * high)
-    for split, rows in wanted.items():
-        if rows and rooms[split] == rows:
+    for split, rows in targets.items():
+        if rows and free[split] == rows:
             smallest = int(sizes[sizes > 0].min())
             raise ValueError(
                 f"no cluster fits into the {SPLITS[split]} set of {rows:,} pairs (the smallest has "
-                f"{smallest:,}); ask for a larger one, or group by less"
+                f"{smallest:,}); ask for a larger set, or for smaller clusters"
             )
     for block in blocks(num_rows):
         splits[block] = of_cluster[labels[block]]
 
 
 def crossing(labels: Labels, splits: Splits) -> int:
-    """How many clusters have rows in more than one split: the proof, from the final split alone."""
+    """Number of clusters with rows in more than one split: the proof, from the final split alone."""
     seen = np.zeros(len(labels), np.uint8)
     for block in blocks(len(labels)):
         np.bitwise_or.at(seen, labels[block], np.left_shift(np.uint8(1), splits[block]))
@@ -98,7 +100,7 @@ def crossing(labels: Labels, splits: Splits) -> int:
 
 
 def split_report(labels: Labels, splits: Splits) -> dict[str, Any]:
-    """Clusters and pairs of each split, how many clusters have which size, and the number that cross."""
+    """Clusters and pairs of each split, the histogram of cluster sizes, and the number that cross."""
     sizes = cluster_sizes(labels)
     clusters, pairs, histogram = Counter[str](), Counter[str](), Counter[int]()
     for block in blocks(len(labels)):
@@ -117,50 +119,21 @@ def split_report(labels: Labels, splits: Splits) -> dict[str, Any]:
     }
 
 
-def subset_sizes(wanted: Mapping[str, float], num_train: int) -> dict[str, int]:
-    """Pairs of each nested subset, largest first; each is the beginning of the training set."""
+def subset_sizes(subsets: Mapping[str, float], num_train: int) -> dict[str, int]:
+    """Number of pairs of each nested subset, largest first; each is the beginning of the training set."""
     sizes = {
-        name: round(size * num_train) if isinstance(size, float) else size for name, size in wanted.items()
+        name: round(size * num_train) if isinstance(size, float) else size for name, size in subsets.items()
     }
     for name, size in sizes.items():
         if not 0 < size <= num_train:
-            raise ValueError(f"subset {name} wants {size:,} pairs, and the training set has {num_train:,}")
+            raise ValueError(
+                f"subset {name} wants {size:,} pairs, and the training set has {num_train:,}; "
+                "make it at least 1 and at most that"
+            )
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def write_labels(
-    plan: PreparationPlan, partitions: list[PartitionTask], keys: Path, folder: Path, processes: int
-) -> Path:
-    """The file of cluster labels, from disk where an earlier run got so far."""
-    path = folder / "labels.npy"
-    if path.exists():
-        return path
-    sequence_keys = np.load(keys, mmap_mode="r")
-    with replacing(path) as temporary:
-        labels = clusters.create_labels(temporary, len(sequence_keys))
-        if plan.cluster == "exact":
-            clusters.label_equal(sequence_keys, labels)
-        elif plan.cluster == "source":
-            clusters.label_column(partitions, "clone", labels)
-        else:
-            clusters.label_similar(
-                partitions,
-                labels,
-                identity=plan.identity,
-                coverage=plan.coverage,
-                threads=processes,
-                folder=folder,
-            )
-        if plan.group_by_donor:
-            with replacing(folder / "donors.npy") as donors_path:
-                donors = clusters.create_labels(donors_path, len(labels))
-                clusters.label_column(partitions, "donor", donors)
-                # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
-                labels[:] = clusters.connected(labels, donors)
-    return path
-
-
-def _given_splits(partitions: list[PartitionTask], splits: Splits) -> None:
+def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None:
     row = 0
     for task in partitions:
         column = read_partition(task, ["split"])["split"].combine_chunks()
@@ -172,17 +145,17 @@ def _given_splits(partitions: list[PartitionTask], splits: Splits) -> None:
 
 
 def write_splits(
-    plan: PreparationPlan, partitions: list[PartitionTask], order: Path, labels_path: Path
+    plan: PreparationPlan, partitions: list[PartitionTask], *, order_keys: Path, labels: Path
 ) -> Path:
-    """The file of splits, next to the labels, from disk where an earlier run got so far."""
-    path = labels_path.with_name("splits.npy")
+    """Write the splits of all rows next to the labels, unless an earlier run did; return their path."""
+    path = labels.with_name("splits.npy")
     if path.exists():
         return path
-    keys, labels = np.load(order, mmap_mode="r"), np.load(labels_path, mmap_mode="r")
+    keys, clusters = np.load(order_keys, mmap_mode="r"), np.load(labels, mmap_mode="r")
     with replacing(path) as temporary:
-        splits = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(labels),))
+        splits = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(clusters),))
         if plan.cluster == "source":
-            _given_splits(partitions, splits)
+            _copy_source_splits(partitions, splits)
         else:
-            assign_splits(labels, keys, splits, validation=plan.validation, test=plan.test)
+            assign_splits(clusters, keys, splits, validation=plan.validation, test=plan.test)
     return path

@@ -1,1 +1,1 @@
-"""Pairs from files as people have them."""
+"""Readers of pairs from files as people have them: any layout, compression and naming of columns."""

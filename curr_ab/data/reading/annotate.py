@@ -1,4 +1,4 @@
-"""A table's text columns put into the annotation schema, their letters, numbers and masks made uniform."""
+"""Annotation of a table's columns: fields of the schema, with uniform letters, numbers and masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CDR_MASK = "^(?P<a>0*)(?P<b>1+)(?P<c>0+)(?P<d>2+)(?P<e>0+)(?P<f>3+)(?P<g>0*)$"
 
 
 def letters(column: pa.Array) -> pa.Array:
-    """Upper-case residues without blanks and alignment gaps; an empty text is null."""
+    """Residues in upper case without blanks and alignment gaps; an empty text is null."""
     column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
     if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
         column = pc.replace_substring_regex(column, "[-. ]", "")
@@ -43,9 +43,12 @@ def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.
     text = pc.if_else(pc.equal(pc.binary_length(text), 0), None, text)
     bad = pc.invert(pc.match_substring_regex(text, r"^[-+]?\d+\.?\d*([eE][-+]?\d+)?$"))
     if pc.any(bad).as_py():
-        place = pc.index(bad, True).as_py()
-        value = text[place].as_py()
-        raise MalformedSource(source, f"record {first_record + place}: {name} is {value!r}, not a number")
+        row = pc.index(bad, True).as_py()
+        value = text[row].as_py()
+        raise MalformedSource(
+            source,
+            f"record {first_record + row}: {name} must be a number; got {value!r}: correct or empty it",
+        )
     numbers = text.cast(pa.float64())
     if name.startswith("v_identity"):  # AIRR writes a share, IgBLAST and OAS per cent
         numbers = pc.if_else(pc.greater(numbers, 1.0), pc.divide(numbers, 100.0), numbers)
@@ -53,65 +56,65 @@ def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.
 
 
 def truth(column: pa.Array) -> pa.Array:
-    """The words of the field for yes and no; null where there is neither."""
+    """True and false from the words that tools write for yes and no; null for any other."""
     text = pc.ascii_lower(pc.ascii_trim_whitespace(column.cast(pa.string())))
-    known = pc.is_in(text, pa.array(_TRUE + _FALSE))
-    return pc.if_else(known, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
+    is_answer = pc.is_in(text, pa.array(_TRUE + _FALSE))
+    return pc.if_else(is_answer, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
 
 
-def _runs(lengths: list[pa.Array]) -> pa.Array:
-    """Masks of regions from the lengths of the seven regions."""
-    letters = MASK_LETTERS["region_mask"]
-    runs = [pc.binary_repeat(letter, length) for letter, length in zip(letters, lengths, strict=True)]
-    return pc.binary_join_element_wise(*runs, "")
+def _mask_of_lengths(lengths: list[pa.Array]) -> pa.Array:
+    """Region masks from the lengths of the seven regions."""
+    codes = MASK_LETTERS["region_mask"]
+    regions = [pc.binary_repeat(code, length) for code, length in zip(codes, lengths, strict=True)]
+    return pc.binary_join_element_wise(*regions, "")
 
 
 def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array | None:
-    """The mask that the source carries, or the one that its region columns or its CDR mask amount to."""
+    """Region mask of the source itself, else from its CDR mask, else from its columns of regions."""
     if f"region_mask_{chain}" in columns:
         return columns[f"region_mask_{chain}"]
     if f"cdr_mask_{chain}" in columns:
         groups = pc.extract_regex(columns[f"cdr_mask_{chain}"], _CDR_MASK)
-        return _runs([pc.binary_length(pc.struct_field(groups, [place])) for place in range(7)])
+        return _mask_of_lengths([pc.binary_length(pc.struct_field(groups, [group])) for group in range(7)])
     pieces = [f"{piece}_{chain}" for piece in REGION_PIECES]
     if all(piece in columns for piece in pieces):
         texts = [letters(columns[piece]) for piece in pieces]
-        whole = pc.equal(pc.binary_join_element_wise(*texts, ""), sequence)
-        return pc.if_else(whole, _runs([pc.binary_length(text) for text in texts]), None)
+        is_whole = pc.equal(pc.binary_join_element_wise(*texts, ""), sequence)
+        return pc.if_else(is_whole, _mask_of_lengths([pc.binary_length(text) for text in texts]), None)
     return None
 
 
 def _check_mask(name: str, mask: pa.Array, sequence: pa.Array, source: str, first_record: int) -> None:
-    """A mask that does not fit its residues would be read against the wrong ones."""
+    """Refuse a mask that does not fit its residues: it would be read against the wrong ones."""
     alphabet = MASK_LETTERS[name.rpartition("_")[0]]
     same = pc.equal(pc.binary_length(mask), pc.binary_length(sequence))
     fits = pc.and_(same, pc.match_substring_regex(mask, f"^[{alphabet}]+$"))
     if not pc.all(fits).as_py():
         record = first_record + pc.index(fits, False).as_py()
-        problem = f"needs one of the letters {alphabet} for each residue"
-        raise MalformedSource(source, f"record {record}: {name} {problem}")
+        problem = f"must have one of the letters {alphabet} for each residue"
+        raise MalformedSource(source, f"record {record}: {name} {problem}; correct or empty it")
 
 
 def describe_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Schema fields that an OAS metadata line gives for the whole file.
+    """Read the schema fields that an OAS metadata line gives for the whole file.
 
     Subjects are numbered within a study ("Subject-1"), so the donor is named with the study's author.
     """
 
-    def known(key: str) -> str | None:
+    def value_of(key: str) -> str | None:
         value = str(metadata.get(key, "")).strip()
         return None if value.lower() in _UNKNOWN_METADATA else value
 
-    subject, author = known("Subject"), known("Author")
+    subject, author = value_of("Subject"), value_of("Author")
     donor = f"{author}/{subject}" if author and subject else subject
-    found = {"donor": donor, "disease": known("Disease"), "isotype": known("Isotype")}
-    return {name: value for name, value in found.items() if value is not None}
+    fields = {"donor": donor, "disease": value_of("Disease"), "isotype": value_of("Isotype")}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def arrange(
     columns: Columns, source: str, first_record: int, constants: Mapping[str, str], extra: tuple[str, ...]
 ) -> pa.RecordBatch:
-    """One batch in the pair schema; `productive_heavy` and `_light` and the extra columns follow it."""
+    """Put a batch into the pair schema, followed by `productive_heavy`, `productive_light` and `extra`."""
     num_rows = len(next(iter(columns.values())))
     out: Columns = {}
     sequences = {chain: letters(columns[chain]) for chain in CHAINS if chain in columns}
@@ -136,8 +139,8 @@ def arrange(
             if name in columns:
                 _check_mask(name, out[name], sequence, source, first_record)
     if "split" in columns:
-        found = pc.index_in(pc.ascii_lower(out["split"]), pa.array(list(_SPLITS)))
-        out["split"] = pa.array(list(_SPLITS.values())).take(found)
+        codes = pc.index_in(pc.ascii_lower(out["split"]), pa.array(list(_SPLITS)))
+        out["split"] = pa.array(list(_SPLITS.values())).take(codes)
     counted = pa.array(range(first_record, first_record + num_rows), pa.int64())
     records = columns.get("record", counted)  # joined cells keep the number of their heavy chain's row
     out["id"] = pc.coalesce(out["id"], records.cast(pa.string()))

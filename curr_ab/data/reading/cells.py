@@ -1,4 +1,4 @@
-"""Tables with one chain in a row: told apart by locus, and joined into pairs by cell or clone out of core."""
+"""Tables with one chain in a row: heavy and light by locus, joined into pairs by cell or clone on disk."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ SEVERAL_CHAINS = "several_chains"
 
 
 def _is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
-    """Whether each row is a heavy chain; null where nothing says so."""
+    """True for each row with a heavy chain, false with a light one, null where nothing says which."""
     num_rows = len(columns["sequence"])
-    told = pa.nulls(num_rows, pa.string())
+    locus = pa.nulls(num_rows, pa.string())
     for name in ("locus", "v_call"):
         if name in columns:
-            told = pc.coalesce(told, columns[name].cast(pa.string()))
+            locus = pc.coalesce(locus, columns[name].cast(pa.string()))
     if "Chain" in metadata:
-        told = pc.coalesce(told, pa.repeat(pa.scalar(str(metadata["Chain"])), num_rows))
-    told = pc.ascii_upper(pc.ascii_trim_whitespace(told))
-    heavy = pc.match_substring_regex(told, "^(IGH|HEAVY|H$|VH)")
-    light = pc.match_substring_regex(told, "^(IG[KL]|LIGHT|KAPPA|LAMBDA|[KL]$|V[KL])")
+        locus = pc.coalesce(locus, pa.repeat(pa.scalar(str(metadata["Chain"])), num_rows))
+    locus = pc.ascii_upper(pc.ascii_trim_whitespace(locus))
+    heavy = pc.match_substring_regex(locus, "^(IGH|HEAVY|H$|VH)")
+    light = pc.match_substring_regex(locus, "^(IG[KL]|LIGHT|KAPPA|LAMBDA|[KL]$|V[KL])")
     return pc.if_else(pc.or_(heavy, light), heavy, pa.scalar(None, pa.bool_()))
 
 
 def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
-    """Each row's values under the names of its chain; the other chain's are null."""
+    """Put each row's values under the names of its chain; those of the other chain are null."""
     heavy = _is_heavy(columns, metadata)
-    sides = {"heavy": heavy, "light": pc.invert(heavy)}
+    is_chain = {"heavy": heavy, "light": pc.invert(heavy)}
     out: Columns = {}
     for name, column in columns.items():
         if name == "sequence" or name in _EITHER_CHAIN:
-            for chain, side in sides.items():
+            for chain, rows in is_chain.items():
                 target = chain if name == "sequence" else f"{name}_{chain}"
-                out[target] = pc.if_else(pc.fill_null(side, False), column, pa.scalar(None, column.type))
+                out[target] = pc.if_else(pc.fill_null(rows, False), column, pa.scalar(None, column.type))
         elif name not in ("locus", "cell"):
             out[name] = column
     return out
 
 
 def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
-    """Cells with one chain of each kind as pairs; other rows as they are, marked where chains are several."""
+    """Join cells with one chain of each kind; other rows stay, marked where a cell has several of a kind."""
     codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
     keyed = rows[key].is_valid().to_numpy()
     codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
@@ -90,33 +90,32 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
 
 
 def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int) -> Iterator[Columns]:
-    """Pairs of a table with one chain in a row, whatever the order of its rows.
+    """Join the pairs of a table with one chain in a row, whatever the order of its rows.
 
     The rows are spread over files by their cell, so that memory holds one file at a time.
     """
     num_partitions = 1 + 4 * size_bytes // _PARTITION_BYTES
     with tempfile.TemporaryDirectory(prefix="curr_ab_cells_") as folder:
-        paths = [Path(folder, f"{number}.arrow") for number in range(num_partitions)]
+        paths = [Path(folder, f"{index}.arrow") for index in range(num_partitions)]
         writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
         first_record = 1
         for columns in batches:
-            key = "cell" if "cell" in columns else "clone"
-            keys = columns[key].cast(pa.string())
+            keys = columns["cell" if "cell" in columns else "clone"].cast(pa.string())
             wide = tell_chains_apart(columns, metadata)
             for chain in CHAINS:
                 wide.setdefault(f"productive_{chain}", pa.nulls(len(keys), pa.string()))
             wide["record"] = pa.array(range(first_record, first_record + len(keys)), pa.int64())
             first_record += len(keys)
             table = pa.table({**wide, "cell_key": keys})
-            places = np.array([crc32((value or "").encode()) % num_partitions for value in keys.to_pylist()])
-            for number in np.unique(places):
-                if number not in writers:
-                    writers[int(number)] = pa.ipc.new_file(str(paths[number]), table.schema)
-                writers[int(number)].write_table(table.filter(pa.array(places == number)))
+            partitions = np.array([crc32((key or "").encode()) % num_partitions for key in keys.to_pylist()])
+            for index in np.unique(partitions):
+                if index not in writers:
+                    writers[int(index)] = pa.ipc.new_file(str(paths[index]), table.schema)
+                writers[int(index)].write_table(table.filter(pa.array(partitions == index)))
         for writer in writers.values():
             writer.close()
-        for number in sorted(writers):
-            with pa.ipc.open_file(str(paths[number])) as reader:
+        for index in sorted(writers):
+            with pa.ipc.open_file(str(paths[index])) as reader:
                 rows = reader.read_all()
             for batch in _join(rows, "cell_key"):
                 yield dict(zip(batch.schema.names, batch.columns, strict=True))

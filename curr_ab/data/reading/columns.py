@@ -1,4 +1,4 @@
-"""Which columns of a table hold what: the documented aliases, matched without regard to case."""
+"""Layout of a table: its columns, matched with the documented aliases without regard to case."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ColumnNames:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table holds chains: `wide` has a pair in a row, `cells` and `single` have one chain in a row."""
+    """Kind of a table and its columns: `wide` has a pair in a row, `cells` and `single` have one chain."""
 
     kind: str
     columns: Mapping[str, str]  # field, with the chain's suffix where it has one → column of the table
@@ -47,16 +47,16 @@ def _auxiliary(chain: str) -> list[Field]:
 
 
 def _match(fields: Sequence[tuple[str, Sequence[str]]], present: Mapping[str, str]) -> dict[str, str]:
-    matched = {}
+    columns = {}
     for name, aliases in fields:
-        hit = next((present[alias] for alias in aliases if alias in present), None)
-        if hit is not None:
-            matched[name] = hit
-    return matched
+        column = next((present[alias] for alias in aliases if alias in present), None)
+        if column is not None:
+            columns[name] = column
+    return columns
 
 
 def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
-    """The fields of one chain, under the names that they have where a row holds one chain."""
+    """Fields of a table with one chain in a row, and their aliases there."""
     fields: list[tuple[str, Sequence[str]]] = [("sequence", SEQUENCE_BASES)]
     for item in (*FIELDS, *_auxiliary("heavy")):
         if item.name in ("id", *CHAINS) or item.chain == "light":
@@ -73,7 +73,7 @@ def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
 
 
 def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
-    """The layout that the column names show, or None where no sequence column is known."""
+    """Find the layout by the column names; None where no sequence column is known."""
     present = {column.strip().lower(): column for column in reversed(columns)}
     named = names.named()
     missing = [column for column in (*named.values(), *names.extra) if column not in columns]

@@ -1,4 +1,4 @@
-"""Paired FASTA as a stream of record batches: two records named alike, or both chains in one record."""
+"""Paired FASTA as a stream of record batches: two records with one name, or both chains in one record."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ def fasta_records(path: str) -> Iterator[tuple[int, str, str]]:
                         yield start, name, "".join(parts)
                     words = line[1:].split()
                     if not words:
-                        raise MalformedSource(path, "the record has no name", line_number)
+                        raise MalformedSource(path, "the record must have a name after '>'", line_number)
                     start, name, parts = line_number, words[0], []
                 elif line and not start:
-                    raise MalformedSource(path, "there are letters before the first '>'", line_number)
+                    raise MalformedSource(
+                        path,
+                        "the file must begin with a record ('>'); got letters before the first",
+                        line_number,
+                    )
                 else:
                     parts.append(line)
         except OSError as error:
@@ -46,6 +50,7 @@ def fasta_records(path: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """Name, heavy and light chain of each pair."""
     waiting: tuple[int, str, str, str] | None = None
     for line, name, text in fasta_records(path):
         named = _CHAIN_SUFFIX.match(name)
@@ -75,7 +80,7 @@ def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
 
 
 def read_fasta(path: str) -> Iterator[pa.RecordBatch]:
-    """Pairs of a FASTA file; adjacent records `ID_heavy`, `ID_light`, or single ones `HEAVY/LIGHT`."""
+    """Read pairs from adjacent records `ID_heavy` and `ID_light`, or from single records `HEAVY/LIGHT`."""
     rows: list[tuple[str, str | None, str | None]] = []
 
     def batch() -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""Pairs out of any source: the one reader of every command that takes pairs."""
+"""Reader of pairs from any source, for every command that takes pairs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from curr_ab.data.reading.sources import (
     expand_sources,
     read_head,
     read_hub,
+    unknown_columns,
 )
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.words import CHAINS
@@ -32,12 +33,12 @@ _BATCH = 16_384
 
 
 def builtin_path() -> str:
-    """Where the built-in corpus lies in this installation."""
+    """Path of the built-in corpus in this installation."""
     return str(files("curr_ab.data") / "builtin.parquet")
 
 
 def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
-    """A typed table's columns under the schema's names; text of every kind becomes plain text."""
+    """Put the columns of a typed table under the schema's names; text of every kind becomes plain text."""
     out = {}
     for field, column in layout.columns.items():
         values = batch[column]
@@ -46,15 +47,13 @@ def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
     return out
 
 
-def _table_layout(source: str, names: Sequence[str], wanted: ColumnNames) -> Layout:
+def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> Layout:
     try:
-        layout = find_layout(names, wanted)
+        layout = find_layout(columns, names)
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
     if layout is None:
-        raise MalformedSource(
-            source, f"no sequence column is known among {', '.join(names)}; name them by hand"
-        )
+        raise unknown_columns(source, columns)
     return layout
 
 
@@ -76,7 +75,7 @@ def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, I
 
 
 def _open(source: str, names: ColumnNames) -> tuple[Layout, Mapping[str, Any], Iterator[Columns]]:
-    """Layout, metadata and text columns of a source, told by its content."""
+    """Layout, metadata and columns of a source, whose format is recognised by its content."""
     if source.startswith(HUB_PREFIX):
         column_names, hub_batches = read_hub(source)
         layout = _table_layout(source, column_names, names)
@@ -88,7 +87,7 @@ def _open(source: str, names: ColumnNames) -> tuple[Layout, Mapping[str, Any], I
         return layout, {}, batches
     if head.lstrip().startswith(b">"):
         if names.named() or names.extra:
-            raise MalformedSource(source, "a FASTA file has no columns to name")
+            raise MalformedSource(source, "a FASTA file has no columns; leave out their names")
         layout = Layout("wide", {name: name for name in ("id", "heavy", "light")})
         return layout, {}, (_columns(batch) for batch in read_fasta(path))
     header = read_header(path, names)
@@ -96,7 +95,7 @@ def _open(source: str, names: ColumnNames) -> tuple[Layout, Mapping[str, Any], I
 
 
 def source_columns(source: str) -> tuple[str, ...]:
-    """The names of a table's columns as they stand there; none of a FASTA file."""
+    """Column names of a table, as they stand there; empty for a FASTA file."""
     if source.startswith(HUB_PREFIX):
         return tuple(read_hub(source)[0])
     path = builtin_path() if source == BUILTIN else source
@@ -121,11 +120,11 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         advice = f"name it (--{missing[0]}-column), or read single chains as unpaired (--unpaired)"
         raise MalformedSource(source, f"no column is known as the {missing[0]} chain; {advice}")
     if chains == "unpaired" and layout.kind == "wide" and not missing:
-        raise MalformedSource(source, "the table holds pairs; they cannot be read as unpaired")
+        raise MalformedSource(source, "the table holds pairs; read it as paired (without --unpaired)")
 
 
 def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
-    """One source in the pair schema, with what cleaning looks at and the extra columns after it."""
+    """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
     layout, metadata, batches = _open(source, names)
     _check_chains(source, layout, chains)
     constants = describe_metadata(metadata)
@@ -152,12 +151,12 @@ def read_pairs(
     extra_columns: Sequence[str] = (),
     chains: Chains = "paired",
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches in `PAIR_SCHEMA`, then `extra_columns` as text, in constant memory.
+    """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
-    Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a chain that a record
-    lacks is null, and residues are upper case without gaps.
+    Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a missing chain is
+    null, and residues are upper case without gaps.
     """
-    names = ColumnNames(heavy_column, light_column, id_column, tuple(extra_columns))
+    names = ColumnNames(heavy=heavy_column, light=light_column, id=id_column, extra=tuple(extra_columns))
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
     for source in expand_sources(sources):
         for batch in read_source(source, names, chains):

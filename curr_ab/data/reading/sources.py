@@ -1,4 +1,4 @@
-"""Sources by name or pattern, their compression, and the error that names file and line."""
+"""Sources of pairs: files by name or pattern, compressed or not, and data sets on the Hub."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from curr_ab.extras import needs_extra
 
 BUILTIN = "builtin"
 HUB_PREFIX = "hf://"
+_HUB_OPTIONS = {"split", "config", "revision"}
+_HUB_BATCH = 4_096
 _HEAD_BYTES = 1 << 18
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_BATCH = 4_096
-_OPTIONS = {"split", "config", "revision"}
 
 
 class MalformedSource(ValueError):
@@ -33,11 +33,11 @@ class MalformedSource(ValueError):
 
 
 def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Files, in the order given and each once; a pattern stands for its files in alphabetical order."""
-    named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    found: dict[str, None] = {}
-    for one in named:
-        name = os.fspath(one)
+    """List the sources in the order given, each once; a pattern gives its files in alphabetical order."""
+    given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    names: dict[str, None] = {}
+    for source in given:
+        name = os.fspath(source)
         if name == BUILTIN or name.startswith(HUB_PREFIX):
             matches = [name]
         elif Path(name).is_dir():
@@ -47,13 +47,13 @@ def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[
         else:
             matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())
         if not matches:
-            raise ValueError(f"no file matches {name}")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+            raise ValueError(f"no file matches {name}; correct the name or the pattern")
+        names.update(dict.fromkeys(matches))
+    return list(names)
 
 
 def open_stream(path: str) -> pa.NativeFile:
-    """The decompressed bytes of a file, whatever its name says."""
+    """Open a file as decompressed bytes; its content decides, not its name."""
     with open(path, "rb") as file:
         magic = file.read(4)
     for prefix, codec in _MAGIC.items():
@@ -63,7 +63,7 @@ def open_stream(path: str) -> pa.NativeFile:
 
 
 def read_head(path: str) -> bytes:
-    """The first bytes after decompression, without a byte-order mark."""
+    """Read the first bytes after decompression, without a byte-order mark."""
     try:
         with open_stream(path) as stream:
             head = bytes(stream.read(_HEAD_BYTES))
@@ -75,7 +75,7 @@ def read_head(path: str) -> bytes:
 
 
 def damaged(path: str, error: Exception) -> MalformedSource:
-    """The error for a compressed stream that breaks off, with the last line that can still be read."""
+    """Make the error for a compressed stream that breaks off, with the last line that can be read."""
     lines = 0
     with open_stream(path) as stream:
         try:
@@ -86,15 +86,22 @@ def damaged(path: str, error: Exception) -> MalformedSource:
     return MalformedSource(path, str(error))
 
 
+def unknown_columns(source: str, columns: Sequence[str], line: int | None = None) -> MalformedSource:
+    """Make the error for a table in which no column is known to hold a sequence."""
+    names = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
+    problem = f"no sequence column is known among {names}; name the columns that hold the chains"
+    return MalformedSource(source, problem, line)
+
+
 def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    """Column names and batches of `hf://owner/name?split=train&config=...&revision=...`."""
+    """Open a data set on the Hub: column names and batches of `hf://owner/name?split=train&config=...&revision=...`."""
     with needs_extra("data"):
         from datasets import load_dataset
     parts = urlsplit(source)
     options = dict(parse_qsl(parts.query))
-    if unknown := set(options) - _OPTIONS:
+    if unknown := set(options) - _HUB_OPTIONS:
         raise MalformedSource(
-            source, f"unknown option {min(unknown)!r}; known are {', '.join(sorted(_OPTIONS))}"
+            source, f"unknown option {min(unknown)!r}; choose from {', '.join(sorted(_HUB_OPTIONS))}"
         )
     dataset = load_dataset(
         source.removeprefix(HUB_PREFIX).partition("?")[0],
@@ -103,7 +110,7 @@ def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
         revision=options.get("revision"),
         streaming=True,
     )
-    tables = dataset.with_format("arrow").iter(batch_size=_BATCH)
+    tables = dataset.with_format("arrow").iter(batch_size=_HUB_BATCH)
     first = next(tables, None)
     if first is None:
         raise MalformedSource(source, "the data set is empty")

@@ -80,7 +80,7 @@ def test_seed_draws_splits_and_subsets(sources, tmp_path) -> None:
 @pytest.mark.parametrize("rows_per_partition", [90, 5])  # fewer partitions than a part has buckets, and more
 def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, rows_per_partition) -> None:
     prepare(sources, tmp_path / "roomy", EXACT)
-    monkeypatch.setattr(parts, "_RUN_ROWS", 50)
+    monkeypatch.setattr(parts, "_BLOCK_ROWS", 50)
     monkeypatch.setattr(ordering, "ROWS_PER_PARTITION", rows_per_partition)
     monkeypatch.setattr(clustering, "BLOCK", 64)
     largest = 0
@@ -265,10 +265,10 @@ def test_unpaired_chains(corpus, write, tmp_path) -> None:
     plan = replace(EXACT, chains="unpaired")
     prepare(write("unit.csv", "\n".join(lines) + "\n"), tmp_path / "out", plan)
     data = TokenDataset(tmp_path / "out")
-    found = {decode_pair(data[pair], data.heavy_length(pair)) for pair in range(len(data))}
+    single = {decode_pair(data[pair], data.heavy_length(pair)) for pair in range(len(data))}
     chains = {(row["heavy"], "") for row in corpus[:200]} | {("", row["light"]) for row in corpus[:200]}
-    assert found < chains
-    assert len(found) > 300
+    assert single < chains
+    assert len(single) > 300
     assert all(data[pair][0] == 0 and data[pair][-1] == 2 for pair in range(len(data)))
 
 

@@ -21,20 +21,20 @@ def stored(folder: Path) -> list[dict]:
 
 
 def splits_by(rows, key) -> dict:
-    found = defaultdict(set)
+    splits = defaultdict(set)
     for row in rows:
-        found[key(row)].add(row["split"])
-    return found
+        splits[key(row)].add(row["split"])
+    return splits
 
 
 def test_equal_heavy_chains_stay_together(corpus, write, tmp_path) -> None:
     rows = [{**row, "heavy": corpus[number // 4]["heavy"]} for number, row in enumerate(corpus[:800])]
     index = prepare(write("a.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="exact"))
-    found = stored(tmp_path / "out")
-    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["heavy"]).values())
-    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["cluster"]).values())
+    rows = stored(tmp_path / "out")
+    assert all(len(splits) == 1 for splits in splits_by(rows, lambda row: row["heavy"]).values())
+    assert all(len(splits) == 1 for splits in splits_by(rows, lambda row: row["cluster"]).values())
     assert index["report"]["clusters_in_several_splits"] == 0
-    assert index["report"]["pairs"] == {"train": len(found) - 2 * 40, "validation": 40, "test": 40}
+    assert index["report"]["pairs"] == {"train": len(rows) - 2 * 40, "validation": 40, "test": 40}
     assert index["report"]["cluster_sizes"]["4"] > 100
 
 
@@ -78,9 +78,9 @@ def test_donors_stay_together(corpus, write, tmp_path) -> None:
     plan = PreparationPlan(cluster="exact", group_by_donor=True, validation=0.1, test=0.1)
     path = write("a.csv", annotated(one_of_each_heavy_chain(corpus)[:1200], 30))
     prepare(path, tmp_path / "out", plan)
-    found = stored(tmp_path / "out")
-    assert all(len(splits) == 1 for splits in splits_by(found, lambda row: row["donor"]).values())
-    assert {row["split"] for row in found} == {"train", "validation", "test"}
+    rows = stored(tmp_path / "out")
+    assert all(len(splits) == 1 for splits in splits_by(rows, lambda row: row["donor"]).values())
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
     prepare(path, tmp_path / "without", PreparationPlan(cluster="exact", validation=0.1, test=0.1))
     assert any(
         len(splits) > 1 for splits in splits_by(stored(tmp_path / "without"), lambda r: r["donor"]).values()
@@ -104,8 +104,8 @@ def relatives(corpus, number: int) -> str:
     for family, row in enumerate(corpus[:number]):
         for member in range(4):
             heavy = list(row["heavy"])
-            for place in letters.sample(range(len(heavy)), 3 if member else 0):
-                heavy[place] = letters.choice("AGSTVL")
+            for position in letters.sample(range(len(heavy)), 3 if member else 0):
+                heavy[position] = letters.choice("AGSTVL")
             lines.append(f"{family}_{member},{''.join(heavy)},{row['light']}")
     return "\n".join(lines) + "\n"
 

@@ -38,7 +38,7 @@ def test_truncated_parquet(corpus, tmp_path) -> None:
 @pytest.mark.parametrize("line", ['{"Run": 1', '"{""Run"": 1"', "Run=1;Author=Doe"])
 def test_metadata_that_is_not_json(corpus, write, line) -> None:
     path = write("unit.csv.gz", oas_text(corpus[:3], metadata=line))
-    with pytest.raises(MalformedSource, match=r"unit\.csv\.gz, line 1: .*not JSON"):
+    with pytest.raises(MalformedSource, match=r"unit\.csv\.gz, line 1: .*must be JSON"):
         read(path)
 
 
@@ -78,7 +78,7 @@ def test_empty_files(write, name) -> None:
 
 
 @pytest.mark.parametrize("text", ["id,heavy,light\n", "id,heavy,light"])
-def test_header_alone_is_no_record(write, text) -> None:
+def test_a_header_alone_has_no_records(write, text) -> None:
     assert list(read_pairs(write("a.csv", text))) == []
 
 
@@ -95,10 +95,12 @@ def test_latin_1(corpus, write) -> None:
 
 def test_numbers_and_masks_must_fit(write) -> None:
     header = "heavy,light,v_identity_heavy,mutation_mask_heavy\n"
-    with pytest.raises(MalformedSource, match=r"a\.csv: record 2: v_identity_heavy is 'high', not a number"):
+    with pytest.raises(
+        MalformedSource, match=r"a\.csv: record 2: v_identity_heavy must be a number; got 'high'"
+    ):
         read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,high,0000\n"))
     with pytest.raises(
-        MalformedSource, match=r"a\.csv: record 2: mutation_mask_heavy needs one of the letters 01"
+        MalformedSource, match=r"a\.csv: record 2: mutation_mask_heavy must have one of the letters 01"
     ):
         read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,99,000\n"))
 
@@ -124,5 +126,5 @@ def test_zero_usable_records(corpus, write, tmp_path) -> None:
     rows = [{"id": "1", "heavy": row["light"], "light": row["heavy"]} for row in corpus[:7]]
     with pytest.raises(ValueError, match=r"no usable record in 1 source\(s\) \(wrong_chain 7\)"):
         prepare(write("swapped.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="exact"))
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="they hold no records"):
         prepare(write("header.csv", "heavy,light\n"), tmp_path / "out2", PreparationPlan(cluster="exact"))
