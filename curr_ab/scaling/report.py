@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from curr_ab.files import replacing
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.advice import Advice
 from curr_ab.scaling.fit import Fit, Profile
@@ -31,6 +31,8 @@ def to_json(result: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, IsoDataFit):
+        return _plain(value.record())
     if is_dataclass(value) and not isinstance(value, type):
         plain = {
             field.name: _plain(getattr(value, field.name))
@@ -39,10 +41,6 @@ def _plain(value: Any) -> Any:
         }
         if isinstance(value, Spread):
             plain["intervals"] = _plain(value.intervals)
-        if isinstance(value, IsoDataFit):
-            names = ("parameters", "sequences", "low", "high")
-            columns = (value.sizes, value.line(value.sizes), *(value.band(value.sizes) or ()))
-            plain["power_law"] = _plain(dict(zip(names, columns, strict=False)))
         if isinstance(value, Reproduced):
             plain["difference"] = value.difference
         return plain
@@ -151,8 +149,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
 def write_starts(fit: LogLossFit, path: Path) -> None:
     """The outcome of every start as CSV, in the fit's own parameters (`log_` for logarithms)."""
     names = fit.parameter_names
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*(f"start_{name}" for name in names), *names, "objective", "converged", "optimum"])
         starts = fit.starts
@@ -160,4 +157,3 @@ def write_starts(fit: LogLossFit, path: Path) -> None:
             starts.begin, starts.end, starts.objective, starts.converged, starts.optimum, strict=True
         ):
             writer.writerow([*begin, *end, *rest])
-    os.replace(temporary, path)

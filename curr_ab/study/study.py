@@ -34,11 +34,11 @@ from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, us
 from curr_ab.study.exports import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
 from curr_ab.study.launch import lack_of_gpus, printed, submit, training_command, write_slurm
-from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.law import CellLoss, fit_cells
 from curr_ab.study.preset import Preset
 from curr_ab.study.processes import run_cells, slots_of
 from curr_ab.study.progress import Table, read_status
-from curr_ab.study.report import write_report
+from curr_ab.study.report import write_law_figures, write_report
 from curr_ab.study.summary import State
 
 Launcher = Literal["local", "slurm", "print"]
@@ -175,10 +175,11 @@ def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Out
     done = [cell for cell in work.cells if work.finished(cell)]
     exports = {study.export(cell): (cell, work.folder(cell)) for cell in done if cell.exported}
     problems = {str(path): problem for path, problem in export_cells(exports, say).items()}
-    law = fit_law([_loss(work, cell) for cell in done], study.figures)
-    write_json(study.law_file, law.values)
+    law = fit_cells([_loss(work, cell) for cell in done])
+    write_json(study.law_file, law.to_plain())
     views = [work.view(cell) for cell in work.cells]
     summary = summarize(study, work.preset, made_by, views, law, data, clock.save(), _notes(work))
+    write_law_figures(summary, study.figures)
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
     problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}

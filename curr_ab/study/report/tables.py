@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from curr_ab.data.description import statistics
 from curr_ab.data.preparing.splits import SPLITS
-from curr_ab.study.report.findings import is_fitted, law_rows
+from curr_ab.pages import words
+from curr_ab.study.report.findings import law_rows
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
 from curr_ab.study.summary import CellSummary, StudySummary
 
@@ -21,6 +22,18 @@ class Field:
     best: bool = False
     links: tuple[tuple[str, str], ...] = ()
     style: str = ""
+
+    @property
+    def classes(self) -> str:
+        """Classes of the style sheet."""
+        return " ".join(part for part in (self.style, "best" if self.best else "") if part)
+
+    @property
+    def markdown(self) -> str:
+        """The field in a table of Markdown."""
+        links = " · ".join(f"[{words(name)}]({path})" for name, path in self.links)
+        text = words(self.text)
+        return links or (f"**{text}**" if self.best else text)
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
         Field("" if cell.pairing is None else f"{cell.pairing[0]:.1%} ± {cell.pairing[1]:.1%}"),
         Field("" if speed is None else f"{speed:,.0f}"),
         Field("" if cell.seconds is None else duration(cell.seconds)),
-        Field("", links=tuple((words, address(path)) for words, path in links)),
+        Field("", links=tuple((name, address(path)) for name, path in links)),
     )
 
 
@@ -157,11 +170,10 @@ def region_table(grid: Grid, places: Sequence[str]) -> Table:
 
 def law_table(summary: StudySummary) -> Table | None:
     """The estimates of the fit."""
-    if not is_fitted(summary.law):
+    if (fit := summary.law.fit) is None:
         return None
-    methods = [f"95% by {spread['method']}" for spread in summary.law["spreads"]]
-    header = ("estimate", "value", *methods)
-    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(summary.law))
+    header = ("estimate", "value", *(f"95% by {spread.method}" for spread in fit.spreads))
+    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(fit))
 
 
 def baseline_table(summary: StudySummary) -> Table:
