@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -54,7 +54,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digest": digest, "field": field, "words": words}
+    environment.filters |= {"digest": digest, "field": field, "value_text": value_text, "words": words}
     return environment
 
 
@@ -66,6 +66,17 @@ def digest(text: str) -> str:
 def field(value: object) -> str:
     """A value as one field of a Markdown table, which it can neither end nor leave."""
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def value_text(value: object) -> str:
+    """A setting or a count as people write it; those that a list or a mapping holds one after the other."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {value_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
 
 
 def words(value: object) -> str:
