@@ -17,7 +17,7 @@ def render(template: str, **values: Any) -> str:
     """Fill in a template of the package, named by its path such as `hub/card.md`.
 
     Values are escaped in HTML unless they are markup. Markdown takes them as they are: a template puts what
-    a user may have written through the filter `field` (into a table) or `words` (anywhere else).
+    a user may have written through the filter `field` (into a table), `code` or `words`.
     """
     return _environment().get_template(template).render(**values)
 
@@ -54,7 +54,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digest": digest, "field": field, "value_text": value_text, "words": words}
+    environment.filters |= {"code": code, "digest": digest, "field": field, "value_text": value_text, "words": words}
     return environment
 
 
@@ -66,6 +66,11 @@ def digest(text: str) -> str:
 def field(value: object) -> str:
     """A value as one field of a Markdown table, which it can neither end nor leave."""
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def code(value: object) -> str:
+    """Text between backticks, in one line and without any of its own."""
+    return " ".join(str(value).split()).replace("`", "'")
 
 
 def value_text(value: object) -> str:
