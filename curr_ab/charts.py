@@ -275,7 +275,11 @@ class Drawing:
         numbers = [int(found) for found in re.findall(r'class="[a-z ]*\bd(\d+)', _join([chart, *around]))]
         style = element("style", Markup(_file_style(max(numbers, default=-1) + 1)))
         paper = element("rect", width=width, height=base + 12, class_="paper")
-        sized = {"xmlns": "http://www.w3.org/2000/svg", "width": width, "height": base + 12}
+        sized: dict[str, str | float] = {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "width": width,
+            "height": base + 12,
+        }
         return self._svg((width, base + 12), _join([style, paper, chart, *around]), **sized) + "\n"
 
     def _svg(self, size: tuple[float, float], content: Markup, **attributes: str | float) -> Markup:

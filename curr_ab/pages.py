@@ -54,7 +54,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": code, "digest": digest, "field": field, "value_text": value_text, "words": words}
+    environment.filters |= {
+        "code": code,
+        "digest": digest,
+        "field": field,
+        "value_text": value_text,
+        "words": words,
+    }
     return environment
 
 

@@ -22,7 +22,7 @@ BAND = 0.18  # opacity of an interval
 DPI = 150
 _RASTER_ZOOM = 2.0  # pixels of a PNG for each unit of a chart
 _SIZE = (6.4, 4.4)  # inches
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,

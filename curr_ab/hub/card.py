@@ -56,7 +56,11 @@ def render_card(
         optimum=optimum,
         where=f"{ratio:.1f} times as large" if ratio >= 1 else f"{1 / ratio:.1f} times smaller",
         compute={label: record[key] for key, label in compute.items() if record.get(key) is not None},
-        unrecorded=[*(label for key, label in compute.items() if record.get(key) is None), "energy", "carbon"],
+        unrecorded=[
+            *(label for key, label in compute.items() if record.get(key) is None),
+            "energy",
+            "carbon",
+        ],
         revisions=manifest.revisions if manifest else None,
     )
 
@@ -91,9 +95,7 @@ def _shape(member: Member) -> dict[str, str]:
 def _plan(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that say something."""
     return {
-        key: value
-        for key, value in values.items()
-        if key not in _PATHS and value not in (None, "", [], {})
+        key: value for key, value in values.items() if key not in _PATHS and value not in (None, "", [], {})
     }
 
 

@@ -176,7 +176,9 @@ def estimate(project_to: float, runs: Runs) -> Estimate:
     }
 
 
-def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS) -> Fit:
+def fit_iso_data(
+    runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS
+) -> IsoDataFit:
     """Fit the paper's law; `project_to` is the model size whose data is projected."""
     doubt = doubt or Doubt()
     runs.require("sequences", law=LAW)

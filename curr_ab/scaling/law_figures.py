@@ -77,7 +77,10 @@ def series_of(runs: Runs) -> tuple[Series, ...]:
             format_quantity(sequences),
             f"{sequences:,} sequences",
             sequences,
-            tuple(_point(*pair) for pair in sorted(zip(here.parameters.tolist(), here.loss.tolist(), strict=True))),
+            tuple(
+                _point(*pair)
+                for pair in sorted(zip(here.parameters.tolist(), here.loss.tolist(), strict=True))
+            ),
         )
         for sequences, here in by_data_size(runs).items()
     )
@@ -170,7 +173,10 @@ def _data_by_size(series: Sequence[Series], law: IsoDataRecord, ticks: Mapping[f
     if line.low:
         # Cut far outside, so that the cut edge is not drawn.
         low, high = (
-            [(size, min(max(_drawn(value, y.low), y.low / 1e3), y.high * 1e3)) for size, value in zip(line.parameters, edge, strict=True)]
+            [
+                (size, min(max(_drawn(value, y.low), y.low / 1e3), y.high * 1e3))
+                for size, value in zip(line.parameters, edge, strict=True)
+            ]
             for edge in (line.low, line.high)
         )
         chart.band(low, high, "law")
@@ -199,7 +205,7 @@ def _data_by_size(series: Sequence[Series], law: IsoDataRecord, ticks: Mapping[f
             Key("law", 3, projection, "hollow"),
         ],
         notes=[
-            f"Line: pairs = {estimates['coefficient']:.3g} × parameters ^ {estimates['exponent']:.3f}. Band "
+            f"Line: pairs = {estimates['coefficient']:.3g} * parameters ^ {estimates['exponent']:.3f}. Band "
             f"and bars: 95% of draws ({spread.method}),",
             f"of which {spread.share_without_optimum:.1%} have no optimum and are left out.",
         ],

@@ -53,7 +53,7 @@ class StudyLaw:
     table: tuple[CellLoss, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
-        """The law as JSON holds it: the fit as `curr-ab scaling fit --json` writes it, and what is its own."""
+        """The law as JSON holds it: the fit as `curr-ab scaling fit --json` writes it, and the rest."""
         values: dict[str, Any] = {} if self.fit is None else json.loads(to_json(self.fit))
         if self.problem:
             values["problem"] = self.problem
@@ -81,7 +81,12 @@ class StudyLaw:
 
 def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> IsoDataRecord:
     spreads = (
-        SpreadRecord(**{**row, "intervals": {name: Interval(**_numbers(one)) for name, one in row["intervals"].items()}})
+        SpreadRecord(
+            **{
+                **row,
+                "intervals": {name: Interval(**_numbers(one)) for name, one in row["intervals"].items()},
+            }
+        )
         for row in values["spreads"]
     )
     without = ((row["run"], row["estimates"]) for row in values["influences"])
@@ -91,12 +96,16 @@ def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> I
         residuals=tuple(map(_number, values["residuals"])),
         residual_unit=values["residual_unit"],
         spreads=tuple(spreads),
-        influences=tuple(Influence(run, None if found is None else _numbers(found)) for run, found in without),
+        influences=tuple(
+            Influence(run, None if found is None else _numbers(found)) for run, found in without
+        ),
         profiles=(),  # this law has none
         warnings=tuple(values["warnings"]),
         parabolas=parabolas,
         project_to=_number(values["project_to"]),
-        power_law=PowerLaw(**{name: tuple(map(_number, column)) for name, column in values["power_law"].items()}),
+        power_law=PowerLaw(
+            **{name: tuple(map(_number, column)) for name, column in values["power_law"].items()}
+        ),
     )
 
 

@@ -5,6 +5,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from curr_ab.study.report.charts import rules
+from curr_ab.study.report.markdown import render_markdown
 from support import studies
 from support.report_words import Words, both
 
@@ -12,10 +14,8 @@ from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.study.collect import report_data
 from curr_ab.study.report import page as report_module
 from curr_ab.study.report import write_report
-from curr_ab.study.report.charts import rules
 from curr_ab.study.report.findings import findings, judge
 from curr_ab.study.report.grid import digits_of, make_grid, written
-from curr_ab.study.report.markdown import render_markdown
 from curr_ab.study.report.page import _file, render_page
 from curr_ab.study.summary import StudySummary, read_summary
 

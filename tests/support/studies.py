@@ -195,7 +195,9 @@ def under_way():
         state="running",
     )
     waiting = [replace(cell, **nothing, state="waiting") for cell in cells[7:]]
-    return replace(mini(), cells=(*cells[:6], running, *waiting), law=StudyLaw(), law_figures={}, seconds=205.0)
+    return replace(
+        mini(), cells=(*cells[:6], running, *waiting), law=StudyLaw(), law_figures={}, seconds=205.0
+    )
 
 
 @cache
