@@ -96,7 +96,7 @@ def _runs(cells):
 
 
 def _law(cells, project_to):
-    fit = scaling.fit_iso_data(_runs(cells), scaling.Doubt(draws=60, noise_sd=0.01), project_to)
+    fit = scaling.fit_iso_data(_runs(cells), scaling.Doubt(draws=60, noise_sd=0.01), float(project_to))
     return StudyLaw(fit=fit.record(), parabolas=fit.parabolas)
 
 
