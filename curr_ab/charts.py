@@ -149,7 +149,7 @@ class Chart:
         self._marks.append(element("line", class_=f"error {series}", x1=at, x2=at, y1=low, y2=high))
 
     def bar(self, low: float, high: float, height: float, series: str, tip: str) -> None:
-        """From the base line up."""
+        """A bar from the base line up."""
         start, end, top = self.x(low), self.x(high), self.y(height)
         self._marks.append(
             element(
@@ -172,7 +172,7 @@ class Chart:
         )
 
     def rule(self, y: float, label: str) -> None:
-        """A horizontal line that is told apart by its words; they stand where there is room for them."""
+        """A horizontal line with words beside it, which stand where there is room for them."""
         at = self.y(y)
         self._marks.append(element("line", class_="rule", x1=self.x.start, x2=self.x.end, y1=at, y2=at))
         self._rules.append((at, label))
@@ -328,7 +328,7 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def over(self, start: float, end: float) -> Scale:
-        """The same values over other places."""
+        """The scale over other places."""
         return Scale(self.low, self.high, start, end, self.logarithmic)
 
     def holds(self, value: float) -> bool:
@@ -368,7 +368,7 @@ def linear(values: Iterable[float], margin: float = 0.06, from_zero: bool = Fals
 
 
 def logarithmic(values: Iterable[float], margin: float = 0.06) -> Scale:
-    """The same on a logarithmic scale."""
+    """A logarithmic scale over the positive values with a margin at both ends."""
     found = [math.log(value) for value in values if 0 < value < math.inf] or [0.0, 1.0]
     room = margin * ((max(found) - min(found)) or 1.0)
     return Scale(math.exp(min(found) - room), math.exp(max(found) + room), logarithmic=True)

@@ -18,7 +18,7 @@ from curr_ab.finetuning.adapter_record import (
     is_repository,
     read_record,
 )
-from curr_ab.pages import render
+from curr_ab.pages import code, render
 from curr_ab.results import Result, model_index, read_results
 
 _TASKS = {
@@ -60,7 +60,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     results = read_results(folder / RESULTS)
     # Those of the weights on one fold, or the means over folds, after which the weights were fitted.
     results = [row for row in results if "fold" not in row.details] or results
-    target, repo_id = recipe["target"], f"{namespace}/{record.name}"
+    target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
     is_adapter = (folder / ADAPTER_CONFIG).is_file()
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
     refused = target != "residues" and recipe["pooling"] != "cls"

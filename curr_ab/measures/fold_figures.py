@@ -107,7 +107,7 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
 
 
 def calibration_figure(run: RunPredictions) -> Figure:
-    """How often the predicted class is right, by the confidence in it; below, how often each is."""
+    """The share that is right by the confidence in the predicted class; below, counts of confidences."""
     figure, (upper, lower) = _figure(run, "calibration-error", size=(5.2, 5.6), rows=(3, 1))
     lowest = 1 / len(run.label_names)
     edges = np.linspace(lowest, 1, _BINS + 1)

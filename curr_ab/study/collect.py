@@ -1,4 +1,4 @@
-"""From the folders of a study to the summary that its report is written from."""
+"""Summary of a study, read from its folders: its report is written from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summarize(
     clock: Mapping[str, Any],
     notes: Sequence[str],
 ) -> StudySummary:
-    """All that is known now; the study may be under way, or have failed in part."""
+    """Collect what is known now; the study may be under way, or have failed in part."""
     logs = [_log(view.folder) for view in cells]
     return StudySummary(
         preset=preset.name,

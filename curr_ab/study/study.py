@@ -47,7 +47,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the cells, and of the exports that could not be made."""
+    """States of the cells, and problems of those and of exports that could not be made."""
 
     states: dict[str, State]
     problems: dict[str, str]  # by cells or export, with the log where there is one
@@ -63,7 +63,7 @@ def plan_study(
     only: Sequence[str] = (),
     restart: Sequence[str] = (),
 ) -> list[str]:
-    """What `run_study` of the same would train and what that takes, in lines; nothing is written."""
+    """Describe what `run_study` of the same would train and what that takes; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
     chosen(cells, restart, "--restart")
     costs = costs_of(cells, preset.data.subsets)
@@ -213,7 +213,7 @@ def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
 
 
 def refuse_missing_suite_data(preset: Preset) -> None:
-    """What a suite is measured on, where it brings its own, must be there before cells are trained."""
+    """Refuse a suite whose own data are missing, before cells are trained."""
     for suite, options in preset.evaluation.items():
         data = options.get("data", ())
         for path in [data] if isinstance(data, str) else data:

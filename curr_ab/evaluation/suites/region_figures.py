@@ -44,7 +44,7 @@ def read_summaries(folder: Path, record: Mapping[str, Any]) -> dict[str, Summary
 
 
 def _pairs_of(record: Mapping[str, Any]) -> list[Any]:
-    """What must be equal in one picture: the pairs that were drawn, and how their chains were joined."""
+    """Settings that must be equal in one picture: the pairs drawn, and how their chains were joined."""
     settings = record["settings"]
     names = ("split", "pairs", "seed", "separator")
     return [record["suite"], record["data"], *(settings[name] for name in names)]

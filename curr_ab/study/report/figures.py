@@ -159,7 +159,7 @@ def against_baselines(grid: Grid, baselines: Mapping[str, float]) -> Drawing | N
 
 
 def histogram(name: str, counts: Mapping[str, int], series: str) -> Drawing:
-    """How many pairs have which length."""
+    """Counts of chains by their length."""
     values = {int(value): count for value, count in counts.items()}
     width = max(1, math.ceil((max(values) - min(values) + 1) / 40))
     first = min(values)

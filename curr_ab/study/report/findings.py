@@ -18,7 +18,7 @@ _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval 
 
 
 def status(summary: StudySummary) -> str:
-    """How many cells are where."""
+    """Counts of cells by their state."""
     counts = {state: sum(cell.state == state for cell in summary.cells) for state in STATES}
     told = [f"{count} {state}" for state, count in counts.items() if count]
     return f"{len(summary.cells)} cells: {', '.join(told)}."
@@ -171,7 +171,7 @@ def judge(law: StudyLaw) -> Verdict:
 
 
 def _growth(exponent: float) -> str:
-    """How many times the parameters twice the data ask for."""
+    """The factor by which twice the data multiply the parameters."""
     return f"{2 ** (1 / exponent):.3g}" if exponent > 0.001 else "unbounded"
 
 
@@ -229,7 +229,7 @@ def _doubts_of_draws(fit: IsoDataRecord, spread: SpreadRecord) -> Iterator[str]:
 
 
 def worth(num_data: int) -> str:
-    """What a power law through so few points can say at all."""
+    """Say how much a power law through so few points is worth."""
     left = num_data - 2
     tested = {0: "none is left to test it", 1: "one point is left to test it"}.get(
         left, f"{left} points are left to test it"

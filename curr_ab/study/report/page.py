@@ -27,7 +27,7 @@ def render_page(summary: StudySummary) -> str:
 
 
 def render_markdown(summary: StudySummary) -> str:
-    """The same tables and sentences as Markdown."""
+    """The tables and sentences of the page as Markdown."""
     return render("study/report/report.md", **_words(summary, make_grid(summary)))
 
 

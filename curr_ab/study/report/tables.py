@@ -74,7 +74,7 @@ def loss_table(grid: Grid) -> Table:
 
 
 def _tints(losses: Sequence[float]) -> Callable[[float], str]:
-    """From h0 for the highest loss to h5 for the lowest."""
+    """Classes of tints, h0 for the highest loss to h5 for the lowest."""
     low, high = min(losses, default=0.0), max(losses, default=1.0)
     return lambda loss: f"h{round(5 * (high - loss) / (high - low or 1.0))}"
 
@@ -205,7 +205,7 @@ def data_tables(summary: StudySummary) -> list[Table]:
 
 
 def provenance_table(summary: StudySummary) -> Table:
-    """How the study was made."""
+    """Preset, time, machine and versions."""
     rows = [
         ("preset", summary.preset),
         ("started", summary.started.replace("T", " ")),
