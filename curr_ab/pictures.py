@@ -20,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CHAIN_COLOURS = {"heavy": COLOURS[0], "light": COLOURS[1]}
 BAND = 0.18  # opacity of an interval
 DPI = 150
-_RASTER_ZOOM = 2.0  # pixels of a PNG for each unit of a chart
+_RASTER_ZOOM = 2  # pixels of a PNG for each unit of a chart
 _SIZE = (6.4, 4.4)  # inches
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
