@@ -61,7 +61,7 @@ def render_card(
             "energy",
             "carbon",
         ],
-        revisions=manifest.revisions if manifest else None,
+        revisions=list(manifest.revisions) if manifest else None,
     )
 
 
