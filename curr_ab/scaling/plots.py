@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import resvg_py  # noqa: F401  # with matplotlib, so that a missing library is named before a fit, not after it
+from matplotlib.figure import Figure
 
 from curr_ab.charts import Drawing
 from curr_ab.pictures import COLOURS, MARKERS, add_legend, new_figure, save_pictures, set_title
@@ -17,9 +18,6 @@ from curr_ab.scaling.law_figures import draw_fit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.runs import Array, DataColumn
 from curr_ab.scaling.transfer import TransferFit
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def plot_fit(fit: Fit, data: DataColumn = "seen_tokens") -> Mapping[str, Figure | Drawing]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import resvg_py  # noqa: F401  # so that it is missed before cells are trained, not when figures are drawn
+
 from curr_ab.charts import STAR, Key, rules
 from curr_ab.files import replacing
 from curr_ab.measures.held_out import PLACES
