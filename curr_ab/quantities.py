@@ -47,13 +47,13 @@ def format_value(value: float, error: float | None = None, *, digits: int | None
 
 
 def format_setting(value: object) -> str:
-    """A value of a plan or a record, of any type, as a cell of a Markdown table."""
+    """A value of a plan or a record, of any type, as people write it."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {format_setting(item)}" for key, item in value.items())
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(map(format_setting, value))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value).replace("|", "\\|")
+        return str(value)
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
 
 

@@ -22,7 +22,7 @@ from curr_ab.quantities import format_bytes, format_duration, format_quantity, f
         (format_setting(128), "128"),
         (format_setting(1e-4), "0.0001"),
         (format_setting(True), "True"),
-        (format_setting({"a": 1, "b": [2, "c|d"]}), "a 1, b 2, c\\|d"),
+        (format_setting({"a": 1, "b": [2, "c|d"]}), "a 1, b 2, c|d"),
         (format_setting(()), ""),
         (format_duration(42.4), "42 s"),
         (format_duration(59.7), "1 min 0 s"),

@@ -1,13 +1,12 @@
-"""What a prepared folder holds, as counts: lengths, genes, CDR3s, mutations, clusters, drops."""
+"""Description of a prepared folder by counts: lengths, genes, CDR3s, mutations, clusters, drops."""
 
 from __future__ import annotations
 
 import os
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.preparing.splits import SPLITS
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import replacing
+from curr_ab.pages import render_page
+from curr_ab.pictures import CHAIN_COLOURS, COLOURS, add_legend, new_figure, save_pictures, set_title
 from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
@@ -26,18 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Histogram = Mapping[str, Mapping[Any, int]]  # series, such as a chain → value → records
-COLORS = {"heavy": "#31688e", "light": "#e07b39"}
-_SINGLE = "#31688e"
 _MOST_BARS = 20
 FOLDER_NAME = "report"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
-img { width: 100%; } code { font-size: .85em; overflow-wrap: anywhere; }
+_PLOT_SIZE = (6.4, 3.6)  # inches
+_PAGE_STYLE = """
+.plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.plots img { width: 100%; }
 """
 
 
@@ -165,16 +160,10 @@ def table(description: Description) -> str:
 
 
 def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure  # without pyplot: no global state, no window system
-
-    figure = Figure(figsize=(6.4, 3.6), dpi=140, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    figure, (axes,) = new_figure(_PLOT_SIZE)
+    set_title(axes, title)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(False, axis="x")
     return figure, axes
 
 
@@ -186,8 +175,8 @@ def _by_number(title: str, x_label: str, histogram: Histogram) -> Figure:
             first, last = int(min(values)), int(max(values))
             numbers = range(first, last + 1)
             shares = [values.get(number, 0) / total for number in numbers]
-            axes.bar(numbers, shares, width=0.9, alpha=0.65, color=COLORS[series], label=series)
-    axes.legend(frameon=False)
+            axes.bar(numbers, shares, width=0.9, alpha=0.65, color=CHAIN_COLOURS[series], label=series)
+    add_legend(axes)
     return figure
 
 
@@ -198,16 +187,16 @@ def _by_name(title: str, histogram: Histogram) -> Figure:
         total = sum(values.values())
         largest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:_MOST_BARS]
         places = range(len(labels), len(labels) + len(largest))
-        axes.bar(places, [count / total for _, count in largest], color=COLORS[series], label=series)
+        axes.bar(places, [count / total for _, count in largest], color=CHAIN_COLOURS[series], label=series)
         labels += [str(name) for name, _ in largest]
     axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
-    axes.legend(frameon=False)
+    add_legend(axes)
     return figure
 
 
 def _cluster_sizes(sizes: Mapping[int, int]) -> Figure:
     figure, axes = _figure("Cluster sizes", "pairs in the cluster", "clusters")
-    axes.plot(sorted(sizes), [sizes[size] for size in sorted(sizes)], "o", markersize=4, color=_SINGLE)
+    axes.plot(sorted(sizes), [sizes[size] for size in sorted(sizes)], "o", markersize=4, color=COLOURS[0])
     axes.set_xscale("log")
     axes.set_yscale("log")
     return figure
@@ -216,7 +205,7 @@ def _cluster_sizes(sizes: Mapping[int, int]) -> Figure:
 def _drops(report: Mapping[str, Any]) -> Figure:
     figure, axes = _figure("Records kept and dropped, by reason", "records", "")
     counts = {"kept": report["kept"], **report["dropped"]}
-    colors = [_SINGLE, *["#b03a48"] * len(report["dropped"])]
+    colors = [COLOURS[0], *[COLOURS[1]] * len(report["dropped"])]
     bars = axes.barh(list(counts), list(counts.values()), color=colors)
     axes.bar_label(bars, [f" {count:,}" for count in counts.values()], fontsize=8)
     axes.set_xscale("symlog", linthresh=1)
@@ -240,67 +229,32 @@ def draw_plots(description: Description) -> dict[str, Figure]:
     return figures
 
 
-def save_plots(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
-    """The PNG files, under the names of the plots."""
-    paths = {name: folder / f"{name}.png" for name in figures}
-    for name, path in paths.items():
-        with replacing(path) as temporary:
-            figures[name].savefig(temporary, format="png")
-    return paths
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
-
-
-def _image(name: str, path: Path) -> str:
-    data = b64encode(path.read_bytes()).decode()
-    return f'<img alt="{escape(name.replace("_", " "))}" src="data:image/png;base64,{data}">'
-
-
-def _page(description: Description, pictures: dict[str, Path]) -> str:
-    report, index = description.report, description.index
+def _page(description: Description, pictures: Mapping[str, Path]) -> str:
+    report = description.report
     statistics = [
-        (f"{measure} {series}", *(f"{found[key]:,.2f}".removesuffix(".00") for key in found))
+        (f"{measure} {series}", *(f"{value:,.2f}".removesuffix(".00") for value in found.values()))
         for measure, series, found in summary_rows(description)
     ]
-    splits = [(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS]
-    drops = [(f"{reason}: {REASONS[reason]}", f"{count:,}") for reason, count in report["dropped"].items()]
-    crossing = report["clusters_in_several_splits"]
-    proof = (
-        "No cluster has pairs in more than one split."
-        if crossing == 0
-        else f"{crossing:,} clusters cross splits!"
+    images = {
+        name.replace("_", " "): b64encode(path.read_bytes()).decode() for name, path in pictures.items()
+    }
+    return render_page(
+        "data/description.html",
+        styles=(_PAGE_STYLE,),
+        description=description,
+        report=report,
+        splits=[(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS],
+        dropped=[(f"{reason}: {REASONS[reason]}", f"{n:,}") for reason, n in report["dropped"].items()],
+        statistics=statistics,
+        images=images,
     )
-    aside = "".join(f"<li>{escape(message)}</li>" for message in report["set_aside"])
-    sections = [
-        f"<h1>Antibody pairs in <code>{escape(description.folder.name)}</code></h1>",
-        f"<p>{report['kept']:,} of {report['read']:,} records kept. ",
-        f"Fingerprint <code>{index['fingerprint']}</code></p>",
-        "<h2>Splits</h2>",
-        _table(("split", "pairs", "clusters"), splits),
-        f"<p>{proof} Nested training sets: ",
-        ", ".join(f"{escape(name)} {pairs:,}" for name, pairs in index["subsets"].items()) + ".</p>",
-        "<h2>Dropped</h2>",
-        _table(("reason", "records"), drops) if drops else "<p>Nothing was dropped.</p>",
-        f"<h2>Set aside</h2><ul>{aside}</ul>" if aside else "",
-        "<h2>Numbers</h2>",
-        _table(("", "records", "min", "median", "mean", "max"), statistics),
-        "<h2>Plots</h2><div class='plots'>",
-        *(_image(name, path) for name, path in pictures.items()),
-        "</div>",
-    ]
-    head = f"<meta charset='utf-8'><title>Antibody pairs</title><style>{_STYLE}</style>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(sections)}</body></html>\n"
 
 
 def write_report(description: Description, folder: str | os.PathLike[str]) -> Path:
-    """The path of the page, after it and its pictures are written to `report` in the folder."""
+    """Write the page and its pictures into `report` in the folder; returns the path of the page."""
     out = Path(folder) / FOLDER_NAME
-    pictures = save_plots(draw_plots(description), out)
+    figures = draw_plots(description)
+    pictures = dict(zip(figures, save_pictures(figures, out), strict=True))
     with replacing(out / "index.html") as temporary:
-        temporary.write_text(_page(description, pictures))
+        temporary.write_text(_page(description, pictures), encoding="utf-8")
     return out / "index.html"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from curr_ab.extras import needs_extra
@@ -21,7 +18,7 @@ from curr_ab.finetuning.adapter_record import (
     is_repository,
     read_record,
 )
-from curr_ab.quantities import format_setting
+from curr_ab.pages import code, render
 from curr_ab.results import Result, model_index, read_results
 
 _TASKS = {
@@ -46,11 +43,6 @@ _WHAT = {
 }
 
 
-@cache
-def _template() -> Template:
-    return Template((files("curr_ab.finetuning") / "adapter_card.md").read_text(encoding="utf-8"))
-
-
 def write_adapter_card(folder: Path, *, namespace: str) -> None:
     """Make the card anew."""
     with replacing(folder / CARD) as temporary:
@@ -68,21 +60,29 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     results = read_results(folder / RESULTS)
     # Those of the weights on one fold, or the means over folds, after which the weights were fitted.
     results = [row for row in results if "fold" not in row.details] or results
-    target, repo_id = recipe["target"], f"{namespace}/{record.name}"
+    target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
     is_adapter = (folder / ADAPTER_CONFIG).is_file()
-    return _template().substitute(
+    # Stock transformers has a head for residues, and one for pairs that reads the first token.
+    refused = target != "residues" and recipe["pooling"] != "cls"
+    return render(
+        "finetuning/adapter_card.md",
         header=_header(record, target, results, is_adapter),
         name=record.name,
         repo_id=repo_id,
-        description=_description(record, recipe, is_adapter),
-        facts=_table(_facts(record, recipe, config)),
-        merged=", which merges the adapter into its base" if is_adapter else "",
+        record=record,
+        recipe=recipe,
+        is_adapter=is_adapter,
+        base=record.base_model,
+        base_name=Path(record.base_model).name,
+        base_text=json.dumps(record.base_model),
+        base_is_repository=is_repository(record.base_model),
+        predicts=_WHAT[target],
+        facts=_facts(recipe, config),
         output=_OUTPUTS[target],
-        stock=_stock(record, repo_id, target, recipe, is_adapter),
-        recipe=_table({key: value for key, value in recipe.items() if value not in (None, [], "")}),
-        data=_table(record.data) + "\n\nFolds:\n\n" + _table(record.folds),
-        results=_results(results),
-        limits=_limits(recipe, results),
+        refused_pooling=recipe["pooling"] if refused else "",
+        head=f"AutoModelFor{_HEADS[target]}",
+        settings={key: value for key, value in recipe.items() if value not in (None, [], "")},
+        results=sorted(results, key=lambda row: (row.task, row.metric)),
     )
 
 
@@ -106,17 +106,7 @@ def _header(record: FinetuningRecord, target: str, results: Sequence[Result], is
     return header.strip()
 
 
-def _description(record: FinetuningRecord, recipe: Mapping[str, Any], is_adapter: bool) -> str:
-    what = "An adapter" if is_adapter else "A fine-tuned model"
-    name = Path(record.base_model).name
-    base = f"`{record.base_model}`" if is_repository(record.base_model) else f"`{name}`, a model on disk,"
-    return (
-        f"{what} of {base} that predicts {_WHAT[recipe['target']]}: recipe `{recipe['name']}` of the package "
-        f"`curr-ab` {record.code_version}."
-    )
-
-
-def _facts(record: FinetuningRecord, recipe: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     labels = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
     shown = {"target": recipe["target"], "method": recipe["method"]}
     if recipe["target"] != "number":
@@ -124,84 +114,3 @@ def _facts(record: FinetuningRecord, recipe: Mapping[str, Any], config: Mapping[
     if recipe["target"] != "residues":
         shown["the head reads"] = config.get("classifier_pooling", "cls")
     return {**shown, "licence": "MIT"}
-
-
-def _stock(
-    record: FinetuningRecord, repo_id: str, target: str, recipe: Mapping[str, Any], is_adapter: bool
-) -> str:
-    """How to load it without the package, where that is possible."""
-    head = f"AutoModelFor{_HEADS[target]}"
-    if target != "residues" and recipe["pooling"] != "cls":
-        return (
-            f"Stock transformers has no head that reads `{recipe['pooling']}` and refuses this one: its head "
-            "reads the first token."
-        )
-    if not is_adapter:
-        lines = [
-            f"from transformers import {head}, AutoTokenizer",
-            "",
-            f'model = {head}.from_pretrained("{repo_id}")',
-        ]
-    else:
-        lines = [
-            "from peft import PeftModel",
-            f"from transformers import AutoConfig, {head}, AutoTokenizer",
-            "",
-            f'config = AutoConfig.from_pretrained("{repo_id}")  # the labels',
-            f'base = {head}.from_pretrained("{record.base_model}", config=config)',
-            f'model = PeftModel.from_pretrained(base, "{repo_id}").eval()',
-        ]
-    lines += [
-        f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")',
-        'logits = model(**tokenizer(heavy, light, return_tensors="pt")).logits',
-    ]
-    intro = "With stock transformers and PEFT" if is_adapter else "With stock transformers"
-    code = "\n".join(lines)
-    text = f"{intro}, and nothing else:\n\n```python\n{code}\n```"
-    if is_adapter:
-        text += (
-            "\n\nAs a model of its own, which needs no PEFT any more:\n\n"
-            '```python\nmodel.merge_and_unload().save_pretrained("merged")\n'
-            'tokenizer.save_pretrained("merged")\n```'
-        )
-    return text
-
-
-def _results(results: Sequence[Result]) -> str:
-    if not results:
-        return "Nothing has been measured."
-    lines = ["| task | metric | mean ± standard error | examples |", "|---|---|---:|---:|"]
-    for row in sorted(results, key=lambda row: (row.task, row.metric)):
-        lines.append(f"| {row.task} | {row.metric} | {row.shown} | {row.num_items:,} |")
-    measured = (
-        "Measured on the fold that these weights have not seen."
-        if "fold" in results[0].details
-        else "Means over folds, each measured on examples that its model had not seen; the weights here were "
-        "fitted afterwards, on all examples. The standard error is that over folds."
-    )
-    return "\n".join([*lines, "", f"{measured} All numbers are in `results.json`."])
-
-
-def _limits(recipe: Mapping[str, Any], results: Sequence[Result]) -> str:
-    told = []
-    if not results:
-        told.append("Nothing is known of how well it predicts.")
-    if recipe.get("fold_scheme") == "rows":
-        told.append(
-            "The folds were drawn row by row: relatives of one clone or donor may stand on both sides, and "
-            "then the numbers are better than they will be on a new donor."
-        )
-    elif recipe.get("group_by"):
-        told.append(f"The folds keep each `{recipe['group_by']}` together, so the numbers are for new ones.")
-    told.append(
-        "Predictions hold for pairs like those of the data; what differs (other species, other assays, "
-        "single chains) was not measured. A prediction is no measurement: check what matters in the lab."
-    )
-    return " ".join(told)
-
-
-def _table(rows: Mapping[str, Any]) -> str:
-    lines = ["| | |", "|---|---|"]
-    return "\n".join(
-        lines + [f"| {str(key).replace('_', ' ')} | {format_setting(value)} |" for key, value in rows.items()]
-    )

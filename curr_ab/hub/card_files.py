@@ -55,9 +55,9 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
     from curr_ab.finetuning.adapter_card import write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
-        raise ValueError(f"{base_model!r} is no repository such as {NAMESPACE}/CurrAb-350M-F")
+        raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
-        raise ValueError(f"{name!r} is no name of a repository")
+        raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
     card = folder / CARD
     if namespace is None:
@@ -95,13 +95,13 @@ def namespace_of(card: str) -> str:
 
 
 def _owner(card: str) -> str:
-    """The same for the card of a fine-tuned model, which names its base as well."""
+    """The owner that the card of a fine-tuned model names; it names its base as well."""
     found = re.search(r'load_finetuned\("([^"/]+)/', card)
     return found[1] if found else NAMESPACE
 
 
 def stale_parts(card: str, expected: str) -> list[str]:
-    """Which parts of a card that hold numbers are not what they should be; its prose may differ."""
+    """Parts of a card that hold numbers and are not what they should be; its prose may differ."""
     parts = ["its header"] if _front(card) != _front(expected) else []
     return parts + [
         f"its section {name!r}"

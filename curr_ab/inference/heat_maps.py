@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.mutation import Saturation
 from curr_ab.inference.numbering import Numbering
+from curr_ab.pages import packaged_text, render_page
+from curr_ab.pictures import new_figure, save_pictures, set_title
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
@@ -31,17 +29,13 @@ def write_heat_maps(saturation: Saturation, folder: Path, numbers: Mapping[str, 
 
 def write_png(saturation: Saturation, path: Path) -> None:
     """One map for each chain: mutants up and down, positions across, the wild type as a dot."""
-    with needs_extra("data"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
     chains = [chain for chain in CHAINS if any(site.chain == chain for site in saturation.sites)]
     longest = max(sum(site.chain == chain for site in saturation.sites) for chain in chains)
-    figure = Figure(figsize=(max(6.0, 1.8 + 0.13 * longest), 0.8 + 3.3 * len(chains)), layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (max(6.0, 1.8 + 0.13 * longest), 0.8 + 3.3 * len(chains))
+    figure, panels = new_figure(size, rows=len(chains))
     limit = _limit(saturation)
     image = None
-    for axes, chain in zip(figure.subplots(len(chains), squeeze=False)[:, 0], chains, strict=True):
+    for axes, chain in zip(panels, chains, strict=True):
         places = [place for place, site in enumerate(saturation.sites) if site.chain == chain]
         sites = [saturation.sites[place] for place in places]
         values = saturation.log_odds[places][:, _columns()].T.numpy()
@@ -60,13 +54,13 @@ def write_png(saturation: Saturation, path: Path) -> None:
         axes.set_xticks(
             shown, [f"{sites[place].wild_type}{sites[place].position}" for place in shown], fontsize=8
         )
-        axes.set_title(f"{saturation.record.id}, {chain} chain", fontsize=10, loc="left")
+        axes.grid(False)
+        set_title(axes, f"{saturation.record.id}, {chain} chain")
     assert image is not None
     figure.colorbar(
         image, ax=figure.axes, label="log-odds against the wild type (•)", shrink=0.8, extend="both"
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    save_pictures({path.stem: figure}, path.parent)
 
 
 def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ...]] | None = None) -> None:
@@ -79,10 +73,13 @@ def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ..
         sites.append(
             {"chain": site.chain, "at": site.position, "wt": site.wild_type, "imgt": label, "odds": values}
         )
-    data = json.dumps({"rows": ROWS, "limit": round(_limit(saturation), 2), "sites": sites})
-    template = (files("curr_ab.inference") / "heat_map.html").read_text(encoding="utf-8")
-    page = template.replace("{{title}}", html.escape(saturation.record.id))
-    page = page.replace("{{data}}", data.replace("</", "<\\/"))
+    page = render_page(
+        "inference/heat_map.html",
+        styles=(packaged_text("inference/heat_map.css"),),
+        scripts=(packaged_text("inference/heat_map.js"),),
+        name=saturation.record.id,
+        map={"rows": ROWS, "limit": round(_limit(saturation), 2), "sites": sites},
+    )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curr_ab.extras import needs_extra
-from curr_ab.files import replacing
 from curr_ab.measures.fold_predictions import RunPredictions, read_run
 from curr_ab.measures.metrics import Floats, Labels, metrics_for, scorer
 from curr_ab.measures.statistics import mean_and_standard_error
+from curr_ab.pictures import COLOURS, add_legend, new_figure, save_pictures, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow; a second dozen of classes is told apart by its dashes.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# A second dozen of classes is told apart by its dashes.
 _DASHES = ("-", "--", ":")
-_THIN = {"linewidth": 0.7, "alpha": 0.35}
-_BOLD = {"linewidth": 2.2}
-_CHANCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3))}
+_THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35}
+_BOLD: dict[str, Any] = {"linewidth": 2.2}
+_CHANCE: dict[str, Any] = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3))}
 _GRID = np.linspace(0, 1, 201)
 _BINS = 10
 
@@ -30,13 +29,7 @@ _BINS = 10
 def draw_figures(folder: str | Path) -> list[Path]:
     """Write all figures of a finished run into its folder `figures`."""
     run = read_run(folder)
-    paths = []
-    for name, figure in figures_of(run).items():
-        path = run.folder / "figures" / f"{name}.png"
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
-        paths.append(path)
-    return paths
+    return save_pictures(figures_of(run), run.folder / "figures")
 
 
 def figures_of(run: RunPredictions) -> dict[str, Figure]:
@@ -59,7 +52,7 @@ def confusion_figure(run: RunPredictions) -> Figure:
         np.add.at(counts, (fold.labels, fold.predictions.argmax(axis=1)), 1)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 2.4 + 0.8 * len(names)
-    figure, axes = _figure(run, "accuracy", size=(side + 1.2, side))
+    figure, (axes,) = _figure(run, "accuracy", size=(side + 1.2, side))
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -76,7 +69,7 @@ def confusion_figure(run: RunPredictions) -> Figure:
 
 def roc_figure(run: RunPredictions) -> Figure:
     """Thin lines are folds; the bold line is the mean of their curves, at equal false positive rates."""
-    figure, axes = _figure(run, "auroc")
+    figure, (axes,) = _figure(run, "auroc")
     axes.plot([0, 1], [0, 1], label="chance", **_CHANCE)
 
     def curve(truth: Labels, scores: Floats) -> tuple[Floats, Floats]:
@@ -100,7 +93,7 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
     """Thin lines are folds, the bold line all their predictions together; dashed, the share of the class."""
     with needs_extra("finetune"):
         from sklearn.metrics import precision_recall_curve
-    figure, axes = _figure(run, "aupr")
+    figure, (axes,) = _figure(run, "aupr")
     for number, name, style in _classes(run):
         for fold in run.folds:
             precision, recall, _ = precision_recall_curve(fold.labels == number, fold.predictions[:, number])
@@ -114,28 +107,27 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
 
 
 def calibration_figure(run: RunPredictions) -> Figure:
-    """How often the predicted class is right, by the confidence in it; below, how often each is."""
-    figure, axes = _figure(run, "calibration-error", size=(5.2, 5.6), rows=(3, 1))
-    upper, lower = axes
+    """The share that is right by the confidence in the predicted class; below, counts of confidences."""
+    figure, (upper, lower) = _figure(run, "calibration-error", size=(5.2, 5.6), rows=(3, 1))
     lowest = 1 / len(run.label_names)
     edges = np.linspace(lowest, 1, _BINS + 1)
     upper.plot([lowest, 1], [lowest, 1], label="calibrated", **_CHANCE)
     for fold in run.folds:
-        upper.plot(*_reliability(fold.labels, fold.predictions, edges), color=_COLOURS[0], **_THIN)
+        upper.plot(*_reliability(fold.labels, fold.predictions, edges), color=COLOURS[0], **_THIN)
     pooled = run.pooled_labels, run.pooled_predictions
-    upper.plot(*_reliability(*pooled, edges), "o-", color=_COLOURS[0], label="all folds", **_BOLD)
-    lower.hist(pooled[1].max(axis=1), bins=edges, color=_COLOURS[0], alpha=0.8)
+    upper.plot(*_reliability(*pooled, edges), "o-", color=COLOURS[0], label="all folds", **_BOLD)
+    lower.hist(pooled[1].max(axis=1), bins=edges.tolist(), color=COLOURS[0], alpha=0.8)
     upper.set(ylabel="share that is right", ylim=(-0.02, 1.02))
     lower.set(xlabel="confidence in the predicted class", ylabel=_items(run))
-    upper.legend(frameon=False, loc="lower right")
+    add_legend(upper, loc="lower right")
     return figure
 
 
 def predicted_figure(run: RunPredictions) -> Figure:
     """Predicted against measured, each example when its model had not seen it."""
-    figure, axes = _figure(run, "spearman")
+    figure, (axes,) = _figure(run, "spearman")
     for place, fold in enumerate(run.folds):
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         axes.plot(
             fold.labels,
             fold.predictions,
@@ -149,27 +141,19 @@ def predicted_figure(run: RunPredictions) -> Figure:
     low, high = run.pooled_labels.min(), run.pooled_labels.max()
     axes.plot([low, high], [low, high], label="equal", **_CHANCE)
     axes.set(xlabel="measured", ylabel="predicted")
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    add_legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 
 def _figure(
     run: RunPredictions, metric: str, size: tuple[float, float] = (5.2, 5.4), rows: tuple[int, ...] = (1,)
-) -> tuple[Figure, Any]:
+) -> tuple[Figure, list[Axes]]:
     """An empty figure whose title says the metric's mean over folds."""
-    from matplotlib.figure import Figure  # without pyplot: no global state, no window system
-
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(rows), height_ratios=rows, sharex=True)
-    for one in np.atleast_1d(axes):
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.25, linewidth=0.6)
-        one.set_axisbelow(True)
+    figure, axes = new_figure(size, rows=len(rows), extra="finetune", height_ratios=rows, sharex=True)
     score = scorer(metrics_for(run.target, len(run.label_names))[metric])
     mean, error = mean_and_standard_error([score(fold.labels, fold.predictions) for fold in run.folds])
     spread = "" if error is None else f" ± {error:.3f}"
-    top = np.atleast_1d(axes)[0]
-    top.set_title(f"{run.task}, {run.model}: {metric} {mean:.3f}{spread}", fontsize=10, loc="left")
+    set_title(axes[0], f"{run.task}, {run.model}: {metric} {mean:.3f}{spread}")
     return figure, axes
 
 
@@ -178,8 +162,8 @@ def _classes(run: RunPredictions) -> list[tuple[int, str, dict[str, Any]]]:
     numbers = [1] if len(run.label_names) == 2 else range(len(run.label_names))
     found = []
     for place, number in enumerate(numbers):
-        dashes = _DASHES[place // len(_COLOURS) % len(_DASHES)]
-        style = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": dashes}
+        dashes = _DASHES[place // len(COLOURS) % len(_DASHES)]
+        style = {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes}
         found.append((number, run.label_names[number], style))
     return found
 
@@ -199,7 +183,7 @@ def _reliability(labels: Labels, predictions: Floats, edges: Floats) -> tuple[Fl
 
 def _rates(figure: Figure, axes: Axes, x_label: str, y_label: str) -> Figure:
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=9)
+    add_legend(figure, loc="outside lower center", ncols=2)
     return figure
 
 

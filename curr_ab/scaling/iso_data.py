@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from curr_ab.quantities import format_quantity
-from curr_ab.scaling.fit import Fit
+from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.runs import Array, Runs, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noise_of
+from curr_ab.scaling.uncertainty import Doubt, Estimate, Influence, Interval, NoOptimum, measure, noise_of
 
 LAW = "iso-data"
 PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size
@@ -30,6 +30,27 @@ class IsoDataFit(Fit):
 
     parabolas: Mapping[int, Parabola]
     project_to: float
+
+    def record(self) -> IsoDataRecord:
+        """The fit as plain values."""
+        sizes = self.sizes
+        columns = (sizes, self.line(sizes), *(self.band(sizes) or ()))
+        return IsoDataRecord(
+            law=self.law,
+            estimates=dict(self.estimates),
+            residuals=tuple(self.residuals.tolist()),
+            residual_unit=self.residual_unit,
+            spreads=tuple(
+                SpreadRecord(spread.method, spread.draws, spread.share_without_optimum, spread.intervals)
+                for spread in self.spreads
+            ),
+            influences=self.influences,
+            profiles=self.profiles,
+            warnings=self.warnings,
+            parabolas=dict(self.parabolas),
+            project_to=self.project_to,
+            power_law=PowerLaw(*(tuple(column.tolist()) for column in columns)),
+        )
 
     @property
     def sizes(self) -> Array:
@@ -53,6 +74,62 @@ class IsoDataFit(Fit):
         return low, high
 
 
+@dataclass(frozen=True)
+class SpreadRecord:
+    """The intervals of all estimates by one way in which their doubt was measured."""
+
+    method: str
+    draws: int
+    share_without_optimum: float
+    intervals: Mapping[str, Interval]
+
+    def interval(self, name: str) -> Interval | None:
+        """The 95 % interval of an estimate; None where no draw gave it."""
+        found = self.intervals.get(name)
+        return None if found is None or np.isnan([found.low, found.high]).any() else found
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The fitted line at some model sizes, and its 95 % of draws where there are any."""
+
+    parameters: tuple[float, ...]
+    sequences: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class IsoDataRecord:
+    """A fit of the law without its runs and draws: what its report, its figures and its JSON hold."""
+
+    law: str
+    estimates: Mapping[str, float]
+    residuals: tuple[float, ...]
+    residual_unit: str
+    spreads: tuple[SpreadRecord, ...]
+    influences: tuple[Influence, ...]
+    profiles: tuple[Profile, ...]
+    warnings: tuple[str, ...]
+    parabolas: Mapping[int, Parabola]
+    project_to: float
+    power_law: PowerLaw
+
+    @property
+    def shown_spread(self) -> SpreadRecord:
+        """The spread whose intervals figures show; the band of the line is of the same."""
+        return self.spreads[-1]
+
+    @property
+    def projected(self) -> float:
+        """The sequences for which a model of the size `project_to` is the best."""
+        return self.estimates["projected_sequences"]
+
+    def optimum_interval(self, sequences: int) -> Interval | None:
+        """The 95 % interval of a data size's best model size."""
+        return self.shown_spread.interval(optimum_name(sequences))
+
+
 def project(coefficient: float, exponent: float, parameters: float = PROJECTED_PARAMETERS) -> float:
     """Number of sequences for which a model of this size is the best."""
     return float(np.exp(np.log(coefficient) + exponent * np.log(parameters)))
@@ -64,15 +141,30 @@ def optimum_name(sequences: int) -> str:
 
 
 def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
-    """One parabola for each data size, small to large."""
-    return {
-        int(sequences): fit_parabola(
-            runs.parameters[runs.sequences == sequences],
-            runs.loss[runs.sequences == sequences],
-            f"data size {sequences:,.0f}",
-        )
-        for sequences in np.unique(runs.sequences)
-    }
+    """One parabola for each data size, small to large; raises `NoOptimum` where one has no minimum."""
+    parabolas: dict[int, Parabola] = {}
+    for sequences, curve in try_parabolas(runs).items():
+        if isinstance(curve, NoOptimum):
+            raise curve
+        parabolas[sequences] = curve
+    return parabolas
+
+
+def try_parabolas(runs: Runs) -> dict[int, Parabola | NoOptimum]:
+    """The parabola of each data size, small to large, or why it has none."""
+    curves: dict[int, Parabola | NoOptimum] = {}
+    for size in np.unique(runs.sequences):
+        rows = runs.sequences == size
+        try:
+            curves[int(size)] = fit_parabola(runs.parameters[rows], runs.loss[rows], f"data size {size:,.0f}")
+        except NoOptimum as error:
+            curves[int(size)] = error
+    return curves
+
+
+def by_data_size(runs: Runs) -> dict[int, Runs]:
+    """The runs of each data size, small to large."""
+    return {int(size): runs.take(runs.sequences == size) for size in np.unique(runs.sequences)}
 
 
 def estimate(project_to: float, runs: Runs) -> Estimate:
@@ -88,7 +180,9 @@ def estimate(project_to: float, runs: Runs) -> Estimate:
     }
 
 
-def fit_iso_data(runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS) -> Fit:
+def fit_iso_data(
+    runs: Runs, doubt: Doubt | None = None, project_to: float = PROJECTED_PARAMETERS
+) -> IsoDataFit:
     """Fit the paper's law; `project_to` is the model size whose data is projected."""
     doubt = doubt or Doubt()
     runs.require("sequences", law=LAW)

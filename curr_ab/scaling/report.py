@@ -31,6 +31,8 @@ def to_json(result: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, IsoDataFit):
+        return _plain(value.record())
     if is_dataclass(value) and not isinstance(value, type):
         plain = {
             field.name: _plain(getattr(value, field.name))
@@ -39,10 +41,6 @@ def _plain(value: Any) -> Any:
         }
         if isinstance(value, Spread):
             plain["intervals"] = _plain(value.intervals)
-        if isinstance(value, IsoDataFit):
-            names = ("parameters", "sequences", "low", "high")
-            columns = (value.sizes, value.line(value.sizes), *(value.band(value.sizes) or ()))
-            plain["power_law"] = _plain(dict(zip(names, columns, strict=False)))
         if isinstance(value, Reproduced):
             plain["difference"] = value.difference
         return plain

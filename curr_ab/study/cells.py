@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def member(self) -> str:
-        """What the model is called: `350M-F`, whatever its seed."""
+        """The name of the model: `350M-F`, whatever its seed."""
         return f"{self.size}-{self.data}"
 
 
@@ -104,7 +104,7 @@ def chosen(cells: Sequence[Cell], names: Iterable[str], option: str) -> list[Cel
 
 @dataclass(frozen=True)
 class CellFolder:
-    """What lies in the folder of a cell; a part of the truth that a file holds is nowhere else."""
+    """The files of a cell; each fact stands in one of them and nowhere else."""
 
     path: Path
 
@@ -129,7 +129,7 @@ class CellFolder:
         return self.path / "log.txt"
 
     def trained(self, steps: int) -> bool:
-        """Whether the last checkpoint is there; the run measures it after it wrote it."""
+        """True if the last checkpoint is there; the run measures it after it wrote it."""
         results = self.run.results_file
         if not self.run.checkpoint(steps).is_dir() or not results.is_file():
             return False
@@ -159,7 +159,7 @@ class CellFolder:
         return found
 
     def evaluated(self, key: Mapping[str, Any]) -> bool:
-        """Whether its numbers are there, as they are wanted now."""
+        """True if its numbers are there, as they are wanted now."""
         return self.state["evaluated"] == key and bool(self.results())
 
     def results(self) -> list[Result]:
@@ -171,7 +171,7 @@ class CellFolder:
 
 
 def evaluation_key(evaluation: Evaluation, fingerprint: str) -> dict[str, Any]:
-    """What decides whether a cell must be evaluated anew."""
+    """The key of an evaluation: where it differs from that of a cell, the cell is evaluated anew."""
     plain: dict[str, Any] = json.loads(json.dumps({"suites": evaluation, "data": fingerprint}))
     return plain
 
@@ -182,7 +182,7 @@ def finished(folder: CellFolder, cell: Cell, key: Mapping[str, Any]) -> bool:
 
 
 def changed_plan(folder: CellFolder, cell: Cell) -> list[str]:
-    """How the plan that the run was begun with differs from the one that is wanted."""
+    """Differences between the plan that the run was begun with and the one that is wanted."""
     from curr_ab.pretraining.plan import resolve_plan
 
     if not folder.run.plan_file.exists():

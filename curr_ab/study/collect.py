@@ -1,4 +1,4 @@
-"""From the folders of a study to the summary that its report is written from."""
+"""Summary of a study, read from its folders: its report is written from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summarize(
     clock: Mapping[str, Any],
     notes: Sequence[str],
 ) -> StudySummary:
-    """All that is known now; the study may be under way, or have failed in part."""
+    """Collect what is known now; the study may be under way, or have failed in part."""
     logs = [_log(view.folder) for view in cells]
     return StudySummary(
         preset=preset.name,
@@ -57,11 +57,16 @@ def summarize(
         versions={name: version(name) for name in ("curr-ab", "torch", "transformers", "accelerate")}
         | {"python": platform.python_version()},
         baselines=_baselines(preset, data),
-        law=law.values,
-        law_figures={name: os.path.relpath(path, study.path) for name, path in law.figures.items()},
+        law=law,
+        law_figures=_law_figures(study) if any(view.state == "done" for view in cells) else {},
         data_report=report_data(data),
         notes=tuple(notes),
     )
+
+
+def _law_figures(study: StudyFolder) -> dict[str, str]:
+    folder = os.path.relpath(study.figures, study.path)
+    return {name: f"{folder}/{name}.png" for name in ("loss_by_size", "data_by_size")}
 
 
 def _log(folder: CellFolder) -> list[dict[str, Any]]:

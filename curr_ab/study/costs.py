@@ -1,4 +1,4 @@
-"""What a study takes: parameters, tokens, operations, GPU-hours and disk of every cell."""
+"""Costs of a study: parameters, tokens, operations, GPU-hours and disk of every cell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GPU = "H200"  # reckoned with where this machine has none whose peak is known
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one cell; `pairs` is None before the data are prepared."""
+    """The cost of one cell; `pairs` is None before the data are prepared."""
 
     parameters: int
     pairs: int | None
@@ -38,7 +38,7 @@ class Cost:
 
 
 def cost_of(cell: Cell) -> Cost:
-    """From the shape, the plan and the data, which need not be there yet; refuses a shape that is none."""
+    """The cost by shape, plan and data, which need not be there yet; refuses an impossible shape."""
     plan = cell.plan
     try:
         parameters = count_parameters(plan)
@@ -68,7 +68,7 @@ def cost_of(cell: Cell) -> Cost:
 
 
 def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, Cost]:
-    """Of all cells, by name; refuses two that are one point of the law. `subsets` are those of the preset."""
+    """Costs of all cells by name; refuses two that are one point of the law; `subsets` are the preset's."""
     costs = {cell.name: cost_of(cell) for cell in cells}
     points: dict[tuple[float, ...], str] = {}
     for cell in cells:
@@ -83,7 +83,7 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
 
 
 def count_parameters(plan: PretrainingPlan) -> int:
-    """Of the model that the plan makes; no weights are made."""
+    """Count the parameters of the model that the plan makes, without making any weights."""
     with torch.device("meta"):
         model = CurrAbForMaskedLM(build_config(plan))
     return sum(parameter.numel() for parameter in model.parameters())
@@ -133,5 +133,5 @@ def require_disk(folder: Path, needed: int) -> None:
 
 
 def used_bytes(folder: Path) -> int:
-    """What lies in a folder already."""
+    """Bytes that lie in a folder already."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -53,7 +53,7 @@ def export_cells(
 
 
 def is_rehearsal(cell: Cell) -> bool:
-    """Whether the model has another shape than its name."""
+    """True if the model has another shape than its name says."""
     published, own = member(cell.member).config(), cell.plan.model_config
     return any(own[key] != published[key] for key in SHAPE)
 

@@ -18,7 +18,7 @@ from curr_ab.study.preset import Preset, read_preset
 
 
 class StudyFolder:
-    """Where everything of a study lies."""
+    """Paths of everything in a study."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -36,7 +36,7 @@ class StudyFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether a cell was, here or elsewhere, of this preset or of an earlier one."""
+        """True if a cell was begun, here or elsewhere, of this preset or of an earlier one."""
         return any(self.path.glob("cells/*"))
 
     def export(self, cell: Cell) -> Path:
@@ -86,7 +86,7 @@ class StudyFolder:
 
 
 class Clock:
-    """When a study began, and the seconds of work on it, but for those after the `save` before a kill."""
+    """Start of a study and the seconds of work on it, but for those after the `save` before a kill."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._began = file, time.monotonic()

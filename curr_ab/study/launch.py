@@ -1,4 +1,4 @@
-"""How a cell is trained elsewhere: the command for several GPUs, a Slurm script, a list to print."""
+"""Commands that train a cell elsewhere: on several GPUs, by a Slurm script, as a list to print."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SLURM = {"nodes": 1, "ntasks-per-node": 1, "signal": "B:TERM@300", "requeue": T
 
 
 def program() -> str:
-    """How this command line was called, for commands that are shown."""
+    """The name by which this program was called, for commands that are shown."""
     called = Path(sys.argv[0])
     beside = Path(sys.executable).with_name("curr-ab")
     found = called if called.name == "curr-ab" else beside if beside.exists() else Path("curr-ab")
@@ -102,7 +102,7 @@ def write_slurm(
 
 
 def submit(script: Path) -> str:
-    """What sbatch says; or, where it is missing, where the script is."""
+    """Submit the script and return the answer of sbatch; without sbatch, say where the script is."""
     if shutil.which("sbatch") is None:
         return f"sbatch is not on this machine; the script is {script}: submit it where Slurm is"
     done = subprocess.run(["sbatch", str(script)], capture_output=True, text=True, check=False)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curr_ab.quantities import format_quantity
-from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import Parabola, fit_iso_data, fit_parabola
-from curr_ab.scaling.plots import plot_fit, plot_losses, save_plots
+from curr_ab.scaling.iso_data import (
+    IsoDataFit,
+    IsoDataRecord,
+    Parabola,
+    PowerLaw,
+    SpreadRecord,
+    fit_iso_data,
+    try_parabolas,
+)
 from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise
-from curr_ab.scaling.uncertainty import Doubt, NoOptimum
+from curr_ab.scaling.uncertainty import Doubt, Influence, Interval, NoOptimum
 
 
 @dataclass(frozen=True)
 class CellLoss:
-    """What the law takes of a cell."""
+    """A cell as the law sees it."""
 
     data: str
     parameters: int
@@ -33,16 +39,89 @@ class CellLoss:
 
 @dataclass(frozen=True)
 class StudyLaw:
-    """The law as plain values, what must be said with it among them, and its pictures."""
+    """The law of a study, or the `problem` why there is none; neither before any cell was evaluated.
 
-    values: dict[str, Any]
-    figures: dict[str, Path] = field(default_factory=dict)
+    `parabolas` are those of the data sizes whose losses have a minimum, by their pairs: also without a law.
+    `remarks` are sentences that belong to the fit.
+    """
+
+    fit: IsoDataRecord | None = None
+    problem: str = ""
+    parabolas: Mapping[int, Parabola] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    noise_sd: float | None = None
+    table: tuple[CellLoss, ...] = ()
+
+    def to_plain(self) -> dict[str, Any]:
+        """The law as JSON holds it: the fit as `curr-ab scaling fit --json` writes it, and the rest."""
+        values: dict[str, Any] = {} if self.fit is None else json.loads(to_json(self.fit))
+        if self.problem:
+            values["problem"] = self.problem
+        if self.fit is None and self.parabolas:
+            values["parabolas"] = {str(pairs): vars(one) for pairs, one in self.parabolas.items()}
+        if self.remarks:
+            values["remarks"] = list(self.remarks)
+        if self.table:
+            values |= {"noise_sd": self.noise_sd, "table": [vars(cell) for cell in self.table]}
+        return values
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> StudyLaw:
+        """The law of which `to_plain` gave these values."""
+        parabolas = {int(pairs): Parabola(**one) for pairs, one in values.get("parabolas", {}).items()}
+        return cls(
+            _read_fit(values, parabolas) if "estimates" in values else None,
+            values.get("problem", ""),
+            parabolas,
+            tuple(values.get("remarks", ())),
+            values.get("noise_sd"),
+            tuple(CellLoss(**cell) for cell in values.get("table", ())),
+        )
 
 
-def fit_law(cells: Sequence[CellLoss], figures: Path) -> StudyLaw:
-    """Fit the paper's law to the held-out losses, and draw its figures into the folder `figures`."""
+def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> IsoDataRecord:
+    spreads = (
+        SpreadRecord(
+            **{
+                **row,
+                "intervals": {name: Interval(**_numbers(one)) for name, one in row["intervals"].items()},
+            }
+        )
+        for row in values["spreads"]
+    )
+    without = ((row["run"], row["estimates"]) for row in values["influences"])
+    return IsoDataRecord(
+        law=values["law"],
+        estimates=_numbers(values["estimates"]),
+        residuals=tuple(map(_number, values["residuals"])),
+        residual_unit=values["residual_unit"],
+        spreads=tuple(spreads),
+        influences=tuple(
+            Influence(run, None if found is None else _numbers(found)) for run, found in without
+        ),
+        profiles=(),  # this law has none
+        warnings=tuple(values["warnings"]),
+        parabolas=parabolas,
+        project_to=_number(values["project_to"]),
+        power_law=PowerLaw(
+            **{name: tuple(map(_number, column)) for name, column in values["power_law"].items()}
+        ),
+    )
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: float | str | None) -> float:
+    """A number of the JSON, where null is one that is none, and `inf` a word."""
+    return math.nan if value is None else float(value)
+
+
+def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
+    """Fit the paper's law to the held-out losses of a study's cells."""
     if not cells:
-        return StudyLaw({"problem": "no cell has been evaluated"})
+        return StudyLaw(problem="no cell has been evaluated")
     try:
         runs = make_runs(
             {
@@ -56,22 +135,23 @@ def fit_law(cells: Sequence[CellLoss], figures: Path) -> StudyLaw:
         )
     except ValueError as error:
         problem = f"No law can be fitted to these losses: {error}."
-        return StudyLaw({"problem": problem, "remarks": [problem], "table": [vars(cell) for cell in cells]})
+        return StudyLaw(problem=problem, remarks=(problem,), table=tuple(cells))
     noise, source = _noise(cells, runs)
-    remarks = [source]
-    fit: Fit | None = None
+    remarks, problem = [source], ""
+    fit: IsoDataFit | None = None
     try:
         # Projected to the largest size that was trained: beyond it nothing was seen.
         fit = fit_iso_data(runs, Doubt(noise_sd=noise), project_to=float(runs.parameters.max()))
     except ValueError as error:
-        remarks.append(f"The law is not identifiable from these losses: {error}.")
-    curves = _curves(runs)
+        problem = f"The law is not identifiable from these losses: {error}."
+        remarks.append(problem)
+    curves = try_parabolas(runs)
     remarks += [_in_words(cells, pairs, curve) for pairs, curve in curves.items()]
-    values: dict[str, Any] = {"problem": remarks[1]} if fit is None else json.loads(to_json(fit))
     if fit is not None:
         remarks += [f"{warning[0].upper()}{warning[1:]}." for warning in fit.warnings]
-    values |= {"remarks": remarks, "noise_sd": noise, "table": [vars(cell) for cell in cells]}
-    return StudyLaw(values, _draw(fit, runs, curves, figures))
+    parabolas = {pairs: curve for pairs, curve in curves.items() if isinstance(curve, Parabola)}
+    record = None if fit is None else fit.record()
+    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, tuple(cells))
 
 
 def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:
@@ -89,25 +169,13 @@ def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:
     )
 
 
-def _curves(runs: Runs) -> dict[int, Parabola | str]:
-    """The parabola of each data size, or why it has none."""
-    found: dict[int, Parabola | str] = {}
-    for pairs in np.unique(runs.sequences):
-        rows = runs.sequences == pairs
-        try:
-            found[int(pairs)] = fit_parabola(runs.parameters[rows], runs.loss[rows], f"{pairs:,.0f} pairs")
-        except NoOptimum as error:
-            found[int(pairs)] = str(error)
-    return found
-
-
-def _in_words(cells: Sequence[CellLoss], pairs: int, curve: Parabola | str) -> str:
+def _in_words(cells: Sequence[CellLoss], pairs: int, curve: Parabola | NoOptimum) -> str:
     here = [cell for cell in cells if cell.pairs == pairs]
     best = min(here, key=lambda cell: cell.loss)
     name = f"{here[0].data} ({pairs:,} pairs)"
     told = f"{name}: the lowest loss is that of {format_quantity(best.parameters)} parameters"
-    if isinstance(curve, str):
-        return f"{told}; {curve.partition(': ')[2]}."
+    if isinstance(curve, NoOptimum):
+        return f"{told}; {str(curve).partition(': ')[2]}."
     if curve.inside:
         return f"{told}; the parabola's minimum lies at {format_quantity(curve.optimum)}."
     beyond = "above the largest" if curve.optimum > curve.largest else "below the smallest"
@@ -115,11 +183,3 @@ def _in_words(cells: Sequence[CellLoss], pairs: int, curve: Parabola | str) -> s
         f"{told}; the parabola's minimum ({format_quantity(curve.optimum)}) lies {beyond} size that was "
         "trained: these runs show on which side the best size is, and not where."
     )
-
-
-def _draw(fit: Fit | None, runs: Runs, curves: dict[int, Parabola | str], folder: Path) -> dict[str, Path]:
-    known = {pairs: curve for pairs, curve in curves.items() if isinstance(curve, Parabola)}
-    drawn = {"loss_by_size": plot_losses(runs, known)} if fit is None else dict(plot_fit(fit))
-    drawn.pop("residuals", None)
-    paths = save_plots(drawn, folder, ("png",))
-    return dict(zip(drawn, paths, strict=True))

@@ -34,7 +34,7 @@ class Status:
 
 
 def read_status(cell: Cell, folder: CellFolder, state: State) -> Status:
-    """From the newest lines of the run's log, and the results where there are some."""
+    """Read the newest lines of the run's log, and the results where there are some."""
     entry = _newest_entry(folder)
     step = int(entry.get("step", 0))
     pairs_per_second = entry.get("pairs_per_second")

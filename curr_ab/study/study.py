@@ -33,11 +33,11 @@ from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, us
 from curr_ab.study.exports import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
 from curr_ab.study.launch import lack_of_gpus, printed, submit, training_command, write_slurm
-from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.law import CellLoss, fit_cells
 from curr_ab.study.preset import Preset
 from curr_ab.study.processes import run_cells, slots_of
 from curr_ab.study.progress import Table, read_status
-from curr_ab.study.report import write_report
+from curr_ab.study.report import write_law_figures, write_report
 from curr_ab.study.summary import State
 
 Launcher = Literal["local", "slurm", "print"]
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the cells, and of the exports that could not be made."""
+    """States of the cells, and problems of those and of exports that could not be made."""
 
     states: dict[str, State]
     problems: dict[str, str]  # by cells or export, with the log where there is one
@@ -62,7 +62,7 @@ def plan_study(
     only: Sequence[str] = (),
     restart: Sequence[str] = (),
 ) -> list[str]:
-    """What `run_study` of the same would train and what that takes, in lines; nothing is written."""
+    """Describe what `run_study` of the same would train and what that takes; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
     chosen(cells, restart, "--restart")
     costs = costs_of(cells, preset.data.subsets)
@@ -175,10 +175,11 @@ def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Out
     remove_leftovers(study.exports)
     exports = {study.export(cell): (cell, work.folder(cell)) for cell in done if cell.exported}
     problems = {str(path): problem for path, problem in export_cells(exports, say).items()}
-    law = fit_law([_loss(work, cell) for cell in done], study.figures)
-    write_json(study.law_file, law.values)
+    law = fit_cells([_loss(work, cell) for cell in done])
+    write_json(study.law_file, law.to_plain())
     views = [work.view(cell) for cell in work.cells]
     summary = summarize(study, work.preset, made_by, views, law, data, clock.save(), _notes(work))
+    write_law_figures(summary, study.figures)
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
     problems |= {view.cell.name: f"{view.folder.problem} (log: {view.folder.log_file})" for view in failed}
@@ -212,7 +213,7 @@ def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
 
 
 def refuse_missing_suite_data(preset: Preset) -> None:
-    """What a suite is measured on, where it brings its own, must be there before cells are trained."""
+    """Refuse a suite whose own data are missing, before cells are trained."""
     for suite, options in preset.evaluation.items():
         data = options.get("data", ())
         for path in [data] if isinstance(data, str) else data:

@@ -1,4 +1,4 @@
-"""What a study found, as plain values: the one source of its report, and its form as JSON."""
+"""The summary of a study as plain values: the one source of its report, and its form as JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from curr_ab.study.law import StudyLaw
 
 FORMAT = "curr-ab study 1"
 State = Literal["done", "failed", "running", "waiting"]
@@ -67,16 +69,16 @@ class StudySummary:
     hardware: str
     versions: Mapping[str, str]
     baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
-    # What `curr-ab scaling fit --law iso-data --json` writes, or {"problem": why} if nothing fits. Either may
-    # hold "remarks", sentences of those who fitted. {} before there is a fit.
-    law: Mapping[str, Any] = field(default_factory=dict)
+    law: StudyLaw = field(default_factory=StudyLaw)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
-    data_report: Mapping[str, Any] = field(default_factory=dict)  # of `report.data_report.report_data`
+    data_report: Mapping[str, Any] = field(default_factory=dict)  # of `collect.report_data`
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Valid JSON: a number that is not finite becomes null."""
-        return json.dumps({"format": FORMAT, **_finite(asdict(self))}, indent=1, allow_nan=False) + "\n"
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values |= {"cells": [asdict(cell) for cell in self.cells], "law": self.law.to_plain()}
+        return json.dumps({"format": FORMAT, **_finite(values)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StudySummary:
@@ -85,7 +87,8 @@ class StudySummary:
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise ValueError(f"this is no summary of a study: its `format` is not {FORMAT!r}")
         cells = tuple(_cell(row) for row in values.pop("cells"))
-        return _make(cls, {**values, "cells": cells, "notes": tuple(values["notes"])})
+        law = StudyLaw.from_plain(values["law"])
+        return _make(cls, {**values, "cells": cells, "law": law, "notes": tuple(values["notes"])})
 
 
 def read_summary(path: Path) -> StudySummary:

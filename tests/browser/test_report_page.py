@@ -1,13 +1,19 @@
-"""The page of a study in a real browser: it renders, complains of nothing, loads nothing, fits its window."""
+"""Pages in a real browser: they render, complain of nothing, load nothing, fit their window."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from support import studies
 from support.chromium import chromium, look
 
+from curr_ab.data import PreparationPlan, builtin_path, describe, prepare
+from curr_ab.data.description import write_report as write_data_report
+from curr_ab.inference.heat_maps import write_html
 from curr_ab.study.report import write_report
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 pytestmark = pytest.mark.browser
 
@@ -113,3 +119,39 @@ def test_the_browser_complains_of_what_the_page_forbids(browser: str, tmp_path: 
         seen = look(browser, page, 1280, ("document.title",))
         assert any("Content Security Policy" in complaint for complaint in seen.complaints), bad
         assert seen.answers == [studies.mini().title], bad
+
+
+FIELD = """(() => {
+  const map = document.querySelector("canvas"), box = map.getBoundingClientRect();
+  const at = {bubbles: true, clientX: box.x + 18 + 11 * 4 + 3, clientY: box.y + 4 + 11 * 2 + 3};
+  map.dispatchEvent(new PointerEvent("pointermove", at));
+  const tip = document.getElementById("tip");
+  return [tip.hidden, tip.textContent, document.querySelectorAll("canvas").length];
+})()"""
+
+
+def test_a_heat_map_says_what_is_under_the_pointer(browser: str, tmp_path: Path) -> None:
+    sites = [
+        SimpleNamespace(chain=chain, position=at, wild_type="E") for chain in CHAINS for at in range(1, 9)
+    ]
+    odds = torch.arange(16 * 20).reshape(16, 20) / 100
+    page = tmp_path / "map.html"
+    write_html(SimpleNamespace(record=SimpleNamespace(id="<b>"), sites=sites, log_odds=odds), page)
+    for dark in (False, True):
+        seen = look(browser, page, 1280, (FIELD, OVERFLOW, "document.title"), dark=dark)
+        hidden, words, maps = seen.answers[0]
+        value = odds[4, STANDARD_RESIDUES.index("S")].item()  # the third of the rows
+        assert (hidden, maps) == (False, 2) and words == f"heavy E5S: {value:g}"
+        assert seen.answers[1:] == [[], "<b>: single mutants"]
+        assert seen.complaints == [] and seen.requests == [page.as_uri()]
+
+
+def test_the_report_of_data_shows_its_pictures(browser: str, tmp_path: Path) -> None:
+    prepare([str(builtin_path())], tmp_path / "corpus", PreparationPlan(cluster="source", subsets={"F": 150}))
+    page = write_data_report(describe(tmp_path / "corpus"), tmp_path)
+    loaded = "[...document.images].map(image => image.naturalWidth > 500 && image.alt !== '')"
+    for width in (1280, 400):
+        seen = look(browser, page, width, (loaded, OVERFLOW, SCROLLS))
+        assert seen.answers == [[True] * 6, [], False]
+        assert seen.complaints == []
+        assert [address for address in seen.requests if not address.startswith("data:")] == [page.as_uri()]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from curr_ab import workers as parallel
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling import Doubt, IsoDataFit, NoOptimum, Runs, fit_iso_data, make_runs, plot_fit
 
 FAST = Doubt(draws=50)
@@ -42,8 +43,9 @@ def test_a_known_law_is_recovered() -> None:
     assert np.abs(fit.residuals).max() < 1e-9
     assert len(fit.influences) == 20
     assert isinstance(fit, IsoDataFit)
-    diamond = plot_fit(fit)["data_by_size"].axes[0].lines[-1]
-    assert diamond.get_xdata() == [1e9] and diamond.get_ydata() == [fit.estimates["projected_sequences"]]
+    chart = plot_fit(fit)["data_by_size"].file()
+    diamond = f"1B parameters: {format_quantity(fit.estimates['projected_sequences'])} pairs"
+    assert chart.count(f'class="hollow law" data-tip="{diamond}"') == 1 and f">{diamond}</text>" in chart
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """The law of a study: fitted with its doubts where the losses allow it, and refused in words where not."""
 
+import json
+
 import numpy as np
 import pytest
 
-from curr_ab.study.law import CellLoss, fit_law
+from curr_ab.study.law import CellLoss, StudyLaw, fit_cells
 
 SIZES = (60_000, 110_000, 350_000, 800_000, 1_800_000)
 
@@ -34,64 +36,51 @@ def cells(optima, seeds=(1,), curvature=0.5, scatter=0.0):
     ]
 
 
-def test_optima_and_exponent_are_found_with_intervals_and_figures(tmp_path):
-    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 6e5}), tmp_path)
-    estimates = law.values["estimates"]
+def test_optima_and_exponent_are_found_with_intervals():
+    law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 6e5}))
+    estimates = law.fit.estimates
     assert estimates["optimal_parameters[12]"] == pytest.approx(1e5, rel=1e-3)
     assert estimates["exponent"] == pytest.approx(
         np.polyfit(np.log([1e5, 2e5, 6e5]), np.log([12, 40, 150]), 1)[0]
     )
-    assert law.values["project_to"] == SIZES[-1]
-    methods = {spread["method"]: spread for spread in law.values["spreads"]}
+    assert law.fit.project_to == SIZES[-1]
+    methods = {spread.method: spread for spread in law.fit.spreads}
     assert set(methods) == {"bootstrap over runs", "noise of sd 0.01"}
-    interval = methods["noise of sd 0.01"]["intervals"]["optimal_parameters[150]"]
-    assert interval["low"] < 6e5 < interval["high"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data_by_size.png", "loss_by_size.png"]
-    assert any(
-        "one seed" in remark and "what another seed would change" in remark
-        for remark in law.values["remarks"]
-    )
-    assert any(remark.startswith("The power law goes through 3 optima") for remark in law.values["remarks"])
-    assert any(
-        "D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.values["remarks"]
-    )
+    interval = methods["noise of sd 0.01"].interval("optimal_parameters[150]")
+    assert interval.low < 6e5 < interval.high
+    assert law.parabolas == law.fit.parabolas and StudyLaw.from_plain(law.to_plain()) == law
+    assert any("one seed" in remark and "what another seed would change" in remark for remark in law.remarks)
+    assert any(remark.startswith("The power law goes through 3 optima") for remark in law.remarks)
+    assert any("D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.remarks)
 
 
-def test_several_seeds_give_the_noise(tmp_path):
-    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02), tmp_path)
-    assert "scatter of the losses between seeds" in law.values["remarks"][0]
-    noise = next(s["method"] for s in law.values["spreads"] if s["method"].startswith("noise"))
+def test_several_seeds_give_the_noise():
+    law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02))
+    assert "scatter of the losses between seeds" in law.remarks[0]
+    noise = next(s.method for s in law.fit.spreads if s.method.startswith("noise"))
     assert 0.01 < float(noise.rpartition(" ")[2]) < 0.03
 
 
-def test_without_a_minimum_there_is_no_law_but_words_and_a_figure(tmp_path):
-    law = fit_law(cells({12: 1e5, 40: 2e5, 150: None}), tmp_path)
-    assert "estimates" not in law.values
-    assert law.values["problem"].startswith(
-        "The law is not identifiable from these losses: data size 150: the"
-    )
-    assert law.values["problem"] in law.values["remarks"]
-    assert any(
-        r.startswith("D150 (150 pairs): the lowest loss is that of 1.8M") for r in law.values["remarks"]
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["loss_by_size.png"]
+def test_without_a_minimum_there_is_no_law_but_words():
+    law = fit_cells(cells({12: 1e5, 40: 2e5, 150: None}))
+    assert law.fit is None and set(law.parabolas) == {12, 40}
+    assert law.problem.startswith("The law is not identifiable from these losses: data size 150: the")
+    assert law.problem in law.remarks
+    assert any(r.startswith("D150 (150 pairs): the lowest loss is that of 1.8M") for r in law.remarks)
+    assert StudyLaw.from_plain(json.loads(json.dumps(law.to_plain()))) == law
 
 
-def test_an_optimum_outside_the_sizes_is_said_to_be_there(tmp_path):
-    law = fit_law(cells({12: 1e5, 40: 2e5, 150: 5e6}), tmp_path)
-    assert any(
-        "(5M) lies above the largest size that was trained" in remark for remark in law.values["remarks"]
-    )
+def test_an_optimum_outside_the_sizes_is_said_to_be_there():
+    law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 5e6}))
+    assert any("(5M) lies above the largest size that was trained" in remark for remark in law.remarks)
 
 
-def test_losses_that_no_law_takes_leave_words(tmp_path):
+def test_losses_that_no_law_takes_leave_words():
     given = cells({12: 1e5, 40: 2e5})
-    law = fit_law([*given, given[0]], tmp_path)
-    assert law.values["problem"].startswith(
-        "No law can be fitted to these losses: table: row 11 repeats row 1"
-    )
-    assert law.values["remarks"] == [law.values["problem"]] and len(law.values["table"]) == 11
+    law = fit_cells([*given, given[0]])
+    assert law.problem.startswith("No law can be fitted to these losses: table: row 11 repeats row 1")
+    assert law.remarks == (law.problem,) and len(law.table) == 11
 
 
-def test_with_nothing_done_there_is_nothing_to_fit(tmp_path):
-    assert fit_law([], tmp_path).values == {"problem": "no cell has been evaluated"}
+def test_with_nothing_done_there_is_nothing_to_fit():
+    assert fit_cells([]).to_plain() == {"problem": "no cell has been evaluated"}

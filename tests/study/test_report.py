@@ -8,15 +8,16 @@ import pytest
 from support import studies
 from support.report_words import Words, both
 
+from curr_ab.charts import rules
 from curr_ab.data import PreparationPlan, builtin_path, prepare
+from curr_ab.pages import packaged_text
 from curr_ab.study.collect import report_data
+from curr_ab.study.law import StudyLaw
 from curr_ab.study.report import page as report_module
 from curr_ab.study.report import write_report
-from curr_ab.study.report.charts import rules
 from curr_ab.study.report.findings import findings, judge
 from curr_ab.study.report.grid import digits_of, make_grid, written
-from curr_ab.study.report.markdown import render_markdown
-from curr_ab.study.report.page import _file, render_page
+from curr_ab.study.report.page import render_markdown, render_page
 from curr_ab.study.summary import StudySummary, read_summary
 
 
@@ -109,13 +110,19 @@ def test_words_cannot_become_markup():
     nasty = '<img src=x onerror="alert(1)">|`*{{script}}'
     cells = (replace(study.cells[0], member=nasty, log='javascript:alert("1")'), *study.cells[1:])
     study = replace(
-        study, cells=cells, title=nasty, command=nasty, notes=(nasty,), law={"problem": nasty}, hardware=nasty
+        study,
+        cells=cells,
+        title=nasty,
+        command=nasty,
+        notes=(nasty,),
+        law=StudyLaw(problem=nasty, remarks=(nasty,)),
+        hardware=nasty,
     )
     page = render_page(study)
     words = Words(page)
     assert "img" not in words.tags and words.tags.count("script") == 1
     assert words.text.count(nasty) >= 6 and 'document.title = "hacked"' in words.text
-    assert page.count(_file("report.js")) == 1
+    assert page.count(packaged_text("pages.js")) == 1
     assert "javascript%3Aalert" in page and "javascript:" not in page
     text = render_markdown(study)
     assert "<img" not in text.replace("\\<img", "").replace(f"    {nasty}", "")
@@ -196,7 +203,7 @@ def _contrast(one, other):
 
 
 def test_words_and_marks_stand_out_from_their_paper():
-    sheet = _file("report.css")
+    sheet = packaged_text("pages.css")
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6})", block))
         for block in re.findall(r":root \{(.*?)\}", sheet, re.S)[:2]

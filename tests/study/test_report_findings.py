@@ -12,7 +12,7 @@ from support.report_words import both
 from curr_ab.scaling.runs import make_runs, seed_noise
 from curr_ab.study.report.findings import findings
 from curr_ab.study.report.grid import loss_of, make_grid, pairing_of, region_of, throughput_of
-from curr_ab.study.report.markdown import render_markdown
+from curr_ab.study.report.page import render_markdown
 
 
 def _runs(study, measure):

@@ -2,8 +2,7 @@
 
 from html.parser import HTMLParser
 
-from curr_ab.study.report.markdown import render_markdown
-from curr_ab.study.report.page import render_page
+from curr_ab.study.report.page import render_markdown, render_page
 
 
 class Words(HTMLParser):

@@ -1,6 +1,5 @@
 """Studies that nobody ran: plausible numbers to draw reports of, made up here and nowhere else."""
 
-import json
 import math
 import random
 from dataclasses import replace
@@ -8,7 +7,8 @@ from functools import cache
 
 from curr_ab import scaling
 from curr_ab.measures.held_out import PLACES
-from curr_ab.scaling.report import to_json
+from curr_ab.scaling.iso_data import fit_parabolas
+from curr_ab.study.law import StudyLaw
 from curr_ab.study.report.grid import make_grid
 from curr_ab.study.summary import CellSummary, StudySummary
 
@@ -86,14 +86,18 @@ def _cell(name, data, pairs, seed, noise, steps=500):
     )
 
 
-def _law(cells, project_to):
+def _runs(cells):
     rows = [
         {"parameters": c.parameters, "sequences": c.pairs, "loss": c.loss, "seed": c.seed, "objective": "mlm"}
         for c in cells
         if c.state == "done"
     ]
-    doubt = scaling.Doubt(draws=60, noise_sd=0.01)
-    return json.loads(to_json(scaling.fit_iso_data(scaling.make_runs(rows, "cells"), doubt, project_to)))
+    return scaling.make_runs(rows, "cells")
+
+
+def _law(cells, project_to):
+    fit = scaling.fit_iso_data(_runs(cells), scaling.Doubt(draws=60, noise_sd=0.01), float(project_to))
+    return StudyLaw(fit=fit.record(), parabolas=fit.parabolas)
 
 
 def _normal(middle, width, low, high):
@@ -171,7 +175,8 @@ def unidentifiable():
         problem=problem,
     )
     why = "data size 12: the loss has no minimum in the model size (its parabola opens downward)"
-    return replace(study, cells=tuple(cells), law={"problem": why}, law_figures={})
+    parabolas = fit_parabolas(_runs([cell for cell in cells if cell.data != "Q"]))
+    return replace(study, cells=tuple(cells), law=StudyLaw(problem=why, parabolas=parabolas), law_figures={})
 
 
 @cache
@@ -190,7 +195,9 @@ def under_way():
         state="running",
     )
     waiting = [replace(cell, **nothing, state="waiting") for cell in cells[7:]]
-    return replace(mini(), cells=(*cells[:6], running, *waiting), law={}, law_figures={}, seconds=205.0)
+    return replace(
+        mini(), cells=(*cells[:6], running, *waiting), law=StudyLaw(), law_figures={}, seconds=205.0
+    )
 
 
 @cache

@@ -12,25 +12,20 @@ import numpy as np
 from curr_ab.evaluation.plan import SuitePlan
 from curr_ab.evaluation.run import read_record
 from curr_ab.family import MEMBERS
-from curr_ab.files import replacing
+from curr_ab.pictures import MARKERS, add_legend, colours, new_figure, save_pictures, set_title
 from curr_ab.words import REGIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow; more models than that are shades of one scale.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "os^DvPX"
 Summary = dict[tuple[str, str], dict[str, float]]  # by place and group
 
 
 def draw_regions(folder: Path, record: Mapping[str, Any]) -> None:
     """The figures of all measurements in `folder` on the same pairs as that of `record`."""
     summaries = read_summaries(folder, record)
-    for name, figure in region_figures(summaries).items():
-        with replacing(folder / "figures" / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+    save_pictures(region_figures(summaries), folder / "figures")
 
 
 def read_summaries(folder: Path, record: Mapping[str, Any]) -> dict[str, Summary]:
@@ -49,7 +44,7 @@ def read_summaries(folder: Path, record: Mapping[str, Any]) -> dict[str, Summary
 
 
 def _pairs_of(record: Mapping[str, Any]) -> list[Any]:
-    """What must be equal in one picture: the pairs that were drawn, and how their chains were joined."""
+    """Settings that must be equal in one picture: the pairs drawn, and how their chains were joined."""
     settings = record["settings"]
     names = ("split", "pairs", "seed", "separator")
     return [record["suite"], record["data"], *(settings[name] for name in names)]
@@ -83,21 +78,19 @@ def region_figures(summaries: Mapping[str, Summary]) -> dict[str, Figure]:
 
 
 def _figure(summaries: Mapping[str, Summary], places: Sequence[str], groups: Sequence[str]) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.2 + 4.6 * len(groups), 4.2), layout="constrained")
-    panels: Any = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    size = (1.2 + 4.6 * len(groups), 4.2)
+    figure, panels = new_figure(size, columns=len(groups), extra="finetune", sharey=True)
     for axes, group in zip(panels, groups, strict=True):
         _panel(axes, summaries, places, group)
     panels[0].set_ylabel("median loss (nats)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside right upper", title="model")
+    add_legend(figure, handles, labels, loc="outside right upper", title="model")
     return figure
 
 
 def _panel(axes: Axes, summaries: Mapping[str, Summary], places: Sequence[str], group: str) -> None:
     """A point for each model and place, with 95 % of bootstrapped medians."""
-    colours = _colours(len(summaries))
+    shades = colours(len(summaries))
     shifts = np.linspace(-0.3, 0.3, len(summaries)) if len(summaries) > 1 else [0.0]
     for number, (name, summary) in enumerate(summaries.items()):
         known = [(place, summary[one, group]) for place, one in enumerate(places) if (one, group) in summary]
@@ -108,23 +101,13 @@ def _panel(axes: Axes, summaries: Mapping[str, Summary], places: Sequence[str], 
             values,
             # A median of few values may lie outside its own interval by a rounding.
             np.abs(np.stack([values - bounds[:, 0], bounds[:, 1] - values])),
-            fmt=_MARKERS[number % len(_MARKERS)],
-            color=colours[number],
+            fmt=MARKERS[number % len(MARKERS)],
+            color=shades[number],
             markersize=5,
             elinewidth=1,
             label=name,
         )
     axes.set_xticks(range(len(places)), [place.split(" ", 1)[1] for place in places])
     axes.set_xlim(-0.6, len(places) - 0.4)
-    axes.set_title(f"{places[0].split(' ')[0]}, {group}", loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _colours(count: int) -> Sequence[Any]:
-    if count <= len(_COLOURS):
-        return _COLOURS[:count]
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](share) for share in np.linspace(0, 0.92, count)]
+    set_title(axes, f"{places[0].split(' ')[0]}, {group}")
+    axes.grid(False, axis="x")

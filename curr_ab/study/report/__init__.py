@@ -1,5 +1,5 @@
-"""The report of a study: one page to look at, and its Markdown twin."""
+"""The report of a study: one page to look at, its Markdown twin, the pictures of its law."""
 
-from curr_ab.study.report.page import write_report
+from curr_ab.study.report.page import write_law_figures, write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_law_figures", "write_report"]

@@ -54,7 +54,7 @@ class Spot:
         return tuple(cell for cell in self.cells if cell.state == "done")
 
     def measured(self, measure: Measure) -> list[Estimate]:
-        """What the seeds that are done have of it."""
+        """The values of the seeds that are done."""
         return [value for cell in self.done if (value := measure(cell)) is not None]
 
     @property
@@ -133,14 +133,14 @@ class Grid:
 
     @property
     def kind_of_error(self) -> str:
-        """What the standard errors of losses are of."""
+        """The source of the standard errors of losses, in words."""
         noise = self.seed_noise(loss_of)
         return (
             "over held-out pairs" if noise is None else "of the scatter between seeds, pooled over all cells"
         )
 
     def row(self, data: str, measure: Measure = loss_of) -> list[tuple[Spot, Estimate]]:
-        """What was measured with one data set, small sizes first."""
+        """Values that were measured with one data set, small sizes first."""
         spots = [self.spots[size, data] for size in self.sizes if (size, data) in self.spots]
         return [(spot, found) for spot in spots if (found := self.estimate(spot, measure)) is not None]
 
@@ -178,6 +178,6 @@ def written(estimate: Estimate, digits: int) -> str:
 
 
 def digits_of(estimates: Sequence[Estimate]) -> int:
-    """As many decimals as a usual standard error is worth: two of its digits."""
+    """Number of decimals that a usual standard error is worth: two of its digits."""
     errors = [error for _, error in estimates if error > 0]
     return min(max(math.ceil(-math.log10(median(errors))) + 1, 3), 5) if errors else 3

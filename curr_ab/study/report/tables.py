@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from curr_ab.data.description import statistics
 from curr_ab.data.preparing.splits import SPLITS
+from curr_ab.pages import words
 from curr_ab.quantities import format_duration
-from curr_ab.study.report.findings import is_fitted, law_rows
+from curr_ab.study.report.findings import law_rows
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
 from curr_ab.study.summary import CellSummary, StudySummary
 
@@ -22,6 +23,18 @@ class Field:
     best: bool = False
     links: tuple[tuple[str, str], ...] = ()
     style: str = ""
+
+    @property
+    def classes(self) -> str:
+        """Classes of the style sheet."""
+        return " ".join(part for part in (self.style, "best" if self.best else "") if part)
+
+    @property
+    def markdown(self) -> str:
+        """The field in a table of Markdown."""
+        links = " · ".join(f"[{words(name)}]({path})" for name, path in self.links)
+        text = words(self.text)
+        return links or (f"**{text}**" if self.best else text)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def loss_table(grid: Grid) -> Table:
 
 
 def _tints(losses: Sequence[float]) -> Callable[[float], str]:
-    """From h0 for the highest loss to h5 for the lowest."""
+    """Classes of tints, h0 for the highest loss to h5 for the lowest."""
     low, high = min(losses, default=0.0), max(losses, default=1.0)
     return lambda loss: f"h{round(5 * (high - loss) / (high - low or 1.0))}"
 
@@ -126,7 +139,7 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
         Field("" if cell.pairing is None else f"{cell.pairing[0]:.1%} ± {cell.pairing[1]:.1%}"),
         Field("" if speed is None else f"{speed:,.0f}"),
         Field("" if cell.seconds is None else format_duration(cell.seconds)),
-        Field("", links=tuple((words, address(path)) for words, path in links)),
+        Field("", links=tuple((name, address(path)) for name, path in links)),
     )
 
 
@@ -147,11 +160,10 @@ def region_table(grid: Grid, places: Sequence[str]) -> Table:
 
 def law_table(summary: StudySummary) -> Table | None:
     """The estimates of the fit."""
-    if not is_fitted(summary.law):
+    if (fit := summary.law.fit) is None:
         return None
-    methods = [f"95% by {spread['method']}" for spread in summary.law["spreads"]]
-    header = ("estimate", "value", *methods)
-    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(summary.law))
+    header = ("estimate", "value", *(f"95% by {spread.method}" for spread in fit.spreads))
+    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(fit))
 
 
 def baseline_table(summary: StudySummary) -> Table:
@@ -183,7 +195,7 @@ def data_tables(summary: StudySummary) -> list[Table]:
 
 
 def provenance_table(summary: StudySummary) -> Table:
-    """How the study was made."""
+    """Preset, time, machine and versions."""
     rows = [
         ("preset", summary.preset),
         ("started", summary.started.replace("T", " ")),

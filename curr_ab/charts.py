@@ -1,12 +1,19 @@
-"""A chart as inline SVG: axes, lines, bands, points. Colours are classes that the page defines."""
+"""Charts as SVG, for a page or as files of their own: axes, lines, bands, points, each named to the pointer.
+
+Colours are classes, so that a page shows them on light and on dark paper.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+from curr_ab.pages import packaged_text
 
 Point = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 30.0, 12.0, 42.0
@@ -24,6 +31,14 @@ _STAR = tuple(
     (reach * math.sin(math.pi * step / 5), -reach * math.cos(math.pi * step / 5))
     for step, reach in enumerate((1.25, 0.52) * 5)
 )
+FILE_FONT = "DejaVu Sans"  # matplotlib brings it, so that a picture has words where a system has no fonts
+_FILE_LETTER = 7.0  # width of a letter of it in a legend
+_FILE_LEFT, _FILE_TOP = 14.0, 30.0  # the margin of the words around a chart
+_FILE_STYLE = """.paper { fill: var(--paper); }
+svg text.title { font-weight: 700; font-size: 14px; fill: var(--ink); }
+svg text.small { font-size: 10.5px; }
+svg text { font-size: 11.5px; }
+"""
 _VOID = ("line", "rect", "circle", "polygon", "polyline")
 # After Okabe and Ito, darker or lighter until each stands out from its paper by 3 to 1.
 _DATA = (
@@ -63,9 +78,9 @@ class Chart:
         left, right, top, bottom = margins or (LEFT, RIGHT, TOP, BOTTOM)
         self.x = x.over(left, self.width - right)
         self.y = y.over(self.height - bottom, top)
-        self._under: list[str] = []
-        self._marks: list[str] = []
-        self._over: list[str] = []
+        self._under: list[Markup] = []
+        self._marks: list[Markup] = []
+        self._over: list[Markup] = []
         self._rules: list[tuple[float, str]] = []
         self._taken: list[Point] = []  # places of marks, which words avoid
 
@@ -134,7 +149,7 @@ class Chart:
         self._marks.append(element("line", class_=f"error {series}", x1=at, x2=at, y1=low, y2=high))
 
     def bar(self, low: float, high: float, height: float, series: str, tip: str) -> None:
-        """From the base line up."""
+        """A bar from the base line up."""
         start, end, top = self.x(low), self.x(high), self.y(height)
         self._marks.append(
             element(
@@ -157,7 +172,7 @@ class Chart:
         )
 
     def rule(self, y: float, label: str) -> None:
-        """A horizontal line that is told apart by its words; they stand where there is room for them."""
+        """A horizontal line with words beside it, which stand where there is room for them."""
         at = self.y(y)
         self._marks.append(element("line", class_="rule", x1=self.x.start, x2=self.x.end, y1=at, y2=at))
         self._rules.append((at, label))
@@ -186,31 +201,108 @@ class Chart:
             last = max(self.y(value) + 4, last + gap)
             self._over.append(_text(text, self.x.end + 5, last, "start", f"end {series}"))
 
-    def svg(self, label: str, description: str) -> Markup:
-        """`label` and `description` are for those who do not see the chart."""
+    def drawn(
+        self, label: str, description: str, *, keys: Sequence[Key] = (), notes: Sequence[str] = ()
+    ) -> Drawing:
+        """The finished picture; `label` and `description` are for those who do not see it.
+
+        `keys` and `notes` stand below a picture that is a file of its own; a page says them in its own way.
+        """
         box = {"x": self.x.start, "y": self.y.end}
         clip = element(
             "clipPath",
             element("rect", width=self.x.end - self.x.start, height=self.y.start - self.y.end, **box),
             id=f"{self._name}-clip",
         )
-        content = (
-            element("title", label, id=f"{self._name}-title"),
-            element("desc", description, id=f"{self._name}-desc"),
+        marks = (
             element("defs", clip),
-            join(self._under),
-            join([self._rule_label(at, label) for at, label in self._rules]),
-            element("g", join(self._marks), clip_path=f"url(#{self._name}-clip)"),
-            join(self._over),
+            *self._under,
+            *(self._rule_label(at, label) for at, label in self._rules),
+            element("g", _join(self._marks), clip_path=f"url(#{self._name}-clip)"),
+            *self._over,
         )
+        size = (self.width, self.height)
+        return Drawing(self._name, size, label, description, _join(marks), tuple(keys), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend: a marker and what it stands for."""
+
+    series: str
+    shape: int
+    words: str
+    style: str = "dot"
+
+    @property
+    def picture(self) -> Markup:
+        mark = marker(self.shape, 7, 7, 5, class_=f"{self.style} {self.series}")
+        return element("svg", mark, viewBox="0 0 14 14", aria_hidden="true")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished chart: part of a page as it stands, or a file of its own."""
+
+    name: str
+    size: tuple[float, float]
+    label: str
+    description: str
+    marks: Markup
+    keys: tuple[Key, ...]
+    notes: tuple[str, ...]
+
+    def __html__(self) -> str:
+        """The picture inside a page, which a template asks for."""
+        return self._svg(self.size, self.marks)
+
+    def file(self) -> str:
+        """The picture as a file: with its title, a legend and notes, in the colours of light paper."""
+        width, height = self.size
+        chart = element("g", self.marks, transform=f"translate(0 {number(_FILE_TOP)})")
+        around = [_text(self.label, _FILE_LEFT, 20, "start", "title")]
+        left, base = _FILE_LEFT, _FILE_TOP + height + 14
+        for key in self.keys:
+            room = _FILE_LETTER * len(key.words) + 34
+            if left > _FILE_LEFT and left + room > width:
+                left, base = _FILE_LEFT, base + 19
+            around.append(marker(key.shape, left + 5, base - 4, 5, class_=f"{key.style} {key.series}"))
+            around.append(_text(key.words, left + 15, base, "start"))
+            left += room
+        for note in self.notes:
+            base += 18
+            around.append(_text(note, _FILE_LEFT, base, "start", "small"))
+        numbers = [int(found) for found in re.findall(r'class="[a-z ]*\bd(\d+)', _join([chart, *around]))]
+        style = element("style", Markup(_file_style(max(numbers, default=-1) + 1)))
+        paper = element("rect", width=width, height=base + 12, class_="paper")
+        sized: dict[str, str | float] = {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "width": width,
+            "height": base + 12,
+        }
+        return self._svg((width, base + 12), _join([style, paper, chart, *around]), **sized) + "\n"
+
+    def _svg(self, size: tuple[float, float], content: Markup, **attributes: str | float) -> Markup:
         return element(
             "svg",
-            *content,
-            viewBox=f"0 0 {number(self.width)} {number(self.height)}",
+            element("title", self.label, id=f"{self.name}-title"),
+            element("desc", self.description, id=f"{self.name}-desc"),
+            content,
+            viewBox=f"0 0 {number(size[0])} {number(size[1])}",
             role="img",
-            aria_labelledby=f"{self._name}-title",
-            aria_describedby=f"{self._name}-desc",
+            aria_labelledby=f"{self.name}-title",
+            aria_describedby=f"{self.name}-desc",
+            **attributes,
         )
+
+
+def _file_style(num_data: int) -> str:
+    """The style sheet of a file: renderers of SVG know no variables, so they are replaced by their values."""
+    papers = packaged_text("pages.css").partition("}")[0]
+    values = dict(re.findall(r"--([\w-]+): ([^;]+);", papers))
+    values["sans"] = f"{FILE_FONT!r}, {values['sans']}"
+    sheet = packaged_text("charts.css") + rules(num_data, 0).partition("@media")[0] + _FILE_STYLE
+    return re.sub(r"var\(--([\w-]+)\)", lambda found: values[found[1]], sheet)
 
 
 def _text(
@@ -236,7 +328,7 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def over(self, start: float, end: float) -> Scale:
-        """The same values over other places."""
+        """The scale over other places."""
         return Scale(self.low, self.high, start, end, self.logarithmic)
 
     def holds(self, value: float) -> bool:
@@ -276,21 +368,10 @@ def linear(values: Iterable[float], margin: float = 0.06, from_zero: bool = Fals
 
 
 def logarithmic(values: Iterable[float], margin: float = 0.06) -> Scale:
-    """The same on a logarithmic scale."""
+    """A logarithmic scale over the positive values with a margin at both ends."""
     found = [math.log(value) for value in values if 0 < value < math.inf] or [0.0, 1.0]
     room = margin * ((max(found) - min(found)) or 1.0)
     return Scale(math.exp(min(found) - room), math.exp(max(found) + room), logarithmic=True)
-
-
-class Markup(str):
-    """Text that is markup already; every other text is escaped where it becomes part of an element."""
-
-    __slots__ = ()
-
-
-def join(parts: list[str]) -> Markup:
-    """The parts one after the other."""
-    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 
 def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
@@ -302,7 +383,12 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> Marku
     )
     if tag in _VOID and not children:
         return Markup(f"<{tag}{written}/>")
-    return Markup(f"<{tag}{written}>{join(list(children))}</{tag}>")
+    return Markup(f"<{tag}{written}>{_join(children)}</{tag}>")
+
+
+def _join(parts: Iterable[str]) -> Markup:
+    """The parts one after the other; what is not markup is escaped."""
+    return Markup("").join(parts)
 
 
 def _value(value: str | float) -> str:
