@@ -184,6 +184,7 @@ def task(folder, make, prepared, *command):
     return CellTask(CellFolder(folder), "8M-F", plan, {}, {}, 1, command=command)
 
 
+@pytest.mark.heavy
 def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
     killed = task(tmp_path / "killed", make, prepared, "bash", "-c", "kill -9 $PPID")
     ended = task(tmp_path / "ended", make, prepared, "bash", "-c", "echo no such device; exit 3")
@@ -194,6 +195,7 @@ def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
     assert seen[0] == ["ended", "killed"] and seen[-1] == []
 
 
+@pytest.mark.heavy
 def test_slots_are_kept_and_cells_get_their_gpus(make, prepared, tmp_path):
     tasks = {
         str(n): task(
