@@ -12,6 +12,7 @@ from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
 README = (TESTS.parent / "README.md").read_text()
 
 
+@pytest.mark.heavy
 def test_python_blocks_run(tmp_path, monkeypatch):
     """A folder of the repository's name stands in for the Hub; the code is the README's, unchanged."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

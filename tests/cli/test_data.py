@@ -55,6 +55,7 @@ def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     assert json.loads((out / "dataset.json").read_text())["fingerprint"] in page
 
 
+@pytest.mark.heavy
 def test_describe_without_annotation(corpus, write, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     command = [
@@ -77,6 +78,7 @@ def test_describe_without_annotation(corpus, write, tmp_path, capsys) -> None:
     }
 
 
+@pytest.mark.heavy
 def test_simulate(tmp_path) -> None:
     path = tmp_path / "pairs.parquet"
     assert main(["data", "simulate", "--pairs", "20", "--out", str(path), "--seed", "5", "--quiet"]) == 0

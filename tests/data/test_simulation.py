@@ -27,6 +27,7 @@ def rows(request) -> list[dict]:
     return request.getfixturevalue("simulated")
 
 
+@pytest.mark.heavy
 def test_same_seed_same_pairs(simulated) -> None:
     assert simulate_pairs(150, seed=3, num_donors=5).to_pylist() == simulated
     assert simulate_pairs(150, seed=4, num_donors=5).to_pylist() != simulated

@@ -104,6 +104,7 @@ def test_numbers_of_an_edited_recipe_stand_beside_the_earlier_ones(folder, label
     assert len({row.identity for row in found}) == len(found)
 
 
+@pytest.mark.heavy
 def test_the_published_protocol_runs_through(folder, labelled, tmp_path):
     results = run_suite("specificity", folder, labelled, tmp_path, protocol="published")
     [recipe] = tmp_path.glob("specificity/*/cross-validation/recipe.yaml")

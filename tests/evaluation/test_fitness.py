@@ -214,6 +214,7 @@ def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pa
     assert {row.metric for row in results} == {"spearman"}
 
 
+@pytest.mark.heavy
 def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
     """Of eight residues the more are W instead of D, the better; the model finds D likelier."""
     heavy, light = PAIRS[0]

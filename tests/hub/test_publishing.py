@@ -199,6 +199,7 @@ def test_who_may_not_write_is_told(hub, family, token, namespace, complaint) -> 
         assert token not in said
 
 
+@pytest.mark.heavy
 def test_a_header_that_the_hub_refuses_ends_in_one_line(hub, tmp_path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()

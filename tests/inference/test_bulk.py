@@ -137,6 +137,7 @@ def test_killed_and_resumed_is_the_same_file(folder, table, tmp_path):
     assert not parts.exists()
 
 
+@pytest.mark.heavy
 def test_processes_change_nothing(folder, table, expected, simulated, tmp_path):
     checkpoint = Checkpoint(str(folder), device="cpu", dtype="float32")
     out = tmp_path / "e.npy"

@@ -181,6 +181,7 @@ def test_training_with_dropout_repeats_from_the_seed(rows, calls):
     assert checkpointed == loss and all(torch.equal(a, b) for a, b in zip(gradients, same, strict=True))
 
 
+@pytest.mark.heavy
 def test_dropout_drops_as_often_as_the_reference(rows):
     """The random stream differs from the reference's, the spread of the loss must not."""
     model = shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=1))).train()

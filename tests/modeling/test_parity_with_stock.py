@@ -13,7 +13,14 @@ KINDS = {"published": PUBLISHED, "facebook": FACEBOOK}
 DEPTH = {"8M": 6, "35M": 6, "150M": 3, "350M": 2, "650M": 2}
 
 
-@pytest.fixture(params=[size.name for size in SIZES])
+LARGE = [size.name for size in SIZES[2:]]  # two or three of their layers take seconds
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(size.name, marks=[pytest.mark.heavy] if size.name in LARGE else []) for size in SIZES
+    ]
+)
 def size(request):
     return next(size for size in SIZES if size.name == request.param)
 

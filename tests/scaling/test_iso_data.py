@@ -113,6 +113,7 @@ def test_influence_is_the_fit_without_the_run() -> None:
     assert influences[14].estimates != pytest.approx(influences[0].estimates)
 
 
+@pytest.mark.heavy
 def test_workers_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_WORTH_A_POOL", 0.0)
     runs = _runs({10: _bowl(5e7, 0.2), 20: _bowl(9e7, 0.2), 40: _bowl(2e8, 0.2)})

@@ -169,6 +169,7 @@ def _coverage(parametric_runs: Simulate, repetitions: int, num_runs: int, draws:
     return covered
 
 
+@pytest.mark.heavy
 def test_intervals_cover_the_truth_in_nine_of_ten_repetitions(parametric_runs: Simulate) -> None:
     covered = _coverage(parametric_runs, repetitions=20, num_runs=150, draws=60)
     assert min(covered.values()) >= 18, covered

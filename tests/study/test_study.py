@@ -185,6 +185,7 @@ def task(folder, make, prepared, *command):
     return CellTask(CellFolder(folder), "8M-F", plan, {}, {}, 1, command=command)
 
 
+@pytest.mark.heavy
 def test_processes_that_die_or_fail_leave_a_reason(make, prepared, tmp_path):
     started = tmp_path / "started"
     script = f"sleep 1000 & echo $! > {started}; kill -9 $PPID; wait"
@@ -210,6 +211,7 @@ def test_cells_are_spawned_where_there_is_no_fork_server(make, prepared, tmp_pat
     assert ended.folder.problem == "bash ended with status 3: no such device"
 
 
+@pytest.mark.heavy
 def test_slots_are_kept_and_cells_get_their_gpus(make, prepared, tmp_path):
     tasks = {
         str(n): task(

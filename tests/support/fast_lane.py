@@ -17,7 +17,7 @@ TESTS = str(Path(__file__).parents[1])
 NAMES = {"subprocess", "Popen", "multiprocessing", "Process", "ProcessPoolExecutor", "FreshProcess"}
 NAMES |= {"pretrain", "cross_validate", "run_study", "training_step", "clip_grad_norm_"}
 MARKS = ("heavy", "slow", "browser")
-FEW_STEPS = 10  # of an optimiser: a test of a schedule is no training
+FEW_STEPS = 200  # of an optimiser: a test of a schedule is no training
 
 _seen: list[str] = []
 

@@ -50,6 +50,7 @@ def test_nothing_is_lost(corpus, sources, tmp_path) -> None:
     assert index["report"]["read"] == 1_050
 
 
+@pytest.mark.heavy
 def test_same_bytes_for_any_number_of_processes(sources, tmp_path) -> None:
     for name, processes in (("one", 1), ("three", 3)):
         prepare(sources, tmp_path / name, EXACT, processes=processes, keep_dropped=True)

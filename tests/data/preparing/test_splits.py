@@ -138,6 +138,7 @@ def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
 
 
+@pytest.mark.heavy
 def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     """What the binary puts together stays together; a stand-in puts eight neighbours together."""
     binary = tmp_path / "bin" / "mmseqs"

@@ -105,6 +105,7 @@ def test_numbers_and_masks_must_fit(write) -> None:
         read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,99,000\n"))
 
 
+@pytest.mark.heavy
 def test_keep_going_sets_aside_and_says_so(corpus, write, tmp_path) -> None:
     good, bad = write("good.csv", plain_text(corpus[:100])), write("bad.csv", "")
     plan = PreparationPlan(cluster="exact")
