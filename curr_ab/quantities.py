@@ -30,3 +30,17 @@ def format_quantity(value: float) -> str:
         if factor <= abs(value) < 1e15:
             return f"{value / factor:.3g}{suffix}"
     return f"{value:.4g}"
+
+
+def format_duration(seconds: float) -> str:
+    """Such as 42 s, 3 min 5 s, 2 h 10 min or 12 days 4 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days:,} days {hours} h"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,16 +133,3 @@ def _hold_out(
     if not _shown(examples, validation):
         raise ValueError("no residue of the part held out for early stopping is known; switch it off")
     return train, validation
-
-
-def describe_folds(folds: Sequence[Fold]) -> list[dict[str, Any]]:
-    """Plain values, as they are written to JSON."""
-    return [
-        {
-            "fold": fold.number,
-            "train": fold.train.tolist(),
-            "validation": fold.validation.tolist(),
-            "test": fold.test.tolist(),
-        }
-        for fold in folds
-    ]

@@ -90,6 +90,7 @@ class Recipe:
 
     pairs_per_micro_batch: int = option(0, "pairs at once on a device; 0: chosen", execution=True)
     attention: str = option("auto", "attention implementation", execution=True)
+    trackers: tuple[str, ...] = option((), "wandb, tensorboard, … beside log.jsonl", execution=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here

@@ -1,4 +1,4 @@
-"""What a study takes: parameters, tokens, operations, GPU-hours and disk of every cell."""
+"""Costs of a study: parameters, tokens, operations, GPU-hours and disk of every cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
-from curr_ab.training.costs import EXPECTED_UTILIZATION, PEAK_FLOPS, peak_flops, training_flops_per_token
+from curr_ab.training.costs import PEAK_FLOPS, expected_utilization, peak_flops, training_flops_per_token
 
 # Weights and AdamW's two moments in a saved state, weights alone in a checkpoint, all in fp32.
 _STATE_BYTES, _CHECKPOINT_BYTES = 12, 4
@@ -50,7 +50,6 @@ def cost_of(cell: Cell) -> Cost:
     tokens = seen * float(lengths.mean())
     squared = float(np.square(lengths).sum() / lengths.sum())
     flops = tokens * training_flops_per_token(build_config(plan), squared)
-    utilization = next(share for limit, share in EXPECTED_UTILIZATION if parameters < limit)
     checkpoints = len(plan.checkpoint_at)
     # An export holds every checkpoint as a revision, and the last once more.
     copies = checkpoints + (checkpoints + (checkpoints > 1) if cell.exported else 0)
@@ -61,7 +60,7 @@ def cost_of(cell: Cell) -> Cost:
         seen / len(dataset) if dataset else None,
         tokens,
         flops,
-        flops / (utilization * gpu_peak()[0]) / 3600,
+        flops / (expected_utilization(parameters) * gpu_peak()[0]) / 3600,
         parameters * (_STATE_BYTES * states + _CHECKPOINT_BYTES * copies),
     )
 

@@ -9,8 +9,6 @@ from transformers import get_linear_schedule_with_warmup
 
 from curr_ab.finetuning import Fold, read_examples
 from curr_ab.finetuning.batches import (
-    ALONE,
-    Group,
     TokenRows,
     answers_of,
     epoch_order,
@@ -19,9 +17,11 @@ from curr_ab.finetuning.batches import (
     shares_of,
 )
 from curr_ab.finetuning.features import FeatureRows, pooled_features
-from curr_ab.finetuning.fit import Diverged, Fit, learning_rate
+from curr_ab.finetuning.fit import Fit, learning_rate
 from curr_ab.finetuning.model import build_model
 from curr_ab.finetuning.run_folder import FitFolder
+from curr_ab.training.processes import ALONE, Group
+from curr_ab.training.step import Diverged
 from curr_ab.training.stopping import StopRequest
 
 
@@ -54,7 +54,14 @@ def fit(recipe, accelerator, member, examples, folder, fold=None, rows=None, mos
     right = right_answers(examples, recipe, answers_of(fold.train, rows.answer_ends))
     model = build_model(recipe, str(member))
     fit = Fit(
-        recipe, accelerator, model, rows, right, fold, FitFolder(folder, folder / "adapter"), most_at_once
+        recipe,
+        accelerator,
+        model=model,
+        rows=rows,
+        right=right,
+        fold=fold,
+        folder=FitFolder(folder, folder / "adapter"),
+        most_at_once=most_at_once,
     )
     fit.run(StopRequest(), "test")
     return fit

@@ -15,12 +15,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from support.training_processes import finish, start, start_group, train
 
-from curr_ab.pretraining.loop import Diverged, pretrain
+from curr_ab.pretraining.loop import pretrain
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers
 from curr_ab.training.log import read_log
 from curr_ab.training.state import Progress, complete_states, restore_state, save_state
+from curr_ab.training.step import Diverged
 
 VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}
 

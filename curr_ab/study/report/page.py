@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from curr_ab.files import replacing
+from curr_ab.quantities import format_duration
 from curr_ab.study.report import page_sections as sections
 from curr_ab.study.report.charts import Markup, element, join, rules
 from curr_ab.study.report.findings import findings, is_finished, status
 from curr_ab.study.report.grid import Grid, make_grid, pairing_of, written
 from curr_ab.study.report.markdown import render_markdown
-from curr_ab.study.report.tables import duration
 from curr_ab.study.summary import StudySummary
 
 
@@ -108,7 +108,7 @@ def _facts(summary: StudySummary, grid: Grid) -> Markup:
         )
     pairs = [grid.pairs(data) for data in grid.data]
     facts.append((f"{min(pairs):,} to {max(pairs):,}", "training pairs, least to most"))
-    facts.append((duration(summary.seconds), summary.hardware))
+    facts.append((format_duration(summary.seconds), summary.hardware))
     return element(
         "dl",
         *(element("div", element("dt", words), element("dd", value)) for value, words in facts),

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from curr_ab.data.description import statistics
 from curr_ab.data.preparing.splits import SPLITS
+from curr_ab.quantities import format_duration
 from curr_ab.study.report.findings import is_fitted, law_rows
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
 from curr_ab.study.summary import CellSummary, StudySummary
@@ -124,20 +125,9 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
         Field("" if found is None else written(found, digits)),
         Field("" if cell.pairing is None else f"{cell.pairing[0]:.1%} ± {cell.pairing[1]:.1%}"),
         Field("" if speed is None else f"{speed:,.0f}"),
-        Field("" if cell.seconds is None else duration(cell.seconds)),
+        Field("" if cell.seconds is None else format_duration(cell.seconds)),
         Field("", links=tuple((words, address(path)) for words, path in links)),
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the units in which people speak of them."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min"
 
 
 def region_table(grid: Grid, places: Sequence[str]) -> Table:
@@ -197,7 +187,7 @@ def provenance_table(summary: StudySummary) -> Table:
     rows = [
         ("preset", summary.preset),
         ("started", summary.started.replace("T", " ")),
-        ("time", duration(summary.seconds)),
+        ("time", format_duration(summary.seconds)),
         ("hardware", summary.hardware),
         *summary.versions.items(),
     ]
