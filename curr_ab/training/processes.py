@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,11 +63,14 @@ def start_processes(out: Path, precision: str, trackers: Sequence[str] = ()) -> 
         raise ValueError("precision must be bf16 or fp32 on a CPU; got fp16, which needs a GPU")
     if no_cuda:
         keep_freed_memory()
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        log_with=list(trackers) or None,
-        project_dir=out,
-    )
+    with warnings.catch_warnings():
+        # Refused below, in words that name them.
+        warnings.filterwarnings("ignore", ".*no supported trackers", UserWarning)
+        accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=list(trackers) or None,
+            project_dir=out,
+        )
     installed = {str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with}
     if missing := sorted(set(trackers) - installed):
         raise ValueError(

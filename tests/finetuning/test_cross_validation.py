@@ -146,7 +146,7 @@ def test_another_run_in_the_same_folder_is_refused(run, change, told, make_membe
     size = values.pop("data", None)
     data = planted("specificity-binary", size) if size else small["specificity-binary"]
     changed = type(recipe)(**{**recipe.to_dict(), **values})
-    with pytest.raises(ValueError, match=rf"holds a fine-tuning of another kind \(.*{told}"):
+    with pytest.raises(ValueError, match=rf"must be those of the run in .*; got others \(.*{told}"):
         cross_validate(changed, model, [data], folder.path)
 
 

@@ -201,3 +201,25 @@ def test_a_fit_that_diverges_says_what_helps(make_recipe, examples_of, member, a
     recipe = make_recipe(learning_rate=1e30, method="frozen", max_gradient_norm=1e30, epochs=3)
     with pytest.raises(Diverged, match=r"has diverged in epoch \d .*learning_rate below 1e\+30"):
         fit(recipe, accelerator, member, examples_of(), tmp_path)
+
+
+def test_a_slow_process_does_not_take_the_next_line_of_the_log_for_its_own(
+    make_recipe, examples_of, member, accelerator, tmp_path, monkeypatch
+):
+    """The main process may have trained an epoch before another one reads the log."""
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    folder = FitFolder(tmp_path, tmp_path / "adapter")
+    folder.log({"step": 3, "loss": 0.5})
+    recipe, examples = make_recipe(), examples_of()
+    rows, fold = TokenRows(examples.items, recipe), fold_of(examples)
+    slow = Fit(
+        recipe,
+        accelerator,
+        model=build_model(recipe, str(member)),
+        rows=rows,
+        right=right_answers(examples, recipe, answers_of(fold.train, rows.answer_ends)),
+        fold=fold,
+        folder=folder,
+        most_at_once=4,
+    )
+    assert slow.log == [] and not slow.is_over
