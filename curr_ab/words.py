@@ -23,8 +23,8 @@ VOCABULARY = (
 Mode = Literal["exact", "group", "unmasked"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-# Shares of the residues that a masked model predicts which it sees as <mask>, and as a random residue; it sees
-# the rest as they are.
+# Of the residues that a masked model predicts, the shares that it sees as <mask> and as a random residue; the
+# rest it sees as they are.
 MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE = 0.8, 0.1
 
 # What fine-tuning predicts: a class of the pair, a class of each residue, or a number.

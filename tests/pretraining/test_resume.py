@@ -230,9 +230,7 @@ def test_the_data_may_move_and_a_deleted_checkpoint_comes_back(make_plan, corpus
 def test_a_tracker_that_is_not_installed_is_refused(make_plan, tmp_path):
     plan = make_plan(trackers=["tensorboard", "wandb"])
     assert finish(start(train, plan.to_dict(), tmp_path / "run")) == [2]
-    assert (
-        "trackers must be installed; wandb are not: pip install wandb" in (tmp_path / "run.error").read_text()
-    )
+    assert "trackers must be installed; wandb are not" in (tmp_path / "run.error").read_text()
 
 
 def test_two_processes_do_not_train_in_one_folder(make_plan, tmp_path):
