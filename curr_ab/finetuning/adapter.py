@@ -1,4 +1,4 @@
-"""What fine-tuning leaves: weights, labels, tokenizer, recipe, results and card in a folder for the Hub."""
+"""The folder that fine-tuning leaves: weights, labels, tokenizer, recipe, results and card, for the Hub."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def label(model: Any, label_names: Sequence[str]) -> None:
     """Name the classes in the model's configuration, which every way of loading reads."""
     num_labels = max(1, len(label_names))
     if model.config.num_labels != num_labels:
-        raise ValueError(f"the head has {model.config.num_labels} outputs, for {num_labels} labels")
+        raise ValueError(
+            f"the head must have an output for each of {num_labels} labels; it has {model.config.num_labels}"
+        )
     if label_names:
         model.config.id2label = dict(enumerate(label_names))
         model.config.label2id = {name: number for number, name in enumerate(label_names)}

@@ -42,7 +42,7 @@ LOSSES = ("loss", "validation_loss")
 
 @dataclass(frozen=True)
 class FitProgress(Progress):
-    """How far a fit has come, and the loss of the epoch that it is in."""
+    """Progress of a fit, and the loss of the epoch that it is in."""
 
     loss_sum: float = 0.0
 
@@ -91,7 +91,7 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """Of those in the log, from 1: the least loss on the validation part, else the last."""
+        """The epoch of the log, from 1, with the least loss on the validation part; without one, the last."""
         if not len(self.fold.validation):
             return len(self.log)
         losses = [entry["validation_loss"] for entry in self.log]
@@ -99,14 +99,14 @@ class Fit:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last epoch is done, or too many without improvement."""
+        """True after the last epoch, or after too many without improvement."""
         if not self.log:
             return False
         patience = self.recipe.early_stopping
         return len(self.log) == self.recipe.epochs or 0 < patience <= len(self.log) - self.best_epoch
 
     def run(self, stop: StopRequest, title: str) -> None:
-        """To the end; the model is then that of the best epoch."""
+        """Train to the end; the model is then that of the best epoch."""
         reporter = Reporter(
             self.folder,
             self.accelerator,

@@ -111,8 +111,8 @@ def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], p
         columns["group"] = [one.group for one in examples]
     if recipe.target == "number":
         columns["prediction"] = predictions
-    for place, name in enumerate(recipe.labels):
-        columns[f"probability_{name}"] = split_by_example(recipe, examples, predictions[:, place])
+    for index, name in enumerate(recipe.labels):
+        columns[f"probability_{name}"] = split_by_example(recipe, examples, predictions[:, index])
     write_parquet(path, pa.table(columns))
 
 
@@ -162,7 +162,7 @@ def fold_results(
 
 
 def details_of(recipe: Recipe) -> dict[str, Detail]:
-    """What tells this cross-validation from another one of the same task."""
+    """Settings that tell this cross-validation from another one of the same task."""
     return {
         "recipe": recipe.name,
         "method": recipe.method,

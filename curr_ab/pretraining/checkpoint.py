@@ -62,7 +62,7 @@ def _no_bar() -> Iterator[None]:
 def training_record(
     plan: PretrainingPlan, progress: Progress, data: dict[str, Any], flops: float, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """What `training.json` says: where these weights come from."""
+    """Content of `training.json`: the origin of these weights."""
     published = member(plan.member).config()
     own_shape = any(plan.config.get(key, published[key]) != published[key] for key in SHAPE)
     return {
@@ -89,7 +89,7 @@ def public_plan(plan: PretrainingPlan) -> dict[str, Any]:
 
 
 def describe_devices(accelerator: Accelerator) -> str:
-    """Such as `8 x NVIDIA H200`."""
+    """Text such as `8 x NVIDIA H200`."""
     if accelerator.device.type == "cuda":
         return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
     return f"{accelerator.num_processes} x CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -151,7 +151,7 @@ class PretrainingPlan:
         return {**plain, "config": dict(self.config)}
 
     def differences(self, other: PretrainingPlan) -> list[str]:
-        """What would change the result, in words; how a run is carried out may differ."""
+        """Changes that change the result, in words; how a run is carried out may differ."""
         return differences(self, other)
 
 

@@ -25,7 +25,7 @@ GPU = "H200"  # reckoned with where this machine has none whose peak is known
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one cell; `pairs` is None before the data are prepared."""
+    """Costs of one cell; `pairs` is None before the data are prepared."""
 
     parameters: int
     pairs: int | None
@@ -42,7 +42,7 @@ def cost_of(cell: Cell) -> Cost:
     try:
         parameters = count_parameters(plan)
     except (ValueError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"cell {cell.name}: this shape is none: {error}") from None
+        raise ValueError(f"cell {cell.name}: its shape must make a model; {error}") from None
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
     lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
@@ -66,7 +66,7 @@ def cost_of(cell: Cell) -> Cost:
 
 
 def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, Cost]:
-    """Of all cells, by name; refuses two that are one point of the law. `subsets` are those of the preset."""
+    """Costs of all cells, by name; refuses two at one point of the law. `subsets` are those of the preset."""
     costs = {cell.name: cost_of(cell) for cell in cells}
     points: dict[tuple[float, ...], str] = {}
     for cell in cells:
@@ -81,14 +81,14 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
 
 
 def count_parameters(plan: PretrainingPlan) -> int:
-    """Of the model that the plan makes; no weights are made."""
+    """Size of the model that the plan makes; no weights are made."""
     with torch.device("meta"):
         model = CurrAbForMaskedLM(build_config(plan))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def gpu_peak() -> tuple[float, str]:
-    """Operations per second of a GPU of this machine, or of the one that is reckoned with; and its name."""
+    """Peak and name of this machine's GPU, or of the one that is reckoned with."""
     if torch.cuda.is_available() and (peak := peak_flops(torch.device("cuda"), "bf16")):
         return peak, torch.cuda.get_device_name()
     return PEAK_FLOPS[GPU], GPU
@@ -131,5 +131,5 @@ def require_disk(folder: Path, needed: int) -> None:
 
 
 def used_bytes(folder: Path) -> int:
-    """What lies in a folder already."""
+    """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -40,8 +40,8 @@ def training_flops_per_token(config: CurrAbConfig, squared_length: float) -> flo
 
 def named_peak(name: str) -> float | None:
     """Peak of a device by its name, such as `h100` or `NVIDIA H100 80GB HBM3`; None where it is unknown."""
-    found = (peak for key, peak in PEAK_FLOPS.items() if re.search(rf"\b{key}\b", name, re.IGNORECASE))
-    return next(found, None)
+    peaks = (peak for key, peak in PEAK_FLOPS.items() if re.search(rf"\b{key}\b", name, re.IGNORECASE))
+    return next(peaks, None)
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:

@@ -33,7 +33,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; random numbers and the schedule follow from seed, step and rank."""
+    """Steps and data so far; random numbers and the schedule follow from seed, step and rank."""
 
     step: int = 0
     pairs: int = 0

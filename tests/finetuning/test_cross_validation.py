@@ -193,7 +193,7 @@ def test_small_numbers_are_shown_with_their_digits(make_recipe, member, planted,
 
 def test_a_recipe_without_a_run_is_told_apart(make_recipe, member, small, tmp_path):
     (tmp_path / "recipe.yaml").write_text("like: specificity-binary\n")
-    with pytest.raises(ValueError, match=r"holds a recipe\.yaml but no run; choose another folder"):
+    with pytest.raises(ValueError, match=r"has a recipe\.yaml but no data\.json: choose another folder"):
         cross_validate(make_recipe(), member, [small["specificity-binary"]], tmp_path)
 
 

@@ -178,7 +178,7 @@ def test_residues_of_the_validation_part_are_known(clonal):
         try:
             folds = split_folds(examples, recipe)
         except ValueError as error:
-            refused += "no residue of the part held out for early stopping is known" in str(error)
+            refused += "the part held out for early_stopping must have labelled residues" in str(error)
         else:
             assert all((0, 1) in {examples[n].label for n in fold.validation} for fold in folds)
     assert 0 < refused < 20
