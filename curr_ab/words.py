@@ -23,6 +23,10 @@ VOCABULARY = (
 Mode = Literal["exact", "group", "unmasked"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+# Of the residues that a masked model predicts, the shares that it sees as <mask> and as a random residue; the
+# rest it sees as they are.
+MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE = 0.8, 0.1
+
 # What fine-tuning predicts: a class of the pair, a class of each residue, or a number.
 Target = Literal["classes", "residues", "number"]
 UNKNOWN_LABEL = -100  # of residues of which nothing is known: torch's cross entropy leaves it out

@@ -107,7 +107,7 @@ def _doubt(args: argparse.Namespace) -> Doubt:
 
 def _flops(args: argparse.Namespace) -> float | None:
     from curr_ab.quantities import parse_quantity
-    from curr_ab.scaling.compute import UTILISATION, gpu_flops
+    from curr_ab.scaling.compute import UTILIZATION, gpu_flops
 
     if args.gpu_hours is None:
         if args.gpu or args.utilisation is not None:
@@ -115,8 +115,8 @@ def _flops(args: argparse.Namespace) -> float | None:
         return None if args.flops is None else parse_quantity(args.flops)
     if args.gpu is None:
         raise ValueError("--gpu-hours needs --gpu: a100, h100 or h200")
-    utilisation = UTILISATION if args.utilisation is None else args.utilisation
-    return gpu_flops(parse_quantity(args.gpu_hours), args.gpu, utilisation)
+    utilization = UTILIZATION if args.utilisation is None else args.utilisation
+    return gpu_flops(parse_quantity(args.gpu_hours), args.gpu, utilization)
 
 
 def _quantity(text: str | None) -> float | None:

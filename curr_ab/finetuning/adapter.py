@@ -1,4 +1,4 @@
-"""What fine-tuning leaves: weights, labels, tokenizer, recipe, results and card in a folder for the Hub."""
+"""The folder that fine-tuning leaves: weights, labels, tokenizer, recipe, results and card, for the Hub."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ def save_adapter(
     results: Sequence[Result],
     data: Mapping[str, Any],
     folds: Mapping[str, Any],
-    state_dict: dict[str, Any] | None = None,
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 
     A PEFT model leaves its adapter, which holds the head too; any other model a complete checkpoint. `recipe`
-    is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers;
-    `state_dict` is that of a model which is spread over processes. Of paths in `data` the names are kept.
+    is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers.
+    Of paths in `data` the names are kept.
     """
     base = resolve(base_model)
     record = FinetuningRecord(
@@ -48,9 +47,9 @@ def save_adapter(
     label(model, label_names)
     with replacing_folder(Path(folder)) as new:
         if hasattr(model, "peft_config"):
-            _save_peft(model, new, record.base_model, state_dict)
+            _save_peft(model, new, record.base_model)
         else:
-            model.save_pretrained(new, state_dict=state_dict)
+            model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         _write_yaml(new / RECIPE, asdict(recipe))
         write_results(new / RESULTS, results)
@@ -62,7 +61,9 @@ def label(model: Any, label_names: Sequence[str]) -> None:
     """Name the classes in the model's configuration, which every way of loading reads."""
     num_labels = max(1, len(label_names))
     if model.config.num_labels != num_labels:
-        raise ValueError(f"the head has {model.config.num_labels} outputs, for {num_labels} labels")
+        raise ValueError(
+            f"the head must have an output for each of {num_labels} labels; it has {model.config.num_labels}"
+        )
     if label_names:
         model.config.id2label = dict(enumerate(label_names))
         model.config.label2id = {name: number for number, name in enumerate(label_names)}
@@ -70,9 +71,9 @@ def label(model: Any, label_names: Sequence[str]) -> None:
         model.config.problem_type = "regression"
 
 
-def _save_peft(model: Any, folder: Path, base_model: str, state_dict: dict[str, Any] | None) -> None:
+def _save_peft(model: Any, folder: Path, base_model: str) -> None:
     # Without the argument PEFT asks the Hub whether the base had another vocabulary.
-    model.save_pretrained(folder, save_embedding_layers=False, state_dict=state_dict)
+    model.save_pretrained(folder, save_embedding_layers=False)
     tuned = type(model.get_base_model()).__name__
     task = "TOKEN_CLS" if tuned.endswith("ForTokenClassification") else "SEQ_CLS"
     # A class of this package under `auto_mapping` would keep PEFT from loading it where there is none.

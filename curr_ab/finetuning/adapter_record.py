@@ -19,7 +19,7 @@ REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class FinetuningRecord:
-    """What was tuned and on what; `recipe.yaml` beside it says how."""
+    """The base, the data and the folds of a fine-tuning; `recipe.yaml` beside it says how."""
 
     name: str  # of the repository
     base_model: str  # a repository, or a folder of this machine
@@ -54,7 +54,7 @@ def change_record(folder: Path, name: str | None, base_model: str | None) -> Non
 
 
 def is_repository(base_model: str) -> bool:
-    """Whether others can load the base by this name."""
+    """True where others can load the base by this name."""
     return REPO_ID.fullmatch(base_model) is not None and not Path(base_model).is_dir()
 
 

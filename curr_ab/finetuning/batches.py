@@ -18,6 +18,7 @@ from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.randomness import random_stream
 from curr_ab.training.packing import pack
+from curr_ab.training.processes import Group
 from curr_ab.training.tasks import Task, is_residue
 from curr_ab.words import UNKNOWN_LABEL
 
@@ -26,22 +27,14 @@ WINDOW = 64  # parts that are laid out together
 
 
 class Part(NamedTuple):
-    """What the model computes at once; it answers once for each pair, or for each residue."""
+    """Examples that the model computes at once; it answers once for each pair, or for each residue."""
 
     inputs: dict[str, Any]
     answers: Indices  # [A] which of all examples' answers the rows of logits are
 
-    def to(self, device: torch.device) -> Part:
-        """The same on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in self.inputs.items()
-        }
-        return Part(moved, self.answers)
-
 
 class Rows(Protocol):
-    """Where the inputs of examples come from."""
+    """A source of the inputs of examples."""
 
     answer_ends: Indices  # where the answers of each example end among those of all
 
@@ -90,21 +83,11 @@ def answers_of(examples: Indices, answer_ends: Indices) -> Indices:
 
 
 class Share(NamedTuple):
-    """What one process computes of a batch."""
+    """One process's part of a batch."""
 
     examples: Indices
     num_parts: int  # the same in every process: a sharded model computes with all of them or not at all
     counts: bool  # False: the process has nothing of its own, and repeats what another computes
-
-
-class Group(NamedTuple):
-    """The processes that divide the work, seen from one of them."""
-
-    rank: int
-    num_processes: int
-
-
-ALONE = Group(0, 1)
 
 
 def share_of(examples: Indices, most_at_once: int, group: Group) -> Share:
@@ -128,7 +111,7 @@ def epoch_order(recipe: Recipe, fold: int, epoch: int, examples: Indices) -> Ind
 
 @dataclass(frozen=True)
 class RightAnswers:
-    """Of one fold; numbers are learnt in units of the training part's standard deviation, from its mean."""
+    """Targets of one fold; numbers are in standard deviations of the training part, from its mean."""
 
     labels: Tensor  # [A] classes or numbers
     weights: Tensor  # [A] 0 where nothing is known
@@ -141,7 +124,7 @@ class RightAnswers:
         return self.labels.is_floating_point()
 
     def weight(self, answers: Indices) -> float:
-        """What these answers count together."""
+        """Sum of the weights of these answers."""
         return float(self.weights[answers].sum(dtype=torch.float64))
 
     def loss_sum(self, logits: Tensor, answers: Indices) -> Tensor:
@@ -162,7 +145,7 @@ class RightAnswers:
 
 
 def right_answers(examples: Iterable[Example], recipe: Recipe, training: Indices) -> RightAnswers:
-    """Of all examples; `training` are the answers from which weights and units are taken."""
+    """Targets of all examples; `training` are the answers from which weights and units are taken."""
     if recipe.target == "number":
         numbers = np.array([one.label for one in examples], np.float64)
         mean, deviation = float(numbers[training].mean()), float(numbers[training].std())

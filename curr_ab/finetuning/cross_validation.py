@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from curr_ab.data.reading.sources import expand_sources
-from curr_ab.files import claimed, remove_leftovers
 from curr_ab.finetuning.adapter import save_adapter, without_folders
-from curr_ab.finetuning.batches import Group, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
-from curr_ab.finetuning.fit import Fit
+from curr_ab.finetuning.fit import Fit, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.model import (
     build_model,
@@ -42,7 +39,8 @@ from curr_ab.results import Result, read_results, write_results
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.attention import choose_attention, takes_packed_rows
 from curr_ab.training.costs import default_micro_batch
-from curr_ab.training.processes import start_processes
+from curr_ab.training.processes import training_processes, whole_group
+from curr_ab.training.reporter import start_trackers
 from curr_ab.training.stopping import StopRequest
 
 
@@ -60,13 +58,7 @@ def cross_validate(
     the folder `adapter` holds a last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
-    with ExitStack() as stack:
-        stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
-        accelerator = start_processes(folder.path, recipe.precision)
-        if accelerator.is_main_process:
-            stack.enter_context(claimed(folder.path, "trains in"))
-            remove_leftovers(folder.path)
-        stop = stack.enter_context(StopRequest())
+    with training_processes(folder.path, recipe.precision, recipe.trackers) as (accelerator, stop):
         run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
         results = run.run(stop)
         if figures and accelerator.is_main_process:
@@ -75,7 +67,7 @@ def cross_validate(
 
 
 class CrossValidation:
-    """Model, data and folds of a run, and what is shared among its fits."""
+    """Model, data and folds of a run, shared among its fits."""
 
     def __init__(
         self,
@@ -106,14 +98,15 @@ class CrossValidation:
                 "checkpoint": self.base.digest,
             }
             folder.begin(recipe, identity, self.folds)
+        start_trackers(accelerator, {**recipe.to_dict(), "model": self.base.name})
         accelerator.wait_for_everyone()
 
     def run(self, stop: StopRequest) -> list[Result]:
-        """What is not done yet; then all results."""
+        """Do what is not done yet; all results."""
         for fold in self.folds:
-            place = self.folder.fold(fold.number)
-            if not place.results_file.exists():
-                self.fit_fold(fold, place, stop)
+            folder = self.folder.fold(fold.number)
+            if not folder.results_file.exists():
+                self.fit_fold(fold, folder, stop)
         results = [
             row for fold in self.folds for row in read_results(self.folder.fold(fold.number).results_file)
         ]
@@ -127,48 +120,52 @@ class CrossValidation:
             self.fit_everything(results, stop)
         return results
 
-    def fit_fold(self, fold: Fold, place: FitFolder, stop: StopRequest) -> None:
+    def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         if self.recipe.method == "probe":
             labels = np.array([one.label for one in self.examples])
             predictions = probe(self.recipe, self.features(), labels, fold)
             fit = None
         else:
-            fit = self.fitted(fold, place, stop, f"fold {fold.number} of {len(self.folds)}")
+            fit = self.fitted(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
             predictions = fit.right.meaning(fit.predict(fold.test))
         weights = None if fit is None else trained_weights(fit.whole)
         if self.accelerator.is_main_process:
             tested = self.examples.take(fold.test)
             dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
             results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
-            write_predictions(place.predictions_file, self.recipe, tested, predictions)
+            write_predictions(folder.predictions_file, self.recipe, tested, predictions)
             if fit is not None and weights is not None:
-                self.save(place.adapter, fit, weights, results)
-            write_results(place.results_file, results)
-            place.drop_states()
-            told = ", ".join(f"{row.metric} {row.shown}" for row in results)
-            self.say(f"fold {fold.number} of {len(self.folds)}: {told}")
+                self.save(folder.adapter, fit, weights, results)
+            write_results(folder.results_file, results)
+            folder.drop_states()
+            metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
+            self.say(f"fold {fold.number} of {len(self.folds)}: {metrics}")
+            self.accelerator.log(
+                {f"{folder.path.name}/{row.metric}": row.value for row in results},
+                step=self.steps_before(fold) + self.recipe.epochs * steps_per_epoch(self.recipe, fold),
+            )
         self.finish()
 
     def fit_everything(self, results: Sequence[Result], stop: StopRequest) -> None:
         """The adapter of the whole folder; it is measured by the folds, so it needs no test part."""
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
-        place = self.folder.final
-        fit = self.fitted(everything, place, stop, "everything")
+        folder = self.folder.final
+        fit = self.fitted(everything, folder, stop, "everything")
         weights = trained_weights(fit.whole)
         if self.accelerator.is_main_process:
-            self.save(place.adapter, fit, weights, [row for row in results if "fold" not in row.details])
-            place.drop_states()
+            self.save(folder.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            folder.drop_states()
         self.finish()
 
-    def fitted(self, fold: Fold, place: FitFolder, stop: StopRequest, title: str) -> Fit:
+    def fitted(self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
         """A fit at its best epoch."""
-        fit = self.begun(fold, place, title)
+        fit = self.begun(fold, folder, title)
         fit.run(stop, title)
         return fit
 
-    def begun(self, fold: Fold, place: FitFolder, title: str) -> Fit:
+    def begun(self, fold: Fold, folder: FitFolder, title: str) -> Fit:
         """A fit where its folder stands, or before its first step."""
         recipe, accelerator = self.recipe, self.accelerator
         model = build_model(recipe, self.base.source, self.attention, fold.number)
@@ -179,13 +176,28 @@ class CrossValidation:
         most_at_once = self.most_at_once
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
-        return Fit(recipe, accelerator, model, rows, right, fold, place, most_at_once)
+        return Fit(
+            recipe,
+            accelerator,
+            model=model,
+            rows=rows,
+            right=right,
+            fold=fold,
+            folder=folder,
+            most_at_once=most_at_once,
+            steps_before=self.steps_before(fold),
+        )
+
+    def steps_before(self, fold: Fold) -> int:
+        """Steps of the fits before this one, as if none had stopped early; the fit on everything is last."""
+        before = [one for one in self.folds if not fold.number or one.number < fold.number]
+        return self.recipe.epochs * sum(steps_per_epoch(self.recipe, one) for one in before)
 
     def features(self, model: Any = None) -> Tensor:
-        """What the frozen base says of every pair, computed once for all folds."""
+        """Features of every pair by the frozen base, computed once for all folds."""
         if self._features is None:
             model = model or build_model(self.recipe, self.base.source, self.attention)
-            group = Group(self.accelerator.process_index, self.accelerator.num_processes)
+            group = whole_group(self.accelerator)
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features

@@ -29,9 +29,9 @@ class Example:
     id: str
     heavy: str
     light: str
-    label: Label  # place of a class; a number; or a class for each residue of heavy and light, -100 unknown
+    label: Label  # index of a class; a number; or a class for each residue of heavy and light, -100 unknown
     group: str | None  # folds hold groups apart; None where the recipe names none
-    number: int  # place in the input, from 1; negatives follow
+    number: int  # index in the input, from 1; negatives follow
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Examples:
     def __iter__(self) -> Iterator[Example]:
         return iter(self.items)
 
-    def __getitem__(self, place: int) -> Example:
-        return self.items[place]
+    def __getitem__(self, index: int) -> Example:
+        return self.items[index]
 
     def take(self, places: Iterable[int]) -> list[Example]:
         """The examples at these places, such as those of a fold."""
-        return [self.items[place] for place in places]
+        return [self.items[index] for index in places]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -80,13 +80,15 @@ def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
             f"{num_dropped:,} of {len(pairs):,} pairs have more than {recipe.max_residues} residues: dropped"
         )
     if not short:
-        raise ValueError(f"no pair is left with at most {recipe.max_residues} residues (--max-residues)")
+        raise ValueError(
+            f"no pair is left with at most {recipe.max_residues} residues (--max-residues); allow more"
+        )
     if recipe.negatives == "given":
         items = [Example(p.id, p.heavy, p.light, p.label, p.group, p.number) for p in short]
         notes += _repetitions(items)
     else:
-        items, told = make_negatives(short, recipe)
-        notes += told
+        items, of_negatives = make_negatives(short, recipe)
+        notes += of_negatives
     _check(items, recipe)
     return Examples(tuple(items), recipe.labels, num_dropped, tuple(notes))
 
@@ -107,13 +109,13 @@ def _repetitions(items: Sequence[Example]) -> Iterator[str]:
 
 
 def _check(items: Sequence[Example], recipe: Recipe) -> None:
-    """What no fold can be made of."""
+    """Refuse examples that no folds can be made of."""
     fewest = recipe.num_parts
     if len(items) < fewest:
         raise ValueError(f"{len(items)} examples are fewer than the {fewest} parts of the folds")
     if recipe.target == "number":
         if len({one.label for one in items}) == 1:
-            raise ValueError(f"every value of {recipe.label_column!r} is {items[0].label}: nothing to learn")
+            raise ValueError(f"the values of {recipe.label_column!r} must differ; all are {items[0].label}")
         numbers = np.array([one.label for one in items], np.float64)
         if abs(numbers.mean()) > _LARGEST_OFFSET * numbers.std():
             raise ValueError(
@@ -133,14 +135,14 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
         raise ValueError(
             f"every {what} is labelled {recipe.labels[only]!r}; a class is learnt against another"
         )
-    for place, name in enumerate(recipe.labels):
-        if counts[place] == 0:
+    for index, name in enumerate(recipe.labels):
+        if counts[index] == 0:
             raise ValueError(
                 f"no {what} is labelled {name!r}; leave the class out (--labels) or add examples"
             )
-        if counts[place] < fewest:
+        if counts[index] < fewest:
             raise ValueError(
-                f"{counts[place]} {what}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
+                f"{counts[index]} {what}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
                 "take fewer folds (--folds) or add examples"
             )
 
@@ -154,9 +156,9 @@ def make_negatives(pairs: Sequence[LabelledPair], recipe: Recipe) -> tuple[list[
     random = np.random.default_rng(recipe.seed)
     groups = _groups(pairs, recipe, random)
     pools: dict[Hashable, list[int]] = {}
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         germline = (pair.v_gene_light, pair.light_is_mutated) if recipe.negatives == "matched" else None
-        pools.setdefault((groups[place], pair.donor, germline), []).append(place)
+        pools.setdefault((groups[index], pair.donor, germline), []).append(index)
     native = {(pair.heavy, pair.light) for pair in pairs}
     exchanged: dict[int, int] = {}
     for members in pools.values():
@@ -169,20 +171,20 @@ def make_negatives(pairs: Sequence[LabelledPair], recipe: Recipe) -> tuple[list[
     kept = sorted(exchanged)
     last = max(pair.number for pair in pairs)
     positives = [
-        Example(pair.id, pair.heavy, pair.light, _NATIVE, groups[place], pair.number)
-        for place in kept
-        for pair in [pairs[place]]
+        Example(pair.id, pair.heavy, pair.light, _NATIVE, groups[index], pair.number)
+        for index in kept
+        for pair in [pairs[index]]
     ]
     negatives = [
-        Example(f"{one.id}/{other.id}", one.heavy, other.light, _SHUFFLED, groups[place], last + count)
-        for count, place in enumerate(kept, start=1)
-        for one, other in [(pairs[place], pairs[exchanged[place]])]
+        Example(f"{one.id}/{other.id}", one.heavy, other.light, _SHUFFLED, groups[index], last + count)
+        for count, index in enumerate(kept, start=1)
+        for one, other in [(pairs[index], pairs[exchanged[index]])]
     ]
     return positives + negatives, list(_notes(pairs, len(kept), recipe))
 
 
 def _groups(pairs: Sequence[LabelledPair], recipe: Recipe, random: np.random.Generator) -> list[str | None]:
-    """What folds hold together, and so where light chains may be exchanged.
+    """Groups that folds hold together, and within which light chains may be exchanged.
 
     A negative belongs to the groups of both its chains. Donors are whole groups already; clones are bundled,
     those of a donor together, for the exchange within a clone would find no foreign chain.
@@ -207,7 +209,7 @@ def _exchange(
     native: set[tuple[str, str]],
     random: np.random.Generator,
 ) -> dict[int, int]:
-    """For each place whose heavy chain finds one the place of its foreign light chain; each is taken once."""
+    """The partner of each pair that has one: the index of its new light chain; each is taken once."""
     while members:
         # What a sister cell has, or a cell with the same light chain, is hardly foreign.
         clones = (pairs[m].clone or pairs[m].heavy for m in members)
@@ -230,7 +232,7 @@ def _exchange(
 def _notes(pairs: Sequence[LabelledPair], num_kept: int, recipe: Recipe) -> Iterator[str]:
     yield f"{num_kept:,} native pairs, and as many negatives made of their chains ({recipe.negatives})"
     if alone := len(pairs) - num_kept:
-        yield f"{alone:,} of {len(pairs):,} native pairs found no partner for an exchange: dropped"
+        yield f"{alone:,} of {len(pairs):,} native pairs have no partner for an exchange: dropped"
     if unknown := sum(pair.donor is None for pair in pairs):
         yield f"{unknown:,} pairs name no donor: their light chains are exchanged without regard to it"
 

@@ -1,4 +1,4 @@
-"""What a head sees of every pair, computed once where the base is frozen; the head then trains on that."""
+"""Features that a head sees of every pair, computed once where the base is frozen."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from curr_ab.extras import needs_extra
-from curr_ab.finetuning.batches import Group, Indices, Part, TokenRows, shares_of
+from curr_ab.finetuning.batches import Indices, Part, TokenRows, shares_of
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbForSequenceClassification
+from curr_ab.training.packing import to_device
+from curr_ab.training.processes import Group
 
 # Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.
 CLASSES_REGULARIZATION = 0.01
@@ -54,19 +56,19 @@ def pooled_features(
     group: Group,
     most_at_once: int,
 ) -> Tensor:
-    """What the head of `model` is given for each example [examples, width], on every process."""
+    """Inputs of the head of `model` for each example [examples, width], on every process."""
     device = accelerator.device
     model.to(device).eval()
     width = model.config.hidden_size * (1 + (model.pooling == "mean_per_chain"))
     everything = np.arange(len(rows.answer_ends))
-    found = torch.zeros(len(everything), width, device=device)
+    features = torch.zeros(len(everything), width, device=device)
     with torch.no_grad(), accelerator.autocast():
         for share in shares_of(everything, most_at_once, group):
             for part in rows.parts(share.examples, share.num_parts):
-                pooled = _pooled(model, **part.to(device).inputs)
+                pooled = _pooled(model, **to_device(part.inputs, device))
                 if share.counts:
-                    found[torch.from_numpy(part.answers)] = pooled.float()
-    total: Tensor = accelerator.reduce(found)
+                    features[torch.from_numpy(part.answers)] = pooled.float()
+    total: Tensor = accelerator.reduce(features)
     return total
 
 

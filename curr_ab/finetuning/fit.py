@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from curr_ab.finetuning.batches import (
-    ALONE,
-    Group,
     Indices,
     Part,
     RightAnswers,
@@ -32,21 +28,21 @@ from curr_ab.finetuning.model import HEAD, set_training
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.randomness import random_stream
-from curr_ab.training.optimizers import set_learning_rate
-from curr_ab.training.state import Progress, restore_state, save_state
+from curr_ab.training.optimizers import parameter_groups, scheduled_rate
+from curr_ab.training.packing import to_device
+from curr_ab.training.processes import ALONE, whole_group
+from curr_ab.training.reporter import Reporter
+from curr_ab.training.state import Progress, newest_state, restore_state, save_state
+from curr_ab.training.step import Diverged, optimizer_step
 from curr_ab.training.stopping import Interrupted, StopRequest
 
-ASK_EVERY = 10  # steps between questions of several processes whether one was asked to stop
+ASK_EVERY = 10  # steps after which several processes ask each other whether one was asked to stop
 LOSSES = ("loss", "validation_loss")
-
-
-class Diverged(ValueError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
 class FitProgress(Progress):
-    """How far a fit has come, and the loss of the epoch that it is in."""
+    """Progress of a fit, and the loss of the epoch that it is in."""
 
     loss_sum: float = 0.0
 
@@ -58,20 +54,23 @@ class Fit:
         self,
         recipe: Recipe,
         accelerator: Accelerator,
+        *,
         model: nn.Module,
         rows: Rows,
         right: RightAnswers,
         fold: Fold,
         folder: FitFolder,
         most_at_once: int,
+        steps_before: int = 0,  # of the fits before, for the trackers
     ) -> None:
         self.recipe, self.accelerator, self.rows, self.right = recipe, accelerator, rows, right
         self.fold, self.folder, self.most_at_once = fold, folder, most_at_once
         # A head on features is so small that each process trains all of it, and comes to the same.
         self.shared = not isinstance(rows, FeatureRows)
-        self.group = Group(accelerator.process_index, accelerator.num_processes) if self.shared else ALONE
-        self.steps_per_epoch = -(-len(fold.train) // recipe.pairs_per_step)
+        self.group = whole_group(accelerator) if self.shared else ALONE
+        self.steps_per_epoch = steps_per_epoch(recipe, fold)
         self.num_steps = recipe.epochs * self.steps_per_epoch
+        self.steps_before = steps_before
         self.whole: nn.Module = model.to(accelerator.device)  # what has the trained weights in the end
         self.optimizer: torch.optim.Optimizer = build_optimizer(model, recipe)
         if self.shared:
@@ -87,11 +86,12 @@ class Fit:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.forget_after(self.progress.step if state else -1)
         accelerator.wait_for_everyone()
-        self.log = folder.read_log()
+        # Of these steps alone: the main process may already have written the line of the next epoch.
+        self.log = [entry for entry in folder.read_log() if entry["step"] <= self.progress.step]
 
     @property
     def best_epoch(self) -> int:
-        """Of those in the log, from 1: the least loss on the validation part, else the last."""
+        """The epoch of the log, from 1, with the least loss on the validation part; without one, the last."""
         if not len(self.fold.validation):
             return len(self.log)
         losses = [entry["validation_loss"] for entry in self.log]
@@ -99,35 +99,37 @@ class Fit:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last epoch is done, or too many without improvement."""
+        """True after the last epoch, or after too many without improvement."""
         if not self.log:
             return False
         patience = self.recipe.early_stopping
         return len(self.log) == self.recipe.epochs or 0 < patience <= len(self.log) - self.best_epoch
 
     def run(self, stop: StopRequest, title: str) -> None:
-        """To the end; the model is then that of the best epoch."""
-        bar = tqdm(
-            total=self.num_steps,
-            initial=self.progress.step,
-            desc=title,
-            unit="step",
-            disable=None if self.accelerator.is_main_process else True,
+        """Train to the end; the model is then that of the best epoch."""
+        reporter = Reporter(
+            self.folder,
+            self.accelerator,
+            first_step=self.progress.step,
+            num_steps=self.num_steps,
+            title=title,
+            prefix=f"{self.folder.path.name}/",
+            steps_before=self.steps_before,
         )
-        with bar:
+        with closing(reporter):
             while not self.is_over:
                 began = time.perf_counter()
-                loss = self.epoch(stop, bar)
-                self.finish_epoch(loss, time.perf_counter() - began, bar, title)
-                if not self.is_over and (signal := self.agreed(stop)):
+                loss = self.epoch(stop, reporter)
+                self.finish_epoch(loss, time.perf_counter() - began, reporter, title)
+                if not self.is_over and (signal := stop.agreed(self.accelerator, due=True)):
                     raise self.interrupted(signal)
         if self.best_epoch < len(self.log):
-            best = self.folder.best_state
+            best = newest_state(self.folder.best)
             assert best is not None
             restore_state(best, self.accelerator, self.model, [])
 
-    def epoch(self, stop: StopRequest, bar: tqdm[NoReturn]) -> float:
-        """What is left of the epoch that the fit stands in; the mean loss of all of it."""
+    def epoch(self, stop: StopRequest, reporter: Reporter) -> float:
+        """Train to the end of the epoch that the fit stands in; the mean loss of all of it."""
         epoch, first = divmod(self.progress.step, self.steps_per_epoch)
         order = epoch_order(self.recipe, self.fold.number, epoch, self.fold.train)
         # What was added up before a stop is counted by one process: the sum over all is that of the epoch.
@@ -135,13 +137,14 @@ class Fit:
         loss_sum = torch.tensor(before, dtype=torch.float64, device=self.accelerator.device)
         set_training(self.model, self.recipe)
         size = self.recipe.pairs_per_step
-        for place in range(first, self.steps_per_epoch):
-            chosen = order[place * size : (place + 1) * size]
+        for number in range(first, self.steps_per_epoch):
+            chosen = order[number * size : (number + 1) * size]
             loss_sum += self.step(chosen)
             self.progress = self.progress.after(len(chosen), 0)
-            bar.update()
-            asking = self.accelerator.num_processes == 1 or self.progress.step % ASK_EVERY == 0
-            if asking and place + 1 < self.steps_per_epoch and (signal := self.agreed(stop)):
+            reporter.advance()
+            if number + 1 == self.steps_per_epoch:
+                break  # the epoch is finished before a stop is
+            if signal := stop.agreed(self.accelerator, due=self.progress.step % ASK_EVERY == 0):
                 self.progress = replace(self.progress, loss_sum=float(self.total(loss_sum)))
                 self.save()
                 raise self.interrupted(signal)
@@ -151,54 +154,49 @@ class Fit:
     def step(self, chosen: Indices) -> Tensor:
         """One step of the optimiser over these examples; this process's share of their loss, summed."""
         recipe, group, step = self.recipe, self.group, self.progress.step
-        # Dropout follows from seed, step and rank, so no random state has to be saved, and none can be lost.
-        stream = random_stream(recipe.seed, "dropout", self.fold.number, step, group.rank)
-        torch.manual_seed(int(stream.integers(1 << 62)))
-        set_learning_rate([self.optimizer], learning_rate(recipe, step, self.num_steps))
         share = share_of(chosen, self.most_at_once, group)
-        # DDP and FSDP average gradients over processes; the mean over answers wants their sum.
-        weight = self.right.weight(answers_of(chosen, self.rows.answer_ends))
-        scale = share.counts * group.num_processes / max(weight, 1e-12)
-        loss_sum = torch.zeros((), device=self.accelerator.device)
-        for number, part in enumerate(self.rows.parts(share.examples, share.num_parts), start=1):
-            # Gradients are exchanged once, after the last part.
-            waiting = self.shared and number < share.num_parts
-            with self.accelerator.no_sync(self.model) if waiting else nullcontext():
-                loss = self.right.loss_sum(self.logits(part), part.answers)
-                self.accelerator.backward(loss * scale)
-            loss_sum += loss.detach() * share.counts
-        clip = self.accelerator.clip_grad_norm_ if self.shared else nn.utils.clip_grad_norm_
-        clip(self.model.parameters(), recipe.max_gradient_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        loss_sum, _ = optimizer_step(
+            self.accelerator,
+            self.model,
+            [self.optimizer],
+            self.rows.parts(share.examples, share.num_parts),
+            lambda part: self.right.loss_sum(self.logits(part), part.answers),
+            num_micro_batches=share.num_parts,
+            total_weight=max(self.right.weight(answers_of(chosen, self.rows.answer_ends)), 1e-12),
+            num_processes=group.num_processes,
+            counts=share.counts,
+            learning_rate=learning_rate(recipe, step, self.num_steps),
+            max_gradient_norm=recipe.max_gradient_norm,
+            randomness=random_stream(recipe.seed, "dropout", self.fold.number, step, group.rank),
+        )
         return loss_sum
 
     def logits(self, part: Part) -> Tensor:
         """A row for each answer of the part."""
-        found: Tensor = self.model(**part.to(self.accelerator.device).inputs).logits
-        return found.flatten(0, -2)
+        logits: Tensor = self.model(**to_device(part.inputs, self.accelerator.device)).logits
+        return logits.flatten(0, -2)
 
     def predict(self, examples: Indices) -> Tensor:
         """Logits of all answers of these examples, one example after the other, on every process."""
         self.model.eval()
         shape = (int(self.rows.answer_ends[-1]), self.right.num_outputs)
-        found = torch.zeros(shape, device=self.accelerator.device)
+        all_logits = torch.zeros(shape, device=self.accelerator.device)
         with torch.no_grad():
             for share in shares_of(examples, self.most_at_once, self.group):
                 for part in self.rows.parts(share.examples, share.num_parts):
                     logits = self.logits(part).float()
                     if share.counts:
-                        found[torch.from_numpy(part.answers)] = logits
-        return self.total(found)[torch.from_numpy(answers_of(examples, self.rows.answer_ends))].cpu()
+                        all_logits[torch.from_numpy(part.answers)] = logits
+        return self.total(all_logits)[torch.from_numpy(answers_of(examples, self.rows.answer_ends))].cpu()
 
     def validation_loss(self) -> float:
-        """Of the validation part, weighted as in training."""
+        """Mean loss of the validation part, weighted as in training."""
         answers = answers_of(self.fold.validation, self.rows.answer_ends)
         logits = self.predict(self.fold.validation)
         return float(self.right.loss_sum(logits, answers)) / self.right.weight(answers)
 
-    def finish_epoch(self, loss: float, seconds: float, bar: tqdm[NoReturn], title: str) -> None:
-        """Validate, tell, and save what the fit goes on from."""
+    def finish_epoch(self, loss: float, seconds: float, reporter: Reporter, title: str) -> None:
+        """Validate, report, and save what the fit goes on from."""
         step = self.progress.step
         entry: dict[str, Any] = {
             "step": step,
@@ -213,11 +211,10 @@ class Fit:
             raise Diverged(self.advice_on_divergence(entry))
         self.log.append(entry)
         self.progress = replace(self.progress, loss_sum=0.0, seconds=self.progress.seconds + seconds)
-        if self.accelerator.is_main_process:
-            told = ", ".join(f"{name} {entry[name]:.4f}" for name in LOSSES if name in entry)
-            bar.write(f"{title}, epoch {entry['epoch']} of {self.recipe.epochs}: {told}", file=sys.stderr)
-            # Before the states: a fit that is killed in between comes by here again.
-            self.folder.log(entry)
+        losses = ", ".join(f"{name} {entry[name]:.4f}" for name in LOSSES if name in entry)
+        reporter.say(f"{title}, epoch {entry['epoch']} of {self.recipe.epochs}: {losses}")
+        # Before the states: a fit that is killed in between comes by here again.
+        reporter.write(entry)
         if self.best_epoch == len(self.log) and len(self.fold.validation):
             save_state(self.folder.best, self.progress, self.accelerator, self.model, [], keep_last=1)
         self.save()
@@ -232,38 +229,32 @@ class Fit:
         added: Tensor = self.accelerator.reduce(tensor) if self.shared else tensor
         return added
 
-    def agreed(self, stop: StopRequest) -> int:
-        """The signal that any process has received."""
-        if self.accelerator.num_processes == 1:
-            return stop.signal_number
-        signal = torch.tensor([stop.signal_number], device=self.accelerator.device)
-        return int(self.accelerator.gather(signal).max())
-
     def interrupted(self, signal: int) -> Interrupted:
-        told = f"stopped after step {self.progress.step:,} of {self.num_steps:,} of {self.folder.path.name}"
-        return Interrupted(f"{told}; the same command goes on", signal)
+        step = f"step {self.progress.step:,} of {self.num_steps:,} of {self.folder.path.name}"
+        return Interrupted(f"stopped after {step}; the same command goes on", signal)
 
     def advice_on_divergence(self, entry: dict[str, Any]) -> str:
-        told = ", ".join(f"{name} {entry[name]}" for name in LOSSES if name in entry)
+        losses = ", ".join(f"{name} {entry[name]}" for name in LOSSES if name in entry)
         return (
-            f"{self.folder.path.name} has diverged in epoch {entry['epoch']} ({told}); a learning_rate below "
-            f"{self.recipe.peak_learning_rate:g} or more warmup_fraction helps, in a new folder"
+            f"{self.folder.path.name} has diverged in epoch {entry['epoch']} ({losses}); a learning_rate "
+            f"below {self.recipe.peak_learning_rate:g} or more warmup_fraction helps, in a new folder"
         )
 
 
+def steps_per_epoch(recipe: Recipe, fold: Fold) -> int:
+    """Steps in which a fit sees the training part once."""
+    return -(-len(fold.train) // recipe.pairs_per_step)
+
+
 def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
-    """Of the step counted from 0: up to the peak, then down to 0, as transformers' linear schedule."""
-    warmup = math.ceil(recipe.warmup_fraction * num_steps)
-    if step < warmup:
-        return recipe.peak_learning_rate * step / warmup
-    return recipe.peak_learning_rate * (num_steps - step) / max(1, num_steps - warmup)
+    """Rate of a step, counted from 0: up to the peak, then down to 0."""
+    warmup_steps = math.ceil(recipe.warmup_fraction * num_steps)
+    return scheduled_rate(
+        step, peak=recipe.peak_learning_rate, num_steps=num_steps, warmup_steps=warmup_steps
+    )
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW for what the method trains; biases and norms have no weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [one for one in trained if one.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [one for one in trained if one.dim() <= 1], "weight_decay": 0.0},
-    ]
+    """AdamW for what the method trains."""
+    groups = parameter_groups(model.parameters(), recipe.weight_decay)
     return torch.optim.AdamW(groups, lr=recipe.peak_learning_rate, fused=True)

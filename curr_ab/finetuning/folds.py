@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def hold_out_validation(examples: Examples, recipe: Recipe) -> tuple[Places, Pla
 
 
 def _families(examples: Examples, recipe: Recipe) -> Places | None:
-    """What no two parts share: a group, or all residues of a pair that two groups have."""
+    """Families of examples that no two parts share: a group, or groups that share a pair."""
     if recipe.fold_scheme == "rows":
         return None
     return family_numbers((one.group for one in examples), ((one.heavy, one.light) for one in examples))
@@ -90,10 +90,10 @@ def _parts(
 
 def _shown(examples: Examples, places: Places) -> set[float]:
     """The classes or numbers of a part."""
-    found: set[float] = set()
+    values: set[float] = set()
     for one in examples.take(places.tolist()):
-        found |= set(one.label) - {UNKNOWN_LABEL} if isinstance(one.label, tuple) else {one.label}
-    return found
+        values |= set(one.label) - {UNKNOWN_LABEL} if isinstance(one.label, tuple) else {one.label}
+    return values
 
 
 def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Places], where: str) -> None:
@@ -107,8 +107,8 @@ def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Places], w
             if len(shown) < 2:
                 raise ValueError(f"{where}: the {part} part has one number only; {advice}")
             continue
-        for place, name in enumerate(recipe.labels):
-            if place not in shown:
+        for index, name in enumerate(recipe.labels):
+            if index not in shown:
                 raise ValueError(f"{where}: the {part} part has no example of {name!r}; {advice}")
 
 
@@ -131,18 +131,8 @@ def _hold_out(
     train, validation = next(_parts(places, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
     if not _shown(examples, validation):
-        raise ValueError("no residue of the part held out for early stopping is known; switch it off")
+        raise ValueError(
+            "the part held out for early_stopping must have labelled residues; it has none: switch it off "
+            "(--early-stopping 0)"
+        )
     return train, validation
-
-
-def describe_folds(folds: Sequence[Fold]) -> list[dict[str, Any]]:
-    """Plain values, as they are written to JSON."""
-    return [
-        {
-            "fold": fold.number,
-            "train": fold.train.tolist(),
-            "validation": fold.validation.tolist(),
-            "test": fold.test.tolist(),
-        }
-        for fold in folds
-    ]

@@ -18,7 +18,7 @@ from curr_ab.words import UNKNOWN_LABEL
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
 _FATAL = ("several_chains", "missing_chain", "nucleotides", "stop_codon", "unknown_letter")
 _OF_SCHEMA = ("donor", "clone")  # found under the names that curr_ab.data knows
-_NATIVE = 1  # place among the labels of a recipe that makes its negatives
+_NATIVE = 1  # index among the labels of a recipe that makes its negatives
 Label = int | float | tuple[int, ...]
 UNKNOWN_LETTER = "-"
 _INTEGER = re.compile(r"(\d+)(\.0*)?")  # pandas writes 1.0 where a value of the column is missing
@@ -58,9 +58,9 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
                     f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
                     "write names, remove the column, or take its labels (--negatives given --labels ...)",
                 )
-            order = ", ".join(f"{place} is {label}" for place, label in enumerate(recipe.labels))
+            order = ", ".join(f"{index} is {label}" for index, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
-        read = [_pair(source, recipe, row, columns, num_before + place) for place, row in enumerate(rows, 1)]
+        read = [_pair(source, recipe, row, columns, num_before + index) for index, row in enumerate(rows, 1)]
         natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
         if len(natives) < len(read):
             kept = f"{len(natives):,} of {len(read):,} pairs are {recipe.labels[_NATIVE]} and kept"
@@ -71,12 +71,12 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
 
 
 def _has_places(labels: Sequence[str | None], recipe: Recipe) -> bool:
-    """Whether labels are places among the recipe's labels rather than their names."""
+    """True where labels are indices of the recipe's labels rather than their names."""
     return any(label is not None and is_place(recipe.labels, label) for label in labels)
 
 
 def _layout(source: str, recipe: Recipe) -> Layout:
-    """Where the table has what the recipe needs; an error says what it has instead."""
+    """Columns that the recipe needs, in the table; an error names those that it has."""
     present = source_columns(source)
     shown = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
     needed = dict.fromkeys(label_columns(recipe), "--label-column")
@@ -194,17 +194,17 @@ def read_label(recipe: Recipe, texts: Sequence[str | None], heavy: str, light: s
     for column, text in zip(columns, texts, strict=True):
         if text is None or not text.strip():
             raise ValueError(f"column {column!r}: the label is missing; complete it or remove the record")
-    found = [text.strip() for text in texts if text is not None]
+    labels = [text.strip() for text in texts if text is not None]
     if recipe.target == "residues":
-        chains = zip(columns, found, ("heavy", "light"), (heavy, light), strict=True)
+        chains = zip(columns, labels, ("heavy", "light"), (heavy, light), strict=True)
         return tuple(label for one in chains for label in _residues(recipe, *one))
     if recipe.target == "number":
-        return _number(columns[0], found[0])
-    return _class(recipe, columns[0], found[0])
+        return _number(columns[0], labels[0])
+    return _class(recipe, columns[0], labels[0])
 
 
 def is_place(labels: Sequence[str], text: str) -> bool:
-    """Whether it is a place among the labels; where any of them is an integer, integers are names."""
+    """True for an index of the labels; where any label is an integer, integers are names."""
     return _INTEGER.fullmatch(text.strip()) is not None and not any(map(_INTEGER.fullmatch, labels))
 
 
@@ -219,9 +219,11 @@ def _class(recipe: Recipe, column: str, text: str) -> int:
         advice = "name those of your data in the order of the logits (--labels)"
         if recipe.negatives != "given":
             advice = "remove or rename a column that does not say which pairs are native"
-        raise ValueError(f"column {column!r}: {text!r} is none of the labels {', '.join(labels)}; {advice}")
+        raise ValueError(
+            f"column {column!r}: {text!r} must be one of the labels {', '.join(labels)}; {advice}"
+        )
     if int(integer[1]) >= len(labels):
-        places = ", ".join(f"{place} {label}" for place, label in enumerate(labels))
+        places = ", ".join(f"{index} {label}" for index, label in enumerate(labels))
         raise ValueError(
             f"column {column!r}: {text} is beyond the recipe's {len(labels)} classes ({places}); "
             "name all classes of your data (--labels)"
@@ -233,22 +235,22 @@ def _number(column: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"column {column!r}: {text!r} is not a number") from None
+        raise ValueError(
+            f"column {column!r}: {text!r} must be a number; correct it or remove the record"
+        ) from None
     if not math.isfinite(number):
         raise ValueError(f"column {column!r}: {text!r} is not a finite number; remove the record")
     return number
 
 
 def _residues(recipe: Recipe, column: str, text: str, chain: str, residues: str) -> list[int]:
-    digits = "".join(str(place) for place in range(len(recipe.labels)))
+    digits = "".join(str(index) for index in range(len(recipe.labels)))
     if len(text) != len(residues):
         raise ValueError(
             f"column {column!r}: {len(text)} labels for the {len(residues)} residues of the {chain} chain; "
             f"write one character for each, {UNKNOWN_LETTER!r} where it is unknown"
         )
     if wrong := sorted(set(text) - set(digits + UNKNOWN_LETTER)):
-        places = ", ".join(f"{place} {label}" for place, label in enumerate(recipe.labels))
-        raise ValueError(
-            f"column {column!r}: {wrong[0]!r} is no label; they are {places}, {UNKNOWN_LETTER} unknown"
-        )
+        places = ", ".join(f"{index} {label}" for index, label in enumerate(recipe.labels))
+        raise ValueError(f"column {column!r}: {wrong[0]!r} must be one of {places}, {UNKNOWN_LETTER} unknown")
     return [UNKNOWN_LABEL if letter == UNKNOWN_LETTER else int(letter) for letter in text]

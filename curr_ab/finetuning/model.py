@@ -41,7 +41,7 @@ def head_name(recipe: Recipe) -> str:
 
 
 def head_config(recipe: Recipe) -> dict[str, object]:
-    """The entries of the head in the model's configuration."""
+    """Fields of the model's configuration that describe the head."""
     names = dict(enumerate(recipe.labels or (recipe.label_column,)))
     config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     if recipe.target != "residues":
@@ -71,14 +71,16 @@ def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int 
             output_loading_info=True,
         )
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith(HEAD)):
-        raise ValueError(f"{source} is not a whole checkpoint: it lacks {', '.join(missing[:3])}")
+        raise ValueError(
+            f"{source} must hold all weights of a member; it lacks {', '.join(missing[:3])}: save it again"
+        )
     torch.manual_seed(int(random_stream(recipe.seed, "head", fold).integers(1 << 62)))
     model.classifier.apply(model._init_weights)
     return adapted(model, recipe, source)
 
 
 def adapted(model: Any, recipe: Recipe, source: str) -> Any:
-    """With the method's adapters; everything that the method does not train is frozen."""
+    """The model with the method's adapters; everything that the method does not train is frozen."""
     if recipe.method not in PEFT_METHODS:
         return model
     with needs_extra("finetune"):
@@ -130,7 +132,7 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """The numbers of trained and of all parameters, without the copy of the head that PEFT keeps."""
+    """Numbers of trained and of all parameters, without the copy of the head that PEFT keeps."""
     sizes = [
         (parameter.numel(), parameter.requires_grad)
         for name, parameter in model.named_parameters()
@@ -140,7 +142,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 
 def describe_trainable(model: nn.Module) -> str:
-    """Such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
+    """Text such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
     trained, total = count_parameters(model)
     return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({100 * trained / total:.1f} %)"
 

@@ -71,7 +71,7 @@ def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace:
 
 
 def target_of(model: Any) -> Target:
-    """The kind of the model's predictions."""
+    """Target that the model predicts."""
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
     return "number" if model.config.num_labels == 1 else "classes"
@@ -103,14 +103,14 @@ def predict_window(
     def run(batch: SequenceBatch) -> list[tuple[int, Array]]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
-        found = []
-        for place, member in enumerate(batch.members):
+        predictions = []
+        for index, member in enumerate(batch.members):
             one = tokens[member]
-            own = values[place]
+            own = values[index]
             if target == "residues":
-                own = batch.take(values, place, len(one.input_ids))[one.positions]
-            found.append((member, own.numpy()))
-        return found
+                own = batch.take(values, index, len(one.input_ids))[one.positions]
+            predictions.append((member, own.numpy()))
+        return predictions
 
     results: list[Array] = [np.empty(0, np.float32)] * len(window)
     batches = token_batches(
@@ -119,8 +119,8 @@ def predict_window(
         pad_id=model.config.pad_token_id,
         tokens_per_batch=tokens_per_batch,
     )
-    for found in map_over_threads(run, batches, device):
-        for member, values in found:
+    for predictions in map_over_threads(run, batches, device):
+        for member, values in predictions:
             results[member] = values
     return results
 
@@ -138,16 +138,16 @@ class PredictTask(BulkTask):
     records_per_part: int = WINDOW
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        found = predict_window(model, tokenizer, records, self.tokens_per_batch)
+        predictions = predict_window(model, tokenizer, records, self.tokens_per_batch)
         target = target_of(model)
         if target == "number":
             ids = pa.array([record.id for record in records], pa.string())
-            return pa.table({"id": ids, "prediction": pa.array(np.concatenate(found))})
+            return pa.table({"id": ids, "prediction": pa.array(np.concatenate(predictions))})
         if target == "classes":
             places: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
-            return pa.table({**places, **_class_columns(label_names(model), np.stack(found))})
+            return pa.table({**places, **_class_columns(label_names(model), np.stack(predictions))})
         places = _residue_columns(records)
-        return pa.table({**places, **_class_columns(label_names(model), np.concatenate(found))})
+        return pa.table({**places, **_class_columns(label_names(model), np.concatenate(predictions))})
 
 
 def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:
@@ -160,10 +160,10 @@ def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]
 
 def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:
     rows = [
-        (record.id, chain, place, residue)
+        (record.id, chain, position, residue)
         for record in records
         for chain in CHAINS
-        for place, residue in enumerate((record.chain(chain) or "").replace("<mask>", "X"), start=1)
+        for position, residue in enumerate((record.chain(chain) or "").replace("<mask>", "X"), start=1)
     ]
     ids, chains, places, residues = zip(*rows, strict=True)
     return {

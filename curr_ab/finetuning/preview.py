@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the recipe, its examples and folds, and what a run takes."""
+"""Text of `finetune --dry-run`: the recipe, its examples and folds, and the time that its run takes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import yaml
 from curr_ab.checkpoints import HEADS
 from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
+from curr_ab.finetuning.fit import steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
-from curr_ab.quantities import format_duration
-from curr_ab.training.costs import sustained_flops, training_flops_per_token
+from curr_ab.training.costs import expected_time, training_flops_per_token
 
 # Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
 # gradient of its own, and a frozen base is computed once, without a backward pass.
@@ -33,10 +33,8 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
     config = model_config(recipe, checked_source(model))
     with torch.device("meta"):
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate, source = sustained_flops(device, recipe.precision, shape.num_parameters())
-    seconds = operations(recipe, config, examples, folds) / rate
-    steps = [recipe.epochs * -(-len(fold.train) // recipe.pairs_per_step) for fold in folds]
+    flops = operations(recipe, config, examples, folds)
+    steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -47,7 +45,7 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
         f"model            {describe_trainable(shape)}",
         f"learning rate    {recipe.peak_learning_rate:g}",
         f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-        f"time             {format_duration(seconds)} on one device, {source}",
+        f"time             {expected_time(flops, recipe.precision, shape.num_parameters())}",
     ]
     return "\n".join(lines)
 

@@ -90,6 +90,7 @@ class Recipe:
 
     pairs_per_micro_batch: int = option(0, "pairs at once on a device; 0: chosen", execution=True)
     attention: str = option("auto", "attention implementation", execution=True)
+    trackers: tuple[str, ...] = option((), "wandb, tensorboard, … beside log.jsonl", execution=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here
@@ -126,7 +127,7 @@ class Recipe:
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be more than 0")
         if unknown := [name for name in self.target_modules if name not in ADAPTABLE]:
-            raise ValueError(f"target_modules: {unknown[0]!r} is none of {', '.join(ADAPTABLE)}")
+            raise ValueError(f"target_modules: {unknown[0]!r} must be one of {', '.join(ADAPTABLE)}")
 
     def _check_labels(self) -> None:
         if self.target == "number":
@@ -175,7 +176,7 @@ class Recipe:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
     def differences(self, other: Recipe) -> list[str]:
-        """What would change the result, in words; how a run is carried out may differ."""
+        """Changes that change the result, in words; how a run is carried out may differ."""
         return differences(self, other)
 
 
@@ -204,9 +205,9 @@ def _read(name_or_path: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, An
     shipped = shipped_recipes()
     path = shipped.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
-        raise ValueError(f"{name_or_path} is no recipe: give a YAML file, or one of {', '.join(shipped)}")
+        raise ValueError(f"the recipe must be a YAML file or one of {', '.join(shipped)}; got {name_or_path}")
     if path in seen:
-        raise ValueError(f"{path} is like itself")
+        raise ValueError(f"{path}: `like` must name another recipe; it leads back to this file")
     given = read_yaml(path)
     like = given.pop("like", None)
     check_names(given, Recipe, "recipe", str(path))

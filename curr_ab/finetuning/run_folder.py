@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from curr_ab import __version__
@@ -24,57 +23,30 @@ from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 from curr_ab.measures.metrics import measure
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
-from curr_ab.training.log import forget_lines_after, log_line
-from curr_ab.training.state import complete_states
+from curr_ab.training.state import TrainingFolder
 from curr_ab.words import UNKNOWN_LABEL
 
 Array = npt.NDArray[np.float64]
 
 
-class FitFolder:
-    """Where everything of one fit lies; it is done when its results, or the last adapter, are there."""
+class FitFolder(TrainingFolder):
+    """Paths of one fit; it is done when its results, or the last adapter, are there."""
 
     def __init__(self, path: Path, adapter: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.adapter = adapter
-        self.log_file = path / "log.jsonl"
         self.predictions_file = path / "predictions.parquet"
         self.results_file = path / "results.json"
-        self.states = path / "states"
-        self.best = path / "best"
-
-    @property
-    def newest_state(self) -> Path | None:
-        states = complete_states(self.states)
-        return states[-1] if states else None
-
-    @property
-    def best_state(self) -> Path | None:
-        states = complete_states(self.best)
-        return states[-1] if states else None
-
-    def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line."""
-        log_line(self.log_file, dict(entry))
-
-    def forget_after(self, step: int) -> None:
-        """Drop what the log tells of steps after the state from which the fit goes on."""
-        forget_lines_after(self.log_file, step)
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """One line for each epoch."""
-        if not self.log_file.exists():
-            return []
-        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        self.best = path / "best"  # the state of the best epoch so far
 
     def drop_states(self) -> None:
-        """What nobody goes on from any more."""
+        """Delete the states, from which nothing goes on any more."""
         for folder in (self.states, self.best):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class FinetuningFolder:
-    """Where everything of a cross-validation lies."""
+    """Paths of all that a cross-validation leaves."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -98,7 +70,10 @@ class FinetuningFolder:
         """Record recipe, data and folds, or make sure that those of what is here are the same."""
         if self.recipe_file.exists():
             if not self.data_file.exists():
-                raise ValueError(f"{self.path} holds a recipe.yaml but no run; choose another folder")
+                raise ValueError(
+                    f"the folder of a run must be new or hold a run; {self.path} has a recipe.yaml but no "
+                    f"data.json: choose another folder"
+                )
             changed = recipe.differences(resolve_recipe(self.recipe_file))
             before = json.loads(self.data_file.read_text())
             changed += [
@@ -106,8 +81,8 @@ class FinetuningFolder:
             ]
             if changed:
                 raise ValueError(
-                    f"{self.path} holds a fine-tuning of another kind ({'; '.join(changed)}); "
-                    f"repeat it as it was, or choose another folder"
+                    f"recipe, data and model must be those of the run in {self.path}; got others "
+                    f"({'; '.join(changed)}): repeat it as it was, or choose another folder"
                 )
         write_json(self.data_file, data)
         parts = ("train", "validation", "test")
@@ -136,8 +111,8 @@ def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], p
         columns["group"] = [one.group for one in examples]
     if recipe.target == "number":
         columns["prediction"] = predictions
-    for place, name in enumerate(recipe.labels):
-        columns[f"probability_{name}"] = split_by_example(recipe, examples, predictions[:, place])
+    for index, name in enumerate(recipe.labels):
+        columns[f"probability_{name}"] = split_by_example(recipe, examples, predictions[:, index])
     write_parquet(path, pa.table(columns))
 
 
@@ -155,12 +130,6 @@ def _shown(label: Any, recipe: Recipe) -> Any:
     if recipe.target == "classes":
         return recipe.labels[label]
     return [None if one == UNKNOWN_LABEL else recipe.labels[one] for one in label]
-
-
-def read_predictions(path: Path) -> dict[str, list[Any]]:
-    """The columns that `write_predictions` wrote."""
-    found: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    return found
 
 
 def fold_results(
@@ -193,7 +162,7 @@ def fold_results(
 
 
 def details_of(recipe: Recipe) -> dict[str, Detail]:
-    """What tells this cross-validation from another one of the same task."""
+    """Settings that tell this cross-validation from another one of the same task."""
     return {
         "recipe": recipe.name,
         "method": recipe.method,

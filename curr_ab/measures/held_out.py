@@ -22,13 +22,12 @@ from curr_ab.randomness import random_stream, shuffled
 from curr_ab.results import Detail, Result
 from curr_ab.training.packing import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
-from curr_ab.words import CDR3_CODE, REGIONS, VOCABULARY
+from curr_ab.words import CDR3_CODE, MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, REGIONS, VOCABULARY
 
 # Masks are drawn for blocks of this many pairs, so that they depend neither on batch size nor on processes.
 PAIRS_PER_BLOCK = 64
 # Always the published masking, whatever a member was trained with.
 MASK_FRACTION = TrainingPlan().mask_fraction
-MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE = 0.8, 0.1
 _SEGMENTS = MASK_LETTERS["segment_mask"]
 PLACES = (
     *(f"heavy {region}" for region in REGIONS),

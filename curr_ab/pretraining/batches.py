@@ -17,7 +17,7 @@ from curr_ab.training.packing import TokenBatch, pack
 
 @dataclass(frozen=True)
 class StepBatches:
-    """What one process computes in one step."""
+    """One process's share of a step."""
 
     micro_batches: list[TokenBatch]
     num_targets: int  # of all processes: the loss is the mean over these
@@ -42,13 +42,13 @@ class TrainingData:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same when a run goes on: the content, whatever the folder is called."""
+        """Fingerprints, which must be the same when a run goes on; the name of the folder may change."""
         unpaired = self.unpaired.fingerprint if self.unpaired is not None else None
         return {"fingerprint": self.paired.fingerprint, "unpaired_fingerprint": unpaired}
 
     @property
     def description(self) -> dict[str, Any]:
-        """What is recorded with a checkpoint."""
+        """Description of the data that is recorded with a checkpoint."""
         return {
             **self.identity,
             "folder": self.paired.folder.name,

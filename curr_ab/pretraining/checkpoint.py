@@ -81,7 +81,7 @@ def public_plan(plan: PretrainingPlan) -> dict[str, Any]:
 
 
 def describe_devices(accelerator: Accelerator) -> str:
-    """Such as `8 x NVIDIA H200`."""
+    """Text such as `8 x NVIDIA H200`."""
     if accelerator.device.type == "cuda":
         return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
     return f"{accelerator.num_processes} x CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -4,62 +4,77 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.files import claimed, remove_leftovers
 from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, evaluate, loss_results
-from curr_ab.pretraining.batches import TrainingData
+from curr_ab.pretraining.batches import StepBatches, TrainingData
 from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
 from curr_ab.pretraining.model import build_config, build_model
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.pretraining.reporting import Reporter, Window, peak_memory
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
 from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
 from curr_ab.training.attention import choose_attention, takes_packed_rows
-from curr_ab.training.costs import default_micro_batch, peak_flops, training_flops_per_token
-from curr_ab.training.processes import start_processes
+from curr_ab.training.costs import default_micro_batch, peak_flops, peak_memory, training_flops_per_token
+from curr_ab.training.processes import training_processes
+from curr_ab.training.reporter import Reporter, start_trackers
 from curr_ab.training.state import Progress, restore_state, save_state
+from curr_ab.training.step import Diverged
 from curr_ab.training.stopping import Interrupted, StopRequest
-
-
-class Diverged(ValueError):
-    """The loss or the gradient is no longer a number."""
 
 
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
     """Train to the plan's last step, from where the run in `out` stands; the last checkpoint folder."""
     run = RunFolder(out)
-    with ExitStack() as stack:
-        stack.callback(AcceleratorState._reset_state, reset_partial_state=True)  # for another run here
-        accelerator = start_processes(run.path, plan.precision, plan.trackers)
+    with training_processes(run.path, plan.precision, plan.trackers) as (accelerator, stop):
         if plan.pairs_per_step % accelerator.num_processes:
             raise ValueError(
-                f"{plan.pairs_per_step} pairs per step do not divide among "
-                f"{accelerator.num_processes} processes"
+                f"pairs_per_step must divide among the {accelerator.num_processes} processes; got "
+                f"{plan.pairs_per_step}: choose a multiple of {accelerator.num_processes}"
             )
-        if accelerator.is_main_process:
-            stack.enter_context(claimed(run.path, "trains in"))
-            remove_leftovers(run.path)
-        stop = stack.enter_context(StopRequest())
-        stack.callback(accelerator.end_training)
         try:
             training = Training(plan, run, accelerator)
-            stack.callback(training.reporter.close)
-            training.run_to_end(stop)
+            with closing(training.reporter):
+                training.run_to_end(stop)
         except torch.OutOfMemoryError as error:
             raise ValueError(advice_on_memory(plan, accelerator)) from error
     return run.checkpoint(plan.steps)
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the last line of the log; the loss stays on its device until then."""
+
+    loss_sum: torch.Tensor
+    gradient_norm: torch.Tensor
+    began: float
+    targets: int = 0
+    pairs: int = 0
+    unpaired: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def empty(cls, device: torch.device) -> Window:
+        zero = torch.zeros((), device=device)
+        return cls(zero, zero, time.perf_counter())
+
+    def add(self, batches: StepBatches, loss_sum: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+        """Count one step; a gradient that is not a number stays one."""
+        self.loss_sum = self.loss_sum + loss_sum
+        self.gradient_norm = torch.maximum(self.gradient_norm, gradient_norm)
+        self.targets += batches.num_targets
+        self.pairs += batches.num_records
+        self.unpaired += batches.num_unpaired
+        self.tokens += batches.num_tokens
 
 
 class Training:
@@ -76,14 +91,13 @@ class Training:
         attention = choose_attention(plan.attention, plan.precision, device, dropout)
         pad = not takes_packed_rows(attention, device)
         self.data = TrainingData(plan, pad)
-        validation = TokenDataset(plan.data, "validation")
         self.held_out = HeldOut(
-            validation,
-            plan.evaluation_pairs,
-            plan.evaluation_draws,
-            plan.evaluation_seed,
-            plan.objective,
-            pad,
+            TokenDataset(plan.data, "validation"),
+            num_pairs=plan.evaluation_pairs,
+            draws=plan.evaluation_draws,
+            seed=plan.evaluation_seed,
+            objective=plan.objective,
+            pad=pad,
         )
         if accelerator.is_main_process:
             run.begin(plan, self.data.identity)
@@ -91,19 +105,17 @@ class Training:
         self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
         self.peak_flops = peak_flops(device, plan.precision)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
-        # As text what is no number: TensorBoard refuses lists.
-        shown = {key: v if isinstance(v, (int, float)) else str(v) for key, v in public_plan(plan).items()}
-        accelerator.init_trackers("curr-ab", config=shown)
+        start_trackers(accelerator, public_plan(plan))
         self.progress = Progress()
         if state := run.newest_state:
             self.progress = restore_state(state, accelerator, self.model, self.optimizers)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             run.forget_after(self.progress.step if state else -1)
-        self.reporter = Reporter(run, accelerator, self.progress.step, plan.steps)
+        self.reporter = Reporter(run, accelerator, first_step=self.progress.step, num_steps=plan.steps)
 
     def run_to_end(self, stop: StopRequest) -> None:
-        """Step, report, evaluate, save, until the plan's last step or a wish to stop."""
+        """Step, report, evaluate, save, until the plan's last step or a request to stop."""
         plan, processes = self.plan, self.accelerator.num_processes
         if self.progress.step == 0:
             self.log_baselines()
@@ -124,7 +136,8 @@ class Training:
 
             step = self.progress.step
             last = step == plan.steps
-            stopping = self.agreed(stop)
+            # Several processes ask each other when a line of the log is due.
+            stopping = stop.agreed(self.accelerator, due=step % plan.log_every == 0)
             evaluating = last or step % plan.evaluate_every == 0
             saving = last or stopping or step % plan.save_every == 0
             # A state is saved with nothing left to report, so a resumed run writes the same log.
@@ -143,21 +156,12 @@ class Training:
                 )
             window = Window.empty(self.accelerator.device)
 
-    def agreed(self, stop: StopRequest) -> int:
-        """The signal that any process has received; asked of all of them when a line of the log is due."""
-        if self.accelerator.num_processes == 1:
-            return stop.signal_number
-        if self.progress.step % self.plan.log_every:
-            return 0
-        signal = torch.tensor([stop.signal_number], device=self.accelerator.device)
-        return int(self.accelerator.gather(signal).max())
-
     def log(self, window: Window) -> None:
-        """One line about the steps of the window; a loss that is no number ends the run."""
+        """One line about the steps of the window; a loss that is not a number ends the run."""
         loss = float(self.accelerator.reduce(window.loss_sum)) / max(1, window.targets)
         gradient_norm = float(window.gradient_norm)
         seconds = time.perf_counter() - window.began  # now that the device has done its part
-        # With fp16 the scaler skips steps of infinite gradient; a loss that is none is never right.
+        # With fp16 the scaler skips steps of infinite gradient; a loss that is not a number is never right.
         if not math.isfinite(loss) or (self.accelerator.scaler is None and not math.isfinite(gradient_norm)):
             raise Diverged(self.advice_on_divergence(loss, gradient_norm))
         self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
@@ -197,7 +201,7 @@ class Training:
         return flops / (self.peak_flops * int(self.accelerator.num_processes))
 
     def log_baselines(self) -> None:
-        """What residue frequencies alone would reach on the held-out pairs."""
+        """The held-out loss that residue frequencies alone would reach."""
         if self.accelerator.is_main_process:
             losses = baseline_losses(self.data.paired, self.held_out)
             self.reporter.say("held-out loss of " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
@@ -274,7 +278,7 @@ class Training:
 
 
 def advice_on_memory(plan: PretrainingPlan, accelerator: Accelerator) -> str:
-    """What to change when a device has not enough of it."""
+    """Ways out when a device runs out of memory."""
     pairs = plan.pairs_per_micro_batch or default_micro_batch(accelerator.device)
     advice = [f"pairs_per_micro_batch below {pairs}, which does not change the result"]
     if not plan.activation_checkpointing:

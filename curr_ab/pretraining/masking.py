@@ -1,4 +1,4 @@
-"""What is predicted of each record, and what the model sees instead; vectorised over a whole step."""
+"""Residues that are predicted of each record, and what the model sees in their place."""
 
 from __future__ import annotations
 

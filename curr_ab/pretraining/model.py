@@ -23,20 +23,20 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
             return CurrAbConfig(**wanted)
         except StrictDataclassError as error:
             raise ValueError(f"config: {' '.join(str(error).split())}") from error
-    found: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))
+    config: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))
     for key in SHAPE:
-        if getattr(found, key) != wanted[key]:
+        if getattr(config, key) != wanted[key]:
             raise ValueError(
-                f"{plan.init_from} has {key} {getattr(found, key)}, {plan.member} has {wanted[key]}; "
+                f"{plan.init_from} has {key} {getattr(config, key)}, {plan.member} has {wanted[key]}; "
                 f"name the member of its size, or give its shape under config"
             )
     # What changes the checkpoint's mathematics stays as it was trained, unless the plan says otherwise.
-    found.update({**plan.config, "is_decoder": wanted["is_decoder"]})
-    return found
+    config.update({**plan.config, "is_decoder": wanted["is_decoder"]})
+    return config
 
 
 def build_model(plan: PretrainingPlan, attention: str) -> CurrAbForMaskedLM:
-    """In fp32, in training mode, the same on every process."""
+    """The model in fp32 and in training mode, the same on every process."""
     config = build_config(plan)
     config._attn_implementation = attention
     model: CurrAbForMaskedLM

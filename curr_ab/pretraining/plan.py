@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from curr_ab.family import TrainingPlan, member
 from curr_ab.options import check_names, check_types, differences, explained, option, read_yaml
+from curr_ab.words import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 
 PUBLISHED = TrainingPlan()
 
@@ -39,8 +40,10 @@ class PretrainingPlan:
 
     objective: Objective = option("mlm", "masked or causal language modelling")
     mask_fraction: float = option(PUBLISHED.mask_fraction, "share of residues that is predicted")
-    mask_token_share: float = option(0.8, "share of these that is replaced by <mask>")
-    random_token_share: float = option(0.1, "share of these that is replaced by a random residue")
+    mask_token_share: float = option(MASK_TOKEN_SHARE, "share of these that is replaced by <mask>")
+    random_token_share: float = option(
+        RANDOM_TOKEN_SHARE, "share of these that is replaced by a random residue"
+    )
     cdr3_mask_fraction: float | None = option(
         None, "share of CDR3 that is predicted; elsewhere it falls so that a sequence keeps its mean"
     )
@@ -148,7 +151,7 @@ class PretrainingPlan:
         return {**plain, "config": dict(self.config)}
 
     def differences(self, other: PretrainingPlan) -> list[str]:
-        """What would change the result, in words; how a run is carried out may differ."""
+        """Changes that change the result, in words; how a run is carried out may differ."""
         return differences(self, other)
 
 

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the plan, and what a run of it takes."""
+"""Text of `pretrain --dry-run`: the plan, and the time and memory that its run takes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.batches import unpaired_fraction
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.quantities import format_duration
 from curr_ab.training.attention import choose_attention
-from curr_ab.training.costs import (
-    GIB,
-    default_micro_batch,
-    sustained_flops,
-    training_flops_per_token,
-)
+from curr_ab.training.costs import GIB, default_micro_batch, expected_time, training_flops_per_token
 
 
 def preview(plan: PretrainingPlan) -> str:
@@ -32,7 +26,6 @@ def preview(plan: PretrainingPlan) -> str:
     config = build_config(plan)
     estimate = estimate_run(plan, pairs)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    rate, source = sustained_flops(device, plan.precision, estimate.num_parameters)
     share = -(-plan.pairs_per_step // processes)
     dropout = config.attention_probs_dropout_prob
     lines = [
@@ -53,14 +46,13 @@ def preview(plan: PretrainingPlan) -> str:
     for count, state in estimate.state_bytes.items():
         name = "one process, DDP" if count == 1 else f"FSDP2 over {count}"
         lines.append(f"  {name:<17} {state / GIB:.2f} + {estimate.activation_bytes / GIB:.2f}")
-    time = format_duration(estimate.flops / rate / processes)
-    lines += ["", f"time             {time} on {processes} device(s), {source}"]
-    return "\n".join(lines)
+    time = expected_time(estimate.flops, plan.precision, estimate.num_parameters, processes)
+    return "\n".join([*lines, "", f"time             {time}"])
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """Of a whole run; memory is that of one device."""
+    """Costs of a whole run; memory is that of one device."""
 
     num_parameters: int
     num_pairs: int
@@ -110,7 +102,7 @@ def sharded_state_bytes(model: torch.nn.Module, num_processes: int) -> int:
 
 
 def activation_bytes(plan: PretrainingPlan, config: CurrAbConfig, length: float, pairs: int) -> int:
-    """Rough: what the backward pass keeps, with an attention that does not keep its weights."""
+    """Rough size of what the backward pass keeps, with an attention that does not keep its weights."""
     bytes_each = 4 if plan.precision == "fp32" else 2
     # Norms, queries, keys, values, context, projections, both halves of the feed-forward block, residuals.
     kept = 1 if plan.activation_checkpointing else 10 + 2 * config.intermediate_size // config.hidden_size

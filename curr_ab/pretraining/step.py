@@ -1,10 +1,8 @@
-"""One optimiser step: the gradient of the mean loss of a whole batch, however it is divided."""
+"""The optimiser step of a plan: its loss, its learning rate, its optimisers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +12,9 @@ from torch.nn import functional as F
 from curr_ab.pretraining.batches import StepBatches
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream
-from curr_ab.training.optimizers import set_learning_rate
+from curr_ab.training.optimizers import parameter_groups, scheduled_rate
 from curr_ab.training.packing import TokenBatch
+from curr_ab.training.step import optimizer_step
 
 
 def training_step(
@@ -26,27 +25,20 @@ def training_step(
     step: int,
     batches: StepBatches,
 ) -> tuple[Tensor, Tensor]:
-    """Summed loss of this process's share, and the length of the gradient; neither is waited for."""
-    # Dropout follows from seed, step and rank, so no random state has to be saved, and none can be lost.
-    torch.manual_seed(
-        int(random_stream(plan.seed, "dropout", step, accelerator.process_index).integers(1 << 62))
+    """Summed loss of this process's share, and the length of the gradient."""
+    return optimizer_step(
+        accelerator,
+        model,
+        optimizers,
+        batches.micro_batches,
+        lambda batch: summed_loss(model, batch.to(accelerator.device)),
+        num_micro_batches=len(batches.micro_batches),
+        total_weight=max(1, batches.num_targets),
+        num_processes=accelerator.num_processes,
+        learning_rate=learning_rate(plan, step),
+        max_gradient_norm=plan.max_gradient_norm,
+        randomness=random_stream(plan.seed, "dropout", step, accelerator.process_index),
     )
-    set_learning_rate(optimizers, learning_rate(plan, step))
-    # DDP and FSDP average gradients over processes; the mean over targets wants their sum.
-    scale = accelerator.num_processes / max(1, batches.num_targets)
-    loss_sum = torch.zeros((), device=accelerator.device)
-    last = len(batches.micro_batches) - 1
-    for number, batch in enumerate(batches.micro_batches):
-        # Gradients are exchanged once, after the last part.
-        with accelerator.no_sync(model) if number < last else nullcontext():
-            loss = summed_loss(model, batch.to(accelerator.device))
-            accelerator.backward(loss * scale)
-        loss_sum += loss.detach()
-    gradient_norm = accelerator.clip_grad_norm_(model.parameters(), plan.max_gradient_norm)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-    return loss_sum, gradient_norm
 
 
 def summed_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
@@ -56,33 +48,25 @@ def summed_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
 
 
 def learning_rate(plan: PretrainingPlan, step: int) -> float:
-    """Of the step counted from 0; as in transformers' schedules the first step of a warm-up has rate 0."""
-    if step < plan.warmup_steps:
-        return plan.peak_learning_rate * step / plan.warmup_steps
-    progress = (step - plan.warmup_steps) / max(1, plan.steps - plan.warmup_steps)
-    match plan.schedule:
-        case "linear":
-            return plan.peak_learning_rate * (1 - progress)
-        case "cosine":
-            return plan.peak_learning_rate * (1 + math.cos(math.pi * progress)) / 2
-        case "constant":
-            return plan.peak_learning_rate
+    """Rate of a step, counted from 0."""
+    return scheduled_rate(
+        step,
+        peak=plan.peak_learning_rate,
+        num_steps=plan.steps,
+        warmup_steps=plan.warmup_steps,
+        schedule=plan.schedule,
+    )
 
 
 def build_optimizers(model: nn.Module, plan: PretrainingPlan) -> list[torch.optim.Optimizer]:
     """One optimiser, or two where Muon takes the layers' matrices and AdamW the rest."""
     muon: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []  # biases and norms: without weight decay, as in transformers' Trainer
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if plan.optimizer == "muon" and parameter.dim() == 2 and ".layer." in name:
-            muon.append(parameter)
-        else:
-            (decayed if parameter.dim() > 1 else others).append(parameter)
+        matrix_of_layer = parameter.requires_grad and parameter.dim() == 2 and ".layer." in name
+        (muon if plan.optimizer == "muon" and matrix_of_layer else others).append(parameter)
     adamw = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        parameter_groups(others, plan.weight_decay),
         lr=plan.peak_learning_rate,
         betas=(plan.adam_beta1, plan.adam_beta2),
         eps=plan.adam_epsilon,

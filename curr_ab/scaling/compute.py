@@ -1,18 +1,14 @@
-"""What training costs: FLOPs of a run, of the paper's schedule, of GPU hours."""
+"""FLOPs of a training run, of the paper's schedule, of GPU hours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from curr_ab.family import TrainingPlan
+from curr_ab.training.costs import PEAK_FLOPS, named_peak
 
 # Pairs have 227 to 260 tokens with their special tokens.
 TOKENS_PER_PAIR = 240
-# Peak of dense bf16 matrix products, in FLOP/s, from the manufacturer's data sheets.
-GPU_PEAK_FLOPS: Mapping[str, float] = MappingProxyType({"a100": 312e12, "h100": 989e12, "h200": 989e12})
 # Share of the peak that a good training loop reaches at 650M parameters on pairs; small models reach half.
-UTILISATION = 0.4
+UTILIZATION = 0.4
 
 
 def training_flops(parameters: float, tokens: float) -> float:
@@ -26,10 +22,13 @@ def paper_tokens() -> float:
     return float(plan.steps * plan.pairs_per_step * TOKENS_PER_PAIR)
 
 
-def gpu_flops(hours: float, gpu: str, utilisation: float = UTILISATION) -> float:
-    """The operations that `hours` of one GPU buy."""
-    if gpu.lower() not in GPU_PEAK_FLOPS:
-        raise ValueError(f"unknown GPU {gpu!r}; known are {', '.join(GPU_PEAK_FLOPS)}, or give FLOPs")
-    if not 0 < utilisation <= 1:
-        raise ValueError(f"utilisation is a share of the peak, above 0 and at most 1, not {utilisation}")
-    return hours * 3600 * GPU_PEAK_FLOPS[gpu.lower()] * utilisation
+def gpu_flops(hours: float, gpu: str, utilization: float = UTILIZATION) -> float:
+    """The operations that `hours` of one GPU buy, at this share of its peak."""
+    peak = named_peak(gpu)
+    if peak is None:
+        raise ValueError(
+            f"gpu must be one of {', '.join(PEAK_FLOPS)}; got {gpu!r}: choose one, or give FLOPs"
+        )
+    if not 0 < utilization <= 1:
+        raise ValueError(f"utilization must be a share of the peak, above 0 and at most 1; got {utilization}")
+    return hours * 3600 * peak * utilization

@@ -17,7 +17,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.quantities import format_bytes
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
-from curr_ab.training.costs import EXPECTED_UTILIZATION, PEAK_FLOPS, peak_flops, training_flops_per_token
+from curr_ab.training.costs import PEAK_FLOPS, expected_utilization, peak_flops, training_flops_per_token
 
 # Weights and AdamW's two moments in a saved state, weights alone in a checkpoint, all in fp32.
 _STATE_BYTES, _CHECKPOINT_BYTES = 12, 4
@@ -26,7 +26,7 @@ GPU = "H200"  # reckoned with where this machine has none whose peak is known
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one cell; `pairs` is None before the data are prepared."""
+    """Costs of one cell; `pairs` is None before the data are prepared."""
 
     parameters: int
     pairs: int | None
@@ -43,7 +43,7 @@ def cost_of(cell: Cell) -> Cost:
     try:
         parameters = count_parameters(plan)
     except (ValueError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"cell {cell.name}: this shape is none: {error}") from None
+        raise ValueError(f"cell {cell.name}: its shape must make a model; {error}") from None
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
     lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
@@ -51,7 +51,6 @@ def cost_of(cell: Cell) -> Cost:
     tokens = seen * float(lengths.mean())
     squared = float(np.square(lengths).sum() / lengths.sum())
     flops = tokens * training_flops_per_token(build_config(plan), squared)
-    utilization = next(share for limit, share in EXPECTED_UTILIZATION if parameters < limit)
     checkpoints = len(plan.checkpoint_at)
     # An export holds every checkpoint as a revision, and the last once more.
     copies = checkpoints + (checkpoints + (checkpoints > 1) if cell.exported else 0)
@@ -62,13 +61,13 @@ def cost_of(cell: Cell) -> Cost:
         seen / len(dataset) if dataset else None,
         tokens,
         flops,
-        flops / (utilization * gpu_peak()[0]) / 3600,
+        flops / (expected_utilization(parameters) * gpu_peak()[0]) / 3600,
         parameters * (_STATE_BYTES * states + _CHECKPOINT_BYTES * copies),
     )
 
 
 def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, Cost]:
-    """Costs of all cells by name; refuses two that are one point of the law; `subsets` are the preset's."""
+    """Costs of all cells, by name; refuses two at one point of the law. `subsets` are those of the preset."""
     costs = {cell.name: cost_of(cell) for cell in cells}
     points: dict[tuple[float, ...], str] = {}
     for cell in cells:
@@ -90,7 +89,7 @@ def count_parameters(plan: PretrainingPlan) -> int:
 
 
 def gpu_peak() -> tuple[float, str]:
-    """Operations per second of a GPU of this machine, or of the one that is reckoned with; and its name."""
+    """Peak and name of this machine's GPU, or of the one that is reckoned with."""
     if torch.cuda.is_available() and (peak := peak_flops(torch.device("cuda"), "bf16")):
         return peak, torch.cuda.get_device_name()
     return PEAK_FLOPS[GPU], GPU

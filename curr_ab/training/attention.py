@@ -7,12 +7,12 @@ from transformers.utils import is_flash_attn_2_available
 
 
 def choose_attention(wanted: str, precision: str, device: torch.device, dropout: float) -> str:
-    """What was asked for; else the fastest that is installed here and has the dropout of the model."""
+    """The wanted implementation; with `auto` the fastest one here that has the dropout of the model."""
     if wanted != "auto":
         return wanted
     if device.type != "cuda":
         return "sdpa"
-    if is_flash_attn_2_available() and precision != "fp32":  # it knows half precision alone
+    if is_flash_attn_2_available() and precision != "fp32":  # it has half precision alone
         return "flash_attention_2"
     return "sdpa" if dropout else "flex_attention"  # flex has no dropout
 

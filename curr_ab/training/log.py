@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from curr_ab.files import replacing
 
 
-def log_line(log_file: Path, entry: dict[str, Any]) -> None:
+def log_line(log_file: Path, entry: Mapping[str, Any]) -> None:
     """Append one line to a log."""
     with log_file.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(dict(entry)) + "\n")
 
 
 def forget_lines_after(log_file: Path, step: int) -> None:
@@ -26,7 +26,7 @@ def forget_lines_after(log_file: Path, step: int) -> None:
 
 
 def _entries(log_file: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log, but for the last if the process was killed while it wrote."""
+    """The lines of a log, without a last one that a process was killed in the middle of."""
     for line in log_file.read_text().splitlines():
         try:
             yield json.loads(line)

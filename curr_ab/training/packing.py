@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,17 @@ from curr_ab.data.tokens import PAD
 from curr_ab.training.tasks import Task
 
 
+def to_device(inputs: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of a model with their tensors on a device."""
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in inputs.items()
+    }
+
+
 @dataclass(frozen=True)
 class TokenBatch:
-    """What the model is given, and the K answers."""
+    """Inputs of a model, and its K targets."""
 
     model_inputs: dict[str, Any]
     targets: torch.Tensor  # [K]
@@ -24,12 +32,9 @@ class TokenBatch:
     num_tokens: int
 
     def to(self, device: torch.device) -> TokenBatch:
-        """The same on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in self.model_inputs.items()
-        }
-        return TokenBatch(moved, self.targets.to(device, non_blocking=True), self.answers_at, self.num_tokens)
+        """The same batch on a device."""
+        targets = self.targets.to(device, non_blocking=True)
+        return replace(self, model_inputs=to_device(self.model_inputs, device), targets=targets)
 
 
 def pack(
@@ -78,14 +83,14 @@ def padded(batch: TokenBatch) -> TokenBatch:
     bounds = inputs["cu_seq_lens_q"].long()
     lengths = bounds.diff()
     row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    place = row * inputs["max_length_q"] + inputs["position_ids"][0]
+    cell = row * inputs["max_length_q"] + inputs["position_ids"][0]
     shape = (len(lengths), inputs["max_length_q"])
     input_ids = torch.full(shape, PAD)
-    input_ids.view(-1)[place] = inputs["input_ids"][0]
+    input_ids.view(-1)[cell] = inputs["input_ids"][0]
     attention_mask = torch.arange(shape[1]) < lengths[:, None]
     model_inputs = {
         "input_ids": input_ids,
         "attention_mask": attention_mask.long(),
-        "output_positions": place[inputs["output_positions"]],
+        "output_positions": cell[inputs["output_positions"]],
     }
     return TokenBatch(model_inputs, batch.targets, batch.answers_at, batch.num_tokens)

@@ -1,10 +1,10 @@
-"""Saved states, from which a run goes on: sharded safetensors, complete or not there at all."""
+"""Saved states, from which a training goes on: sharded safetensors, complete or not there at all."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from curr_ab.files import remove_folder, replacing_folder, write_json
+from curr_ab.training.log import forget_lines_after, log_line, read_log
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -30,7 +31,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; random numbers and the schedule follow from seed, step and rank."""
+    """Steps and data so far; random numbers and the schedule follow from seed, step and rank."""
 
     step: int = 0
     pairs: int = 0
@@ -78,6 +79,12 @@ def complete_states(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
 
 
+def newest_state(folder: Path) -> Path | None:
+    """The complete state of the latest step."""
+    states = complete_states(folder)
+    return states[-1] if states else None
+
+
 def restore_state(
     state: Path,
     accelerator: Accelerator,
@@ -93,6 +100,31 @@ def restore_state(
             f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
             f"the state before it"
         ) from error
+
+
+class TrainingFolder:
+    """The folder of one training: its log and its saved states."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.log_file = self.path / "log.jsonl"
+        self.states = self.path / "states"
+
+    @property
+    def newest_state(self) -> Path | None:
+        return newest_state(self.states)
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Append one line."""
+        log_line(self.log_file, entry)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of the log after the step from which the training goes on."""
+        forget_lines_after(self.log_file, step)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All lines, oldest first; none before the first."""
+        return read_log(self.path) if self.log_file.exists() else []
 
 
 def _restored(

@@ -116,9 +116,16 @@ def our_fit(folder: Path, precision: str) -> Step:
     rows = TokenRows(examples.items, recipe)
     right = right_answers(examples, recipe, answers_of(everything, rows.answer_ends))
     fold = Fold(1, everything, everything[:0], everything[:0])
-    place = FitFolder(folder / precision, folder / "adapter")
-    model = build_model(recipe, str(folder))
-    fit = Fit(recipe, accelerator, model, rows, right, fold, place, default_micro_batch(accelerator.device))
+    fit = Fit(
+        recipe,
+        accelerator,
+        model=build_model(recipe, str(folder)),
+        rows=rows,
+        right=right,
+        fold=fold,
+        folder=FitFolder(folder / precision, folder / "adapter"),
+        most_at_once=default_micro_batch(accelerator.device),
+    )
     set_training(fit.model, recipe)
 
     def step(number: int) -> int:

@@ -208,7 +208,7 @@ def test_saving_again_replaces_and_a_failure_leaves_what_there_was(tuned, tmp_pa
     base = read_record(folder).base_model
     (folder / "left.txt").write_text("of before")
     before = (folder / "adapter_model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="the head has 2 outputs, for 3 labels"):
+    with pytest.raises(ValueError, match="an output for each of 3 labels; it has 2"):
         save_tuned(tune(base, "residues"), folder, base, "classes")
     assert (folder / "adapter_model.safetensors").read_bytes() == before
     save_tuned(tune(base, "number"), folder, base, "number")

@@ -146,7 +146,7 @@ def test_another_run_in_the_same_folder_is_refused(run, change, told, make_membe
     size = values.pop("data", None)
     data = planted("specificity-binary", size) if size else small["specificity-binary"]
     changed = type(recipe)(**{**recipe.to_dict(), **values})
-    with pytest.raises(ValueError, match=rf"holds a fine-tuning of another kind \(.*{told}"):
+    with pytest.raises(ValueError, match=rf"must be those of the run in .*; got others \(.*{told}"):
         cross_validate(changed, model, [data], folder.path)
 
 
@@ -193,7 +193,7 @@ def test_small_numbers_are_shown_with_their_digits(make_recipe, member, planted,
 
 def test_a_recipe_without_a_run_is_told_apart(make_recipe, member, small, tmp_path):
     (tmp_path / "recipe.yaml").write_text("like: specificity-binary\n")
-    with pytest.raises(ValueError, match=r"holds a recipe\.yaml but no run; choose another folder"):
+    with pytest.raises(ValueError, match=r"has a recipe\.yaml but no data\.json: choose another folder"):
         cross_validate(make_recipe(), member, [small["specificity-binary"]], tmp_path)
 
 

@@ -76,7 +76,7 @@ def test_integer_labels_are_places_in_the_recipe_and_this_is_said(read, publishe
         resolve_recipe("specificity-binary", {"labels": [1, 0]}),
     )
     assert [one.label for one in floats] == (1 - table.label).tolist()
-    with pytest.raises(ValueError, match="'2' is none of the labels 1, 0"):
+    with pytest.raises(ValueError, match="'2' must be one of the labels 1, 0"):
         read(changed(table, 3, label=2), resolve_recipe("specificity-binary", {"labels": [1, 0]}))
 
 
@@ -169,7 +169,7 @@ DEFECTS = {
     ),
     "unknown text": (
         lambda t: changed(t, 6, label="healthy"),
-        "record 7, column 'label': 'healthy' is none of the labels HD, CoV; name those of your data",
+        "record 7, column 'label': 'healthy' must be one of the labels HD, CoV; name those of your data",
     ),
     "more classes": (
         lambda t: t.assign(label=[n % 3 for n in range(len(t))]),
@@ -221,7 +221,7 @@ def test_absent_class(read, published):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("<0.1", "record 5, column 'fitness': '<0.1' is not a number"),
+        ("<0.1", "record 5, column 'fitness': '<0.1' must be a number"),
         (None, "record 5, column 'fitness': the label is missing"),
         ("inf", "'inf' is not a finite number"),
     ],
@@ -230,7 +230,7 @@ def test_numbers_that_are_none(read, value, problem):
     table = plant("affinity", 20).to_pandas()
     with pytest.raises(ValueError, match=re.escape(problem)):
         read(changed(table, 4, fitness=value), resolve_recipe("affinity"))
-    with pytest.raises(ValueError, match=re.escape("every value of 'fitness' is 1.0: nothing to learn")):
+    with pytest.raises(ValueError, match=re.escape("the values of 'fitness' must differ; all are 1.0")):
         read(table.assign(fitness=1), resolve_recipe("affinity"))
 
 
@@ -247,7 +247,7 @@ def test_numbers_far_from_zero(read):
     [
         ("0101", "record 5, column 'paratope_heavy': 4 labels for the"),
         (None, "record 5, column 'paratope_heavy': the label is missing"),
-        ("2", "'2' is no label; they are 0 other, 1 paratope, - unknown"),
+        ("2", "'2' must be one of 0 other, 1 paratope, - unknown"),
     ],
 )
 def test_residue_labels_that_do_not_fit(read, value, problem):
@@ -300,6 +300,6 @@ def test_several_sources_are_numbered_through(tmp_path, published):
 
 
 def test_a_table_of_another_task_is_no_advice_to_rename_the_classes(read, published):
-    problem = "'HD' is none of the labels shuffled, native; remove or rename a column that does not say"
+    problem = "'HD' must be one of the labels shuffled, native; remove or rename a column that does not say"
     with pytest.raises(ValueError, match=problem):
         read(published.sort_values("label", ascending=False), resolve_recipe("pairing"))

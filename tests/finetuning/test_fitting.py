@@ -9,8 +9,6 @@ from transformers import get_linear_schedule_with_warmup
 
 from curr_ab.finetuning import Fold, read_examples
 from curr_ab.finetuning.batches import (
-    ALONE,
-    Group,
     TokenRows,
     answers_of,
     epoch_order,
@@ -19,9 +17,11 @@ from curr_ab.finetuning.batches import (
     shares_of,
 )
 from curr_ab.finetuning.features import FeatureRows, pooled_features
-from curr_ab.finetuning.fit import Diverged, Fit, learning_rate
+from curr_ab.finetuning.fit import Fit, learning_rate
 from curr_ab.finetuning.model import build_model
 from curr_ab.finetuning.run_folder import FitFolder
+from curr_ab.training.processes import ALONE, Group
+from curr_ab.training.step import Diverged
 from curr_ab.training.stopping import StopRequest
 
 
@@ -54,7 +54,14 @@ def fit(recipe, accelerator, member, examples, folder, fold=None, rows=None, mos
     right = right_answers(examples, recipe, answers_of(fold.train, rows.answer_ends))
     model = build_model(recipe, str(member))
     fit = Fit(
-        recipe, accelerator, model, rows, right, fold, FitFolder(folder, folder / "adapter"), most_at_once
+        recipe,
+        accelerator,
+        model=model,
+        rows=rows,
+        right=right,
+        fold=fold,
+        folder=FitFolder(folder, folder / "adapter"),
+        most_at_once=most_at_once,
     )
     fit.run(StopRequest(), "test")
     return fit
@@ -194,3 +201,25 @@ def test_a_fit_that_diverges_says_what_helps(make_recipe, examples_of, member, a
     recipe = make_recipe(learning_rate=1e30, method="frozen", max_gradient_norm=1e30, epochs=3)
     with pytest.raises(Diverged, match=r"has diverged in epoch \d .*learning_rate below 1e\+30"):
         fit(recipe, accelerator, member, examples_of(), tmp_path)
+
+
+def test_a_slow_process_does_not_take_the_next_line_of_the_log_for_its_own(
+    make_recipe, examples_of, member, accelerator, tmp_path, monkeypatch
+):
+    """The main process may have trained an epoch before another one reads the log."""
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    folder = FitFolder(tmp_path, tmp_path / "adapter")
+    folder.log({"step": 3, "loss": 0.5})
+    recipe, examples = make_recipe(), examples_of()
+    rows, fold = TokenRows(examples.items, recipe), fold_of(examples)
+    slow = Fit(
+        recipe,
+        accelerator,
+        model=build_model(recipe, str(member)),
+        rows=rows,
+        right=right_answers(examples, recipe, answers_of(fold.train, rows.answer_ends)),
+        fold=fold,
+        folder=folder,
+        most_at_once=4,
+    )
+    assert slow.log == [] and not slow.is_over

@@ -80,7 +80,7 @@ def test_folds_hold_groups_apart_unless_asked():
         ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
         ({"max_gradient_norm": "inf"}, "max_gradient_norm is inf; it must be a finite number"),
         ({"target_modules": []}, "lora needs target_modules"),
-        ({"target_modules": ["lm_head.dense"]}, "'lm_head.dense' is none of attention.self.query"),
+        ({"target_modules": ["lm_head.dense"]}, "'lm_head.dense' must be one of attention.self.query"),
     ],
 )
 def test_refused(values, problem, tmp_path):
@@ -101,12 +101,13 @@ def test_own_recipe(tmp_path):
 
 def test_where_a_recipe_is_looked_for(tmp_path):
     with pytest.raises(
-        ValueError, match=r"specificity is no recipe.* one of affinity, .*specificity-multiclass"
+        ValueError,
+        match=r"a YAML file or one of affinity, .*specificity-multiclass.*; got specificity",
     ):
         resolve_recipe("specificity")
     path = tmp_path / "circle.yaml"
     path.write_text(f"like: {path}\n")
-    with pytest.raises(ValueError, match="is like itself"):
+    with pytest.raises(ValueError, match="`like` must name another recipe; it leads back to this file"):
         resolve_recipe(path)
 
 

@@ -148,7 +148,7 @@ def test_pairs_without_a_partner_are_dropped_and_counted(table, natives):
     natives = natives.copy()
     natives.loc[0, "donor"] = "alone"
     examples = table(natives)
-    assert "1 of 300 native pairs found no partner for an exchange: dropped" in examples.notes
+    assert "1 of 300 native pairs have no partner for an exchange: dropped" in examples.notes
     assert "sim" in examples[0].id
     assert examples[0].number == 2
 

@@ -107,7 +107,7 @@ def test_fsdp_that_would_not_shard_is_refused(make_plan, tmp_path, processes):
 def test_a_batch_that_does_not_divide_is_refused(make_plan, tmp_path):
     group = start_group(train, make_plan(pairs_per_step=7).to_dict(), tmp_path / "run")
     assert finish(*group) == [2, 2]
-    assert "7 pairs per step do not divide among 2 processes" in (tmp_path / "run.error").read_text()
+    assert "pairs_per_step must divide among the 2 processes; got 7" in (tmp_path / "run.error").read_text()
 
 
 # --- as users launch it ------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_accelerate_launches_one_process(plan_file, tmp_path):
 def test_accelerate_launches_ddp_on_cpus(plan_file, tmp_path):
     arguments = ("--plan", str(plan_file), "--out", str(tmp_path / "run"))
     refused = launch("pretrain.py", "ddp.yaml", *arguments, "--pairs-per-step", "7", cpus=2)
-    assert "7 pairs per step do not divide among 2 processes" in refused.stderr
+    assert "pairs_per_step must divide among the 2 processes; got 7" in refused.stderr
     done = launch("pretrain.py", "ddp.yaml", *arguments, cpus=2)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("held-out loss of unigram") + done.stdout.count("held-out loss of unigram") == 1

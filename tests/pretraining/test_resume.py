@@ -15,12 +15,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from support.training_processes import finish, start, start_group, train
 
-from curr_ab.pretraining.loop import Diverged, pretrain
+from curr_ab.pretraining.loop import pretrain
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers
 from curr_ab.training.log import read_log
 from curr_ab.training.state import Progress, complete_states, restore_state, save_state
+from curr_ab.training.step import Diverged
 
 VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}
 
@@ -173,10 +174,11 @@ def test_another_plan_or_other_data_are_refused_and_the_manner_may_change(make_p
     assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [0]
     error = tmp_path / "run.error"
     assert finish(start(train, make_plan(steps=2, seed=3).to_dict(), out)) == [2]
-    assert "holds a run of another plan (seed 42 → 3)" in error.read_text()
+    assert "the plan must be that of the run" in error.read_text()
+    assert "got another (seed 42 → 3): go on with its plan" in error.read_text()
     (out / "data.json").write_text('{"fingerprint": "other"}')
     assert finish(start(train, make_plan(steps=2).to_dict(), out)) == [2]
-    assert "have changed since the run began" in error.read_text()
+    assert "the data must be those with which the run" in error.read_text()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
@@ -228,7 +230,7 @@ def test_the_data_may_move_and_a_deleted_checkpoint_comes_back(make_plan, corpus
 def test_a_tracker_that_is_not_installed_is_refused(make_plan, tmp_path):
     plan = make_plan(trackers=["tensorboard", "wandb"])
     assert finish(start(train, plan.to_dict(), tmp_path / "run")) == [2]
-    assert "trackers not installed here: wandb" in (tmp_path / "run.error").read_text()
+    assert "trackers must be installed; wandb are not" in (tmp_path / "run.error").read_text()
 
 
 def test_two_processes_do_not_train_in_one_folder(make_plan, tmp_path):
