@@ -21,6 +21,7 @@ from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.model import BaseModel
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
@@ -38,7 +39,7 @@ class FitFolder:
         self.path = path
         self.adapter = adapter
         self.log_file = path / "log.jsonl"
-        self.predictions_file = path / "predictions.parquet"
+        self.predictions_file = path / PREDICTIONS
         self.results_file = path / "results.json"
         self.states = path / "states"
         self.best = path / "best"
@@ -78,15 +79,15 @@ class FinetuningFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.recipe_file = self.path / "recipe.yaml"
-        self.data_file = self.path / "data.json"
-        self.folds_file = self.path / "folds.json"
+        self.recipe_file = self.path / RECIPE
+        self.data_file = self.path / DATA
+        self.folds_file = self.path / FOLDS
         self.results_file = self.path / "results.json"
         self.figures = self.path / "figures"
         self.adapter = self.path / "adapter"
 
     def fold(self, number: int) -> FitFolder:
-        folder = self.path / f"fold-{number}"
+        folder = fold_folder(self.path, number)
         return FitFolder(folder, folder / "adapter")
 
     @property
@@ -98,7 +99,7 @@ class FinetuningFolder:
         """Record recipe, data and folds, or make sure that those of what is here are the same."""
         if self.recipe_file.exists():
             if not self.data_file.exists():
-                raise ValueError(f"{self.path} holds a recipe.yaml but no run; choose another folder")
+                raise ValueError(f"{self.path} holds a {RECIPE} but no run; choose another folder")
             changed = recipe.differences(resolve_recipe(self.recipe_file))
             before = json.loads(self.data_file.read_text())
             changed += [

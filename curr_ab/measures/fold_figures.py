@@ -10,7 +10,7 @@ import numpy as np
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.measures.fold_predictions import RunPredictions, read_run
-from curr_ab.measures.metrics import Floats, Labels, metrics_for, scorer
+from curr_ab.measures.metrics import Floats, Labels, metrics_for, score
 from curr_ab.measures.statistics import mean_and_standard_error
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw_figures(folder: str | Path) -> list[Path]:
 
 
 def figures_of(run: RunPredictions) -> dict[str, Figure]:
-    """By name; those of classes, or that of numbers."""
+    """Figures by name: those of classes, or that of numbers."""
     if run.target == "number":
         return {"predicted": predicted_figure(run)}
     return {
@@ -114,7 +114,7 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
 
 
 def calibration_figure(run: RunPredictions) -> Figure:
-    """How often the predicted class is right, by the confidence in it; below, how often each is."""
+    """Share of right predictions by the confidence in them; below, how many have each confidence."""
     figure, axes = _figure(run, "calibration-error", size=(5.2, 5.6), rows=(3, 1))
     upper, lower = axes
     lowest = 1 / len(run.label_names)
@@ -134,8 +134,8 @@ def calibration_figure(run: RunPredictions) -> Figure:
 def predicted_figure(run: RunPredictions) -> Figure:
     """Predicted against measured, each example when its model had not seen it."""
     figure, axes = _figure(run, "spearman")
-    for place, fold in enumerate(run.folds):
-        colour = _COLOURS[place % len(_COLOURS)]
+    for index, fold in enumerate(run.folds):
+        colour = _COLOURS[index % len(_COLOURS)]
         axes.plot(
             fold.labels,
             fold.predictions,
@@ -161,12 +161,12 @@ def _figure(
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), height_ratios=rows, sharex=True)
-    for one in np.atleast_1d(axes):
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.25, linewidth=0.6)
-        one.set_axisbelow(True)
-    score = scorer(metrics_for(run.target, len(run.label_names))[metric])
-    mean, error = mean_and_standard_error([score(fold.labels, fold.predictions) for fold in run.folds])
+    for panel in np.atleast_1d(axes):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25, linewidth=0.6)
+        panel.set_axisbelow(True)
+    shown = metrics_for(run.target, len(run.label_names))[metric]
+    mean, error = mean_and_standard_error([score(shown, fold.labels, fold.predictions) for fold in run.folds])
     spread = "" if error is None else f" ± {error:.3f}"
     top = np.atleast_1d(axes)[0]
     top.set_title(f"{run.task}, {run.model}: {metric} {mean:.3f}{spread}", fontsize=10, loc="left")
@@ -176,23 +176,23 @@ def _figure(
 def _classes(run: RunPredictions) -> list[tuple[int, str, dict[str, Any]]]:
     """Number, name and style of each curve: the positive one of two classes, or each against the rest."""
     numbers = [1] if len(run.label_names) == 2 else range(len(run.label_names))
-    found = []
-    for place, number in enumerate(numbers):
-        dashes = _DASHES[place // len(_COLOURS) % len(_DASHES)]
-        style = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": dashes}
-        found.append((number, run.label_names[number], style))
-    return found
+    curves = []
+    for index, number in enumerate(numbers):
+        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        style = {"color": _COLOURS[index % len(_COLOURS)], "linestyle": dashes}
+        curves.append((number, run.label_names[number], style))
+    return curves
 
 
 def _reliability(labels: Labels, predictions: Floats, edges: Floats) -> tuple[Floats, Floats]:
     """Mean confidence and share right of the bins that hold anything."""
     confidence = predictions.max(axis=1)
     right = predictions.argmax(axis=1) == labels
-    place = np.clip(np.digitize(confidence, edges) - 1, 0, len(edges) - 2)
-    counts = np.bincount(place, minlength=len(edges) - 1)
+    bins = np.clip(np.digitize(confidence, edges) - 1, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1)
     filled = counts > 0
     means = [
-        np.bincount(place, values, len(edges) - 1)[filled] / counts[filled] for values in (confidence, right)
+        np.bincount(bins, values, len(edges) - 1)[filled] / counts[filled] for values in (confidence, right)
     ]
     return means[0], means[1]
 

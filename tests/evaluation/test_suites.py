@@ -153,7 +153,7 @@ def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkey
 
 
 def test_too_few_pairs(folder, corpus, tmp_path):
-    with pytest.raises(ValueError, match="at least 2 are needed"):
+    with pytest.raises(ValueError, match="at least 2 held-out pairs must be measured; got 1 "):
         run_suite("loss", folder, corpus, tmp_path, pairs=1)
 
 
@@ -162,7 +162,7 @@ def test_a_causal_model_has_a_loss_but_no_marginals(corpus, tmp_path, save):
     causal = save(shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))), "causal")
     row = overall(causal, corpus, tmp_path, pairs=4)
     assert row.details["objective"] == "clm"
-    with pytest.raises(ValueError, match="causal is a causal model"):
+    with pytest.raises(ValueError, match="causal must be a masked model; got a causal one"):
         run_suite("regions", causal, corpus, tmp_path, pairs=2)
 
 

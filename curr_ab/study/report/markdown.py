@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from curr_ab.measures.held_out import PLACES
+from curr_ab.measures.held_out import LOSS_REGIONS
 from curr_ab.study.report.findings import findings, is_finished, judge, remarks, status, worth
 from curr_ab.study.report.grid import make_grid
 from curr_ab.study.report.tables import (
@@ -59,7 +59,7 @@ def _lines(summary: StudySummary) -> Iterator[str]:
             yield from (f"    {line}" for line in (cell.problem or "no message").splitlines())
     if any(cell.region_losses for cell in summary.cells):
         yield "\n## Regions"
-        yield from _table(region_table(grid, PLACES))
+        yield from _table(region_table(grid, LOSS_REGIONS))
     if summary.baselines:
         yield "\n## Baselines"
         yield from _table(baseline_table(summary))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curr_ab.measures.held_out import PLACES
+from curr_ab.measures.held_out import LOSS_REGIONS
 from curr_ab.study.report import figures
 from curr_ab.study.report import figures as law_figures
 from curr_ab.study.report.charts import STAR, Markup, element, join, marker
@@ -135,7 +135,7 @@ def losses(summary: StudySummary, grid: Grid) -> Markup:
 
 def regions(grid: Grid) -> Markup | None:
     """Small charts, in the order of the chain."""
-    charts = dict(figures.regions(grid, PLACES))
+    charts = dict(figures.regions(grid, LOSS_REGIONS))
     if not charts:
         return None
     groups = {"Heavy chain": "heavy ", "Light chain": "light ", "CDRH3, by origin of the residue": "CDRH3 "}
@@ -157,7 +157,7 @@ def regions(grid: Grid) -> Markup | None:
             element("p", element("strong", "What you see. "), explained),
             legend(grid),
             *parts,
-            details("The numbers", table(region_table(grid, PLACES))),
+            details("The numbers", table(region_table(grid, LOSS_REGIONS))),
         ]
     )
 
