@@ -229,7 +229,7 @@ def write_pair_losses(folder: Path, sums: Floats, counts: Floats) -> None:
 
 
 def is_loss(folder: str | Path) -> bool:
-    """Whether the folder is of the suite `loss`."""
+    """True for a folder of the suite `loss`."""
     measurement = read_measurement(Path(folder))
     return measurement is not None and measurement.suite == "loss"
 

@@ -28,7 +28,7 @@ class PairTable:
     pairs: pa.Table
 
     def drawn(self, count: int, seed: int) -> pa.Table:
-        """So many pairs at random, in their order; all of them where there are not so many."""
+        """`count` random pairs in their order, or all where there are fewer."""
         size = len(self.pairs)
         rows = shuffled(np.arange(min(count, size)), size, random_stream(seed, "evaluated pairs"))
         return self.pairs.take(pa.array(np.sort(rows)))
@@ -85,12 +85,12 @@ class PreparedSplit:
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole folder; the split is an option of the suite."""
+        """Fingerprint of the whole folder; the split is an option of the suite."""
         return self.dataset.fingerprint
 
     @property
     def name(self) -> str:
-        """What results call the data."""
+        """Name of the data in results."""
         return f"{self.dataset.folder.name} {self.fingerprint[:12]}"
 
     def table(self) -> pa.Table:

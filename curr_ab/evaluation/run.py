@@ -42,10 +42,10 @@ Data = TypeVar("Data", bound=Fingerprinted)
 
 @dataclass(frozen=True)
 class Suite(Generic[Plan, Data]):
-    """How a suite opens and checks its data, measures a model on them, and draws several models together."""
+    """A suite: it opens and checks its data, measures a model on them, and may draw several models."""
 
     open_data: Callable[[Plan, list[str]], Data]
-    # The last two: the folder of the measurement, and what shows a line to the user.
+    # The last two arguments: the folder of the measurement, and a function that shows a line to the user.
     measure: Callable[[Subject, Plan, Data, Path, Callable[[str], None]], list[Result]]
     draw: Callable[[Path, Measurement], None] | None = None
 

@@ -22,13 +22,13 @@ class Repository:
     """A repository as it shall be: the files of each revision by their names there; `main` comes last."""
 
     repo_id: str
-    repo_type: Literal["model", "dataset"]
+    repo_type: Literal["model", "dataset", "space"]
     note: str
     revisions: dict[str, dict[str, Path]]
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:
-    """The repository that an export or an adapter becomes; anything wrong with it is an error."""
+    """The repository that an export, an adapter or a metric becomes; anything wrong with it is an error."""
     if (folder / MANIFEST).is_file():
         return _export(folder, namespace)
     if (folder / RECORD).is_file():
@@ -43,6 +43,8 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
                 f"base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
+    if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
+        return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})
     raise ValueError(
         f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
         "for data or results use --dataset"
@@ -108,7 +110,7 @@ def _checked_revision(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     for path in paths:
         refuse_pickle(path)
     return {path.relative_to(folder).as_posix(): path for path in paths}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow; a second dozen of classes is told apart by its dashes.
+# Okabe and Ito's palette without its yellow; a second dozen of classes differs by its dashes.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", ":")
 _THIN = {"linewidth": 0.7, "alpha": 0.35}

@@ -23,7 +23,7 @@ PREDICTIONS = "predictions.parquet"
 
 
 def fold_folder(folder: Path, number: int) -> Path:
-    """Where the fit of one fold lies."""
+    """Folder of the fit of one fold."""
     return folder / f"fold-{number}"
 
 
@@ -56,12 +56,12 @@ class RunPredictions:
 
     @property
     def pooled_labels(self) -> Labels:
-        """Of the items of all folds."""
+        """Labels of the items of all folds."""
         return np.concatenate([fold.labels for fold in self.folds])
 
     @property
     def pooled_predictions(self) -> Floats:
-        """In the same order, [items, classes] or [items]."""
+        """Predictions in the same order, [items, classes] or [items]."""
         return np.concatenate([fold.predictions for fold in self.folds])
 
 

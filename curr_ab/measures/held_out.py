@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -74,6 +74,7 @@ class HeldOut:
     """The first `num_pairs` of a split, each masked `draws` times."""
 
     dataset: TokenDataset
+    _: KW_ONLY
     num_pairs: int
     draws: int
     seed: int
@@ -137,7 +138,7 @@ class HeldOut:
 
 
 def _regions(codes: Mapping[str, Tokens], heavy: Flags, num_tokens: int) -> tuple[Codes, Codes]:
-    """Of each token the region and the segment, as indices in LOSS_REGIONS."""
+    """Region and segment of each token, as indices in LOSS_REGIONS."""
     unknown = np.zeros(num_tokens, np.int64)
     region = codes["region_mask"].astype(np.int64) if "region_mask" in codes else unknown
     segment = codes["segment_mask"].astype(np.int64) if "segment_mask" in codes else unknown
@@ -166,7 +167,7 @@ class LossTable:
         np.add.at(self.counts, (pairs, columns), 1)
 
     def estimates(self) -> dict[str, LossEstimate]:
-        """By name: "all", then the regions in which anything was predicted."""
+        """Estimates by name: "all", then the regions in which anything was predicted."""
         estimates = {}
         for column, name in enumerate(("all", *LOSS_REGIONS)):
             sums, counts = self.sums[:, column], self.counts[:, column]
@@ -219,7 +220,7 @@ def loss_results(
     quantities: Mapping[str, Detail] = MappingProxyType({}),
     **measured: Any,
 ) -> list[Result]:
-    """The same as records for cards and fits; `measured` are the fields that say of which checkpoint.
+    """Estimates as records for cards and fits; `measured` are the fields that say of which checkpoint.
 
     `quantities` of the training go with the overall loss, where the scaling fit looks for them.
     """

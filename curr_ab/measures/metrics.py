@@ -33,7 +33,7 @@ class Metric(NamedTuple):
 
     @property
     def is_of_choices(self) -> bool:
-        """Whether it sees the most probable class of each item only."""
+        """True where it sees nothing but the most probable class of each item."""
         return not self.is_of_numbers and self.configuration not in classification.OF_PROBABILITIES
 
 
@@ -60,7 +60,7 @@ def metrics_for(target: Target, num_classes: int) -> dict[str, Metric]:
 def measure(
     target: Target, labels: Sequence[Any] | Labels, predictions: Any, label_names: Sequence[str] = ()
 ) -> dict[str, float]:
-    """All metrics of the task; one that the labels leave undefined is an error that says why.
+    """All metrics of the task; one that the labels leave undefined is an error with the reason.
 
     `predictions` are the probabilities of all classes, [examples, classes], or one number for each example.
     For residues labels and predictions are given example by example and counted residue by residue; where
@@ -87,7 +87,7 @@ def flat(
                     f"got {len(known)} labels and {len(shown)} predictions"
                 )
         truth, predicted = (
-            np.concatenate([np.asarray(one) for one in several]) for several in (labels, predictions)
+            np.concatenate(list(map(np.asarray, of_examples))) for of_examples in (labels, predictions)
         )
         predicted, truth = predicted[truth != UNKNOWN_LABEL], truth[truth != UNKNOWN_LABEL]
     else:
@@ -132,7 +132,7 @@ def scores(metric: Metric, labels: Labels, shown: Floats | Labels, num_classes: 
 
 
 def swappable(metric: Metric, predictions: Floats) -> Floats | Labels:
-    """What the metric sees of one fold's predictions, on a scale that two models share.
+    """The predictions of one fold as the metric sees them, on a scale that two models share.
 
     A ranking metric sees ranks: probabilities of a bold and of a timid model, once mixed, would rank by
     whose they are.

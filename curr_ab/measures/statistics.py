@@ -26,7 +26,7 @@ def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float | Non
     Folds share most of their training examples, so that the error of another sample of examples is larger.
     """
     if not values:
-        raise ValueError("there is no fold to average over")
+        raise ValueError("a mean over folds needs at least one; got none")
     if len(values) == 1:
         return values[0], None
     return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
@@ -70,7 +70,7 @@ def corrected_t(differences: Sequence[float], tested_by_fitted: float) -> FoldTe
 
 
 def exact_mcnemar(first_right: Flags, second_right: Flags) -> float:
-    """How probable it is that the two differ so unequally on the examples that only one gets right."""
+    """Probability by chance of so unequal a share in the examples that only one of two models gets right."""
     with needs_extra("finetune"):
         from scipy.stats import binomtest
     only_first = int((first_right & ~second_right).sum())
@@ -88,7 +88,7 @@ def permutation_p(
     seed: int,
     values_per_draw: int | None = None,
 ) -> float:
-    """How often swapping the two models' predictions of random units makes a difference as large.
+    """Share of random swaps of two models' predictions, unit by unit, that make a difference as large.
 
     `difference` takes which units are swapped [draws, units] and gives that of each draw; `values_per_draw`
     tells how many values it handles for one, if more than units. Units are what is independent: pairs, or
@@ -166,7 +166,7 @@ def correlate(score: Floats, fitness: Floats, seed: int, distance: Floats | None
 
 
 def _rank_correlations(values: Floats) -> Floats:
-    """Of [2 or 3, ..., pairs] the correlation of the first two, given the third.
+    """Correlation of the first two columns [2 or 3, ..., pairs], given the third.
 
     It is 0 where one of them is constant, or the third explains all of it: then it ranks nothing.
     """
@@ -177,7 +177,7 @@ def _rank_correlations(values: Floats) -> Floats:
 
 
 def _without(x: Floats, z: Floats) -> Floats:
-    """What is left of x after a regression on z; both have the mean 0."""
+    """The rest of x after a regression on z; both have the mean 0."""
     square = np.square(z).sum(-1)
     slope = np.divide((x * z).sum(-1), square, out=np.zeros_like(square), where=square > 0)
     left = x - slope[..., None] * z

@@ -76,11 +76,11 @@ class Training:
         validation = TokenDataset(plan.data, "validation")
         self.held_out = HeldOut(
             validation,
-            plan.evaluation_pairs,
-            plan.evaluation_draws,
-            plan.evaluation_seed,
-            plan.objective,
-            pad,
+            num_pairs=plan.evaluation_pairs,
+            draws=plan.evaluation_draws,
+            seed=plan.evaluation_seed,
+            objective=plan.objective,
+            pad=pad,
         )
         if accelerator.is_main_process:
             run.begin(plan, self.data.identity)

@@ -106,7 +106,8 @@ def _baselines(preset: Preset, data: Path) -> dict[str, float]:
     assert isinstance(plan, LossPlan)
     held_out = TokenDataset(data, plan.split)
     largest = max((TokenDataset(data, "train", name) for name in preset.data.subsets), key=len)
-    return baseline_losses(largest, HeldOut(held_out, plan.pairs or len(held_out), plan.draws, plan.seed))
+    num_pairs = plan.pairs or len(held_out)
+    return baseline_losses(largest, HeldOut(held_out, num_pairs=num_pairs, draws=plan.draws, seed=plan.seed))
 
 
 def _hardware() -> str:

@@ -119,6 +119,7 @@ def test_a_repository_is_loaded_with_its_core(monkeypatch, tmp_path):
     handler = functools.partial(Repository, directory=MODULES / "classification")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(evaluate.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)  # which another server counts
     monkeypatch.setattr(
         evaluate.config, "HUB_EVALUATE_URL", f"http://127.0.0.1:{server.server_port}/{{name}}"
     )

@@ -21,7 +21,7 @@ def test_folds():
     mean, error = mean_and_standard_error([0.6, 0.7, 0.8, 0.7])
     assert mean == pytest.approx(0.7)
     assert error == pytest.approx(np.sqrt(0.02 / 3) / 2)
-    with pytest.raises(ValueError, match="no fold"):
+    with pytest.raises(ValueError, match="a mean over folds needs at least one; got none"):
         mean_and_standard_error([])
 
 

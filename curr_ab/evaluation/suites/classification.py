@@ -44,7 +44,7 @@ class LabelledData:
 
     @property
     def fingerprint(self) -> str:
-        """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
+        """Digest of the examples, made negatives included, and of the recipe, whatever its file is called."""
         return _digest([self.examples.fingerprint, self.recipe.to_dict()])
 
 
@@ -101,7 +101,9 @@ def _options_as_here() -> Iterator[None]:
 
 def _as_setting(option: re.Match[str]) -> str:
     name = option["name"].replace("-", "_")
-    is_of_recipe = name in {one.name for one in fields(Recipe)} - {one.name for one in fields(PairingPlan)}
+    is_of_recipe = name in {field.name for field in fields(Recipe)} - {
+        field.name for field in fields(PairingPlan)
+    }
     return f"--set {name}={option['value'] or '...'}" if is_of_recipe else option[0]
 
 

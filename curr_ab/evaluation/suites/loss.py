@@ -54,14 +54,16 @@ def measure(
         pairs_per_batch=_PAIRS_PER_BATCH.get(model.device.type, _PAIRS_PER_BATCH["cuda"]),
     )
     write_pair_losses(folder, table.sums[:, 0], table.counts[:, 0])
-    quantities = training_quantities(sum(one.numel() for one in model.parameters()), subject.training)
+    quantities = training_quantities(
+        sum(parameter.numel() for parameter in model.parameters()), subject.training
+    )
     return loss_results(
         table.estimates(), held_out, quantities=quantities, **subject.result_fields(plan.command("loss"))
     )
 
 
 def training_quantities(parameters: int, training: dict[str, Any]) -> dict[str, int | float | str]:
-    """What a scaling law wants to know besides the loss; only the size where nothing is recorded."""
+    """Quantities that a scaling law needs beside the loss; the size alone where nothing is recorded."""
     if not training:
         return {"parameters": parameters}
     return {

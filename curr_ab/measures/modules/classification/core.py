@@ -137,8 +137,8 @@ def _falling(positive: Array, scores: Array) -> _Falling:
     sorted_scores = np.take_along_axis(scores, order, -1)
     is_last = np.ones(scores.shape, bool)  # of those with the same score
     is_last[..., :-1] = sorted_scores[..., 1:] != sorted_scores[..., :-1]
-    places = np.where(is_last, np.arange(scores.shape[-1]), scores.shape[-1])
-    last = np.minimum.accumulate(places[..., ::-1], axis=-1)[..., ::-1]
+    ends = np.where(is_last, np.arange(scores.shape[-1]), scores.shape[-1])
+    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
     in_order = positive[order]
     return _Falling(in_order, last + 1, np.take_along_axis(in_order.cumsum(-1), last, -1))
 

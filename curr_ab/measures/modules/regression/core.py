@@ -52,8 +52,7 @@ def ranks(values: Array, axis: int = -1) -> Array:
     """Ranks from 1 along the axis; equal values share the mean of theirs."""
     from scipy.stats import rankdata  # slow to import, and few need it
 
-    found: Array = rankdata(values, axis=axis)
-    return found
+    return rankdata(values, axis=axis)
 
 
 def refuse_equal(name: str, measured: Array) -> None:
