@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curr_ab.files import write_json
+
+if TYPE_CHECKING:
+    from curr_ab.evaluation.subject import Subject
 
 RECORD = "measurement.json"
 
@@ -24,6 +27,18 @@ class Measurement:
     data: str  # fingerprint
     settings: Mapping[str, Any]  # as JSON has them: lists, no tuples
     is_member: bool  # comparable with what the paper reports of the member
+
+    @classmethod
+    def of(cls, suite: str, subject: Subject, *, data: str, settings: Mapping[str, Any]) -> Measurement:
+        """That of a suite on a checkpoint; `data` is the fingerprint of the data."""
+        return cls(
+            suite=suite,
+            model=subject.name,
+            checkpoint=subject.digest,
+            data=data,
+            settings=json.loads(json.dumps(settings)),
+            is_member=subject.is_member,
+        )
 
     @property
     def key(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,14 +104,7 @@ def run_suite(
 
     subject = find_subject(model, plan)
     opened = chosen.open_data(plan, sources)
-    measurement = Measurement(
-        suite=suite,
-        model=subject.name,
-        checkpoint=subject.digest,
-        data=opened.fingerprint,
-        settings=json.loads(json.dumps(plan.settings)),
-        is_member=subject.is_member,
-    )
+    measurement = Measurement.of(suite, subject, data=opened.fingerprint, settings=plan.settings)
     folder = Path(out) / suite / f"{_file_name(subject.name)}-{measurement.key[:8]}"
     if (folder / RESULTS).exists() and read_measurement(folder) == measurement:
         say(f"{suite} of {subject.name}: measured already, in {folder}")

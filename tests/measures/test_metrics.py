@@ -186,8 +186,9 @@ def test_numbers_are_those_of_scipy(decimals):
 
 def test_equal_predictions_whose_mean_is_rounded_are_constant():
     """The mean of three times 0.1 is not 0.1: the rest must not be correlated."""
-    assert np.full(3, 0.1).mean() != 0.1
-    assert regression.pearson(np.arange(3.0), np.full(3, 0.1)) == 0
+    measured, predicted = np.array([0.1, 0.2, 0.7]), np.full(3, 0.1)
+    assert predicted.mean() != 0.1 and (measured - measured.mean()).sum() != 0
+    assert regression.pearson(measured, predicted) == regression.pearson(predicted, measured) == 0
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
