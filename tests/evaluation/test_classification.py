@@ -51,7 +51,9 @@ def test_protocols():
     for changes in ({"method": "lora"}, {"group_by": "donor"}, {"set": ("epochs=1",)}):
         with pytest.raises(ValueError, match="published protocol trains a head on the frozen base"):
             recipe_of(make_plan("specificity", {"protocol": "published", **changes}))
-    with pytest.raises(ValueError, match=r"must have one of the recipes .*; got own.yaml; choose --protocol grouped"):
+    with pytest.raises(
+        ValueError, match=r"must have one of the recipes .*; got own.yaml; choose --protocol grouped"
+    ):
         recipe_of(make_plan("specificity", {"protocol": "published", "recipe": "own.yaml"}))
     with pytest.raises(ValueError, match="KEY=VALUE"):
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))

@@ -70,6 +70,14 @@ def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, lo
     assert len(loads) == 2
 
 
+def test_every_plan_has_its_suite():
+    from curr_ab.evaluation.run import _SUITES
+
+    assert list(_SUITES) == list(PLANS)
+    drawn = [name for name, suite in _SUITES.items() if suite().draw is not None]
+    assert drawn == ["regions"]
+
+
 def test_the_record_of_a_measurement(folder, corpus, tmp_path):
     """Folders of earlier versions are found again: the key is the digest of the same five fields."""
     run_suite("loss", folder, corpus, tmp_path, pairs=4)

@@ -198,7 +198,7 @@ def test_metrics_are_published_as_spaces_and_load_from_there(hub, tmp_path) -> N
     said = hub.run("publish", folder, "--namespace", "curator")
     assert "curator/classification: space, new, public\n" in said
     files = set(hub.state()["repos"]["curator/classification"]["branches"]["main"])
-    shipped = {"README.md", "app.py", "classification.py", "core.py", "requirements.txt"}
+    shipped = {"README.md", "__init__.py", "app.py", "classification.py", "core.py", "requirements.txt"}
     assert files == {".gitattributes", *shipped}
     shown = subprocess.run(
         [sys.executable, "-P", "-c", METRIC],

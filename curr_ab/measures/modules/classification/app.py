@@ -1,6 +1,7 @@
-"""Web page of the module `classification`, where it is a Space of the Hub."""
+"""Page of the module where it is a Space of the Hub."""
 
 import evaluate
 from evaluate.utils import launch_gradio_widget
 
-launch_gradio_widget(evaluate.load("classification.py"))
+if __name__ == "__main__":
+    launch_gradio_widget(evaluate.load("classification.py"))
