@@ -1,4 +1,4 @@
-"""What is measured on a checkpoint: suites, metrics, comparisons with the published figures."""
+"""Evaluation of checkpoints: suites, comparisons of two of them, and tables beside the published figures."""
 
 from __future__ import annotations
 

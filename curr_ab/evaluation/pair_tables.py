@@ -28,10 +28,10 @@ class PairTable:
     pairs: pa.Table
 
     def drawn(self, count: int, seed: int) -> pa.Table:
-        """So many pairs at random, in their order; all of them where there are not so many."""
+        """`count` random pairs in their order, or all where there are fewer."""
         size = len(self.pairs)
-        places = shuffled(np.arange(min(count, size)), size, random_stream(seed, "evaluated pairs"))
-        return self.pairs.take(pa.array(np.sort(places)))
+        rows = shuffled(np.arange(min(count, size)), size, random_stream(seed, "evaluated pairs"))
+        return self.pairs.take(pa.array(np.sort(rows)))
 
 
 def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
@@ -46,7 +46,7 @@ def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
         pairs = pairs.filter(pc.equal(pairs["split"], split))
         if not len(pairs):
             raise ValueError(
-                f"{', '.join(sources)} have no pair whose split is {split!r}; choose another --split"
+                f"{', '.join(sources)} must have pairs in the split {split!r}; got none; choose another split"
             )
     else:
         split = "all"
@@ -85,12 +85,12 @@ class PreparedSplit:
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole folder; the split is an option of the suite."""
+        """Fingerprint of the whole folder; the split is an option of the suite."""
         return self.dataset.fingerprint
 
     @property
     def name(self) -> str:
-        """What results call the data."""
+        """Name of the data in results."""
         return f"{self.dataset.folder.name} {self.fingerprint[:12]}"
 
     def table(self) -> pa.Table:
@@ -103,15 +103,17 @@ class PreparedSplit:
 def prepared_split(sources: Sequence[str], split: str) -> PreparedSplit:
     """The split; anything but one folder of `curr-ab data prepare` is refused, with the way there."""
     if len(sources) != 1:
-        raise ValueError(f"name one prepared folder, not {len(sources)}: {', '.join(sources)}")
+        raise ValueError(
+            f"data must be one prepared folder; got {len(sources)}: {', '.join(sources)}; name one"
+        )
     [source] = sources
     if not Path(source).is_dir():
-        known = "does not exist" if not Path(source).exists() else "is a file"
+        problem = "is a file" if Path(source).exists() else "does not exist"
         raise ValueError(
-            f"{source} {known}; this suite takes a folder with {INDEX_NAME}: make one with "
+            f"{source} must be a prepared folder, with {INDEX_NAME}, but {problem}; make one with "
             f"`curr-ab data prepare {source} --out FOLDER`"
         )
     dataset = TokenDataset(source, split)
     if not len(dataset):
-        raise ValueError(f"the split {split!r} of {source} is empty")
+        raise ValueError(f"{source} must have pairs in the split {split!r}; got none; choose another split")
     return PreparedSplit(dataset)

@@ -1,4 +1,4 @@
-"""What was measured beside what the paper reports, as a table in Markdown."""
+"""Measured numbers beside those that the paper reports, as a table in Markdown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from curr_ab.evaluation.measurement import RECORD, read_measurement
 from curr_ab.evaluation.plan import PLANS
-from curr_ab.evaluation.run import RECORD, read_record
 from curr_ab.family import MEMBERS
 from curr_ab.files import replacing
 from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
@@ -25,8 +25,8 @@ _TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
 def write_tables(out: str | Path, suite: str) -> str:
     """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
     folder = Path(out) / suite
-    found, left_out = _rows(folder)
-    rows = sorted(found, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
+    shown, left_out = _rows(folder)
+    rows = sorted(shown, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
     text = "\n".join([*_lines(rows), *_skipped(folder), *left_out]) + "\n"
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(text)
@@ -38,17 +38,17 @@ def _rows(folder: Path) -> tuple[list[tuple[Result, PublishedFigure | None]], li
 
     And a note on each folder that cannot be read.
     """
-    found, notes = [], []
+    rows, notes = [], []
     for path in sorted(folder.glob("*/results.json")):
-        record = read_record(path.parent)
-        if record is None:
+        measurement = read_measurement(path.parent)
+        if measurement is None:
             notes.append(
                 f"\nleft out: {path.parent.name} (its {RECORD} is missing or broken; measure it again)"
             )
             continue
         for row in filter(is_headline, read_results(path)):
-            found.append((row, published_for(row) if record["is_member"] else None))
-    return found, notes
+            rows.append((row, published_for(row) if measurement.is_member else None))
+    return rows, notes
 
 
 def published_for(row: Result) -> PublishedFigure | None:
@@ -61,29 +61,29 @@ def published_for(row: Result) -> PublishedFigure | None:
     tasks = [row.task]
     if row.task == "test-loss" and row.details.get("objective") == "mlm":
         tasks = list(_TEST_LOSSES)
-    found = {
+    figures = {
         figure.task: figure
         for figure in (*FIGURES, *PART_FIGURES)
         if (figure.member, figure.metric, figure.part) == (row.model, row.metric, _part(row))
     }
-    return next((found[task] for task in tasks if task in found), None)
+    return next((figures[task] for task in tasks if task in figures), None)
 
 
 def _part(row: Result) -> str:
-    """What `PublishedFigure.part` calls it; the paper's regions are those of mutated chains."""
+    """Name of its part in `PublishedFigure.part`; the paper's regions are those of mutated chains."""
     if row.task == "regions":
-        place, group = row.details["place"], row.details["group"]
-        return str(place) if group == "mutated chains" else f"{place} of {group}"
+        region, group = row.details["place"], row.details["group"]
+        return str(region) if group == "mutated chains" else f"{region} of {group}"
     return str(row.details.get("pairs", "")) if row.task == "pairing" else ""
 
 
 def _skipped(folder: Path) -> Iterator[str]:
     """Assays that were left out, once each."""
-    found: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for path in sorted(folder.glob("*/skipped.json")):
-        found |= json.loads(path.read_text())
-    if found:
-        yield "\nskipped: " + "; ".join(f"{name} ({reason})" for name, reason in found.items())
+        skipped |= json.loads(path.read_text())
+    if skipped:
+        yield "\nskipped: " + "; ".join(f"{name} ({reason})" for name, reason in skipped.items())
 
 
 def _rank(row: Result) -> int:
@@ -94,11 +94,11 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
     yield "| model | task | metric | measured ± SE | published | difference | items | data |"
     yield "|---|---|---|---:|---:|---:|---:|---|"
     for row, figure in rows:
-        told = ", ".join(f"{key} {row.details[key]}" for key in _TOLD if key in row.details)
+        details = ", ".join(f"{key} {row.details[key]}" for key in _SHOWN if key in row.details)
         published = "" if figure is None else f"{figure.value:.4f} ({figure.task})"
         difference = "" if figure is None else f"{row.value - figure.value:+.4f}"
         yield (
-            f"| {row.model} | {row.task}{f' ({told})' if told else ''} | {row.metric} "
+            f"| {row.model} | {row.task}{f' ({details})' if details else ''} | {row.metric} "
             f"| {row.shown} | {published} | {difference} | {row.num_items:,} "
             f"| {row.dataset}, {row.split} |"
         )
@@ -108,7 +108,7 @@ def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
 
 
 # Details that tell numbers of one model apart for a reader.
-_TOLD = dict.fromkeys(
+_SHOWN = dict.fromkeys(
     (
         *("place", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
         *("assay", "score", "assays", "germline"),

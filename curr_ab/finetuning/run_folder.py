@@ -20,6 +20,7 @@ from curr_ab.files import replacing, write_json, write_parquet
 from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
@@ -35,7 +36,7 @@ class FitFolder(TrainingFolder):
     def __init__(self, path: Path, adapter: Path) -> None:
         super().__init__(path)
         self.adapter = adapter
-        self.predictions_file = path / "predictions.parquet"
+        self.predictions_file = path / PREDICTIONS
         self.results_file = path / "results.json"
         self.best = path / "best"  # the state of the best epoch so far
 
@@ -50,15 +51,15 @@ class FinetuningFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.recipe_file = self.path / "recipe.yaml"
-        self.data_file = self.path / "data.json"
-        self.folds_file = self.path / "folds.json"
+        self.recipe_file = self.path / RECIPE
+        self.data_file = self.path / DATA
+        self.folds_file = self.path / FOLDS
         self.results_file = self.path / "results.json"
         self.figures = self.path / "figures"
         self.adapter = self.path / "adapter"
 
     def fold(self, number: int) -> FitFolder:
-        folder = self.path / f"fold-{number}"
+        folder = fold_folder(self.path, number)
         return FitFolder(folder, folder / "adapter")
 
     @property
@@ -71,8 +72,8 @@ class FinetuningFolder:
         if self.recipe_file.exists():
             if not self.data_file.exists():
                 raise ValueError(
-                    f"the folder of a run must be new or hold a run; {self.path} has a recipe.yaml but no "
-                    f"data.json: choose another folder"
+                    f"the folder of a run must be new or hold a run; {self.path} has a {RECIPE} but no "
+                    f"{DATA}: choose another folder"
                 )
             changed = recipe.differences(resolve_recipe(self.recipe_file))
             before = json.loads(self.data_file.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,9 @@ def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say)
     repository = order.repository
     name, kind = repository.repo_id, repository.repo_type
     if order.state is None:
-        with_backoff(name, attempts, api.create_repo, name, repo_type=kind, private=private, exist_ok=True)
+        sdk = "gradio" if kind == "space" else None
+        create = partial(api.create_repo, name, repo_type=kind, space_sdk=sdk)
+        with_backoff(name, attempts, create, private=private, exist_ok=True)
     files = commits = 0
     for change in order.changes:
         if change.is_empty:

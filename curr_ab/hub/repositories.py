@@ -22,13 +22,13 @@ class Repository:
     """Repository as it is to be: the files of each revision by their names there, with `main` last."""
 
     repo_id: str
-    repo_type: Literal["model", "dataset"]
+    repo_type: Literal["model", "dataset", "space"]
     note: str
     revisions: dict[str, dict[str, Path]]
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:
-    """Describe the repository for an export or an adapter; anything wrong with it is an error."""
+    """Describe the repository for an export, an adapter or a metric; anything wrong with it is an error."""
     if (folder / MANIFEST).is_file():
         return _export(folder, namespace)
     if (folder / RECORD).is_file():
@@ -43,6 +43,8 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
                 f"under base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
+    if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
+        return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})
     raise ValueError(
         f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
         "for data or results use --dataset"
@@ -109,7 +111,7 @@ def _checked_revision(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     for path in paths:
         refuse_pickle(path)
     return {path.relative_to(folder).as_posix(): path for path in paths}

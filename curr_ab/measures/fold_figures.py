@@ -9,7 +9,7 @@ import numpy as np
 
 from curr_ab.extras import needs_extra
 from curr_ab.measures.fold_predictions import RunPredictions, read_run
-from curr_ab.measures.metrics import Floats, Labels, metrics_for, scorer
+from curr_ab.measures.metrics import Floats, Labels, metrics_for, score
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.pictures import COLOURS, add_legend, new_figure, save_pictures, set_title
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A second dozen of classes is told apart by its dashes.
+# A second dozen of classes differs by its dashes.
 _DASHES = ("-", "--", ":")
 _THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35}
 _BOLD: dict[str, Any] = {"linewidth": 2.2}
@@ -33,7 +33,7 @@ def draw_figures(folder: str | Path) -> list[Path]:
 
 
 def figures_of(run: RunPredictions) -> dict[str, Figure]:
-    """By name; those of classes, or that of numbers."""
+    """Figures by name: those of classes, or that of numbers."""
     if run.target == "number":
         return {"predicted": predicted_figure(run)}
     return {
@@ -107,7 +107,7 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
 
 
 def calibration_figure(run: RunPredictions) -> Figure:
-    """The share that is right by the confidence in the predicted class; below, counts of confidences."""
+    """Share of right predictions by the confidence in them; below, how many have each confidence."""
     figure, (upper, lower) = _figure(run, "calibration-error", size=(5.2, 5.6), rows=(3, 1))
     lowest = 1 / len(run.label_names)
     edges = np.linspace(lowest, 1, _BINS + 1)
@@ -126,8 +126,8 @@ def calibration_figure(run: RunPredictions) -> Figure:
 def predicted_figure(run: RunPredictions) -> Figure:
     """Predicted against measured, each example when its model had not seen it."""
     figure, (axes,) = _figure(run, "spearman")
-    for place, fold in enumerate(run.folds):
-        colour = COLOURS[place % len(COLOURS)]
+    for index, fold in enumerate(run.folds):
+        colour = COLOURS[index % len(COLOURS)]
         axes.plot(
             fold.labels,
             fold.predictions,
@@ -150,8 +150,8 @@ def _figure(
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure whose title says the metric's mean over folds."""
     figure, axes = new_figure(size, rows=len(rows), extra="finetune", height_ratios=rows, sharex=True)
-    score = scorer(metrics_for(run.target, len(run.label_names))[metric])
-    mean, error = mean_and_standard_error([score(fold.labels, fold.predictions) for fold in run.folds])
+    shown = metrics_for(run.target, len(run.label_names))[metric]
+    mean, error = mean_and_standard_error([score(shown, fold.labels, fold.predictions) for fold in run.folds])
     spread = "" if error is None else f" ± {error:.3f}"
     set_title(axes[0], f"{run.task}, {run.model}: {metric} {mean:.3f}{spread}")
     return figure, axes
@@ -160,23 +160,23 @@ def _figure(
 def _classes(run: RunPredictions) -> list[tuple[int, str, dict[str, Any]]]:
     """Number, name and style of each curve: the positive one of two classes, or each against the rest."""
     numbers = [1] if len(run.label_names) == 2 else range(len(run.label_names))
-    found = []
-    for place, number in enumerate(numbers):
-        dashes = _DASHES[place // len(COLOURS) % len(_DASHES)]
-        style = {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes}
-        found.append((number, run.label_names[number], style))
-    return found
+    curves = []
+    for index, number in enumerate(numbers):
+        dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
+        style = {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes}
+        curves.append((number, run.label_names[number], style))
+    return curves
 
 
 def _reliability(labels: Labels, predictions: Floats, edges: Floats) -> tuple[Floats, Floats]:
     """Mean confidence and share right of the bins that hold anything."""
     confidence = predictions.max(axis=1)
     right = predictions.argmax(axis=1) == labels
-    place = np.clip(np.digitize(confidence, edges) - 1, 0, len(edges) - 2)
-    counts = np.bincount(place, minlength=len(edges) - 1)
+    bins = np.clip(np.digitize(confidence, edges) - 1, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1)
     filled = counts > 0
     means = [
-        np.bincount(place, values, len(edges) - 1)[filled] / counts[filled] for values in (confidence, right)
+        np.bincount(bins, values, len(edges) - 1)[filled] / counts[filled] for values in (confidence, right)
     ]
     return means[0], means[1]
 

@@ -1,4 +1,4 @@
-"""What a cross-validation predicted of examples that its models had not seen, read back from its folder."""
+"""Predictions of a cross-validation for examples that its models had not seen, read from its folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,33 @@ from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats, Labels
 from curr_ab.words import UNKNOWN_LABEL, Target
 
+# Names in the folder of a fine-tuning.
+RECIPE = "recipe.yaml"
+DATA = "data.json"
+FOLDS = "folds.json"
+PREDICTIONS = "predictions.parquet"
 
-@dataclass(frozen=True)
+
+def fold_folder(folder: Path, number: int) -> Path:
+    """Folder of the fit of one fold."""
+    return folder / f"fold-{number}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoldPredictions:
     """The test part of one fold, item by item: an item is a pair, or a residue whose label is known."""
 
     number: int
     ids: tuple[str, ...]  # of the pairs
+    numbers: Labels  # of the pairs in the examples of the run
     labels: Labels  # [items]
     predictions: Floats  # [items, classes], or [items] of a number
-    pairs: Labels  # [items] place of the item's pair in `ids`
+    pairs: Labels  # [items] index of the item's pair in `ids`
     groups: tuple[str, ...]  # of the pairs: what the folds hold apart, or the pair itself
     num_fitted: int  # pairs that the model was fitted on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPredictions:
     """All folds of one run."""
 
@@ -44,12 +56,12 @@ class RunPredictions:
 
     @property
     def pooled_labels(self) -> Labels:
-        """Of the items of all folds."""
+        """Labels of the items of all folds."""
         return np.concatenate([fold.labels for fold in self.folds])
 
     @property
     def pooled_predictions(self) -> Floats:
-        """In the same order, [items, classes] or [items]."""
+        """Predictions in the same order, [items, classes] or [items]."""
         return np.concatenate([fold.predictions for fold in self.folds])
 
 
@@ -58,51 +70,64 @@ def read_run(folder: str | Path) -> RunPredictions:
     with needs_extra("finetune"):
         import yaml
     folder = Path(folder)
-    if not (folder / "folds.json").is_file():
-        raise ValueError(f"{folder} is no folder of a fine-tuning: it has no folds.json")
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    if not (folder / FOLDS).is_file():
+        raise ValueError(f"{folder} must be a folder of `curr-ab finetune`; it has no {FOLDS}")
+    recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     names = tuple(recipe["labels"])
     folds, grouped = [], False
-    for fold in json.loads((folder / "folds.json").read_text(encoding="utf-8")):
-        path = folder / f"fold-{fold['number']}" / "predictions.parquet"
+    for fold in json.loads((folder / FOLDS).read_text(encoding="utf-8")):
+        path = fold_folder(folder, fold["number"]) / PREDICTIONS
         if not path.is_file():
             raise ValueError(
                 f"{folder}: fold {fold['number']} is not done; run the fine-tuning again to go on"
             )
         columns = pq.read_table(path).to_pydict()
         grouped = "group" in columns
-        fitted = len(fold["train"]) + len(fold["validation"])
-        folds.append(_fold(fold["number"], recipe["target"], names, columns, fitted))
+        num_fitted = len(fold["train"]) + len(fold["validation"])
+        folds.append(
+            _fold(columns, number=fold["number"], target=recipe["target"], names=names, num_fitted=num_fitted)
+        )
     return RunPredictions(
-        folder,
-        data["model"],
-        recipe["name"],
-        recipe["target"],
-        names,
-        data["examples"],
-        grouped,
-        tuple(folds),
+        folder=folder,
+        model=data["model"],
+        task=recipe["name"],
+        target=recipe["target"],
+        label_names=names,
+        examples=data["examples"],
+        grouped=grouped,
+        folds=tuple(folds),
     )
 
 
 def _fold(
-    number: int, target: Target, names: Sequence[str], columns: dict[str, list[Any]], num_fitted: int
+    columns: dict[str, list[Any]], *, number: int, target: Target, names: Sequence[str], num_fitted: int
 ) -> FoldPredictions:
-    ids = tuple(map(str, columns["id"]))
-    groups = tuple(map(str, columns.get("group", columns["id"])))
-    pairs = np.arange(len(ids))
+    pairs = np.arange(len(columns["id"]))
+    codes = {name: code for code, name in enumerate(names)}
+    probabilities = [columns[f"probability_{name}"] for name in names]
     if target == "number":
         labels, predictions = np.asarray(columns["label"], float), np.asarray(columns["prediction"], float)
-        return FoldPredictions(number, ids, labels, predictions, pairs, groups, num_fitted)
-    places = {name: place for place, name in enumerate(names)}
-    told = [columns[f"probability_{name}"] for name in names]
-    if target == "classes":
-        labels = np.array([places[label] for label in columns["label"]])
-        return FoldPredictions(number, ids, labels, np.array(told, float).T, pairs, groups, num_fitted)
-    sizes = [len(one) for one in columns["label"]]
-    labels = np.array([places.get(label, UNKNOWN_LABEL) for one in columns["label"] for label in one])
-    predictions = np.array([[value for one in column for value in one] for column in told], float).T
-    known = labels != UNKNOWN_LABEL
-    pairs = np.repeat(pairs, sizes)[known]
-    return FoldPredictions(number, ids, labels[known], predictions[known], pairs, groups, num_fitted)
+    elif target == "classes":
+        labels = np.array([codes[label] for label in columns["label"]])
+        predictions = np.array(probabilities, float).T
+    else:
+        pairs = np.repeat(pairs, [len(of_pair) for of_pair in columns["label"]])
+        labels = np.array(
+            [codes.get(label, UNKNOWN_LABEL) for of_pair in columns["label"] for label in of_pair]
+        )
+        predictions = np.array(
+            [[value for of_pair in column for value in of_pair] for column in probabilities], float
+        ).T
+        known = labels != UNKNOWN_LABEL
+        pairs, labels, predictions = pairs[known], labels[known], predictions[known]
+    return FoldPredictions(
+        number=number,
+        ids=tuple(map(str, columns["id"])),
+        numbers=np.asarray(columns["number"]),
+        labels=labels,
+        predictions=predictions,
+        pairs=pairs,
+        groups=tuple(map(str, columns.get("group", columns["id"]))),
+        num_fitted=num_fitted,
+    )

@@ -1,10 +1,10 @@
-"""The loss on held-out pairs under fixed masks, so that members compare: overall, by region, by segment."""
+"""Loss on held-out pairs under fixed masks, so that members compare: overall, by region, by segment."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +18,8 @@ from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import CLS, Tokens
 from curr_ab.family import TrainingPlan
+from curr_ab.measures.metrics import Flags, Floats
+from curr_ab.measures.statistics import mean_over_pairs
 from curr_ab.randomness import random_stream, shuffled
 from curr_ab.results import Detail, Result
 from curr_ab.training.packing import TokenBatch, pack
@@ -29,13 +31,15 @@ PAIRS_PER_BLOCK = 64
 # Always the published masking, whatever a member was trained with.
 MASK_FRACTION = TrainingPlan().mask_fraction
 _SEGMENTS = MASK_LETTERS["segment_mask"]
-PLACES = (
+# Regions of both chains, then the segments of CDRH3: the names of parts of the loss, in the order of columns.
+LOSS_REGIONS = (
     *(f"heavy {region}" for region in REGIONS),
     *(f"light {region}" for region in REGIONS),
     *(f"CDRH3 {segment}" for segment in _SEGMENTS),
 )
 SAMPLED_PAIRS = 20_000
 _LONGEST_CHAIN = 512
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,21 @@ class Block:
     first_pair: int
     tokens: Tokens
     task: Task
-    ends: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]  # region of each token, -1 where unknown
-    segments: npt.NDArray[np.int64]  # V, D, J or N of each token of CDRH3, else -1
+    ends: Codes
+    regions: Codes  # index in LOSS_REGIONS of each token's region, -1 where unknown
+    segments: Codes  # the same of its segment in CDRH3, V, D, J or N, else -1
 
     @property
-    def pair_of_token(self) -> npt.NDArray[np.int64]:
+    def pair_of_token(self) -> Codes:
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is evaluated: the first `num_pairs` of a split, each masked `draws` times."""
+    """The first `num_pairs` of a split, each masked `draws` times."""
 
     dataset: TokenDataset
+    _: KW_ONLY
     num_pairs: int
     draws: int
     seed: int
@@ -78,7 +83,8 @@ class HeldOut:
     def __post_init__(self) -> None:
         if min(self.num_pairs, len(self.dataset)) < 2:
             raise ValueError(
-                f"{self.dataset.folder} has {len(self.dataset)} held-out pairs; at least 2 are needed"
+                f"at least 2 held-out pairs must be measured; got {len(self)} "
+                f"({self.dataset.folder} has {len(self.dataset)})"
             )
 
     def __len__(self) -> int:
@@ -110,19 +116,19 @@ class HeldOut:
                 for p, n in zip(pairs, gathered.lengths, strict=True)
             ]
         )
-        places, segments = _places(codes, heavy, len(gathered.tokens))
-        if self.objective == "clm":  # a place belongs to the residue that is predicted
-            places, segments = np.roll(places, -1), np.roll(segments, -1)
-        return Block(first, gathered.tokens, task, ends, places, segments)
+        regions, segments = _regions(codes, heavy, len(gathered.tokens))
+        if self.objective == "clm":  # a region is that of the residue that is predicted
+            regions, segments = np.roll(regions, -1), np.roll(segments, -1)
+        return Block(first, gathered.tokens, task, ends, regions, segments)
 
     def rows(self, pairs_per_batch: int) -> list[tuple[int, int, int, int]]:
         """Arguments of `batch` for everything that is evaluated."""
-        found = []
+        rows = []
         for draw, first in self.block_numbers:
             in_block = min(PAIRS_PER_BLOCK, len(self) - first)
             num_batches = -(-in_block // pairs_per_batch)
-            found += [(draw, first, number, num_batches) for number in range(num_batches)]
-        return found
+            rows += [(draw, first, number, num_batches) for number in range(num_batches)]
+        return rows
 
     def batch(self, draw: int, first: int, number: int, num_batches: int) -> tuple[Block, TokenBatch]:
         block = self.block(draw, first)
@@ -130,59 +136,48 @@ class HeldOut:
         return block, next(itertools.islice(batches, number, None))
 
 
-def _places(
-    codes: Mapping[str, Tokens], heavy: npt.NDArray[np.bool_], num_tokens: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _regions(codes: Mapping[str, Tokens], heavy: Flags, num_tokens: int) -> tuple[Codes, Codes]:
+    """Region and segment of each token, as indices in LOSS_REGIONS."""
     unknown = np.zeros(num_tokens, np.int64)
     region = codes["region_mask"].astype(np.int64) if "region_mask" in codes else unknown
     segment = codes["segment_mask"].astype(np.int64) if "segment_mask" in codes else unknown
-    places = np.where(region > 0, region - 1 + np.where(heavy, 0, len(REGIONS)), -1)
+    regions = np.where(region > 0, region - 1 + np.where(heavy, 0, len(REGIONS)), -1)
     in_cdrh3 = heavy & (region == CDR3_CODE) & (segment > 0)
-    return places, np.where(in_cdrh3, segment - 1 + 2 * len(REGIONS), -1)
+    return regions, np.where(in_cdrh3, segment - 1 + 2 * len(REGIONS), -1)
 
 
 class LossTable:
-    """Summed losses and counts of every pair, in all and by place."""
+    """Summed losses and counts of every pair, in all and by region."""
 
     def __init__(self, num_pairs: int) -> None:
-        self.sums = np.zeros((num_pairs, 1 + len(PLACES)))
-        self.counts = np.zeros((num_pairs, 1 + len(PLACES)))
+        self.sums = np.zeros((num_pairs, 1 + len(LOSS_REGIONS)))
+        self.counts = np.zeros((num_pairs, 1 + len(LOSS_REGIONS)))
 
-    def add(self, block: Block, losses: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> None:
+    def add(self, block: Block, losses: Floats, tokens: Codes) -> None:
         """`losses` of the predicted `tokens`, numbered within the block."""
         pairs = block.first_pair + block.pair_of_token[tokens]
         self._add(pairs, np.zeros(len(tokens), np.int64), losses)
-        for places in (block.places[tokens], block.segments[tokens]):
-            known = places >= 0
-            self._add(pairs[known], 1 + places[known], losses[known])
+        for regions in (block.regions[tokens], block.segments[tokens]):
+            known = regions >= 0
+            self._add(pairs[known], 1 + regions[known], losses[known])
 
-    def _add(
-        self, pairs: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], losses: npt.NDArray[np.float64]
-    ) -> None:
+    def _add(self, pairs: Codes, columns: Codes, losses: Floats) -> None:
         np.add.at(self.sums, (pairs, columns), losses)
         np.add.at(self.counts, (pairs, columns), 1)
 
     def estimates(self) -> dict[str, LossEstimate]:
-        """By name: "all", then the places at which anything was predicted."""
-        found = {}
-        for column, name in enumerate(("all", *PLACES)):
+        """Estimates by name: "all", then the regions in which anything was predicted."""
+        estimates = {}
+        for column, name in enumerate(("all", *LOSS_REGIONS)):
             sums, counts = self.sums[:, column], self.counts[:, column]
             if total := counts.sum():
                 pairs = int((counts > 0).sum())
-                found[name] = LossEstimate(*mean_over_pairs(sums, counts), int(total), pairs)
-        return found
-
-
-def mean_over_pairs(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The mean of all values, and its standard error when pairs, not values, are independent."""
-    total, pairs = counts.sum(), int((counts > 0).sum())
-    mean = sums.sum() / total
-    spread = np.square(sums - mean * counts).sum() * pairs / max(1, pairs - 1)
-    return float(mean), float(np.sqrt(spread) / total)
+                estimates[name] = LossEstimate(*mean_over_pairs(sums, counts), int(total), pairs)
+        return estimates
 
 
 def evaluate(model: nn.Module, held_out: HeldOut, **options: Any) -> dict[str, LossEstimate]:
-    """What `loss_table` finds, as estimates by place."""
+    """Estimates by region, of `loss_table`."""
     return loss_table(model, held_out, **options).estimates()
 
 
@@ -224,7 +219,7 @@ def loss_results(
     quantities: Mapping[str, Detail] = MappingProxyType({}),
     **measured: Any,
 ) -> list[Result]:
-    """The same as records for cards and fits; `measured` are the fields that say of which checkpoint.
+    """Estimates as records for cards and fits; `measured` are the fields that say of which checkpoint.
 
     `quantities` of the training go with the overall loss, where the scaling fit looks for them.
     """
@@ -239,22 +234,22 @@ def loss_results(
             dataset=f"{dataset.folder.name} {dataset.fingerprint[:12]}",
             split=dataset.split,
             details={
-                "place": place,
+                "place": region,
                 "objective": held_out.objective,
                 "mask_seed": held_out.seed,
-                **(quantities if place == "all" else {}),
+                **(quantities if region == "all" else {}),
             },
             **measured,
         )
-        for place, estimate in estimates.items()
+        for region, estimate in estimates.items()
     ]
 
 
 def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, float]:
     """Held-out loss of "unigram" and "position-wise" frequencies of the training set, on the same masks."""
     size = len(training)
-    places = np.arange(min(SAMPLED_PAIRS, size))
-    gathered = training.gather(shuffled(places, size, random_stream(held_out.seed, "baselines")))
+    sample = np.arange(min(SAMPLED_PAIRS, size))
+    gathered = training.gather(shuffled(sample, size, random_stream(held_out.seed, "baselines")))
     counts = np.zeros((2 * _LONGEST_CHAIN, len(VOCABULARY)))
     ends = np.cumsum(gathered.lengths)
     # What may be asked for: a causal model also predicts where chains end.
@@ -266,7 +261,7 @@ def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, floa
     # Where a position was never seen, its frequencies are the overall ones.
     smoothed = counts + unigram
     position_wise = smoothed / smoothed.sum(axis=1, keepdims=True)
-    losses: dict[str, list[npt.NDArray[np.float64]]] = {"unigram": [], "position-wise": []}
+    losses: dict[str, list[Floats]] = {"unigram": [], "position-wise": []}
     for number in held_out.block_numbers:
         block = held_out.block(*number)
         at = np.flatnonzero(block.task.predicted)
@@ -276,10 +271,10 @@ def baseline_losses(training: TokenDataset, held_out: HeldOut) -> dict[str, floa
             positions = np.roll(positions, -1)  # of the token that is predicted
         losses["unigram"].append(-np.log(unigram[targets]))
         losses["position-wise"].append(-np.log(position_wise[positions[at], targets]))
-    return {name: float(np.concatenate(found).mean()) for name, found in losses.items()}
+    return {name: float(np.concatenate(of_blocks).mean()) for name, of_blocks in losses.items()}
 
 
-def _positions(tokens: Tokens, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _positions(tokens: Tokens, ends: Codes) -> Codes:
     """Number of each token within its chain; those of the second chain follow on those of the first."""
     index = np.arange(len(tokens))
     is_cls = tokens == CLS

@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.extras import needs_extra
+from curr_ab.measures.modules.classification import core as classification
+from curr_ab.measures.modules.regression import core as regression
 from curr_ab.words import UNKNOWN_LABEL, Target
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]
-METRICS = Path(__file__).parent / "modules"
-_RANKING = ("auroc", "aupr", "spearman")
+Average = Literal["binary", "macro", "micro"]
+# Folders of the two modules of the library `evaluate`, whose numpy is used here directly.
+MODULES = Path(__file__).parent / "modules"
 
 
 class Metric(NamedTuple):
-    """A module of the folder `metrics` and how it is used."""
+    """A configuration of one of the modules, and how it is averaged over classes where it is."""
 
-    module: str
-    takes: Literal["class", "probabilities", "number"]
-    options: dict[str, str]
+    configuration: str
+    average: Average | None = None
+
+    @property
+    def is_of_numbers(self) -> bool:
+        return self.configuration in regression.METRICS
+
+    @property
+    def is_of_choices(self) -> bool:
+        """True where it sees nothing but the most probable class of each item."""
+        return not self.is_of_numbers and self.configuration not in classification.OF_PROBABILITIES
 
 
 _SHARED = {
-    "accuracy": Metric("accuracy", "class", {}),
-    "mcc": Metric("mcc", "class", {}),
-    "auroc": Metric("auroc", "probabilities", {}),
-    "aupr": Metric("aupr", "probabilities", {}),
-    "calibration-error": Metric("calibration_error", "probabilities", {}),
+    name.replace("_", "-"): Metric(name)
+    for name in (*classification.OF_CHOICES, *classification.OF_PROBABILITIES)
 }
-
-
-_AVERAGED = ("precision", "recall", "f1")
-
-
-BINARY = _SHARED | {name: Metric(name, "class", {"average": "binary"}) for name in _AVERAGED}
-
-
+BINARY = _SHARED | {name: Metric(name, "binary") for name in classification.AVERAGED}
+_AVERAGES: dict[Average, Sequence[str]] = {"macro": tuple(classification.AVERAGED), "micro": ("f1",)}
 SEVERAL = _SHARED | {
-    f"{average}-{name}": Metric(name, "class", {"average": average})
-    for average, names in {"macro": _AVERAGED, "micro": ("f1",)}.items()
-    for name in names
+    f"{average}-{name}": Metric(name, average) for average, names in _AVERAGES.items() for name in names
 }
-
-
-NUMBER = {name: Metric(name, "number", {}) for name in ("spearman", "pearson", "rmse")}
+NUMBER = {name: Metric(name) for name in regression.METRICS}
+_RANKING = ("auroc", "aupr", "spearman")
 
 
 def metrics_for(target: Target, num_classes: int) -> dict[str, Metric]:
@@ -63,31 +60,15 @@ def metrics_for(target: Target, num_classes: int) -> dict[str, Metric]:
 def measure(
     target: Target, labels: Sequence[Any] | Labels, predictions: Any, label_names: Sequence[str] = ()
 ) -> dict[str, float]:
-    """All metrics of the task; one that the labels leave undefined is an error that says why.
+    """All metrics of the task; one that the labels leave undefined is an error with the reason.
 
     `predictions` are the probabilities of all classes, [examples, classes], or one number for each example.
     For residues labels and predictions are given example by example and counted residue by residue; where
     the label is -100 nothing is known and nothing counted. Class 1 is the positive one of two.
     """
     truth, predicted = flat(target, labels, predictions, label_names)
-    found = {}
-    for name, metric in metrics_for(target, len(label_names)).items():
-        shown = predicted.argmax(axis=1) if metric.takes == "class" else predicted
-        values = _module(metric.module).compute(predictions=shown, references=truth, **metric.options)
-        found[name] = float(values[metric.module])
-    return found
-
-
-def scorer(metric: Metric) -> Callable[[Labels, Floats], float]:
-    """The metric as a function of arrays that `flat` gave: for thousands of draws, without tables between."""
-    module = _module(metric.module)
-
-    def score(truth: Labels, predicted: Floats) -> float:
-        shown = predicted.argmax(axis=1) if metric.takes == "class" else predicted
-        values = module._compute(predictions=shown, references=truth, **metric.options)
-        return float(values[metric.module])
-
-    return score
+    metrics = metrics_for(target, len(label_names))
+    return {name: score(metric, truth, predicted) for name, metric in metrics.items()}
 
 
 def flat(
@@ -95,13 +76,18 @@ def flat(
 ) -> tuple[Labels, Floats]:
     """Labels [items] and predictions [items, classes] or [items], checked; items are residues or examples."""
     if len(labels) != len(predictions):
-        raise ValueError(f"there are {len(labels)} labels and {len(predictions)} predictions")
+        raise ValueError(
+            f"each label must have a prediction; got {len(labels)} labels and {len(predictions)} predictions"
+        )
     if target == "residues":
         for number, (known, shown) in enumerate(zip(labels, predictions, strict=True), start=1):
             if len(known) != len(shown):
-                raise ValueError(f"example {number} has {len(known)} labels and {len(shown)} predictions")
+                raise ValueError(
+                    f"each residue of example {number} must have a label and a prediction; "
+                    f"got {len(known)} labels and {len(shown)} predictions"
+                )
         truth, predicted = (
-            np.concatenate([np.asarray(one) for one in several]) for several in (labels, predictions)
+            np.concatenate(list(map(np.asarray, of_examples))) for of_examples in (labels, predictions)
         )
         predicted, truth = predicted[truth != UNKNOWN_LABEL], truth[truth != UNKNOWN_LABEL]
     else:
@@ -110,110 +96,48 @@ def flat(
     if not len(truth):
         raise ValueError("there is nothing to measure: no example has a label")
     if not np.isfinite(predicted).all():
-        raise ValueError("a prediction is not a finite number: the training has diverged")
+        raise ValueError("predictions must be finite; got NaN or infinity: the training has diverged")
     if target == "number":
         return truth.astype(np.float64), predicted.reshape(len(truth))
-    if predicted.shape != (len(truth), len(label_names)):
+    num_classes = len(label_names)
+    if predicted.shape != (len(truth), num_classes):
         shape = " x ".join(map(str, predicted.shape))
-        raise ValueError(f"predictions are {shape}, for {len(truth)} labels of {len(label_names)} classes")
+        raise ValueError(f"predictions must be {len(truth)} x {num_classes} (labels x classes); got {shape}")
     for number, name in enumerate(label_names):
         if not (truth == number).any():
             raise ValueError(
-                f"none of the {len(truth)} examples is {name!r}: most metrics are not defined; "
-                "use fewer folds, or more examples of that class"
+                f"every class must have examples, or most metrics are not defined; got none of {name!r} "
+                f"among {len(truth)}; use fewer folds, or more examples of that class"
             )
-    if strangers := sorted({*np.unique(truth).tolist()} - set(range(len(label_names)))):
-        raise ValueError(f"label {strangers[0]} is none of the {len(label_names)} classes")
+    if outside := sorted({*np.unique(truth).tolist()} - set(range(num_classes))):
+        raise ValueError(f"labels must be numbers from 0 to {num_classes - 1}; got {outside[0]}")
     return truth.astype(np.int64), predicted
 
 
-@cache
-def _module(name: str) -> Any:
-    with needs_extra("finetune"):
-        import evaluate
-    # It makes an empty folder for tables that `keep_in_memory` does not write.
-    with TemporaryDirectory() as unused:
-        return evaluate.load(str(METRICS / name), keep_in_memory=True, cache_dir=unused)
+def score(metric: Metric, labels: Labels, predictions: Floats) -> float:
+    """The metric of what `flat` gave."""
+    if metric.is_of_numbers:
+        regression.refuse_equal(metric.configuration, labels)
+    shown = predictions.argmax(axis=-1) if metric.is_of_choices else predictions
+    return float(scores(metric, labels, shown, predictions.shape[-1]))
+
+
+def scores(metric: Metric, labels: Labels, shown: Floats | Labels, num_classes: int) -> Floats:
+    """The metric of each of many sets [..., items] or [..., items, classes] of what `swappable` gave."""
+    if metric.is_of_numbers:
+        return regression.score(metric.configuration, labels, shown)
+    return classification.score(
+        metric.configuration, labels, shown, num_classes=num_classes, average=metric.average
+    )
 
 
 def swappable(metric: Metric, predictions: Floats) -> Floats | Labels:
-    """What the metric sees of one fold's predictions, on a scale that two models share.
+    """The predictions of one fold as the metric sees them, on a scale that two models share.
 
     A ranking metric sees ranks: probabilities of a bold and of a timid model, once mixed, would rank by
     whose they are.
     """
-    if metric.takes == "class":
-        chosen: Labels = predictions.argmax(axis=1)
+    if metric.is_of_choices:
+        chosen: Labels = predictions.argmax(axis=-1)
         return chosen
-    return _ranks(predictions) if metric.module in _RANKING else predictions
-
-
-def quick_score(metric: Metric, truth: Labels, seen: Floats | Labels, num_classes: int) -> float:
-    """The metric of one fold, of what `swappable` gave."""
-    if metric.takes == "class":
-        counts = np.bincount(truth * num_classes + seen, minlength=num_classes**2)
-        return _of_counts(metric, counts.reshape(num_classes, num_classes))
-    if metric.takes == "number":
-        return _of_numbers(metric.module, truth, seen)
-    if metric.module == "calibration_error":
-        return _calibration_error(truth, seen)
-    area = _auroc if metric.module == "auroc" else _aupr
-    numbers = range(1, 2) if num_classes == 2 else range(num_classes)
-    return float(np.mean([area(truth == number, seen[:, number]) for number in numbers]))
-
-
-def _ranks(values: Floats) -> Floats:
-    with needs_extra("finetune"):
-        from scipy.stats import rankdata
-    found: Floats = rankdata(values, axis=0)
-    return found
-
-
-def _of_counts(metric: Metric, counts: Labels) -> float:
-    """Of a confusion matrix [true, predicted]; 0 / 0 counts as 0."""
-    right, true, predicted, size = counts.diagonal(), counts.sum(1), counts.sum(0), counts.sum()
-    if metric.module == "accuracy" or metric.options.get("average") == "micro":
-        return float(right.sum() / size)
-    if metric.module == "mcc":
-        spread = float(size**2 - (true**2).sum()) * float(size**2 - (predicted**2).sum())
-        return float(right.sum() * size - true @ predicted) / spread**0.5 if spread else 0.0
-    below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[metric.module]
-    shares = right / np.where(below == 0, 1, below)
-    if metric.options["average"] == "binary":
-        return float(shares[1])
-    return float(shares[true + predicted > 0].mean())
-
-
-def _of_numbers(module: str, truth: Floats, seen: Floats) -> float:
-    if module == "rmse":
-        return float(np.sqrt(np.mean((seen - truth) ** 2)))
-    if module == "spearman":
-        truth, seen = _ranks(truth), _ranks(seen)
-    if np.ptp(seen) == 0:
-        return 0.0
-    x, y = truth - truth.mean(), seen - seen.mean()
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
-
-
-def _calibration_error(truth: Labels, probabilities: Floats, bins: int = 15) -> float:
-    confidence = probabilities.max(axis=1)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    right = probabilities.argmax(axis=1) == truth
-    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(truth))
-
-
-def _auroc(positive: Labels, scores: Floats) -> float:
-    """Of all pairs of a positive and a negative, the share in which the positive is higher."""
-    count = int(positive.sum())
-    above = float(_ranks(scores)[positive].sum()) - count * (count + 1) / 2
-    return above / (count * (len(scores) - count))
-
-
-def _aupr(positive: Labels, scores: Floats) -> float:
-    """Precision at each threshold, weighted by the recall that it gains."""
-    order = np.argsort(-scores)
-    falling = scores[order]
-    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores
-    found, shown = positive[order].cumsum()[last], np.flatnonzero(last) + 1
-    return float((np.diff(found, prepend=0) * found / shown).sum() / found[-1])
+    return regression.ranks(predictions, axis=0) if metric.configuration in _RANKING else predictions

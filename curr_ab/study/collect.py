@@ -14,7 +14,7 @@ import torch
 from curr_ab.data.description import describe
 from curr_ab.data.shards import TokenDataset
 from curr_ab.evaluation.plan import LossPlan, make_plan
-from curr_ab.measures.held_out import PLACES, HeldOut, baseline_losses
+from curr_ab.measures.held_out import LOSS_REGIONS, HeldOut, baseline_losses
 from curr_ab.study.cells import Cell, CellFolder, loss_by_place, pairing_accuracy
 from curr_ab.study.costs import Cost
 from curr_ab.study.folder import StudyFolder
@@ -94,7 +94,7 @@ def _cell_summary(study: StudyFolder, view: CellView, log: list[dict[str, Any]])
         log=os.path.relpath(folder.log_file, study.path),
         loss=loss,
         standard_error=error,
-        region_losses={place: losses[place] for place in PLACES if place in losses},
+        region_losses={place: losses[place] for place in LOSS_REGIONS if place in losses},
         pairing=pairing_accuracy(results),
         training_curve=tuple((entry["step"], entry["loss"]) for entry in steps),
         held_out_curve=tuple((e["step"], e["held_out_loss"]) for e in log if "held_out_loss" in e),

@@ -35,7 +35,7 @@ class CellSummary:
     log: str
     loss: float | None = None  # on the held-out pairs, in nats per masked residue
     standard_error: float | None = None  # over held-out pairs
-    region_losses: Mapping[str, Estimate] = field(default_factory=dict)  # by a place of pretraining's PLACES
+    region_losses: Mapping[str, Estimate] = field(default_factory=dict)  # by a name of LOSS_REGIONS
     pairing: Estimate | None = None  # accuracy of telling native from shuffled pairs
     training_curve: Curve = ()
     held_out_curve: Curve = ()

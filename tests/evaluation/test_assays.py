@@ -20,18 +20,18 @@ def test_the_direction_is_never_guessed(pairs, tmp_path):
         read_assays([str(table)], None)
     said = write(tmp_path / "said.csv", [row | {"direction": "lower"} for row in rows])
     assert read_assays([str(said)], None).assays[0].fitness[1] == -1
-    with pytest.raises(ValueError, match="must be higher or lower, not "):
+    with pytest.raises(ValueError, match="must be higher or lower; got "):
         read_assays([str(said)], "higher")
     by_assay = tmp_path / "directions.yaml"
     by_assay.write_text("kd: lower\nsaid: lower\n")
     assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay)).assays] == [-2, -2]
     by_assay.write_text("kd: lower\nbinding: higher\n")
-    with pytest.raises(ValueError, match="no assay is called 'binding'; there are kd"):
+    with pytest.raises(ValueError, match=r"those of assays .kd.; got 'binding'"):
         read_assays([str(table)], str(by_assay))
     for text, message in {
-        "kd: up\n": "must hold lines `assay: higher` or `assay: lower`; that of 'kd' says 'up'",
-        "kd: {a: higher}\n": "that of 'kd' says {'a': 'higher'}",
-        "higher: [kd]\n": r"that of 'higher' says \['kd'\]",
+        "kd: up\n": "kd must be higher or lower; got 'up'; write lines `assay: higher` or `assay: lower`",
+        "kd: {a: higher}\n": "kd must be higher or lower; got {'a': 'higher'}",
+        "higher: [kd]\n": r"higher must be higher or lower; got \['kd'\]",
         "kd: [higher\n": "directions.yaml is not YAML: ",
         "kd: lower: higher\n": "directions.yaml is not YAML: ",
         "- kd\n": "directions.yaml must hold",
@@ -39,13 +39,16 @@ def test_the_direction_is_never_guessed(pairs, tmp_path):
         by_assay.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_assays([str(table)], str(by_assay))
-    with pytest.raises(ValueError, match="neither higher nor lower nor a file"):
+    with pytest.raises(ValueError, match=r"must be higher, lower or a file of .*; got 'up'"):
         read_assays([str(table)], "up")
 
 
 @pytest.mark.parametrize(
     ("cell", "message"),
-    [("high", r"record 3: the fitness 'high' is no number"), ("inf", "record 3: the fitness is infinite")],
+    [
+        ("high", r"record 3: fitness must be a number or empty; got 'high'"),
+        ("inf", "record 3: fitness must be finite; got inf"),
+    ],
 )
 def test_fitness_that_is_no_number(cell, message, pairs, tmp_path):
     rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs)]
@@ -62,11 +65,11 @@ def test_assays_without_what_they_need(pairs, tmp_path):
         {"heavy": r["heavy"], "light": "" if i == 3 else r["light"], "fitness": 1}
         for i, r in enumerate(pairs)
     ]
-    with pytest.raises(ValueError, match="record 4: no light chain"):
+    with pytest.raises(ValueError, match="record 4 must have both chains; the light one is missing"):
         read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
     (tmp_path / "b").mkdir()
     twice = [str(write(tmp_path / part / "x.csv", [rows[0] | {"light": "DIQ"}])) for part in (".", "b")]
-    with pytest.raises(ValueError, match="two assays are called x"):
+    with pytest.raises(ValueError, match="got two files of x"):
         read_assays(twice, "higher")
 
 
@@ -82,5 +85,7 @@ def test_repeats_of_a_pair_are_merged(pairs, tmp_path):
 
 def test_a_table_with_only_a_header(tmp_path):
     (tmp_path / "empty.csv").write_text("heavy,light,fitness\n")
-    with pytest.raises(ValueError, match=r"empty\.csv has no record: add rows below its header"):
+    with pytest.raises(
+        ValueError, match=r"empty\.csv must have records; got none; add rows below its header"
+    ):
         read_assays([str(tmp_path / "empty.csv")], "higher")

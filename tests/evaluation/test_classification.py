@@ -51,7 +51,9 @@ def test_protocols():
     for changes in ({"method": "lora"}, {"group_by": "donor"}, {"set": ("epochs=1",)}):
         with pytest.raises(ValueError, match="published protocol trains a head on the frozen base"):
             recipe_of(make_plan("specificity", {"protocol": "published", **changes}))
-    with pytest.raises(ValueError, match=r"has the recipes .*; for own.yaml choose --protocol grouped"):
+    with pytest.raises(
+        ValueError, match=r"must have one of the recipes .*; got own.yaml; choose --protocol grouped"
+    ):
         recipe_of(make_plan("specificity", {"protocol": "published", "recipe": "own.yaml"}))
     with pytest.raises(ValueError, match="KEY=VALUE"):
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))
@@ -80,7 +82,7 @@ def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
 
 def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     """Another file of the same content has been measured; the same file with other content has not."""
-    from curr_ab.evaluation.run import measurement
+    from curr_ab.evaluation.measurement import Measurement
     from curr_ab.evaluation.suites.classification import open_data
 
     def key(path, text):
@@ -88,7 +90,7 @@ def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
         plan = make_plan("specificity", {"recipe": str(path)})
         data = open_data(plan, [str(labelled)])
         subject = find_subject(folder, plan)
-        return measurement("specificity", subject, data.fingerprint, plan.settings)["key"]
+        return Measurement.of("specificity", subject, data=data.fingerprint, settings=plan.settings).key
 
     own = "like: specificity-binary\nname: own\n"
     first = key(tmp_path / "a.yaml", own)
@@ -175,12 +177,12 @@ def test_advice_names_options_that_evaluate_has(natives, labelled, tmp_path, fol
 
 def test_what_a_cross_validation_cannot_do(folder, labelled, tmp_path):
     for options in ({"device": "cpu"}, {"revision": "v1"}, {"separator": "<cls>"}):
-        with pytest.raises(ValueError, match="leave out --device, --revision and --separator"):
+        with pytest.raises(ValueError, match="device, revision and separator must be left out"):
             run_suite("specificity", folder, labelled, tmp_path, **options)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     config = {"base_model_name_or_path": str(folder), "peft_type": "LORA"}
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     (adapter / "adapter_model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="is an adapter; merge it"):
+    with pytest.raises(ValueError, match="must be a whole model; got an adapter; merge it"):
         run_suite("specificity", adapter, labelled, tmp_path)

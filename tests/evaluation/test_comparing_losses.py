@@ -65,17 +65,19 @@ def test_equal_models_differ_in_one_of_twenty(measured, tmp_path):
 def test_what_does_not_compare(measured, folder, corpus, save, tmp_path):
     run_suite("loss", folder, corpus, tmp_path, pairs=30, seed=1)
     [other] = tmp_path.glob("loss/ours-*")
-    with pytest.raises(ValueError, match=r"their seed differ \(0 and 1\); measure both with the same"):
+    with pytest.raises(ValueError, match=r"seed must be equal; got 0 and 1; measure them alike"):
         compare_losses(measured[0], other)
     torch.manual_seed(0)
     causal = save(shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))), "causal")
     run_suite("loss", causal, corpus, tmp_path, pairs=30)
     with pytest.raises(ValueError, match="they predict other residues, as a masked and a causal model do"):
         compare_losses(measured[0], next(tmp_path.glob("loss/causal-*")))
-    with pytest.raises(ValueError, match="is no folder of `curr-ab evaluate loss`"):
+    with pytest.raises(ValueError, match=r"must be a folder of `curr-ab evaluate loss`.* missing or broken"):
         compare_losses(measured[0], tmp_path)
     (other / "pairs.parquet").unlink()
-    with pytest.raises(ValueError, match=r"has no pairs\.parquet; remove the folder and measure again"):
+    with pytest.raises(
+        ValueError, match=r"must have the file pairs\.parquet; remove the folder and measure again"
+    ):
         compare_losses(other, other)
 
 

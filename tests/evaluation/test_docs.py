@@ -44,7 +44,16 @@ def test_defaults_are_those_stated():
     assert (fitness.shots, fitness.repeats) == ((8, 32, 128), 10)
     assert PLANS["specificity"]().protocol == "grouped"
     assert all(plan().dtype == "float32" for plan in PLANS.values())
-    from curr_ab.evaluation.suites.regions import DRAWS as REGION_DRAWS
     from curr_ab.measures.statistics import DRAWS
 
-    assert DRAWS == REGION_DRAWS == 500
+    assert DRAWS == 500
+
+
+def test_the_sections_of_the_docs():
+    text = DOCUMENT[DOCUMENT.index("## Metrics\n") : DOCUMENT.index("## Published figures\n")]
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(block, {})
+    lines = [line for line in text.splitlines() if line.startswith("curr-ab ")]
+    assert [line.split()[1] for line in lines] == ["finetune", "finetune", "compare"]
+    for line in lines:
+        assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)

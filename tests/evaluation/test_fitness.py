@@ -239,7 +239,12 @@ def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
 
 def test_one_training_set_has_no_error_and_sizes_are_checked():
     random = np.random.default_rng(0)
-    assert few_shot(random.normal(size=(60, 4)), random.normal(size=60), 8, 1, 0).standard_error is None
+    assert (
+        few_shot(
+            random.normal(size=(60, 4)), random.normal(size=60), shots=8, repeats=1, seed=0
+        ).standard_error
+        is None
+    )
     for shots in ((8, 8), (1,), (0, 8)):
         with pytest.raises(ValueError, match="they must be different numbers of at least 2"):
             make_plan("fitness", {"shots": shots})
@@ -248,7 +253,7 @@ def test_one_training_set_has_no_error_and_sizes_are_checked():
 
 def test_few_shot_of_noise_is_chance():
     random = np.random.default_rng(0)
-    found = few_shot(random.normal(size=(300, 20)), random.normal(size=300), 32, 10, 0)
+    found = few_shot(random.normal(size=(300, 20)), random.normal(size=300), shots=32, repeats=10, seed=0)
     assert abs(found.value) < 0.1
     assert found.num_pairs == 268
 
@@ -284,7 +289,7 @@ def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path
     both = [number(results, assay=name, score="pair").value for name in ("large", "gaps")]
     assert mean.value == pytest.approx(np.mean(both))
     assert mean.standard_error == pytest.approx(abs(both[0] - both[1]) / 2)
-    with pytest.raises(ValueError, match="no assay is left: small: 5 pairs"):
+    with pytest.raises(ValueError, match="all were skipped: small: 5 pairs"):
         measure(folder, tables[1], tmp_path, direction="higher")
 
 

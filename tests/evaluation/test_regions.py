@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from curr_ab.evaluation import run_suite
-from curr_ab.evaluation.run import read_record
+from curr_ab.evaluation.measurement import read_measurement
 from curr_ab.evaluation.suites.region_figures import read_summaries, region_figures
-from curr_ab.evaluation.suites.regions import bootstrapped_medians, estimate_regions, position_losses
+from curr_ab.evaluation.suites.regions import estimate_regions, position_losses
 from curr_ab.words import REGIONS, VOCABULARY
 
 
@@ -107,19 +107,6 @@ def test_a_position_is_of_the_pair_it_is_said_to_be(deep, tokenizer):
     assert {one["chain_mutated"] for one in table} == {None}
 
 
-def test_bootstrap_takes_pairs_as_independent():
-    """Residues of a pair are alike here: the error of the median is that of so many pairs, not residues."""
-    random = np.random.default_rng(0)
-    levels = random.normal(size=101)
-    pairs = np.repeat(np.arange(101), 50)
-    losses = levels[pairs] + 1e-3 * random.normal(size=len(pairs))
-    spread = bootstrapped_medians(losses, pairs, seed=0).std()
-    of_levels = [np.median(random.choice(levels, 101)) for _ in range(2_000)]
-    assert spread == pytest.approx(np.std(of_levels), rel=0.2)
-    alone = bootstrapped_medians(losses, np.arange(len(losses)), seed=0).std()
-    assert alone < spread / 2
-
-
 def test_estimates_need_two_pairs():
     columns = {"pair": [0, 0], "loss": [1.0, 2.0], "chain": ["heavy"] * 2, "region": ["CDR3"] * 2}
     columns |= {"segment": ["D"] * 2, "chain_mutated": [True] * 2, "residue_mutated": [True] * 2}
@@ -143,7 +130,7 @@ def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tm
     names = {path.name for path in (tmp_path / "regions" / "figures").iterdir()}
     expected = {"heavy_regions", "light_regions", "cdrh3_segments", "mutated_residues"}
     assert names == {f"{name}.png" for name in expected}
-    record = read_record(next(tmp_path.glob("regions/ours-*")))
+    record = read_measurement(next(tmp_path.glob("regions/ours-*")))
     summaries = read_summaries(tmp_path / "regions", record)
     assert list(summaries) == ["ours", "uniform"]
     figure = region_figures(summaries)["heavy_regions"]
@@ -162,12 +149,12 @@ def test_figures_show_the_models_of_the_same_pairs(uniform_folder, folder, corpu
     [ours] = tmp_path.glob("regions/ours-*")
     run_suite("regions", folder, corpus, tmp_path, pairs=2)
     run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3, separator="<cls>")
-    record = read_record(ours)
+    record = read_measurement(ours)
     assert list(read_summaries(tmp_path / "regions", record)) == ["ours bfloat16", "uniform"]
 
 
 def test_pairs_without_regions_are_refused(folder, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("heavy,light\nEVQLVESGGG,DIQMTQSPSS\nEVQLVESGGG,DIQMTQSPST\n")
-    with pytest.raises(ValueError, match="0 of 2 pairs say where their regions are"):
+    with pytest.raises(ValueError, match="say where their regions are; got 0 of 2"):
         run_suite("regions", folder, table, tmp_path)

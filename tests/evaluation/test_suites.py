@@ -1,5 +1,6 @@
 """`run_suite` and `curr-ab evaluate`: what is skipped, what is refused, what the tables say."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from support.tiny_models import shake, tiny_config
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main
 from curr_ab.evaluation import PLANS, make_plan, run_suite, write_tables
+from curr_ab.evaluation.measurement import read_measurement
 from curr_ab.evaluation.subject import find_subject
 from curr_ab.evaluation.tables import published_for
 from curr_ab.results import checkpoint_digest, read_results
@@ -66,6 +68,30 @@ def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, lo
     (place / "results.json").unlink()
     assert run_suite("loss", folder, corpus, tmp_path, pairs=4) == first
     assert len(loads) == 2
+
+
+def test_every_plan_has_its_suite():
+    from curr_ab.evaluation.run import _SUITES
+
+    assert list(_SUITES) == list(PLANS)
+    drawn = [name for name, suite in _SUITES.items() if suite().draw is not None]
+    assert drawn == ["regions"]
+
+
+def test_the_record_of_a_measurement(folder, corpus, tmp_path):
+    """Folders of earlier versions are found again: the key is the digest of the same five fields."""
+    run_suite("loss", folder, corpus, tmp_path, pairs=4)
+    [path] = tmp_path.glob("loss/*/measurement.json")
+    record = json.loads(path.read_text())
+    decisive = {name: record[name] for name in ("suite", "model", "checkpoint", "data", "settings")}
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    assert record == {**decisive, "is_member": False, "key": key}
+    assert path.parent.name == f"ours-{key[:8]}"
+    measurement = read_measurement(path.parent)
+    assert measurement.key == key and measurement.settings["pairs"] == 4
+    for broken in ("{", "[]", json.dumps(decisive)):
+        path.write_text(broken)
+        assert read_measurement(path.parent) is None
 
 
 def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
@@ -153,7 +179,7 @@ def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkey
 
 
 def test_too_few_pairs(folder, corpus, tmp_path):
-    with pytest.raises(ValueError, match="at least 2 are needed"):
+    with pytest.raises(ValueError, match="at least 2 held-out pairs must be measured; got 1 "):
         run_suite("loss", folder, corpus, tmp_path, pairs=1)
 
 
@@ -162,7 +188,7 @@ def test_a_causal_model_has_a_loss_but_no_marginals(corpus, tmp_path, save):
     causal = save(shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))), "causal")
     row = overall(causal, corpus, tmp_path, pairs=4)
     assert row.details["objective"] == "clm"
-    with pytest.raises(ValueError, match="causal is a causal model"):
+    with pytest.raises(ValueError, match="causal must be a masked model; got a causal one"):
         run_suite("regions", causal, corpus, tmp_path, pairs=2)
 
 

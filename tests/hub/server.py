@@ -30,9 +30,9 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = []
 
 
 def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`{kind}` is models or datasets, `{repo}` is owner/name, other names are one raw segment of the path."""
-    pattern = path.replace("{kind}", "(?P<kind>models|datasets)")
-    pattern = pattern.replace("{prefix}", "(?P<prefix>datasets/)?").replace(
+    """`{kind}` is models, datasets or spaces, `{repo}` owner/name, others one raw segment of the path."""
+    pattern = path.replace("{kind}", "(?P<kind>models|datasets|spaces)")
+    pattern = pattern.replace("{prefix}", "(?P<prefix>datasets/|spaces/)?").replace(
         "{repo}", "(?P<repo>[^/]+/[^/]+?)"
     )
     pattern = re.sub(r"\{(\w+):rest\}", r"(?P<\1>.+)", pattern)
@@ -141,7 +141,7 @@ class Hub:
         user = self.user(request)
         owner = found["repo"].partition("/")[0]
         may_write = user is not None and owner in (user["name"], *(org["name"] for org in user["orgs"]))
-        kind = "datasets" if found.get("prefix") else found.get("kind", "models")
+        kind = (found.get("prefix") or found.get("kind", "models")).rstrip("/")
         repo = self.store.repo(kind, found["repo"])
         if repo.private and not may_write:
             raise Refused(404 if user else 401, "Repository not found", "RepoNotFound")
@@ -164,7 +164,9 @@ async def create_repo(hub: Hub, request: Request) -> Any:
     if user is None or owner not in (user["name"], *(org["name"] for org in user["orgs"])):
         raise Refused(403, "You don't have the rights to create a repository here")
     kind, name = asked.get("type", "model") + "s", f"{owner}/{asked['name']}"
-    url = f"{hub.endpoint}/{'' if kind == 'models' else 'datasets/'}{name}"
+    if kind == "spaces" and not asked.get("sdk"):
+        raise Refused(400, "A Space needs an sdk")
+    url = f"{hub.endpoint}/{'' if kind == 'models' else f'{kind}/'}{name}"
     try:
         hub.store.create(kind, name, asked.get("private") or asked.get("visibility") == "private")
     except Refused as refusal:
@@ -393,7 +395,7 @@ async def commit(hub: Hub, request: Request, kind: str, repo: str, revision: str
 
 @route("GET", "/{prefix}{repo}/resolve/{revision}/{path:rest}")
 async def resolve(hub: Hub, request: Request, repo: str, revision: str, path: str, prefix: str = "") -> Any:
-    kind = "datasets" if prefix else "models"
+    kind = (prefix or "models").rstrip("/")
     commit = hub.store.repo(kind, repo).commit(revision)
     if path not in commit.files:
         # The client writes this commit into its cache as what the revision stands for.

@@ -17,6 +17,7 @@ from curr_ab import MEMBERS
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
 from curr_ab.hub.remote import _git_digest, digest
 from curr_ab.hub.repositories import describe_dataset, describe_folder
+from curr_ab.measures import MODULES
 from tests.hub.conftest import STRANGER, WRITER, publish_family
 
 
@@ -181,6 +182,36 @@ def test_private_repositories_adapters_and_data(hub, family, tmp_path) -> None:
     for token in (None, STRANGER):
         said = hub.run("verify", "curator/CurrAb-8M-Q", token=token, code=2, HF_TOKEN_PATH="/nowhere")
         assert "Repository Not Found" in said and said.count("\n") == 1
+
+
+METRIC = """
+import evaluate
+
+mcc = evaluate.load("curator/classification", "mcc", keep_in_memory=True)
+print(mcc.compute(predictions=[0, 1, 1], references=[0, 1, 0]))
+"""
+
+
+def test_metrics_are_published_as_spaces_and_load_from_there(hub, tmp_path) -> None:
+    """By name, in a process that has neither the package nor its folders."""
+    folder = MODULES / "classification"
+    said = hub.run("publish", folder, "--namespace", "curator")
+    assert "curator/classification: space, new, public\n" in said
+    files = set(hub.state()["repos"]["curator/classification"]["branches"]["main"])
+    shipped = {"README.md", "__init__.py", "app.py", "classification.py", "core.py", "requirements.txt"}
+    assert files == {".gitattributes", *shipped}
+    shown = subprocess.run(
+        [sys.executable, "-P", "-c", METRIC],
+        env=hub.environment(
+            token=None, HF_MODULES_CACHE=str(hub.home / "modules"), HF_UPDATE_DOWNLOAD_COUNTS="0"
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == "{'mcc': 0.5}\n"
 
 
 @pytest.mark.parametrize(

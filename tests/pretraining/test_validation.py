@@ -113,5 +113,5 @@ def test_baselines_are_the_frequencies_of_residues(corpus):
 
 
 def test_too_few_pairs_to_evaluate(corpus):
-    with pytest.raises(ValueError, match="at least 2 are needed"):
+    with pytest.raises(ValueError, match="at least 2 held-out pairs must be measured; got 1 "):
         HeldOut(TokenDataset(corpus, "train"), num_pairs=1, draws=1, seed=0)

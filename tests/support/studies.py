@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 from curr_ab import scaling
-from curr_ab.measures.held_out import PLACES
+from curr_ab.measures.held_out import LOSS_REGIONS
 from curr_ab.scaling.iso_data import fit_parabolas
 from curr_ab.study.law import StudyLaw
 from curr_ab.study.report.grid import make_grid
@@ -59,7 +59,7 @@ def _cell(name, data, pairs, seed, noise, steps=500):
             round(loss * EASE[place.split()[1]] * (1.1 if place.startswith("heavy") else 0.9), 4),
             round(0.02 * EASE[place.split()[1]] + 0.004, 4),
         )
-        for place in PLACES
+        for place in LOSS_REGIONS
     }
     seconds = 12 + parameters / 45_000
     folder = f"cells/{size}-{data}" + (f"-seed{seed}" if noise else "")

@@ -1,4 +1,4 @@
-"""Assays: pairs with a measured fitness, one table each, and which direction is better."""
+"""Assays: pairs with a measured fitness and the better direction of it, one table each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pyarrow as pa
 from curr_ab.data.reading.fasta import fasta_records
 from curr_ab.data.reading.pairs import read_pairs
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
+from curr_ab.measures.metrics import Floats
 from curr_ab.options import read_yaml
 from curr_ab.words import CHAINS
 
 FITNESS, DIRECTION = "fitness", "direction"
 _SIGNS = {"higher": 1, "lower": -1}
-Array = npt.NDArray[np.float64]
 _GAP = ord("-")  # fills up short genes
 
 
@@ -34,7 +34,7 @@ class Assay:
 
     name: str
     pairs: pa.Table
-    fitness: Array
+    fitness: Floats
     num_without: int  # rows that have no number
     num_repeats: int = 0  # rows that were merged into an earlier one
 
@@ -49,41 +49,44 @@ class Assays:
 
 def read_assays(sources: Sequence[str], direction: str | None) -> Assays:
     """A table `heavy, light, fitness` for each assay, named after its file."""
-    told = _read_directions(direction)
-    found = [_read_assay(source, told) for source in expand_sources(sources)]
-    names = [assay.name for assay in found]
+    directions = _read_directions(direction)
+    assays = [_read_assay(source, directions) for source in expand_sources(sources)]
+    names = [assay.name for assay in assays]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two assays are called {twice[0]}; their files need different names")
-    if unknown := sorted(set(told) - {*names, ""}):
-        raise ValueError(f"{direction}: no assay is called {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"names of assays must differ; got two files of {twice[0]}; rename one")
+    if unknown := sorted(set(directions) - {*names, ""}):
+        raise ValueError(
+            f"{direction}: names must be those of assays ({', '.join(names)}); got {unknown[0]!r}"
+        )
     digest = sha256()
-    for assay in found:
+    for assay in assays:
         digest.update(repr([assay.name, assay.fitness.tolist(), assay.pairs.to_pydict()]).encode())
-    return Assays(tuple(found), digest.hexdigest())
+    return Assays(tuple(assays), digest.hexdigest())
 
 
-def _read_assay(source: str, told: dict[str, str]) -> Assay:
+def _read_assay(source: str, directions: Mapping[str, str]) -> Assay:
     pairs = _read(source)
     name = Path(source).name.split(".")[0]
     values = [
         _number(text, f"{source}, record {row}") for row, text in enumerate(pairs[FITNESS].to_pylist(), 1)
     ]
-    sign = _SIGNS[_direction(name, source, pairs, told)]
+    sign = _SIGNS[_direction(name, source, pairs, directions)]
     known = [value is not None for value in values]
     fitness = np.array([value for value in values if value is not None], dtype=np.float64)
     kept = pairs.filter(pa.array(known, pa.bool_())).drop_columns(["source"])
     for row in kept.select(["record", *CHAINS]).to_pylist():
         if missing := [chain for chain in CHAINS if not row[chain]]:
             raise ValueError(
-                f"{source}, record {row['record']}: no {missing[0]} chain; complete or remove it"
+                f"{source}, record {row['record']} must have both chains; the {missing[0]} one is missing; "
+                "complete or remove the record"
             )
     firsts, means = _merge_repeats(kept, fitness)
     num_repeats = len(kept) - len(firsts)
     return Assay(name, kept.take(pa.array(firsts)), sign * means, len(values) - len(fitness), num_repeats)
 
 
-def _merge_repeats(pairs: pa.Table, fitness: Array) -> tuple[npt.NDArray[np.intp], Array]:
-    """Where each distinct pair is first, and the mean of all its rows."""
+def _merge_repeats(pairs: pa.Table, fitness: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """The first row of each distinct pair, and the mean of all its rows."""
     numbers: dict[tuple[str, ...], int] = {}
     chains = zip(*(pairs[chain].to_pylist() for chain in CHAINS), strict=True)
     of_rows = np.array([numbers.setdefault(pair, len(numbers)) for pair in chains], dtype=np.int64)
@@ -98,7 +101,9 @@ def _read(source: str) -> pa.Table:
     except MalformedSource:  # what else may be wrong with it is wrong again
         batches = list(read_pairs(source, extra_columns=[FITNESS]))
     if not batches:
-        raise ValueError(f"{source} has no record: add rows below its header, or leave the file out")
+        raise ValueError(
+            f"{source} must have records; got none; add rows below its header, or leave the file out"
+        )
     return pa.Table.from_batches(batches)
 
 
@@ -109,16 +114,16 @@ def _number(text: str | None, where: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"{where}: the fitness {text!r} is no number") from None
+        raise ValueError(f"{where}: fitness must be a number or empty; got {text!r}") from None
     if math.isinf(value):
-        raise ValueError(f"{where}: the fitness is infinite; leave the cell empty or give a bound")
+        raise ValueError(f"{where}: fitness must be finite; got {text}; leave the cell empty or give a bound")
     return value
 
 
-def _direction(name: str, source: str, pairs: pa.Table, told: dict[str, str]) -> str:
-    """What is better in this assay: as told, or as its column says; never guessed."""
+def _direction(name: str, source: str, pairs: pa.Table, directions: Mapping[str, str]) -> str:
+    """The better direction of this assay as given, or as its column says; never guessed."""
     column = set(pairs[DIRECTION].to_pylist()) if DIRECTION in pairs.column_names else set()
-    words = column | {told[key] for key in (name, "") if key in told}
+    words = column | {directions[key] for key in (name, "") if key in directions}
     if not words:
         raise ValueError(
             f"{source}: is higher or lower fitness better? Say so with `--direction higher` (or lower) for "
@@ -126,52 +131,52 @@ def _direction(name: str, source: str, pairs: pa.Table, told: dict[str, str]) ->
         )
     if len(words) > 1 or not words <= _SIGNS.keys():
         raise ValueError(
-            f"{source}: the direction must be higher or lower, not {' and '.join(map(str, words))}"
+            f"{source}: direction must be higher or lower; got {' and '.join(sorted(map(str, words)))}"
         )
     return str(words.pop())
 
 
 def _read_directions(direction: str | None) -> dict[str, str]:
-    """By assay; the empty name stands for all."""
+    """Directions by assay; the empty name stands for all."""
     if direction is None:
         return {}
     if direction in _SIGNS:
         return {"": direction}
     if not Path(direction).is_file():
         raise ValueError(
-            f"--direction is {direction!r}: neither higher nor lower nor a file that says it by assay"
+            f"direction must be higher, lower or a file of `assay: higher|lower`; got {direction!r}"
         )
-    found = read_yaml(direction)  # JSON is YAML too
-    if wrong := [name for name, word in found.items() if word not in tuple(_SIGNS)]:
+    directions = read_yaml(direction)  # JSON is YAML too
+    if wrong := [name for name, word in directions.items() if word not in tuple(_SIGNS)]:
         raise ValueError(
-            f"{direction} must hold lines `assay: higher` or `assay: lower`; that of {wrong[0]!r} says "
-            f"{found[wrong[0]]!r}"
+            f"{direction}: {wrong[0]} must be higher or lower; got {directions[wrong[0]]!r}; "
+            "write lines `assay: higher` or `assay: lower`"
         )
-    return {str(name): word for name, word in found.items()}
+    return {str(name): word for name, word in directions.items()}
 
 
-def germline_distances(pairs: pa.Table, germlines: Mapping[str, str] | None) -> dict[str, Array] | None:
+def germline_distances(pairs: pa.Table, germlines: Mapping[str, str] | None) -> dict[str, Floats] | None:
     """Differences from germline by chain and of the pair; None where nothing tells them of any pair.
 
     Both chains have the same unit, counts or shares, whichever is known of more pairs; a pair of which it is
     not known is NaN throughout.
     """
     if germlines is not None:
-        found = {chain: nearest_distances(pairs[chain].to_pylist(), germlines) for chain in CHAINS}
+        distances = {chain: nearest_distances(pairs[chain].to_pylist(), germlines) for chain in CHAINS}
     else:
         counts = {chain: _numbers(pairs[f"mutations_{chain}"]) for chain in CHAINS}
         shares = {chain: 1 - _numbers(pairs[f"v_identity_{chain}"]) for chain in CHAINS}
-        found = max((counts, shares), key=lambda one: np.isfinite(one["heavy"] + one["light"]).sum())
-    pair = found["heavy"] + found["light"]
+        distances = max((counts, shares), key=lambda unit: np.isfinite(unit["heavy"] + unit["light"]).sum())
+    pair = distances["heavy"] + distances["light"]
     known = np.isfinite(pair)
-    by_chain = {chain: np.where(known, values, np.nan) for chain, values in found.items()}
+    by_chain = {chain: np.where(known, values, np.nan) for chain, values in distances.items()}
     return {**by_chain, "pair": pair} if known.any() else None
 
 
-def _numbers(column: pa.ChunkedArray) -> Array:
-    """What is null becomes NaN."""
-    found: Array = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
-    return found
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    """The column as numbers, NaN where it is null."""
+    numbers: Floats = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return numbers
 
 
 def read_germlines(path: str | Path) -> dict[str, str]:
@@ -190,7 +195,7 @@ def read_germlines(path: str | Path) -> dict[str, str]:
     return found
 
 
-def nearest_distances(chains: list[str], germlines: Mapping[str, str]) -> Array:
+def nearest_distances(chains: list[str], germlines: Mapping[str, str]) -> Floats:
     """Edits between each chain's beginning and the V gene to which it is nearest."""
     genes = [np.frombuffer(gene.encode(), np.uint8) for gene in germlines.values()]
     lengths = np.array([len(gene) for gene in genes])

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from curr_ab.data.reading.pairs import read_pairs
@@ -23,6 +22,7 @@ from curr_ab.evaluation.subject import Subject
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Example, Examples, read_examples
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
+from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.results import Detail, Result
 from curr_ab.words import CHAINS
@@ -36,7 +36,7 @@ Status = Mapping[str, Mapping[str, bool]]  # by chain, then by its residues
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The examples as the recipe reads them, and where they are from."""
+    """Examples as the recipe reads them, and their sources."""
 
     recipe: Recipe
     sources: Sequence[str]
@@ -44,7 +44,7 @@ class LabelledData:
 
     @property
     def fingerprint(self) -> str:
-        """Of the examples, made negatives included, and of the recipe, whatever its file is called."""
+        """Digest of the examples, made negatives included, and of the recipe, whatever its file is called."""
         return _digest([self.examples.fingerprint, self.recipe.to_dict()])
 
 
@@ -60,22 +60,22 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
     if plan.protocol == "published":
         if plan.method != "frozen" or plan.group_by is not None or plan.set:
             raise ValueError(
-                "the published protocol trains a head on the frozen base as the recipe says and parts rows, "
-                "whatever donor they are of; for another method, --group-by or --set choose "
+                "the published protocol trains a head on the frozen base as the recipe says, on folds by row "
+                "whatever the donors; for another method, --group-by or --set choose "
                 "--protocol grouped (with --set fold_scheme=rows for folds by row)"
             )
         if plan.recipe not in shipped_recipes():
             raise ValueError(
-                f"the published protocol has the recipes {', '.join(shipped_recipes())}; "
-                f"for {plan.recipe} choose --protocol grouped"
+                f"the published protocol must have one of the recipes {', '.join(shipped_recipes())}; "
+                f"got {plan.recipe}; choose --protocol grouped for it"
             )
         changes["fold_scheme"] = "rows"
     elif plan.group_by is not None:
         changes["group_by"] = plan.group_by
     for text in plan.set:
-        key, found, value = text.partition("=")
-        if not found:
-            raise ValueError(f"--set takes KEY=VALUE, not {text!r}")
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"set must hold KEY=VALUE; got {text!r}")
         changes[key] = yaml.safe_load(value)
     return resolve_recipe(plan.recipe, changes)
 
@@ -99,10 +99,12 @@ def _options_as_here() -> Iterator[None]:
         raise ValueError(text) from error
 
 
-def _as_setting(found: re.Match[str]) -> str:
-    name = found["name"].replace("-", "_")
-    is_of_recipe = name in {one.name for one in fields(Recipe)} - {one.name for one in fields(PairingPlan)}
-    return f"--set {name}={found['value'] or '...'}" if is_of_recipe else found[0]
+def _as_setting(option: re.Match[str]) -> str:
+    name = option["name"].replace("-", "_")
+    is_of_recipe = name in {field.name for field in fields(Recipe)} - {
+        field.name for field in fields(PairingPlan)
+    }
+    return f"--set {name}={option['value'] or '...'}" if is_of_recipe else option[0]
 
 
 def measure(
@@ -111,28 +113,30 @@ def measure(
     """Every fold's metrics and their means; for pairing the accuracy by mutation status, too."""
     if plan.device != "auto" or plan.revision is not None or plan.separator is not None:
         raise ValueError(
-            "a cross-validation runs where Accelerate puts it and loads the model as it is: leave out "
-            "--device, --revision and --separator; download another revision first and name its folder"
+            "device, revision and separator must be left out: a cross-validation runs where Accelerate puts "
+            "it and loads the model as it is; download another revision first and name its folder"
         )
     if subject.is_adapter:
-        raise ValueError(f"{subject.name} is an adapter; merge it into its base first, and name that folder")
+        raise ValueError(
+            f"{subject.name} must be a whole model; got an adapter; merge it into its base first"
+        )
     suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
     run = folder / RUN
     with _options_as_here():
-        found = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
+        rows = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
     details: dict[str, Detail] = {"protocol": plan.protocol}
     if plan.set:
         details["changes"] = " ".join(plan.set)
     if plan.recipe not in shipped_recipes():  # its name may stay when its content changes
         details["recipe_digest"] = _digest(data.recipe.to_dict())[:8]
     about = subject.result_fields(plan.command(suite))
-    results = [replace(row, details={**row.details, **details}, **about) for row in found]
+    results = [replace(row, details={**row.details, **details}, **about) for row in rows]
     if suite == "pairing":
         status = status_of_chains(data.recipe, data.sources)
         if status is None:
             say("  no column tells which chains are mutated: accuracy is not split by mutation status")
         else:
-            kinds = [kind_of(one, status) for one in data.examples]
+            kinds = [kind_of(example, status) for example in data.examples]
             if unknown := kinds.count(None):
                 say(
                     f"  accuracy by mutation status leaves out {unknown:,} of {len(kinds):,} pairs, "
@@ -143,8 +147,8 @@ def measure(
 
 
 def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
-    """Whether each chain of the tables is mutated, as far as they tell it; None where they never do."""
-    found: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
+    """Mutation status of each chain of the tables, as far as they tell it; None where they never do."""
+    status: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
     for batch in read_pairs(
         sources,
         heavy_column=recipe.heavy_column,
@@ -154,12 +158,12 @@ def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
         for chain, known in mutation_status(pa.Table.from_batches([batch])).items():
             for residues, mutated in zip(batch[chain].to_pylist(), known, strict=True):
                 if mutated is not None:
-                    found[chain][residues] = mutated
-    return found if all(found.values()) else None
+                    status[chain][residues] = mutated
+    return status if all(status.values()) else None
 
 
 def kind_of(example: Example, status: Status) -> str | None:
-    """None where a chain's status is not known."""
+    """Kind of the pair by the status of its chains; None where that of one is not known."""
     heavy, light = status["heavy"].get(example.heavy), status["light"].get(example.light)
     return None if heavy is None or light is None else KINDS[heavy + light]
 
@@ -168,23 +172,20 @@ def accuracy_by_status(
     examples: Examples, status: Status, run: Path, results: Sequence[Result]
 ) -> list[Result]:
     """Mean over the folds and standard error for each kind; `results` are those of the same run."""
-    kinds = {one.number: kind_of(one, status) for one in examples}
+    kinds = {example.number: kind_of(example, status) for example in examples}
     by_kind: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS.values()}
-    for path in sorted(run.glob("fold-*/predictions.parquet")):
-        table = pq.read_table(path)
-        probabilities = [table[f"probability_{name}"].to_numpy() for name in examples.label_names]
-        chosen = np.argmax(np.stack(probabilities), axis=0)
-        right = np.array(examples.label_names)[chosen] == np.array(table["label"].to_pylist())
-        of_rows = np.array([kinds[number] for number in table["number"].to_pylist()])
+    for fold in read_run(run).folds:
+        right = fold.predictions.argmax(axis=1) == fold.labels
+        of_pairs = np.array([kinds[number] for number in fold.numbers])
         for kind, folds in by_kind.items():
-            if (here := of_rows == kind).any():
+            if (here := of_pairs == kind).any():
                 folds.append((float(right[here].mean()), int(here.sum())))
     whole = next(row for row in results if row.metric == "accuracy" and "fold" not in row.details)
-    found = []
+    rows = []
     for kind, folds in by_kind.items():
         if len(folds) > 1:
             value, error = mean_and_standard_error([accuracy for accuracy, _ in folds])
-            found.append(
+            rows.append(
                 replace(
                     whole,
                     value=value,
@@ -193,4 +194,4 @@ def accuracy_by_status(
                     details={**whole.details, "pairs": kind},
                 )
             )
-    return found
+    return rows

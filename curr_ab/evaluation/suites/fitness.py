@@ -1,17 +1,16 @@
-"""The suite `fitness`: how well likelihoods, and few examples, rank the measured fitness of pairs."""
+"""The suite `fitness`: rank correlation of measured fitness with likelihoods, and after few examples."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
@@ -23,6 +22,8 @@ from curr_ab.files import replacing, write_json, write_parquet
 from curr_ab.inference.embedding import EmbeddingPlan, embed_window, encoder_of
 from curr_ab.inference.records import records_of, windows
 from curr_ab.inference.scoring import score
+from curr_ab.measures.metrics import Floats
+from curr_ab.measures.modules.regression.core import spearman
 from curr_ab.measures.statistics import correlate, mean_and_standard_error
 from curr_ab.randomness import random_stream
 from curr_ab.results import Result
@@ -30,8 +31,7 @@ from curr_ab.words import CHAINS
 
 SCORES = ("pair", *CHAINS)  # the pair as the model sees it, and each chain without the other
 SKIPPED = "skipped.json"
-Array = npt.NDArray[np.float64]
-Row = dict[str, Any]
+NOT_CONTROLLED = "not controlled"  # the distance from germline
 _SUMMARY = pa.schema(
     [
         *((name, pa.string()) for name in ("assay", "metric", "score")),
@@ -46,9 +46,26 @@ _WINDOW = 1024
 _ALPHAS = np.logspace(-1, 6, 15)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitnessEstimate:
+    """A rank correlation with fitness, of a score or after training on `shots` pairs; in one assay or all."""
+
+    metric: str
+    value: float
+    standard_error: float | None  # None of a single training set
+    num_pairs: int  # that were ranked; of a mean over assays, their number
+    assay: str | None = None  # None of a mean
+    assays: int | None = None
+    score: str | None = None
+    shots: int | None = None
+    low: float | None = None  # with `high`, 95 % of the bootstrap
+    high: float | None = None
+    germline: str | None = None
+
+
 @dataclass(frozen=True)
 class FitnessData:
-    """What is to be ranked, and from which germlines distances are counted where they are given."""
+    """Assays to be ranked, and the germlines from which distances are counted where they are given."""
 
     assays: Sequence[Assay]
     germlines: Mapping[str, str] | None
@@ -57,10 +74,10 @@ class FitnessData:
 
 def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
     """All assays, with the direction of each."""
-    found = read_assays(sources, plan.direction)
+    read = read_assays(sources, plan.direction)
     germlines = None if plan.germlines is None else read_germlines(plan.germlines)
-    text = json.dumps([found.fingerprint, germlines])
-    return FitnessData(found.assays, germlines, sha256(text.encode()).hexdigest())
+    text = json.dumps([read.fingerprint, germlines])
+    return FitnessData(read.assays, germlines, sha256(text.encode()).hexdigest())
 
 
 def measure(
@@ -73,30 +90,33 @@ def measure(
         say(f"  skipped, {name}: {reason}")
     assays = [assay for assay in data.assays if assay.name not in skipped]
     if not assays:
-        raise ValueError(f"no assay is left: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise ValueError(f"at least one assay must be large enough; all were skipped: {reasons}")
     model, tokenizer = subject.load()
     if model.config.is_decoder:
-        raise ValueError(f"{subject.name} is a causal model: it has no pseudo-log-likelihood")
-    rows: list[Row] = []
+        raise ValueError(
+            f"{subject.name} must be a masked model; got a causal one, which has no pseudo-log-likelihood"
+        )
+    estimates: list[FitnessEstimate] = []
     for assay in assays:
         say(f"  {assay.name}: {_counts(assay)}")
         scores = zero_shot_scores(model, tokenizer, assay.pairs, plan)
         _write_scores(folder / "scores" / f"{assay.name}.parquet", assay, scores)
         distances = _known_distances(assay, data, plan, say)
-        rows += zero_shot_rows(assay, scores, distances, plan.seed)
+        of_assay = list(zero_shot(assay, scores, distances, plan.seed))
         features = chain_embeddings(model, tokenizer, assay.pairs)
         for shots in plan.shots:
             if len(assay.pairs) >= shots + plan.min_pairs:
-                found = few_shot(features, assay.fitness, shots, plan.repeats, plan.seed)
-                rows.append(
-                    _row(assay, "spearman", shots=shots, value=found.value, pairs=found.num_pairs)
-                    | {"standard_error": found.standard_error}
+                of_assay.append(
+                    few_shot(features, assay.fitness, shots=shots, repeats=plan.repeats, seed=plan.seed)
                 )
+        estimates += [replace(estimate, assay=assay.name) for estimate in of_assay]
     with replacing(folder / "summary.csv") as temporary:
+        rows = [asdict(estimate) | {"pairs": estimate.num_pairs} for estimate in estimates]
         pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _SUMMARY), temporary)
     about = subject.result_fields(plan.command("fitness"))
     about |= {"task": "fitness", "dataset": f"assays {data.fingerprint[:12]}", "split": "all"}
-    return [_result(row, about) for row in [*rows, *mean_rows(rows)]]
+    return [_result(estimate, about) for estimate in [*estimates, *means_over_assays(estimates)]]
 
 
 def _counts(assay: Assay) -> str:
@@ -112,7 +132,7 @@ def _reason_to_skip(assay: Assay, plan: FitnessPlan) -> str:
 
 def _known_distances(
     assay: Assay, data: FitnessData, plan: FitnessPlan, say: Callable[[str], None]
-) -> dict[str, Array] | None:
+) -> dict[str, Floats] | None:
     """The distances from germline; None where too few pairs have one."""
     distances = germline_distances(assay.pairs, data.germlines)
     num_known = 0 if distances is None else int(np.isfinite(distances["pair"]).sum())
@@ -130,114 +150,103 @@ def _known_distances(
     return distances
 
 
-def zero_shot_scores(model: Any, tokenizer: Any, pairs: pa.Table, plan: FitnessPlan) -> dict[str, Array]:
+def zero_shot_scores(model: Any, tokenizer: Any, pairs: pa.Table, plan: FitnessPlan) -> dict[str, Floats]:
     """Mean log-probability of the known residues: of the pair, and of each chain alone."""
     from tqdm import tqdm
 
-    found: dict[str, list[float]] = {name: [] for name in SCORES}
-    scores = score(model, tokenizer, records_of(pairs), mode=plan.mode, alone=True)
-    for one in tqdm(scores, total=len(pairs), unit="pair", disable=None):
-        parts = {"pair": one.log_probabilities, **one.alone}
+    means: dict[str, list[float]] = {name: [] for name in SCORES}
+    scored = score(model, tokenizer, records_of(pairs), mode=plan.mode, alone=True)
+    for pair in tqdm(scored, total=len(pairs), unit="pair", disable=None):
+        parts = {"pair": pair.log_probabilities, **pair.alone}
         for name in SCORES:
-            found[name].append(float(parts[name].double().nanmean()))
-    return {name: np.array(values) for name, values in found.items()}
+            means[name].append(float(parts[name].double().nanmean()))
+    return {name: np.array(values) for name, values in means.items()}
 
 
-def zero_shot_rows(
-    assay: Assay, scores: Mapping[str, Array], distances: Mapping[str, Array] | None, seed: int
-) -> Iterator[Row]:
-    """Spearman's correlation of each score, and what is left of it beyond the distance from germline."""
+def zero_shot(
+    assay: Assay, scores: Mapping[str, Floats], distances: Mapping[str, Floats] | None, seed: int
+) -> Iterator[FitnessEstimate]:
+    """Spearman's correlation of each score, and its rest beyond the distance from germline."""
     for name in SCORES:
-        germline = None if distances is not None else "not controlled"
-        found = correlate(scores[name], assay.fitness, seed)
-        yield _row(assay, "spearman", score=name, pairs=found.num_pairs, germline=germline) | vars(found)
+        germline = None if distances is not None else NOT_CONTROLLED
+        plain = correlate(scores[name], assay.fitness, seed)
+        yield FitnessEstimate(metric="spearman", score=name, germline=germline, **vars(plain))
         if distances is not None:
             known = np.isfinite(distances[name])
-            found = correlate(scores[name][known], assay.fitness[known], seed, distances[name][known])
-            yield _row(assay, "partial-spearman", score=name, pairs=found.num_pairs) | vars(found)
+            partial = correlate(scores[name][known], assay.fitness[known], seed, distances[name][known])
+            yield FitnessEstimate(metric="partial-spearman", score=name, **vars(partial))
 
 
-def _row(assay: Assay, metric: str, **values: Any) -> Row:
-    return {"assay": assay.name, "metric": metric, **values}
-
-
-def mean_rows(rows: list[Row]) -> Iterator[Row]:
-    """The mean over assays of every number that two assays or more have; assays are what is independent."""
-    kinds: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        kinds.setdefault((row["metric"], row.get("score"), row.get("shots")), []).append(row)
+def means_over_assays(estimates: Sequence[FitnessEstimate]) -> Iterator[FitnessEstimate]:
+    """The mean of every number that two assays or more have; assays are what is independent."""
+    kinds: dict[tuple[Any, ...], list[FitnessEstimate]] = {}
+    for estimate in estimates:
+        kinds.setdefault((estimate.metric, estimate.score, estimate.shots), []).append(estimate)
     for alike in kinds.values():
         if len(alike) > 1:
-            values = [row["value"] for row in alike]
-            error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-            uncontrolled = any(row.get("germline") for row in alike)
-            yield alike[0] | {
-                "assay": None,
-                "assays": len(alike),
-                "value": float(np.mean(values)),
-                "standard_error": error,
-                "pairs": len(alike),
-                "germline": "not controlled" if uncontrolled else None,
-            }
+            value, error = mean_and_standard_error([estimate.value for estimate in alike])
+            yield FitnessEstimate(
+                metric=alike[0].metric,
+                score=alike[0].score,
+                shots=alike[0].shots,
+                assays=len(alike),
+                value=value,
+                standard_error=error,
+                num_pairs=len(alike),
+                germline=NOT_CONTROLLED if any(estimate.germline for estimate in alike) else None,
+            )
 
 
-def _result(row: Row, about: Mapping[str, Any]) -> Result:
-    details = {
-        key: row[key] for key in ("assay", "assays", "score", "shots", "germline") if row.get(key) is not None
-    }
+def _result(estimate: FitnessEstimate, about: Mapping[str, Any]) -> Result:
+    names = ("assay", "assays", "score", "shots", "germline")
+    details = {name: getattr(estimate, name) for name in names if getattr(estimate, name) is not None}
     return Result(
-        metric=row["metric"],
-        value=row["value"],
-        standard_error=row["standard_error"],
-        num_items=row["pairs"],
+        metric=estimate.metric,
+        value=estimate.value,
+        standard_error=estimate.standard_error,
+        num_items=estimate.num_pairs,
         details=details,
         **about,
     )
 
 
-def _write_scores(path: Path, assay: Assay, scores: Mapping[str, Array]) -> None:
+def _write_scores(path: Path, assay: Assay, scores: Mapping[str, Floats]) -> None:
     table = assay.pairs.select(["id", "record"]).append_column("fitness", pa.array(assay.fitness))
     for name, values in scores.items():
         table = table.append_column(f"score_{name}", pa.array(values))
     write_parquet(path, table)
 
 
-@dataclass(frozen=True)
-class FewShot:
-    """Rank correlation on the pairs that were not trained on: mean and standard error over training sets."""
-
-    shots: int
-    value: float
-    standard_error: float | None  # none of a single training set
-    num_pairs: int  # that were left to predict
-
-
-def chain_embeddings(model: Any, tokenizer: Any, pairs: pa.Table) -> Array:
+def chain_embeddings(model: Any, tokenizer: Any, pairs: pa.Table) -> Floats:
     """The mean over each chain's residues, side by side [pairs, 2 * width]."""
     plan = EmbeddingPlan(parts=("heavy", "light")).resolve(encoder_of(model).config.num_hidden_layers)
     rows = [
-        np.concatenate(list(found.values()))
+        np.concatenate(list(parts.values()))
         for window in windows(records_of(pairs), _WINDOW)
-        for found in embed_window(encoder_of(model), tokenizer, window, plan)
+        for parts in embed_window(encoder_of(model), tokenizer, window, plan)
     ]
     return np.stack(rows).astype(np.float64)
 
 
-def few_shot(features: Array, fitness: Array, shots: int, repeats: int, seed: int) -> FewShot:
+def few_shot(features: Floats, fitness: Floats, *, shots: int, repeats: int, seed: int) -> FitnessEstimate:
     """Train on `shots` pairs, rank the rest; `repeats` times with other pairs."""
-    from scipy.stats import spearmanr
-
-    found = []
+    correlations = []
     for repeat in range(repeats):
         order = random_stream(seed, "few-shot", shots, repeat).permutation(len(fitness))
         train, rest = order[:shots], order[shots:]
         predicted = _ridge(features[train], fitness[train], features[rest])
-        constant = np.ptp(predicted) == 0 or np.ptp(fitness[rest]) == 0  # ranks nothing
-        found.append(0.0 if constant else float(spearmanr(predicted, fitness[rest]).statistic))
-    return FewShot(shots, *mean_and_standard_error(found), len(fitness) - shots)
+        correlations.append(float(spearman(fitness[rest], predicted)))
+    value, error = mean_and_standard_error(correlations)
+    return FitnessEstimate(
+        metric="spearman",
+        shots=shots,
+        value=value,
+        standard_error=error,
+        num_pairs=len(fitness) - shots,
+    )
 
 
-def _ridge(features: Array, fitness: Array, others: Array) -> Array:
+def _ridge(features: Floats, fitness: Floats, others: Floats) -> Floats:
     """Predictions for `others`; the shrinkage is that of the least error when each example is left out."""
     with needs_extra("finetune"):
         from sklearn.linear_model import RidgeCV
@@ -245,5 +254,5 @@ def _ridge(features: Array, fitness: Array, others: Array) -> Array:
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1
     fitted = RidgeCV(alphas=_ALPHAS).fit((features - mean) / scale, fitness)
-    predicted: Array = fitted.predict((others - mean) / scale)
+    predicted: Floats = fitted.predict((others - mean) / scale)
     return predicted

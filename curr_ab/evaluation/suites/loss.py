@@ -1,4 +1,4 @@
-"""The suite `loss`: held-out cross-entropy under seeded masks, in all and by place."""
+"""The suite `loss`: held-out cross-entropy under seeded masks, in all and by region."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curr_ab.evaluation.measurement import Measurement, read_measurement
 from curr_ab.evaluation.plan import SuitePlan
-from curr_ab.evaluation.run import read_record
 from curr_ab.family import MEMBERS
 from curr_ab.pictures import MARKERS, add_legend, colours, new_figure, save_pictures, set_title
 from curr_ab.words import REGIONS
@@ -19,35 +19,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Summary = dict[tuple[str, str], dict[str, float]]  # by place and group
+Summary = dict[tuple[str, str], dict[str, float]]  # by region and group
 
 
-def draw_regions(folder: Path, record: Mapping[str, Any]) -> None:
-    """The figures of all measurements in `folder` on the same pairs as that of `record`."""
-    summaries = read_summaries(folder, record)
-    save_pictures(region_figures(summaries), folder / "figures")
+def draw_regions(folder: Path, measurement: Measurement) -> None:
+    """Draw all measurements in `folder` on the same pairs as this one, side by side."""
+    save_pictures(region_figures(read_summaries(folder, measurement)), folder / "figures")
 
 
-def read_summaries(folder: Path, record: Mapping[str, Any]) -> dict[str, Summary]:
-    """By model, members from small to large, then the others."""
-    found: dict[str, Summary] = {}
-    for summary in sorted(folder.glob("*/summary.csv")):
-        other = read_record(summary.parent)
-        if other is not None and _pairs_of(other) == _pairs_of(record):
-            name = other["model"]
-            if (dtype := other["settings"]["dtype"]) != SuitePlan.dtype:
+def read_summaries(folder: Path, measurement: Measurement) -> dict[str, Summary]:
+    """Summaries by model, members from small to large, then the others."""
+    summaries: dict[str, Summary] = {}
+    for path in sorted(folder.glob("*/summary.csv")):
+        other = read_measurement(path.parent)
+        if other is not None and _pairs_of(other) == _pairs_of(measurement):
+            name = other.model
+            if (dtype := other.settings["dtype"]) != SuitePlan.dtype:
                 name = f"{name} {dtype}"
-            found[name if name not in found else f"{name} {other['checkpoint'][:8]}"] = _read(summary)
+            summaries[name if name not in summaries else f"{name} {other.checkpoint[:8]}"] = _read(path)
     order = list(MEMBERS)
-    ranks = {name: (order.index(name) if name in order else len(order), name) for name in found}
-    return {name: found[name] for name in sorted(found, key=ranks.__getitem__)}
+    ranks = {name: (order.index(name) if name in order else len(order), name) for name in summaries}
+    return {name: summaries[name] for name in sorted(summaries, key=ranks.__getitem__)}
 
 
-def _pairs_of(record: Mapping[str, Any]) -> list[Any]:
-    """Settings that must be equal in one picture: the pairs drawn, and how their chains were joined."""
-    settings = record["settings"]
+def _pairs_of(measurement: Measurement) -> list[Any]:
+    """All that must be equal in one picture: the pairs that were drawn, and how their chains were joined."""
     names = ("split", "pairs", "seed", "separator")
-    return [record["suite"], record["data"], *(settings[name] for name in names)]
+    return [measurement.suite, measurement.data, *(measurement.settings[name] for name in names)]
 
 
 def _read(path: Path) -> Summary:
@@ -60,7 +58,7 @@ def _read(path: Path) -> Summary:
 
 
 def region_figures(summaries: Mapping[str, Summary]) -> dict[str, Figure]:
-    """By name: the regions of each chain, the segments of CDRH3, and mutated beside germline residues."""
+    """Figures by name: regions of each chain, segments of CDRH3, mutated beside germline residues."""
     chains = ("mutated chains", "unmutated chains")
     known = {group for summary in summaries.values() for _, group in summary}
     by_chain = [group for group in chains if group in known] or ["all"]
@@ -77,27 +75,31 @@ def region_figures(summaries: Mapping[str, Summary]) -> dict[str, Figure]:
     return figures
 
 
-def _figure(summaries: Mapping[str, Summary], places: Sequence[str], groups: Sequence[str]) -> Figure:
+def _figure(summaries: Mapping[str, Summary], regions: Sequence[str], groups: Sequence[str]) -> Figure:
     size = (1.2 + 4.6 * len(groups), 4.2)
     figure, panels = new_figure(size, columns=len(groups), extra="finetune", sharey=True)
     for axes, group in zip(panels, groups, strict=True):
-        _panel(axes, summaries, places, group)
+        _panel(axes, summaries, regions, group)
     panels[0].set_ylabel("median loss (nats)")
     handles, labels = panels[0].get_legend_handles_labels()
     add_legend(figure, handles, labels, loc="outside right upper", title="model")
     return figure
 
 
-def _panel(axes: Axes, summaries: Mapping[str, Summary], places: Sequence[str], group: str) -> None:
-    """A point for each model and place, with 95 % of bootstrapped medians."""
+def _panel(axes: Axes, summaries: Mapping[str, Summary], regions: Sequence[str], group: str) -> None:
+    """A point for each model and region, with 95 % of bootstrapped medians."""
     shades = colours(len(summaries))
     shifts = np.linspace(-0.3, 0.3, len(summaries)) if len(summaries) > 1 else [0.0]
     for number, (name, summary) in enumerate(summaries.items()):
-        known = [(place, summary[one, group]) for place, one in enumerate(places) if (one, group) in summary]
+        known = [
+            (index, summary[region, group])
+            for index, region in enumerate(regions)
+            if (region, group) in summary
+        ]
         values = np.array([row["median"] for _, row in known])
         bounds = np.array([[row["low"], row["high"]] for _, row in known]).reshape(-1, 2)
         axes.errorbar(
-            [place + shifts[number] for place, _ in known],
+            [index + shifts[number] for index, _ in known],
             values,
             # A median of few values may lie outside its own interval by a rounding.
             np.abs(np.stack([values - bounds[:, 0], bounds[:, 1] - values])),
@@ -107,7 +109,7 @@ def _panel(axes: Axes, summaries: Mapping[str, Summary], places: Sequence[str], 
             elinewidth=1,
             label=name,
         )
-    axes.set_xticks(range(len(places)), [place.split(" ", 1)[1] for place in places])
-    axes.set_xlim(-0.6, len(places) - 0.4)
-    set_title(axes, f"{places[0].split(' ')[0]}, {group}")
+    axes.set_xticks(range(len(regions)), [region.split(" ", 1)[1] for region in regions])
+    axes.set_xlim(-0.6, len(regions) - 0.4)
+    set_title(axes, f"{regions[0].split(' ')[0]}, {group}")
     axes.grid(False, axis="x")

@@ -9,7 +9,7 @@ import resvg_py  # noqa: F401  # so that it is missed before cells are trained, 
 
 from curr_ab.charts import STAR, Key, rules
 from curr_ab.files import replacing
-from curr_ab.measures.held_out import PLACES
+from curr_ab.measures.held_out import LOSS_REGIONS
 from curr_ab.pages import packaged_text, render
 from curr_ab.pages import render_page as render_template
 from curr_ab.pictures import save_pictures
@@ -53,7 +53,7 @@ def _words(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "law_table": tables.law_table(summary),
         "baseline_table": tables.baseline_table(summary),
         "cell_table": tables.cell_table(grid),
-        "region_table": tables.region_table(grid, PLACES),
+        "region_table": tables.region_table(grid, LOSS_REGIONS),
         "data_tables": tables.data_tables(summary),
         "provenance_table": tables.provenance_table(summary),
     }
@@ -72,7 +72,7 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "points": figures.points(grid),
         "law_figures": figures.law_figures(summary, grid),
         "baselines": figures.against_baselines(grid, summary.baselines),
-        "region_charts": figures.regions(grid, PLACES),
+        "region_charts": figures.regions(grid, LOSS_REGIONS),
         "training_charts": figures.training(grid),
         "pairing": figures.by_size(
             grid, "pairing", pairing_of, "Accuracy of the pairing probe", "{:.0%}".format, (0.5, "chance")

@@ -1,0 +1,1 @@
+"""Modules of the library `evaluate`: folders that are loaded and published as they are."""
