@@ -35,6 +35,7 @@ def expected(deep, tokenizer, simulated):
     return np.stack(list(embed(deep, tokenizer, simulated)))
 
 
+@pytest.mark.heavy
 def test_every_format_holds_the_same(folder, table, expected, simulated, tmp_path):
     ids = [one.id for one in simulated]
     for suffix in ("parquet", "csv", "tsv", "npy", "safetensors"):
@@ -63,6 +64,7 @@ def few(table, tmp_path):
     return path
 
 
+@pytest.mark.heavy
 def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, tmp_path):
     out = tmp_path / "r.safetensors"
     assert run("embed", folder, table, "--out", out, "--pooling", "none,mean", "--layers=0,-1") == 0
@@ -150,6 +152,7 @@ def test_processes_change_nothing(folder, table, expected, simulated, tmp_path):
     assert (tmp_path / "e.ids.txt").read_text().split() == [one.id for one in simulated]
 
 
+@pytest.mark.heavy
 def test_score_tables(folder, deep, tokenizer, table, simulated, tmp_path):
     out = tmp_path / "s.csv"
     assert run("score", folder, table, "--out", out, "--mode", "unmasked", "--alone") == 0
