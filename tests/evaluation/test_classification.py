@@ -59,6 +59,7 @@ def test_protocols():
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))
 
 
+@pytest.mark.heavy
 def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
     results = run_suite("specificity", folder, labelled, tmp_path, **QUICK)
     accuracy = [row for row in results if row.metric == "accuracy"]
@@ -98,6 +99,7 @@ def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     assert key(tmp_path / "a.yaml", own + "epochs: 7\n") != first
 
 
+@pytest.mark.heavy
 def test_numbers_of_an_edited_recipe_stand_beside_the_earlier_ones(folder, labelled, tmp_path):
     path, found = tmp_path / "own.yaml", []
     for epochs in (1, 2):
@@ -115,6 +117,7 @@ def test_the_published_protocol_runs_through(folder, labelled, tmp_path):
     assert {row.details["protocol"] for row in results} == {"published"}
 
 
+@pytest.mark.heavy
 def test_accuracy_by_mutation_status_is_that_of_the_predictions(folder, natives, tmp_path):
     results = run_suite("pairing", folder, natives, tmp_path, group_by="clone", **QUICK)
     source = {row["id"]: row for row in pq.read_table(natives).to_pylist()}
@@ -143,6 +146,7 @@ def test_pairs_that_do_not_tell_their_mutations_are_not_split(natives, tmp_path)
     assert status_of_chains(recipe, [str(bare)]) is None
 
 
+@pytest.mark.heavy
 def test_pairs_of_unknown_status_are_left_out_and_counted(folder, natives, tmp_path):
     """One missing annotation is no reason to drop the whole analysis."""
     table = pq.read_table(natives)

@@ -57,6 +57,7 @@ def number(results, metric="spearman", **details):
     return row
 
 
+@pytest.mark.heavy
 def test_a_planted_relation_has_the_sign_of_the_direction(folder, pairs, likelihoods, tmp_path):
     noise = 0.3 * likelihoods.std() * np.random.default_rng(0).normal(size=NUM_PAIRS)
     rows = [
@@ -148,6 +149,7 @@ def test_chains_are_scored_apart(folder, pairs, tmp_path):
     assert table[0]["score_heavy"] != pytest.approx(table[0]["score_pair"], abs=1e-3)
 
 
+@pytest.mark.heavy
 def test_without_germlines_every_number_says_so(folder, pairs, tmp_path):
     rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs[:20])]
     table = write(tmp_path / "a.csv", rows)

@@ -25,6 +25,7 @@ def measured(stock_folder, corpus, tmp_path_factory):
     return results, folder
 
 
+@pytest.mark.heavy
 def test_positions_are_those_of_a_hand_loop_with_stock_esm(stock_folder, corpus, measured):
     from transformers import EsmForMaskedLM
 
@@ -113,6 +114,7 @@ def test_estimates_need_two_pairs():
     assert estimate_regions(pa.table(columns), 0) == []
 
 
+@pytest.mark.heavy
 def test_the_draw_of_pairs_is_that_of_the_seed(uniform_folder, corpus, tmp_path):
     def ids(out, seed):
         run_suite("regions", uniform_folder, corpus, out, pairs=5, seed=seed)
@@ -124,6 +126,7 @@ def test_the_draw_of_pairs_is_that_of_the_seed(uniform_folder, corpus, tmp_path)
     assert ids(tmp_path / "c", 1) != first
 
 
+@pytest.mark.heavy
 def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tmp_path):
     for model in (uniform_folder, folder):
         run_suite("regions", model, corpus, tmp_path, pairs=4)
@@ -142,6 +145,7 @@ def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tm
     assert drawn[1] == pytest.approx([math.log(33)] * 7, abs=1e-5)
 
 
+@pytest.mark.heavy
 def test_figures_show_the_models_of_the_same_pairs(uniform_folder, folder, corpus, tmp_path):
     """Another number type is another line of the picture; other pairs, or another separator, are another."""
     run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3)

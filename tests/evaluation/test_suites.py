@@ -94,6 +94,7 @@ def test_the_record_of_a_measurement(folder, corpus, tmp_path):
         assert read_measurement(path.parent) is None
 
 
+@pytest.mark.heavy
 def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
     found = [
         *run_suite("loss", folder, corpus, tmp_path, pairs=4),
@@ -104,6 +105,7 @@ def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
     assert sorted(read_results(tmp_path / "results.json"), key=key) == sorted(found, key=key)
 
 
+@pytest.mark.heavy
 def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_path):
     """In the one file and in the table; what is the default is not told."""
     variants = [{}, {"draws": 1}, {"pairs": 5}, {"pairs": 4, "seed": 1}, {"dtype": "bfloat16"}]
@@ -120,6 +122,7 @@ def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_
         assert table.count(told) == 1, told
 
 
+@pytest.mark.heavy
 def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform_folder, corpus, tmp_path):
     for model in (folder, uniform_folder):
         run_suite("regions", model, corpus, tmp_path, pairs=2)

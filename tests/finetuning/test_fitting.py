@@ -112,6 +112,7 @@ def test_shares_are_everything_once_in_as_many_parts(num_examples, num_processes
     assert len({len(shares) for shares in many}) == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pooling", ["cls", "mean_per_chain"])
 def test_features_computed_once_train_the_same_head(
     pooling, make_recipe, make_member, examples_of, accelerator, tmp_path

@@ -36,6 +36,7 @@ def expected(deep, tokenizer, simulated):
     return np.stack(list(embed(deep, tokenizer, simulated)))
 
 
+@pytest.mark.heavy
 def test_every_format_holds_the_same(folder, table, expected, simulated, tmp_path):
     ids = [one.id for one in simulated]
     for suffix in ("parquet", "csv", "tsv", "npy", "safetensors"):
@@ -64,6 +65,7 @@ def few(table, tmp_path):
     return path
 
 
+@pytest.mark.heavy
 def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, tmp_path):
     out = tmp_path / "r.safetensors"
     assert run("embed", folder, table, "--out", out, "--pooling", "none,mean", "--layers=0,-1") == 0
@@ -177,6 +179,7 @@ def test_a_killed_process_leaves_no_other(folder, table, tmp_path, victim):
         np.testing.assert_allclose(found[name], whole[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_score_tables(folder, deep, tokenizer, table, simulated, tmp_path):
     out = tmp_path / "s.csv"
     assert run("score", folder, table, "--out", out, "--mode", "unmasked", "--alone") == 0

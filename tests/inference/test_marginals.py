@@ -91,6 +91,7 @@ def test_unmasked_is_one_pass(deep, tokenizer):
     assert (found - reference[tokens.positions]).abs().max() <= TOLERANCE
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mode", ["exact", "group", "unmasked"])
 @pytest.mark.parametrize("layout", ["equal", "padded", "packed"])
 def test_company_changes_nothing(mode, layout, deep, tokenizer, simulated):

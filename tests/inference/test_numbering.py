@@ -16,6 +16,7 @@ def numbered():
     return number_chains([HEAVY, LIGHT, HEAVY[3:-2]])
 
 
+@pytest.mark.heavy
 def test_positions_and_regions(numbered):
     """The CDRs of trastuzumab are known."""
     for chain, one, kind, cdrs in zip(
@@ -51,6 +52,7 @@ def test_no_antibody():
         number_chains(["MKTAYIAKQR"])
 
 
+@pytest.mark.heavy
 def test_masks_agree_with_the_simulation(simulated):
     """The built-in corpus knows its regions from its germline genes."""
     found = [record for record, _ in number_records(record for record in simulated[:4])]
@@ -63,6 +65,7 @@ def test_masks_agree_with_the_simulation(simulated):
     assert same / total > 0.98
 
 
+@pytest.mark.heavy
 def test_tables_with_numbers(folder, tmp_path):
     path, out = tmp_path / "pair.csv", tmp_path / "out.csv"
     path.write_text(f"id,heavy,light\na,{HEAVY},{LIGHT}\n")

@@ -77,6 +77,7 @@ def test_samples_follow_their_seed(deep, tokenizer):
     assert [found.record.heavy for found in restore(deep, tokenizer, pairs, plan)][:4] == texts
 
 
+@pytest.mark.heavy
 def test_samples_follow_the_probabilities(deep, tokenizer):
     heavy = HEAVY[:40] + "X" + HEAVY[41:]
     found = one(deep, tokenizer, heavy, method="sample", variants=300, top_k=20)

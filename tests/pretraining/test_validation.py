@@ -28,6 +28,7 @@ def losses(model, held_out, pairs_per_batch=8, **options):
     return evaluate(model, held_out, device=torch.device("cpu"), pairs_per_batch=pairs_per_batch, **options)
 
 
+@pytest.mark.heavy
 def test_losses_do_not_depend_on_batches(model, held_out):
     wide, narrow = losses(model, held_out, 32), losses(model, held_out, 3)
     assert wide.keys() == narrow.keys()
@@ -37,6 +38,7 @@ def test_losses_do_not_depend_on_batches(model, held_out):
     assert model.training  # as it was
 
 
+@pytest.mark.heavy
 def test_losses_are_those_of_a_plain_loop_over_pairs(model, held_out):
     model.eval()
     found = {"all": [], "heavy CDR3": [], "light FWR2": [], "CDRH3 D": []}
@@ -82,6 +84,7 @@ def test_masks_are_fixed_by_the_seed_and_differ_between_draws(held_out, corpus):
     assert not np.array_equal(inputs, held_out.block(1, 0).task.inputs)
 
 
+@pytest.mark.heavy
 def test_processes_share_the_work(model, held_out):
     """What two processes find adds up to what one finds, also when the rows do not divide."""
     parts = []

@@ -128,6 +128,7 @@ def test_truth_lies_in_bootstrap_noise_and_profile_intervals(fit: LogLossFit) ->
     assert fit.estimates["parameters_exponent"] == pytest.approx(0.3658 / (0.3478 + 0.3658), abs=0.03)
 
 
+@pytest.mark.heavy
 def test_the_averaged_loss_from_one_start_falls_into_the_trap_and_this_fit_does_not(
     parametric_runs: Simulate,
 ) -> None:
