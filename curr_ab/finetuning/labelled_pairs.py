@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curr_ab.data.preparing.clean import REASONS, CleaningLimits, drop_reasons
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.preparing.clean import REASONS, drop_reasons
+from curr_ab.data.preparing.plan import CleaningLimits
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.pairs import read_source, source_columns
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.finetuning.recipe import Recipe

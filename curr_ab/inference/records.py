@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS, STANDARD_RESIDUES
+from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
 Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 _NUM_SPECIAL = 4
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
-PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
 
 
 class Record(NamedTuple):
@@ -86,7 +85,8 @@ def _read_item(item: Any, number: int) -> Record:
 
 
 def _table_records(table: Any) -> Iterator[Record]:
-    from curr_ab.data.reading.columns import ColumnNames, find_layout
+    from curr_ab.data.reading.column_names import ColumnNames
+    from curr_ab.data.reading.columns import find_layout
     from curr_ab.extras import needs_extra
 
     with needs_extra("data"):
@@ -230,13 +230,6 @@ def _check_ids(read: Read, suspects: set[int]) -> None:
             raise ValueError(
                 f"{record.name} has the id of record {first[record.id]:,}; make ids unique, or leave them out"
             )
-
-
-def check_part(part: str) -> str:
-    """The part's name, or the error that lists the names."""
-    if part not in PARTS:
-        raise ValueError(f"{part!r} is no part of a pair; choose of {', '.join(PARTS)}")
-    return part
 
 
 def residues_of(part: str, tokens: TokenRecord) -> Tensor:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from curr_ab.quantities import format_quantity
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import Parabola, fit_iso_data, fit_parabola
 from curr_ab.scaling.plots import plot_fit, plot_losses, save_plots
 from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise
-from curr_ab.scaling.uncertainty import Doubt, NoOptimum
+from curr_ab.scaling.uncertainty import NoOptimum
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data import PreparationPlan
+from curr_ab.data.preparing.plan import Clustering, PreparationPlan
 from curr_ab.evaluation.plan import ClassificationPlan, make_plan
 from curr_ab.family import SHAPE, SIZES
 from curr_ab.options import check_types
@@ -25,7 +25,7 @@ class StudyData:
 
     subsets: Mapping[str, float]
     sources: tuple[str, ...] = ()
-    cluster: str = "mmseqs"
+    cluster: Clustering = "mmseqs"
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.delimited import read_delimited, read_header, read_names
 from curr_ab.data.reading.fasta import read_fasta
 from curr_ab.data.reading.sources import (
@@ -27,7 +28,6 @@ from curr_ab.data.reading.sources import (
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.words import CHAINS
 
-Chains = Literal["paired", "unpaired"]
 _BATCH = 16_384
 
 

@@ -20,9 +20,10 @@ from curr_ab.evaluation.subject import Subject
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
-from curr_ab.inference.embedding import EmbeddingPlan, embed_window, encoder_of
+from curr_ab.inference.embedding import embed_window, encoder_of
 from curr_ab.inference.records import records_of, windows
 from curr_ab.inference.scoring import score
+from curr_ab.inference.settings import EmbeddingPlan
 from curr_ab.measures.statistics import correlate, mean_and_standard_error
 from curr_ab.randomness import random_stream
 from curr_ab.results import Result
