@@ -101,23 +101,30 @@ def read_options(args: argparse.Namespace, options: type[T]) -> T:
 
 def read_settings(settings: Iterable[str], options: type, kind: str) -> dict[str, Any]:
     """`KEY=VALUE` texts in the types of the fields."""
-    return dict(read_setting(*split_setting(text), options, kind) for text in settings)
+    pairs = (split_setting(text) for text in settings)
+    return {name: read_setting(name, value, options, kind) for name, value in pairs}
 
 
-def split_setting(text: str, example: str = "KEY=VALUE") -> tuple[str, str]:
+def split_setting(text: str, example: str = "KEY=VALUE", field: str = "set") -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise ValueError(f"a setting must be {example}; got {text!r}")
+        raise OptionError(f"{field} must be {example}; got {text!r}", field)
     return key, value
 
 
-def read_setting(name: str, text: str, options: type, kind: str) -> tuple[str, Any]:
-    """One of them; lists and mappings are written as in YAML."""
+def read_setting(name: str, text: str, options: type, kind: str) -> Any:
+    """One value in the type of its field; lists and mappings are written as in YAML."""
     check_names([name], options, kind)
-    wanted = _without_none(typing.get_type_hints(options)[name])
-    if typing.get_origin(wanted) is tuple or _is_mapping(wanted):
-        return name, parse_yaml(text, name)
-    return name, _parsed(name, text, typing.get_type_hints(options)[name])
+    wanted = typing.get_type_hints(options)[name]
+    bare = _without_none(wanted)
+    if typing.get_origin(bare) is tuple or _is_mapping(bare):
+        return parse_yaml(text, name)
+    return _parsed(name, text, wanted)
+
+
+def read_plain(text: str, name: str) -> Any:
+    """A number, or what the text means in YAML, which would read 1e-4 as text."""
+    return float(text) if _is_float(text) and not text.isdigit() else parse_yaml(text, name)
 
 
 def check_types(options: Any) -> None:
@@ -234,15 +241,16 @@ def _parsed(name: str, given: Any, kind: Any) -> Any:
         return given
     if _is_mapping(bare):
         each = typing.get_args(bare)[1]
-        return {key: _parsed(f"{name}: {key}", value, each) for key, value in map(split_setting, given)}
+        pairs = (split_setting(word, field=name) for word in given)
+        return {key: _parsed(name, value, each) for key, value in pairs}
     if typing.get_origin(bare) is tuple:
         return tuple(_parsed(name, word, typing.get_args(bare)[0]) for word in given)
     if bare is not kind and given == "none":
         return None
     if bare is bool and given in ("yes", "no", "true", "false"):
         return given in ("yes", "true")
-    if bare is Any:  # YAML would read 1e-4 as text
-        return float(given) if _is_float(given) and not given.isdigit() else parse_yaml(given, name)
+    if bare is Any:
+        return read_plain(given, name)
     return _number(name, given, bare) if bare in (int, float, int | float) else given
 
 

@@ -206,9 +206,9 @@ def _advise(args: argparse.Namespace) -> None:
         from curr_ab.scaling.report import describe_advice
 
     question = scaling.Question(options.params, options.sequences, flops)
-    fits = []
+    fits: tuple[Any, ...] = ()
     if options.results is not None and options.law is not None:
-        fits = [fit_law(scaling.read_runs(options.results), options.law, doubt)]
+        fits = (fit_law(scaling.read_runs(options.results), options.law, doubt),)
     answers = scaling.advise(question, fits, doubt)
     _show(args, answers, describe_advice(answers))
 
@@ -248,9 +248,7 @@ def _plan(args: argparse.Namespace) -> None:
         runs = scaling.read_runs(options.results)
         found = noise_of(runs, doubt)
         if not found:
-            raise OptionError(
-                "noise_sd must be given, or runs repeated with other seeds; got neither", "noise_sd"
-            )
+            raise OptionError("noise must be given, or runs repeated with other seeds; got neither", "noise")
         noise = found
     plan = scaling.plan_iso_data(
         runs,

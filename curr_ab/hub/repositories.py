@@ -12,6 +12,7 @@ from curr_ab.family import NAMESPACE, member
 from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_repository, read_record
 from curr_ab.hub.card_files import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
+from curr_ab.options import OptionError
 
 # Suffixes under which pickles travel; what is inside a file of another name is looked at too.
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
@@ -43,9 +44,10 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
                 f"base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
-    raise ValueError(
+    raise OptionError(
         f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
-        "for data or results use --dataset"
+        "publish data or results as a dataset",
+        "dataset",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
+from curr_ab.options import OptionError
 
 if TYPE_CHECKING:
     from curr_ab.modeling import CurrAbForMaskedLM
@@ -138,7 +139,7 @@ def recognise(checkpoint: Checkpoint, model: CurrAbForMaskedLM, data: str | None
     """The member that a checkpoint is: the size from its shapes, the data from its record or as named."""
     letters = {size.letter for size in DATA_SIZES}
     if data is not None and data.upper() not in letters:
-        raise ValueError(f"--data is {data!r}; choose one of {', '.join(sorted(letters))}")
+        raise OptionError(f"data must be one of {', '.join(sorted(letters))}; got {data!r}", "data")
     size = _size_of(checkpoint, model)
     named = training_record(checkpoint).get("member")
     if named and member(str(named)).size != size:
@@ -147,13 +148,14 @@ def recognise(checkpoint: Checkpoint, model: CurrAbForMaskedLM, data: str | None
         )
     recorded = member(str(named)).data.letter if named else _letter_from_epochs(checkpoint)
     if data is None and recorded is None:
-        raise ValueError(
+        raise OptionError(
             f"{checkpoint.folder} has the shape of {size.name}, but does not say what it was trained on; "
-            "say so with --data F, H or Q"
+            "set data to F, H or Q",
+            "data",
         )
     if data is not None and recorded is not None and data.upper() != recorded:
-        raise ValueError(
-            f"{checkpoint.folder}: --data {data.upper()}, but its record is that of {size.name}-{recorded}"
+        raise OptionError(
+            f"{checkpoint.folder}: data must be {recorded}, as its record says; got {data.upper()}", "data"
         )
     return member(f"{size.name}-{(data or recorded or '').upper()}")
 

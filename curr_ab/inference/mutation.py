@@ -14,6 +14,7 @@ from curr_ab.inference.records import Record, TokenRecord, records_of, residues_
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import By
 from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
 
@@ -122,9 +123,7 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
         return [score - wild_type for score in scores]
     indels = [one.text for mutations in parsed for one in mutations if not one.is_substitution]
     if indels:
-        raise ValueError(
-            f"{indels[0]} changes the length: score by whole sequences (by='sequence', --by sequence)"
-        )
+        raise OptionError(f"by must be sequence for {indels[0]}, which changes the length; got {by}", "by")
     # Only the positions that some mutant changes are computed.
     changed_sites = {(one.chain, one.position) for mutations in parsed for one in mutations}
     tokens = tokenize(marginals.tokenizer, [record])[0]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
@@ -108,8 +109,9 @@ def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         for chain in CHAINS:
             if not record.chain(chain):
-                raise ValueError(
-                    f"{record.name} has no {chain} chain; complete it, or read single chains (--unpaired)"
+                raise OptionError(
+                    f"{record.name} has no {chain} chain; complete it, or read single chains as unpaired",
+                    "unpaired",
                 )
         yield record
 
@@ -247,8 +249,8 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     chain = "heavy" if match[2] == "H" else "light"
     mask = record.region_mask(chain)
     if mask is None:
-        raise ValueError(
-            f"{record.name} does not say where its regions are; bring a region mask, or number it (--number)"
+        raise OptionError(
+            f"{record.name} does not say where its regions are; bring a region mask, or number it", "number"
         )
     chosen = tokens.residues(chain)
     if len(mask) != chosen.stop - chosen.start:

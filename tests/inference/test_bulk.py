@@ -65,7 +65,7 @@ def few(table, tmp_path):
 
 def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, tmp_path):
     out = tmp_path / "r.safetensors"
-    assert run("embed", folder, table, "--out", out, "--pooling", "none,mean", "--layers=0,-1") == 0
+    assert run("embed", folder, table, "--out", out, "--pooling", "none", "mean", "--layers", 0, -1) == 0
     found = load_file(out)
     assert found["pair_mean_layer0"].shape == (60, 80)
     key = f"{simulated[3].id}/pair_residues_layer-1"
@@ -85,11 +85,11 @@ def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, 
     ("arguments", "message"),
     [
         (["--out", "e.txt"], "must end in"),
-        (["--out", "e.npy", "--pooling", "mean,max"], ".npy holds one pooled embedding"),
+        (["--out", "e.npy", "--pooling", "mean", "max"], ".npy holds one pooled embedding"),
         (["--out", "e.csv", "--pooling", "none"], "do not fit"),
         (["--out", "e.parquet", "--attention"], "as .safetensors"),
         (["--out", "e.csv", "--part", "CDRH3"], "does not say where its regions are"),
-        (["--out", "e.csv", "--layers", "9"], "there is no layer 9"),
+        (["--out", "e.csv", "--layers", "9"], "layers must be from"),
     ],
 )
 def test_what_does_not_fit_together(arguments, message, folder, few, tmp_path, monkeypatch, capsys):
@@ -174,7 +174,7 @@ def test_regions_from_the_source(folder, tmp_path):
 
     few = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(curr_ab.data.builtin_path()).slice(0, 4), few)
-    arguments = ["--mode", "unmasked", "--regions", "CDRH3,FWRL4", "--out", tmp_path / "s.parquet"]
+    arguments = ["--mode", "unmasked", "--regions", "CDRH3", "FWRL4", "--out", tmp_path / "s.parquet"]
     assert run("score", folder, few, *arguments) == 0
     row = pq.read_table(tmp_path / "s.parquet").to_pylist()[0]
     mask = pq.read_table(few)["region_mask_heavy"][0].as_py()

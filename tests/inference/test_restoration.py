@@ -73,7 +73,7 @@ def test_samples_follow_their_seed(deep, tokenizer):
     ]
     # Company changes nothing: a variant depends on its record's number, not on the batch.
     pairs = [(UNKNOWN, LIGHT), (HEAVY[:50] + "XX" + HEAVY[52:], LIGHT)]
-    plan = RestorationPlan("sample", variants=4, seed=3)
+    plan = RestorationPlan(method="sample", variants=4, seed=3)
     assert [found.record.heavy for found in restore(deep, tokenizer, pairs, plan)][:4] == texts
 
 

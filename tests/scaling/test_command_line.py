@@ -105,15 +105,30 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
         (["fit", "RESULTS", "--law", "isoflop"], "needs the column 'flops'"),
         (
             ["fit", "RESULTS", "--law", "isoflop", "--data", "sequences"],
-            "--data belongs to the parametric law",
+            "data must be none for the law isoflop; only parametric has a choice (--data)",
         ),
-        (["fit", "RESULTS", "--law", "iso-data", "--starts", "x.csv"], "--starts belongs to laws"),
+        (
+            ["fit", "RESULTS", "--law", "iso-data", "--starts", "x.csv"],
+            "starts must be none for the law iso-data",
+        ),
         (["fit", "nowhere.csv", "--law", "iso-data"], "nowhere.csv"),
-        (["advise", "--gpu-hours", "100"], "--gpu-hours needs --gpu"),
-        (["advise", "--params", "650M", "--gpu", "h100"], "belong to --gpu-hours"),
-        (["advise", "--params", "many"], "'many' is not a number"),
-        (["advise", "--params", "650M", "--results", "RESULTS"], "belong together"),
-        (["plan", "--budget", "1e21", "--results", "RESULTS"], "the noise is unknown"),
+        (
+            ["advise", "--gpu-hours", "100"],
+            "gpu must be a100, h100 or h200 where gpu_hours are given; got none (--gpu)",
+        ),
+        (
+            ["advise", "--params", "650M", "--gpu", "h100"],
+            "gpu must come with gpu_hours (--gpu, --gpu-hours)",
+        ),
+        (["advise", "--params", "many"], "params must be a number; got 'many' (--params)"),
+        (
+            ["advise", "--params", "650M", "--results", "RESULTS"],
+            "results and law belong together; got one of them (--results, --law)",
+        ),
+        (
+            ["plan", "--budget", "1e21", "--results", "RESULTS"],
+            "noise must be given, or runs repeated with other seeds; got neither (--noise)",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

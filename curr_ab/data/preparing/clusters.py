@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from curr_ab.data.preparing.order import PartitionTask, read_partition
+from curr_ab.options import OptionError
 
 Labels = npt.NDArray[np.int64]
 BLOCK = 1 << 22  # rows in memory
@@ -46,7 +47,7 @@ def require_mmseqs() -> str:
     """The path of the binary, or an error that says how to come by it."""
     binary = shutil.which("mmseqs")
     if binary is None:
-        raise ValueError(f"clustering needs MMseqs2: {INSTALL}, or use --cluster exact")
+        raise OptionError(f"clustering needs MMseqs2: {INSTALL}, or choose the cluster exact", "cluster")
     return binary
 
 

@@ -116,10 +116,13 @@ def _columns(batch: pa.RecordBatch) -> Columns:
 def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
     missing = [chain for chain in CHAINS if chain not in layout.columns]
     if chains == "paired" and layout.kind == "single":
-        raise MalformedSource(source, "the table holds single chains; read them as unpaired (--unpaired)")
+        problem = "the table holds single chains; read them as unpaired"
+        raise MalformedSource(source, problem, fields=("unpaired",))
     if chains == "paired" and layout.kind == "wide" and missing:
-        advice = f"name it (--{missing[0]}-column), or read single chains as unpaired (--unpaired)"
-        raise MalformedSource(source, f"no column is known as the {missing[0]} chain; {advice}")
+        column = f"{missing[0]}_column"
+        advice = f"name it with {column}, or read single chains as unpaired"
+        problem = f"no column is known as the {missing[0]} chain; {advice}"
+        raise MalformedSource(source, problem, fields=(column, "unpaired"))
     if chains == "unpaired" and layout.kind == "wide" and not missing:
         raise MalformedSource(source, "the table holds pairs; they cannot be read as unpaired")
 

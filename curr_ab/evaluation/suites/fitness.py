@@ -122,7 +122,7 @@ def _known_distances(
         warnings.warn(
             f"{assay.name}: the distance from germline is not controlled for ({known}), and explains much of "
             "what likelihoods seem to know; bring columns mutations_heavy and mutations_light, or "
-            "--germlines",
+            "germlines",
             stacklevel=3,
         )
         return None
