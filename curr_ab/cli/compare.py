@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from curr_ab.cli.shell import sentence
 from curr_ab.options import OptionError, Options, add_flags, option, read_options
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class CompareOptions(Options):
 def add_commands(commands: Any) -> None:
     """Add the command to `curr-ab`."""
     text = "compare two fine-tunings on the same folds, or two losses: means, differences, paired tests"
-    parser = commands.add_parser("compare", help=text, description=f"{text.capitalize()}.")
+    parser = commands.add_parser("compare", help=text, description=sentence(text))
     parser.add_argument("first", metavar="RUN", help="Folder of `curr-ab finetune`, or OUT/loss/MODEL-KEY")
     parser.add_argument("second", metavar="RUN", help="Another, on the same examples and folds, or masks")
     add_flags(parser, CompareOptions)

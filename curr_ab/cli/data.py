@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import CORES, QUIET, InputOptions
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, sentence
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
@@ -75,7 +75,7 @@ def add_commands(commands: Any) -> None:
     simulate.set_defaults(run=_simulate)
 
     text = "print a table of a prepared folder, and write plots and an HTML page"
-    describe = verbs.add_parser("describe", help=text, description=f"{text.capitalize()}.")
+    describe = verbs.add_parser("describe", help=text, description=sentence(text))
     describe.add_argument("folder", metavar="FOLDER", help="Folder of the shards")
     add_flags(describe, DescribeOptions)
     describe.set_defaults(run=_describe)

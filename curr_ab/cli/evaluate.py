@@ -9,12 +9,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import one_of
-from curr_ab.evaluation.plan import PLANS, ClassificationPlan
+from curr_ab.cli.shell import refuse_for_several, sentence
+from curr_ab.evaluation.plan import PLANS, ClassificationPlan, SuitePlan
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
 DESCRIPTION = "Measure models: every number with its error, once for each checkpoint, data set and setting."
+_TEXT = {
+    "loss": "measure the loss under fixed masks, as pretraining does",
+    "regions": "measure the loss of each residue, masked alone, by region",
+    "specificity": "cross-validate a head on the model",
+    "pairing": "cross-validate a head on native against shuffled pairs",
+    "fitness": "correlate scores with measured fitness",
+}
 _DATA = {
     "loss": "DATA is a folder made by `curr-ab data prepare`.",
     "regions": "DATA is a folder of `curr-ab data prepare`, `builtin`, or a table with region masks.",
@@ -40,11 +47,13 @@ def add_commands(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure models on data", description=DESCRIPTION)
     suites = evaluate.add_subparsers(title="suites", metavar="SUITE", required=True)
     for suite, plan in PLANS.items():
-        about = (plan.__doc__ or "").strip()
-        text = about[:1].lower() + about[1:].rstrip(".")
-        parser = suites.add_parser(suite, help=text, description=f"{about} {_DATA[suite]}")
+        parser = suites.add_parser(
+            suite, help=_TEXT[suite], description=f"{sentence(_TEXT[suite])} {_DATA[suite]}"
+        )
         add_flags(parser, MeasureOptions)
-        add_flags(parser.add_argument_group("suite"), plan)
+        shared = [one.name for one in fields(SuitePlan)]
+        add_flags(parser.add_argument_group("suite"), plan, leave_out=shared)
+        add_flags(parser.add_argument_group("model"), SuitePlan)
         flags = parser.get_default("flags")
         if issubclass(plan, ClassificationPlan):  # the rest of the recipe is changed by settings
             flags |= {one.name: f"--set {one.name}=..." for one in fields(Recipe) if one.name not in flags}
@@ -61,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         )
     options, given = read_options(args, MeasureOptions), read_flags(args, PLANS[args.suite])
     if "name" in given:
-        one_of(options.model, "name")
+        refuse_for_several(options.model, "name", "models")
     with needs_extra("finetune" if args.suite in ("specificity", "pairing", "fitness") else "pretrain"):
         from curr_ab.evaluation.run import run_suite
         from curr_ab.evaluation.tables import write_tables

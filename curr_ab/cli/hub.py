@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.cli.shell import one_of
+from curr_ab.cli.shell import refuse_for_several, sentence
 from curr_ab.family import NAMESPACE
 from curr_ab.options import Options, add_flags, option, read_options
 
@@ -110,7 +110,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_adopt)
 
     text = "make the cards of exports and adapters anew"
-    parser = commands.add_parser("card", help=text, description=f"{text.capitalize()}.")
+    parser = commands.add_parser("card", help=text, description=sentence(text))
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="Exports, or what fine-tuning left")
     add_flags(parser, CardOptions)
     parser.set_defaults(run=_card)
@@ -126,7 +126,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_publish)
 
     text = "download repositories and compare files, logits and cards with their manifests"
-    parser = commands.add_parser("verify", help=text, description=f"{text.capitalize()}.")
+    parser = commands.add_parser("verify", help=text, description=sentence(text))
     parser.add_argument("ids", nargs="+", metavar="ID", help="Members, repositories, or exports on disk")
     add_flags(parser, VerifyOptions)
     parser.set_defaults(run=_verify)
@@ -161,7 +161,7 @@ def _card(args: argparse.Namespace) -> None:
     options = read_options(args, CardOptions)
     for name in ("results", "name", "base"):
         if getattr(options, name):
-            one_of(args.folders, name)
+            refuse_for_several(args.folders, name, "folders")
     from curr_ab.hub import write_card
 
     for folder in args.folders:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions
+from curr_ab.cli.shell import InputOptions, sentence
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -80,7 +80,7 @@ def add_commands(commands: Any) -> None:
 def _add(
     commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], *settings: type
 ) -> None:
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = commands.add_parser(name, help=text, description=sentence(text))
     parser.add_argument(
         "model", metavar="MODEL", help="Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
     )
@@ -97,7 +97,13 @@ def _add(
     if name != "pair":
         add_flags(parser.add_argument_group("input"), InputOptions)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
-    parser.set_defaults(run=run)
+
+    def checked(args: argparse.Namespace) -> None:
+        for options in (*settings, BulkOptions, InputOptions, LoadingOptions):
+            read_options(args, options)  # a wrong value is refused before torch is loaded
+        run(args)
+
+    parser.set_defaults(run=checked)
 
 
 def _embed(args: argparse.Namespace) -> None:

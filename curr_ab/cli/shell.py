@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +28,13 @@ class InputOptions(Options):
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Help whose lists are `NAME ...`."""
+    """Help whose lists are `NAME ...` and whose descriptions keep their lines, if they fit."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         if action.nargs not in ("*", "+") or not isinstance(action.metavar, str):
@@ -94,10 +98,15 @@ def _with_flags(error: Exception, args: argparse.Namespace) -> str:
     return f"{error} ({', '.join(named)})" if named else str(error)
 
 
-def one_of(args: Sequence[Any], name: str) -> None:
+def sentence(text: str) -> str:
+    """A line of the list of commands as the description of its command."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:
     """Refuse an option that belongs to one thing where several are named."""
-    if len(args) > 1:
-        raise OptionError(f"{name} belongs to one of them; got {len(args)}: name one", name)
+    if len(things) > 1:
+        raise OptionError(f"{name} must be left out for several {kind}; got {len(things)}", name)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class Preset:
         for size, config in self.sizes.items():
             if size not in known and (missing := [key for key in _OWN_SHAPE if key not in config]):
                 raise ValueError(
-                    f"{unknown('size', size, known)} or give a size of your own {', '.join(missing)}"
+                    f"{unknown('size', size, known)}; one of your own must say {', '.join(missing)}"
                 )
 
     def _check_evaluation(self) -> None:

@@ -32,14 +32,14 @@ def test_the_direction_is_never_guessed(pairs, tmp_path):
         "kd: up\n": "must hold lines `assay: higher` or `assay: lower`; that of 'kd' says 'up'",
         "kd: {a: higher}\n": "that of 'kd' says {'a': 'higher'}",
         "higher: [kd]\n": r"that of 'higher' says \['kd'\]",
-        "kd: [higher\n": "directions.yaml is not YAML: ",
-        "kd: lower: higher\n": "directions.yaml is not YAML: ",
+        "kd: [higher\n": "directions.yaml must be YAML; ",
+        "kd: lower: higher\n": "directions.yaml must be YAML; ",
         "- kd\n": "directions.yaml must hold",
     }.items():
         by_assay.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_assays([str(table)], str(by_assay))
-    with pytest.raises(ValueError, match="neither higher nor lower nor a file"):
+    with pytest.raises(ValueError, match="direction must be higher, lower or a YAML file"):
         read_assays([str(table)], "up")
 
 
