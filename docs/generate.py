@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 INTRODUCTION = [
     "Written by `make fix` from the program itself. `--help` after any command prints its section.",
     "",
-    "A list is written with spaces, `--layers 0 -1`, and comes after the arguments without a flag. A number may",
+    "A list is written with spaces, `--layers 0 -1`, and comes after the words without a flag. A number may",
     "be written 5000, 5_000, 5K or 5e3; `none` takes away a number that may be absent. `--final` is yes and",
     "`--no-final` no. A wrong value and an unknown option or command end in one line and exit status 2.",
 ]
@@ -90,15 +90,10 @@ def command_line() -> str:
     parts = ["# Command line", "", *INTRODUCTION, ""]
     parsers = list(all_parsers(build_parser()))
     for name, parser in parsers[1:]:
-        about = (parser.description or "").splitlines()[0]
+        about = marked(parser.description or "").splitlines()[0].partition(". ")[0].rstrip(".")
         parts.append(f"- [`{name}`](#{name.replace(' ', '-')}): {about}")
     for name, parser in parsers[1:]:
-        parts += [
-            "",
-            f"## `{name}`",
-            "",
-            *(line.rstrip() for line in (parser.description or "").splitlines()),
-        ]
+        parts += ["", f"## `{name}`", "", marked(parser.description or "")]
         parts += ["", "```", parser.format_usage().removeprefix("usage: ").rstrip(), "```"]
         for group in parser._action_groups:
             parts += group_lines(parser, group)
@@ -115,8 +110,14 @@ def group_lines(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup)
     for one in actions:
         values = "" if one.nargs == 0 else formatter._format_args(one, str(one.metavar))
         names = [f"{name} {values}".strip() for name in one.option_strings] or [str(one.metavar)]
-        help = (one.help or "").replace("%%", "%").replace("<", "&lt;")
-        yield f"- {', '.join(f'`{name}`' for name in names)}: {help}"
+        yield f"- {', '.join(f'`{name}`' for name in names)}: {marked((one.help or '').replace('%%', '%'))}"
+
+
+def marked(text: str) -> str:
+    """Text as Markdown that shows its stars and angles; what stands in backticks shows them anyway."""
+    code = text.split("`")
+    code[::2] = [re.sub(r"[*_]", r"\\\g<0>", part).replace("<", "&lt;") for part in code[::2]]
+    return "`".join(code)
 
 
 def all_parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -278,7 +278,7 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("pretrain --step 3", "unknown option '--step'; did you mean --steps?"),
         ("completion bsh", "unknown shell 'bsh'; did you mean bash?"),
         ("pretrain --schedule cosin", "got 'cosin'; did you mean cosine? (--schedule)"),
-        ("pretrain --config hidden_sise=3", "unknown name in the model's config 'hidden_sise'; did you mean hidden_size?"),
+        ("pretrain --config hidden_sise=3", "'hidden_sise'; did you mean hidden_size? (--config)"),
         ("pretrain --config hidden_size", "config must be KEY=VALUE; got 'hidden_size' (--config)"),
         ("pretrain --plan plan.yaml", "plan.yaml: unknown plan option 'stepz'; did you mean steps?"),
         ("finetune plan.yaml --model m --data d", "plan.yaml: unknown recipe option 'stepz'"),
@@ -286,20 +286,38 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("study --preset minni", "unknown preset 'minni'; did you mean mini?"),
         ("study --preset plan.yaml", "plan.yaml: unknown preset option 'stepz'"),
         ("study --dry-run --set 8M-F.stepz=3", "unknown plan option 'stepz'; did you mean steps?"),
-        ("study --dry-run --set launch.max_paralel=3", "unknown launch option 'max_paralel'; did you mean max_parallel?"),
-        ("study --dry-run --set evaluation.loss.drawz=3", "unknown suite loss option 'drawz'; did you mean draws?"),
-        ("study --dry-run --set steps=3", "set must be CELL.key=value, such as 8M-F.steps=600; got 'steps=3' (--set)"),
+        (
+            "study --dry-run --set launch.max_paralel=3",
+            "unknown launch option 'max_paralel'; did you mean max_parallel?",
+        ),
+        (
+            "study --dry-run --set evaluation.loss.drawz=3",
+            "unknown suite loss option 'drawz'; did you mean draws?",
+        ),
+        (
+            "study --dry-run --set steps=3",
+            "set must be CELL.key=value, such as 8M-F.steps=600; got 'steps=3' (--set)",
+        ),
         ("study --dry-run --only 8M-X", "unknown cell in only '8M-X'; did you mean 8M-"),
-        ("scaling advise --params 8M --flops 1e20", "exactly one of params, sequences, flops, gpu_hours must be given"),
-        ("mutate m i --out o --mutant H:Y32A --heat-maps d", "heat_maps must be none where mutants are given"),
+        (
+            "scaling advise --params 8M --flops 1e20",
+            "exactly one of params, sequences, flops, gpu_hours must be given",
+        ),
+        (
+            "mutate m i --out o --mutant H:Y32A --heat-maps d",
+            "heat_maps must be none where mutants are given",
+        ),
         ("restore m i --out o --allow-at 5=A", "allow_at must be like H:101=AVL; got '5=A' (--allow-at)"),
         ("restore m i --out o --top 0", "top_k must be at least 1 and at most 20; got 0 (--top)"),
         ("embed m i --out o --part CDR3", "unknown parts of a pair 'CDR3'; did you mean CDR"),
-        ("data prepare x --out o --min-length 200", "min_length must be at most max_length, 160; got 200 (--min-length"),
+        (
+            "data prepare x --out o --min-length 200",
+            "min_length must be at most max_length, 160; got 200 (--min-length",
+        ),
         ("card a b --name x", "name must be left out for several folders; got 2 (--name)"),
         ("example-data pairing --out x.txt", "out must end in .csv, .tsv or .parquet; got x.txt (--out)"),
     ],
-)  # fmt: skip
+)
 def test_the_nearest_name_and_the_flag_are_said(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text("stepz: 3\n")

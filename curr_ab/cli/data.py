@@ -13,6 +13,8 @@ from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
+DESCRIPTION = "Prepare shards, simulate pairs, describe what was prepared."
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(Options):
@@ -46,7 +48,7 @@ class DescribeOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add `data` to the subcommands of `curr-ab`."""
-    data = commands.add_parser("data", help="prepare, simulate and describe data", description=__doc__)
+    data = commands.add_parser("data", help="prepare, simulate and describe data", description=DESCRIPTION)
     verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     prepare = verbs.add_parser(

@@ -18,8 +18,8 @@ from curr_ab.options import Options, add_flags, option, read_options, unknown
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = """Print the script that completes commands and options in your shell.
 
-In ~/.bashrc or ~/.zshrc: eval "$(curr-ab completion bash)", or zsh.
-In ~/.config/fish/config.fish: curr-ab completion fish | source"""
+In ~/.bashrc write `eval "$(curr-ab completion bash)"`, in ~/.zshrc the same with zsh.
+In ~/.config/fish/config.fish write `curr-ab completion fish | source`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,7 @@ def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
         run_suite("loss", folder, corpus, tmp_path, mask_seed=1)
     with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16; got 'float16'"):
         make_plan("loss", {"dtype": "float16"})
-    with pytest.raises(ValueError, match="pairs is 0"):
+    with pytest.raises(ValueError, match="pairs must be at least 1; got 0"):
         make_plan("regions", {"pairs": 0})
 
 

@@ -281,7 +281,7 @@ def test_parts_of_another_run_are_not_mixed_in(folder, table, tmp_path, capsys):
     out = f"{tmp_path}/parts/"
     assert run("score", folder, table, "--mode", "unmasked", "--out", out, "--records-per-part", 30) == 0
     assert run("score", folder, table, "--mode", "unmasked", "--out", out, "--records-per-part", 30) == 2
-    assert "--resume" in capsys.readouterr().err
+    assert "resume it, or remove the folder (--resume)" in capsys.readouterr().err
     assert (
         run("score", folder, table, "--mode", "group", "--out", out, "--resume", "--records-per-part", 30)
         == 2
