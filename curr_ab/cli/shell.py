@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **about: Any) -> None:
         about.setdefault("formatter_class", Help)
-        super().__init__(allow_abbrev=False, add_help=False, **about)
+        super().__init__(add_help=False, **about)
         self._positionals.title = "arguments"
         self.add_argument("-h", "--help", action="help", help="Show this help and exit")
 

@@ -139,7 +139,7 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
     for place, name in enumerate(recipe.labels):
         if counts[place] == 0:
             raise OptionError(
-                f"no {what} is labelled {name!r}; leave it out of the labels or add examples", "labels"
+                f"no {what} is labelled {name!r}; leave the class out of the labels or add examples", "labels"
             )
         if counts[place] < fewest:
             raise OptionError(

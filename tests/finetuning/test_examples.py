@@ -173,7 +173,7 @@ DEFECTS = {
     ),
     "more classes": (
         lambda t: t.assign(label=[n % 3 for n in range(len(t))]),
-        "record 3, column 'label': 2 is beyond the recipe's 2 classes (0 HD, 1 CoV)",
+        "record 3, column 'label': 2 is beyond the recipe's 2 labels (0 HD, 1 CoV)",
     ),
     "missing label": (
         lambda t: changed(t, 4, label=None),
