@@ -179,7 +179,7 @@ def test_files_and_names(tmp_path, capsys):
     assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "bad.yaml must be YAML" in errors[0]
-    wanted = "curr-ab: unknown preset 'maxi'; did you mean mini? or name a YAML file (--preset)"
+    wanted = "curr-ab: unknown preset 'maxi'; choose one of mini, paper, small or name a YAML file (--preset)"
     assert errors[1] == wanted
 
 
