@@ -15,6 +15,13 @@ from curr_ab.cli.main import build_parser
 from curr_ab.family import members
 
 ROOT = Path(__file__).parents[1]
+INTRODUCTION = [
+    "Written by `make fix` from the program itself. `--help` after any command prints its section.",
+    "",
+    "A list is written with spaces, `--layers 0 -1`, and comes after the words without a flag. A number may",
+    "be written 5000, 5_000, 5K or 5e3; `none` takes away a number that may be absent. `--final` is yes and",
+    "`--no-final` no. A wrong value and an unknown option or command end in one line and exit status 2.",
+]
 # What a docstring cannot say, because the entry is a folder or no Python.
 DESCRIPTIONS = {
     "curr_ab": "the library: everything that is not pushed to the Hub",
@@ -80,11 +87,37 @@ def tree() -> str:
 
 def command_line() -> str:
     """docs/cli.md: the help of every command."""
-    parts = ["# Command line", "", "Written by `make fix` from the program itself.", ""]
-    for name, parser in all_parsers(build_parser()):
-        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
-        parts += [f"## `{name}`", "```", parser.format_help().rstrip(), "```", ""]
-    return "\n".join(parts)
+    parts = ["# Command line", "", *INTRODUCTION, ""]
+    parsers = list(all_parsers(build_parser()))
+    for name, parser in parsers[1:]:
+        about = marked(parser.description or "").splitlines()[0].partition(". ")[0].rstrip(".")
+        parts.append(f"- [`{name}`](#{name.replace(' ', '-')}): {about}")
+    for name, parser in parsers[1:]:
+        parts += ["", f"## `{name}`", "", marked(parser.description or "")]
+        parts += ["", "```", parser.format_usage().removeprefix("usage: ").rstrip(), "```"]
+        for group in parser._action_groups:
+            parts += group_lines(parser, group)
+    return "\n".join(parts) + "\n"
+
+
+def group_lines(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[str]:
+    """The arguments of one kind, an item each; `--help` is the same everywhere."""
+    formatter = parser._get_formatter()
+    actions = [one for one in group._group_actions if one.dest != "help"]
+    if not actions or isinstance(actions[0], argparse._SubParsersAction):
+        return
+    yield from ("", f"**{group.title}**" + (f": {group.description}" if group.description else ""), "")
+    for one in actions:
+        values = "" if one.nargs == 0 else formatter._format_args(one, str(one.metavar))
+        names = [f"{name} {values}".strip() for name in one.option_strings] or [str(one.metavar)]
+        yield f"- {', '.join(f'`{name}`' for name in names)}: {marked((one.help or '').replace('%%', '%'))}"
+
+
+def marked(text: str) -> str:
+    """Text as Markdown that shows its stars and angles; what stands in backticks shows them anyway."""
+    code = text.split("`")
+    code[::2] = [re.sub(r"[*_]", r"\\\g<0>", part).replace("<", "&lt;") for part in code[::2]]
+    return "`".join(code)
 
 
 def all_parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from curr_ab.cli.shell import sentence
+from curr_ab.options import OptionError, Options, add_flags, option, read_options
 
 if TYPE_CHECKING:
     from curr_ab.evaluation.comparison import Comparison, LossComparison
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    """The comparison, and how it is printed."""
+
+    metric: tuple[str, ...] = option((), "Metrics to compare, such as auroc", shown="all", metavar="NAME")
+    draws: int = option(1_000, "Number of draws of the permutation test", least=1)
+    seed: int = option(0, "Seed of the random draws", least=0)
+    json: bool = option(False, "Print JSON rather than a table")
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command to `curr-ab`."""
+    text = "compare two fine-tunings on the same folds, or two losses: means, differences, paired tests"
+    parser = commands.add_parser("compare", help=text, description=sentence(text))
+    parser.add_argument("first", metavar="RUN", help="Folder of `curr-ab finetune`, or OUT/loss/MODEL-KEY")
+    parser.add_argument("second", metavar="RUN", help="Another, on the same examples and folds, or masks")
+    add_flags(parser, CompareOptions)
+    parser.set_defaults(run=_compare)
+
+
 def _compare(args: argparse.Namespace) -> None:
+    options = read_options(args, CompareOptions)
     from curr_ab.evaluation import compare_losses, compare_runs
     from curr_ab.evaluation.comparison import is_loss
 
+    draws = {"draws": options.draws, "seed": options.seed}
     if is_loss(args.first) or is_loss(args.second):
-        if args.metric:
-            raise ValueError("folders of the suite loss have no other metric; leave out --metric")
-        losses = compare_losses(args.first, args.second, draws=args.draws, seed=args.seed)
-        print(json.dumps(losses.to_dict(), indent=1) if args.json else loss_table(losses))
+        if options.metric:
+            raise OptionError("metric must be none for folders of the suite loss, which have one", "metric")
+        losses = compare_losses(args.first, args.second, **draws)
+        print(json.dumps(losses.to_dict(), indent=1) if options.json else loss_table(losses))
         return
-    found = compare_runs(args.first, args.second, metrics=args.metric, draws=args.draws, seed=args.seed)
-    print(json.dumps(found.to_dict(), indent=1) if args.json else table(found))
+    found = compare_runs(args.first, args.second, metrics=options.metric, **draws)
+    print(json.dumps(found.to_dict(), indent=1) if options.json else table(found))
 
 
 def table(found: Comparison) -> str:
@@ -70,16 +96,3 @@ def loss_table(found: LossComparison) -> str:
 
 def _mean(value: float, error: float | None) -> str:
     return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
-
-
-def add_commands(commands: Any) -> None:
-    """Add the command to `curr-ab`."""
-    text = "two fine-tunings on the same folds, or two losses: means, differences, paired tests"
-    parser = commands.add_parser("compare", help=text, description=f"{text.capitalize()}.")
-    parser.add_argument("first", metavar="RUN", help="folder of `curr-ab finetune`, or OUT/loss/MODEL-KEY")
-    parser.add_argument("second", metavar="RUN", help="another, on the same examples and folds, or masks")
-    parser.add_argument("--metric", action="append", default=[], metavar="NAME", help="such as auroc (all)")
-    parser.add_argument("--draws", type=int, default=1_000, help="of the permutation test (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.set_defaults(run=_compare)

@@ -4,57 +4,103 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, sentence
+from curr_ab.data.preparing.plan import PreparationPlan
+from curr_ab.family import DATA_SIZES
+from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
-def _size(text: str) -> float:
-    """A number with a point is a share, one without is a count of pairs."""
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+DESCRIPTION = "Prepare shards, simulate pairs, describe what was prepared."
 
 
-def _subsets(text: str) -> dict[str, float]:
-    if text == "paper":
-        from curr_ab.family import DATA_SIZES
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(Options):
+    """How a preparation is carried out; nothing of it changes a shard."""
 
-        return {size.letter: size.num_pairs for size in DATA_SIZES}
-    try:
-        named = [item.split("=") for item in text.split(",")]
-        return {name: _size(size) for name, size in named}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like F=1.0,H=0.5,Q=0.25") from None
+    out: Path = option(help="Folder of the shards", metavar="FOLDER")
+    keep_going: bool = option(False, "Set malformed files aside and say so, rather than stop at the first")
+    keep_dropped: bool = option(False, "Write the dropped records to dropped.parquet")
+    processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
+    quiet: bool = option(False, QUIET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions(Options):
+    """The simulated pairs."""
+
+    pairs: int = option(help="Number of pairs", least=1)
+    out: Path = option(help="Parquet file to write", metavar="FILE")
+    donors: int = option(40, "Number of donors that the pairs are of", least=1)
+    seed: int = option(42, "Seed of the simulation", least=0)
+    quiet: bool = option(False, QUIET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeOptions(Options):
+    """The report on a prepared folder."""
+
+    out: Path | None = option(None, "Folder of the report", shown="the prepared folder", metavar="FOLDER")
+    quiet: bool = option(False, QUIET)
+
+
+def add_commands(commands: Any) -> None:
+    """Add `data` to the subcommands of `curr-ab`."""
+    data = commands.add_parser("data", help="prepare, simulate and describe data", description=DESCRIPTION)
+    verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    prepare = verbs.add_parser(
+        "prepare",
+        help="clean pairs, split them, and write token shards",
+        description="Clean the pairs of all sources, split them so that relatives stay together, and write "
+        "token shards. The same command goes on where it was interrupted.",
+    )
+    prepare.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="Files, patterns such as 'oas/*.csv.gz', builtin, hf://owner/name",
+    )
+    add_flags(prepare, PrepareOptions)
+    add_flags(prepare.add_argument_group("input"), InputOptions)
+    add_flags(prepare.add_argument_group("plan"), PreparationPlan, leave_out=("names",))
+    prepare.set_defaults(run=_prepare)
+
+    simulate = verbs.add_parser(
+        "simulate",
+        help="simulate pairs whose full truth is known",
+        description="Simulate pairs whose full truth is known (extra `simulate`; GenAIRR is GPL-3).",
+    )
+    add_flags(simulate, SimulateOptions)
+    simulate.set_defaults(run=_simulate)
+
+    text = "print a table of a prepared folder, and write plots and an HTML page"
+    describe = verbs.add_parser("describe", help=text, description=sentence(text))
+    describe.add_argument("folder", metavar="FOLDER", help="Folder of the shards")
+    add_flags(describe, DescribeOptions)
+    describe.set_defaults(run=_describe)
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from curr_ab.data import CleaningLimits, ColumnNames, PreparationPlan, prepare
+    if getattr(args, "subsets", None) == ["paper"]:
+        args.subsets = [f"{size.letter}={size.num_pairs}" for size in DATA_SIZES]
+    options, source = read_options(args, PrepareOptions), read_options(args, InputOptions)
+    given = read_flags(args, PreparationPlan) | {"names": source.names}
+    plan = PreparationPlan(chains="unpaired" if source.unpaired else "paired", **given)
+    from curr_ab.data import prepare
 
-    plan = PreparationPlan(
-        names=ColumnNames(args.heavy_column, args.light_column, args.id_column),
-        chains="unpaired" if args.unpaired else "paired",
-        limits=CleaningLimits(args.min_length, args.max_length, args.max_ambiguous),
-        cluster=args.cluster,
-        identity=args.identity,
-        coverage=args.coverage,
-        group_by_donor=args.group_by == "donor",
-        validation=args.validation,
-        test=args.test,
-        subsets=args.subsets,
-        seed=args.seed,
-        pairs_per_shard=args.pairs_per_shard,
-        masks=not args.no_masks,
-    )
     index = prepare(
         args.sources,
-        args.out,
+        options.out,
         plan,
-        processes=args.processes,
-        keep_going=args.keep_going,
-        keep_dropped=args.keep_dropped,
-        progress=not args.quiet,
+        processes=options.processes or os.cpu_count() or 1,
+        keep_going=options.keep_going,
+        keep_dropped=options.keep_dropped,
+        progress=not options.quiet,
     )
-    if not args.quiet:
+    if not options.quiet:
         _print_summary(index)
 
 
@@ -75,97 +121,21 @@ def _print_summary(index: dict[str, Any]) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
+    options = read_options(args, SimulateOptions)
     from curr_ab.data import simulate_pairs
     from curr_ab.files import write_parquet
 
-    pairs = simulate_pairs(args.pairs, seed=args.seed, num_donors=args.donors, progress=not args.quiet)
-    write_parquet(Path(args.out), pairs)
+    pairs = simulate_pairs(
+        options.pairs, seed=options.seed, num_donors=options.donors, progress=not options.quiet
+    )
+    write_parquet(options.out, pairs)
 
 
 def _describe(args: argparse.Namespace) -> None:
+    options = read_options(args, DescribeOptions)
     from curr_ab.data import describe
     from curr_ab.data.description import table, write_report
 
-    description = describe(args.folder, progress=not args.quiet)
+    description = describe(args.folder, progress=not options.quiet)
     print(table(description))
-    print(f"report: {write_report(description, args.out or args.folder)}")
-
-
-def _add_prepare(commands: Any) -> None:
-    text = "sources to clean, split token shards"
-    parser = commands.add_parser("prepare", help=text, description=text)
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="file, pattern, builtin or hf://owner/name"
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the shards")
-    parser.add_argument("--unpaired", action="store_true", help="the sources hold single chains")
-    parser.add_argument("--heavy-column", metavar="NAME", help="where the aliases do not fit")
-    parser.add_argument("--light-column", metavar="NAME")
-    parser.add_argument("--id-column", metavar="NAME")
-    parser.add_argument("--min-length", type=int, default=70, help="residues of a chain (%(default)s)")
-    parser.add_argument("--max-length", type=int, default=160, help="residues of a chain (%(default)s)")
-    parser.add_argument(
-        "--max-ambiguous", type=float, default=0.02, help="share of X, B, Z, U, O (%(default)s)"
-    )
-    parser.add_argument(
-        "--cluster",
-        choices=("mmseqs", "exact", "source"),
-        default="mmseqs",
-        help="what is held apart: similar pairs, equal heavy chains, or the source's own split (%(default)s)",
-    )
-    parser.add_argument("--identity", type=float, default=0.9, help="of a cluster, for mmseqs (%(default)s)")
-    parser.add_argument("--coverage", type=float, default=0.8, help="of a cluster, for mmseqs (%(default)s)")
-    parser.add_argument("--group-by", choices=("donor",), help="hold donors apart as well")
-    parser.add_argument("--validation", type=_size, default=0.05, help="share (0.05) or pairs (50000)")
-    parser.add_argument("--test", type=_size, default=0.05, help="share (0.05) or pairs (50000)")
-    parser.add_argument(
-        "--subsets",
-        type=_subsets,
-        default={"F": 1.0, "H": 0.5, "Q": 0.25},
-        help="nested training sets: F=1.0,H=0.5,Q=0.25 (the default), counts, or `paper`",
-    )
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--pairs-per-shard", type=int, default=1 << 17)
-    parser.add_argument(
-        "--no-masks", action="store_true", help="leave region, segment and mutation masks out"
-    )
-    parser.add_argument("--keep-going", action="store_true", help="set malformed files aside and say so")
-    parser.add_argument(
-        "--keep-dropped", action="store_true", help="write dropped records to dropped.parquet"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="(as many as there are cores)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
-    parser.set_defaults(run=_prepare)
-
-
-def _add_simulate(commands: Any) -> None:
-    text = "pairs with full truth (needs the extra `simulate`; GenAIRR is GPL-3)"
-    parser = commands.add_parser("simulate", help=text, description=text)
-    parser.add_argument("--pairs", type=int, required=True)
-    parser.add_argument("--out", required=True, metavar="FILE", help="Parquet file")
-    parser.add_argument("--donors", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_simulate)
-
-
-def _add_describe(commands: Any) -> None:
-    text = "table, plots and one HTML page of a prepared folder"
-    parser = commands.add_parser("describe", help=text, description=text)
-    parser.add_argument("folder", metavar="DIR", help="folder of the shards")
-    parser.add_argument("--out", metavar="DIR", help="folder of the report (DIR itself)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_describe)
-
-
-def add_commands(commands: Any) -> None:
-    """Add `data` to the subcommands of `curr-ab`."""
-    data = commands.add_parser("data", help="prepare, simulate and describe data", description=__doc__)
-    verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_prepare(verbs)
-    _add_simulate(verbs)
-    _add_describe(verbs)
+    print(f"report: {write_report(description, options.out or args.folder)}")

@@ -5,63 +5,59 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from curr_ab.evaluation.plan import PLANS, options_of
+from curr_ab.cli.shell import refuse_for_several, sentence
+from curr_ab.evaluation.plan import PLANS, ClassificationPlan, SuitePlan
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
 DESCRIPTION = "Measure models: every number with its error, once for each checkpoint, data set and setting."
+_TEXT = {
+    "loss": "measure the loss under fixed masks, as pretraining does",
+    "regions": "measure the loss of each residue, masked alone, by region",
+    "specificity": "cross-validate a head on the model",
+    "pairing": "cross-validate a head on native against shuffled pairs",
+    "fitness": "correlate scores with measured fitness",
+}
 _DATA = {
-    "loss": "folder made by `curr-ab data prepare`",
-    "regions": "such a folder, `builtin`, or a table of pairs with region masks",
-    "specificity": "table(s) `name, h_sequence, l_sequence, label`",
-    "pairing": "table(s) of native pairs, or of labelled ones",
-    "fitness": "a table `heavy, light, fitness` for each assay",
+    "loss": "DATA is a folder made by `curr-ab data prepare`.",
+    "regions": "DATA is a folder of `curr-ab data prepare`, `builtin`, or a table with region masks.",
+    "specificity": "DATA are tables with the columns name, h_sequence, l_sequence and label.",
+    "pairing": "DATA are tables of native pairs, or of labelled ones.",
+    "fitness": "DATA are tables with the columns heavy, light and fitness, one for each assay.",
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(Options):
+    """What is measured, and where the numbers go."""
+
+    model: tuple[str, ...] = option(
+        help="Models to measure: members, folders, Hub ids or PEFT adapters", metavar="MODEL"
+    )
+    data: tuple[str, ...] = option(help="Data to measure them on", metavar="DATA")
+    out: Path = option(help="Folder of results, tables and figures", metavar="FOLDER")
+
+
 def add_commands(commands: Any) -> None:
-    """Add `evaluate` with its suites to the command line."""
+    """Add `evaluate` with a verb for each suite to the command line."""
     evaluate = commands.add_parser("evaluate", help="measure models on data", description=DESCRIPTION)
-    add_suites(evaluate)
-
-
-def add_suites(parser: argparse.ArgumentParser) -> None:
-    """A verb for each suite, with the fields of its plan as options."""
-    verbs = parser.add_subparsers(title="suites", metavar="SUITE", required=True, dest="suite")
+    suites = evaluate.add_subparsers(title="suites", metavar="SUITE", required=True)
     for suite, plan in PLANS.items():
-        about = (plan.__doc__ or "").strip().rstrip(".")
-        verb = verbs.add_parser(suite, help=about[:1].lower() + about[1:], description=about + ".")
-        verb.add_argument(
-            "--model",
-            action="append",
-            required=True,
-            metavar="MODEL",
-            help="member, folder, Hub id or PEFT adapter; once for each model",
+        parser = suites.add_parser(
+            suite, help=_TEXT[suite], description=f"{sentence(_TEXT[suite])} {_DATA[suite]}"
         )
-        verb.add_argument("--data", nargs="+", required=True, metavar="DATA", help=_DATA[suite])
-        verb.add_argument(
-            "--out", type=Path, required=True, metavar="FOLDER", help="results, tables, figures"
-        )
-        _add_options(verb, suite)
-        verb.set_defaults(run=run)
-
-
-def _add_options(parser: argparse.ArgumentParser, suite: str) -> None:
-    for name, kind, help in options_of(suite):
-        default = getattr(PLANS[suite], name)
-        choices = get_args(kind) if get_origin(kind) is Literal else None
-        several = isinstance(default, tuple)
-        shown = " ".join(map(str, default)) if several else default
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            default=default,
-            choices=choices,
-            type=int if int in (kind, *get_args(kind)) else str,
-            nargs="*" if several else None,
-            metavar=None if choices else name.rpartition("_")[2].upper(),
-            help=help if shown in (None, "") else f"{help} ({shown})",
-        )
+        add_flags(parser, MeasureOptions)
+        shared = [one.name for one in fields(SuitePlan)]
+        add_flags(parser.add_argument_group("suite"), plan, leave_out=shared)
+        add_flags(parser.add_argument_group("model"), SuitePlan)
+        flags = parser.get_default("flags")
+        if issubclass(plan, ClassificationPlan):  # the rest of the recipe is changed by settings
+            flags |= {one.name: f"--set {one.name}=..." for one in fields(Recipe) if one.name not in flags}
+        parser.set_defaults(run=run, suite=suite)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,17 +68,16 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             "evaluation runs in one process: start one for each model, on a GPU each, with the same --out"
         )
-    options = {name: getattr(args, name) for name, _, _ in options_of(args.suite)}
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    if options["name"] is not None and len(args.model) > 1:
-        raise ValueError("--name names one model; leave it out where there are several")
+    options, given = read_options(args, MeasureOptions), read_flags(args, PLANS[args.suite])
+    if "name" in given:
+        refuse_for_several(options.model, "name", "models")
     with needs_extra("finetune" if args.suite in ("specificity", "pairing", "fitness") else "pretrain"):
         from curr_ab.evaluation.run import run_suite
         from curr_ab.evaluation.tables import write_tables
 
-        for model in args.model:
-            run_suite(args.suite, model, args.data, args.out, say=_say, **options)
-        print(write_tables(args.out, args.suite))
+        for model in options.model:
+            run_suite(args.suite, model, options.data, options.out, say=_say, **given)
+        print(write_tables(options.out, args.suite))
 
 
 def _say(line: str) -> None:

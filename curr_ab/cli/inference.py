@@ -3,54 +3,198 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.words import MODES, STANDARD_RESIDUES
+from curr_ab.cli.shell import InputOptions, sentence
+from curr_ab.extras import needs_extra
+from curr_ab.inference.settings import (
+    EmbedSettings,
+    LoadingOptions,
+    MutateSettings,
+    PairSettings,
+    RestorationPlan,
+    RestoreSettings,
+    ScoreSettings,
+)
+from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
 if TYPE_CHECKING:
     from curr_ab.inference.records import Read
     from curr_ab.inference.tasks import BulkTask
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(",") if word)
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions(Options):
+    """How any number of pairs is worked through, and where the results go."""
+
+    out: str = option(
+        help="File of the results, whose suffix is the format; a name with / at its end is a folder of parts",
+        metavar="FILE",
+    )
+    resume: bool = option(False, "Go on where an interrupted run ended")
+    processes: int = option(1, "Number of processes, each on a GPU of its own", least=1)
+    records_per_part: int | None = option(
+        None, "Number of records that are written together", shown="chosen by the command", least=1
+    )
+    tokens_per_batch: int | None = option(
+        None, "Number of tokens that are computed at once", shown="2,000 on a CPU, 32,768 on a GPU", least=1
+    )
+    quiet: bool = option(False, "Print no progress bar and no line on the number type")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of layers such as -1 or 0,3,6") from None
+@dataclass(frozen=True, kw_only=True)
+class MutantsOptions(Options):
+    """More mutants than fit a command line."""
+
+    mutants_file: Path | None = option(
+        None, "File with a mutant in each line", flag="mutants", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllowedOptions(Options):
+    """Residues that may stand at one position."""
+
+    allow_at: tuple[str, ...] = option(
+        (), "Residues that alone may be filled in at a position", metavar="H:101=AVL"
+    )
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to `curr-ab`."""
+    _add(commands, "embed", "embed pairs, pooled or residue by residue", _embed, EmbedSettings)
+    _add(commands, "score", "score pairs by pseudo-log-likelihood and perplexity", _score, ScoreSettings)
+    text = "score all single mutants by their log-odds, or the mutants that are given"
+    _add(commands, "mutate", text, _mutate, MutateSettings, MutantsOptions)
+    text = "fill in unknown residues, which are written X, *, _ or <mask>"
+    _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
+    _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
+    _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
+
+
+def _add(
+    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], *settings: type
+) -> None:
+    parser = commands.add_parser(name, help=text, description=sentence(text))
+    parser.add_argument(
+        "model", metavar="MODEL", help="Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
+    )
+    if name == "pair":
+        parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
+        parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
+    else:
+        parser.add_argument(
+            "input", metavar="INPUT", help="File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
+        )
+    for options in settings:
+        add_flags(parser, options)
+    add_flags(parser.add_argument_group("results"), BulkOptions)
+    if name != "pair":
+        add_flags(parser.add_argument_group("input"), InputOptions)
+    add_flags(parser.add_argument_group("model"), LoadingOptions)
+
+    def checked(args: argparse.Namespace) -> None:
+        for options in (*settings, BulkOptions, InputOptions, LoadingOptions):
+            read_options(args, options)  # a wrong value is refused before torch is loaded
+        run(args)
+
+    parser.set_defaults(run=checked)
+
+
+def _embed(args: argparse.Namespace) -> None:
+    given, read = read_flags(args, EmbedSettings), _read(args)
+    from curr_ab.inference.tasks import EmbedTask
+
+    _run(args, EmbedTask(**given, tokens_per_batch=_tokens(args)), read)
+
+
+def _score(args: argparse.Namespace) -> None:
+    given, read = read_flags(args, ScoreSettings), _read(args)
+    from curr_ab.inference.tasks import ScoreTask
+
+    _run(args, ScoreTask(**given, tokens_per_batch=_tokens(args)), read)
+
+
+def _mutate(args: argparse.Namespace) -> None:
+    given, file = read_flags(args, MutateSettings), read_options(args, MutantsOptions).mutants_file
+    if file is not None:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        given["mutants"] = (*given.get("mutants", ()), *filter(None, lines))
+    read = _read(args)
+    from curr_ab.inference.mutation import parse_mutant
+    from curr_ab.inference.tasks import MutateTask
+
+    task = MutateTask(**given, tokens_per_batch=_tokens(args))
+    for mutant in task.mutants:
+        parse_mutant(mutant)
+    _run(args, task, read)
+
+
+def _restore(args: argparse.Namespace) -> None:
+    allowed = tuple(map(_allowed, read_options(args, AllowedOptions).allow_at))
+    plan = RestorationPlan(**read_flags(args, RestorationPlan), allowed_at=allowed)
+    ends, read = read_options(args, RestoreSettings).ends, _read(args)
+    from curr_ab.inference.tasks import RestoreTask
+
+    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read)
 
 
 def _allowed(text: str) -> tuple[str, int, str]:
-    place, _, residues = text.partition("=")
-    chain, _, position = place.partition(":")
-    if chain not in ("H", "L") or not position.isdigit() or not residues:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like H:101=AVL")
-    return ("heavy" if chain == "H" else "light"), int(position), residues
+    match = re.fullmatch(r"([HL]):(\d+)=(.+)", text)
+    if match is None:
+        raise OptionError(f"allow_at must be like H:101=AVL; got {text!r}", "allow_at")
+    return ("heavy" if match[1] == "H" else "light"), int(match[2]), match[3]
+
+
+def _pair(args: argparse.Namespace) -> None:
+    settings = read_options(args, PairSettings)
+    with needs_extra("data"):
+        from curr_ab.inference.records import chain_reader
+        from curr_ab.inference.tasks import PairTask
+
+    lights = tuple(chain_reader(args.lights, "light")())
+    task = PairTask(
+        lights=lights, by=settings.by, mode=settings.mode, top=settings.top, tokens_per_batch=_tokens(args)
+    )
+    head = "sequence-classification" if settings.by == "head" else "masked-lm"
+    _run(args, task, chain_reader(args.heavies, "heavy"), head)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    loading = read_options(args, LoadingOptions)
+    with needs_extra("finetune"):
+        from curr_ab.finetuning.prediction import PredictTask, head_of
+    head = head_of(args.model, revision=loading.revision, namespace=loading.namespace)
+    _run(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), head)
+
+
+def _tokens(args: argparse.Namespace) -> int | None:
+    return read_options(args, BulkOptions).tokens_per_batch
+
+
+def _read(args: argparse.Namespace) -> Read:
+    options = read_options(args, InputOptions)
+    with needs_extra("data"):
+        from curr_ab.inference.records import reader
+    columns = {f"{name}_column": column for name, column in options.names.named().items()}
+    return reader(args.input, unpaired=options.unpaired, **columns)
 
 
 def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "masked-lm") -> None:
+    options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
     from curr_ab.inference import Checkpoint, run_bulk
 
-    if args.quiet:
+    if options.quiet:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-    checkpoint = Checkpoint(
-        args.model,
-        head=head,
-        revision=args.revision,
-        device=args.device,
-        dtype=args.dtype,
-        namespace=args.namespace,
-        separator=args.separator,
-    )
-    if not args.quiet:
+    checkpoint = Checkpoint(name=args.model, head=head, **vars(loading))
+    if not options.quiet:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
         print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
@@ -58,253 +202,9 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "mask
         task,
         checkpoint,
         read,
-        args.out,
-        resume=args.resume,
-        processes=args.processes,
-        records_per_part=args.records_per_part,
-        progress=not args.quiet,
+        options.out,
+        resume=options.resume,
+        processes=options.processes,
+        records_per_part=options.records_per_part,
+        progress=not options.quiet,
     )
-
-
-def _read(args: argparse.Namespace) -> Read:
-    from curr_ab.extras import needs_extra
-
-    with needs_extra("data"):
-        from curr_ab.inference.records import reader
-    return reader(
-        args.input,
-        heavy_column=args.heavy_column,
-        light_column=args.light_column,
-        id_column=args.id_column,
-        unpaired=args.unpaired,
-    )
-
-
-def _embed(args: argparse.Namespace) -> None:
-    read = _read(args)
-    from curr_ab.inference import EmbeddingPlan
-    from curr_ab.inference.tasks import EmbedTask
-
-    plan = EmbeddingPlan(poolings=args.pooling, parts=args.part, layers=args.layers, attention=args.attention)
-    _run(args, EmbedTask(plan=plan, number=args.number, tokens_per_batch=args.tokens_per_batch), read)
-
-
-def _score(args: argparse.Namespace) -> None:
-    read = _read(args)
-    from curr_ab.inference.records import check_part
-    from curr_ab.inference.tasks import ScoreTask
-
-    regions = tuple(map(check_part, args.regions))
-    task = ScoreTask(
-        mode=args.mode,
-        alone=args.alone,
-        per_residue=args.per_residue,
-        regions=regions,
-        number=args.number,
-        tokens_per_batch=args.tokens_per_batch,
-    )
-    _run(args, task, read)
-
-
-def _mutate(args: argparse.Namespace) -> None:
-    read = _read(args)
-    from curr_ab.inference.mutation import parse_mutant
-    from curr_ab.inference.records import check_part
-    from curr_ab.inference.tasks import MutateTask
-
-    mutants = list(args.mutant)
-    if args.mutants:
-        mutants += [line.strip() for line in Path(args.mutants).read_text().splitlines() if line.strip()]
-    for mutant in mutants:
-        parse_mutant(mutant)
-    if mutants and args.heat_maps:
-        raise ValueError("heat maps show all single mutants; leave the list of mutants out")
-    task = MutateTask(
-        mode=args.mode,
-        part=check_part(args.part),
-        mutants=tuple(mutants),
-        by=args.by,
-        number=args.number,
-        heat_maps=args.heat_maps,
-        tokens_per_batch=args.tokens_per_batch,
-    )
-    _run(args, task, read)
-
-
-def _restore(args: argparse.Namespace) -> None:
-    read = _read(args)
-    from curr_ab.inference import RestorationPlan
-    from curr_ab.inference.tasks import RestoreTask
-
-    plan = RestorationPlan(
-        method=args.method,
-        variants=args.variants,
-        seed=args.seed,
-        temperature=args.temperature,
-        top_k=args.top,
-        allowed=args.allow,
-        allowed_at=tuple(args.allow_at),
-    )
-    _run(args, RestoreTask(plan=plan, ends=args.ends, tokens_per_batch=args.tokens_per_batch), read)
-
-
-def _pair(args: argparse.Namespace) -> None:
-    from curr_ab.extras import needs_extra
-
-    with needs_extra("data"):
-        from curr_ab.inference.records import chain_reader
-        from curr_ab.inference.tasks import PairTask
-
-    lights = tuple(chain_reader(args.lights, "light")())
-    task = PairTask(
-        lights=lights, by=args.by, mode=args.mode, top=args.top, tokens_per_batch=args.tokens_per_batch
-    )
-    head = "sequence-classification" if args.by == "head" else "masked-lm"
-    _run(args, task, chain_reader(args.heavies, "heavy"), head)
-
-
-def _predict(args: argparse.Namespace) -> None:
-    from curr_ab.extras import needs_extra
-
-    with needs_extra("finetune"):
-        from curr_ab.finetuning.prediction import PredictTask, head_of
-    head = head_of(args.model, revision=args.revision, namespace=args.namespace)
-    _run(args, PredictTask(tokens_per_batch=args.tokens_per_batch), _read(args), head)
-
-
-def _add(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="member (350M-F), Hub id, folder, any ESM-2 checkpoint, or PEFT adapter",
-    )
-    if name == "pair":
-        parser.add_argument("heavies", metavar="HEAVIES", help="file with heavy chains, or with pairs")
-        parser.add_argument("lights", metavar="LIGHTS", help="file with light chains, or with pairs")
-    else:
-        parser.add_argument("input", metavar="INPUT", help="CSV, TSV, Parquet, AIRR or FASTA; or `builtin`")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_common(parser: Any, *, pairs: bool = True) -> None:
-    parser.add_argument(
-        "--out", required=True, metavar="FILE", help="the suffix is the format; DIR/ for Parquet parts"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on where an interrupted run ended")
-    parser.add_argument("--processes", type=int, default=1, help="on a GPU each (%(default)s)")
-    parser.add_argument("--records-per-part", type=int, metavar="N", help="written together (by the command)")
-    parser.add_argument("--tokens-per-batch", type=int, metavar="N", help="(2,000 on a CPU, 32,768 on a GPU)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (the GPUs where there are any)")
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="bfloat16 where the hardware multiplies it, else float32 (%(default)s)",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the repository")
-    parser.add_argument("--namespace", default="brineylab", help="owner of the members (%(default)s)")
-    parser.add_argument("--separator", help="of checkpoints that do not say theirs, such as '<cls>'")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no word on the number type")
-    if pairs:
-        parser.add_argument("--unpaired", action="store_true", help="the input holds single chains")
-        parser.add_argument("--heavy-column", metavar="NAME", help="where the aliases do not fit")
-        parser.add_argument("--light-column", metavar="NAME")
-        parser.add_argument("--id-column", metavar="NAME")
-
-
-def _add_mode(parser: Any, default: str = "exact") -> None:
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        default=default,
-        help="each residue masked alone, every 7th at once, or none, in one pass (%(default)s)",
-    )
-
-
-def _add_number(parser: Any) -> None:
-    parser.add_argument(
-        "--number", action="store_true", help="IMGT positions and regions by ANARCII (extra `number`)"
-    )
-
-
-def add_commands(commands: Any) -> None:
-    """Add the commands to `curr-ab`."""
-    embed = _add(commands, "embed", "embeddings of pairs, pooled or per residue", _embed)
-    embed.add_argument(
-        "--pooling",
-        type=_words,
-        default=("mean",),
-        help="mean, max, std, cls, or none for each residue; several joined by commas (mean)",
-    )
-    embed.add_argument("--part", type=_words, default=("pair",), help="pair, heavy, light, CDRH3, ... (pair)")
-    embed.add_argument(
-        "--layers",
-        type=_numbers,
-        default=(-1,),
-        metavar="N,N",
-        help="0 the embeddings, -1 the last (default); as --layers=-1,-2",
-    )
-    embed.add_argument("--attention", action="store_true", help="attention maps as well (.safetensors)")
-    _add_number(embed)
-    _add_common(embed)
-
-    score = _add(commands, "score", "pseudo-log-likelihood and pseudo-perplexity of pairs", _score)
-    _add_mode(score)
-    score.add_argument("--alone", action="store_true", help="each chain without its partner, too")
-    score.add_argument("--per-residue", action="store_true", help="a row for each residue")
-    score.add_argument("--regions", type=_words, default=(), help="such as CDRH3,CDRL3")
-    _add_number(score)
-    _add_common(score)
-
-    mutate = _add(commands, "mutate", "log-odds of all single mutants, or scores of given mutants", _mutate)
-    _add_mode(mutate)
-    mutate.add_argument("--part", default="pair", help="heavy, light, CDRH3, ... (%(default)s)")
-    mutate.add_argument(
-        "--mutant", action="append", default=[], metavar="TEXT", help="H:Y32A;L:S50T, H:Y32del, H:G54insAG"
-    )
-    mutate.add_argument("--mutants", metavar="FILE", help="one mutant in a line")
-    mutate.add_argument(
-        "--by",
-        choices=("marginals", "sequence"),
-        default="marginals",
-        help="how given mutants are scored: log-odds added, or whole sequences (%(default)s)",
-    )
-    mutate.add_argument("--heat-maps", metavar="DIR", help="a PNG and an HTML page for each pair")
-    _add_number(mutate)
-    _add_common(mutate)
-
-    restore = _add(commands, "restore", "fill in unknown residues: X, *, _ or <mask>", _restore)
-    restore.add_argument(
-        "--method",
-        choices=("greedy", "confident", "sample"),
-        default="confident",
-        help="all at once, the surest first, or drawn (%(default)s)",
-    )
-    restore.add_argument("--variants", type=int, default=1, metavar="N", help="of each pair, drawn (1)")
-    restore.add_argument("--seed", type=int, default=0)
-    restore.add_argument("--temperature", type=float, default=1.0, help="of drawing (%(default)s)")
-    restore.add_argument("--top", type=int, default=3, metavar="K", help="residues reported (%(default)s)")
-    restore.add_argument("--allow", default=STANDARD_RESIDUES, metavar="RESIDUES", help="(all 20)")
-    restore.add_argument(
-        "--allow-at", type=_allowed, action="append", default=[], metavar="H:101=AVL", help="only these there"
-    )
-    restore.add_argument(
-        "--ends", action="store_true", help="complete missing ends, found by ANARCII (extra `number`)"
-    )
-    _add_common(restore)
-
-    pair = _add(commands, "pair", "light chains ranked for each heavy chain", _pair)
-    pair.add_argument(
-        "--by",
-        choices=("likelihood", "gain", "head"),
-        default="likelihood",
-        help="of the light chain given the heavy one; the same minus its own; a pairing head (%(default)s)",
-    )
-    _add_mode(pair, "group")
-    pair.add_argument("--top", type=int, metavar="N", help="rows for each heavy chain (all)")
-    _add_common(pair, pairs=False)
-
-    predict = _add(commands, "predict", "labels or numbers by a fine-tuned member", _predict)
-    _add_common(predict)

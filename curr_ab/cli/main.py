@@ -1,25 +1,62 @@
+# PYTHON_ARGCOMPLETE_OK
 """`curr-ab`: a thin shell over the package's functions."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from curr_ab.cli.compare import add_commands as add_comparing_commands
-from curr_ab.cli.data import add_commands as add_data_commands
-from curr_ab.cli.evaluate import add_commands as add_evaluation_commands
-from curr_ab.cli.finetune import add_commands as add_finetuning_commands
-from curr_ab.cli.finetune import add_example_command
-from curr_ab.cli.hub import add_commands as add_hub_commands
-from curr_ab.cli.inference import add_commands as add_inference_commands
-from curr_ab.cli.pretrain import add_commands as add_pretraining_commands
-from curr_ab.cli.scaling import add_commands as add_scaling_commands
-from curr_ab.cli.study import add_commands as add_study_commands
+from curr_ab.cli import compare, data, evaluate, finetune, hub, inference, pretrain, scaling, study
+from curr_ab.cli.shell import Parser, run
 from curr_ab.family import NAMESPACE, Member, members
+from curr_ab.options import Options, add_flags, option, read_options, unknown
+
+SHELLS = ("bash", "zsh", "fish")
+COMPLETION = """Print the script that completes commands and options in your shell.
+
+In ~/.bashrc write `eval "$(curr-ab completion bash)"`, in ~/.zshrc the same with zsh.
+In ~/.config/fish/config.fish write `curr-ab completion fish | source`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions(Options):
+    """How the members are listed."""
+
+    json: bool = option(False, "Print JSON, with the training plan and the published figures")
+    namespace: str = option(NAMESPACE, "Owner of the repositories", metavar="NAME")
+
+
+def build_parser() -> Parser:
+    """The whole command line; the reference in docs/ is written from it."""
+    parser = Parser(prog="curr-ab", description="Paired antibody language models.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    models = commands.add_parser("models", help="list the 15 members", description="List the 15 members.")
+    add_flags(models, ModelsOptions)
+    models.set_defaults(run=_models)
+    for group in (data, pretrain, finetune, inference, evaluate, compare, scaling, hub, study):
+        group.add_commands(commands)
+    completion = commands.add_parser(
+        "completion",
+        help="print the script that completes commands and options in your shell",
+        description=COMPLETION,
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"Shell: {', '.join(SHELLS)}")
+    completion.set_defaults(run=_complete)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of the package."""
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    return run(parser, argv)
 
 
 def _describe(member: Member, namespace: str) -> dict[str, Any]:
@@ -39,8 +76,9 @@ def _describe(member: Member, namespace: str) -> dict[str, Any]:
 
 
 def _models(args: argparse.Namespace) -> None:
-    rows = [_describe(member, args.namespace) for member in members()]
-    if args.json:
+    options = read_options(args, ModelsOptions)
+    rows = [_describe(member, options.namespace) for member in members()]
+    if options.json:
         print(json.dumps(rows, indent=2))
         return
     print(f"{'member':<8} {'repository':<28} {'parameters':>12} {'layers':>6} {'width':>5}", end="")
@@ -51,34 +89,9 @@ def _models(args: argparse.Namespace) -> None:
         print(f" {row['training_pairs']:>10,} {row['epochs']:>6}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; the reference in docs/ is printed from it."""
-    parser = argparse.ArgumentParser(prog="curr-ab", description="Paired antibody language models.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+def _complete(args: argparse.Namespace) -> None:
+    if args.shell not in SHELLS:
+        raise ValueError(unknown("shell", args.shell, SHELLS))
+    from argcomplete.shell_integration import shellcode
 
-    models = commands.add_parser("models", help="list the 15 members", description="List the 15 members.")
-    models.add_argument("--json", action="store_true", help="with training plan and published figures")
-    models.add_argument("--namespace", default=NAMESPACE, help="owner of the repositories (%(default)s)")
-    models.set_defaults(run=_models)
-    add_data_commands(commands)
-    add_pretraining_commands(commands)
-    add_finetuning_commands(commands)
-    add_example_command(commands)
-    add_inference_commands(commands)
-    add_evaluation_commands(commands)
-    add_comparing_commands(commands)
-    add_scaling_commands(commands)
-    add_hub_commands(commands)
-    add_study_commands(commands)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; bad input ends in one line on standard error and exit status 2."""
-    args = build_parser().parse_args(argv)
-    try:
-        args.run(args)
-    except (ValueError, OSError) as error:
-        print(f"curr-ab: {error}", file=sys.stderr)
-        return 2
-    return 0
+    print(shellcode(["curr-ab"], shell=args.shell))

@@ -4,19 +4,98 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from curr_ab.cli.shell import CORES
 from curr_ab.extras import needs_extra
-from curr_ab.scaling.any_law import LAWS, fit_law
+from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
+from curr_ab.scaling.any_law import DataColumn, Law, fit_law
+from curr_ab.scaling.compute import UTILIZATION, gpu_flops
+from curr_ab.scaling.doubt import Doubt
 
 if TYPE_CHECKING:
     from curr_ab.scaling.runs import Runs
-    from curr_ab.scaling.uncertainty import Doubt
 
-_ADVISING_LAWS = LAWS[:3]
-_DATA_COLUMNS = ("seen_tokens", "unique_tokens", "sequences")
+_PROJECTED = "Size of the model whose data the iso-data law projects, in parameters"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownOptions(Options):
+    """How the numbers are computed and printed."""
+
+    workers: int | None = option(None, "Number of processes", shown=CORES, least=1)
+    json: bool = option(False, "Print JSON rather than a table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(Options):
+    """A law, and the runs that it is fitted to."""
+
+    task: str | None = option(
+        None, "Task of the losses in results.json files", shown="the only one", metavar="NAME"
+    )
+    law: Law = option(help="Law to fit")
+    data: DataColumn | None = option(None, "Column that is D in the parametric law", shown="seen_tokens")
+    project_to: float | None = option(None, _PROJECTED, shown="650M", metavar="SIZE", above=0)
+    starts: Path | None = option(None, "File for the outcome of every start of the fit", metavar="FILE.csv")
+    plot: Path | None = option(None, "Folder for figures as PNG and SVG", metavar="FOLDER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions(Options):
+    """Compute, in GPU hours instead of FLOPs."""
+
+    gpu_hours: float | None = option(None, "Budget in hours of one GPU", metavar="HOURS", above=0)
+    gpu: Literal["a100", "h100", "h200"] | None = option(None, "GPU whose hours they are")
+    utilization: float | None = option(
+        None,
+        "Share of the GPU's peak that training reaches",
+        shown=str(UTILIZATION),
+        metavar="SHARE",
+        above=0,
+        most=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdviseOptions(BudgetOptions):
+    """A question; exactly one of four."""
+
+    params: float | None = option(None, "Size of the model, such as 650M", metavar="SIZE", above=0)
+    sequences: float | None = option(
+        None, "Number of different pairs to train on, such as 2M", metavar="COUNT", above=0
+    )
+    flops: float | None = option(None, "Budget in FLOPs, such as 1e20", metavar="FLOPS", above=0)
+    results: Path | None = option(None, "Runs of your own to fit a law to as well", metavar="RESULTS.csv")
+    law: Literal["iso-data", "isoflop", "parametric"] | None = option(None, "Law to fit to them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(Options):
+    """The published figures."""
+
+    draws: int = option(10_000, "Number of draws for the 95 % intervals", least=20)
+    plot: Path | None = option(None, "Folder for the paper's two figures", metavar="FOLDER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(BudgetOptions):
+    """The next runs."""
+
+    budget: float | None = option(None, "Budget in FLOPs, such as 3e20", metavar="FLOPS", above=0)
+    results: Path | None = option(
+        None, "Runs of your own", shown="the paper's 11 points", metavar="RESULTS.csv"
+    )
+    max_sequences: float | None = option(
+        None, "Number of pairs that could be had", shown="the largest so far", metavar="COUNT", above=0
+    )
+    tokens_per_run: float | None = option(
+        None, "Length of a run in tokens", shown="the paper's 15.4B", metavar="COUNT", above=0
+    )
+    project_to: float | None = option(None, _PROJECTED, shown="650M", metavar="SIZE", above=0)
 
 
 def add_commands(commands: Any) -> None:
@@ -27,174 +106,135 @@ def add_commands(commands: Any) -> None:
         description="Scaling laws: how much data, how big a model, and how sure one can be.",
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
-
-    fit = verbs.add_parser("fit", help="fit a law to a table of runs", description=_fit.__doc__)
+    fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
     fit.add_argument(
-        "results",
+        "runs",
         type=Path,
         nargs="+",
         metavar="RESULTS",
-        help="the runs: a CSV file (docs/scaling.md), or results.json file(s) of `curr-ab evaluate loss`",
+        help="Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`",
     )
-    fit.add_argument("--task", metavar="NAME", help="which loss of results.json files (the only one)")
-    fit.add_argument("--law", choices=LAWS, required=True)
-    fit.add_argument(
-        "--data", choices=_DATA_COLUMNS, help="column that is D in the parametric law (seen_tokens)"
-    )
-    fit.add_argument("--project-to", metavar="SIZE", help="size whose data iso-data projects (650M)")
-    fit.add_argument("--starts", type=Path, metavar="FILE.csv", help="write the outcome of every start")
-    fit.add_argument("--plot", type=Path, metavar="DIR", help="write figures as PNG and SVG")
-    _add_doubt(fit)
-    fit.set_defaults(run=_fit)
-
-    advise = verbs.add_parser("advise", help="best size or data, by every law", description=_advise.__doc__)
-    question = advise.add_mutually_exclusive_group(required=True)
-    question.add_argument("--params", metavar="SIZE", help="size of the model: 650M")
-    question.add_argument("--sequences", metavar="COUNT", help="different pairs to train on: 2M")
-    _add_budget(question, advise)
-    advise.add_argument("--results", type=Path, metavar="RESULTS.csv", help="also fit your own runs")
-    advise.add_argument("--law", choices=_ADVISING_LAWS, help="the law to fit to them")
-    _add_doubt(advise)
-    advise.set_defaults(run=_advise)
-
-    reproduce = verbs.add_parser(
-        "reproduce", help="published figures beside ours", description=_reproduce.__doc__
-    )
-    reproduce.add_argument("--plot", type=Path, metavar="DIR", help="write the paper's two figures")
-    _add_doubt(reproduce, noise=False, draws=10_000)
-    reproduce.set_defaults(run=_reproduce)
-
-    plan = verbs.add_parser("plan", help="design the next runs for a budget", description=_plan.__doc__)
-    budget = plan.add_mutually_exclusive_group(required=True)
-    _add_budget(budget, plan)
-    plan.add_argument("--results", type=Path, metavar="RESULTS.csv", help="your runs (the paper's 11 points)")
-    plan.add_argument("--max-sequences", metavar="COUNT", help="data that could be had (the largest so far)")
-    plan.add_argument("--tokens-per-run", metavar="COUNT", help="length of a run (the paper's 15.4B)")
-    plan.add_argument("--project-to", metavar="SIZE", help="size whose data is projected (650M)")
-    _add_doubt(plan)
-    plan.set_defaults(run=_plan)
+    _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
+    _add(verbs, "reproduce", "show the published figures beside ours", _reproduce, ReproduceOptions)
+    _add(verbs, "plan", "design the next runs for a budget", _plan, PlanOptions)
 
 
-def _add_budget(group: Any, parser: argparse.ArgumentParser) -> None:
-    group.add_argument(
-        "--budget" if parser.prog.endswith("plan") else "--flops", dest="flops", metavar="FLOPS"
-    )
-    group.add_argument("--gpu-hours", metavar="HOURS", help="with --gpu, instead of FLOPs")
-    parser.add_argument("--gpu", metavar="NAME", help="a100, h100 or h200")
-    parser.add_argument("--utilisation", type=float, metavar="SHARE", help="of the GPU's peak (0.4)")
-
-
-def _add_doubt(parser: argparse.ArgumentParser, noise: bool = True, draws: int = 1000) -> None:
-    if noise:
-        parser.add_argument("--noise", type=float, metavar="SD", help="of a loss, in nats (from the seeds)")
-    parser.add_argument("--draws", type=int, default=draws, help="draws for intervals (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    parser.add_argument("--json", action="store_true")
+def _add(verbs: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], options: type) -> Any:
+    parser = verbs.add_parser(name, help=text, description=run.__doc__)
+    add_flags(parser, options)
+    own = ("draws", "noise_sd") if options is ReproduceOptions else ()
+    add_flags(parser, Doubt, leave_out=("workers", *own))
+    add_flags(parser, ShownOptions)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _doubt(args: argparse.Namespace) -> Doubt:
-    from curr_ab.scaling.uncertainty import Doubt
-
-    return Doubt(
-        draws=args.draws,
-        noise_sd=getattr(args, "noise", None),
-        seed=args.seed,
-        workers=args.workers,
-        progress=not args.json,
-    )
+    shown = read_options(args, ShownOptions)
+    given = read_flags(args, Doubt) | {"workers": shown.workers or os.cpu_count() or 1}
+    return Doubt(**given, progress=not shown.json)
 
 
-def _flops(args: argparse.Namespace) -> float | None:
-    from curr_ab.quantities import parse_quantity
-    from curr_ab.scaling.compute import UTILIZATION, gpu_flops
-
-    if args.gpu_hours is None:
-        if args.gpu or args.utilisation is not None:
-            raise ValueError("--gpu and --utilisation belong to --gpu-hours")
-        return None if args.flops is None else parse_quantity(args.flops)
-    if args.gpu is None:
-        raise ValueError("--gpu-hours needs --gpu: a100, h100 or h200")
-    utilization = UTILIZATION if args.utilisation is None else args.utilisation
-    return gpu_flops(parse_quantity(args.gpu_hours), args.gpu, utilization)
+def _flops(options: BudgetOptions, flops: float | None) -> float | None:
+    if options.gpu_hours is None:
+        for name in ("gpu", "utilization"):
+            if getattr(options, name) is not None:
+                raise OptionError(f"{name} must come with gpu_hours", name, "gpu_hours")
+        return flops
+    if options.gpu is None:
+        raise OptionError("gpu must be a100, h100 or h200 where gpu_hours are given; got none", "gpu")
+    return gpu_flops(options.gpu_hours, options.gpu, options.utilization or UTILIZATION)
 
 
-def _quantity(text: str | None) -> float | None:
-    from curr_ab.quantities import parse_quantity
+def _require_one(options: Any, *names: str) -> None:
+    given = [name for name in names if getattr(options, name) is not None]
+    if len(given) != 1:
+        raise OptionError(f"exactly one of {', '.join(names)} must be given; got {len(given)}", *names)
 
-    return None if text is None else parse_quantity(text)
 
-
-def _show(result: Any, lines: Iterable[str], as_json: bool) -> None:
+def _show(args: argparse.Namespace, result: Any, lines: Iterable[str]) -> None:
     from curr_ab.scaling.report import to_json
 
-    print(to_json(result) if as_json else "\n".join(lines))
+    print(to_json(result) if read_options(args, ShownOptions).json else "\n".join(lines))
 
 
 def _fit(args: argparse.Namespace) -> None:
     """Fit one law: estimates, intervals, local optima, influence, warnings."""
+    options, doubt = read_options(args, FitOptions), _doubt(args)
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.plots import plot_fit, save_plots
         from curr_ab.scaling.report import describe_fit, write_starts
 
-    runs = _read(args.results, args.task)
-    fit = fit_law(runs, args.law, _doubt(args), args.data, _quantity(args.project_to))
-    if args.starts is not None:
+    runs = _read(args.runs, options.task)
+    fit = fit_law(runs, options.law, doubt, options.data, options.project_to)
+    if options.starts is not None:
         if not isinstance(fit, scaling.LogLossFit):
-            raise ValueError(f"--starts belongs to laws fitted from many starts, not to {args.law}")
-        write_starts(fit, args.starts)
-    if args.plot is not None:
-        save_plots(plot_fit(fit, args.data or "seen_tokens"), args.plot)
-    _show(fit, describe_fit(fit), args.json)
+            raise OptionError(
+                f"starts must be none for the law {options.law}, which is not fitted from many starts",
+                "starts",
+            )
+        write_starts(fit, options.starts)
+    if options.plot is not None:
+        save_plots(plot_fit(fit, options.data or "seen_tokens"), options.plot)
+    _show(args, fit, describe_fit(fit))
 
 
-def _read(paths: list[Path], task: str | None) -> Runs:
+def _read(paths: Sequence[Path], task: str | None) -> Runs:
     """A table of runs, or what was measured."""
     from curr_ab import scaling
 
     if all(path.suffix == ".json" for path in paths):
         return scaling.read_measured_runs(paths, task)
     if len(paths) > 1 or task is not None:
-        raise ValueError(
-            "several files, and --task, are for results.json files; a table of runs is one CSV file"
+        raise OptionError(
+            "several files, and task, are for results.json files; a table of runs must be one CSV file",
+            "task",
         )
     return scaling.read_runs(paths[0])
 
 
 def _advise(args: argparse.Namespace) -> None:
-    """What each law says about one question, with 95 % intervals where they can be had."""
+    """Answer one question by every law, with 95 % intervals where they can be had."""
+    options, doubt = read_options(args, AdviseOptions), _doubt(args)
+    flops = _flops(options, options.flops)
+    _require_one(options, "params", "sequences", "flops", "gpu_hours")
+    if (options.results is None) != (options.law is None):
+        raise OptionError("results and law belong together; got one of them", "results", "law")
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.report import describe_advice
 
-    if (args.results is None) != (args.law is None):
-        raise ValueError("--results and --law belong together")
-    question = scaling.Question(_quantity(args.params), _quantity(args.sequences), _flops(args))
-    doubt = _doubt(args)
-    fits = () if args.results is None else (fit_law(scaling.read_runs(args.results), args.law, doubt),)
+    question = scaling.Question(options.params, options.sequences, flops)
+    fits: tuple[Any, ...] = ()
+    if options.results is not None and options.law is not None:
+        fits = (fit_law(scaling.read_runs(options.results), options.law, doubt),)
     answers = scaling.advise(question, fits, doubt)
-    _show(answers, describe_advice(answers), args.json)
+    _show(args, answers, describe_advice(answers))
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    """Every published figure that can be computed from data in the package."""
+    """Compute every published figure that data in the package allow."""
+    options, doubt = read_options(args, ReproduceOptions), _doubt(args)
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD
         from curr_ab.scaling.plots import plot_fit, save_plots
         from curr_ab.scaling.report import describe_reproduced
 
-    rows = scaling.reproduce(_doubt(args))
-    if args.plot is not None:
-        doubt = scaling.Doubt(noise_sd=PAPER_NOISE_SD, seed=args.seed, workers=args.workers)
-        fit = scaling.fit_iso_data(scaling.published_runs("test-loss-2025-09"), doubt)
-        save_plots(plot_fit(fit), args.plot)
-    _show(rows, describe_reproduced(rows), args.json)
+    rows = scaling.reproduce(replace(doubt, draws=options.draws))
+    if options.plot is not None:
+        drawn = scaling.Doubt(noise_sd=PAPER_NOISE_SD, seed=doubt.seed, workers=doubt.workers)
+        fit = scaling.fit_iso_data(scaling.published_runs("test-loss-2025-09"), drawn)
+        save_plots(plot_fit(fit), options.plot)
+    _show(args, rows, describe_reproduced(rows))
 
 
 def _plan(args: argparse.Namespace) -> None:
-    """The grid of runs that would narrow the iso-data projection's interval most, and its cost."""
+    """Design the grid of runs that would narrow the iso-data projection's interval most, with its cost."""
+    options, doubt = read_options(args, PlanOptions), _doubt(args)
+    flops = _flops(options, options.budget)
+    _require_one(options, "budget", "gpu_hours")
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD
@@ -202,22 +242,21 @@ def _plan(args: argparse.Namespace) -> None:
         from curr_ab.scaling.report import describe_plan
         from curr_ab.scaling.uncertainty import noise_of
 
-    doubt = _doubt(args)
-    if args.results is None:
+    if options.results is None:
         runs, noise = scaling.published_runs("test-loss-2025-09"), doubt.noise_sd or PAPER_NOISE_SD
     else:
-        runs = scaling.read_runs(args.results)
+        runs = scaling.read_runs(options.results)
         found = noise_of(runs, doubt)
         if not found:
-            raise ValueError("the noise is unknown: repeat runs with other seeds, or give it with --noise")
+            raise OptionError("noise must be given, or runs repeated with other seeds; got neither", "noise")
         noise = found
     plan = scaling.plan_iso_data(
         runs,
-        budget_flops=_flops(args) or 0.0,
+        budget_flops=flops or 0.0,
         noise_sd=noise,
-        max_sequences=_quantity(args.max_sequences),
-        tokens_per_run=_quantity(args.tokens_per_run),
-        project_to=_quantity(args.project_to) or PROJECTED_PARAMETERS,
+        max_sequences=options.max_sequences,
+        tokens_per_run=options.tokens_per_run,
+        project_to=options.project_to or PROJECTED_PARAMETERS,
         doubt=doubt,
     )
-    _show(plan, describe_plan(plan), args.json)
+    _show(args, plan, describe_plan(plan))

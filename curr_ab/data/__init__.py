@@ -8,10 +8,9 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.data.description import describe
-    from curr_ab.data.preparing.clean import CleaningLimits
-    from curr_ab.data.preparing.plan import PreparationPlan
+    from curr_ab.data.preparing.plan import CleaningLimits, PreparationPlan
     from curr_ab.data.preparing.prepare import prepare
-    from curr_ab.data.reading.columns import ColumnNames
+    from curr_ab.data.reading.column_names import ColumnNames
     from curr_ab.data.reading.pairs import builtin_path, read_pairs
     from curr_ab.data.reading.sources import MalformedSource
     from curr_ab.data.schema import PAIR_SCHEMA
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 # Imported when first asked for: the command line lists its commands without pyarrow.
 _LAZY = {
     "PAIR_SCHEMA": "schema",
-    "CleaningLimits": "preparing.clean",
-    "ColumnNames": "reading.columns",
+    "CleaningLimits": "preparing.plan",
+    "ColumnNames": "reading.column_names",
     "MalformedSource": "reading.sources",
     "PreparationPlan": "preparing.plan",
     "TokenDataset": "shards",

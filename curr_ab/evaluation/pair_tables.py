@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.data.shards import INDEX_NAME, TokenDataset
+from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream, shuffled
 from curr_ab.words import CHAINS
 
@@ -45,8 +46,9 @@ def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
     if pairs["split"].null_count < len(pairs):
         pairs = pairs.filter(pc.equal(pairs["split"], split))
         if not len(pairs):
-            raise ValueError(
-                f"{', '.join(sources)} must have pairs in the split {split!r}; got none; choose another split"
+            raise OptionError(
+                f"{', '.join(sources)} must have pairs in the split {split!r}; got none: choose another",
+                "split",
             )
     else:
         split = "all"

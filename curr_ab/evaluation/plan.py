@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from curr_ab.family import NAMESPACE
-from curr_ab.options import check_names, check_types, explained, option
+from curr_ab.finetuning.recipe import Method
+from curr_ab.inference.settings import DTYPE_HELP, MODE_HELP, Dtype, LoadingOptions
+from curr_ab.options import OptionError, check_names, check_types, option, unknown
 from curr_ab.results import Detail
 from curr_ab.words import Mode
 
 Protocol = Literal["published", "grouped"]
-Dtype = Literal["auto", "float32", "bfloat16"]
 Split = Literal["train", "validation", "test"]
 # Settings that every result has as its split or among its details.
 _TOLD_ANYWAY = ("split", "protocol", "method", "set", "shots")
 
 
 @dataclass(frozen=True)
-class SuitePlan:
-    """Options that all suites have: how the checkpoint is loaded."""
+class SuitePlan(LoadingOptions):
+    """Options that all suites have: how the checkpoint is loaded; its digest says which it was."""
 
-    # How a checkpoint is found and where it runs; its digest tells which it was.
+    dtype: Dtype = option("float32", DTYPE_HELP)
     name: str | None = option(
-        None, "what results call the model (its member's name, or its folder's)", execution=True
+        None, "Name of the model in results", shown="its member's, or its folder's", execution=True
     )
-    revision: str | None = option(None, "branch, tag or commit of the repository", execution=True)
-    namespace: str = option(NAMESPACE, "owner of the members", execution=True)
-    device: str = option("auto", "cpu, cuda, cuda:1; the GPU where there is one", execution=True)
-    separator: str | None = option(None, "of checkpoints that do not say theirs, such as '<cls>'")
-    dtype: Dtype = option("float32", "number type to compute in; auto: bfloat16 where hardware multiplies it")
 
     def __post_init__(self) -> None:
         check_types(self)
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, int) and value < (0 if one.name == "seed" else 1):
-                raise ValueError(f"{one.name} is {value}; it must be positive")
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -73,19 +64,21 @@ class SuitePlan:
 class LossPlan(SuitePlan):
     """The loss under fixed masks; the same seed and draws as pretraining's, so that numbers compare."""
 
-    split: Split = option("test", "part of the prepared pairs")
-    pairs: int | None = option(None, "the first so many of the split (all)")
-    draws: int = option(2, "maskings of every pair")
-    seed: int = option(0, "of the masks: equal for all models that are compared")
+    split: Split = option("test", "Split of the prepared pairs that is measured")
+    pairs: int | None = option(None, "Number of pairs, from the first of the split", shown="all", least=1)
+    draws: int = option(2, "Number of maskings of each pair", least=1)
+    seed: int = option(0, "Seed of the masks, equal for all models that are compared", least=0)
 
 
 @dataclass(frozen=True)
 class RegionsPlan(SuitePlan):
     """The loss of each residue, masked alone, by region."""
 
-    split: Split = option("test", "part of the prepared pairs")
-    pairs: int = option(200, "drawn from the split by the seed; one pass of the model for each residue")
-    seed: int = option(0, "of the draw of pairs, and of the bootstrap")
+    split: Split = option("test", "Split of the prepared pairs that is measured")
+    pairs: int = option(
+        200, "Number of pairs drawn from the split; each residue takes a pass of the model", least=1
+    )
+    seed: int = option(0, "Seed of the pairs that are drawn, and of the bootstrap", least=0)
 
 
 @dataclass(frozen=True)
@@ -93,22 +86,28 @@ class FitnessPlan(SuitePlan):
     """Rank correlations with measured fitness."""
 
     direction: str | None = option(
-        None, "higher or lower is better, or a YAML file of `assay: higher|lower` (or a column)"
+        None,
+        "Direction of better fitness: higher, lower, or a YAML file of `assay: higher|lower`",
+        shown="the column `direction`",
+        metavar="TEXT|YAML",
     )
-    mode: Mode = option("exact", "each residue masked alone, every 7th at once, or none, in one pass")
-    min_pairs: int = option(20, "smaller assays are listed as skipped")
+    mode: Mode = option("exact", MODE_HELP)
+    min_pairs: int = option(20, "Number of pairs below which an assay is listed as skipped", least=1)
     germlines: str | None = option(
-        None, "FASTA of V genes as amino acids, for the distance where the assays do not bring it"
+        None,
+        "FASTA file of V genes as amino acids, for the distance where the assays do not bring it",
+        metavar="FILE",
     )
-    shots: tuple[int, ...] = option((8, 32, 128), "sizes of the few-shot training sets")
-    repeats: int = option(10, "few-shot training sets of each size")
-    seed: int = option(0, "of the few-shot sets and of the bootstrap")
+    shots: tuple[int, ...] = option((8, 32, 128), "Sizes of the few-shot training sets, in pairs")
+    repeats: int = option(10, "Number of few-shot training sets of each size", least=1)
+    seed: int = option(0, "Seed of the few-shot sets and of the bootstrap", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(set(self.shots)) < len(self.shots) or min(self.shots, default=2) < 2:
-            raise ValueError(
-                f"shots are {' '.join(map(str, self.shots))}; they must be different numbers of at least 2"
+            raise OptionError(
+                f"shots must be different numbers of at least 2; got {' '.join(map(str, self.shots))}",
+                "shots",
             )
 
     @property
@@ -122,14 +121,18 @@ class FitnessPlan(SuitePlan):
 class ClassificationPlan(SuitePlan):
     """A head on the model, cross-validated."""
 
-    recipe: str = option("specificity-binary", "recipe or YAML file")
+    recipe: str = option("specificity-binary", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")
     protocol: Protocol = option(
-        "grouped", "folds that keep groups together, or `published`: the paper's folds by row"
+        "grouped", "Folds: grouped keeps groups together, published takes the paper's folds by row"
     )
-    group_by: str | None = option(None, "column that names donor or clone, for grouped folds (the recipe's)")
-    method: str = option("frozen", "frozen, probe, lora, dora or full")
-    set: tuple[str, ...] = option((), "other changes of the recipe, as KEY=VALUE")
-    seed: int = option(42, "of folds, heads and order")
+    group_by: str | None = option(
+        None, "Column that names donor or clone, for grouped folds", shown="the recipe's", metavar="NAME"
+    )
+    method: Method = option("frozen", "Method of the training: the head alone, adapters, or everything")
+    set: tuple[str, ...] = option(
+        (), "Further changes of the recipe, as `curr-ab finetune --help` names them", metavar="KEY=VALUE"
+    )
+    seed: int = option(42, "Seed of folds, heads and order", least=0)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class ClassificationPlan(SuitePlan):
 class PairingPlan(ClassificationPlan):
     """The same for native against shuffled pairs, and split by mutation status."""
 
-    recipe: str = option("pairing", "recipe or YAML file")
+    recipe: str = option("pairing", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")
 
 
 PLANS: Mapping[str, type[SuitePlan]] = {
@@ -154,18 +157,13 @@ PLANS: Mapping[str, type[SuitePlan]] = {
 
 
 def make_plan(suite: str, options: Mapping[str, Any]) -> SuitePlan:
-    """The suite's plan; a suite or an option that does not exist is an error that lists what does."""
+    """The suite's plan; a suite or an option that does not exist is an error with the nearest one."""
     check_suite(suite)
     check_names(options, PLANS[suite], f"suite {suite}")
     return PLANS[suite](**options)
 
 
 def check_suite(suite: str) -> None:
-    """Refuse what is no suite."""
+    """Refuse what is not a suite."""
     if suite not in PLANS:
-        raise ValueError(f"no suite is called {suite!r}; the suites are {', '.join(PLANS)}")
-
-
-def options_of(suite: str) -> Iterator[tuple[str, Any, str]]:
-    """Name, type and explanation of every option."""
-    return explained(PLANS[suite])
+        raise ValueError(unknown("suite", suite, PLANS))

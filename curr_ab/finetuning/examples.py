@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from curr_ab.finetuning.labelled_pairs import Label, LabelledPair
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL
 
 _LARGEST_OFFSET = 1e4  # of numbers, in standard deviations: weights have seven digits
@@ -80,8 +81,8 @@ def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
             f"{num_dropped:,} of {len(pairs):,} pairs have more than {recipe.max_residues} residues: dropped"
         )
     if not short:
-        raise ValueError(
-            f"no pair is left with at most {recipe.max_residues} residues (--max-residues); allow more"
+        raise OptionError(
+            f"max_residues must leave a pair; got {recipe.max_residues}, and all have more", "max_residues"
         )
     if recipe.negatives == "given":
         items = [Example(p.id, p.heavy, p.light, p.label, p.group, p.number) for p in short]
@@ -137,13 +138,14 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
         )
     for index, name in enumerate(recipe.labels):
         if counts[index] == 0:
-            raise ValueError(
-                f"no {what} is labelled {name!r}; leave the class out (--labels) or add examples"
+            raise OptionError(
+                f"no {what} is labelled {name!r}; leave the class out of the labels or add examples", "labels"
             )
         if counts[index] < fewest:
-            raise ValueError(
+            raise OptionError(
                 f"{counts[index]} {what}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
-                "take fewer folds (--folds) or add examples"
+                "take fewer folds or add examples",
+                "folds",
             )
 
 

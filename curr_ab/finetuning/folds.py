@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from curr_ab.finetuning.examples import Examples, family_numbers
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL
 
 Places = npt.NDArray[np.int64]
@@ -70,10 +71,10 @@ def _parts(
     of_places = None if labels is None else labels[places]
     groups = None if families is None else families[places]
     if groups is not None and (num_groups := len(np.unique(groups))) < num_parts:
-        raise ValueError(
+        raise OptionError(
             f"{recipe.group_by!r} has {num_groups} groups that share no pair, fewer than the "
-            f"{num_parts} parts; take fewer folds (--folds), a finer column (--group-by), or "
-            "--fold-scheme rows"
+            f"{num_parts} parts; take fewer folds, a finer column for group_by, or the fold_scheme rows",
+            *("folds", "group_by", "fold_scheme"),
         )
     splitter: Any
     if groups is None:
@@ -98,18 +99,19 @@ def _shown(examples: Examples, places: Places) -> set[float]:
 
 def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Places], where: str) -> None:
     """A part that lacks a class, or has only one number, teaches or measures nothing of it."""
-    advice = "take fewer folds (--folds) or another seed"
+    advice, fields = "take fewer folds or another seed", ["folds", "seed"]
     if recipe.group_by is not None:
-        advice += ", a finer column (--group-by), or --fold-scheme rows"
+        advice += ", a finer column for group_by, or the fold_scheme rows"
+        fields += ["group_by", "fold_scheme"]
     for part, places in parts.items():
         shown = _shown(examples, places)
         if recipe.target == "number":
             if len(shown) < 2:
-                raise ValueError(f"{where}: the {part} part has one number only; {advice}")
+                raise OptionError(f"{where}: the {part} part has one number only; {advice}", *fields)
             continue
         for index, name in enumerate(recipe.labels):
             if index not in shown:
-                raise ValueError(f"{where}: the {part} part has no example of {name!r}; {advice}")
+                raise OptionError(f"{where}: the {part} part has no example of {name!r}; {advice}", *fields)
 
 
 def _hold_out(
@@ -124,15 +126,16 @@ def _hold_out(
     if labels is not None:
         num_parts = min(num_parts, *np.unique(labels[places], return_counts=True)[1].tolist())
     if num_parts < 2:
-        raise ValueError(
+        raise OptionError(
             "the training part has too few groups, or examples of a class, to hold some out for "
-            "early_stopping; switch it off (--early-stopping 0) or take fewer folds"
+            "early_stopping; set it to 0 or take fewer folds",
+            *("early_stopping", "folds"),
         )
     train, validation = next(_parts(places, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
     if not _shown(examples, validation):
-        raise ValueError(
-            "the part held out for early_stopping must have labelled residues; it has none: switch it off "
-            "(--early-stopping 0)"
+        raise OptionError(
+            "the part held out for early_stopping must have labelled residues; it has none: set it to 0",
+            "early_stopping",
         )
     return train, validation

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curr_ab.data.preparing.clean import REASONS, CleaningLimits, drop_reasons
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.preparing.clean import REASONS, drop_reasons
+from curr_ab.data.preparing.plan import CleaningLimits
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.pairs import read_source, source_columns
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL
 
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
@@ -56,7 +59,8 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
                 raise MalformedSource(
                     source,
                     f"column {columns[0]!r} holds numbers, which do not say which pairs are native; "
-                    "write names, remove the column, or take its labels (--negatives given --labels ...)",
+                    "write names, remove the column, or set negatives to given and name its labels",
+                    fields=("negatives", "labels"),
                 )
             order = ", ".join(f"{index} is {label}" for index, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
@@ -64,7 +68,7 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
         natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
         if len(natives) < len(read):
             kept = f"{len(natives):,} of {len(read):,} pairs are {recipe.labels[_NATIVE]} and kept"
-            notes.append(f"{source}: {kept}; the others are made anew (--negatives {recipe.negatives})")
+            notes.append(f"{source}: {kept}; the others are made anew ({recipe.negatives} negatives)")
         pairs += natives
         num_before += len(rows)
     return pairs, notes
@@ -79,9 +83,9 @@ def _layout(source: str, recipe: Recipe) -> Layout:
     """Columns that the recipe needs, in the table; an error names those that it has."""
     present = source_columns(source)
     shown = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
-    needed = dict.fromkeys(label_columns(recipe), "--label-column")
+    needed = dict.fromkeys(label_columns(recipe), "label_column")
     if recipe.group_by is not None and recipe.group_by not in _OF_SCHEMA:
-        needed[recipe.group_by] = "--group-by"
+        needed[recipe.group_by] = "group_by"
     missing = [column for column in needed if column not in present]
     extra = tuple(column for column in needed if column in present)
     names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
@@ -90,20 +94,21 @@ def _layout(source: str, recipe: Recipe) -> Layout:
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
     if layout is None or layout.kind != "wide" or not {"heavy", "light"} <= layout.columns.keys():
-        advice = "name them (--heavy-column, --light-column)"
-        raise MalformedSource(source, f"a record needs a heavy and a light chain; {advice}; {shown}")
-    labels_missing = [column for column in missing if needed[column] == "--label-column"]
+        problem = f"a record needs a heavy and a light chain; name their columns; {shown}"
+        raise MalformedSource(source, problem, fields=("heavy_column", "light_column"))
+    labels_missing = [column for column in missing if needed[column] == "label_column"]
     if recipe.negatives != "given" and labels_missing:
         missing = [column for column in missing if column not in labels_missing]
     if missing:
-        raise MalformedSource(
-            source, f"there is no column {missing[0]!r}; name another ({needed[missing[0]]}); {shown}"
-        )
+        field = needed[missing[0]]
+        problem = f"there is no column {missing[0]!r}; name another with {field}; {shown}"
+        raise MalformedSource(source, problem, fields=(field,))
     if recipe.group_by in _OF_SCHEMA and recipe.group_by not in layout.columns:
         raise MalformedSource(
             source,
-            f"there is no column that tells the {recipe.group_by}; hold another column's values apart "
-            f"(--group-by), or take folds that may leak (--fold-scheme rows); {shown}",
+            f"there is no column of the {recipe.group_by}; hold another column's values apart with group_by, "
+            f"or take the fold_scheme rows, whose folds may leak; {shown}",
+            fields=("group_by", "fold_scheme"),
         )
     if recipe.negatives == "matched":
         _require_germline(source, layout, shown)
@@ -115,9 +120,8 @@ def _require_germline(source: str, layout: Layout, shown: str) -> None:
         layout.columns
     ):
         needed = "v_call_light, and mutations_light or v_identity_light"
-        raise MalformedSource(
-            source, f"matched negatives need {needed}; add them, or choose --negatives shuffled; {shown}"
-        )
+        problem = f"matched negatives need {needed}; add them, or choose shuffled negatives; {shown}"
+        raise MalformedSource(source, problem, fields=("negatives",))
 
 
 def _rows(
@@ -144,7 +148,8 @@ def _rows(
         raise MalformedSource(
             source,
             f"{len(swapped):,} of {num_rows:,} pairs have a light chain in {heavy!r} or a heavy one in "
-            f"{light!r}: the columns are swapped; name them (--heavy-column {light} --light-column {heavy})",
+            f"{light!r}: the columns are swapped; set heavy_column to {light} and light_column to {heavy}",
+            fields=("heavy_column", "light_column"),
         )
     if swapped:
         notes.append(
@@ -168,7 +173,8 @@ def _pair(
             )
         germline = _germline(row) if recipe.negatives == "matched" else (None, None)
     except ValueError as error:
-        raise MalformedSource(source, f"record {row['record']}, {error}") from error
+        fields = error.fields if isinstance(error, OptionError) else ()
+        raise MalformedSource(source, f"record {row['record']}, {error}", fields=fields) from error
     return LabelledPair(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
 
 
@@ -216,17 +222,18 @@ def _class(recipe: Recipe, column: str, text: str) -> int:
         if name in names:
             return names.index(name)
     if integer is None or not is_place(labels, text):
-        advice = "name those of your data in the order of the logits (--labels)"
+        advice = "name those of your data in the order of the logits"
         if recipe.negatives != "given":
             advice = "remove or rename a column that does not say which pairs are native"
-        raise ValueError(
-            f"column {column!r}: {text!r} must be one of the labels {', '.join(labels)}; {advice}"
+        raise OptionError(
+            f"column {column!r}: labels must be {', '.join(labels)}; got {text!r}: {advice}", "labels"
         )
     if int(integer[1]) >= len(labels):
         places = ", ".join(f"{index} {label}" for index, label in enumerate(labels))
-        raise ValueError(
-            f"column {column!r}: {text} is beyond the recipe's {len(labels)} classes ({places}); "
-            "name all classes of your data (--labels)"
+        raise OptionError(
+            f"column {column!r}: {text} is beyond the recipe's {len(labels)} labels ({places}); "
+            "name all classes of your data",
+            "labels",
         )
     return int(integer[1])
 

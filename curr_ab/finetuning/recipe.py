@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.options import check_names, check_types, differences, explained, option, read_yaml
+from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
@@ -40,126 +40,181 @@ _MOST_RESIDUE_LABELS = 10
 class Recipe:
     """All that decides a fine-tuning's result but the model and the data, and how it is carried out."""
 
-    name: str = option("own", "name of the task in results and cards")
-    target: Target = option("classes", "what is learnt: a class or a number of a pair, a class of a residue")
+    name: str = option("own", "Name of the task in results and cards")
+    target: Target = option(
+        "classes", "Target that is learnt: a class of a pair, a class of each residue, or a number of a pair"
+    )
     labels: tuple[str, ...] = option(
-        (), "classes in the order of the logits; an integer label is a place in it, from 0"
+        (),
+        "Names of the classes in the order of the logits; an integer label counts them from 0",
+        metavar="LABEL",
     )
     label_column: str = option(
-        "label", "column of the labels; residues: with _heavy and _light after it, a character for a residue"
+        "label",
+        "Column of the labels; for residues with _heavy and _light after it, a character for each residue",
+        metavar="NAME",
     )
-    heavy_column: str | None = option(None, "column of the heavy chain; found by its name")
-    light_column: str | None = option(None, "column of the light chain; found by its name")
-    id_column: str | None = option(None, "column of the pair's name; found by its name")
+    heavy_column: str | None = option(
+        None, "Column of the heavy chain", shown="recognised by its name", metavar="NAME"
+    )
+    light_column: str | None = option(
+        None, "Column of the light chain", shown="recognised by its name", metavar="NAME"
+    )
+    id_column: str | None = option(
+        None, "Column of the pair's name", shown="recognised by its name", metavar="NAME"
+    )
     group_by: str | None = option(
-        None, "column whose values folds hold apart, such as donor or clone; needed by the grouped folds"
+        None,
+        "Column whose values the folds hold apart, such as donor or clone; grouped folds need one",
+        metavar="NAME",
     )
     negatives: Negatives = option(
-        "given", "shuffled: light chains are exchanged within donors; matched: among equals in germline too"
+        "given",
+        "Source of the negative pairs: given by the data, shuffled within donors, or matched in germline too",
     )
 
-    method: Method = option("lora", "what is trained: adapters and head, the head alone, or everything")
-    pooling: Pooling = option("cls", "what the head sees of a pair; cls as published")
-    rank: int = option(8, "of the adapters' matrices")
-    alpha: int = option(16, "an adapter's output is multiplied by alpha / rank")
-    adapter_dropout: float = option(0.05, "share of an adapter's input that is dropped in training")
-    target_modules: tuple[str, ...] = option(ADAPTABLE, "matrices of a layer that get an adapter")
+    method: Method = option("lora", "Method: train adapters and the head, the head alone, or everything")
+    pooling: Pooling = option("cls", "Pooling of a pair for the head; cls as published")
+    rank: int = option(8, "Rank of the adapters' matrices", above=0)
+    alpha: int = option(16, "Scale of the adapters, whose output is multiplied by alpha / rank", above=0)
+    adapter_dropout: float = option(
+        0.05, "Share of an adapter's input that is dropped in training", least=0, below=1
+    )
+    target_modules: tuple[str, ...] = option(
+        ADAPTABLE, "Matrices of a layer that get an adapter", metavar="NAME"
+    )
 
-    epochs: int = option(3, "passes over the training part")
-    pairs_per_step: int = option(32, "pairs of one step on all processes together")
+    epochs: int = option(3, "Number of passes over the training part", above=0)
+    pairs_per_step: int = option(32, "Number of pairs in a step, on all processes together", above=0)
     learning_rate: float | None = option(
-        None, "the method's own by default; frozen and full 5e-5, as published"
+        None,
+        "Learning rate at the end of the warm-up",
+        shown="the method's own; frozen and full 5e-5, as published",
+        above=0,
     )
-    warmup_fraction: float = option(0.1, "share of the steps in which the learning rate rises; then it falls")
-    weight_decay: float = option(0.01, "of matrices; biases and norms have none")
-    max_gradient_norm: float = option(1.0, "longer gradients are shortened to this")
-    precision: Literal["bf16", "fp32"] = option("bf16", "of the matrix products; weights are kept in fp32")
-    class_weights: Literal["none", "balanced"] = option("none", "balanced: rare classes count for more")
-    early_stopping: int = option(0, "epochs without improvement on the validation part; 0: never")
+    warmup_fraction: float = option(
+        0.1, "Share of the steps in which the learning rate rises; then it falls", least=0, below=1
+    )
+    weight_decay: float = option(0.01, "Weight decay of matrices; biases and norms have none", least=0)
+    max_gradient_norm: float = option(1.0, "Norm to which longer gradients are shortened", above=0)
+    precision: Literal["bf16", "fp32"] = option(
+        "bf16", "Number type of the matrix products; weights are kept in fp32"
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "Weights of the classes; with balanced, rare classes count for more"
+    )
+    early_stopping: int = option(
+        0, "Number of epochs without improvement on the validation part that end a fit; 0 is never", least=0
+    )
     validation_fraction: float = option(
-        0.1, "share of the training part that early stopping watches, rounded to 1/2, 1/3, 1/4 ..."
+        0.1,
+        "Share of the training part that early stopping watches, rounded to 1/2, 1/3, 1/4 ...",
+        above=0,
+        most=0.5,
     )
 
-    folds: int = option(5, "parts of which each is the test part once; 1: a fifth is the only test part")
+    folds: int = option(
+        5, "Number of parts, each of which is the test part once; 1 tests on a fifth alone", above=0
+    )
     fold_scheme: Literal["grouped", "rows"] = option(
-        "grouped", "grouped holds the values of group_by apart; rows, as published, leaks between relatives"
+        "grouped",
+        "Folds: grouped holds the values of group_by apart; rows, as published, leaks between relatives",
     )
-    max_residues: int = option(315, "pairs with more residues are dropped and counted")
-    seed: int = option(42, "of folds, negatives, heads, batches and dropout")
-    final: bool = option(True, "after the folds, fit once on everything", execution=True)
+    max_residues: int = option(315, "Number of residues above which a pair is dropped and counted", above=0)
+    seed: int = option(42, "Seed of folds, negatives, heads, batches and dropout", least=0)
+    final: bool = option(True, "Fit once on all pairs after the folds", execution=True)
 
-    pairs_per_micro_batch: int = option(0, "pairs at once on a device; 0: chosen", execution=True)
-    attention: str = option("auto", "attention implementation", execution=True)
-    trackers: tuple[str, ...] = option((), "wandb, tensorboard, … beside log.jsonl", execution=True)
+    pairs_per_micro_batch: int = option(
+        0,
+        "Number of pairs that a device computes at once",
+        shown="0, which means chosen for the device",
+        least=0,
+        execution=True,
+    )
+    attention: str = option(
+        "auto", "Attention implementation, a name that transformers knows", metavar="NAME", execution=True
+    )
+    trackers: tuple[str, ...] = option(
+        (),
+        "Trackers beside log.jsonl: wandb, tensorboard or another that Accelerate knows",
+        metavar="NAME",
+        execution=True,
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here
             labels: tuple[Any, ...] = self.labels
             if any(isinstance(one, bool) for one in labels):
-                raise ValueError("labels: YAML reads no, yes, false and true as truth values; quote them")
+                raise OptionError(
+                    "labels must be text; YAML reads no, yes, false and true as truth values: quote them",
+                    "labels",
+                )
             names = [str(one) if type(one) is int else one for one in labels]
             object.__setattr__(self, "labels", names)
         check_types(self)
-        self._check_ranges()
+        for name in self.target_modules:
+            if name not in ADAPTABLE:
+                raise OptionError(
+                    f"target_modules must be some of {', '.join(ADAPTABLE)}; got {name!r}", "target_modules"
+                )
         self._check_labels()
         self._check_combinations()
-
-    def _check_ranges(self) -> None:
-        for name in (
-            "rank",
-            "alpha",
-            "epochs",
-            "pairs_per_step",
-            "folds",
-            "max_residues",
-            "max_gradient_norm",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
-        for name in ("weight_decay", "early_stopping", "seed", "pairs_per_micro_batch"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("warmup_fraction", "adapter_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, from 0 to below 1")
-        if not 0 < self.validation_fraction <= 0.5:
-            raise ValueError(f"validation_fraction is {self.validation_fraction}; it is above 0, at most 0.5")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be more than 0")
-        if unknown := [name for name in self.target_modules if name not in ADAPTABLE]:
-            raise ValueError(f"target_modules: {unknown[0]!r} must be one of {', '.join(ADAPTABLE)}")
 
     def _check_labels(self) -> None:
         if self.target == "number":
             if self.labels:
-                raise ValueError(f"a number has no labels, but labels are {', '.join(self.labels)}")
+                raise OptionError(
+                    f"labels must be none for the target number; got {', '.join(self.labels)}", "labels"
+                )
             return
         if len(self.labels) < 2:
-            raise ValueError(f"name at least two labels for the target {self.target!r}, such as [HD, CoV]")
+            raise OptionError(
+                f"labels must be at least two for the target {self.target}, such as [HD, CoV]; "
+                f"got {', '.join(self.labels) or 'none'}",
+                "labels",
+            )
         if len({label.strip().casefold() for label in self.labels}) < len(self.labels):
-            raise ValueError(f"a label is named twice among {', '.join(self.labels)}")
+            raise OptionError(f"labels must be different; got {', '.join(self.labels)}", "labels")
         if self.target == "residues" and len(self.labels) > _MOST_RESIDUE_LABELS:
-            raise ValueError(f"a residue's label is one digit: name at most {_MOST_RESIDUE_LABELS} labels")
+            raise OptionError(
+                f"labels must be at most {_MOST_RESIDUE_LABELS} for residues, whose label is one digit; "
+                f"got {len(self.labels)}",
+                "labels",
+            )
 
     def _check_combinations(self) -> None:
         if self.fold_scheme == "grouped" and self.group_by is None:
-            raise ValueError(
-                "grouped folds need group_by, such as donor or clone; the folds that may leak are called rows"
+            raise OptionError(
+                "group_by must name a column such as donor or clone for grouped folds; got none: name one, "
+                "or set fold_scheme to rows, whose folds may leak",
+                *("group_by", "fold_scheme"),
             )
         if self.fold_scheme == "rows" and self.group_by is not None:
-            raise ValueError(
-                f"fold_scheme rows ignores group_by {self.group_by!r}; choose grouped, or group_by null"
+            raise OptionError(
+                f"group_by must be none for fold_scheme rows, which ignores it; got {self.group_by!r}",
+                "group_by",
             )
         if self.negatives != "given" and (self.target != "classes" or len(self.labels) != 2):
-            raise ValueError(
-                f"negatives {self.negatives!r} need target classes with two labels, [shuffled, native]"
+            raise OptionError(
+                f"negatives must be given, or the target classes with two labels, [shuffled, native]; "
+                f"got {self.negatives}",
+                "negatives",
             )
         if self.class_weights != "none" and self.target == "number":
-            raise ValueError("class_weights are for classes; a number has none")
+            raise OptionError(
+                f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
+            )
         if self.method in ("lora", "dora") and not self.target_modules:
-            raise ValueError(f"{self.method} needs target_modules; {', '.join(ADAPTABLE)}")
+            raise OptionError(
+                f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
+                "target_modules",
+            )
         if self.method == "probe" and self.target == "residues":
-            raise ValueError("probe is for pairs; choose frozen to train only the head of residues")
+            raise OptionError(
+                "method must not be probe for residues, because a probe is for pairs; frozen trains the head "
+                "alone",
+                "method",
+            )
 
     @property
     def peak_learning_rate(self) -> float:
@@ -178,11 +233,6 @@ class Recipe:
     def differences(self, other: Recipe) -> list[str]:
         """Changes that change the result, in words; how a run is carried out may differ."""
         return differences(self, other)
-
-
-def options() -> Iterator[tuple[str, Any, str]]:
-    """Name, type and explanation of every field."""
-    return explained(Recipe)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -205,9 +255,9 @@ def _read(name_or_path: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, An
     shipped = shipped_recipes()
     path = shipped.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
-        raise ValueError(f"the recipe must be a YAML file or one of {', '.join(shipped)}; got {name_or_path}")
+        raise ValueError(f"{unknown('recipe', str(name_or_path), shipped)} or name a YAML file")
     if path in seen:
-        raise ValueError(f"{path}: `like` must name another recipe; it leads back to this file")
+        raise ValueError(f"{path} is `like` itself; name another recipe there, or none")
     given = read_yaml(path)
     like = given.pop("like", None)
     check_names(given, Recipe, "recipe", str(path))

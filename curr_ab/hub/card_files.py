@@ -12,6 +12,7 @@ from curr_ab.files import replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.card import render_card
 from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
+from curr_ab.options import OptionError
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training_record import TRAINING, read_training
 
@@ -35,11 +36,15 @@ def write_card(
     folder = Path(folder)
     if (folder / RECORD).is_file():
         if results:
-            raise ValueError(f"{folder}: its results are those of its own folds; leave --results out")
+            raise OptionError(
+                f"{folder}: results must be none for an adapter, which has its folds'", "results"
+            )
         _write_finetuned(folder, namespace, name, base_model)
         return
     if name or base_model:
-        raise ValueError(f"{folder} is not what fine-tuning leaves: it takes neither --name nor --base")
+        raise OptionError(
+            f"{folder}: name and base must be none for what fine-tuning did not leave", "name", "base"
+        )
     manifest = read_manifest(folder)
     if results:
         measured = _results_of(manifest, results)

@@ -22,6 +22,7 @@ from curr_ab.hub.remote import (
     with_backoff,
 )
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
+from curr_ab.options import OptionError
 from curr_ab.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
             raise ValueError(f"two folders would become {repository.repo_id}; publish one of them")
         seen.add(key)
     if not repositories:
-        raise ValueError("there is nothing to publish: name an export, an adapter or --dataset")
+        raise OptionError("there is nothing to publish: name an export, an adapter or a dataset", "dataset")
 
 
 def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
@@ -117,7 +118,9 @@ def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None
 def _refuse_public(orders: Sequence[Order]) -> None:
     for order in orders:
         if order.state is not None and not order.state.private:
-            raise ValueError(f"{order.repository.repo_id} is public already; publish without --private")
+            raise OptionError(
+                f"private must be no for {order.repository.repo_id}, which is public already", "private"
+            )
 
 
 def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
@@ -282,7 +285,7 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
         if order.needs_tag:
             lines.append(f"  tag {order.tag}")
         elif any(change.sent or change.deleted for change in order.changes if change.revision == "main"):
-            lines.append(f"  tag {order.tag} stays where it is; name another with --release")
+            lines.append(f"  tag {order.tag} stays where it is; name another release")
         total_bytes += sum(contents.values())
     if collection:
         lines.append(f"collection {collection!r}: {len(orders)} items")

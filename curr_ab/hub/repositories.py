@@ -12,6 +12,7 @@ from curr_ab.family import NAMESPACE, member
 from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_repository, read_record
 from curr_ab.hub.card_files import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
+from curr_ab.options import OptionError
 
 # Usual suffixes of pickles; files of other names are looked into.
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
@@ -45,9 +46,10 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
     if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
         return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})
-    raise ValueError(
+    raise OptionError(
         f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
-        "for data or results use --dataset"
+        "publish data or results as a dataset",
+        "dataset",
     )
 
 

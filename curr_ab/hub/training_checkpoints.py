@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from curr_ab.checkpoints import CONFIG, WEIGHTS, step_folders, step_of_folder
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
 from curr_ab.files import read_object
+from curr_ab.options import OptionError
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def recognise(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM, data: st
     """The member that a checkpoint is: the size from its shapes, the data from its record or as named."""
     letters = {size.letter for size in DATA_SIZES}
     if data is not None and data.upper() not in letters:
-        raise ValueError(f"data must be one of {', '.join(sorted(letters))} (--data); got {data!r}")
+        raise OptionError(f"data must be one of {', '.join(sorted(letters))}; got {data!r}", "data")
     size = _size_of(checkpoint, model)
     named = checkpoint.training.member if checkpoint.training else None
     if named and member(named).size != size:
@@ -124,13 +125,14 @@ def recognise(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM, data: st
         )
     recorded = member(named).data.letter if named else _letter_from_epochs(checkpoint)
     if data is None and recorded is None:
-        raise ValueError(
+        raise OptionError(
             f"{checkpoint.folder} has the shape of {size.name}, but does not say what it was trained on; "
-            "say so with --data F, H or Q"
+            "set data to F, H or Q",
+            "data",
         )
     if data is not None and recorded is not None and data.upper() != recorded:
-        raise ValueError(
-            f"{checkpoint.folder}: --data {data.upper()}, but its record is that of {size.name}-{recorded}"
+        raise OptionError(
+            f"{checkpoint.folder}: data must be {recorded}, as its record says; got {data.upper()}", "data"
         )
     return member(f"{size.name}-{(data or recorded or '').upper()}")
 

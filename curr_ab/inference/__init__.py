@@ -9,21 +9,22 @@ from curr_ab.extras import lazy_names
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
     from curr_ab.inference.bulk import run_bulk
-    from curr_ab.inference.embedding import EmbeddingPlan, attention_maps, embed
+    from curr_ab.inference.embedding import attention_maps, embed
     from curr_ab.inference.marginals import Marginals
     from curr_ab.inference.mutation import saturate, score_mutants
     from curr_ab.inference.pairing import rank_lights
     from curr_ab.inference.records import Record, records_of
-    from curr_ab.inference.restoration import RestorationPlan, restore
+    from curr_ab.inference.restoration import restore
     from curr_ab.inference.scoring import Score, score
+    from curr_ab.inference.settings import EmbeddingPlan, RestorationPlan
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "Checkpoint": "curr_ab.checkpoints",
-    "EmbeddingPlan": "embedding",
+    "EmbeddingPlan": "settings",
     "Marginals": "marginals",
     "Record": "records",
-    "RestorationPlan": "restoration",
+    "RestorationPlan": "settings",
     "Score": "scoring",
     "attention_maps": "embedding",
     "embed": "embedding",

@@ -20,6 +20,7 @@ from curr_ab.files import remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
 from curr_ab.inference.tasks import BulkTask
+from curr_ab.options import OptionError
 from curr_ab.workers import Workers, num_cores
 
 DIGEST = b"records"  # in a part's metadata: of the records that it was computed from
@@ -117,8 +118,8 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
     file, folder = output.folder / _PLAN, output.folder
     if file.exists():
         if not resume:
-            raise ValueError(
-                f"{folder} holds the parts of an earlier run: go on with --resume, or remove the folder"
+            raise OptionError(
+                f"{folder} holds the parts of an earlier run: resume it, or remove the folder", "resume"
             )
         found = json.loads(file.read_text())
         if changed := [key for key, value in plan.items() if found.get(key) != value]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,61 +13,19 @@ from torch import Tensor
 from curr_ab.inference.records import (
     Record,
     TokenRecord,
-    check_part,
     records_of,
     residues_of,
     tokenize,
     windows,
 )
+from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.inference.threads import map_over_threads
 from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, token_batches
 from curr_ab.modeling import CurrAbModel
 from curr_ab.tokenization import CurrAbTokenizer
 
 Array = npt.NDArray[np.float32]
-POOLINGS = ("mean", "max", "std", "cls", "none")
 WINDOW = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingPlan:
-    """The embeddings of each pair that are computed."""
-
-    poolings: tuple[str, ...] = ("mean",)  # "none" keeps the residues apart
-    parts: tuple[str, ...] = ("pair",)
-    layers: tuple[int, ...] = (-1,)  # 0 the embeddings, then each layer's output; -1 the last, normalised
-    attention: bool = False
-
-    def __post_init__(self) -> None:
-        for pooling in self.poolings:
-            if pooling not in POOLINGS:
-                raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}; got {pooling!r}")
-        for part in self.parts:
-            check_part(part)
-        if "cls" in self.poolings and "pair" not in self.parts:
-            raise ValueError("pooling cls is of the whole pair, not of a part; add the part pair")
-        if not (self.poolings and self.parts and self.layers):
-            raise ValueError("poolings, parts and layers must have at least one entry each")
-
-    def names(self) -> dict[tuple[str, str, int], str]:
-        """The name of every embedding, by (part, pooling, layer)."""
-        return {
-            (part, pooling, layer): f"{part}_{'residues' if pooling == 'none' else pooling}_layer{layer}"
-            for part in self.parts
-            for pooling in self.poolings
-            for layer in self.layers
-            if pooling != "cls" or part == "pair"
-        }
-
-    def resolve(self, num_layers: int) -> EmbeddingPlan:
-        """The same with layers counted from the front, checked against the model."""
-        for layer in self.layers:
-            if not -num_layers - 1 <= layer <= num_layers:
-                raise ValueError(
-                    f"layers of this model must be from 0 (the embeddings) to {num_layers}; got {layer}"
-                )
-        layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
-        return replace(self, layers=layers)
 
 
 def embed(
@@ -76,7 +33,7 @@ def embed(
     tokenizer: CurrAbTokenizer,
     pairs: Any,
     *,
-    pooling: str = "mean",
+    pooling: Pooling = "mean",
     part: str = "pair",
     layers: int | Sequence[int] = -1,
     tokens_per_batch: int | None = None,
@@ -139,7 +96,7 @@ def embed_window(
         computed = []
         for index, member in enumerate(batch.members):
             one = tokens[member]
-            features = {}
+            features: dict[tuple[str, Pooling, int], Array] = {}
             for layer in plan.layers:
                 states = out.last_hidden_state if only_last else out.hidden_states[layer]
                 # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
@@ -169,7 +126,7 @@ def embed_window(
     return results
 
 
-def _pool(states: Tensor, residues: Tensor, pooling: str) -> Tensor:
+def _pool(states: Tensor, residues: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "mean":
         return residues.mean(0)
     if pooling == "max":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from torch import Tensor
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize
 from curr_ab.inference.scoring import score_window
+from curr_ab.inference.settings import By
 from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
 
-By = Literal["marginals", "sequence"]
 _MUTATION = re.compile(
     rf"(?P<chain>[HL]):(?P<wild_type>[A-Z])(?P<position>\d+)"
     rf"(?:(?P<mutant>[{STANDARD_RESIDUES}])|(?P<deleted>del)|ins(?P<inserted>[{STANDARD_RESIDUES}]+))"
@@ -122,9 +123,7 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
         return [score - wild_type for score in scores]
     indels = [one.text for mutations in parsed for one in mutations if not one.is_substitution]
     if indels:
-        raise ValueError(
-            f"{indels[0]} changes the length: score by whole sequences (by='sequence', --by sequence)"
-        )
+        raise OptionError(f"by must be sequence for {indels[0]}, which changes the length; got {by}", "by")
     # Only the positions that some mutant changes are computed.
     changed_sites = {(one.chain, one.position) for mutations in parsed for one in mutations}
     tokens = tokenize(marginals.tokenizer, [record])[0]

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS, STANDARD_RESIDUES
+from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
 Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 _NUM_SPECIAL = 4  # tokens of a pair besides its residues
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
-PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
 
 
 class Record(NamedTuple):
@@ -90,7 +90,8 @@ def _read_item(item: Any, number: int) -> Record:
 
 def _read_table(table: Any) -> Iterator[Record]:
     """The records of a table whose columns have names that `curr_ab.data` knows."""
-    from curr_ab.data.reading.columns import ColumnNames, find_layout
+    from curr_ab.data.reading.column_names import ColumnNames
+    from curr_ab.data.reading.columns import find_layout
     from curr_ab.extras import needs_extra
 
     if hasattr(table, "itertuples"):
@@ -120,8 +121,9 @@ def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         for chain in CHAINS:
             if not record.chain(chain):
-                raise ValueError(
-                    f"{record.name} has no {chain} chain; complete it, or read single chains (--unpaired)"
+                raise OptionError(
+                    f"{record.name} has no {chain} chain; complete it, or read single chains as unpaired",
+                    "unpaired",
                 )
         yield record
 
@@ -246,13 +248,6 @@ def _check_ids(read: Read, suspects: set[int]) -> None:
             )
 
 
-def check_part(part: str) -> str:
-    """The part's name, or the error that lists the names."""
-    if part not in PARTS:
-        raise ValueError(f"a part of a pair must be one of {', '.join(PARTS)}; got {part!r}")
-    return part
-
-
 def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     """Indices of the residues that belong to the part; an error where the record does not say."""
     if part == "pair":
@@ -268,8 +263,8 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     chain = "heavy" if match[2] == "H" else "light"
     mask = record.region_mask(chain)
     if mask is None:
-        raise ValueError(
-            f"{record.name} does not say where its regions are; bring a region mask, or number it (--number)"
+        raise OptionError(
+            f"{record.name} does not say where its regions are; bring a region mask, or number it", "number"
         )
     chosen = tokens.residues(chain)
     if len(mask) != chosen.stop - chosen.start:

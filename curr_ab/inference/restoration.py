@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,48 +11,12 @@ from torch import Tensor
 
 from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
+from curr_ab.inference.settings import RestorationPlan
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
-METHODS = ("greedy", "confident", "sample")
 _UNKNOWN = re.compile("<mask>|[X*_]", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestorationPlan:
-    """The way in which unknown residues are chosen."""
-
-    method: str = "confident"
-    variants: int = 1
-    seed: int = 0
-    temperature: float = 1.0
-    top_k: int = 3  # number of residues that are reported with their probabilities
-    allowed: str = STANDARD_RESIDUES
-    allowed_at: tuple[tuple[str, int, str], ...] = ()  # (chain, position, residues): these alone, there
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
-        if self.variants < 1:
-            raise ValueError(f"variants must be at least 1; got {self.variants}")
-        if self.variants > 1 and self.method != "sample":
-            raise ValueError(
-                f"variants must be 1 with method {self.method!r}, which has one answer; got {self.variants}; "
-                "choose method 'sample'"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0; got {self.temperature}")
-        if not 1 <= self.top_k <= len(STANDARD_RESIDUES):
-            raise ValueError(f"top_k must be from 1 to {len(STANDARD_RESIDUES)}; got {self.top_k}")
-        for residues in (self.allowed, *(residues for _, _, residues in self.allowed_at)):
-            if not residues or set(residues) - set(STANDARD_RESIDUES):
-                raise ValueError(f"allowed residues must be some of {STANDARD_RESIDUES}; got {residues!r}")
-        for chain, position, _ in self.allowed_at:
-            if chain not in CHAINS or position < 1:
-                raise ValueError(
-                    f"allowed_at must name a position from 1 of heavy or light; got {position} of {chain!r}"
-                )
 
 
 class Filled(NamedTuple):

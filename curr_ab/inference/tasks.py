@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from curr_ab.inference.embedding import Array, EmbeddingPlan, embed_window, encoder_of
+from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals
-from curr_ab.inference.mutation import By, saturate_one, score_mutants_of
+from curr_ab.inference.mutation import saturate_one, score_mutants_of
 from curr_ab.inference.pairing import rank_lights
 from curr_ab.inference.records import Record
-from curr_ab.inference.restoration import RestorationPlan, complete_ends, mask_unknown, restore_window
+from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
-from curr_ab.words import CHAINS, Mode
+from curr_ab.inference.settings import (
+    EmbedSettings,
+    MutateSettings,
+    PairSettings,
+    RestoreSettings,
+    ScoreSettings,
+)
+from curr_ab.words import CHAINS
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
 
@@ -49,11 +56,9 @@ def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], li
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedTask(BulkTask):
+class EmbedTask(EmbedSettings, BulkTask):
     """`curr-ab embed`."""
 
-    plan: EmbeddingPlan
-    number: bool = False
     tokens_per_batch: int | None = None
 
     @property
@@ -89,14 +94,9 @@ def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreTask(BulkTask):
+class ScoreTask(ScoreSettings, BulkTask):
     """`curr-ab score`: a row for each pair, or for each residue."""
 
-    mode: Mode = "exact"
-    alone: bool = False
-    per_residue: bool = False
-    regions: tuple[str, ...] = ()
-    number: bool = False
     tokens_per_batch: int | None = None
 
     @property
@@ -176,15 +176,9 @@ _MUTATION_FIELDS = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class MutateTask(BulkTask):
+class MutateTask(MutateSettings, BulkTask):
     """`curr-ab mutate`: all single mutants of each pair, or the given mutants."""
 
-    mode: Mode = "exact"
-    part: str = "pair"
-    mutants: tuple[str, ...] = ()
-    by: By = "marginals"
-    number: bool = False
-    heat_maps: str | None = None
     tokens_per_batch: int | None = None
 
     @property
@@ -216,11 +210,9 @@ class MutateTask(BulkTask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreTask(BulkTask):
+class RestoreTask(RestoreSettings, BulkTask):
     """`curr-ab restore`: the completed pairs, and what was filled in with which probability."""
 
-    plan: RestorationPlan = field(default_factory=RestorationPlan)
-    ends: bool = False
     tokens_per_batch: int | None = None
     records_per_part: int = 256
 
@@ -265,13 +257,9 @@ def _describe(filled: Sequence[Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairTask(BulkTask):
+class PairTask(PairSettings, BulkTask):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
-    lights: tuple[Record, ...]
-    by: str = "likelihood"
-    mode: Mode = "group"
-    top: int | None = None
     tokens_per_batch: int | None = None
     records_per_part: int = 8
 

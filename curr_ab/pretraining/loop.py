@@ -273,7 +273,7 @@ class Training:
         return (
             f"loss {loss}, gradient norm {gradient_norm} up to step {self.progress.step:,}: {good}. A lower "
             f"peak_learning_rate, a longer warm-up or another seed help: in a new folder, which can start "
-            f"--init-from the newest folder in {self.run.checkpoints}"
+            f"from the newest folder in {self.run.checkpoints}"
         )
 
 

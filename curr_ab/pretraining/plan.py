@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.family import TrainingPlan, member
-from curr_ab.options import check_names, check_types, differences, explained, option, read_yaml
+from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.words import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 
 PUBLISHED = TrainingPlan()
@@ -25,106 +24,165 @@ CurriculumKind = Literal["paired-only", "sigmoid", "constant", "unpaired-then-pa
 class PretrainingPlan:
     """All that decides a run's result, and how it is carried out; the defaults are the published plan."""
 
-    member: str = option("8M-F", "the member whose shape and training set these are")
+    member: str = option("8M-F", "Member whose shape and training set the run has", metavar="MEMBER")
     # Where the data lie may change; their fingerprint is compared.
-    data: str = option("", "folder made by `curr-ab data prepare`", execution=True)
-    subset: str | None = option(None, "nested subset of the training set; the member's letter by default")
+    data: str = option(
+        "", "Folder of the training data, made by `curr-ab data prepare`", metavar="FOLDER", execution=True
+    )
+    subset: str | None = option(
+        None, "Nested subset of the training set", shown="the member's letter", metavar="NAME"
+    )
     unpaired_data: str | None = option(
-        None, "prepared folder of single chains, for a curriculum", execution=True
+        None, "Prepared folder of single chains, for a curriculum", metavar="FOLDER", execution=True
     )
-    config: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "changes of the model's configuration", "execution": False},
+    config: Mapping[str, Any] = option({}, "Changes of the model's configuration")
+    init_from: str | None = option(
+        None, "Member, folder or repository whose weights the run starts from", metavar="MODEL"
     )
-    init_from: str | None = option(None, "start from the weights of this member, folder or repository")
 
-    objective: Objective = option("mlm", "masked or causal language modelling")
-    mask_fraction: float = option(PUBLISHED.mask_fraction, "share of residues that is predicted")
-    mask_token_share: float = option(MASK_TOKEN_SHARE, "share of these that is replaced by <mask>")
+    objective: Objective = option("mlm", "Training objective: masked or causal language modelling")
+    mask_fraction: float = option(
+        PUBLISHED.mask_fraction, "Share of the residues that is predicted", above=0, most=1
+    )
+    mask_token_share: float = option(
+        MASK_TOKEN_SHARE, "Share of the predicted residues that is replaced by <mask>", least=0, most=1
+    )
     random_token_share: float = option(
-        RANDOM_TOKEN_SHARE, "share of these that is replaced by a random residue"
+        RANDOM_TOKEN_SHARE,
+        "Share of the predicted residues that is replaced by a random residue",
+        least=0,
+        most=1,
     )
     cdr3_mask_fraction: float | None = option(
-        None, "share of CDR3 that is predicted; elsewhere it falls so that a sequence keeps its mean"
+        None,
+        "Share of CDR3 that is predicted; elsewhere the share falls so that a sequence keeps its mean",
+        shown="as everywhere",
+        least=0,
+        most=1,
     )
 
-    curriculum: CurriculumKind = option("paired-only", "how single chains give way to pairs")
-    unpaired_fraction_start: float = option(0.7, "sigmoid: share of single chains at the beginning")
-    unpaired_fraction_end: float = option(0.3, "sigmoid: share of single chains that it falls towards")
-    unpaired_fraction: float = option(0.625, "constant: share of single chains")
-    curriculum_steepness: float = option(15.0, "sigmoid: how fast it falls")
+    curriculum: CurriculumKind = option("paired-only", "Way in which single chains give way to pairs")
+    unpaired_fraction_start: float = option(
+        0.7, "Share of single chains at the beginning of the sigmoid curriculum", least=0, most=1
+    )
+    unpaired_fraction_end: float = option(
+        0.3, "Share of single chains that the sigmoid curriculum falls towards", least=0, most=1
+    )
+    unpaired_fraction: float = option(
+        0.625, "Share of single chains in the constant curriculum", least=0, most=1
+    )
+    curriculum_steepness: float = option(15.0, "Steepness of the fall of the sigmoid curriculum")
     curriculum_midpoint: float = option(
-        0.8166, "sigmoid: share of the run at which it is half-way; unpaired-then-paired: where pairs begin"
+        0.8166,
+        "Share of the run at which the sigmoid is half-way, or unpaired-then-paired turns to pairs",
+        least=0,
+        most=1,
     )
 
-    steps: int = option(PUBLISHED.steps, "optimiser steps")
-    pairs_per_step: int = option(PUBLISHED.pairs_per_step, "pairs of one step on all processes together")
-    warmup_steps: int = option(PUBLISHED.warmup_steps, "steps in which the learning rate rises")
-    schedule: Schedule = option("linear", "how the learning rate falls afterwards")
-    peak_learning_rate: float = option(PUBLISHED.peak_learning_rate, "learning rate after the warm-up")
-    optimizer: Optimizer = option("adamw", "muon orthogonalises the updates of the layers' matrices")
-    adam_beta1: float = option(PUBLISHED.adam_beta1, "decay of the mean of gradients")
-    adam_beta2: float = option(PUBLISHED.adam_beta2, "decay of the mean of squared gradients")
-    adam_epsilon: float = option(PUBLISHED.adam_epsilon, "added to the root of the squared mean")
-    weight_decay: float = option(PUBLISHED.weight_decay, "of matrices; biases and norms have none")
-    max_gradient_norm: float = option(1.0, "longer gradients are shortened to this")
+    steps: int = option(PUBLISHED.steps, "Number of optimiser steps", above=0)
+    pairs_per_step: int = option(
+        PUBLISHED.pairs_per_step, "Number of pairs in a step, on all processes together", above=0
+    )
+    warmup_steps: int = option(
+        PUBLISHED.warmup_steps, "Number of steps in which the learning rate rises", least=0
+    )
+    schedule: Schedule = option("linear", "Fall of the learning rate after the warm-up")
+    peak_learning_rate: float = option(
+        PUBLISHED.peak_learning_rate, "Learning rate at the end of the warm-up", above=0
+    )
+    optimizer: Optimizer = option(
+        "adamw", "Optimiser; muon orthogonalises the updates of the layers' matrices"
+    )
+    adam_beta1: float = option(PUBLISHED.adam_beta1, "Decay of Adam's mean of the gradients")
+    adam_beta2: float = option(PUBLISHED.adam_beta2, "Decay of Adam's mean of the squared gradients")
+    adam_epsilon: float = option(
+        PUBLISHED.adam_epsilon, "Number that Adam adds to the root of the squared mean"
+    )
+    weight_decay: float = option(
+        PUBLISHED.weight_decay, "Weight decay of matrices; biases and norms have none", least=0
+    )
+    max_gradient_norm: float = option(1.0, "Norm to which longer gradients are shortened")
     # The published runs used fp16; bf16 needs no loss scaling and is what today's devices are made for.
-    precision: Precision = option("bf16", "of the matrix products; weights are kept in fp32")
-    seed: int = option(PUBLISHED.seed, "of weights, batches, masks and dropout")
+    precision: Precision = option("bf16", "Number type of the matrix products; weights are kept in fp32")
+    seed: int = option(PUBLISHED.seed, "Seed of weights, batches, masks and dropout", least=0)
 
-    evaluation_seed: int = option(0, "of the masks of evaluation: equal for all members that are compared")
-    evaluation_draws: int = option(2, "maskings of every evaluated pair")
-    evaluation_pairs: int = option(2048, "pairs of the validation set that are evaluated on the way")
+    evaluation_seed: int = option(
+        0, "Seed of the masks of evaluations, equal for all members that are compared"
+    )
+    evaluation_draws: int = option(2, "Number of maskings of each evaluated pair", above=0)
+    evaluation_pairs: int = option(
+        2048, "Number of pairs of the validation set that are evaluated during the run", above=0
+    )
 
     pairs_per_micro_batch: int = option(
-        0, "pairs at once on a device; 0: 8 on a CPU, else 32", execution=True
+        0,
+        "Number of pairs that a device computes at once",
+        shown="0, which means 8 on a CPU and 32 elsewhere",
+        least=0,
+        execution=True,
     )
-    attention: str = option("auto", "attention implementation", execution=True)
-    compile: bool = option(False, "compile the layers", execution=True)
+    attention: str = option(
+        "auto", "Attention implementation, a name that transformers knows", metavar="NAME", execution=True
+    )
+    compile: bool = option(False, "Compile the layers", execution=True)
     activation_checkpointing: bool = option(
-        False, "compute activations twice rather than keep them", execution=True
+        False, "Compute activations twice rather than keep them in memory", execution=True
     )
-    log_every: int = option(10, "steps between lines of the log", execution=True)
-    evaluate_every: int = option(5_000, "steps between evaluations", execution=True)
-    save_every: int = option(1_000, "steps between saved states, from which a run goes on", execution=True)
-    keep_last: int = option(2, "saved states that are kept", execution=True)
+    log_every: int = option(10, "Number of steps between two lines of the log", above=0, execution=True)
+    evaluate_every: int = option(5_000, "Number of steps between two evaluations", above=0, execution=True)
+    save_every: int = option(
+        1_000, "Number of steps between two saved states, from which a run goes on", above=0, execution=True
+    )
+    keep_last: int = option(2, "Number of saved states that are kept", above=0, execution=True)
     checkpoint_every: int = option(
-        PUBLISHED.checkpoint_every, "steps between checkpoint folders; 0: the last alone", execution=True
+        PUBLISHED.checkpoint_every,
+        "Number of steps between two checkpoint folders; 0 writes the last alone",
+        least=0,
+        execution=True,
     )
-    checkpoint_steps: tuple[int, ...] = option((), "further steps with a checkpoint folder", execution=True)
-    trackers: tuple[str, ...] = option((), "wandb, tensorboard, … beside log.jsonl", execution=True)
+    checkpoint_steps: tuple[int, ...] = option(
+        (), "Further steps after which a checkpoint folder is written", execution=True
+    )
+    trackers: tuple[str, ...] = option(
+        (),
+        "Trackers beside log.jsonl: wandb, tensorboard or another that Accelerate knows",
+        metavar="NAME",
+        execution=True,
+    )
 
     def __post_init__(self) -> None:
         member(self.member)
         check_types(self)
-        self._check_ranges()
+        self._check_combinations()
 
-    def _check_ranges(self) -> None:
-        shares = [name for name in vars(self) if "fraction" in name or name.endswith(("share", "midpoint"))]
-        for name in shares:
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; it is a share, between 0 and 1")
+    def _check_combinations(self) -> None:
         if self.mask_token_share + self.random_token_share > 1:
-            raise ValueError("mask_token_share and random_token_share together exceed 1")
-        if self.mask_fraction == 0:
-            raise ValueError("mask_fraction is 0: nothing would be learnt")
-        positive = ("steps", "pairs_per_step", "log_every", "evaluate_every", "save_every", "keep_last")
-        for name in (*positive, "evaluation_draws", "evaluation_pairs", "peak_learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
-        for name in ("warmup_steps", "weight_decay", "pairs_per_micro_batch", "checkpoint_every", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+            raise OptionError(
+                "mask_token_share and random_token_share must be at most 1 together; "
+                f"got {self.mask_token_share} and {self.random_token_share}",
+                *("mask_token_share", "random_token_share"),
+            )
         if self.warmup_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps:,} exceed steps {self.steps:,}; give warmup_steps too"
+            raise OptionError(
+                f"warmup_steps must be at most steps, {self.steps:,}; got {self.warmup_steps:,}",
+                "warmup_steps",
             )
         if self.optimizer == "muon" and self.precision == "fp16":
-            raise ValueError("muon with fp16: one loss scaler does not serve two optimisers; choose bf16")
+            raise OptionError(
+                "precision must be bf16 or fp32 for muon, whose two optimisers one loss scaler cannot serve; "
+                "got fp16",
+                "precision",
+            )
         if self.unpaired_data is None and self.curriculum != "paired-only":
-            raise ValueError(f"the curriculum {self.curriculum!r} needs unpaired_data")
+            raise OptionError(
+                f"unpaired_data must name single chains for the curriculum {self.curriculum}; got none",
+                "unpaired_data",
+            )
         if self.unpaired_data is not None and self.curriculum == "paired-only":
-            raise ValueError("unpaired_data is given, but the curriculum is 'paired-only'; choose another")
+            raise OptionError(
+                "curriculum must use the single chains where unpaired_data is given; got paired-only",
+                "curriculum",
+            )
 
     @property
     def training_subset(self) -> str:
@@ -155,16 +213,32 @@ class PretrainingPlan:
         return differences(self, other)
 
 
-def options() -> Iterator[tuple[str, Any, str]]:
-    """Name, type and explanation of every field."""
-    return explained(PretrainingPlan)
-
-
-def resolve_plan(overrides: Mapping[str, Any], files: typing.Sequence[str | Path] = ()) -> PretrainingPlan:
+def resolve_plan(overrides: Mapping[str, Any], files: Sequence[str | Path] = ()) -> PretrainingPlan:
     """The member's plan, changed by YAML files in their order, then by `overrides`."""
     values: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for source, given in [*((str(path), read_yaml(path)) for path in files), ("", overrides)]:
         check_names(given, PretrainingPlan, "plan", source)
-        config = {**values.get("config", {}), **given.get("config", {})}
-        values = {**values, **given, "config": config}
-    return PretrainingPlan(**values)
+        changes = given.get("config") or {}
+        if not isinstance(changes, Mapping):
+            raise OptionError(
+                f"{source or 'config'}: config must be `name: value` lines; got {changes!r}", "config"
+            )
+        _check_configuration(changes, source)
+        config |= changes
+        values |= given
+    return PretrainingPlan(**{**values, "config": config})
+
+
+def _check_configuration(changes: Mapping[str, Any], source: str) -> None:
+    if not changes:
+        return
+    from curr_ab.modeling import CurrAbConfig  # loads transformers: only where there is something to check
+
+    known = [name for name in CurrAbConfig().to_dict() if not name.startswith("_")]
+    for name in changes:
+        if name not in known:
+            raise OptionError(
+                f"{source}: " * bool(source) + unknown("name in the model's config", str(name), known),
+                "config",
+            )

@@ -10,6 +10,7 @@ from curr_ab.family import DATA_SIZES, TrainingPlan
 from curr_ab.published import REPOSITORY
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.compute import TOKENS_PER_PAIR, paper_tokens
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import fit_iso_data, power_law
 from curr_ab.scaling.laws import (
@@ -26,7 +27,7 @@ from curr_ab.scaling.laws import (
     Trained,
 )
 from curr_ab.scaling.runs import published_runs
-from curr_ab.scaling.uncertainty import Doubt, Interval, Spread, interval
+from curr_ab.scaling.uncertainty import Interval, Spread, interval
 
 # The standard error that the repository's history gives for a test loss; the paper itself gives none.
 PAPER_NOISE_SD = 3e-4

@@ -14,9 +14,10 @@ import numpy as np
 from scipy.stats import chi2
 
 from curr_ab.quantities import format_quantity
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.runs import Array, Runs, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate, Influence, Interval, NoOptimum, measure, noise_of
+from curr_ab.scaling.uncertainty import Estimate, Influence, Interval, NoOptimum, measure, noise_of
 
 LAW = "iso-data"
 PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, power_law
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure, noise_of
+from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure, noise_of
 
 LAW = "isoflop"
 _SAME_BUDGET = 0.05  # runs whose FLOPs agree to 5 % belong to one budget

@@ -17,9 +17,10 @@ from scipy.optimize import Bounds, brentq, minimize
 from scipy.special import erf, erfc
 from scipy.stats import chi2
 
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.runs import Array, Runs
-from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
+from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure
 from curr_ab.workers import map_chunks, one_thread
 
 HUBER_DELTA = 1e-3  # arXiv 2203.15556

@@ -11,6 +11,7 @@ import numpy as np
 
 from curr_ab.family import SIZES
 from curr_ab.scaling.compute import paper_tokens, training_flops
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.iso_data import (
     PROJECTED_PARAMETERS,
     Parabola,
@@ -20,7 +21,7 @@ from curr_ab.scaling.iso_data import (
     project,
 )
 from curr_ab.scaling.runs import Array, Runs, make_runs
-from curr_ab.scaling.uncertainty import Doubt, Interval, NoOptimum, propagate_noise
+from curr_ab.scaling.uncertainty import Interval, NoOptimum, propagate_noise
 
 Cell = tuple[float, int]  # parameters, different sequences
 

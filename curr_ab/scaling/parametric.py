@@ -8,9 +8,10 @@ from itertools import product
 
 import numpy as np
 
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.log_loss import LogLossFit, fit_log_loss
 from curr_ab.scaling.runs import Array, DataColumn, Runs, one_objective
-from curr_ab.scaling.uncertainty import Doubt, Estimate
+from curr_ab.scaling.uncertainty import Estimate
 
 LAW = "parametric"
 _NOTHING = 1e-6  # a term below this share of every run's loss has vanished

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from curr_ab.published import PAPER, REPOSITORY
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.iso_data import estimate, fit_parabolas, optimum_name, power_law, project
 from curr_ab.scaling.laws import (
     CHENG,
@@ -24,7 +25,7 @@ from curr_ab.scaling.laws import (
     SERRANO_PLATEAU_LOSS,
 )
 from curr_ab.scaling.runs import Array, Runs, published_runs
-from curr_ab.scaling.uncertainty import Doubt, Spread, propagate_noise
+from curr_ab.scaling.uncertainty import Spread, propagate_noise
 
 _READ_OFF = f"{PAPER}; losses read off its figure"
 _NOISE = f"noise on the 11 losses of {PAPER}"

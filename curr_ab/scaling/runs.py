@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.family import MEMBERS
+from curr_ab.options import OptionError
 from curr_ab.published import FIGURES
 from curr_ab.quantities import parse_quantity
 from curr_ab.results import Result, read_results
@@ -199,7 +200,7 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
     if not tasks:
         raise ValueError(f"{source}: no overall loss is recorded; measure one with `curr-ab evaluate loss`")
     if task is None and len(tasks) > 1:
-        raise ValueError(f"{source}: there are {' and '.join(tasks)}; choose one (--task)")
+        raise OptionError(f"{source}: task must be one of {', '.join(tasks)}; got none", "task")
     chosen = [row for row in rows.values() if row.task == (task or tasks[0])]
     if not chosen:
         raise ValueError(f"{source}: no {task}; there are {', '.join(tasks)}")

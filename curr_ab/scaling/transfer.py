@@ -11,10 +11,11 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from curr_ab.quantities import format_quantity
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import FLAT
 from curr_ab.scaling.runs import Array, Runs
-from curr_ab.scaling.uncertainty import Doubt, Estimate, NoOptimum, measure
+from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure
 
 LAW = "transfer"
 _SAME_TOTAL = 0.01  # runs of one size whose tokens in all agree to 1 % compete for the best share

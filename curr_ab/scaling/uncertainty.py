@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.runs import Array, Runs, is_curves, seed_noise
 from curr_ab.workers import map_chunks
 
@@ -20,25 +21,6 @@ class NoOptimum(ValueError):
 Estimate = Mapping[str, float]
 Estimator = Callable[[Runs], Estimate]
 Seeds = Sequence[np.random.SeedSequence]
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """How to measure uncertainty; `workers` changes the time only, never a number."""
-
-    draws: int = 1000
-    noise_sd: float | None = None  # None: estimated from runs that differ in nothing but the seed
-    seed: int = 0
-    workers: int = 1
-    progress: bool = False
-
-    def __post_init__(self) -> None:
-        if self.draws < 20:
-            raise ValueError(f"{self.draws} draws cannot give a 95 % interval; use 1000")
-        if self.noise_sd is not None and not self.noise_sd > 0:
-            raise ValueError(f"the noise's standard deviation must be positive, not {self.noise_sd}")
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, not {self.workers}")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from curr_ab.family import MEMBERS
 from curr_ab.files import write_json
+from curr_ab.options import OptionError, unknown
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import Result, read_results
@@ -92,13 +93,13 @@ def _refuse_unmatched(preset: Preset) -> None:
             raise ValueError(f"preset {preset.name}: {pattern!r} is no cell; the cells are {known}")
 
 
-def chosen(cells: Sequence[Cell], names: Iterable[str], option: str) -> list[Cell]:
+def chosen(cells: Sequence[Cell], names: Iterable[str], field: str) -> list[Cell]:
     """The cells of these names or members, in the study's order; all of them for no names."""
     wanted = list(names)
     for name in wanted:
         if not any(name in (cell.name, cell.member) for cell in cells):
-            known = ", ".join(cell.name for cell in cells)
-            raise ValueError(f"{option} names {name!r}, which is no cell of this study; there are {known}")
+            known = dict.fromkeys(cell.name for cell in cells)
+            raise OptionError(unknown(f"cell in {field}", name, known), field)
     return [cell for cell in cells if not wanted or cell.name in wanted or cell.member in wanted]
 
 

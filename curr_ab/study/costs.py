@@ -12,6 +12,7 @@ import torch
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.options import OptionError
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.quantities import format_bytes
@@ -124,10 +125,11 @@ def require_disk(folder: Path, needed: int) -> None:
     place = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise ValueError(
+        raise OptionError(
             f"the study needs about {format_bytes(needed)}, and the disk of {folder} has "
-            f"{format_bytes(free)} free: free some, choose another disk with --out, or keep the "
-            "last checkpoints alone (--set '*.checkpoint_every=0')"
+            f"{format_bytes(free)} free: free some, choose another disk, or keep the last checkpoints alone "
+            "with '*.checkpoint_every=0'",
+            *("out", "set"),
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from curr_ab.family import member
 from curr_ab.files import claimed, replacing, write_json
+from curr_ab.options import OptionError
 from curr_ab.study.cells import Cell
 from curr_ab.study.preset import Preset, read_preset
 
@@ -49,11 +50,11 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             writable = os.access(self.path, os.W_OK | os.X_OK)
         except OSError as error:
-            raise ValueError(
-                f"{self.path} cannot be made ({error.strerror}); choose another folder with --out"
+            raise OptionError(
+                f"{self.path} cannot be made ({error.strerror}); choose another folder", "out"
             ) from error
         if not writable:
-            raise ValueError(f"{self.path} cannot be written to; choose another folder with --out")
+            raise OptionError(f"{self.path} cannot be written to; choose another folder", "out")
         with claimed(self.path, "makes the study in"):
             yield
 
@@ -65,9 +66,7 @@ class StudyFolder:
         try:
             return read_preset(self.preset_file)
         except ValueError as error:
-            raise ValueError(
-                f"{error}; delete {self.preset_file}, and name the preset with --preset"
-            ) from None
+            raise OptionError(f"{error}; delete {self.preset_file}, and name the preset", "preset") from None
 
     def record(self, preset: Preset) -> None:
         """Write down the preset that the study goes on with."""

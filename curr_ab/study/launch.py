@@ -40,8 +40,8 @@ def lack_of_gpus(launch: Launch) -> str:
         return ""
     return (
         f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
-        f"{num_gpus}: start it where there are GPUs, say --launcher slurm or --launcher print, or "
-        "give a cell fewer with --set launch.gpus_per_cell=N"
+        f"{num_gpus}: start it where there are GPUs, choose the launcher slurm or print, or "
+        "give a cell fewer with launch.gpus_per_cell=N"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from curr_ab.quantities import format_quantity
+from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.iso_data import (
     IsoDataFit,
     IsoDataRecord,
@@ -22,7 +23,7 @@ from curr_ab.scaling.iso_data import (
 )
 from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise
-from curr_ab.scaling.uncertainty import Doubt, Influence, Interval, NoOptimum
+from curr_ab.scaling.uncertainty import Influence, Interval, NoOptimum
 
 
 @dataclass(frozen=True)

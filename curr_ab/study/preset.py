@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-import typing
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data import PreparationPlan
-from curr_ab.evaluation.plan import ClassificationPlan, make_plan
+from curr_ab.data.preparing.plan import Clustering, PreparationPlan
+from curr_ab.evaluation.plan import PLANS, ClassificationPlan, make_plan
 from curr_ab.family import SHAPE, SIZES
-from curr_ab.options import check_types
+from curr_ab.options import (
+    OptionError,
+    check_names,
+    check_types,
+    option,
+    read_plain,
+    read_setting,
+    read_yaml,
+    split_setting,
+    unknown,
+)
+from curr_ab.pretraining.plan import PretrainingPlan
 
 FOLDER = Path(__file__).with_name("presets")
 # What a size that is none of the family's must say, and the words for it in errors.
@@ -23,16 +33,17 @@ _OWN_SHAPE = tuple(key for key in SHAPE if key != "vocab_size")
 class StudyData:
     """Where the pairs come from, and the nested training sets; without `sources` they come prepared."""
 
-    subsets: Mapping[str, float]
+    subsets: Mapping[str, int | float]
     sources: tuple[str, ...] = ()
-    cluster: str = "mmseqs"
+    cluster: Clustering = "mmseqs"
 
     def __post_init__(self) -> None:
         check_types(self)
         for name, size in self.subsets.items():
             if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < math.inf:
-                raise ValueError(
-                    f"subset {name} is {size!r}; it must be a share such as 0.5, or a count of pairs"
+                raise OptionError(
+                    f"subsets: {name} must be a share such as 0.5 or a number of pairs; got {size!r}",
+                    "subsets",
                 )
         PreparationPlan(cluster=self.cluster, subsets=self.subsets)
 
@@ -46,16 +57,19 @@ class StudyData:
 class Launch:
     """How cells are carried out; nothing of it changes a result."""
 
-    gpus_per_cell: int = 0  # 0: a cell takes part of a GPU where there is one, else processor cores
-    threads_per_cell: int = 1
-    max_parallel: int = 0  # 0: as many as the machine has room for
-    slurm: Mapping[str, Any] = field(default_factory=dict)  # options of sbatch
+    gpus_per_cell: int = option(
+        0,
+        "Number of GPUs of a cell; 0 is a part of a GPU where there is one, else processor cores",
+        least=0,
+    )
+    threads_per_cell: int = option(1, "Number of threads of a cell", least=1)
+    max_parallel: int = option(
+        0, "Number of cells that train at a time; 0 is what the machine has room for", least=0
+    )
+    slurm: Mapping[str, Any] = option({}, "Options of sbatch")
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in (("gpus_per_cell", 0), ("threads_per_cell", 1), ("max_parallel", 0)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"launch: {name} is {value}; it must be {least} at least")
 
 
 @dataclass(frozen=True)
@@ -76,15 +90,17 @@ class Preset:
     def __post_init__(self) -> None:
         check_types(self)
         if not self.title:
-            raise ValueError("title is empty; say what the study is")
+            raise OptionError("title must say what the study is; got none", "title")
         if not self.sizes or not self.data.subsets or not self.seeds:
-            raise ValueError("sizes, data subsets and seeds must name one at least")
+            raise ValueError(
+                "sizes, data subsets and seeds must be one at least each; got none of one of them"
+            )
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"a seed occurs twice in {list(self.seeds)}")
+            raise OptionError(f"seeds must be different; got {list(self.seeds)}", "seeds")
         self._check_sizes()
         for name, plan in {"plan": self.plan, **self.cells}.items():
             if not isinstance(plan.get("config", {}), Mapping):
-                raise ValueError(f"{name}: config is {plan['config']!r}; it must hold `name: value` lines")
+                raise ValueError(f"{name}: config must be `name: value` lines; got {plan['config']!r}")
         self._check_evaluation()
 
     def _check_sizes(self) -> None:
@@ -92,15 +108,14 @@ class Preset:
         for size, config in self.sizes.items():
             if size not in known and (missing := [key for key in _OWN_SHAPE if key not in config]):
                 raise ValueError(
-                    f"unknown size {size!r}; the family has {', '.join(known)}, and one of your own must say "
-                    f"{', '.join(missing)}"
+                    f"{unknown('size', size, known)}; one of your own must say {', '.join(missing)}"
                 )
 
     def _check_evaluation(self) -> None:
         from curr_ab.evaluation.suites.classification import recipe_of
 
         if "loss" not in self.evaluation:
-            raise ValueError("evaluation needs the suite loss, which the law is fitted to")
+            raise ValueError("evaluation must hold the suite loss, which the law is fitted to; got none")
         for suite, options in self.evaluation.items():
             given = {key: value for key, value in suite_options(options).items() if key != "data"}
             try:
@@ -132,20 +147,10 @@ def read_preset(name_or_path: str | Path) -> Preset:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if str(name_or_path) not in preset_names():
-            raise ValueError(
-                f"no preset is called {str(name_or_path)!r}; there are {', '.join(preset_names())}, or name "
-                "a YAML file"
-            )
+            what = unknown("preset", str(name_or_path), preset_names())
+            raise OptionError(f"{what} or name a YAML file", "preset")
         path = FOLDER / f"{name_or_path}.yaml"
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold `name: value` lines")
-    return make_preset({"name": path.stem, **found}, str(path))
+    return make_preset({"name": path.stem, **read_yaml(path)}, str(path))
 
 
 def make_preset(values: Mapping[str, Any], source: str) -> Preset:
@@ -168,30 +173,26 @@ def make_preset(values: Mapping[str, Any], source: str) -> Preset:
 def _mapping(values: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
     found = values.get(name) or {}
     if not isinstance(found, Mapping):
-        raise ValueError(f"{source}: {name} must hold `name: value` lines, not {found!r}")
+        raise ValueError(f"{source}: {name} must be `name: value` lines; got {found!r}")
     return {str(key): value for key, value in found.items()}
 
 
-def _known(values: Mapping[str, Any], kind: Any, source: str) -> Mapping[str, Any]:
-    names = [item.name for item in fields(kind)]
-    if unknown := sorted(str(key) for key in values.keys() - set(names)):
-        raise ValueError(f"{source}: unknown {', '.join(unknown)}; the keys are {', '.join(names)}")
-    required = [name for name in ("title", "data", "sizes", "subsets") if name in typing.get_type_hints(kind)]
-    if missing := [name for name in required if name not in values]:
-        raise ValueError(f"{source}: {missing[0]} is missing")
+def _known(values: Mapping[str, Any], kind: type, source: str) -> Mapping[str, Any]:
+    check_names(values, kind, kind.__name__.removeprefix("Study").lower(), source)
+    for one in fields(kind):
+        if one.default is MISSING and one.default_factory is MISSING and one.name not in values:
+            raise ValueError(f"{source}: {one.name} must be given; got none")
     return values
 
 
-def change(preset: Preset, changes: typing.Sequence[str]) -> Preset:
+def change(preset: Preset, changes: Sequence[str]) -> Preset:
     """The preset with `CELL.key=value` (or `evaluation.…`, `launch.…`); CELL may be a pattern."""
-    import yaml
-
     values = preset.to_dict()
     for text in changes:
-        path, separator, value = text.partition("=")
+        path, value = split_setting(text, "CELL.key=value, such as 8M-F.steps=600", "set")
         *places, key = path.split(".")
-        if not separator or not places or not key:
-            raise ValueError(f"--set takes CELL.key=value, such as 8M-F.steps=600, not {text!r}")
+        if not places or not key:
+            raise OptionError(f"set must be CELL.key=value, such as 8M-F.steps=600; got {text!r}", "set")
         into = values
         if places[0] not in ("evaluation", "launch"):
             into = values["cells"]
@@ -199,11 +200,20 @@ def change(preset: Preset, changes: typing.Sequence[str]) -> Preset:
         for place in places:
             into = into.setdefault(place, {})
             if not isinstance(into, dict):
-                raise ValueError(f"--set {text}: {place} is {into!r}, which has no {key}")
+                raise OptionError(f"set {text}: {place} is {into!r}, which has no {key}", "set")
         try:
-            into[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(
-                f"--set {text}: {value!r} is not YAML: {' '.join(str(error).split())}"
-            ) from error
+            into[key] = _value(places, key, value)
+        except ValueError as error:
+            raise OptionError(f"set {text}: {error}", "set") from error
     return make_preset(values, preset.name)
+
+
+def _value(places: Sequence[str], key: str, text: str) -> Any:
+    """The value in the type of its field; other names are refused by what they belong to."""
+    if places == ["launch"]:
+        return read_setting(key, text, Launch, "launch")
+    if len(places) == 2 and places[0] == "evaluation" and places[1] in PLANS and key != "data":
+        return read_setting(key, text, PLANS[places[1]], f"suite {places[1]}")
+    if len(places) == 1 and places[0] != "evaluation":
+        return read_setting(key, text, PretrainingPlan, "plan")
+    return read_plain(text, key)

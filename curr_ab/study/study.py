@@ -17,6 +17,7 @@ from curr_ab.data import PreparationPlan, prepare
 from curr_ab.data.preparing.prepare import OtherRequest
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import remove_folder, remove_leftovers, replacing, write_json
+from curr_ab.options import OptionError
 from curr_ab.study.cell_process import CellTask
 from curr_ab.study.cells import (
     Cell,
@@ -64,9 +65,9 @@ def plan_study(
 ) -> list[str]:
     """Describe what `run_study` of the same would train and what that takes; nothing is written."""
     cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
-    chosen(cells, restart, "--restart")
+    chosen(cells, restart, "restart")
     costs = costs_of(cells, preset.data.subsets)
-    wanted = chosen(cells, only, "--only")
+    wanted = chosen(cells, only, "only")
     return describe_costs(wanted, [costs[cell.name] for cell in wanted])
 
 
@@ -90,14 +91,15 @@ def run_study(
     """
     study = StudyFolder(out)
     if data is None and not preset.data.sources:
-        raise ValueError(
-            f"the preset {preset.name} takes prepared data: name their folder with --data; "
-            "`curr-ab data prepare SOURCES --subsets paper --out DIR` makes one"
+        raise OptionError(
+            f"data must name a folder of prepared pairs for the preset {preset.name}; got none: "
+            "`curr-ab data prepare SOURCES --subsets paper --out FOLDER` makes one",
+            "data",
         )
     folder = study.data if data is None else _prepared(data)
     cells = cells_of(preset, folder)
-    wanted = chosen(cells, only, "--only")
-    thrown_away = chosen(cells, restart, "--restart") if restart else []
+    wanted = chosen(cells, only, "only")
+    thrown_away = chosen(cells, restart, "restart") if restart else []
     kept = [cell for cell in cells if cell not in thrown_away]
     refuse_missing_suite_data(preset)
     with study.claimed(), study.timed() as clock:
@@ -206,9 +208,10 @@ def refuse_other_pairs(study: StudyFolder, preset: Preset) -> None:
     """The cells of a study are trained on data that are prepared once, as its preset says."""
     begun = study.preset if study.begun else None
     if begun is not None and (changes := preset.data.differences(begun.data)):
-        raise ValueError(
+        raise OptionError(
             f"{study.path} was begun with other data ({changes}): its cells would not compare; go on with "
-            "those, or choose another folder with --out"
+            "those, or choose another folder",
+            "out",
         )
 
 
@@ -226,9 +229,10 @@ def refuse_changed_plans(study: StudyFolder, cells: Sequence[Cell]) -> None:
     changed = {cell.name: changed_plan(CellFolder(study.cell(cell)), cell) for cell in cells}
     if changed := {name: differences for name, differences in changed.items() if differences}:
         told = "; ".join(f"{name}: {', '.join(differences)}" for name, differences in changed.items())
-        raise ValueError(
-            f"the plan of cells that were begun has changed ({told}). Put it back, choose another folder "
-            f"with --out, or throw their work away: --restart {','.join(changed)}"
+        raise OptionError(
+            f"the plan of cells that were begun has changed ({told}). Put it back, choose another folder, "
+            f"or throw their work away: restart {' '.join(changed)}",
+            *("out", "restart"),
         )
 
 
@@ -237,9 +241,10 @@ def refuse_other_data(study: StudyFolder, cells: Sequence[Cell], fingerprint: st
     for cell in cells:
         file = CellFolder(study.cell(cell)).run.data_file
         if file.exists() and _fingerprint(file, cell.name) != fingerprint:
-            raise ValueError(
-                f"{cell.name} was trained on other data than these: give the folder of then with --data, or "
-                "choose another folder with --out"
+            raise OptionError(
+                f"{cell.name} was trained on other data than these: name the folder of then as data, or "
+                "choose another folder for the study",
+                *("data", "out"),
             )
 
 
@@ -247,9 +252,10 @@ def _fingerprint(file: Path, name: str) -> str:
     try:
         return str(json.loads(file.read_text())["fingerprint"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(
+        raise OptionError(
             f"{file} is damaged, which says on what data {name} was trained: put it back, or throw its work "
-            f"away with --restart {name}"
+            f"away: restart {name}",
+            "restart",
         ) from None
 
 

@@ -27,7 +27,7 @@ def swapped(row: dict) -> dict:
 def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     source, out = write("a.csv.gz", oas_text([*corpus[:300], swapped(corpus[0])])), tmp_path / "out"
     arguments = ["data", "prepare", source, "--out", str(out), "--cluster", "exact", "--processes", "1"]
-    assert main([*arguments, "--validation", "30", "--test", "0.05", "--subsets", "F=200,Q=0.25"]) == 0
+    assert main([*arguments, "--validation", "30", "--test", "0.05", "--subsets", "F=200", "Q=0.25"]) == 0
     said = capsys.readouterr()
     assert "300 of 301 records kept" in said.out
     assert "dropped, wrong_chain: 1" in said.out
@@ -92,14 +92,17 @@ def test_simulate(tmp_path) -> None:
     [
         (["prepare", "nowhere.csv", "--out", "out"], "no file matches nowhere.csv"),
         (
-            ["prepare", "builtin", "--out", "out", "--cluster", "source", "--group-by", "donor"],
+            ["prepare", "builtin", "--out", "out", "--cluster", "source", "--group-by-donor"],
             "cannot be grouped",
         ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "source", "--identity", "90"],
-            "shares between 0 and 1",
+            "identity must be above 0 and at most 1; got 90.0 (--identity)",
         ),
-        (["prepare", "builtin", "--out", "out", "--cluster", "source", "--processes", "0"], "0 processes"),
+        (
+            ["prepare", "builtin", "--out", "out", "--cluster", "source", "--processes", "0"],
+            "processes must be at least 1; got 0",
+        ),
         (
             ["prepare", "builtin", "--out", "out", "--cluster", "exact", "--test", "30000"],
             "test must be at least 0 and less than all",

@@ -105,15 +105,30 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
         (["fit", "RESULTS", "--law", "isoflop"], "needs the column 'flops'"),
         (
             ["fit", "RESULTS", "--law", "isoflop", "--data", "sequences"],
-            "--data belongs to the parametric law",
+            "data must be none for the law isoflop",
         ),
-        (["fit", "RESULTS", "--law", "iso-data", "--starts", "x.csv"], "--starts belongs to laws"),
+        (
+            ["fit", "RESULTS", "--law", "iso-data", "--starts", "x.csv"],
+            "starts must be none",
+        ),
         (["fit", "nowhere.csv", "--law", "iso-data"], "nowhere.csv"),
-        (["advise", "--gpu-hours", "100"], "--gpu-hours needs --gpu"),
-        (["advise", "--params", "650M", "--gpu", "h100"], "belong to --gpu-hours"),
-        (["advise", "--params", "many"], "'many' is not a number"),
-        (["advise", "--params", "650M", "--results", "RESULTS"], "belong together"),
-        (["plan", "--budget", "1e21", "--results", "RESULTS"], "the noise is unknown"),
+        (
+            ["advise", "--gpu-hours", "100"],
+            "gpu must be a100, h100 or h200",
+        ),
+        (
+            ["advise", "--params", "650M", "--gpu", "h100"],
+            "with gpu_hours (--gpu, --gpu-hours)",
+        ),
+        (["advise", "--params", "many"], "params must be a number; got 'many' (--params)"),
+        (
+            ["advise", "--params", "650M", "--results", "RESULTS"],
+            "belong together",
+        ),
+        (
+            ["plan", "--budget", "1e21", "--results", "RESULTS"],
+            "noise must be given",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from curr_ab.cli.main import main
 from curr_ab.evaluation import make_plan, run_suite, write_tables
 from curr_ab.evaluation.subject import find_subject
 from curr_ab.evaluation.suites.classification import KINDS, recipe_of, status_of_chains
 from curr_ab.finetuning import plant
+from curr_ab.options import OptionError
 
 QUICK = {"method": "probe", "set": ("folds=2",)}
 
@@ -49,11 +51,9 @@ def test_protocols():
     by_clone = recipe_of(make_plan("specificity", {"group_by": "clone", "set": ("epochs=1", "pooling=mean")}))
     assert (by_clone.group_by, by_clone.epochs, by_clone.pooling) == ("clone", 1, "mean")
     for changes in ({"method": "lora"}, {"group_by": "donor"}, {"set": ("epochs=1",)}):
-        with pytest.raises(ValueError, match="published protocol trains a head on the frozen base"):
+        with pytest.raises(ValueError, match="the published one trains a head on the frozen base"):
             recipe_of(make_plan("specificity", {"protocol": "published", **changes}))
-    with pytest.raises(
-        ValueError, match=r"must have one of the recipes .*; got own.yaml; choose --protocol grouped"
-    ):
+    with pytest.raises(ValueError, match=r"protocol must be grouped for the recipe own.yaml"):
         recipe_of(make_plan("specificity", {"protocol": "published", "recipe": "own.yaml"}))
     with pytest.raises(ValueError, match="KEY=VALUE"):
         recipe_of(make_plan("specificity", {"set": ("epochs",)}))
@@ -170,18 +170,32 @@ def test_pairs_of_unknown_status_are_left_out_and_counted(folder, natives, tmp_p
     assert sum(row.num_items for row in by_status) == all_pairs - unknown
 
 
-def test_advice_names_options_that_evaluate_has(natives, labelled, tmp_path, folder):
-    with pytest.raises(ValueError, match=r"take fewer folds \(--set folds=\.\.\.\)"):
+def test_advice_names_options_that_evaluate_has(natives, labelled, tmp_path, folder, capsys):
+    with pytest.raises(OptionError, match="take fewer folds") as refused:
         run_suite("specificity", folder, labelled, tmp_path, set=("folds=50",))
+    assert refused.value.fields == ("folds",)
+    words = [
+        "evaluate",
+        "specificity",
+        "--model",
+        str(folder),
+        "--data",
+        str(labelled),
+        "--out",
+        str(tmp_path),
+    ]
+    assert main([*words, "--set", "folds=50"]) == 2
+    assert capsys.readouterr().err.endswith("take fewer folds or add examples (--set folds=...)\n")
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(natives).drop_columns(["clone"]), bare)
-    with pytest.raises(ValueError, match=r"--group-by\).*--set fold_scheme=rows\)"):
-        run_suite("pairing", folder, bare, tmp_path, group_by="clone")
+    words = ["evaluate", "pairing", "--model", str(folder), "--data", str(bare), "--out", str(tmp_path)]
+    assert main([*words, "--group-by", "clone"]) == 2
+    assert capsys.readouterr().err.endswith("(--group-by, --set fold_scheme=...)\n")
 
 
 def test_what_a_cross_validation_cannot_do(folder, labelled, tmp_path):
     for options in ({"device": "cpu"}, {"revision": "v1"}, {"separator": "<cls>"}):
-        with pytest.raises(ValueError, match="device, revision and separator must be left out"):
+        with pytest.raises(ValueError, match="leave out device, revision and separator"):
             run_suite("specificity", folder, labelled, tmp_path, **options)
     adapter = tmp_path / "adapter"
     adapter.mkdir()

@@ -12,8 +12,9 @@ from support.tiny_models import shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main
-from curr_ab.evaluation import PLANS, make_plan, run_suite, write_tables
+from curr_ab.evaluation import make_plan, run_suite, write_tables
 from curr_ab.evaluation.measurement import read_measurement
+from curr_ab.evaluation.plan import PLANS
 from curr_ab.evaluation.subject import find_subject
 from curr_ab.evaluation.tables import published_for
 from curr_ab.results import checkpoint_digest, read_results
@@ -140,13 +141,13 @@ def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform
 
 
 def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
-    with pytest.raises(ValueError, match=f"no suite is called 'los'; the suites are {', '.join(PLANS)}"):
+    with pytest.raises(ValueError, match=r"unknown suite 'los'; did you mean loss\?"):
         run_suite("los", folder, corpus, tmp_path)
-    with pytest.raises(ValueError, match=r"no suite loss has mask_seed; it has .*draws"):
+    with pytest.raises(ValueError, match=r"unknown suite loss option 'mask_seed'; choose one of .*draws"):
         run_suite("loss", folder, corpus, tmp_path, mask_seed=1)
-    with pytest.raises(ValueError, match="dtype is 'float16'; choose one of auto, float32, bfloat16"):
+    with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16; got 'float16'"):
         make_plan("loss", {"dtype": "float16"})
-    with pytest.raises(ValueError, match="pairs is 0"):
+    with pytest.raises(ValueError, match="pairs must be at least 1; got 0"):
         make_plan("regions", {"pairs": 0})
 
 
@@ -242,7 +243,7 @@ def test_the_command_prints_the_table(folder, uniform_folder, corpus, tmp_path, 
     assert "loss of uniform" in captured.err
     assert (tmp_path / "loss" / "table.md").read_text() in captured.out
     assert main([*arguments, "--name", "x"]) == 2
-    assert "--name names one model" in capsys.readouterr().err
+    assert "name must be left out for several models; got 2 (--name)" in capsys.readouterr().err
 
 
 def test_several_processes_are_refused(folder, corpus, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,14 @@
 """What docs/finetuning.md says of recipes and data is what happens."""
 
-import argparse
 import re
 import shlex
 from pathlib import Path
 
-from curr_ab.cli.finetune import add_commands, add_example_command
+from curr_ab.cli.finetune import ExampleOptions, add_commands
+from curr_ab.cli.shell import Parser
 from curr_ab.finetuning import plant, resolve_recipe
 from curr_ab.finetuning.recipe import shipped_recipes
+from curr_ab.options import read_options
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "finetuning.md").read_text()
@@ -45,14 +46,13 @@ def test_table_of_recipes():
 
 
 def test_commands_and_options_exist():
-    commands = argparse.ArgumentParser().add_subparsers()
-    add_example_command(commands)
+    commands = Parser().add_subparsers()
     add_commands(commands)
     lines = [shlex.split(line, comments=True) for line in "".join(blocks("sh")).splitlines()]
     examples = [line[2:] for line in lines if line[1] == "example-data"]
     parsed = [commands.choices["example-data"].parse_args(line) for line in examples]
     assert [args.task for args in parsed] == ["specificity-binary", "pairing"]
-    assert {args.pairs for args in parsed} == {600}
+    assert {read_options(args, ExampleOptions).pairs for args in parsed} == {600}
     parser = commands.choices["finetune"]
     finetunes = [parser.parse_args(line[2:]) for line in lines if line[1] == "finetune"]
     assert {args.recipe for args in finetunes} <= shipped_recipes().keys() and len(finetunes) >= 3

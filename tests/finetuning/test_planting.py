@@ -1,12 +1,11 @@
 """Example data hold what the recipes learn."""
 
-import argparse
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curr_ab.cli.finetune import add_example_command
+from curr_ab.cli.finetune import add_commands
+from curr_ab.cli.shell import Parser
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import plant, read_examples, resolve_recipe, split_folds
 from curr_ab.finetuning.example_data import MOTIFS, TASKS
@@ -14,8 +13,8 @@ from curr_ab.finetuning.recipe import shipped_recipes
 
 
 def make(task, path, *options):
-    commands = argparse.ArgumentParser().add_subparsers()
-    add_example_command(commands)
+    commands = Parser().add_subparsers()
+    add_commands(commands)
     args = commands.choices["example-data"].parse_args([task, "--out", str(path), *options])
     args.run(args)
 

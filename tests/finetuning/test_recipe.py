@@ -1,12 +1,13 @@
 """Recipes: the shipped ones say what was published, and a wrong one is refused with the way out."""
 
 import re
+from dataclasses import fields
 
 import pytest
 import yaml
 
 from curr_ab.finetuning import Recipe, resolve_recipe
-from curr_ab.finetuning.recipe import options, shipped_recipes
+from curr_ab.finetuning.recipe import shipped_recipes
 
 CLASSES = {"labels": ["HD", "CoV"], "group_by": "donor"}
 
@@ -56,31 +57,37 @@ def test_folds_hold_groups_apart_unless_asked():
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"epoch": 3}, "no recipe has epoch; it has name, target, labels"),
-        ({"epochs": "three"}, "epochs is 'three'; it must be of type int"),
-        ({"epochs": 0}, "epochs is 0; it must be more than 0"),
-        ({"seed": -1}, "seed is -1; it must not be negative"),
-        ({"labels": "HD"}, "labels is 'HD'; it must be of type tuple"),
-        ({"labels": [False, True]}, "YAML reads no, yes, false and true as truth values; quote them"),
-        ({"labels": ["HD"]}, "at least two labels"),
-        ({"labels": ["HD", "hd"]}, "named twice"),
-        ({"target": "residues", "labels": list("abcdefghijk")}, "at most 10 labels"),
-        ({"target": "number"}, "a number has no labels"),
-        ({"target": "number", "labels": [], "class_weights": "balanced"}, "class_weights are for classes"),
-        ({"method": "adapter"}, "choose one of lora, dora, frozen, full, probe"),
-        ({"method": "probe", "target": "residues"}, "choose frozen"),
-        ({"warmup_fraction": 1.0}, "it is a share"),
-        ({"learning_rate": 0.0}, "must be more than 0"),
-        ({"group_by": None}, "grouped folds need group_by"),
-        ({"fold_scheme": "rows", "group_by": "donor"}, "rows ignores group_by 'donor'"),
+        ({"epoch": 3}, "unknown recipe option 'epoch'; did you mean epochs?"),
+        ({"epochs": "three"}, "epochs must be a whole number; got 'three'"),
+        ({"epochs": 0}, "epochs must be above 0; got 0"),
+        ({"seed": -1}, "seed must be at least 0; got -1"),
+        ({"labels": "HD"}, "labels must be a list; got 'HD'"),
+        ({"labels": [False, True]}, "YAML reads no, yes, false and true as truth values: quote them"),
+        ({"labels": ["HD"]}, "labels must be at least two for the target classes, such as [HD, CoV]; got HD"),
+        ({"labels": ["HD", "hd"]}, "labels must be different; got HD, hd"),
+        ({"target": "residues", "labels": list("abcdefghijk")}, "labels must be at most 10 for residues"),
+        ({"target": "number"}, "labels must be none for the target number"),
+        (
+            {"target": "number", "labels": [], "class_weights": "balanced"},
+            "class_weights must be none",
+        ),
+        ({"method": "adapter"}, "method must be one of lora, dora, frozen, full, probe; got 'adapter'"),
+        ({"method": "probe", "target": "residues"}, "method must not be probe for residues"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction must be at least 0 and below 1; got 1.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
+        ({"group_by": None}, "group_by must name a column such as donor or clone for grouped folds"),
+        (
+            {"fold_scheme": "rows", "group_by": "donor"},
+            "group_by must be none for fold_scheme rows",
+        ),
         ({"negatives": "shuffled", "labels": ["a", "b", "c"]}, "with two labels"),
-        ({"negatives": "matched", "target": "residues"}, "need target classes"),
-        ({"validation_fraction": 0}, "validation_fraction is 0.0; it is above 0, at most 0.5"),
-        ({"validation_fraction": 0.6}, "it is above 0, at most 0.5"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
-        ({"max_gradient_norm": "inf"}, "max_gradient_norm is inf; it must be a finite number"),
-        ({"target_modules": []}, "lora needs target_modules"),
-        ({"target_modules": ["lm_head.dense"]}, "'lm_head.dense' must be one of attention.self.query"),
+        ({"negatives": "matched", "target": "residues"}, "negatives must be given, or the target classes"),
+        ({"validation_fraction": 0}, "validation_fraction must be above 0 and at most 0.5; got 0.0"),
+        ({"validation_fraction": 0.6}, "must be above 0 and at most 0.5; got 0.6"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number; got nan"),
+        ({"max_gradient_norm": "inf"}, "max_gradient_norm must be a finite number; got inf"),
+        ({"target_modules": []}, "for lora; got none"),
+        ({"target_modules": ["lm_head.dense"]}, "target_modules must be some of attention.self.query"),
     ],
 )
 def test_refused(values, problem, tmp_path):
@@ -102,12 +109,12 @@ def test_own_recipe(tmp_path):
 def test_where_a_recipe_is_looked_for(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"a YAML file or one of affinity, .*specificity-multiclass.*; got specificity",
+        match=r"unknown recipe 'specificity'; did you mean specificity-binary\?",
     ):
         resolve_recipe("specificity")
     path = tmp_path / "circle.yaml"
     path.write_text(f"like: {path}\n")
-    with pytest.raises(ValueError, match="`like` must name another recipe; it leads back to this file"):
+    with pytest.raises(ValueError, match="is `like` itself"):
         resolve_recipe(path)
 
 
@@ -126,6 +133,6 @@ def test_what_may_change_when_a_run_goes_on():
 
 
 def test_every_field_is_explained():
-    explained = {name: help for name, _, help in options()}
+    explained = {one.name: one.metadata["help"] for one in fields(Recipe)}
     assert list(explained) == list(Recipe.__dataclass_fields__)
     assert all(explained.values())

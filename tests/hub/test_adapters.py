@@ -113,7 +113,7 @@ def test_what_is_not_published(tuned, tmp_path):
             write_card(folder, base_model=base)
     with pytest.raises(ValueError, match="no name of a repository"):
         write_card(folder, name="my adapter")
-    with pytest.raises(ValueError, match="results are those of its own folds"):
+    with pytest.raises(ValueError, match="results must be none for an adapter"):
         write_card(folder, results=["more.json"])
     write_card(folder, base_model=BASE)
     describe_folder(folder, "brineylab")

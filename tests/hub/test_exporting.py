@@ -210,11 +210,11 @@ def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
 
     assert [name(letter) for letter in epochs] == ["8M-F", "8M-H", "8M-Q"]
     assert name("silent", "h") == "8M-H"
-    with pytest.raises(ValueError, match="say so with --data F, H or Q"):
+    with pytest.raises(ValueError, match="set data to F, H or Q"):
         name("silent")
-    with pytest.raises(ValueError, match=r"data must be one of F, H, Q \(--data\); got 'X'"):
+    with pytest.raises(ValueError, match="data must be one of F, H, Q; got 'X'"):
         name("silent", "X")
-    with pytest.raises(ValueError, match="--data Q, but its record is that of 8M-F"):
+    with pytest.raises(ValueError, match="data must be F, as its record says; got Q"):
         name("F", "Q")
     with pytest.raises(ValueError, match=r"does not have the shape of any member .*--rehearsal"):
         name("tiny")

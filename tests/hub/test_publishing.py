@@ -245,7 +245,7 @@ def test_a_header_that_the_hub_refuses_ends_in_one_line(hub, tmp_path) -> None:
 
 def test_a_public_repository_is_not_taken_for_a_private_one(world, family) -> None:
     said = world.run("publish", family / "CurrAb-8M-F", "--namespace", "brineylab", "--private", code=2)
-    assert "CurrAb-8M-F is public already" in said
+    assert "CurrAb-8M-F, which is public already (--private)" in said
 
 
 def test_pickles_are_refused_by_name_and_by_content(tmp_path) -> None:

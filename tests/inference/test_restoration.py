@@ -118,7 +118,5 @@ def test_nothing_unknown(deep, tokenizer):
     ],
 )
 def test_plans_that_make_no_sense(options):
-    with pytest.raises(
-        ValueError, match=r"(method|variants|temperature|top_k|allowed residues|allowed_at) must .*; got"
-    ):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must "):
         RestorationPlan(**options)

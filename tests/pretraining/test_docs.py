@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from curr_ab.cli.main import build_parser
 from curr_ab.cli.pretrain import add_arguments
-from curr_ab.pretraining.plan import options
+from curr_ab.cli.shell import Parser
+from curr_ab.pretraining.plan import PretrainingPlan
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "pretraining.md").read_text()
@@ -18,9 +20,7 @@ def commands():
 
 
 def test_every_command_parses():
-    import argparse
-
-    launched = argparse.ArgumentParser()
+    launched = Parser()
     add_arguments(launched)
     programs = set()
     for program, *arguments in commands():
@@ -38,6 +38,6 @@ def test_everything_named_exists():
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\((\w+\.md)\)", DOCUMENT):
         assert (ROOT / "docs" / link).exists(), link
-    known = {name for name, _, _ in options()}
+    known = {field.name for field in fields(PretrainingPlan)}
     for name in re.findall(r"`([a-z0-9_]+_[a-z0-9_]+)`", DOCUMENT):
         assert name in known, name

@@ -49,23 +49,26 @@ def test_a_saved_plan_reads_back_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"stepz": 3}, "no plan has stepz; it has member, data"),
+        ({"stepz": 3}, "unknown plan option 'stepz'; did you mean steps?"),
         ({"member": "9M-F"}, "no member is called '9M-F'"),
-        ({"steps": "many"}, "steps is 'many'; it must be of type int"),
-        ({"steps": True}, "steps is True"),
-        ({"steps": 10}, "warmup_steps 30,000 exceed steps 10"),
-        ({"objective": "span"}, "objective is 'span'; choose one of mlm, clm"),
-        ({"mask_fraction": 1.2}, "mask_fraction is 1.2; it is a share"),
-        ({"mask_fraction": 0}, "nothing would be learnt"),
-        ({"mask_token_share": 0.9, "random_token_share": 0.2}, "together exceed 1"),
-        ({"unpaired_fraction_start": -0.1}, "unpaired_fraction_start is -0.1"),
-        ({"unpaired_fraction_end": 1.1}, "unpaired_fraction_end is 1.1"),
-        ({"unpaired_fraction": 7.0}, "unpaired_fraction is 7.0"),
-        ({"optimizer": "muon", "precision": "fp16"}, "muon with fp16"),
-        ({"curriculum": "sigmoid"}, "the curriculum 'sigmoid' needs unpaired_data"),
-        ({"unpaired_data": "chains"}, "the curriculum is 'paired-only'"),
-        ({"log_every": 0}, "log_every is 0; it must be more than 0"),
-        ({"seed": -1}, "seed is -1; it must not be negative"),
+        ({"steps": "many"}, "steps must be a whole number; got 'many'"),
+        ({"steps": True}, "steps must be a whole number; got True"),
+        ({"steps": 10}, "warmup_steps must be at most steps, 10; got 30,000"),
+        ({"objective": "span"}, "objective must be one of mlm, clm; got 'span'"),
+        ({"mask_fraction": 1.2}, "mask_fraction must be above 0 and at most 1; got 1.2"),
+        ({"mask_fraction": 0}, "mask_fraction must be above 0 and at most 1; got 0.0"),
+        ({"mask_token_share": 0.9, "random_token_share": 0.2}, "must be at most 1 together; got 0.9 and 0.2"),
+        (
+            {"unpaired_fraction_start": -0.1},
+            "unpaired_fraction_start must be at least 0 and at most 1; got",
+        ),
+        ({"unpaired_fraction_end": 1.1}, "unpaired_fraction_end must be at least 0 and at most 1; got 1.1"),
+        ({"unpaired_fraction": 7.0}, "unpaired_fraction must be at least 0 and at most 1; got 7.0"),
+        ({"optimizer": "muon", "precision": "fp16"}, "precision must be bf16 or fp32 for muon"),
+        ({"curriculum": "sigmoid"}, "unpaired_data must name single chains for the curriculum sigmoid"),
+        ({"unpaired_data": "chains"}, "where unpaired_data is given; got paired-only"),
+        ({"log_every": 0}, "log_every must be above 0; got 0"),
+        ({"seed": -1}, "seed must be at least 0; got -1"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(values, message):
@@ -75,7 +78,11 @@ def test_a_plan_that_makes_no_sense_is_refused(values, message):
 
 def test_a_plan_file_is_named_in_its_error(tmp_path):
     path = tmp_path / "plan.yaml"
-    for text, message in {"- a": "must hold", "a: [": "is not YAML", "stepz: 3": "no plan has stepz"}.items():
+    for text, message in {
+        "- a": "must hold",
+        "a: [": "must be YAML",
+        "stepz: 3": "unknown plan option",
+    }.items():
         path.write_text(text)
         with pytest.raises(ValueError, match=f"plan.yaml.*{message}"):
             resolve_plan({}, [path])
@@ -103,8 +110,13 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(corpus, tmp_p
 
 def test_the_command_says_what_is_missing(corpus, capsys):
     assert main(["pretrain", "8M-F"]) == 2
-    assert "--data FOLDER" in capsys.readouterr().err
+    assert (
+        "data must name a folder made by `curr-ab data prepare`; got none (--data)" in capsys.readouterr().err
+    )
     assert main(["pretrain", "8M-F", "--data", str(corpus)]) == 2
-    assert "--out FOLDER" in capsys.readouterr().err
+    assert "out must name the folder of the run; got none (--out)" in capsys.readouterr().err
     assert main(["pretrain", "8M-F", "--data", "nowhere", "--out", "x", "--precision", "fp8"]) == 2
-    assert "choose one of bf16, fp16, fp32" in capsys.readouterr().err
+    assert (
+        "precision must be one of bf16, fp16, fp32; got 'fp8'; did you mean fp16? (--precision)"
+        in capsys.readouterr().err
+    )

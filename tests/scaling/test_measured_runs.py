@@ -78,7 +78,7 @@ def test_the_command_fits_them(
 def test_losses_that_do_not_compare_are_refused(tmp_path: Path, measured: list[Result]) -> None:
     path = tmp_path / "results.json"
     write_results(path, [*measured, replace(measured[0], task="validation-loss")])
-    with pytest.raises(ValueError, match=r"there are test-loss and validation-loss; choose one \(--task\)"):
+    with pytest.raises(ValueError, match="task must be one of test-loss, validation-loss; got none"):
         read_measured_runs([path])
     assert len(read_measured_runs([path], "validation-loss")) == 1
     with pytest.raises(ValueError, match="no train-loss; there are"):

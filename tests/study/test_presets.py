@@ -38,48 +38,66 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 3}, r"micro: unknown epochs; the keys are name, title, data, sizes"),
-        ({"launch": {"nodes": 2}}, r"micro, launch: unknown nodes; the keys are gpus_per_cell"),
-        ({"data": {"sources": ["builtin"]}}, r"micro, data: subsets is missing"),
+        ({"epochs": 3}, r"micro: unknown preset option 'epochs'; choose one of name, title, data"),
+        ({"launch": {"nodes": 2}}, r"micro, launch: unknown launch option 'nodes'; choose one of gpus_per"),
+        ({"data": {"sources": ["builtin"]}}, r"micro, data: subsets must be given; got none"),
         (
             {"sizes": {"12M": {"hidden_size": 96}}},
-            r"unknown size '12M'; the family has 8M, 35M.*must say num_h",
+            r"unknown size '12M'; choose one of 8M, 35M.*must say num_h",
         ),
-        ({"sizes": {"8M": 48}}, r"micro, sizes: 8M must hold `name: value` lines, not 48"),
-        ({"sizes": {}}, r"sizes, data subsets and seeds must name one at least"),
-        ({"seeds": [1, 1]}, r"a seed occurs twice"),
-        ({"evaluation": {}}, r"evaluation needs the suite loss"),
-        ({"evaluation": {"loss": {}, "beauty": {}}}, r"no suite is called 'beauty'; the suites are loss"),
-        ({"evaluation": {"loss": {"drows": 2}}}, r"evaluation, loss: no suite loss has drows; it"),
-        ({"plan": {"stepps": 3}}, r"cell 8M-F: no plan has stepps; it has member"),
+        ({"sizes": {"8M": 48}}, r"micro, sizes: 8M must be `name: value` lines; got 48"),
+        ({"sizes": {}}, r"sizes, data subsets and seeds must be one at least"),
+        ({"seeds": [1, 1]}, r"seeds must be different; got \[1, 1\]"),
+        ({"evaluation": {}}, r"evaluation must hold the suite loss"),
+        ({"evaluation": {"loss": {}, "beauty": {}}}, r"unknown suite 'beauty'; choose one of loss"),
+        (
+            {"evaluation": {"loss": {"drows": 2}}},
+            r"loss: unknown suite loss option 'drows'; did you mean draws",
+        ),
+        ({"plan": {"stepps": 3}}, r"cell 8M-F: unknown plan option 'stepps'; did you mean steps"),
         ({"plan": {"data": "x"}}, r"cell 8M-F: data is the study's to say"),
-        ({"plan": {"steps": -1}}, r"cell 8M-F: steps is -1; it must be more than 0"),
-        ({"plan": {"config": 3}}, r"plan: config is 3; it must hold `name: value` lines"),
-        ({"cells": {"8M-F": {"config": []}}}, r"8M-F: config is \[\]; it must hold"),
-        ({"plan": {"steps": [3]}}, r"cell 8M-F: steps is \[3\]"),
+        ({"plan": {"steps": -1}}, r"cell 8M-F: steps must be above 0; got -1"),
+        ({"plan": {"config": 3}}, r"plan: config must be `name: value` lines; got 3"),
+        ({"cells": {"8M-F": {"config": []}}}, r"8M-F: config must be `name: value` lines; got \[\]"),
+        ({"plan": {"steps": [3]}}, r"cell 8M-F: steps must be a whole number; got \[3\]"),
         ({"plan": {"config": {"hidden_size": "x"}}}, r"cell 8M-F: .*hidden_size"),
         ({"plan": {"config": {"num_hidden_layers": -2}}}, r"cell 8M-F: its shape must make a model"),
         ({"plan": {"config": {"num_attention_heads": 0}}}, r"cell 8M-F: its shape must make a model"),
-        ({"data": {"subsets": {"F": float("inf")}}}, r"subset F is inf"),
-        ({"seeds": 3}, r"micro: seeds is 3; it must be"),
-        ({"seeds": ["x"]}, r"micro: seeds is 'x'; it must be of type int"),
-        ({"title": None}, r"micro: title is None; it must be of type str"),
-        ({"title": ""}, r"micro: title is empty"),
-        ({"launch": {"gpus_per_cell": "x"}}, r"micro: gpus_per_cell is 'x'; it must be of type int"),
-        ({"launch": {"max_parallel": "abc"}}, r"micro: max_parallel is 'abc'"),
-        ({"launch": {"max_parallel": -3}}, r"micro: launch: max_parallel is -3; it must be 0 at least"),
-        ({"launch": {"threads_per_cell": 0}}, r"threads_per_cell is 0; it must be 1 at least"),
-        ({"data": {"subsets": {"F": "abc"}}}, r"micro: subset F is 'abc'; it must be a share such as 0\.5"),
-        ({"data": {"subsets": {"F": True}}}, r"subset F is True"),
-        ({"data": {"subsets": {"F": 0}}}, r"subset F is 0;"),
-        ({"data": {"subsets": 3}}, r"micro: subsets is 3; it must be"),
-        ({"data": {"subsets": {"F": 1}, "cluster": "x"}}, r"micro: cluster is 'x'; it may be mmseqs"),
-        ({"evaluation": {"loss": {"draws": "x"}}}, r"evaluation, loss: draws is 'x'"),
-        ({"evaluation": {"loss": {"split": "tset"}}}, r"evaluation, loss: split is 'tset'; choose one of"),
-        ({"evaluation": {"loss": {}, "pairing": {"method": "foo"}}}, r"evaluation, pairing: method is 'foo'"),
+        (
+            {"data": {"subsets": {"F": float("inf")}}},
+            r"subsets: F must be a share such as 0\.5 or a number of pairs; got inf",
+        ),
+        ({"seeds": 3}, r"micro: seeds must be a list; got 3"),
+        ({"seeds": ["x"]}, r"micro: seeds must be a whole number; got 'x'"),
+        ({"title": None}, r"micro: title must be text; got None"),
+        ({"title": ""}, r"micro: title must say what the study is; got none"),
+        ({"launch": {"gpus_per_cell": "x"}}, r"micro: gpus_per_cell must be a whole number; got 'x'"),
+        ({"launch": {"max_parallel": "abc"}}, r"micro: max_parallel must be a whole number; got 'abc'"),
+        ({"launch": {"max_parallel": -3}}, r"micro: max_parallel must be at least 0; got -3"),
+        ({"launch": {"threads_per_cell": 0}}, r"threads_per_cell must be at least 1; got 0"),
+        ({"data": {"subsets": {"F": "abc"}}}, r"micro: subsets: F must be a share such as 0\.5 .* got 'abc'"),
+        ({"data": {"subsets": {"F": True}}}, r"F must be a share .* got True"),
+        ({"data": {"subsets": {"F": 0}}}, r"F must be a share .* got 0$"),
+        ({"data": {"subsets": 3}}, r"micro: subsets must be `name: value` lines; got 3"),
+        (
+            {"data": {"subsets": {"F": 1}, "cluster": "x"}},
+            r"micro: cluster must be one of mmseqs, exact, source; got 'x'",
+        ),
+        (
+            {"evaluation": {"loss": {"draws": "x"}}},
+            r"evaluation, loss: draws must be a whole number; got 'x'",
+        ),
+        (
+            {"evaluation": {"loss": {"split": "tset"}}},
+            r"loss: split must be one of .* got 'tset'; did you mean test",
+        ),
+        (
+            {"evaluation": {"loss": {}, "pairing": {"method": "foo"}}},
+            r"pairing: method must be one of .* got 'foo'",
+        ),
         (
             {"evaluation": {"loss": {}, "pairing": {"set": ["x"]}}},
-            r"evaluation, pairing: --set takes KEY=VAL",
+            r"evaluation, pairing: set must be KEY=VALUE; got 'x'",
         ),
         ({"cells": {"9M-F": {"steps": 3}}}, r"'9M-F' is no cell; the cells are 8M-F, 8M-Q, 35M-F"),
     ],
@@ -92,10 +110,10 @@ def test_bad_presets_are_refused_in_words(changes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("8M-F.steps=[", r"--set 8M-F\.steps=\[: '\[' is not YAML"),
-        ("evaluation.loss.draws.x=3", r"--set evaluation\.loss\.draws\.x=3: draws is 1, which has no x"),
-        ("evaluation.loss=3", r"evaluation: loss must hold `name: value` lines, not 3"),
-        ("launch.max_parallel=abc", r"max_parallel is 'abc'; it must be of type int"),
+        ("8M-F.steps=[", r"set 8M-F\.steps=\[: steps must be a whole number; got '\['"),
+        ("evaluation.loss.draws.x=3", r"set evaluation\.loss\.draws\.x=3: draws is 1, which has no x"),
+        ("evaluation.loss=3", r"evaluation: loss must be `name: value` lines; got 3"),
+        ("launch.max_parallel=abc", r"max_parallel must be a whole number; got 'abc'"),
     ],
 )
 def test_bad_changes_are_refused_in_words(text, message):
@@ -160,10 +178,9 @@ def test_files_and_names(tmp_path, capsys):
     assert main(["study", "--preset", str(tmp_path / "bad.yaml"), "--dry-run"]) == 2
     assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert "bad.yaml is not YAML" in errors[0]
-    assert (
-        errors[1] == "curr-ab: no preset is called 'maxi'; there are mini, paper, small, or name a YAML file"
-    )
+    assert "bad.yaml must be YAML" in errors[0]
+    wanted = "curr-ab: unknown preset 'maxi'; choose one of mini, paper, small or name a YAML file (--preset)"
+    assert errors[1] == wanted
 
 
 def test_cells_depart_from_the_common_plan_by_name_or_pattern():
@@ -183,9 +200,9 @@ def test_cells_depart_from_the_common_plan_by_name_or_pattern():
     assert plans["8M-Q"].model_config["hidden_size"] == 16
     assert preset.evaluation["loss"]["pairs"] == 9
     assert change(preset, ["launch.gpus_per_cell=2"]).launch.gpus_per_cell == 2
-    with pytest.raises(ValueError, match=r"--set takes CELL\.key=value"):
+    with pytest.raises(ValueError, match=r"set must be CELL\.key=value"):
         change(preset, ["steps=3"])
-    with pytest.raises(ValueError, match=r"launch: unknown speed"):
+    with pytest.raises(ValueError, match=r"unknown launch option 'speed'"):
         change(preset, ["launch.speed=2"])
 
 
@@ -197,9 +214,9 @@ def test_seeds_and_own_sizes_make_cells_of_which_one_of_each_member_is_exported(
         *("8M-F-seed3", "8M-Q-seed3", "35M-F-seed3", "35M-Q-seed3")
     ]
     assert [cell.plan.seed for cell in cells[:2]] == [3, 4]
-    assert [cell.name for cell in chosen(cells, ["8M-F", "own-Q-seed4"], "--only")] == [
+    assert [cell.name for cell in chosen(cells, ["8M-F", "own-Q-seed4"], "only")] == [
         *("8M-F-seed3", "8M-F-seed4", "own-Q-seed4")
     ]
-    with pytest.raises(ValueError, match=r"--only names '9M-F', which is no cell of this study; there are"):
-        chosen(cells, ["9M-F"], "--only")
+    with pytest.raises(ValueError, match=r"unknown cell in only '9M-F'; choose one of 8M-F-seed3"):
+        chosen(cells, ["9M-F"], "only")
     assert {size.name for size in SIZES} >= {"8M", "35M"}

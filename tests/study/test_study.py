@@ -110,7 +110,7 @@ def test_a_changed_plan_is_refused_and_restart_is_the_way_out(study, make):
     path, _ = study
     found = tables(path)
     changed = make(cells={"35M-Q": {"seed": 7}})
-    with pytest.raises(ValueError, match=r"35M-Q: seed 42 → 7.*--restart 35M-Q"):
+    with pytest.raises(ValueError, match=r"35M-Q: seed 42 → 7.*restart 35M-Q"):
         quiet(changed, path)
     assert tables(path) == found
     before = {name: weights(path, name).stat().st_mtime_ns for name in NAMES}
@@ -250,7 +250,7 @@ def test_a_restart_that_is_refused_throws_nothing_away(study, make, monkeypatch,
     path, _ = study
     changes = {}
     if refused_by == "another cell's plan":
-        changes, message = {"cells": {"8M-*": {"steps": 8}}}, r"8M-Q: steps 12 → 8.*--restart 8M-Q"
+        changes, message = {"cells": {"8M-*": {"steps": 8}}}, r"8M-Q: steps 12 → 8.*restart 8M-Q"
     if refused_by == "disk":
         room, message = shutil.disk_usage("/")._replace(free=0), "free some"
         monkeypatch.setattr("shutil.disk_usage", lambda path: room)
@@ -296,7 +296,7 @@ def test_other_damaged_files_are_named_with_the_way_out(study):
     data = cell(path, "8M-F").run.data_file
     whole = data.read_text()
     cut_off(data)
-    with pytest.raises(ValueError, match=r"8M-F/run/data\.json is damaged.*--restart 8M-F"):
+    with pytest.raises(ValueError, match=r"8M-F/run/data\.json is damaged.*restart 8M-F"):
         quiet(preset, path)
     data.write_text(whole)
     for text in ("", "name: micro\ntitle: [", "name: micro\n"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
@@ -40,15 +40,6 @@ _KIND = {
     for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)
 }
 _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
-
-
-@dataclass(frozen=True)
-class CleaningLimits:
-    """The limits of a usable chain, in residues and as a share."""
-
-    min_length: int = 70
-    max_length: int = 160
-    max_ambiguous: float = 0.02
 
 
 def _holds(value: pa.Array) -> pa.Array:

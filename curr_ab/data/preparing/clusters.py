@@ -18,6 +18,7 @@ import pyarrow.csv
 from curr_ab.data.preparing.order import PartitionTask, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.files import replacing
+from curr_ab.options import OptionError
 
 Labels = npt.NDArray[np.int64]
 BLOCK = 1 << 22  # rows of an array that are in memory at once
@@ -48,7 +49,7 @@ def require_mmseqs() -> str:
     """Path of the MMseqs2 binary; an error says how to install it."""
     binary = shutil.which("mmseqs")
     if binary is None:
-        raise ValueError(f"clustering needs MMseqs2: {INSTALL}, or use --cluster exact")
+        raise OptionError(f"clustering needs MMseqs2: {INSTALL}, or choose the cluster exact", "cluster")
     return binary
 
 

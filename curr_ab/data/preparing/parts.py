@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from curr_ab.data.preparing.clean import CleaningLimits, drop_reasons
-from curr_ab.data.reading.columns import ColumnNames
-from curr_ab.data.reading.pairs import Chains, builtin_path, read_source
+from curr_ab.data.preparing.clean import drop_reasons
+from curr_ab.data.preparing.plan import CleaningLimits
+from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.reading.pairs import builtin_path, read_source
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs

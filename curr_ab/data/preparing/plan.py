@@ -5,13 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from curr_ab.data.preparing.clean import CleaningLimits
-from curr_ab.data.reading.columns import ColumnNames
-from curr_ab.data.reading.pairs import Chains
+from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.options import OptionError, check_types, option
 
-CLUSTERINGS = ("mmseqs", "exact", "source")
+Clustering = Literal["mmseqs", "exact", "source"]
+
+
+@dataclass(frozen=True)
+class CleaningLimits:
+    """The limits of a usable chain, in residues and as a share."""
+
+    min_length: int = option(70, "Smallest number of residues of a chain", least=0)
+    max_length: int = option(160, "Largest number of residues of a chain", least=1)
+    max_ambiguous: float = option(
+        0.02, "Largest share of X, B, Z, U and O among a chain's residues", least=0, most=1
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.min_length > self.max_length:
+            raise OptionError(
+                f"min_length must be at most max_length, {self.max_length}; got {self.min_length}",
+                *("min_length", "max_length"),
+            )
 
 
 @dataclass(frozen=True)
@@ -21,26 +39,39 @@ class PreparationPlan:
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
     limits: CleaningLimits = field(default_factory=CleaningLimits)
-    cluster: str = "mmseqs"
-    identity: float = 0.9
-    coverage: float = 0.8
-    group_by_donor: bool = False
-    validation: float = 0.05
-    test: float = 0.05
-    subsets: Mapping[str, float] = field(default_factory=lambda: {"F": 1.0, "H": 0.5, "Q": 0.25})
-    seed: int = 42
-    pairs_per_shard: int = 1 << 17
-    masks: bool = True
+    cluster: Clustering = option(
+        "mmseqs",
+        "Units that splits hold apart: clusters of similar pairs (mmseqs), equal heavy chains (exact), or "
+        "those of the source's own splits (source)",
+    )
+    identity: float = option(
+        0.9, "Share of equal residues from which MMseqs2 puts pairs into a cluster", above=0, most=1
+    )
+    coverage: float = option(0.8, "Share of a pair that MMseqs2 must align for a cluster", above=0, most=1)
+    group_by_donor: bool = option(False, "Hold the donors of the splits apart as well")
+    validation: int | float = option(
+        0.05, "Size of the validation split: a share (with a point) or a number of pairs", metavar="SIZE"
+    )
+    test: int | float = option(
+        0.05, "Size of the test split: a share (with a point) or a number of pairs", metavar="SIZE"
+    )
+    subsets: Mapping[str, int | float] = option(
+        {"F": 1.0, "H": 0.5, "Q": 0.25},
+        "Nested training sets: shares (with a point) or numbers of pairs; `paper` alone is the paper's three",
+        metavar="NAME=SIZE",
+    )
+    seed: int = option(42, "Seed of order, splits and subsets")
+    pairs_per_shard: int = option(1 << 17, "Number of pairs in a shard", least=1)
+    masks: bool = option(True, "Keep region, segment and mutation masks")
 
     def __post_init__(self) -> None:
-        if self.cluster not in CLUSTERINGS:
-            raise ValueError(f"cluster is {self.cluster!r}; it may be {', '.join(CLUSTERINGS)}")
-        if not 0 < self.identity <= 1 or not 0 < self.coverage <= 1:
-            raise ValueError("identity and coverage are shares between 0 and 1")
+        check_types(self)
         if self.group_by_donor and self.cluster == "source":
-            raise ValueError("a source's own split cannot be grouped by donor as well")
-        if self.pairs_per_shard < 1:
-            raise ValueError("a shard holds at least one pair")
+            raise OptionError(
+                "group_by_donor must be no for the cluster source: a source's own split cannot be grouped by "
+                "donor as well",
+                *("group_by_donor", "cluster"),
+            )
 
     def settings(self) -> dict[str, Any]:
         """As JSON holds them."""

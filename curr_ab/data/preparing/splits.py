@@ -16,6 +16,7 @@ from curr_ab.data.preparing.clusters import Labels, blocks
 from curr_ab.data.preparing.order import PartitionTask, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.files import replacing
+from curr_ab.options import OptionError
 
 SPLITS = ("train", "validation", "test")
 Splits = npt.NDArray[np.uint8]
@@ -138,7 +139,9 @@ def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None
     for task in partitions:
         column = read_partition(task, ["split"])["split"].combine_chunks()
         if column.null_count:
-            raise ValueError("--cluster source needs a split for every record, and some have none")
+            raise OptionError(
+                "cluster must be mmseqs or exact where a record has no split; got source", "cluster"
+            )
         codes = pc.index_in(column, pa.array(SPLITS))
         splits[row : row + len(column)] = codes.to_numpy(zero_copy_only=False)
         row += len(column)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.schema import FIELDS, SEQUENCE_BASES, Field
 from curr_ab.words import CHAINS, REGIONS
 
@@ -15,20 +16,6 @@ CLONE = ("clone_id", "clonotype_id", "raw_clonotype_id")
 LOCUS = ("locus", "chain")
 REGION_PIECES = tuple(f"{region.lower()}_aa" for region in REGIONS)
 CDR_MASK = ("cdr_mask",)
-
-
-@dataclass(frozen=True)
-class ColumnNames:
-    """Columns that the caller names; they win over the aliases, and one that is absent is an error."""
-
-    heavy: str | None = None
-    light: str | None = None
-    id: str | None = None
-    extra: tuple[str, ...] = field(default=())
-
-    def named(self) -> dict[str, str]:
-        pairs = {"heavy": self.heavy, "light": self.light, "id": self.id}
-        return {name: column for name, column in pairs.items() if column is not None}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head, unknown_columns
 
 _BLOCK_BYTES = 8 << 20

@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
-from curr_ab.data.reading.columns import ColumnNames, Layout, find_layout
+from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.delimited import read_delimited, read_header, read_names
 from curr_ab.data.reading.fasta import read_fasta
 from curr_ab.data.reading.sources import (
@@ -28,7 +29,6 @@ from curr_ab.data.reading.sources import (
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.words import CHAINS
 
-Chains = Literal["paired", "unpaired"]
 _BATCH = 16_384
 
 
@@ -115,10 +115,13 @@ def _columns(batch: pa.RecordBatch) -> Columns:
 def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
     missing = [chain for chain in CHAINS if chain not in layout.columns]
     if chains == "paired" and layout.kind == "single":
-        raise MalformedSource(source, "the table holds single chains; read them as unpaired (--unpaired)")
+        problem = "the table holds single chains; read them as unpaired"
+        raise MalformedSource(source, problem, fields=("unpaired",))
     if chains == "paired" and layout.kind == "wide" and missing:
-        advice = f"name it (--{missing[0]}-column), or read single chains as unpaired (--unpaired)"
-        raise MalformedSource(source, f"no column is known as the {missing[0]} chain; {advice}")
+        column = f"{missing[0]}_column"
+        advice = f"name it with {column}, or read single chains as unpaired"
+        problem = f"no column is known as the {missing[0]} chain; {advice}"
+        raise MalformedSource(source, problem, fields=(column, "unpaired"))
     if chains == "unpaired" and layout.kind == "wide" and not missing:
         raise MalformedSource(source, "the table holds pairs; read it as paired (without --unpaired)")
 

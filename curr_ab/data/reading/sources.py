@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 
 from curr_ab.extras import needs_extra
+from curr_ab.options import OptionError
 
 BUILTIN = "builtin"
 HUB_PREFIX = "hf://"
@@ -21,14 +22,16 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class MalformedSource(ValueError):
+class MalformedSource(OptionError):
     """A source that cannot be read further; the message names the file and, where it has one, the line."""
 
-    def __init__(self, source: str, problem: str, line: int | None = None) -> None:
-        super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}")
-        self._parts = (source, problem, line)
+    def __init__(
+        self, source: str, problem: str, line: int | None = None, fields: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(f"{source}{f', line {line}' if line else ''}: {problem}", *fields)
+        self._parts = (source, problem, line, fields)
 
-    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None]]:
+    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None, tuple[str, ...]]]:
         return type(self), self._parts  # workers send their errors pickled
 
 

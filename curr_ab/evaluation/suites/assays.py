@@ -16,7 +16,7 @@ from curr_ab.data.reading.fasta import fasta_records
 from curr_ab.data.reading.pairs import read_pairs
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.measures.metrics import Floats
-from curr_ab.options import read_yaml
+from curr_ab.options import OptionError, read_yaml
 from curr_ab.words import CHAINS
 
 FITNESS, DIRECTION = "fitness", "direction"
@@ -125,9 +125,10 @@ def _direction(name: str, source: str, pairs: pa.Table, directions: Mapping[str,
     column = set(pairs[DIRECTION].to_pylist()) if DIRECTION in pairs.column_names else set()
     words = column | {directions[key] for key in (name, "") if key in directions}
     if not words:
-        raise ValueError(
-            f"{source}: is higher or lower fitness better? Say so with `--direction higher` (or lower) for "
-            f"all assays, with `--direction FILE.yaml` and in it `{name}: higher`, or in a column `direction`"
+        raise OptionError(
+            f"{source}: is higher or lower fitness better? Set direction to higher or lower for all assays, "
+            f"or to a YAML file with `{name}: higher` in it, or add a column `direction`",
+            "direction",
         )
     if len(words) > 1 or not words <= _SIGNS.keys():
         raise ValueError(
@@ -143,8 +144,9 @@ def _read_directions(direction: str | None) -> dict[str, str]:
     if direction in _SIGNS:
         return {"": direction}
     if not Path(direction).is_file():
-        raise ValueError(
-            f"direction must be higher, lower or a file of `assay: higher|lower`; got {direction!r}"
+        raise OptionError(
+            f"direction must be higher, lower or a YAML file that says it by assay; got {direction!r}",
+            "direction",
         )
     directions = read_yaml(direction)  # JSON is YAML too
     if wrong := [name for name, word in directions.items() if word not in tuple(_SIGNS)]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from curr_ab.data.reading.pairs import read_pairs
 from curr_ab.evaluation.pair_tables import mutation_status
@@ -24,12 +21,12 @@ from curr_ab.finetuning.examples import Example, Examples, read_examples
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.statistics import mean_and_standard_error
+from curr_ab.options import OptionError, read_settings
 from curr_ab.results import Detail, Result
 from curr_ab.words import CHAINS
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 RUN = "cross-validation"
-_OPTION = re.compile(r"--(?P<name>[a-z]+(-[a-z]+)*)( (?P<value>[\w.]+))?")
 KINDS = {2: "both mutated", 0: "both unmutated", 1: "only one mutated"}
 Status = Mapping[str, Mapping[str, bool]]  # by chain, then by its residues
 
@@ -59,52 +56,29 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
         changes["precision"] = _PRECISIONS[plan.dtype]
     if plan.protocol == "published":
         if plan.method != "frozen" or plan.group_by is not None or plan.set:
-            raise ValueError(
-                "the published protocol trains a head on the frozen base as the recipe says, on folds by row "
-                "whatever the donors; for another method, --group-by or --set choose "
-                "--protocol grouped (with --set fold_scheme=rows for folds by row)"
+            raise OptionError(
+                "protocol must be grouped for another method, group_by or set, because the published one "
+                "trains a head on the frozen base as the recipe says and parts rows, whatever donor they are "
+                "of; got published: for folds by row set fold_scheme=rows",
+                "protocol",
             )
         if plan.recipe not in shipped_recipes():
-            raise ValueError(
-                f"the published protocol must have one of the recipes {', '.join(shipped_recipes())}; "
-                f"got {plan.recipe}; choose --protocol grouped for it"
+            raise OptionError(
+                f"protocol must be grouped for the recipe {plan.recipe}, because the published one has "
+                f"{', '.join(shipped_recipes())}; got published",
+                "protocol",
             )
         changes["fold_scheme"] = "rows"
     elif plan.group_by is not None:
         changes["group_by"] = plan.group_by
-    for text in plan.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"set must hold KEY=VALUE; got {text!r}")
-        changes[key] = yaml.safe_load(value)
+    changes |= read_settings(plan.set, Recipe, "recipe")
     return resolve_recipe(plan.recipe, changes)
 
 
 def open_data(plan: ClassificationPlan, sources: list[str]) -> LabelledData:
     """The labelled pairs, checked."""
     recipe = recipe_of(plan)
-    with _options_as_here():
-        return LabelledData(recipe, sources, read_examples(recipe, sources))
-
-
-@contextmanager
-def _options_as_here() -> Iterator[None]:
-    """Errors of fine-tuning advise its options: here those that the plan lacks are given with `--set`."""
-    try:
-        yield
-    except ValueError as error:
-        text = _OPTION.sub(_as_setting, str(error))
-        if text == str(error):
-            raise
-        raise ValueError(text) from error
-
-
-def _as_setting(option: re.Match[str]) -> str:
-    name = option["name"].replace("-", "_")
-    is_of_recipe = name in {field.name for field in fields(Recipe)} - {
-        field.name for field in fields(PairingPlan)
-    }
-    return f"--set {name}={option['value'] or '...'}" if is_of_recipe else option[0]
+    return LabelledData(recipe, sources, read_examples(recipe, sources))
 
 
 def measure(
@@ -112,9 +86,10 @@ def measure(
 ) -> list[Result]:
     """Every fold's metrics and their means; for pairing the accuracy by mutation status, too."""
     if plan.device != "auto" or plan.revision is not None or plan.separator is not None:
-        raise ValueError(
-            "device, revision and separator must be left out: a cross-validation runs where Accelerate puts "
-            "it and loads the model as it is; download another revision first and name its folder"
+        raise OptionError(
+            "a cross-validation runs where Accelerate puts it and loads the model as it is: leave out "
+            "device, revision and separator; download another revision first and name its folder",
+            *("device", "revision", "separator"),
         )
     if subject.is_adapter:
         raise ValueError(
@@ -122,8 +97,7 @@ def measure(
         )
     suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
     run = folder / RUN
-    with _options_as_here():
-        rows = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
+    rows = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
     details: dict[str, Detail] = {"protocol": plan.protocol}
     if plan.set:
         details["changes"] = " ".join(plan.set)

@@ -19,9 +19,10 @@ from curr_ab.evaluation.subject import Subject
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
-from curr_ab.inference.embedding import EmbeddingPlan, embed_window, encoder_of
+from curr_ab.inference.embedding import embed_window, encoder_of
 from curr_ab.inference.records import records_of, windows
 from curr_ab.inference.scoring import score
+from curr_ab.inference.settings import EmbeddingPlan
 from curr_ab.measures.metrics import Floats
 from curr_ab.measures.modules.regression.core import spearman
 from curr_ab.measures.statistics import correlate, mean_and_standard_error
@@ -141,7 +142,7 @@ def _known_distances(
         warnings.warn(
             f"{assay.name}: the distance from germline is not controlled for ({known}), and explains much of "
             "what likelihoods seem to know; bring columns mutations_heavy and mutations_light, or "
-            "--germlines",
+            "germlines",
             stacklevel=3,
         )
         return None

@@ -48,7 +48,7 @@ def test_source_split_of_the_builtin_corpus(tmp_path) -> None:
 
 
 def test_source_without_split(corpus, write, tmp_path) -> None:
-    with pytest.raises(ValueError, match="needs a split for every record"):
+    with pytest.raises(ValueError, match="cluster must be mmseqs or exact where a record has no split"):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="source"))
 
 
@@ -133,7 +133,8 @@ def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
 def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        ValueError, match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*--cluster exact"
+        ValueError,
+        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster exact",
     ):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
 

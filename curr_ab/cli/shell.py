@@ -1,0 +1,121 @@
+"""The shell around every command: its parser, its errors in one line, and the options that several have."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.options import OptionError, Options, option, unknown
+
+QUIET = "Print no progress bar and no summary"
+CORES = "one for each processor core"
+_NEGATIVE = re.compile(r"-\d|-\.\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(Options):
+    """How a file of pairs is read."""
+
+    unpaired: bool = option(False, "Read single chains rather than pairs")
+    names: ColumnNames = field(default_factory=ColumnNames)
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose lists are `NAME ...` and whose descriptions keep their lines, if they fit."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs not in ("*", "+") or not isinstance(action.metavar, str):
+            return super()._format_args(action, default_metavar)
+        shown = f"{action.metavar} ..."
+        return shown if action.option_strings or action.nargs == "+" else f"[{shown}]"
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        """What must be given; forty more flags in brackets would hide it."""
+        shown = [one for one in actions if one.required or not one.option_strings]
+        # More than --help; and argparse asks with the prefix "" for the names of commands.
+        if prefix is None and len(shown) + 1 < len(list(actions)):
+            shown.append(argparse.Action([], "options", nargs="*", metavar="OPTION"))
+        super().add_usage(usage, shown, [], prefix)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, with the nearest name for one that it does not know."""
+
+    def __init__(self, **about: Any) -> None:
+        about.setdefault("formatter_class", Help)
+        super().__init__(add_help=False, **about)
+        self._positionals.title = "arguments"
+        self.add_argument("-h", "--help", action="help", help="Show this help and exit")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Unknown options come first: argparse would rather miss one that is required."""
+        for word in sys.argv[1:] if args is None else args:
+            if word == "--" or (self._subparsers and not word.startswith("-")):
+                break
+            name = word.partition("=")[0]
+            is_option = name.startswith("-") and name != "-" and " " not in name and not _NEGATIVE.match(name)
+            if is_option and name not in self._option_string_actions:
+                self.error(unknown("option", name, self._option_string_actions))
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Commands alone: the choices of options are checked by their fields, as those of files are."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            self.error(unknown(f"{action.metavar}".lower(), value, action.choices))
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(parser: Parser, argv: Sequence[str] | None) -> int:
+    """Run one command; bad input ends in one line on standard error and exit status 2."""
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {_with_flags(error, args)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _with_flags(error: Exception, args: argparse.Namespace) -> str:
+    """The message, and the flags of the fields that it names."""
+    flags = getattr(args, "flags", {})
+    named = [flags[name] for name in getattr(error, "fields", ()) if name in flags]
+    return f"{error} ({', '.join(named)})" if named else str(error)
+
+
+def sentence(text: str) -> str:
+    """A line of the list of commands as the description of its command."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:
+    """Refuse an option that belongs to one thing where several are named."""
+    if len(things) > 1:
+        raise OptionError(f"{name} must be left out for several {kind}; got {len(things)}", name)
+
+
+@contextmanager
+def interruptible(command: str) -> Iterator[None]:
+    """An interrupted run says how it goes on, and ends with the status of its signal."""
+    from curr_ab.training.stopping import Interrupted
+
+    try:
+        yield
+    except Interrupted as stopped:
+        print(f"{command}: {stopped}", file=sys.stderr)
+        raise SystemExit(stopped.exit_status) from stopped

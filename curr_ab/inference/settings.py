@@ -1,0 +1,216 @@
+"""Settings of the tasks of inference, as options. Apart from the tasks, which load torch and pyarrow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from curr_ab.family import NAMESPACE
+from curr_ab.options import OptionError, check_types, option, unknown
+from curr_ab.words import CHAIN_REGIONS, CHAINS, STANDARD_RESIDUES, Mode
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Pooling = Literal["mean", "max", "std", "cls", "none"]
+By = Literal["marginals", "sequence"]
+Method = Literal["greedy", "confident", "sample"]
+Ranking = Literal["likelihood", "gain", "head"]
+
+DTYPE_HELP = "Number type to compute in; auto is bfloat16 where the hardware multiplies it, else float32"
+MODE_HELP = "Way of masking: each residue alone, every 7th at once, or none, in one pass"
+_NUMBER_HELP = "Number the residues: IMGT positions and regions by ANARCII (extra `number`)"
+_PART = "pair, heavy, light, or a region such as CDRH3"
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How a checkpoint is found, where it runs and in which number type."""
+
+    revision: str | None = option(
+        None, "Branch, tag or commit of the repository", shown="main", metavar="NAME", execution=True
+    )
+    namespace: str = option(NAMESPACE, "Owner of the members' repositories", metavar="NAME", execution=True)
+    device: str = option(
+        "auto",
+        "Device to compute on: cpu, cuda or cuda:1; auto is the GPU where there is one",
+        metavar="NAME",
+        execution=True,
+    )
+    separator: str | None = option(
+        None, "Separator of the chains, such as '<cls>'", shown="the checkpoint's own", metavar="TOKENS"
+    )
+    dtype: Dtype = option("auto", DTYPE_HELP)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
+
+
+def check_part(part: str, field: str = "part") -> str:
+    """The part's name, or an error with the nearest name."""
+    if part not in PARTS:
+        raise OptionError(unknown(f"{field} of a pair", part, PARTS), field)
+    return part
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """Embeddings that are wanted of each pair."""
+
+    poolings: tuple[Pooling, ...] = option(
+        ("mean",), "Poolings over the residues; none keeps each residue", flag="pooling"
+    )
+    parts: tuple[str, ...] = option(("pair",), f"Parts to embed: {_PART}", flag="part", metavar="PART")
+    # 0 the embeddings, then each layer's output; -1 the last, normalised
+    layers: tuple[int, ...] = option((-1,), "Layers: 0 is the embeddings, -1 the last layer")
+    attention: bool = option(False, "Write attention maps as well, to a .safetensors file")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for part in self.parts:
+            check_part(part, "parts")
+        if "cls" in self.poolings and "pair" not in self.parts:
+            raise OptionError(
+                "parts must hold pair for the pooling cls, because <cls> stands for the whole pair; "
+                f"got {' '.join(self.parts)}",
+                "parts",
+            )
+        for name in ("poolings", "parts", "layers"):
+            if not getattr(self, name):
+                raise OptionError(f"{name} must be one at least; got none", name)
+
+    def names(self) -> dict[tuple[str, Pooling, int], str]:
+        """The name of every embedding, by (part, pooling, layer)."""
+        return {
+            (part, pooling, layer): f"{part}_{'residues' if pooling == 'none' else pooling}_layer{layer}"
+            for part in self.parts
+            for pooling in self.poolings
+            for layer in self.layers
+            if pooling != "cls" or part == "pair"
+        }
+
+    def resolve(self, num_layers: int) -> EmbeddingPlan:
+        """The same with layers counted from the front, checked against the model."""
+        for layer in self.layers:
+            if not -num_layers - 1 <= layer <= num_layers:
+                raise OptionError(
+                    f"layers must be from {-num_layers - 1} to {num_layers} for this model; got {layer}",
+                    "layers",
+                )
+        layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
+        return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """Settings of `curr-ab embed`."""
+
+    plan: EmbeddingPlan = field(default_factory=EmbeddingPlan)
+    number: bool = option(False, _NUMBER_HELP)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Settings of `curr-ab score`."""
+
+    mode: Mode = option("exact", MODE_HELP)
+    alone: bool = option(False, "Score each chain without its partner, too")
+    per_residue: bool = option(False, "Write a row for each residue")
+    regions: tuple[str, ...] = option((), "Regions to score too, such as CDRH3 CDRL3", metavar="REGION")
+    number: bool = option(False, _NUMBER_HELP)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for region in self.regions:
+            check_part(region, "regions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MutateSettings:
+    """Settings of `curr-ab mutate`."""
+
+    mode: Mode = option("exact", MODE_HELP)
+    part: str = option("pair", f"Part to mutate: {_PART}", metavar="PART")
+    mutants: tuple[str, ...] = option(
+        (),
+        "Mutants to score, such as 'H:Y32A;L:S50T', H:Y32del or H:G54insAG",
+        shown="all single mutants",
+        flag="mutant",
+        metavar="MUTANT",
+    )
+    by: By = option("marginals", "Score of the given mutants: log-odds added, or whole sequences")
+    number: bool = option(False, _NUMBER_HELP)
+    heat_maps: str | None = option(None, "Folder for a PNG and an HTML page of each pair", metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_part(self.part)
+        if self.mutants and self.heat_maps:
+            raise OptionError(
+                "heat_maps must be none where mutants are given, because they show all single mutants",
+                *("heat_maps", "mutants"),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorationPlan:
+    """How unknown residues are chosen."""
+
+    method: Method = option(
+        "confident", "Order of filling in: greedy is all at once, confident the surest first, sample draws"
+    )
+    variants: int = option(1, "Number of variants of each pair; several need the method sample", least=1)
+    seed: int = option(0, "Seed of the residues that are drawn")
+    temperature: float = option(1.0, "Temperature of the residues that are drawn", above=0)
+    top_k: int = option(
+        3, "Number of residues that are reported with their probabilities", flag="top", least=1, most=20
+    )
+    allowed: str = option(
+        STANDARD_RESIDUES, "Residues that may be filled in", flag="allow", metavar="RESIDUES"
+    )
+    allowed_at: tuple[tuple[str, int, str], ...] = ()  # (chain, position, residues): these alone, there
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.variants > 1 and self.method != "sample":
+            raise OptionError(
+                f"variants must be 1 for the method {self.method}, because only sample makes different ones; "
+                f"got {self.variants}",
+                *("variants", "method"),
+            )
+        at = [("allowed_at", residues) for _, _, residues in self.allowed_at]
+        for name, residues in [("allowed", self.allowed), *at]:
+            if not residues or set(residues) - set(STANDARD_RESIDUES):
+                raise OptionError(f"{name} must be some of {STANDARD_RESIDUES}; got {residues!r}", name)
+        for chain, position, _ in self.allowed_at:
+            if chain not in CHAINS or position < 1:
+                raise OptionError(
+                    "allowed_at must name a chain, heavy or light, and a position from 1; "
+                    f"got {chain!r} and {position}",
+                    "allowed_at",
+                )
+
+
+@dataclass(frozen=True)
+class RestoreSettings:
+    """Settings of `curr-ab restore`."""
+
+    plan: RestorationPlan = field(default_factory=RestorationPlan)
+    ends: bool = option(False, "Complete missing ends, which ANARCII recognises (extra `number`)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings:
+    """Settings of `curr-ab pair`."""
+
+    lights: tuple[Any, ...] = ()  # records; first, as the settings of parts on disk have it
+    by: Ranking = option(
+        "likelihood",
+        "Score of a light chain: likelihood given the heavy chain, gain over its own, or a pairing head",
+    )
+    mode: Mode = option("group", MODE_HELP)
+    top: int | None = option(None, "Number of rows for each heavy chain", shown="all", least=1)
+
+    def __post_init__(self) -> None:
+        check_types(self)
