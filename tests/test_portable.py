@@ -14,7 +14,7 @@ from support.portable import FUNCTIONS, MODULES
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.data import builtin_path
-from curr_ab.pretraining.reporting import peak_memory
+from curr_ab.training.costs import peak_memory
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(__file__).parent / "support" / "portable.py"
