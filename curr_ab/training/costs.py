@@ -98,6 +98,6 @@ def peak_memory(device: torch.device) -> float:
         import psutil
 
         memory = psutil.Process().memory_info()
-        return float(getattr(memory, "peak_wset", memory.rss)) / GIB
+        return float(memory.peak_wset if hasattr(memory, "peak_wset") else memory.rss) / GIB
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.twins import tiny_config
+from support.tiny_models import tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
