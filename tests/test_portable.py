@@ -10,15 +10,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from curr_ab.pretraining.reporting import peak_memory
 from support.portable import FUNCTIONS, MODULES
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.data import builtin_path
-<<<<<<< HEAD
-=======
 from curr_ab.training.costs import peak_memory
->>>>>>> engine
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(__file__).parent / "support" / "portable.py"

@@ -139,12 +139,12 @@ def test_what_is_no_pair(pairs, message, deep, tokenizer):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"poolings": ("median",)}, "pooling must be one of mean, .*; got 'median'"),
-        ({"parts": ("CDR3",)}, "a part of a pair must be one of .*; got 'CDR3'"),
-        ({"layers": ()}, "layers must have at least one entry"),
-        ({"poolings": ("cls",), "parts": ("heavy",)}, "pooling cls is of the whole pair"),
+        ({"poolings": ("median",)}, "poolings must be .*; got 'median'"),
+        ({"parts": ("CDR3",)}, "unknown parts of a pair 'CDR3'; did you mean"),
+        ({"layers": ()}, "layers must be one at least; got none"),
+        ({"poolings": ("cls",), "parts": ("heavy",)}, "parts must hold pair for the pooling cls"),
     ],
 )
-def test_plans_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=r"^(poolings|parts|layers) must|^unknown parts"):
+def test_plans_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
         EmbeddingPlan(**options)
