@@ -24,7 +24,7 @@ _PRELOADED = [
     for name in (
         "study.cell_process",
         "evaluation.suites.loss",
-        "evaluation.subject",
+        "checkpoints",
         "evaluation.suites.classification",
     )
 ]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,10 +14,9 @@ from support.tiny_models import shake, tiny_config
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main
 from curr_ab.evaluation import make_plan, run_suite, write_tables
-from curr_ab.evaluation.measurement import read_measurement
+from curr_ab.evaluation.measurement import Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS
-from curr_ab.evaluation.subject import find_subject
-from curr_ab.evaluation.tables import published_for
+from curr_ab.evaluation.run import published_for
 from curr_ab.results import checkpoint_digest, read_results
 
 
@@ -29,8 +29,6 @@ def overall(*arguments, **options):
 @pytest.fixture
 def loads(monkeypatch):
     """Counts how often a model is loaded."""
-    from curr_ab.evaluation.subject import Subject
-
     counted, load = [], Subject.load
 
     def count(subject):
@@ -72,11 +70,11 @@ def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, lo
 
 
 def test_every_plan_has_its_suite():
-    from curr_ab.evaluation.run import _SUITES
-
-    assert list(_SUITES) == list(PLANS)
-    drawn = [name for name, suite in _SUITES.items() if suite().draw is not None]
-    assert drawn == ["regions"]
+    modules = {
+        name: import_module(f"curr_ab.evaluation.suites.{plan.module}") for name, plan in PLANS.items()
+    }
+    assert all(callable(module.open_data) and callable(module.measure) for module in modules.values())
+    assert [name for name, module in modules.items() if hasattr(module, "draw")] == ["regions"]
 
 
 def test_the_record_of_a_measurement(folder, corpus, tmp_path):

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.plan import FitnessPlan
-from curr_ab.evaluation.subject import Subject
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
