@@ -141,8 +141,10 @@ def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform
 def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
     with pytest.raises(ValueError, match=r"unknown suite 'los'; did you mean loss\?"):
         run_suite("los", folder, corpus, tmp_path)
-    with pytest.raises(ValueError, match=r"unknown suite loss option 'mask_seed'; choose one of .*draws"):
+    with pytest.raises(ValueError, match=r"unknown suite loss option 'mask_seed'; did you mean seed\?"):
         run_suite("loss", folder, corpus, tmp_path, mask_seed=1)
+    with pytest.raises(ValueError, match=r"unknown suite loss option 'xyz'; choose one of .*draws"):
+        run_suite("loss", folder, corpus, tmp_path, xyz=1)
     with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16; got 'float16'"):
         make_plan("loss", {"dtype": "float16"})
     with pytest.raises(ValueError, match="pairs must be at least 1; got 0"):

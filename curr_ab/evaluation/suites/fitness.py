@@ -75,10 +75,13 @@ class FitnessData:
 
 def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
     """All assays, with the direction of each."""
-    read = read_assays(sources, plan.direction)
+    assays = read_assays(sources, plan.direction)
     germlines = None if plan.germlines is None else read_germlines(plan.germlines)
-    text = json.dumps([read.fingerprint, germlines])
-    return FitnessData(read.assays, germlines, sha256(text.encode()).hexdigest())
+    digest = sha256()
+    for assay in assays:
+        digest.update(repr([assay.name, assay.fitness.tolist(), assay.pairs.to_pydict()]).encode())
+    text = json.dumps([digest.hexdigest(), germlines])
+    return FitnessData(assays, germlines, sha256(text.encode()).hexdigest())
 
 
 def measure(
