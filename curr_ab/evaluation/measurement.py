@@ -90,7 +90,7 @@ class Measurement:
 
     @classmethod
     def of(cls, suite: str, subject: Subject, *, data: str, settings: Mapping[str, Any]) -> Measurement:
-        """That of a suite on a checkpoint; `data` is the fingerprint of the data."""
+        """The measurement of a suite on a checkpoint; `data` is the fingerprint of the data."""
         return cls(
             suite=suite,
             model=subject.name,

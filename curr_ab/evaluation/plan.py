@@ -35,7 +35,7 @@ class SuitePlan(LoadingOptions):
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """The options that decide the numbers."""
         names = [one.name for one in fields(self) if not one.metadata["execution"]]
         return {name: getattr(self, name) for name in names}
 
@@ -54,7 +54,7 @@ class SuitePlan(LoadingOptions):
         }
 
     def command(self, suite: str) -> str:
-        """How to measure it again: the command with the options that are not the defaults."""
+        """The command that measures it again, with the options that are not the defaults."""
         words = [f"curr-ab evaluate {suite}"]
         for name, value in self.decisive.items():
             if value != getattr(type(self), name):

@@ -218,7 +218,7 @@ def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pa
 
 @pytest.mark.heavy
 def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
-    """Of eight residues the more are W instead of D, the better; the model finds D likelier."""
+    """The more of eight residues are W instead of D, the better; the model finds D likelier."""
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []

@@ -121,7 +121,7 @@ def test_what_is_no_checkpoint_is_named_with_the_way_out(tmp_path, files, compla
 
 
 class Trap:
-    """What a pickle can do to those who open it."""
+    """The harm that a pickle can do to those who open it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

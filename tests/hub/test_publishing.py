@@ -23,7 +23,7 @@ from tests.hub.conftest import STRANGER, WRITER, publish_family
 
 
 def local_files(folder: Path) -> dict[str, str]:
-    """What the Hub should hold of a folder: names and digests."""
+    """Names and digests of the files that the Hub should hold of a folder."""
     large = (".safetensors", ".npy", ".parquet")
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
     return {n: file_digest(p) if n.endswith(large) else git_blob_id(p) for n, p in files.items()}
@@ -36,7 +36,7 @@ def remote_files(state: dict, member: str, revision: str = "main") -> dict[str, 
 
 
 def writes(log: list[list]) -> list[str]:
-    """What a client did that changes something."""
+    """Requests of a client that change something."""
     reading = re.compile(r"^/api/(validate-yaml|collections)$")
     return [path for method, path, _ in log if method not in ("GET", "HEAD") and not reading.match(path)]
 
