@@ -73,7 +73,7 @@ def publish(
         sent = [_carry_out(order, private, say) for order in orders]
         if collection:
             _collect(api, collection, namespace, repositories, private, attempts, say)
-    except HubError:
+    except (HubError, OptionError):
         raise
     except Exception as error:
         # The client's errors are many lines long, and show addresses with signatures.
