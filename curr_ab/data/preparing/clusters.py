@@ -149,11 +149,6 @@ def connected(labels: Labels, others: Labels) -> Labels:
     return first_rows
 
 
-def create_labels(path: Path, num_rows: int) -> Labels:
-    """Create the array on disk, under the temporary name that the caller gives."""
-    return np.lib.format.open_memmap(path, "w+", np.int64, (num_rows,))
-
-
 def write_labels(
     plan: PreparationPlan,
     partitions: list[PartitionTask],
@@ -168,7 +163,7 @@ def write_labels(
         return path
     keys = np.load(sequence_keys, mmap_mode="r")
     with replacing(path) as temporary:
-        labels = create_labels(temporary, len(keys))
+        labels = np.lib.format.open_memmap(temporary, "w+", np.int64, (len(keys),))
         if plan.cluster == "exact":
             label_equal(keys, labels)
         elif plan.cluster == "source":
@@ -184,7 +179,7 @@ def write_labels(
             )
         if plan.group_by_donor:
             with replacing(folder / "donors.npy") as donors_path:
-                donors = create_labels(donors_path, len(labels))
+                donors = np.lib.format.open_memmap(donors_path, "w+", np.int64, (len(labels),))
                 label_column(partitions, "donor", donors)
                 # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
                 labels[:] = connected(labels, donors)

@@ -57,11 +57,15 @@ def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> La
     return layout
 
 
-def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, Iterator[Columns]]:
+def _open_parquet(path: str, source: str) -> pyarrow.parquet.ParquetFile:
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+
+
+def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, Iterator[Columns]]:
+    file = _open_parquet(path, source)
     layout = _table_layout(source, file.schema_arrow.names, names)
 
     def batches() -> Iterator[Columns]:
@@ -101,10 +105,7 @@ def source_columns(source: str) -> tuple[str, ...]:
     path = builtin_path() if source == BUILTIN else source
     head = read_head(path)
     if head.startswith(b"PAR1"):
-        try:
-            return tuple(pyarrow.parquet.read_schema(path).names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+        return tuple(_open_parquet(path, source).schema_arrow.names)
     return () if head.lstrip().startswith(b">") else read_names(path)
 
 
