@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from curr_ab.cli.shell import CORES
 from curr_ab.extras import needs_extra
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
-from curr_ab.scaling.any_law import DataColumn, Law, fit_law
 from curr_ab.scaling.compute import UTILIZATION, gpu_flops
-from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.doubt import DataColumn, Doubt
 
 if TYPE_CHECKING:
     from curr_ab.scaling.runs import Runs
+    from curr_ab.scaling.uncertainty import Fit
 
+Law = Literal["iso-data", "isoflop", "parametric", "repeated-data", "transfer"]
 _PROJECTED = "Size of the model whose data the iso-data law projects, in parameters"
 
 
@@ -167,7 +168,7 @@ def _fit(args: argparse.Namespace) -> None:
         from curr_ab.scaling.report import describe_fit, write_starts
 
     runs = _read(args.runs, options.task)
-    fit = fit_law(runs, options.law, doubt, options.data, options.project_to)
+    fit = _fit_law(runs, options.law, doubt, options.data, options.project_to)
     if options.starts is not None:
         if not isinstance(fit, scaling.LogLossFit):
             raise OptionError(
@@ -178,6 +179,29 @@ def _fit(args: argparse.Namespace) -> None:
     if options.plot is not None:
         save_plots(plot_fit(fit, options.data or "seen_tokens"), options.plot)
     _show(args, fit, describe_fit(fit))
+
+
+def _fit_law(
+    runs: Runs, law: Law, doubt: Doubt, data: DataColumn | None = None, project_to: float | None = None
+) -> Fit:
+    """Fit the law called `law`; an option of another law is refused."""
+    from curr_ab import scaling
+    from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS
+
+    if data is not None and law != "parametric":
+        raise OptionError(f"data must be none for the law {law}; only parametric has a choice", "data")
+    if project_to is not None and law != "iso-data":
+        raise OptionError(f"project_to must be none for the law {law}; only iso-data projects", "project_to")
+    if law == "iso-data":
+        return scaling.fit_iso_data(runs, doubt, project_to or PROJECTED_PARAMETERS)
+    if law == "parametric":
+        return scaling.fit_parametric(runs, doubt, data=data or "seen_tokens")
+    fits = {
+        "isoflop": scaling.fit_isoflop,
+        "repeated-data": scaling.fit_repeated_data,
+        "transfer": scaling.fit_transfer,
+    }
+    return fits[law](runs, doubt)
 
 
 def _read(paths: Sequence[Path], task: str | None) -> Runs:
@@ -208,7 +232,7 @@ def _advise(args: argparse.Namespace) -> None:
     question = scaling.Question(options.params, options.sequences, flops)
     fits: tuple[Any, ...] = ()
     if options.results is not None and options.law is not None:
-        fits = (fit_law(scaling.read_runs(options.results), options.law, doubt),)
+        fits = (_fit_law(scaling.read_runs(options.results), options.law, doubt),)
     answers = scaling.advise(question, fits, doubt)
     _show(args, answers, describe_advice(answers))
 

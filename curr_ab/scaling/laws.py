@@ -82,9 +82,9 @@ class ParametricLaw:
         total = self.alpha + self.beta
         ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / total)
         return ComputeLaw(
-            name=self.name,
-            source=self.source,
-            trained=self.trained,
+            self.name,
+            self.source,
+            self.trained,
             parameters_coefficient=ratio / 6 ** (self.beta / total),
             parameters_exponent=self.beta / total,
             tokens_coefficient=1 / ratio / 6 ** (self.alpha / total),
