@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
@@ -80,6 +81,13 @@ def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
         smallest=float(parameters.min()),
         largest=float(parameters.max()),
     )
+
+
+def parabola_residuals(parabolas: Mapping[Any, Parabola], groups: Array, runs: Runs) -> Array:
+    """Measured minus fitted losses, each by the parabola of its data size or budget."""
+    pairs = zip(groups.tolist(), runs.parameters, strict=True)
+    fitted: Array = np.array([float(parabolas[group](parameters)) for group, parameters in pairs])
+    return np.asarray(runs.loss - fitted)
 
 
 def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
@@ -279,14 +287,8 @@ def fit_iso_data(
     estimator = partial(estimate, project_to)
     estimates = estimator(runs)
     parabolas = fit_parabolas(runs)
-    fitted = np.array(
-        [
-            float(parabolas[int(sequences)](parameters))
-            for sequences, parameters in zip(runs.sequences, runs.parameters, strict=True)
-        ]
-    )
     spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
-    residuals = runs.loss - fitted
+    residuals = parabola_residuals(parabolas, runs.sequences, runs)
     doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
     return IsoDataFit(
         law=LAW,

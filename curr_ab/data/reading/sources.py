@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -117,10 +118,7 @@ def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     first = next(tables, None)
     if first is None:
         raise MalformedSource(source, "the data set is empty")
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from first.combine_chunks().to_batches()
-        for table in tables:
-            yield from table.combine_chunks().to_batches()
-
-    return list(first.column_names), batches()
+    everything = chain([first], tables)
+    return list(first.column_names), (
+        batch for table in everything for batch in table.combine_chunks().to_batches()
+    )
