@@ -18,7 +18,7 @@ def export_cells(
     cells: Mapping[Path, tuple[Cell, CellFolder]], say: Callable[[str], None] = print
 ) -> dict[Path, str]:
     """Bring every export to what its cell is now; those that could not be, with the reason."""
-    from curr_ab.hub.card_files import write_card
+    from curr_ab.hub.card import write_card
     from curr_ab.hub.exports import export
 
     problems: dict[Path, str] = {}
