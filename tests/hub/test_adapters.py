@@ -109,9 +109,9 @@ def test_the_card_is_what_the_hub_reads(tuned):
 def test_what_is_not_published(tuned, tmp_path):
     folder = next(iter(tuned))
     for base in ("../CurrAb-8M-F", "CurrAb-8M-F", str(tmp_path)):
-        with pytest.raises(ValueError, match="no repository such as"):
+        with pytest.raises(ValueError, match="must be a repository such as"):
             write_card(folder, base_model=base)
-    with pytest.raises(ValueError, match="no name of a repository"):
+    with pytest.raises(ValueError, match="must be the name of a repository"):
         write_card(folder, name="my adapter")
     with pytest.raises(ValueError, match="results must be none for an adapter"):
         write_card(folder, results=["more.json"])
