@@ -46,10 +46,11 @@ def cells_of(preset: Preset, data: str | Path) -> list[Cell]:
         if not any(fnmatchcase(name, pattern) for name in (*members, *names)):
             known = ", ".join(dict.fromkeys((*members, *names)))
             raise ValueError(f"preset {preset.name}: cells must be of {known}; got {pattern!r}")
-    return [_cell(preset, name, *axis, str(data)) for name, axis in zip(names, axes, strict=True)]
+    return [_cell(preset, name, axis, str(data)) for name, axis in zip(names, axes, strict=True)]
 
 
-def _cell(preset: Preset, name: str, size: str, letter: str, seed: int, data: str) -> Cell:
+def _cell(preset: Preset, name: str, axes: tuple[str, str, int], data: str) -> Cell:
+    size, letter, seed = axes
     member = f"{size}-{letter}"
     layers = [{"config": preset.sizes[size]}, preset.plan]
     layers += [

@@ -137,13 +137,8 @@ def against_baselines(grid: Grid, baselines: Mapping[str, float]) -> Drawing | N
         return None
     names = [*rows, *baselines]
     height = 34.0 * len(names) + 50
-    chart = Chart(
-        "baselines",
-        linear([*found, *baselines.values()], 0.05),
-        Scale(len(names) - 0.5, -0.5),
-        (520.0, height),
-        (104.0, 18.0, 6.0, 42.0),
-    )
+    x, y = linear([*found, *baselines.values()], 0.05), Scale(len(names) - 0.5, -0.5)
+    chart = Chart("baselines", x, y, (520.0, height), (104.0, 18.0, 6.0, 42.0))
     ticks = chart.x.ticks()
     chart.x_axis(ticks, [f"{tick:g}" for tick in ticks], "loss (lower is better)", grid=True)
     chart.y_axis(lambda row: names[int(row)], ticks=list(range(len(names))))
@@ -167,13 +162,8 @@ def histogram(name: str, counts: Mapping[str, int], series: str) -> Drawing:
     for value, count in values.items():
         start = first + (value - first) // width * width
         bins[start] = bins.get(start, 0) + count
-    chart = Chart(
-        f"histogram-{name.replace(' ', '-')}",
-        Scale(first - 0.5, max(bins) + width + 0.5),
-        linear(bins.values(), 0.05, from_zero=True),
-        (270.0, 180.0),
-        (42.0, 10.0, 10.0, 40.0),
-    )
+    x, y = Scale(first - 0.5, max(bins) + width + 0.5), linear(bins.values(), 0.05, from_zero=True)
+    chart = Chart(f"histogram-{name.replace(' ', '-')}", x, y, (270.0, 180.0), (42.0, 10.0, 10.0, 40.0))
     ticks = [tick for tick in chart.x.ticks(5) if tick == int(tick)]
     chart.x_axis(ticks, [f"{tick:.0f}" for tick in ticks], "residues")
     chart.y_axis(format_quantity, ticks=chart.y.ticks(3))
