@@ -232,11 +232,11 @@ def worth(num_data: int) -> str:
     """Say how much a power law through so few points is worth."""
     left = {2: "none is", 3: "one point is"}.get(num_data, f"{num_data - 2} points are")
     return (
-        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {left} left to "
-        "test it. Each optimum is itself an estimate: the lowest point of a parabola through a few losses. Read "
-        "such a law as a direction (does more data want bigger models, and roughly how fast), not as a "
-        "number to plan a budget by. More sizes around each optimum, more data sets and more seeds make "
-        "it firmer."
+        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {left} left "
+        "to test it. Each optimum is itself an estimate: the lowest point of a parabola through a few "
+        "losses. Read such a law as a direction (does more data want bigger models, and roughly how fast), "
+        "not as a number to plan a budget by. More sizes around each optimum, more data sets and more seeds "
+        "make it firmer."
     )
 
 
