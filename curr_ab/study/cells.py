@@ -44,8 +44,8 @@ def cells_of(preset: Preset, data: str | Path) -> list[Cell]:
     members = [f"{size}-{letter}" for size, letter, _ in axes]
     for pattern in preset.cells:
         if not any(fnmatchcase(name, pattern) for name in (*members, *names)):
-            known = ", ".join(dict.fromkeys((*members, *names)))
-            raise ValueError(f"preset {preset.name}: cells must be of {known}; got {pattern!r}")
+            cells = ", ".join(dict.fromkeys((*members, *names)))
+            raise ValueError(f"preset {preset.name}: cells must be of {cells}; got {pattern!r}")
     return [_cell(preset, name, axis, str(data)) for name, axis in zip(names, axes, strict=True)]
 
 

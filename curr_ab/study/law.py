@@ -1,4 +1,4 @@
-"""The scaling law of a study's cells, with its doubts, or why there is none."""
+"""The scaling law of a study's cells, with its doubts, or the reason why it cannot be fitted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CellLoss:
 
 @dataclass(frozen=True)
 class StudyLaw:
-    """The law of a study, or the `problem` why there is none; neither before any cell was evaluated.
+    """The law of a study, or the `problem` why it cannot be fitted; neither before any cell was evaluated.
 
     `parabolas` are those of the data sizes whose losses have a minimum, by their pairs: also without a law.
     `remarks` are sentences that belong to the fit.

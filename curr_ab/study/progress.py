@@ -139,8 +139,8 @@ class Table:
                 row = self._rows[name]
                 if row.seconds_left is not None:
                     left = timedelta(seconds=round(row.seconds_left))
-                    told = f"loss {_number(row.training_loss)}, {row.tokens_per_second:,.0f} tokens/s"
-                    self._say(f"{name}: step {row.step:,} of {steps[name]:,}, {told}, {left} left")
+                    progress = f"loss {_number(row.training_loss)}, {row.tokens_per_second:,.0f} tokens/s"
+                    self._say(f"{name}: step {row.step:,} of {steps[name]:,}, {progress}, {left} left")
                 elif row.step == steps[name]:
                     self._say(f"{name}: trained, being evaluated")
             self._say(self._summary())

@@ -67,7 +67,7 @@ def test_impossible_cells_are_refused(change, message):
 
 
 def test_files_of_something_else_are_refused():
-    with pytest.raises(ValueError, match="no summary of a study"):
+    with pytest.raises(ValueError, match="a summary of a study must have the `format`"):
         StudySummary.from_json("{}")
     values = json.loads(studies.mini().to_json())
     with pytest.raises(ValueError, match="unknown key 'colour'"):

@@ -51,12 +51,12 @@ def _data_effect(grid: Grid) -> str | None:
         drops.append(found[0][1][0] - found[-1][1][0])
     if not drops:
         return None
-    told = (
+    effect = (
         f"More data lowered the held-out loss at every step for {falling} of {len(drops)} sizes, "
         f"for {clear} of them by more than two standard errors each time. From least to most data "
         f"{_fall(min(drops), max(drops))}."
     )
-    return f"{told} It did not fall for {', '.join(exceptions)}." if exceptions else told
+    return f"{effect} It did not fall for {', '.join(exceptions)}." if exceptions else effect
 
 
 def _fall(least: float, most: float) -> str:
@@ -76,7 +76,7 @@ def _best_sizes(grid: Grid) -> str | None:
     if len(best) < 2:
         return None
     near = {data: _near(grid, data, spot) for data, spot in best}
-    told = ", ".join(
+    sizes_by_data = ", ".join(
         grid.size_label(spot.first.size)
         + f" for {data}"
         + (f" ({_listed(grid, near[data])} within two standard errors)" if near[data] else "")
@@ -94,7 +94,7 @@ def _best_sizes(grid: Grid) -> str | None:
     ]
     if shared and len(set(sizes)) > 1:
         reading += f". But {_listed(grid, shared)} is as good within two standard errors with all data"
-    return f"Among the sizes that were trained the lowest loss is at {told}: {reading}."
+    return f"Among the sizes that were trained the lowest loss is at {sizes_by_data}: {reading}."
 
 
 def _listed(grid: Grid, sizes: Sequence[str]) -> str:
