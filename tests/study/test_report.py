@@ -55,7 +55,7 @@ def test_a_failing_report_leaves_the_last_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": "lost"}, "none of done, failed, running, waiting"),
+        ({"state": "lost"}, "state must be one of done, failed, running, waiting; got 'lost'"),
         ({"loss": None}, "it has a loss if it is done"),
         ({"log": "/home/log.txt"}, "relative"),
         ({"export": "/exports/one"}, "relative"),
