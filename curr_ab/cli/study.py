@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         from transformers.utils.logging import disable_progress_bar
 
         from curr_ab.study import plan_study, run_study
-        from curr_ab.study.closing import closing_words
+        from curr_ab.study.study import closing_words
 
         out, preset = _resolve(options)
         if options.dry_run:

@@ -21,25 +21,10 @@ from curr_ab.finetuning.adapter_record import (
 from curr_ab.pages import code, render
 from curr_ab.results import Result, model_index, read_results
 
-_TASKS = {
-    "classes": "text-classification",
-    "residues": "token-classification",
-    "number": "text-classification",
-}
-_HEADS = {
-    "classes": "SequenceClassification",
-    "residues": "TokenClassification",
-    "number": "SequenceClassification",
-}
-_OUTPUTS = {
-    "classes": "[classes]: their probabilities",
-    "residues": "[residues, classes]: probabilities, heavy chain first",
-    "number": "[1]: the number",
-}
-_WHAT = {
-    "classes": "classes of antibody pairs",
-    "residues": "classes of residues",
-    "number": "a number for each pair",
+_PREDICTS = {  # by target: in words, and as `predict` gives it
+    "classes": ("classes of antibody pairs", "[classes]: their probabilities"),
+    "residues": ("classes of residues", "[residues, classes]: probabilities, heavy chain first"),
+    "number": ("a number for each pair", "[1]: the number"),
 }
 
 
@@ -64,6 +49,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     is_adapter = (folder / ADAPTER_CONFIG).is_file()
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
     refused = target != "residues" and recipe["pooling"] != "cls"
+    predicts, output = _PREDICTS[target]
     return render(
         "finetuning/adapter_card.md",
         header=_header(record, target, results, is_adapter),
@@ -76,11 +62,11 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         base_name=Path(record.base_model).name,
         base_text=json.dumps(record.base_model),
         base_is_repository=is_repository(record.base_model),
-        predicts=_WHAT[target],
+        predicts=predicts,
         facts=_facts(recipe, config),
-        output=_OUTPUTS[target],
+        output=output,
         refused_pooling=recipe["pooling"] if refused else "",
-        head=f"AutoModelFor{_HEADS[target]}",
+        head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
         settings={key: value for key, value in recipe.items() if value not in (None, [], "")},
         results=sorted(results, key=lambda row: (row.task, row.metric)),
     )
@@ -95,7 +81,7 @@ def _header(record: FinetuningRecord, target: str, results: Sequence[Result], is
     data = ModelCardData(
         license="mit",
         library_name="peft" if is_adapter else "transformers",
-        pipeline_tag=_TASKS[target],
+        pipeline_tag="token-classification" if target == "residues" else "text-classification",
         base_model=base,
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
         model_name=record.name,

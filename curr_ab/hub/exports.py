@@ -11,7 +11,7 @@ from pathlib import Path
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, Member
 from curr_ab.files import file_digest, replacing_folder
-from curr_ab.hub.card_files import write_card
+from curr_ab.hub.card import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     MANIFEST,

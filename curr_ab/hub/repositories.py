@@ -10,7 +10,7 @@ from typing import Literal
 
 from curr_ab.family import NAMESPACE, member
 from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_repository, read_record
-from curr_ab.hub.card_files import rendered, stale_parts
+from curr_ab.hub.card import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 from curr_ab.options import OptionError
 
