@@ -18,7 +18,7 @@ from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.randomness import random_stream
-from curr_ab.training.packing import pack
+from curr_ab.training.packed_rows import pack
 from curr_ab.training.processes import Group
 from curr_ab.training.tasks import Task, is_residue
 from curr_ab.words import UNKNOWN_LABEL

@@ -18,7 +18,7 @@ from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbForSequenceClassification
-from curr_ab.training.packing import to_device
+from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import Group
 
 # Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.

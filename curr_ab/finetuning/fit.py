@@ -28,7 +28,7 @@ from curr_ab.finetuning.model import HEAD, set_training
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.randomness import random_stream
-from curr_ab.training.packing import to_device
+from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import ALONE, whole_group
 from curr_ab.training.reporter import Reporter
 from curr_ab.training.state import Progress, complete_states, restore_state, save_state

@@ -54,7 +54,11 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Ex
         rows = list(_rows(source, recipe, layout, columns, notes))
         if not rows:
             raise MalformedSource(source, "the table holds no record")
-        if recipe.target == "classes" and columns and _has_indices([row[columns[0]] for row in rows], recipe):
+        if (
+            recipe.target == "classes"
+            and columns
+            and any(is_index(recipe.labels, row[columns[0]] or "") for row in rows)
+        ):
             if recipe.negatives != "given":
                 raise MalformedSource(
                     source,
@@ -72,11 +76,6 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Ex
         pairs += natives
         num_before += len(rows)
     return pairs, notes
-
-
-def _has_indices(labels: Sequence[str | None], recipe: Recipe) -> bool:
-    """True where labels are indices of the recipe's labels rather than their names."""
-    return any(label is not None and is_index(recipe.labels, label) for label in labels)
 
 
 def _layout(source: str, recipe: Recipe) -> Layout:

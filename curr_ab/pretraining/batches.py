@@ -13,7 +13,7 @@ from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream, sampled
-from curr_ab.training.packing import TokenBatch, pack
+from curr_ab.training.packed_rows import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
 from curr_ab.words import CDR3_CODE
 
