@@ -112,7 +112,7 @@ def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:
 @contextmanager
 def interruptible(command: str) -> Iterator[None]:
     """An interrupted run says how it goes on, and ends with the status of its signal."""
-    from curr_ab.training.stopping import Interrupted
+    from curr_ab.training.stop import Interrupted
 
     try:
         yield

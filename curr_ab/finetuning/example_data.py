@@ -88,8 +88,8 @@ def _pairing(rows: list[Row], random: np.random.Generator) -> None:
 
 def _paratope(rows: list[Row], random: np.random.Generator) -> None:
     def touches(row: Row, chain: str) -> str:
-        placed = zip(row[chain], row[f"region_mask_{chain}"], strict=True)
-        return "".join("01"[residue in _CONTACTS and region in _LOOPS] for residue, region in placed)
+        residues = zip(row[chain], row[f"region_mask_{chain}"], strict=True)
+        return "".join("01"[residue in _CONTACTS and region in _LOOPS] for residue, region in residues)
 
     _keep(rows, lambda row: {f"paratope_{chain}": touches(row, chain) for chain in ("heavy", "light")})
 
@@ -97,12 +97,9 @@ def _paratope(rows: list[Row], random: np.random.Generator) -> None:
 def _number(weights: Mapping[str, float]) -> Callable[[list[Row], np.random.Generator], None]:
     def plant_number(rows: list[Row], random: np.random.Generator) -> None:
         def fitness(row: Row) -> float:
-            placed = (
-                one
-                for chain in ("heavy", "light")
-                for one in zip(row[chain], row[f"region_mask_{chain}"], strict=True)
-            )
-            total = sum(weights.get(residue, 0.0) for residue, region in placed if region in _LOOPS)
+            regions = row["region_mask_heavy"] + row["region_mask_light"]
+            residues = zip(row["heavy"] + row["light"], regions, strict=True)
+            total = sum(weights.get(residue, 0.0) for residue, region in residues if region in _LOOPS)
             return round(total + float(random.normal(0, _NOISE)), 3)
 
         _keep(rows, lambda row: {"fitness": fitness(row)})

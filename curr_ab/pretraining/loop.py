@@ -23,13 +23,19 @@ from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
 from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
-from curr_ab.training.attention import choose_attention, takes_packed_rows
-from curr_ab.training.costs import default_micro_batch, peak_flops, peak_memory, training_flops_per_token
+from curr_ab.training.costs import (
+    choose_attention,
+    default_micro_batch,
+    peak_flops,
+    peak_memory,
+    takes_packed_rows,
+    training_flops_per_token,
+)
 from curr_ab.training.processes import training_processes
 from curr_ab.training.reporter import Reporter, start_trackers
 from curr_ab.training.state import Progress, restore_state, save_state
 from curr_ab.training.step import Diverged
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.stop import Interrupted, StopRequest
 
 
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
@@ -125,12 +131,10 @@ class Training:
         window = Window.empty(self.accelerator.device)
         while self.progress.step < plan.steps:
             batches = self.data.step(self.progress.step, self.accelerator.process_index, processes, parts)
-            window.add(
-                batches,
-                *training_step(
-                    self.accelerator, self.model, self.optimizers, plan, self.progress.step, batches
-                ),
+            loss_sum, gradient_norm = training_step(
+                self.accelerator, self.model, self.optimizers, plan, self.progress.step, batches
             )
+            window.add(batches, loss_sum, gradient_norm)
             self.progress = self.progress.after(plan.pairs_per_step, batches.num_tokens)
             self.reporter.advance()
 
@@ -167,6 +171,7 @@ class Training:
         self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
         speed = window.tokens / seconds
         pairs_per_second = window.pairs / seconds
+        left = (self.plan.steps - self.progress.step) * self.plan.pairs_per_step / pairs_per_second
         entry = {
             "step": self.progress.step,
             "loss": loss,
@@ -181,17 +186,16 @@ class Training:
             "memory_gib": peak_memory(self.accelerator.device),
             "seconds": self.progress.seconds,
         }
-        shown = {
+        summary = {
             "loss": f"{loss:.4f}",
             "pairs/s": f"{pairs_per_second:.1f}",
             "tok/s": f"{speed:,.0f}",
             "GiB": f"{entry['memory_gib']:.1f}",
+            "left": str(timedelta(seconds=round(left))),  # the bar has its own
         }
-        left = (self.plan.steps - self.progress.step) * self.plan.pairs_per_step / pairs_per_second
-        shown["left"] = str(timedelta(seconds=round(left)))  # the bar has its own
         if entry["model_flops_utilization"] is not None:
-            shown["MFU"] = f"{entry['model_flops_utilization']:.0%}"
-        self.reporter.write(entry, shown)
+            summary["MFU"] = f"{entry['model_flops_utilization']:.0%}"
+        self.reporter.write(entry, summary)
 
     def utilization(self, tokens_per_second: float) -> float | None:
         """Share of the devices' peak that residues and separators take; None where the peak is not known."""
@@ -223,8 +227,8 @@ class Training:
             f"step {self.progress.step:,}: held-out loss "
             f"{format_value(overall.loss, overall.standard_error, digits=4)}"
         )
-        by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
-        self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
+        entry = {"step": self.progress.step, "held_out_loss": overall.loss}
+        self.reporter.write({**entry, "held_out": {name: asdict(value) for name, value in estimates.items()}})
         return estimates
 
     def write_checkpoint(self, estimates: dict[str, LossEstimate] | None) -> None:

@@ -33,7 +33,7 @@ class RunFolder(TrainingFolder):
                     f"the plan must be that of the run in {self.path}; got another ({'; '.join(changed)}): "
                     f"go on with its plan, or choose another folder"
                 )
-            before = json.loads(self.data_file.read_text())
+            before = json.loads(self.data_file.read_text(encoding="utf-8"))
             if before != data:
                 raise ValueError(
                     f"the data must be those with which the run in {self.path} began; got others ({before} → "
@@ -43,4 +43,4 @@ class RunFolder(TrainingFolder):
 
         write_json(self.data_file, data)
         with replacing(self.plan_file) as temporary:
-            temporary.write_text(yaml.safe_dump(plan.to_dict(), sort_keys=False))
+            temporary.write_text(yaml.safe_dump(plan.to_dict(), sort_keys=False), encoding="utf-8")

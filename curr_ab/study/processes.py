@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.stop import Interrupted, StopRequest
 from curr_ab.workers import describe_end, num_cores
 
 if TYPE_CHECKING:
