@@ -18,8 +18,8 @@ from curr_ab import (
     CurrAbTokenizer,
 )
 from curr_ab.checkpoints import Checkpoint, find_checkpoint, model_digest, resolve
+from curr_ab.evaluation.measurement import find_subject
 from curr_ab.evaluation.plan import make_plan
-from curr_ab.evaluation.subject import find_subject
 from curr_ab.finetuning import load_finetuned
 from curr_ab.finetuning.model import find_base
 from curr_ab.hub import verify

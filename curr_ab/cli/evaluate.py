@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> None:
     if "name" in given:
         refuse_for_several(options.model, "name", "models")
     with needs_extra("finetune" if args.suite in ("specificity", "pairing", "fitness") else "pretrain"):
-        from curr_ab.evaluation.run import run_suite
-        from curr_ab.evaluation.tables import write_tables
+        from curr_ab.evaluation.run import run_suite, write_tables
 
         for model in options.model:
             run_suite(args.suite, model, options.data, options.out, say=_say, **given)

@@ -78,15 +78,15 @@ def adopt(
     plans: dict[Path, tuple[Path, Member]] = {}
     for folder in map(Path, folders):
         last = find_checkpoints(folder)[-1]
-        found = recognise(last, read_model(last), data)
-        target = Path(out) / found.repo_name
+        recognised = recognise(last, read_model(last), data)
+        target = Path(out) / recognised.repo_name
         if target in plans:
-            raise ValueError(f"{plans[target][0]} and {folder} are both {found.name}; adopt one of them")
-        plans[target] = folder, found
+            raise ValueError(f"{plans[target][0]} and {folder} are both {recognised.name}; adopt one of them")
+        plans[target] = folder, recognised
     with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
         return {
-            target: export(found, folder, target, namespace=namespace, fresh_process=process)
-            for target, (folder, found) in plans.items()
+            target: export(recognised, folder, target, namespace=namespace, fresh_process=process)
+            for target, (folder, recognised) in plans.items()
         }
 
 

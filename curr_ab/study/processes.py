@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Imported once, by the server from which the cells' processes are forked.
 _PRELOADED = [
     "curr_ab.study.cell_process",
-    "curr_ab.evaluation.subject",
+    "curr_ab.checkpoints",
     "curr_ab.evaluation.suites.loss",
     "curr_ab.evaluation.suites.classification",
 ]
