@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import Parser, interruptible
+from curr_ab.cli.shell import Parser, add_command, interruptible
 from curr_ab.cli.shell import run as run_command
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
@@ -43,14 +43,9 @@ def add_commands(commands: Any) -> None:
     """Add `finetune` and `example-data` to the command line."""
     text = "fine-tune a member for a task, with cross-validation"
     add_arguments(commands.add_parser("finetune", help=text, description=DESCRIPTION))
-    parser = commands.add_parser(
-        "example-data",
-        help="write labelled pairs with a planted signal, to try a recipe on",
-        description="Pairs of the built-in corpus with what a shipped recipe learns planted into them.",
-    )
+    text = "write pairs of the built-in corpus with a planted signal, to try a shipped recipe on"
+    parser = add_command(commands, "example-data", text, write_examples, ExampleOptions)
     parser.add_argument("task", metavar="RECIPE", help="Name of a shipped recipe, such as specificity-binary")
-    add_flags(parser, ExampleOptions)
-    parser.set_defaults(run=write_examples)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curr_ab.cli.shell import interruptible
+from curr_ab.cli.shell import add_command, interruptible
 from curr_ab.extras import needs_extra
-from curr_ab.options import Options, add_flags, option, read_options
+from curr_ab.options import Options, option, read_options
 
 if TYPE_CHECKING:
     from curr_ab.study.preset import Preset
 
-DESCRIPTION = """Data, 15 models, evaluation, scaling law, exports with cards, report: in one folder.
+MORE = """ All is in one folder.
 
 The same command goes on where the study stands: after a crash, Ctrl-C, or a cell that failed."""
 
@@ -53,10 +53,8 @@ class StudyOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add `study` to the command line."""
-    text = "make the whole of the paper: data, 15 models, evaluation, law, exports, report"
-    parser = commands.add_parser("study", help=text, description=DESCRIPTION)
-    add_flags(parser, StudyOptions)
-    parser.set_defaults(run=run)
+    text = "make the whole of the paper: data, 15 models, evaluation, scaling law, exports, report"
+    add_command(commands, "study", text, run, StudyOptions, more=MORE)
 
 
 def run(args: argparse.Namespace) -> None:
