@@ -323,9 +323,7 @@ class Checkpoint:
                 raise OptionError(message, "device") from error
             num_gpus = torch.cuda.device_count()
             if device.type == "cuda" and (device.index or 0) >= num_gpus:
-                message = (
-                    f"device must be cpu or one of the GPUs of this machine, {num_gpus}; got {self.device}"
-                )
+                message = f"device must be cpu or one of {num_gpus} GPUs here; got {self.device}"
                 raise OptionError(message, "device")
             return device
         if torch.cuda.is_available():

@@ -46,16 +46,11 @@ class DescribeOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add `data` to the subcommands of `curr-ab`."""
-    data = commands.add_parser(
-        "data",
-        help="prepare, simulate and describe data",
-        description="Prepare shards, simulate pairs, describe what was prepared.",
-    )
+    about = "Prepare shards, simulate pairs, describe what was prepared."
+    data = commands.add_parser("data", help="prepare, simulate and describe data", description=about)
     verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    text = (
-        "clean the pairs of all sources, split them so that relatives stay together, and write token shards"
-    )
+    text = "clean pairs of all sources, split them so that relatives stay together, and write token shards"
     more = " The same command goes on where it was interrupted."
     prepare = add_command(verbs, "prepare", text, _prepare, PrepareOptions, more=more)
     help = "Files, patterns such as 'oas/*.csv.gz', builtin, hf://owner/name"

@@ -124,15 +124,15 @@ def _compare(args: argparse.Namespace) -> None:
     print(json.dumps(comparison.to_dict(), indent=1) if options.json else table(comparison))
 
 
-def table(comparison: Comparison) -> str:
+def table(runs: Comparison) -> str:
     """The comparison as text."""
     lines = [
-        f"{comparison.task}: {comparison.first} (first) and {comparison.second} (second), {comparison.num_folds} folds, "
-        f"{comparison.num_pairs:,} pairs; mean ± standard error over folds",
+        f"{runs.task}: {runs.first} (first) and {runs.second} (second), {runs.num_folds} folds, "
+        f"{runs.num_pairs:,} pairs; mean ± standard error over folds",
         "",
         f"{'metric':<17} {'first':>15} {'second':>15} {'difference [95 %]':>27} {'p folds':>8} {'p pred':>8}",
     ]
-    for row in comparison.metrics:
+    for row in runs.metrics:
         first, second = _mean(row.first, row.first_error), _mean(row.second, row.second_error)
         between, p_folds = f"{row.first - row.second:+.4f}", ""
         if row.over_folds is not None:
@@ -141,8 +141,8 @@ def table(comparison: Comparison) -> str:
         lines.append(
             f"{row.metric:<17} {first:>15} {second:>15} {between:>27} {p_folds:>8} {row.p_predictions:>8.3g}"
         )
-    exact = [row.metric for row in comparison.metrics if row.test_of_predictions == "exact McNemar"]
-    by = f"swapping the predictions of {comparison.num_units:,} {comparison.units}"
+    exact = [row.metric for row in runs.metrics if row.test_of_predictions == "exact McNemar"]
+    by = f"swapping the predictions of {runs.num_units:,} {runs.units}"
     lines += [
         "",
         "p folds: corrected resampled t-test (Nadeau and Bengio): would other training data say the same?",
@@ -152,22 +152,22 @@ def table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def loss_table(comparison: LossComparison) -> str:
+def loss_table(losses: LossComparison) -> str:
     """The comparison of two losses as text."""
     rows = {
-        comparison.first: comparison.first_loss,
-        comparison.second: comparison.second_loss,
-        "difference": comparison.difference,
+        losses.first: losses.first_loss,
+        losses.second: losses.second_loss,
+        "difference": losses.difference,
     }
     width = max(map(len, rows))
     return "\n".join(
         [
-            f"loss of {comparison.num_pairs:,} pairs ({comparison.split}) under the same masks; "
+            f"loss of {losses.num_pairs:,} pairs ({losses.split}) under the same masks; "
             "mean ± standard error over pairs",
             "",
             *(f"{name:<{width}}  {value:+.5f} ± {error:.5f}" for name, (value, error) in rows.items()),
             "",
-            f"p {comparison.p:.3g}, swapping the losses of pairs: would other pairs say the same?",
+            f"p {losses.p:.3g}, swapping the losses of pairs: would other pairs say the same?",
         ]
     )
 

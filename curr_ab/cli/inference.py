@@ -119,7 +119,7 @@ def _mutate(args: argparse.Namespace) -> None:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         if not any(lines):
             raise OptionError(
-                f"mutants_file must hold a mutant in each line; {file} is empty", "mutants_file"
+                f"mutants_file must hold mutants, one in a line; {file} is empty", "mutants_file"
             )
         given["mutants"] = (*given.get("mutants", ()), *filter(None, lines))
     read = _read(args)

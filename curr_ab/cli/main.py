@@ -75,12 +75,13 @@ def _models(args: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'member':<8} {'repository':<28} {'parameters':>12} {'layers':>6} {'width':>5}", end="")
-    print(f" {'ffn':>5} {'head':>4} {'pairs':>10} {'epochs':>6}")
+    line = "{:<8} {:<28} {:>12} {:>6} {:>5} {:>5} {:>4} {:>10} {:>6}"
+    print(
+        line.format("member", "repository", "parameters", "layers", "width", "ffn", "head", "pairs", "epochs")
+    )
     for row in rows:
-        print(f"{row['name']:<8} {row['repo_id']:<28} {row['parameters']:>12,} {row['layers']:>6}", end="")
-        print(f" {row['hidden_size']:>5} {row['intermediate_size']:>5} {row['head_dim']:>4}", end="")
-        print(f" {row['training_pairs']:>10,} {row['epochs']:>6}")
+        numbers = {name: f"{row[name]:,}" for name in ("parameters", "training_pairs")}
+        print(line.format(*list((row | numbers).values())[:9]))
 
 
 def _complete(args: argparse.Namespace) -> None:

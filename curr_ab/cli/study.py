@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
             plan = plan_study(preset, out, options.data, only=options.only, restart=options.restart)
             print("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
-        again = _going_on(options, out)
+        # The preset lies in the study's folder, with all changes.
+        again = _command("--out", str(out), options=options, only=options.only)
         disable_progress_bar()  # of files that are loaded or written: they would cut through the table
         with interruptible("study"):
             outcome = run_study(
@@ -102,11 +104,11 @@ def _resolve(options: StudyOptions) -> tuple[Path, Preset]:
     return options.out or Path("studies") / preset.name, change(preset, changes)
 
 
-def _going_on(options: StudyOptions, out: Path) -> str:
-    """The command that goes on with the study, whose preset lies in its folder with all changes."""
+def _command(*words: str, options: StudyOptions, **lists: Sequence[str]) -> str:
+    """A command with the same data, and the lists that are not empty."""
     data = ["--data", str(options.data)] if options.data else []
-    only = ["--only", *options.only] if options.only else []
-    return shlex.join(["curr-ab", "study", "--out", str(out), *data, *only])
+    given = [word for flag, words in lists.items() if words for word in (f"--{flag}", *words)]
+    return shlex.join(["curr-ab", "study", *words, *data, *given])
 
 
 def _making(options: StudyOptions, out: Path, preset: Preset) -> str:
@@ -114,11 +116,9 @@ def _making(options: StudyOptions, out: Path, preset: Preset) -> str:
     from curr_ab.study.folder import StudyFolder
     from curr_ab.study.preset import change, preset_names, read_preset
 
-    source, changes = options.preset or preset.name, list(options.set)
+    source, changes = options.preset or preset.name, options.set
     if options.preset is None:  # it came from the folder, perhaps with changes of an earlier command
-        known = change(read_preset(source), changes) if source in preset_names() else None
-        if known is None or replace(known, launch=preset.launch) != preset:
-            source, changes = str(StudyFolder(out).preset_file), []
-    settings = ["--set", *changes] if changes else []
-    data = ["--data", str(options.data)] if options.data else []
-    return shlex.join(["curr-ab", "study", "--preset", str(source), "--out", str(out), *data, *settings])
+        shipped = change(read_preset(source), changes) if source in preset_names() else None
+        if shipped is None or replace(shipped, launch=preset.launch) != preset:
+            source, changes = str(StudyFolder(out).preset_file), ()
+    return _command("--preset", source, "--out", str(out), options=options, set=changes)
