@@ -16,7 +16,7 @@ from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(Options):
-    """How a preparation is carried out; nothing of it changes a shard."""
+    """The way in which data are prepared; none of these changes a shard."""
 
     out: Path = option(help="Folder of the shards", metavar="FOLDER")
     keep_going: bool = option(False, "Set malformed files aside and say so, rather than stop at the first")

@@ -46,7 +46,7 @@ _SUITES = {
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(Options):
-    """What is measured, and where the numbers go."""
+    """Models, data, and the folder of results."""
 
     model: tuple[str, ...] = option(
         help="Models to measure: members, folders, Hub ids or PEFT adapters", metavar="MODEL"

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import Parser, add_command, interruptible
-from curr_ab.cli.shell import run as run_command
+from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
@@ -22,7 +21,7 @@ The same command goes on where the run in OUT stands. To use several devices, st
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(Options):
-    """What is not part of a recipe."""
+    """Options that are not part of a recipe."""
 
     model: str = option(help="Member, folder or repository to fine-tune, such as 350M-F", metavar="MODEL")
     data: tuple[str, ...] = option(help="Labelled pairs: CSV, TSV, Parquet, hf://owner/name", metavar="FILE")
@@ -56,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", "Changes of the file, in which they are written `name: value`"
     )
     add_flags(recipe, Recipe, leave_out=("name",))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_finetune)
 
 
-def run(args: argparse.Namespace) -> None:
+def _finetune(args: argparse.Namespace) -> None:
     """Resolve the recipe, then print what it takes or fine-tune."""
     options = read_options(args, FinetuneOptions)
     recipe = resolve_recipe(args.recipe, read_flags(args, Recipe))
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command of `train_scripts/finetune.py`; exit status 2 for bad input, 128 + N after signal N."""
     parser = Parser(prog="finetune", description=DESCRIPTION)
     add_arguments(parser)
-    return run_command(parser, argv)
+    return run(parser, argv)
 
 
 def write_examples(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ _PROVED = "loads as stock and as remote code; largest difference of a logit"
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions(Options):
-    """How the Hub is asked."""
+    """Calls to the Hub."""
 
     attempts: int = option(8, "Number of attempts at each call that fails", least=1)
 
@@ -63,7 +63,7 @@ class CardOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions(HubOptions):
-    """How repositories are made on the Hub."""
+    """Repositories to create or change."""
 
     namespace: str = option(help="Owner of the repositories", metavar="NAME")
     datasets: tuple[Path, ...] = option(
@@ -79,7 +79,7 @@ class PublishOptions(HubOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(HubOptions):
-    """How repositories are downloaded and compared."""
+    """Repositories to download and compare."""
 
     namespace: str = option(NAMESPACE, "Owner of a member's repository", metavar="NAME")
     scratch: Path | None = option(

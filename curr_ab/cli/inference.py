@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BulkOptions(Options):
-    """How any number of pairs is worked through, and where the results go."""
+    """The results, and the work on any number of pairs."""
 
     out: str = option(
         help="File of the results, whose suffix is the format; a name with / at its end is a folder of parts",

@@ -24,7 +24,7 @@ In ~/.config/fish/config.fish write `curr-ab completion fish | source`."""
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions(Options):
-    """How the members are listed."""
+    """The list of members."""
 
     json: bool = option(False, "Print JSON, with the training plan and the published figures")
     namespace: str = option(NAMESPACE, "Owner of the repositories", metavar="NAME")

@@ -24,7 +24,7 @@ _PROJECTED = "Size of the model whose data the iso-data law projects, in paramet
 
 @dataclass(frozen=True, kw_only=True)
 class ShownOptions(Options):
-    """How the numbers are computed and printed."""
+    """The computing and printing of numbers."""
 
     workers: int | None = option(None, "Number of processes", shown=CORES, least=1)
     json: bool = option(False, "Print JSON rather than a table")
@@ -190,8 +190,8 @@ def _read(paths: Sequence[Path], task: str | None) -> Runs:
 def _advise(args: argparse.Namespace) -> None:
     """Answer one question by every law, with 95 % intervals where they can be had."""
     options, doubt = read_options(args, AdviseOptions), _doubt(args)
-    flops = _flops(options, options.flops)
     _require_one(options, "params", "sequences", "flops", "gpu_hours")
+    flops = _flops(options, options.flops)
     if (options.results is None) != (options.law is None):
         raise OptionError("results and law belong together; got one of them", "results", "law")
     with needs_extra("scaling"):
@@ -226,8 +226,8 @@ def _reproduce(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     """Design the grid of runs that would narrow the iso-data projection's interval most, with its cost."""
     options, doubt = read_options(args, PlanOptions), _doubt(args)
-    flops = _flops(options, options.budget)
     _require_one(options, "budget", "gpu_hours")
+    flops = _flops(options, options.budget)
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD

@@ -28,7 +28,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(Options):
-    """How a file of pairs is read."""
+    """The reading of a file of pairs."""
 
     unpaired: bool = option(False, "Read single chains rather than pairs")
     names: ColumnNames = field(default_factory=ColumnNames)

@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> None:
             plan = plan_study(preset, out, options.data, only=options.only, restart=options.restart)
             print("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
-        # The preset lies in the study's folder, with all changes.
-        again = _command("--out", str(out), options=options, only=options.only)
+        again = _going_on(options, out)
         disable_progress_bar()  # of files that are loaded or written: they would cut through the table
         with interruptible("study"):
             outcome = run_study(
@@ -109,6 +108,11 @@ def _command(*words: str, options: StudyOptions, **lists: Sequence[str]) -> str:
     data = ["--data", str(options.data)] if options.data else []
     given = [word for flag, words in lists.items() if words for word in (f"--{flag}", *words)]
     return shlex.join(["curr-ab", "study", *words, *data, *given])
+
+
+def _going_on(options: StudyOptions, out: Path) -> str:
+    """The command that goes on with the study, whose preset lies in its folder with all changes."""
+    return _command("--out", str(out), options=options, only=options.only)
 
 
 def _making(options: StudyOptions, out: Path, preset: Preset) -> str:
