@@ -31,6 +31,7 @@ from curr_ab.hub.training_checkpoints import (
     read_model,
     recognise,
 )
+from curr_ab.options import OptionError
 from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 
@@ -142,7 +143,8 @@ def _export_one(
     if wrong and not rehearsal:
         raise ValueError(f"{checkpoint.folder} does not have the shape of {member.name}: {wrong[0]}")
     if rehearsal and not wrong:
-        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: export it without --rehearsal")
+        message = f"{checkpoint.folder} has the shape of {member.name}: export it without rehearsal"
+        raise OptionError(message, "rehearsal")
     tokenizer = CurrAbTokenizer()
     try:
         model.save_pretrained(folder)
