@@ -75,7 +75,7 @@ class FinetuningFolder:
                     f"{DATA}: choose another folder"
                 )
             changed = recipe.differences(resolve_recipe(self.recipe_file))
-            before = json.loads(self.data_file.read_text(encoding="utf-8"))
+            before = json.loads(self.data_file.read_text())
             changed += [
                 f"{key} {before.get(key)!r} → {data[key]!r}" for key in data if before.get(key) != data[key]
             ]
@@ -94,7 +94,7 @@ class FinetuningFolder:
             ],
         )
         with replacing(self.recipe_file) as temporary:
-            temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+            temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
 
 
 def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], predictions: Array) -> None:

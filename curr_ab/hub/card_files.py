@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curr_ab.family import NAMESPACE, member
 from curr_ab.files import replacing
-from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository, write_adapter_card
+from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.card import render_card
 from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
 from curr_ab.options import OptionError
@@ -57,6 +57,8 @@ def write_card(
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
+    from curr_ab.finetuning.adapter_card import write_adapter_card
+
     if base_model is not None and not is_repository(base_model):
         raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
