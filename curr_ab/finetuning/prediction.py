@@ -104,15 +104,16 @@ def predict_window(
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
-            own, pair = values[index], tokens[member]
+            one = tokens[member]
+            own = values[index]
             if target == "residues":
-                own = batch.take(values, index, len(pair.input_ids))[pair.positions]
+                own = batch.take(values, index, len(one.input_ids))[one.positions]
             predictions.append((member, own.numpy()))
         return predictions
 
     results: list[Array] = [np.empty(0, np.float32)] * len(window)
     batches = token_batches(
-        [pair.input_ids for pair in tokens],
+        [one.input_ids for one in tokens],
         device,
         pad_id=model.config.pad_token_id,
         tokens_per_batch=tokens_per_batch,
