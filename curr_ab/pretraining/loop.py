@@ -122,17 +122,19 @@ class Training:
 
     def run_to_end(self, stop: StopRequest) -> None:
         """Step, report, evaluate, save, until the plan's last step or a request to stop."""
-        plan, processes = self.plan, self.accelerator.num_processes
+        plan, run, accelerator = self.plan, self.run, self.accelerator
+        processes = accelerator.num_processes
         if self.progress.step == 0:
             self.log_baselines()
         elif self.progress.step == plan.steps:
             self.restore_checkpoint()
         parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
-        window = Window.empty(self.accelerator.device)
+        window = Window.empty(accelerator.device)
         while self.progress.step < plan.steps:
-            batches = self.data.step(self.progress.step, self.accelerator.process_index, processes, parts)
+            step = self.progress.step
+            batches = self.data.step(step, accelerator.process_index, processes, parts)
             loss_sum, gradient_norm = training_step(
-                self.accelerator, self.model, self.optimizers, plan, self.progress.step, batches
+                accelerator, self.model, self.optimizers, plan, step, batches
             )
             window.add(batches, loss_sum, gradient_norm)
             self.progress = self.progress.after(plan.pairs_per_step, batches.num_tokens)
@@ -141,7 +143,7 @@ class Training:
             step = self.progress.step
             last = step == plan.steps
             # Several processes ask each other when a line of the log is due.
-            stopping = stop.agreed(self.accelerator, due=step % plan.log_every == 0)
+            stopping = stop.agreed(accelerator, due=step % plan.log_every == 0)
             evaluating = last or step % plan.evaluate_every == 0
             saving = last or stopping or step % plan.save_every == 0
             # A state is saved with nothing left to report, so a resumed run writes the same log.
@@ -153,12 +155,14 @@ class Training:
             if step in plan.checkpoint_at:
                 self.write_checkpoint(estimates)
             if saving:
-                self.save()
+                save_state(
+                    run.states, self.progress, accelerator, self.model, self.optimizers, plan.keep_last
+                )
             if stopping and not last:
                 raise Interrupted(
                     f"stopped after step {step:,} of {plan.steps:,}; the same command goes on", stopping
                 )
-            window = Window.empty(self.accelerator.device)
+            window = Window.empty(accelerator.device)
 
     def log(self, window: Window) -> None:
         """One line about the steps of the window; a loss that is not a number ends the run."""
@@ -260,16 +264,6 @@ class Training:
         self.accelerator.wait_for_everyone()
         if missing:
             self.write_checkpoint(None)
-
-    def save(self) -> None:
-        save_state(
-            self.run.states,
-            self.progress,
-            self.accelerator,
-            self.model,
-            self.optimizers,
-            self.plan.keep_last,
-        )
 
     def advice_on_divergence(self, loss: float, gradient_norm: float) -> str:
         state = self.run.newest_state

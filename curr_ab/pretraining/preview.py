@@ -33,7 +33,9 @@ def preview(plan: PretrainingPlan) -> str:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     dataset = TokenDataset(plan.data, "train", plan.training_subset)
     lengths = dataset.lengths().astype(np.float64)
-    length, single = float(lengths.mean()), _mean_unpaired_fraction(plan)
+    length = float(lengths.mean())
+    sampled_steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
+    single = float(np.mean([unpaired_fraction(plan, int(step)) for step in sampled_steps]))
     seen = plan.steps * plan.pairs_per_step
     tokens = seen * length
     if plan.unpaired_data is not None:
@@ -89,8 +91,3 @@ def activation_bytes(plan: PretrainingPlan, config: CurrAbConfig, length: float,
     # Norms, queries, keys, values, context, projections, both halves of the feed-forward block, residuals.
     kept = 1 if plan.activation_checkpointing else 10 + 2 * config.intermediate_size // config.hidden_size
     return int(pairs * length * config.num_hidden_layers * config.hidden_size * kept * bytes_each)
-
-
-def _mean_unpaired_fraction(plan: PretrainingPlan) -> float:
-    steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
-    return float(np.mean([unpaired_fraction(plan, int(step)) for step in steps]))

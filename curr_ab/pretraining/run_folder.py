@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import replacing, write_json
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.training.state import TrainingFolder
 
@@ -33,7 +32,7 @@ class RunFolder(TrainingFolder):
                     f"the plan must be that of the run in {self.path}; got another ({'; '.join(changed)}): "
                     f"go on with its plan, or choose another folder"
                 )
-            before = json.loads(self.data_file.read_text(encoding="utf-8"))
+            before = read_object(self.data_file)
             if before != data:
                 raise ValueError(
                     f"the data must be those with which the run in {self.path} began; got others ({before} → "

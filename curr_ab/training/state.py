@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from curr_ab.files import remove_folder, replacing, replacing_folder, write_json
+from curr_ab.files import read_object, remove_folder, replacing, replacing_folder, write_json
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -97,7 +97,7 @@ def restore_state(
             optim_state_dict=optimizer_state,
             options=_FLAT,
         )
-        marker: dict[str, Any] = json.loads((state / MARKER).read_text(encoding="utf-8"))
+        marker = read_object(state / MARKER)
         if accelerator.scaler is not None and marker["loss_scaler"] is not None:
             accelerator.scaler.load_state_dict(marker["loss_scaler"])
         return kind(**{key: marker[key] for key in asdict(kind())})
