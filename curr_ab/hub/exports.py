@@ -11,7 +11,7 @@ from pathlib import Path
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, Member
 from curr_ab.files import file_digest, replacing_folder
-from curr_ab.hub.card_files import write_card
+from curr_ab.hub.card import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     MANIFEST,
@@ -31,6 +31,7 @@ from curr_ab.hub.training_checkpoints import (
     read_model,
     recognise,
 )
+from curr_ab.options import OptionError
 from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 
@@ -142,7 +143,8 @@ def _export_one(
     if wrong and not rehearsal:
         raise ValueError(f"{checkpoint.folder} does not have the shape of {member.name}: {wrong[0]}")
     if rehearsal and not wrong:
-        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: export it without --rehearsal")
+        message = f"{checkpoint.folder} has the shape of {member.name}: export it without rehearsal"
+        raise OptionError(message, "rehearsal")
     tokenizer = CurrAbTokenizer()
     try:
         model.save_pretrained(folder)

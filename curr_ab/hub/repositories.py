@@ -9,8 +9,14 @@ from typing import Literal
 
 from curr_ab.family import NAMESPACE, member
 from curr_ab.files import read_object
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_repository, read_record
-from curr_ab.hub.card_files import rendered, stale_parts
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    RECORD,
+    is_repository,
+    read_record,
+    render_adapter_card,
+)
+from curr_ab.hub.card import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 from curr_ab.options import OptionError
 
@@ -80,8 +86,6 @@ def _export(folder: Path, namespace: str) -> Repository:
 
 
 def _finetuned(folder: Path, namespace: str) -> Repository:
-    from curr_ab.finetuning.adapter_card import render_adapter_card
-
     record = read_record(folder)
     make_card = f"curr-ab card {folder} --namespace {namespace}"
     if not is_repository(record.base_model):

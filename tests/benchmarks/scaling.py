@@ -8,7 +8,7 @@ import time
 from support.simulated_runs import parametric_runs
 
 from curr_ab.scaling import Doubt, Runs, fit_parametric, published_runs
-from curr_ab.scaling.runs import DataColumn
+from curr_ab.scaling.doubt import DataColumn
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from support.tiny_models import PAIRS
 from curr_ab import CurrAbTokenizer
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.finetuning.adapter_record import read_record
-from curr_ab.hub.card_files import write_card
+from curr_ab.hub.card import write_card
 from curr_ab.hub.repositories import describe_folder
 
 BASE = "brineylab/CurrAb-8M-F"

@@ -29,7 +29,7 @@ def measure(
     """
     with needs_extra("pretrain"):
         from curr_ab.measures.held_out import HeldOut, loss_results, loss_table
-        from curr_ab.training.attention import takes_packed_rows
+        from curr_ab.training.costs import takes_packed_rows
 
     model, tokenizer = subject.load()
     if tokenizer.separator != SEPARATOR:
