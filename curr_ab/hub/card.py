@@ -146,7 +146,7 @@ def write_card(
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
-    from curr_ab.finetuning.adapter_card import write_adapter_card
+    from curr_ab.finetuning.adapter_record import write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
         raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")

@@ -15,12 +15,11 @@ import numpy as np
 from curr_ab.files import replacing
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.advice import Advice
-from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.next_runs import Plan
 from curr_ab.scaling.reproduction import Reproduced
-from curr_ab.scaling.uncertainty import Interval, Spread
+from curr_ab.scaling.uncertainty import Fit, Interval, Profile, Spread
 
 _BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report
 

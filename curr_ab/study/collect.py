@@ -21,7 +21,7 @@ from curr_ab.study.folder import StudyFolder
 from curr_ab.study.law import StudyLaw
 from curr_ab.study.preset import Preset
 from curr_ab.study.summary import CellSummary, State, StudySummary
-from curr_ab.training.log import read_log
+from curr_ab.training.state import read_log
 from curr_ab.words import CHAINS
 
 _LIBRARIES = ("curr-ab", "torch", "transformers", "accelerate")

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.stop import Interrupted, StopRequest
 from curr_ab.workers import describe_end, num_cores
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Imported once, by the server from which the cells' processes are forked.
 _PRELOADED = [
     "curr_ab.study.cell_process",
-    "curr_ab.evaluation.subject",
+    "curr_ab.checkpoints",
     "curr_ab.evaluation.suites.loss",
     "curr_ab.evaluation.suites.classification",
 ]

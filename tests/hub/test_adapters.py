@@ -50,7 +50,7 @@ def tuned(family, tmp_path):
 
 
 def client(hub, script, *args):
-    """What a fresh process prints that knows nothing but the Hub."""
+    """Output of a fresh process that knows nothing but the Hub."""
     command = [sys.executable, "-P", "-c", script, *args]
     done = subprocess.run(command, env=hub.environment(None), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
