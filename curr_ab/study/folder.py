@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curr_ab.family import member
+from curr_ab.family import REPO_PREFIX
 from curr_ab.files import claimed, replacing, write_json
 from curr_ab.options import OptionError
 from curr_ab.study.cells import Cell
@@ -41,7 +41,7 @@ class StudyFolder:
         return any(self.path.glob("cells/*"))
 
     def export(self, cell: Cell) -> Path:
-        return self.exports / member(cell.member).repo_name
+        return self.exports / f"{REPO_PREFIX}{cell.member}"  # a cell of another size has none there
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

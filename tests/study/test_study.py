@@ -58,7 +58,7 @@ def test_a_study_leaves_results_exports_law_and_report(finished):
     assert [one.parameters for one in summary.cells][:2] == [overall_parameters(path, "8M-F")] * 2
     # Two sizes are no parabola: it says so instead of inventing a law.
     law = json.loads((path / "law.json").read_text())
-    assert "not identifiable" in law["problem"] and "a parabola needs three" in law["problem"]
+    assert "not identifiable" in law["problem"] and "its parabola needs three" in law["problem"]
     assert "a rehearsal" in summary.notes[0]
     assert law["problem"] in (path / "report.md").read_text()
     assert (path / summary.law_figures["loss_by_size"]).is_file()
@@ -288,7 +288,7 @@ def test_other_damaged_files_are_named_with_the_way_out(study):
     assert quiet(preset, path).problems == {}
     results = cut_off(cell(path, "8M-F").run.results_file)
     with pytest.raises(
-        ValueError, match=r"8M-F/run/results\.json is damaged.*; delete .*results\.json, which"
+        ValueError, match=r"8M-F/run/results\.json must be valid JSON.*; delete .*results\.json, which"
     ):
         quiet(preset, path)
     results.unlink()
