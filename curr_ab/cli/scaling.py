@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curr_ab.cli.shell import CORES
+from curr_ab.cli.shell import CORES, Parser
 from curr_ab.extras import needs_extra
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 from curr_ab.scaling.compute import UTILIZATION, gpu_flops
@@ -25,7 +25,7 @@ _PROJECTED = "Size of the model whose data the iso-data law projects, in paramet
 
 @dataclass(frozen=True, kw_only=True)
 class ShownOptions(Options):
-    """How the numbers are computed and printed."""
+    """The computing and printing of numbers."""
 
     workers: int | None = option(None, "Number of processes", shown=CORES, least=1)
     json: bool = option(False, "Print JSON rather than a table")
@@ -108,20 +108,17 @@ def add_commands(commands: Any) -> None:
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
     fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
-    fit.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="RESULTS",
-        help="Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`",
-    )
+    help = "Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`"
+    fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
     _add(verbs, "reproduce", "show the published figures beside ours", _reproduce, ReproduceOptions)
     _add(verbs, "plan", "design the next runs for a budget", _plan, PlanOptions)
 
 
-def _add(verbs: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], options: type) -> Any:
-    parser = verbs.add_parser(name, help=text, description=run.__doc__)
+def _add(
+    verbs: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], options: type
+) -> Parser:
+    parser: Parser = verbs.add_parser(name, help=text, description=run.__doc__)
     add_flags(parser, options)
     own = ("draws", "noise_sd") if options is ReproduceOptions else ()
     add_flags(parser, Doubt, leave_out=("workers", *own))
@@ -171,10 +168,8 @@ def _fit(args: argparse.Namespace) -> None:
     fit = _fit_law(runs, options.law, doubt, options.data, options.project_to)
     if options.starts is not None:
         if not isinstance(fit, scaling.LogLossFit):
-            raise OptionError(
-                f"starts must be none for the law {options.law}, which is not fitted from many starts",
-                "starts",
-            )
+            message = f"starts must be none for the law {options.law}, which is not fitted from many starts"
+            raise OptionError(message, "starts")
         write_starts(fit, options.starts)
     if options.plot is not None:
         save_plots(plot_fit(fit, options.data or "seen_tokens"), options.plot)
@@ -211,18 +206,16 @@ def _read(paths: Sequence[Path], task: str | None) -> Runs:
     if all(path.suffix == ".json" for path in paths):
         return scaling.read_measured_runs(paths, task)
     if len(paths) > 1 or task is not None:
-        raise OptionError(
-            "several files, and task, are for results.json files; a table of runs must be one CSV file",
-            "task",
-        )
+        message = "several files, and task, are for results.json files; a table of runs must be one CSV file"
+        raise OptionError(message, "task")
     return scaling.read_runs(paths[0])
 
 
 def _advise(args: argparse.Namespace) -> None:
     """Answer one question by every law, with 95 % intervals where they can be had."""
     options, doubt = read_options(args, AdviseOptions), _doubt(args)
-    flops = _flops(options, options.flops)
     _require_one(options, "params", "sequences", "flops", "gpu_hours")
+    flops = _flops(options, options.flops)
     if (options.results is None) != (options.law is None):
         raise OptionError("results and law belong together; got one of them", "results", "law")
     with needs_extra("scaling"):
@@ -257,8 +250,8 @@ def _reproduce(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     """Design the grid of runs that would narrow the iso-data projection's interval most, with its cost."""
     options, doubt = read_options(args, PlanOptions), _doubt(args)
-    flops = _flops(options, options.budget)
     _require_one(options, "budget", "gpu_hours")
+    flops = _flops(options, options.budget)
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD
@@ -270,10 +263,9 @@ def _plan(args: argparse.Namespace) -> None:
         runs, noise = scaling.published_runs("test-loss-2025-09"), doubt.noise_sd or PAPER_NOISE_SD
     else:
         runs = scaling.read_runs(options.results)
-        found = noise_of(runs, doubt)
-        if not found:
+        noise = noise_of(runs, doubt) or 0.0
+        if not noise:
             raise OptionError("noise must be given, or runs repeated with other seeds; got neither", "noise")
-        noise = found
     plan = scaling.plan_iso_data(
         runs,
         budget_flops=flops or 0.0,

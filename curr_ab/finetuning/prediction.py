@@ -18,8 +18,7 @@ from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows
 from curr_ab.inference.tasks import BulkTask
-from curr_ab.inference.threads import map_over_threads
-from curr_ab.inference.token_batches import SequenceBatch, token_batches
+from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
@@ -44,10 +43,9 @@ def load_finetuned(
 
     An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`.
     """
-    head = head_of(name_or_path, revision=revision, namespace=namespace)
     return load(
         name_or_path,
-        head=head,
+        head=head_of(name_or_path, revision=revision, namespace=namespace),
         revision=revision,
         device=device,
         dtype=dtype,
@@ -98,31 +96,21 @@ def predict_window(
 ) -> list[Array]:
     """The predictions for the records of a window that is batched together."""
     tokens = tokenize(tokenizer, window)
-    target, device = target_of(model), _bare(model).device
+    target = target_of(model)
 
-    def run(batch: SequenceBatch) -> list[tuple[int, Array]]:
+    def run(batch: SequenceBatch) -> list[Array]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
-            one = tokens[member]
-            own = values[index]
+            own, pair = values[index], tokens[member]
             if target == "residues":
-                own = batch.take(values, index, len(one.input_ids))[one.positions]
-            predictions.append((member, own.numpy()))
+                own = batch.take(values, index, len(pair.input_ids))[pair.positions]
+            predictions.append(own.numpy())
         return predictions
 
-    results: list[Array] = [np.empty(0, np.float32)] * len(window)
-    batches = token_batches(
-        [one.input_ids for one in tokens],
-        device,
-        pad_id=model.config.pad_token_id,
-        tokens_per_batch=tokens_per_batch,
-    )
-    for predictions in map_over_threads(run, batches, device):
-        for member, values in predictions:
-            results[member] = values
-    return results
+    sequences = [pair.input_ids for pair in tokens]
+    return map_batches(run, sequences, _bare(model), tokens_per_batch=tokens_per_batch)
 
 
 def _bare(model: Any) -> Any:
@@ -134,20 +122,18 @@ def _bare(model: Any) -> Any:
 class PredictTask(BulkTask):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
-    tokens_per_batch: int | None = None
     records_per_part: int = WINDOW
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         predictions = predict_window(model, tokenizer, records, self.tokens_per_batch)
         target = target_of(model)
+        columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if target == "number":
-            ids = pa.array([record.id for record in records], pa.string())
-            return pa.table({"id": ids, "prediction": pa.array(np.concatenate(predictions))})
+            return pa.table({**columns, "prediction": pa.array(np.concatenate(predictions))})
         if target == "classes":
-            places: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
-            return pa.table({**places, **_class_columns(label_names(model), np.stack(predictions))})
-        places = _residue_columns(records)
-        return pa.table({**places, **_class_columns(label_names(model), np.concatenate(predictions))})
+            return pa.table({**columns, **_class_columns(label_names(model), np.stack(predictions))})
+        columns = _residue_columns(records)
+        return pa.table({**columns, **_class_columns(label_names(model), np.concatenate(predictions))})
 
 
 def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:
@@ -165,10 +151,10 @@ def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:
         for chain in CHAINS
         for position, residue in enumerate((record.chain(chain) or "").replace("<mask>", "X"), start=1)
     ]
-    ids, chains, places, residues = zip(*rows, strict=True)
+    ids, chains, positions, residues = zip(*rows, strict=True)
     return {
         "id": pa.array(ids, pa.string()),
         "chain": pa.array(chains, pa.string()),
-        "position": pa.array(places, pa.int32()),
+        "position": pa.array(positions, pa.int32()),
         "residue": pa.array(residues, pa.string()),
     }

@@ -24,7 +24,7 @@ class Doubt:
         metavar="NATS",
         above=0,
     )
-    seed: int = option(0, "Seed of the random draws")
+    seed: int = option(0, "Seed of the random draws", least=0)
     workers: int = option(1, "Number of processes", least=1)
     progress: bool = False
 

@@ -94,10 +94,10 @@ def _describe_influence(fit: Fit) -> Iterator[str]:
     """For each estimate the run whose absence moves it most."""
     yield "  most influential run (the estimate without it):"
     for name, value in fit.estimates.items():
-        known = [(i.run, i.estimates[name]) for i in fit.influences if i.estimates and name in i.estimates]
-        if known:
-            run, without = max(known, key=lambda pair: abs(pair[1] - value))
-            yield f"    {name:<38} {run}: {format_quantity(without)}"
+        without = [(i.run, i.estimates[name]) for i in fit.influences if i.estimates and name in i.estimates]
+        if without:
+            run, estimate = max(without, key=lambda pair: abs(pair[1] - value))
+            yield f"    {name:<38} {run}: {format_quantity(estimate)}"
     lost = [influence.run for influence in fit.influences if influence.estimates is None]
     if lost:
         yield f"    without one of {', '.join(lost)} there is no fit"

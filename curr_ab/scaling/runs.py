@@ -30,6 +30,8 @@ COLUMNS: Mapping[str, str] = {
     "run": "name of a training curve, when the table has several checkpoints of a run",
 }
 _LABELS = ("objective", "seed", "run")
+# Other seeds draw other pairs, so that trainings of one plan differ in their tokens by less than this share.
+_SAME_AMOUNT = 0.01
 _QUANTITIES = ("parameters", "sequences", "unique_tokens", "seen_tokens", "flops")
 
 
@@ -237,8 +239,21 @@ def is_curves(runs: Runs) -> bool:
 
 def seed_noise(runs: Runs) -> float | None:
     """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
-    cells = [runs.loss[rows] for rows in runs.cells("seed", "run").values()]
-    freedom = sum(len(losses) - 1 for losses in cells)
-    if freedom == 0:
-        return None
-    return float(np.sqrt(sum(np.var(losses) * len(losses) for losses in cells) / freedom))
+    amounts = np.stack([runs.unique_tokens, runs.seen_tokens, runs.flops], axis=1)
+    labels = list(zip(runs.seed.tolist(), runs.run.tolist(), strict=True))
+    alike: dict[tuple[str, ...], list[list[int]]] = {}
+    for index in range(len(runs)):
+        columns = (runs.parameters, runs.sequences, runs.clm_tokens, runs.objective)
+        cells = alike.setdefault(tuple(str(column[index]) for column in columns), [])
+        for cell in cells:
+            same = np.allclose(amounts[index], amounts[cell[0]], rtol=_SAME_AMOUNT, atol=0, equal_nan=True)
+            if same and labels[index] not in [labels[row] for row in cell]:
+                cell.append(index)
+                break
+        else:
+            cells.append([index])
+    losses = [runs.loss[cell] for cells in alike.values() for cell in cells]
+    freedom = sum(len(values) - 1 for values in losses)
+    return (
+        float(np.sqrt(sum(np.var(values) * len(values) for values in losses) / freedom)) if freedom else None
+    )

@@ -1,4 +1,4 @@
-"""How long the parametric fit takes: 4,500 starts, then 1,000 bootstraps from each distinct optimum."""
+"""Time of the parametric fit: 4,500 starts, then 1,000 bootstraps from each distinct optimum."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def _held_out_rows(split: str, size: float, num_rows: int) -> int:
     """Rows of a split whose size is a share of all rows, or a number of them."""
     rows = round(size * num_rows) if isinstance(size, float) else size
     if rows < 0 or rows >= num_rows:
-        raise ValueError(f"{split} must be at least 0 and less than all {num_rows:,} pairs; got {size}")
+        message = f"{split} must be at least 0 and less than all {num_rows:,} pairs; got {size}"
+        raise OptionError(message, split)
     return rows
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.schema import FIELDS, SEQUENCE_BASES, Field
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, REGIONS
 
 REGION_PIECES = tuple(f"{region.lower()}_aa" for region in REGIONS)
@@ -60,7 +61,8 @@ def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
     named = names.named()
     missing = [column for column in (*named.values(), *names.extra) if column not in columns]
     if missing:
-        raise ValueError(f"there is no column {missing[0]!r}; the columns are {', '.join(columns)}")
+        fields = [f"{name}_column" for name, column in named.items() if column == missing[0]]
+        raise OptionError(f"there is no column {missing[0]!r}; the columns are {', '.join(columns)}", *fields)
     extra = {column: column for column in names.extra}
     auxiliary = [*_auxiliary("heavy"), *_auxiliary("light")]
     wide = _match([(item.name, item.aliases) for item in (*FIELDS, *auxiliary)], present) | named

@@ -15,6 +15,7 @@ import pyarrow.csv
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head, unknown_columns
+from curr_ab.options import OptionError
 
 _BLOCK_BYTES = 8 << 20
 _ROW = re.compile(r"Row #(\d+): ?")
@@ -81,8 +82,8 @@ def _layout(
     delimiter, columns = _split(line)
     try:
         return delimiter, columns, find_layout(columns, names)
-    except ValueError as error:
-        raise MalformedSource(path, str(error), line_number) from error
+    except OptionError as error:
+        raise MalformedSource(path, str(error), line_number, error.fields) from error
 
 
 def read_header(path: str, names: ColumnNames) -> DelimitedHeader:

@@ -27,6 +27,7 @@ from curr_ab.data.reading.sources import (
     unknown_columns,
 )
 from curr_ab.data.schema import PAIR_SCHEMA
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
 
 _BATCH = 16_384
@@ -50,8 +51,8 @@ def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
 def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> Layout:
     try:
         layout = find_layout(columns, names)
-    except ValueError as error:
-        raise MalformedSource(source, str(error)) from error
+    except OptionError as error:
+        raise MalformedSource(source, str(error), fields=error.fields) from error
     if layout is None:
         raise unknown_columns(source, columns)
     return layout
@@ -124,7 +125,8 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         problem = f"no column is known as the {missing[0]} chain; {advice}"
         raise MalformedSource(source, problem, fields=(column, "unpaired"))
     if chains == "unpaired" and layout.kind == "wide" and not missing:
-        raise MalformedSource(source, "the table holds pairs; read it as paired (without --unpaired)")
+        problem = "the table holds pairs; read them without unpaired"
+        raise MalformedSource(source, problem, fields=("unpaired",))
 
 
 def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:

@@ -94,7 +94,7 @@ def unknown_columns(source: str, columns: Sequence[str], line: int | None = None
     """Make the error for a table in which no column is known to hold a sequence."""
     names = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
     problem = f"no sequence column is known among {names}; name the columns that hold the chains"
-    return MalformedSource(source, problem, line)
+    return MalformedSource(source, problem, line, ("heavy_column", "light_column"))
 
 
 def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
