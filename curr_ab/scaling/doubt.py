@@ -7,7 +7,7 @@ from typing import Literal
 
 from curr_ab.options import check_types, option
 
-DataColumn = Literal["sequences", "unique_tokens", "seen_tokens"]
+DataColumn = Literal["seen_tokens", "unique_tokens", "sequences"]
 
 
 @dataclass(frozen=True)
