@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from curr_ab.finetuning.adapter import save_adapter
     from curr_ab.finetuning.cross_validation import cross_validate
     from curr_ab.finetuning.example_data import plant
-    from curr_ab.finetuning.examples import Example, Examples, read_examples
+    from curr_ab.finetuning.examples import Examples, read_examples
     from curr_ab.finetuning.folds import Fold, split_folds
+    from curr_ab.finetuning.labelled_pairs import Example
     from curr_ab.finetuning.prediction import load_finetuned, predict
     from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
-    "Example": "examples",
+    "Example": "labelled_pairs",
     "Examples": "examples",
     "Fold": "folds",
     "Recipe": "recipe",

@@ -13,8 +13,14 @@ from curr_ab.checkpoints import resolve
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing_folder, write_json
-from curr_ab.finetuning.adapter_card import write_adapter_card
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECIPE, RESULTS, FinetuningRecord, edit_json
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    RECIPE,
+    RESULTS,
+    FinetuningRecord,
+    edit_json,
+    write_adapter_card,
+)
 from curr_ab.results import Result, write_results
 
 
@@ -36,6 +42,9 @@ def save_adapter(
     is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers.
     Of paths in `data` the names are kept.
     """
+    with needs_extra("finetune"):
+        import yaml
+
     base = resolve(base_model)
     record = FinetuningRecord(
         name=f"{Path(base).name}-{recipe.name}",
@@ -51,7 +60,8 @@ def save_adapter(
         else:
             model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        _write_yaml(new / RECIPE, asdict(recipe))
+        plain = json.loads(json.dumps(asdict(recipe)))  # tuples as lists
+        (new / RECIPE).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_results(new / RESULTS, results)
         record.write(new)
         write_adapter_card(new, namespace=NAMESPACE)
@@ -77,13 +87,8 @@ def _save_peft(model: Any, folder: Path, base_model: str) -> None:
     tuned = type(model.get_base_model()).__name__
     task = "TOKEN_CLS" if tuned.endswith("ForTokenClassification") else "SEQ_CLS"
     # A class of this package under `auto_mapping` would keep PEFT from loading it where there is none.
-    change = {
-        "base_model_name_or_path": base_model,
-        "task_type": task,
-        "auto_mapping": None,
-        "revision": None,
-    }
-    edit_json(folder / ADAPTER_CONFIG, change)
+    about_base = {"base_model_name_or_path": base_model, "auto_mapping": None, "revision": None}
+    edit_json(folder / ADAPTER_CONFIG, {**about_base, "task_type": task})
     config = json.loads(model.config.to_json_string())
     config.pop("auto_map", None)  # the code of the model is where the base is
     write_json(folder / "config.json", {**config, "architectures": [tuned]})
@@ -97,10 +102,3 @@ def without_folders(value: Any) -> Any:
         return [without_folders(item) for item in value]
     is_path = isinstance(value, str | Path) and "://" not in str(value) and "/" in str(value)
     return Path(value).name if is_path else value
-
-
-def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    with needs_extra("finetune"):
-        import yaml
-    plain = json.loads(json.dumps(values))  # tuples as lists
-    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curr_ab.data.tokens import encode_pairs
-from curr_ab.finetuning.examples import Example
+from curr_ab.finetuning.examples import Indices
+from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.randomness import random_stream
-from curr_ab.training.packing import pack
+from curr_ab.training.packed_rows import pack
 from curr_ab.training.processes import Group
 from curr_ab.training.tasks import Task, is_residue
 from curr_ab.words import UNKNOWN_LABEL
 
-Indices = npt.NDArray[np.int64]
 WINDOW = 64  # parts that are laid out together
 
 
@@ -46,9 +46,8 @@ class TokenRows:
     """All examples as tokens; pairs of like length share a packed row."""
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe, pad: bool = False) -> None:
-        heavy, light = (
-            pa.array([getattr(one, chain) for one in examples], pa.string()) for chain in ("heavy", "light")
-        )
+        heavy = pa.array([example.heavy for example in examples], pa.string())
+        light = pa.array([example.light for example in examples], pa.string())
         tokens, offsets = encode_pairs(heavy, light)
         self._ends = offsets[1:]
         self._by_residue = recipe.target == "residues"
@@ -79,7 +78,7 @@ class TokenRows:
 def answers_of(examples: Indices, answer_ends: Indices) -> Indices:
     """The numbers of these examples' answers, one example after the other."""
     starts = np.concatenate([[0], answer_ends[:-1]])
-    return np.concatenate([np.arange(starts[one], answer_ends[one]) for one in examples])
+    return np.concatenate([np.arange(starts[index], answer_ends[index]) for index in examples])
 
 
 class Share(NamedTuple):
@@ -147,15 +146,15 @@ class RightAnswers:
 def right_answers(examples: Iterable[Example], recipe: Recipe, training: Indices) -> RightAnswers:
     """Targets of all examples; `training` are the answers from which weights and units are taken."""
     if recipe.target == "number":
-        numbers = np.array([one.label for one in examples], np.float64)
+        numbers = np.array([example.label for example in examples], np.float64)
         mean, deviation = float(numbers[training].mean()), float(numbers[training].std())
         deviation = deviation or 1.0  # all the same: the mean is right
         scaled = torch.from_numpy((numbers - mean) / deviation).float()
         return RightAnswers(scaled, torch.ones(len(scaled)), 1, mean, deviation)
     if recipe.target == "residues":
-        classes = np.concatenate([np.asarray(one.label, np.int64) for one in examples])
+        classes = np.concatenate([np.asarray(example.label, np.int64) for example in examples])
     else:
-        classes = np.array([one.label for one in examples], np.int64)
+        classes = np.array([example.label for example in examples], np.int64)
     known = classes != UNKNOWN_LABEL
     weights = known.astype(np.float32)
     if recipe.class_weights == "balanced":

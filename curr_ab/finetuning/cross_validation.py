@@ -39,11 +39,10 @@ from curr_ab.finetuning.run_folder import (
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.training.attention import choose_attention, takes_packed_rows
-from curr_ab.training.costs import default_micro_batch
+from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
 from curr_ab.training.processes import training_processes, whole_group
 from curr_ab.training.reporter import start_trackers
-from curr_ab.training.stopping import StopRequest
+from curr_ab.training.stop import StopRequest
 
 
 def cross_validate(
@@ -127,7 +126,7 @@ class CrossValidation:
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         if self.recipe.method == "probe":
-            labels = np.array([one.label for one in self.examples])
+            labels = np.array([example.label for example in self.examples])
             predictions = probe(self.recipe, self.features(), labels, fold)
             fit = None
         else:
@@ -164,14 +163,8 @@ class CrossValidation:
         self.finish()
 
     def fitted(self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
-        """A fit at its best epoch."""
-        fit = self.begun(fold, folder, title)
-        fit.run(stop, title)
-        return fit
-
-    def begun(self, fold: Fold, folder: FitFolder, title: str) -> Fit:
-        """A fit where its folder stands, or before its first step."""
-        recipe, accelerator = self.recipe, self.accelerator
+        """A fit at its best epoch, from where its folder stands."""
+        recipe = self.recipe
         model = build_model(recipe, self.base.source, self.attention, fold.number)
         training = answers_of(fold.train, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
@@ -180,9 +173,9 @@ class CrossValidation:
         most_at_once = self.most_at_once
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
-        return Fit(
+        fit = Fit(
             recipe,
-            accelerator,
+            self.accelerator,
             model=model,
             rows=rows,
             right=right,
@@ -191,11 +184,13 @@ class CrossValidation:
             most_at_once=most_at_once,
             steps_before=self.steps_before(fold),
         )
+        fit.run(stop, title)
+        return fit
 
     def steps_before(self, fold: Fold) -> int:
         """Steps of the fits before this one, as if none had stopped early; the fit on everything is last."""
-        before = [one for one in self.folds if not fold.number or one.number < fold.number]
-        return self.recipe.epochs * sum(steps_per_epoch(self.recipe, one) for one in before)
+        before = self.folds[: fold.number - 1] if fold.number else self.folds
+        return self.recipe.epochs * sum(steps_per_epoch(self.recipe, earlier) for earlier in before)
 
     def features(self, model: Any = None) -> Tensor:
         """Features of every pair by the frozen base, computed once for all folds."""

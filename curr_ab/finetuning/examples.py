@@ -1,4 +1,4 @@
-"""Labelled pairs out of any table, for a recipe."""
+"""All examples of a fine-tuning: read, completed by negatives where the recipe makes them, and checked."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.finetuning.labelled_pairs import Label, LabelledPair
+from curr_ab.finetuning.labelled_pairs import Example, read_labelled_pairs
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL
 
+Indices = npt.NDArray[np.int64]
 _LARGEST_OFFSET = 1e4  # of numbers, in standard deviations: weights have seven digits
-_SHUFFLED, _NATIVE = 0, 1
+_SHUFFLED = 0  # index among the labels of a recipe that makes its negatives
 # Lights are exchanged within a bundle of groups; so many for each part that the parts can balance.
 _BUNDLES_PER_PART = 4
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair and what is to be learnt of it."""
-
-    id: str
-    heavy: str
-    light: str
-    label: Label  # index of a class; a number; or a class for each residue of heavy and light, -100 unknown
-    group: str | None  # folds hold groups apart; None where the recipe names none
-    number: int  # index in the input, from 1; negatives follow
 
 
 @dataclass(frozen=True)
@@ -53,16 +43,16 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         return self.items[index]
 
-    def take(self, places: Iterable[int]) -> list[Example]:
-        """The examples at these places, such as those of a fold."""
-        return [self.items[index] for index in places]
+    def take(self, indices: Iterable[int]) -> list[Example]:
+        """The examples with these indices, such as those of a fold."""
+        return [self.items[index] for index in indices]
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A digest of all examples: equal data in equal order have the same."""
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
-        for one in self.items:
-            digest.update(json.dumps([one.id, one.heavy, one.light, one.label, one.group]).encode())
+        for item in self.items:
+            digest.update(json.dumps([item.id, item.heavy, item.light, item.label, item.group]).encode())
         return digest.hexdigest()
 
 
@@ -71,8 +61,6 @@ def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
 
     Where the recipe makes its negatives, they follow the native pairs.
     """
-    from curr_ab.finetuning.labelled_pairs import read_labelled_pairs
-
     pairs, notes = read_labelled_pairs(recipe, sources)
     short = [pair for pair in pairs if len(pair.heavy) + len(pair.light) <= recipe.max_residues]
     num_dropped = len(pairs) - len(short)
@@ -85,7 +73,7 @@ def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
             f"max_residues must leave a pair; got {recipe.max_residues}, and all have more", "max_residues"
         )
     if recipe.negatives == "given":
-        items = [Example(p.id, p.heavy, p.light, p.label, p.group, p.number) for p in short]
+        items = short
         notes += _repetitions(items)
     else:
         items, of_negatives = make_negatives(short, recipe)
@@ -97,7 +85,7 @@ def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
 def _repetitions(items: Sequence[Example]) -> Iterator[str]:
     """Pairs that occur again: measured twice, or labelled both ways."""
     first: dict[tuple[str, str], Example] = {}
-    again = [(first.setdefault((one.heavy, one.light), one), one) for one in items]
+    again = [(first.setdefault((item.heavy, item.light), item), item) for item in items]
     repeated = [(old, new) for old, new in again if old is not new]
     if repeated:
         yield f"{len(repeated):,} pairs repeat the residues of an earlier one, such as {repeated[0][1].id!r}"
@@ -115,9 +103,9 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
     if len(items) < fewest:
         raise ValueError(f"{len(items)} examples are fewer than the {fewest} parts of the folds")
     if recipe.target == "number":
-        if len({one.label for one in items}) == 1:
+        if len({item.label for item in items}) == 1:
             raise ValueError(f"the values of {recipe.label_column!r} must differ; all are {items[0].label}")
-        numbers = np.array([one.label for one in items], np.float64)
+        numbers = np.array([item.label for item in items], np.float64)
         if abs(numbers.mean()) > _LARGEST_OFFSET * numbers.std():
             raise ValueError(
                 f"column {recipe.label_column!r} is {numbers.mean():.10g} ± {numbers.std():.3g}: a model's "
@@ -125,31 +113,31 @@ def _check(items: Sequence[Example], recipe: Recipe) -> None:
             )
         return
     if recipe.target == "residues":
-        labels = np.concatenate([np.asarray(one.label) for one in items])
+        labels = np.concatenate([np.asarray(item.label) for item in items])
         counts = Counter(labels[labels != UNKNOWN_LABEL].tolist())
-        what, fewest = "residue", 1
+        unit, fewest = "residue", 1
     else:
-        counts = Counter(one.label for one in items)
-        what = "example"
+        counts = Counter(item.label for item in items)
+        unit = "example"
     if len(counts) == 1:
         (only,) = counts
         raise ValueError(
-            f"every {what} is labelled {recipe.labels[only]!r}; a class is learnt against another"
+            f"every {unit} is labelled {recipe.labels[only]!r}; a class is learnt against another"
         )
     for index, name in enumerate(recipe.labels):
         if counts[index] == 0:
             raise OptionError(
-                f"no {what} is labelled {name!r}; leave the class out of the labels or add examples", "labels"
+                f"no {unit} is labelled {name!r}; leave the class out of the labels or add examples", "labels"
             )
         if counts[index] < fewest:
             raise OptionError(
-                f"{counts[index]} {what}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
+                f"{counts[index]} {unit}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
                 "take fewer folds or add examples",
                 "folds",
             )
 
 
-def make_negatives(pairs: Sequence[LabelledPair], recipe: Recipe) -> tuple[list[Example], list[str]]:
+def make_negatives(pairs: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[str]]:
     """The native pairs, then as many negatives, and what is to be said about them.
 
     Each chain of a native pair is in one negative, so that a chain by itself says nothing; pairs without a
@@ -172,20 +160,16 @@ def make_negatives(pairs: Sequence[LabelledPair], recipe: Recipe) -> tuple[list[
         )
     kept = sorted(exchanged)
     last = max(pair.number for pair in pairs)
-    positives = [
-        Example(pair.id, pair.heavy, pair.light, _NATIVE, groups[index], pair.number)
-        for index in kept
-        for pair in [pairs[index]]
-    ]
-    negatives = [
-        Example(f"{one.id}/{other.id}", one.heavy, other.light, _SHUFFLED, groups[index], last + count)
-        for count, index in enumerate(kept, start=1)
-        for one, other in [(pairs[index], pairs[exchanged[index]])]
-    ]
+    positives = [replace(pairs[index], group=groups[index]) for index in kept]
+    negatives = []
+    for number, index in enumerate(kept, start=last + 1):
+        pair, other = pairs[index], pairs[exchanged[index]]
+        name = f"{pair.id}/{other.id}"
+        negatives.append(Example(name, pair.heavy, other.light, _SHUFFLED, groups[index], number))
     return positives + negatives, list(_notes(pairs, len(kept), recipe))
 
 
-def _groups(pairs: Sequence[LabelledPair], recipe: Recipe, random: np.random.Generator) -> list[str | None]:
+def _groups(pairs: Sequence[Example], recipe: Recipe, random: np.random.Generator) -> list[str | None]:
     """Groups that folds hold together, and within which light chains may be exchanged.
 
     A negative belongs to the groups of both its chains. Donors are whole groups already; clones are bundled,
@@ -206,7 +190,7 @@ def _groups(pairs: Sequence[LabelledPair], recipe: Recipe, random: np.random.Gen
 
 
 def _exchange(
-    pairs: Sequence[LabelledPair],
+    pairs: Sequence[Example],
     members: Sequence[int],
     native: set[tuple[str, str]],
     random: np.random.Generator,
@@ -218,7 +202,7 @@ def _exchange(
         kin = family_numbers(clones, (pairs[m].light for m in members))
         ranks = random.permutation(int(kin.max()) + 1)
         by_kin: dict[int, list[int]] = {}
-        for member, rank in sorted(zip(members, ranks[kin].tolist(), strict=True), key=lambda one: one[1]):
+        for member, rank in sorted(zip(members, ranks[kin].tolist(), strict=True), key=itemgetter(1)):
             by_kin.setdefault(rank, []).append(member)
         largest = max(by_kin.values(), key=len)
         del largest[len(members) - len(largest) :]  # more than all others together find no partner
@@ -231,7 +215,7 @@ def _exchange(
     return {}
 
 
-def _notes(pairs: Sequence[LabelledPair], num_kept: int, recipe: Recipe) -> Iterator[str]:
+def _notes(pairs: Sequence[Example], num_kept: int, recipe: Recipe) -> Iterator[str]:
     yield f"{num_kept:,} native pairs, and as many negatives made of their chains ({recipe.negatives})"
     if alone := len(pairs) - num_kept:
         yield f"{alone:,} of {len(pairs):,} native pairs have no partner for an exchange: dropped"
@@ -239,7 +223,7 @@ def _notes(pairs: Sequence[LabelledPair], num_kept: int, recipe: Recipe) -> Iter
         yield f"{unknown:,} pairs name no donor: their light chains are exchanged without regard to it"
 
 
-def family_numbers(keys: Iterable[Hashable], others: Iterable[Hashable]) -> npt.NDArray[np.int64]:
+def family_numbers(keys: Iterable[Hashable], others: Iterable[Hashable]) -> Indices:
     """A number for each item, from 0; equal where items share a key of either kind, also through others."""
     from curr_ab.data.preparing.clusters import connected
 

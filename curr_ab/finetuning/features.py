@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from curr_ab.extras import needs_extra
-from curr_ab.finetuning.batches import Indices, Part, TokenRows, shares_of
+from curr_ab.finetuning.batches import Part, TokenRows, shares_of
+from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbForSequenceClassification
-from curr_ab.training.packing import to_device
+from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import Group
 
 # Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.
@@ -85,11 +86,13 @@ def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold
         from sklearn.linear_model import LogisticRegression, RidgeCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-    known = features.double().cpu().numpy()
-    if recipe.target == "number":
-        model: Any = make_pipeline(StandardScaler(), RidgeCV(NUMBER_REGULARIZATIONS))
-        return np.asarray(model.fit(known[fold.train], labels[fold.train]).predict(known[fold.test]))
     weights = "balanced" if recipe.class_weights == "balanced" else None
-    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
-    model = make_pipeline(StandardScaler(), regression)
-    return np.asarray(model.fit(known[fold.train], labels[fold.train]).predict_proba(known[fold.test]))
+    number = recipe.target == "number"
+    regression = (
+        RidgeCV(NUMBER_REGULARIZATIONS)
+        if number
+        else LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
+    )
+    exact = features.double().cpu().numpy()
+    model: Any = make_pipeline(StandardScaler(), regression).fit(exact[fold.train], labels[fold.train])
+    return np.asarray((model.predict if number else model.predict_proba)(exact[fold.test]))

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from curr_ab.finetuning.batches import (
-    Indices,
     Part,
     RightAnswers,
     Rows,
@@ -22,19 +21,19 @@ from curr_ab.finetuning.batches import (
     share_of,
     shares_of,
 )
+from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.features import FeatureRows, HeadOnFeatures
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.model import HEAD, set_training
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.randomness import random_stream
-from curr_ab.training.optimizers import parameter_groups, scheduled_rate
-from curr_ab.training.packing import to_device
+from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import ALONE, whole_group
 from curr_ab.training.reporter import Reporter
-from curr_ab.training.state import Progress, newest_state, restore_state, save_state
-from curr_ab.training.step import Diverged, optimizer_step
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.state import Progress, complete_states, restore_state, save_state
+from curr_ab.training.step import Diverged, optimizer_step, parameter_groups, scheduled_rate
+from curr_ab.training.stop import Interrupted, StopRequest
 
 ASK_EVERY = 10  # steps after which several processes ask each other whether one was asked to stop
 LOSSES = ("loss", "validation_loss")
@@ -124,9 +123,7 @@ class Fit:
                 if not self.is_over and (signal := stop.agreed(self.accelerator, due=True)):
                     raise self.interrupted(signal)
         if self.best_epoch < len(self.log):
-            best = newest_state(self.folder.best)
-            assert best is not None
-            restore_state(best, self.accelerator, self.model, [])
+            restore_state(complete_states(self.folder.best)[-1], self.accelerator, self.model, [])
 
     def epoch(self, stop: StopRequest, reporter: Reporter) -> float:
         """Train to the end of the epoch that the fit stands in; the mean loss of all of it."""

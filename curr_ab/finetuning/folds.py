@@ -2,74 +2,69 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from curr_ab.finetuning.examples import Examples, family_numbers
+from curr_ab.finetuning.examples import Examples, Indices, family_numbers
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL
 
-Places = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Fold:
-    """Places of examples, in ascending order; validation is empty without early stopping."""
+    """Indices of examples, in ascending order; validation is empty without early stopping."""
 
     number: int  # from 1
-    train: Places
-    validation: Places
-    test: Places
+    train: Indices
+    validation: Indices
+    test: Indices
 
 
 def split_folds(examples: Examples, recipe: Recipe) -> list[Fold]:
     """The recipe's folds; the same for the same examples, scheme and seed."""
     families = _families(examples, recipe)
-    labels = _labels(examples, recipe)
+    labels = _classes(examples, recipe)
     everything = np.arange(len(examples))
     folds = []
-    for number, (train, test) in enumerate(
-        _parts(everything, labels, families, recipe.num_parts, recipe), start=1
-    ):
-        if number > recipe.folds:
-            break
+    parts = itertools.islice(_parts(everything, labels, families, recipe.num_parts, recipe), recipe.folds)
+    for number, (train, test) in enumerate(parts, start=1):
         _check_parts(examples, recipe, {"training": train, "test": test}, f"fold {number}")
         train, validation = _hold_out(examples, train, labels, families, recipe)
         folds.append(Fold(number, train, validation, test))
     return folds
 
 
-def hold_out_validation(examples: Examples, recipe: Recipe) -> tuple[Places, Places]:
+def hold_out_validation(examples: Examples, recipe: Recipe) -> tuple[Indices, Indices]:
     """Training and validation part of all examples, for the fit on everything after the folds."""
     everything = np.arange(len(examples))
-    return _hold_out(examples, everything, _labels(examples, recipe), _families(examples, recipe), recipe)
+    return _hold_out(examples, everything, _classes(examples, recipe), _families(examples, recipe), recipe)
 
 
-def _families(examples: Examples, recipe: Recipe) -> Places | None:
+def _families(examples: Examples, recipe: Recipe) -> Indices | None:
     """Families of examples that no two parts share: a group, or groups that share a pair."""
     if recipe.fold_scheme == "rows":
         return None
-    return family_numbers((one.group for one in examples), ((one.heavy, one.light) for one in examples))
+    return family_numbers((item.group for item in examples), ((item.heavy, item.light) for item in examples))
 
 
-def _labels(examples: Examples, recipe: Recipe) -> Places | None:
-    """The classes that parts hold in equal shares; None where there are none."""
-    return np.array([one.label for one in examples]) if recipe.target == "classes" else None
+def _classes(examples: Examples, recipe: Recipe) -> Indices | None:
+    """The classes that parts hold in equal shares; None for other targets."""
+    return np.array([example.label for example in examples]) if recipe.target == "classes" else None
 
 
 def _parts(
-    places: Places, labels: Places | None, families: Places | None, num_parts: int, recipe: Recipe
-) -> Iterator[tuple[Places, Places]]:
-    """`num_parts` ways to part these places in two."""
+    indices: Indices, labels: Indices | None, families: Indices | None, num_parts: int, recipe: Recipe
+) -> Iterator[tuple[Indices, Indices]]:
+    """`num_parts` ways to part these examples in two."""
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-    of_places = None if labels is None else labels[places]
-    groups = None if families is None else families[places]
+    own_labels = None if labels is None else labels[indices]
+    groups = None if families is None else families[indices]
     if groups is not None and (num_groups := len(np.unique(groups))) < num_parts:
         raise OptionError(
             f"{recipe.group_by!r} has {num_groups} groups that share no pair, fewer than the "
@@ -78,62 +73,62 @@ def _parts(
         )
     splitter: Any
     if groups is None:
-        splitter = (KFold if of_places is None else StratifiedKFold)(
+        splitter = (KFold if own_labels is None else StratifiedKFold)(
             num_parts, shuffle=True, random_state=recipe.seed
         )
-    elif of_places is None:
+    elif own_labels is None:
         splitter = GroupKFold(num_parts)  # largest groups first: nothing to draw
     else:
         splitter = StratifiedGroupKFold(num_parts, shuffle=True, random_state=recipe.seed)
-    for train, test in splitter.split(places, of_places, groups):
-        yield places[train], places[test]
+    for train, test in splitter.split(indices, own_labels, groups):
+        yield indices[train], indices[test]
 
 
-def _shown(examples: Examples, places: Places) -> set[float]:
+def _labels_of(examples: Examples, indices: Indices) -> set[float]:
     """The classes or numbers of a part."""
     values: set[float] = set()
-    for one in examples.take(places.tolist()):
-        values |= set(one.label) - {UNKNOWN_LABEL} if isinstance(one.label, tuple) else {one.label}
+    for item in examples.take(indices.tolist()):
+        values |= set(item.label) - {UNKNOWN_LABEL} if isinstance(item.label, tuple) else {item.label}
     return values
 
 
-def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Places], where: str) -> None:
+def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Indices], where: str) -> None:
     """A part that lacks a class, or has only one number, teaches or measures nothing of it."""
     advice, fields = "take fewer folds or another seed", ["folds", "seed"]
     if recipe.group_by is not None:
         advice += ", a finer column for group_by, or the fold_scheme rows"
         fields += ["group_by", "fold_scheme"]
-    for part, places in parts.items():
-        shown = _shown(examples, places)
+    for part, indices in parts.items():
+        labels = _labels_of(examples, indices)
         if recipe.target == "number":
-            if len(shown) < 2:
+            if len(labels) < 2:
                 raise OptionError(f"{where}: the {part} part has one number only; {advice}", *fields)
             continue
         for index, name in enumerate(recipe.labels):
-            if index not in shown:
+            if index not in labels:
                 raise OptionError(f"{where}: the {part} part has no example of {name!r}; {advice}", *fields)
 
 
 def _hold_out(
-    examples: Examples, places: Places, labels: Places | None, families: Places | None, recipe: Recipe
-) -> tuple[Places, Places]:
-    """Training and validation part of these places."""
+    examples: Examples, indices: Indices, labels: Indices | None, families: Indices | None, recipe: Recipe
+) -> tuple[Indices, Indices]:
+    """Training and validation part of these examples."""
     if not recipe.early_stopping or recipe.method == "probe":  # a regression has no epochs to stop between
-        return places, places[:0]
+        return indices, indices[:0]
     num_parts = max(2, round(1 / recipe.validation_fraction))
     if families is not None:
-        num_parts = min(num_parts, len(np.unique(families[places])))
+        num_parts = min(num_parts, len(np.unique(families[indices])))
     if labels is not None:
-        num_parts = min(num_parts, *np.unique(labels[places], return_counts=True)[1].tolist())
+        num_parts = min(num_parts, *np.unique(labels[indices], return_counts=True)[1].tolist())
     if num_parts < 2:
         raise OptionError(
             "the training part has too few groups, or examples of a class, to hold some out for "
             "early_stopping; set it to 0 or take fewer folds",
             *("early_stopping", "folds"),
         )
-    train, validation = next(_parts(places, labels, families, num_parts, recipe))
+    train, validation = next(_parts(indices, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
-    if not _shown(examples, validation):
+    if not _labels_of(examples, validation):
         raise OptionError(
             "the part held out for early_stopping must have labelled residues; it has none: set it to 0",
             "early_stopping",

@@ -1,4 +1,4 @@
-"""The records of labelled tables with all that a recipe needs of them, each checked."""
+"""Examples out of any table: the labelled pairs that a recipe needs, each checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curr_ab.words import UNKNOWN_LABEL
 
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
 _FATAL = ("several_chains", "missing_chain", "nucleotides", "stop_codon", "unknown_letter")
-_OF_SCHEMA = ("donor", "clone")  # found under the names that curr_ab.data knows
+_OF_SCHEMA = ("donor", "clone")  # read under the names that curr_ab.data recognises
 _NATIVE = 1  # index among the labels of a recipe that makes its negatives
 Label = int | float | tuple[int, ...]
 UNKNOWN_LETTER = "-"
@@ -28,24 +28,24 @@ _INTEGER = re.compile(r"(\d+)(\.0*)?")  # pandas writes 1.0 where a value of the
 
 
 @dataclass(frozen=True)
-class LabelledPair:
-    """One record: an example, and what the making of negatives asks for."""
+class Example:
+    """A pair and what is to be learnt of it; the germline where matched negatives are made."""
 
     id: str
     heavy: str
     light: str
-    label: Label
-    group: str | None
-    number: int
+    label: Label  # index of a class; a number; or a class for each residue of heavy and light, -100 unknown
+    group: str | None  # folds hold groups apart; None where the recipe names none
+    number: int  # index in the input, from 1; negatives follow
     donor: str | None = None
     clone: str | None = None
     v_gene_light: str | None = None
     light_is_mutated: bool | None = None
 
 
-def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[LabelledPair], list[str]]:
+def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Example], list[str]]:
     """All records of all sources, and what is to be said about them."""
-    pairs: list[LabelledPair] = []
+    pairs: list[Example] = []
     notes: list[str] = []
     num_before = 0
     for source in expand_sources(sources):
@@ -54,7 +54,11 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
         rows = list(_rows(source, recipe, layout, columns, notes))
         if not rows:
             raise MalformedSource(source, "the table holds no record")
-        if recipe.target == "classes" and columns and _has_places([row[columns[0]] for row in rows], recipe):
+        if (
+            recipe.target == "classes"
+            and columns
+            and any(is_index(recipe.labels, row[columns[0]] or "") for row in rows)
+        ):
             if recipe.negatives != "given":
                 raise MalformedSource(
                     source,
@@ -63,7 +67,7 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
                     fields=("negatives", "labels"),
                 )
             order = ", ".join(f"{index} is {label}" for index, label in enumerate(recipe.labels))
-            notes.append(f"{source}: {columns[0]} holds places among the recipe's labels: {order}")
+            notes.append(f"{source}: {columns[0]} holds indices of the recipe's labels: {order}")
         read = [_pair(source, recipe, row, columns, num_before + index) for index, row in enumerate(rows, 1)]
         natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
         if len(natives) < len(read):
@@ -74,15 +78,10 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[La
     return pairs, notes
 
 
-def _has_places(labels: Sequence[str | None], recipe: Recipe) -> bool:
-    """True where labels are indices of the recipe's labels rather than their names."""
-    return any(label is not None and is_place(recipe.labels, label) for label in labels)
-
-
 def _layout(source: str, recipe: Recipe) -> Layout:
     """Columns that the recipe needs, in the table; an error names those that it has."""
     present = source_columns(source)
-    shown = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
+    columns = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
     needed = dict.fromkeys(label_columns(recipe), "label_column")
     if recipe.group_by is not None and recipe.group_by not in _OF_SCHEMA:
         needed[recipe.group_by] = "group_by"
@@ -94,40 +93,33 @@ def _layout(source: str, recipe: Recipe) -> Layout:
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
     if layout is None or layout.kind != "wide" or not {"heavy", "light"} <= layout.columns.keys():
-        problem = f"a record needs a heavy and a light chain; name their columns; {shown}"
+        problem = f"a record needs a heavy and a light chain; name their columns; {columns}"
         raise MalformedSource(source, problem, fields=("heavy_column", "light_column"))
-    labels_missing = [column for column in missing if needed[column] == "label_column"]
-    if recipe.negatives != "given" and labels_missing:
-        missing = [column for column in missing if column not in labels_missing]
+    if recipe.negatives != "given":
+        missing = [column for column in missing if needed[column] != "label_column"]
     if missing:
         field = needed[missing[0]]
-        problem = f"there is no column {missing[0]!r}; name another with {field}; {shown}"
+        problem = f"there is no column {missing[0]!r}; name another with {field}; {columns}"
         raise MalformedSource(source, problem, fields=(field,))
     if recipe.group_by in _OF_SCHEMA and recipe.group_by not in layout.columns:
         raise MalformedSource(
             source,
             f"there is no column of the {recipe.group_by}; hold another column's values apart with group_by, "
-            f"or take the fold_scheme rows, whose folds may leak; {shown}",
+            f"or take the fold_scheme rows, whose folds may leak; {columns}",
             fields=("group_by", "fold_scheme"),
         )
-    if recipe.negatives == "matched":
-        _require_germline(source, layout, shown)
-    return layout
-
-
-def _require_germline(source: str, layout: Layout, shown: str) -> None:
-    if "v_call_light" not in layout.columns or not {"mutations_light", "v_identity_light"} & set(
-        layout.columns
-    ):
-        needed = "v_call_light, and mutations_light or v_identity_light"
-        problem = f"matched negatives need {needed}; add them, or choose shuffled negatives; {shown}"
+    mutations = {"mutations_light", "v_identity_light"} & layout.columns.keys()
+    if recipe.negatives == "matched" and not ("v_call_light" in layout.columns and mutations):
+        needs = "v_call_light, and mutations_light or v_identity_light"
+        problem = f"matched negatives need {needs}; add them, or choose shuffled negatives; {columns}"
         raise MalformedSource(source, problem, fields=("negatives",))
+    return layout
 
 
 def _rows(
     source: str, recipe: Recipe, layout: Layout, columns: Sequence[str], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """The records as mappings; raises for one that is no pair, and for columns that are swapped."""
+    """The records as mappings; a record that cannot be a pair is refused, and so are swapped columns."""
     extra = tuple(column for column in (*columns, recipe.group_by) if column and column not in _OF_SCHEMA)
     names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
     kept = ["id", "heavy", "light", "donor", "clone", "record", *extra]
@@ -157,9 +149,7 @@ def _rows(
         )
 
 
-def _pair(
-    source: str, recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: int
-) -> LabelledPair:
+def _pair(source: str, recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: int) -> Example:
     heavy, light = row["heavy"], row["light"]
     label: Label = _NATIVE
     try:
@@ -175,7 +165,7 @@ def _pair(
     except ValueError as error:
         fields = error.fields if isinstance(error, OptionError) else ()
         raise MalformedSource(source, f"record {row['record']}, {error}", fields=fields) from error
-    return LabelledPair(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
+    return Example(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
 
 
 def _germline(row: dict[str, Any]) -> tuple[str, bool]:
@@ -203,13 +193,13 @@ def read_label(recipe: Recipe, texts: Sequence[str | None], heavy: str, light: s
     labels = [text.strip() for text in texts if text is not None]
     if recipe.target == "residues":
         chains = zip(columns, labels, ("heavy", "light"), (heavy, light), strict=True)
-        return tuple(label for one in chains for label in _residues(recipe, *one))
+        return tuple(label for chain in chains for label in _residues(recipe, *chain))
     if recipe.target == "number":
         return _number(columns[0], labels[0])
     return _class(recipe, columns[0], labels[0])
 
 
-def is_place(labels: Sequence[str], text: str) -> bool:
+def is_index(labels: Sequence[str], text: str) -> bool:
     """True for an index of the labels; where any label is an integer, integers are names."""
     return _INTEGER.fullmatch(text.strip()) is not None and not any(map(_INTEGER.fullmatch, labels))
 
@@ -221,7 +211,7 @@ def _class(recipe: Recipe, column: str, text: str) -> int:
     for name in (text.casefold(), integer and integer[1]):
         if name in names:
             return names.index(name)
-    if integer is None or not is_place(labels, text):
+    if integer is None or not is_index(labels, text):
         advice = "name those of your data in the order of the logits"
         if recipe.negatives != "given":
             advice = "remove or rename a column that does not say which pairs are native"
@@ -229,9 +219,9 @@ def _class(recipe: Recipe, column: str, text: str) -> int:
             f"column {column!r}: labels must be {', '.join(labels)}; got {text!r}: {advice}", "labels"
         )
     if int(integer[1]) >= len(labels):
-        places = ", ".join(f"{index} {label}" for index, label in enumerate(labels))
+        choices = ", ".join(f"{index} {label}" for index, label in enumerate(labels))
         raise OptionError(
-            f"column {column!r}: {text} is beyond the recipe's {len(labels)} labels ({places}); "
+            f"column {column!r}: {text} is beyond the recipe's {len(labels)} labels ({choices}); "
             "name all classes of your data",
             "labels",
         )
@@ -258,6 +248,8 @@ def _residues(recipe: Recipe, column: str, text: str, chain: str, residues: str)
             f"write one character for each, {UNKNOWN_LETTER!r} where it is unknown"
         )
     if wrong := sorted(set(text) - set(digits + UNKNOWN_LETTER)):
-        places = ", ".join(f"{index} {label}" for index, label in enumerate(recipe.labels))
-        raise ValueError(f"column {column!r}: {wrong[0]!r} must be one of {places}, {UNKNOWN_LETTER} unknown")
+        choices = ", ".join(f"{index} {label}" for index, label in enumerate(recipe.labels))
+        raise ValueError(
+            f"column {column!r}: {wrong[0]!r} must be one of {choices}, {UNKNOWN_LETTER} unknown"
+        )
     return [UNKNOWN_LABEL if letter == UNKNOWN_LETTER else int(letter) for letter in text]

@@ -41,22 +41,15 @@ def head_name(recipe: Recipe) -> str:
     return "token-classification" if recipe.target == "residues" else "sequence-classification"
 
 
-def head_config(recipe: Recipe) -> dict[str, object]:
-    """Fields of the model's configuration that describe the head."""
-    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
-    config: dict[str, object] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    if recipe.target != "residues":
-        regression = recipe.target == "number"
-        config["problem_type"] = "regression" if regression else "single_label_classification"
-        config["classifier_pooling"] = recipe.pooling
-    return config
-
-
 def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
     """The configuration of the checkpoint, with the head of the recipe."""
     config: CurrAbConfig = CurrAbConfig.from_pretrained(source)
     config.architectures = None  # a head that the checkpoint may have is replaced
-    config.update(head_config(recipe))
+    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
+    config.update({"id2label": names, "label2id": {name: index for index, name in names.items()}})
+    if recipe.target != "residues":
+        kind = "regression" if recipe.target == "number" else "single_label_classification"
+        config.update({"problem_type": kind, "classifier_pooling": recipe.pooling})
     return config
 
 
@@ -132,19 +125,12 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
                 module.eval()
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Numbers of trained and of all parameters, without the copy of the head that PEFT keeps."""
-    sizes = [
-        (parameter.numel(), parameter.requires_grad)
-        for name, parameter in model.named_parameters()
-        if ".original_module." not in name
-    ]
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
-
-
 def describe_trainable(model: nn.Module) -> str:
     """Text such as `trainable 132,098 of 7.6 M parameters (1.7 %)`."""
-    trained, total = count_parameters(model)
+    # PEFT keeps a copy of the head, which does not count.
+    own = [parameter for name, parameter in model.named_parameters() if ".original_module." not in name]
+    trained = sum(parameter.numel() for parameter in own if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in own)
     return f"trainable {trained:,} of {total / 1e6:.1f} M parameters ({100 * trained / total:.1f} %)"
 
 

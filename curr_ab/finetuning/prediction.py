@@ -43,10 +43,9 @@ def load_finetuned(
 
     An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`.
     """
-    head = head_of(name_or_path, revision=revision, namespace=namespace)
     return load(
         name_or_path,
-        head=head,
+        head=head_of(name_or_path, revision=revision, namespace=namespace),
         revision=revision,
         device=device,
         dtype=dtype,
@@ -104,14 +103,13 @@ def predict_window(
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
-            one = tokens[member]
-            own = values[index]
+            own, pair = values[index], tokens[member]
             if target == "residues":
-                own = batch.take(values, index, len(one.input_ids))[one.positions]
+                own = batch.take(values, index, len(pair.input_ids))[pair.positions]
             predictions.append(own.numpy())
         return predictions
 
-    sequences = [one.input_ids for one in tokens]
+    sequences = [pair.input_ids for pair in tokens]
     return map_batches(run, sequences, _bare(model), tokens_per_batch=tokens_per_batch)
 
 
@@ -129,14 +127,13 @@ class PredictTask(BulkTask):
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         predictions = predict_window(model, tokenizer, records, self.tokens_per_batch)
         target = target_of(model)
+        columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if target == "number":
-            ids = pa.array([record.id for record in records], pa.string())
-            return pa.table({"id": ids, "prediction": pa.array(np.concatenate(predictions))})
+            return pa.table({**columns, "prediction": pa.array(np.concatenate(predictions))})
         if target == "classes":
-            places: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
-            return pa.table({**places, **_class_columns(label_names(model), np.stack(predictions))})
-        places = _residue_columns(records)
-        return pa.table({**places, **_class_columns(label_names(model), np.concatenate(predictions))})
+            return pa.table({**columns, **_class_columns(label_names(model), np.stack(predictions))})
+        columns = _residue_columns(records)
+        return pa.table({**columns, **_class_columns(label_names(model), np.concatenate(predictions))})
 
 
 def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:
@@ -154,10 +151,10 @@ def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:
         for chain in CHAINS
         for position, residue in enumerate((record.chain(chain) or "").replace("<mask>", "X"), start=1)
     ]
-    ids, chains, places, residues = zip(*rows, strict=True)
+    ids, chains, positions, residues = zip(*rows, strict=True)
     return {
         "id": pa.array(ids, pa.string()),
         "chain": pa.array(chains, pa.string()),
-        "position": pa.array(places, pa.int32()),
+        "position": pa.array(positions, pa.int32()),
         "residue": pa.array(residues, pa.string()),
     }

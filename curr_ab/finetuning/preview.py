@@ -41,7 +41,11 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
         f"examples         {len(examples):,}, {examples.num_dropped:,} dropped",
         *(f"                 {line}" for line in _counts(recipe, examples)),
         *(f"note             {note}" for note in examples.notes),
-        *(_fold_line(fold) for fold in folds),
+        *(
+            f"fold {fold.number:<12}training {len(fold.train):,}, validation {len(fold.validation):,}, "
+            f"test {len(fold.test):,}"
+            for fold in folds
+        ),
         f"model            {describe_trainable(shape)}",
         f"learning rate    {recipe.peak_learning_rate:g}",
         f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
@@ -52,19 +56,12 @@ def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
 
 def _counts(recipe: Recipe, examples: Examples) -> list[str]:
     if recipe.target == "number":
-        numbers = np.array([one.label for one in examples], np.float64)
+        numbers = np.array([example.label for example in examples], np.float64)
         return [f"{recipe.label_column} {numbers.mean():.3g}, standard deviation {numbers.std():.3g}"]
-    labels = (one.label if isinstance(one.label, tuple) else (one.label,) for one in examples)
+    labels = (item.label if isinstance(item.label, tuple) else (item.label,) for item in examples)
     counts = Counter(label for several in labels for label in several)
     unit = "residues" if recipe.target == "residues" else "pairs"
     return [f"{name}: {counts[number]:,} {unit}" for number, name in enumerate(recipe.labels)]
-
-
-def _fold_line(fold: Fold) -> str:
-    return (
-        f"fold {fold.number:<12}training {len(fold.train):,}, validation {len(fold.validation):,}, "
-        f"test {len(fold.test):,}"
-    )
 
 
 def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: Sequence[Fold]) -> float:
@@ -74,9 +71,10 @@ def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: 
     if recipe.method == "probe" or (recipe.method == "frozen" and recipe.target != "residues"):
         return float(lengths.sum()) * per_token * _FORWARD  # once for all folds
     share = _SHARE.get(recipe.method, _FORWARD)
-    trained = sum(float(lengths[fold.train].sum()) for fold in folds)
-    tested = sum(float(lengths[fold.test].sum()) for fold in folds)
-    validated = sum(float(lengths[fold.validation].sum()) for fold in folds)
+    trained, validated, tested = (
+        sum(float(lengths[getattr(fold, part)].sum()) for fold in folds)
+        for part in ("train", "validation", "test")
+    )
     if recipe.final:
         trained += float(lengths.sum())
     return per_token * (recipe.epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)

@@ -144,12 +144,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.labels, (list, tuple)):  # YAML reads 0 and 1 as numbers; they are names here
             labels: tuple[Any, ...] = self.labels
-            if any(isinstance(one, bool) for one in labels):
+            if any(isinstance(label, bool) for label in labels):
                 raise OptionError(
                     "labels must be text; YAML reads no, yes, false and true as truth values: quote them",
                     "labels",
                 )
-            names = [str(one) if type(one) is int else one for one in labels]
+            names = [str(label) if type(label) is int else label for label in labels]
             object.__setattr__(self, "labels", names)
         check_types(self)
         for name in self.target_modules:

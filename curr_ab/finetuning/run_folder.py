@@ -16,8 +16,8 @@ import yaml
 from curr_ab import __version__
 from curr_ab.checkpoints import CheckpointSource
 from curr_ab.files import read_object, replacing, write_json, write_parquet
-from curr_ab.finetuning.examples import Example
 from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure
@@ -54,7 +54,6 @@ class FinetuningFolder:
         self.data_file = self.path / DATA
         self.folds_file = self.path / FOLDS
         self.results_file = self.path / "results.json"
-        self.figures = self.path / "figures"
         self.adapter = self.path / "adapter"
 
     def fold(self, number: int) -> FitFolder:
@@ -111,12 +110,12 @@ def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], p
     For residues, label and probabilities are lists over the residues of heavy and light.
     """
     columns: dict[str, Any] = {
-        "id": [one.id for one in examples],
-        "number": [one.number for one in examples],
-        "label": [_shown(one.label, recipe) for one in examples],
+        "id": [example.id for example in examples],
+        "number": [example.number for example in examples],
+        "label": [_with_names(example.label, recipe) for example in examples],
     }
     if recipe.group_by is not None:
-        columns["group"] = [one.group for one in examples]
+        columns["group"] = [example.group for example in examples]
     if recipe.target == "number":
         columns["prediction"] = predictions
     for index, name in enumerate(recipe.labels):
@@ -128,16 +127,16 @@ def split_by_example(recipe: Recipe, examples: Sequence[Example], predictions: A
     """The predictions of each example: those of its residues, or its own."""
     if recipe.target != "residues":
         return list(predictions)
-    ends = np.cumsum([len(one.heavy) + len(one.light) for one in examples])
+    ends = np.cumsum([len(example.heavy) + len(example.light) for example in examples])
     return np.split(predictions, ends[:-1])
 
 
-def _shown(label: Any, recipe: Recipe) -> Any:
+def _with_names(label: Any, recipe: Recipe) -> Any:
     if recipe.target == "number":
         return label
     if recipe.target == "classes":
         return recipe.labels[label]
-    return [None if one == UNKNOWN_LABEL else recipe.labels[one] for one in label]
+    return [None if index == UNKNOWN_LABEL else recipe.labels[index] for index in label]
 
 
 def fold_results(
@@ -150,7 +149,16 @@ def fold_results(
 ) -> list[Result]:
     """All metrics of the recipe's target on the test part of a fold."""
     per_example = split_by_example(recipe, examples, predictions)
-    values = measure(recipe.target, [one.label for one in examples], per_example, recipe.labels)
+    # Settings that tell this cross-validation from another one of the same task.
+    details: dict[str, Detail] = {
+        "recipe": recipe.name,
+        "method": recipe.method,
+        "pooling": recipe.pooling,
+        "folds": recipe.folds,
+        "fold_scheme": recipe.fold_scheme,
+        "fold": fold,
+    }
+    values = measure(recipe.target, [example.label for example in examples], per_example, recipe.labels)
     return [
         Result(
             model=base.name,
@@ -163,21 +171,10 @@ def fold_results(
             checkpoint=base.digest,
             source=f"curr-ab finetune {recipe.name} --method {recipe.method}",
             code_version=__version__,
-            details={**details_of(recipe), "fold": fold},
+            details=details,
         )
         for metric, value in values.items()
     ]
-
-
-def details_of(recipe: Recipe) -> dict[str, Detail]:
-    """Settings that tell this cross-validation from another one of the same task."""
-    return {
-        "recipe": recipe.name,
-        "method": recipe.method,
-        "pooling": recipe.pooling,
-        "folds": recipe.folds,
-        "fold_scheme": recipe.fold_scheme,
-    }
 
 
 def mean_results(results: Sequence[Result]) -> list[Result]:

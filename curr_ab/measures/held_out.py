@@ -22,7 +22,7 @@ from curr_ab.measures.metrics import Flags, Floats
 from curr_ab.measures.statistics import mean_over_pairs
 from curr_ab.randomness import random_stream, shuffled
 from curr_ab.results import Detail, Result
-from curr_ab.training.packing import TokenBatch, pack
+from curr_ab.training.packed_rows import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
 from curr_ab.words import CDR3_CODE, MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, REGIONS, VOCABULARY
 

@@ -9,13 +9,13 @@ from curr_ab.extras import lazy_names
 if TYPE_CHECKING:
     from curr_ab.pretraining.loop import pretrain
     from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
-    from curr_ab.training.log import read_log
+    from curr_ab.training.state import read_log
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "PretrainingPlan": "plan",
     "pretrain": "loop",
-    "read_log": "curr_ab.training.log",
+    "read_log": "curr_ab.training.state",
     "resolve_plan": "plan",
 }
 __all__ = ["PretrainingPlan", "pretrain", "read_log", "resolve_plan"]

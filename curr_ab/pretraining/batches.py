@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.pretraining.masking import task_of
+from curr_ab.data.tokens import Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream, sampled
-from curr_ab.training.packing import TokenBatch, pack
+from curr_ab.training.packed_rows import TokenBatch, pack
+from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
+from curr_ab.words import CDR3_CODE
 
 
 @dataclass(frozen=True)
@@ -72,38 +75,39 @@ class TrainingData:
         not depend on the number of processes, and each knows by how many targets to divide the loss.
         """
         plan = self.plan
-        places = np.arange(step * plan.pairs_per_step, (step + 1) * plan.pairs_per_step)
+        numbers = np.arange(step * plan.pairs_per_step, (step + 1) * plan.pairs_per_step)
         fraction = unpaired_fraction(plan, step)
-        unpaired = random_stream(plan.seed, "curriculum", step).random(len(places)) < fraction
+        unpaired = random_stream(plan.seed, "curriculum", step).random(len(numbers)) < fraction
         parts = []
         for source, dataset, chosen in (
             ("paired", self.paired, ~unpaired),
             ("unpaired", self.unpaired, unpaired),
         ):
             if dataset is not None and chosen.any():
-                # A place keeps its number in both streams: what the draws were before does not matter.
-                items = sampled(plan.seed, source, places[chosen], len(dataset))
+                # A record has one number for both streams: what the draws were before does not matter.
+                items = sampled(plan.seed, source, numbers[chosen], len(dataset))
                 parts.append(dataset.gather(items, self.masks if source == "paired" else ()))
         tokens = np.concatenate([part.tokens for part in parts])
         ends = np.cumsum(np.concatenate([part.lengths for part in parts]))
         codes = None
         if self.masks:
-            unknown = np.zeros(len(tokens), np.uint8)
-            known = np.concatenate([part.masks[0] for part in parts if part.masks] or [unknown[:0]])
-            codes = np.concatenate([known, unknown[len(known) :]])
+            # Single chains, which follow the pairs, have no masks.
+            codes = np.zeros(len(tokens), np.uint8)
+            if parts[0].masks:
+                codes[: len(parts[0].masks[0])] = parts[0].masks[0]
         task = task_of(plan, tokens, ends, random_stream(plan.seed, "masking", step), codes)
-        mine = np.arange(rank, len(places), num_processes)
+        mine = np.arange(rank, len(numbers), num_processes)
         return StepBatches(
             micro_batches=list(pack(task, ends, mine, num_micro_batches, self.pad)),
             num_targets=int(task.predicted.sum()),
-            num_records=len(places),
+            num_records=len(numbers),
             num_tokens=len(tokens),
             num_unpaired=int(unpaired.sum()),
         )
 
 
 def unpaired_fraction(plan: PretrainingPlan, step: int) -> float:
-    """Probability that a place in the batch of this step goes to a single chain (CurrAb, pcbi.1013473)."""
+    """Probability that a record in the batch of this step is a single chain (CurrAb, pcbi.1013473)."""
     progress = step / plan.steps
     match plan.curriculum:
         case "paired-only":
@@ -116,3 +120,37 @@ def unpaired_fraction(plan: PretrainingPlan, step: int) -> float:
             exponent = plan.curriculum_steepness * (progress - plan.curriculum_midpoint)
             drop = plan.unpaired_fraction_start - plan.unpaired_fraction_end
             return plan.unpaired_fraction_start - drop / (1 + math.exp(-exponent))
+
+
+def task_of(
+    plan: PretrainingPlan,
+    tokens: Tokens,
+    ends: npt.NDArray[np.int64],
+    randomness: np.random.Generator,
+    region_codes: Tokens | None = None,
+) -> Task:
+    """The plan's objective on these records, which end at `ends`; `region_codes` where CDR3 is preferred."""
+    if plan.objective == "clm":
+        return predict_next(tokens, ends)
+    rates: float | npt.NDArray[np.float32] = plan.mask_fraction
+    if region_codes is not None and plan.cdr3_mask_fraction is not None:
+        rates = cdr3_rates(tokens, region_codes, ends, plan.mask_fraction, plan.cdr3_mask_fraction)
+    return mask_residues(tokens, randomness, rates, plan.mask_token_share, plan.random_token_share)
+
+
+def cdr3_rates(
+    tokens: Tokens,
+    region_codes: Tokens,
+    ends: npt.NDArray[np.int64],
+    mask_fraction: float,
+    cdr3_fraction: float,
+) -> npt.NDArray[np.float32]:
+    """Masking rate of every token: higher in CDR3, lower elsewhere, with the same mean in each record."""
+    starts = np.concatenate([[0], ends[:-1]])
+    in_cdr3 = region_codes == CDR3_CODE
+    num_cdr3 = np.add.reduceat(in_cdr3, starts, dtype=np.int64)
+    num_residues = np.add.reduceat(is_residue(tokens), starts, dtype=np.int64)
+    elsewhere = mask_fraction * num_residues - cdr3_fraction * num_cdr3
+    elsewhere = (elsewhere / np.maximum(num_residues - num_cdr3, 1)).clip(0, 1)
+    rates = np.repeat(elsewhere, ends - starts)
+    return np.where(in_cdr3, cdr3_fraction, rates).astype(np.float32)

@@ -43,12 +43,12 @@ def write_checkpoint(
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    shown = transformers_logging.is_progress_bar_enabled()
+    enabled = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             transformers_logging.enable_progress_bar()
 
 

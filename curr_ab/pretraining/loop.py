@@ -23,13 +23,19 @@ from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
 from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
-from curr_ab.training.attention import choose_attention, takes_packed_rows
-from curr_ab.training.costs import default_micro_batch, peak_flops, peak_memory, training_flops_per_token
+from curr_ab.training.costs import (
+    choose_attention,
+    default_micro_batch,
+    peak_flops,
+    peak_memory,
+    takes_packed_rows,
+    training_flops_per_token,
+)
 from curr_ab.training.processes import training_processes
 from curr_ab.training.reporter import Reporter, start_trackers
 from curr_ab.training.state import Progress, restore_state, save_state
 from curr_ab.training.step import Diverged
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.stop import Interrupted, StopRequest
 
 
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
@@ -116,28 +122,28 @@ class Training:
 
     def run_to_end(self, stop: StopRequest) -> None:
         """Step, report, evaluate, save, until the plan's last step or a request to stop."""
-        plan, processes = self.plan, self.accelerator.num_processes
+        plan, run, accelerator = self.plan, self.run, self.accelerator
+        processes = accelerator.num_processes
         if self.progress.step == 0:
             self.log_baselines()
         elif self.progress.step == plan.steps:
             self.restore_checkpoint()
         parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
-        window = Window.empty(self.accelerator.device)
+        window = Window.empty(accelerator.device)
         while self.progress.step < plan.steps:
-            batches = self.data.step(self.progress.step, self.accelerator.process_index, processes, parts)
-            window.add(
-                batches,
-                *training_step(
-                    self.accelerator, self.model, self.optimizers, plan, self.progress.step, batches
-                ),
+            step = self.progress.step
+            batches = self.data.step(step, accelerator.process_index, processes, parts)
+            loss_sum, gradient_norm = training_step(
+                accelerator, self.model, self.optimizers, plan, step, batches
             )
+            window.add(batches, loss_sum, gradient_norm)
             self.progress = self.progress.after(plan.pairs_per_step, batches.num_tokens)
             self.reporter.advance()
 
             step = self.progress.step
             last = step == plan.steps
             # Several processes ask each other when a line of the log is due.
-            stopping = stop.agreed(self.accelerator, due=step % plan.log_every == 0)
+            stopping = stop.agreed(accelerator, due=step % plan.log_every == 0)
             evaluating = last or step % plan.evaluate_every == 0
             saving = last or stopping or step % plan.save_every == 0
             # A state is saved with nothing left to report, so a resumed run writes the same log.
@@ -149,12 +155,14 @@ class Training:
             if step in plan.checkpoint_at:
                 self.write_checkpoint(estimates)
             if saving:
-                self.save()
+                save_state(
+                    run.states, self.progress, accelerator, self.model, self.optimizers, plan.keep_last
+                )
             if stopping and not last:
                 raise Interrupted(
                     f"stopped after step {step:,} of {plan.steps:,}; the same command goes on", stopping
                 )
-            window = Window.empty(self.accelerator.device)
+            window = Window.empty(accelerator.device)
 
     def log(self, window: Window) -> None:
         """One line about the steps of the window; a loss that is not a number ends the run."""
@@ -167,6 +175,7 @@ class Training:
         self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
         speed = window.tokens / seconds
         pairs_per_second = window.pairs / seconds
+        left = (self.plan.steps - self.progress.step) * self.plan.pairs_per_step / pairs_per_second
         entry = {
             "step": self.progress.step,
             "loss": loss,
@@ -181,17 +190,16 @@ class Training:
             "memory_gib": peak_memory(self.accelerator.device),
             "seconds": self.progress.seconds,
         }
-        shown = {
+        summary = {
             "loss": f"{loss:.4f}",
             "pairs/s": f"{pairs_per_second:.1f}",
             "tok/s": f"{speed:,.0f}",
             "GiB": f"{entry['memory_gib']:.1f}",
+            "left": str(timedelta(seconds=round(left))),  # the bar has its own
         }
-        left = (self.plan.steps - self.progress.step) * self.plan.pairs_per_step / pairs_per_second
-        shown["left"] = str(timedelta(seconds=round(left)))  # the bar has its own
         if entry["model_flops_utilization"] is not None:
-            shown["MFU"] = f"{entry['model_flops_utilization']:.0%}"
-        self.reporter.write(entry, shown)
+            summary["MFU"] = f"{entry['model_flops_utilization']:.0%}"
+        self.reporter.write(entry, summary)
 
     def utilization(self, tokens_per_second: float) -> float | None:
         """Share of the devices' peak that residues and separators take; None where the peak is not known."""
@@ -223,8 +231,8 @@ class Training:
             f"step {self.progress.step:,}: held-out loss "
             f"{format_value(overall.loss, overall.standard_error, digits=4)}"
         )
-        by_place = {name: asdict(estimate) for name, estimate in estimates.items()}
-        self.reporter.write({"step": self.progress.step, "held_out_loss": overall.loss, "held_out": by_place})
+        entry = {"step": self.progress.step, "held_out_loss": overall.loss}
+        self.reporter.write({**entry, "held_out": {name: asdict(value) for name, value in estimates.items()}})
         return estimates
 
     def write_checkpoint(self, estimates: dict[str, LossEstimate] | None) -> None:
@@ -256,16 +264,6 @@ class Training:
         self.accelerator.wait_for_everyone()
         if missing:
             self.write_checkpoint(None)
-
-    def save(self) -> None:
-        save_state(
-            self.run.states,
-            self.progress,
-            self.accelerator,
-            self.model,
-            self.optimizers,
-            self.plan.keep_last,
-        )
 
     def advice_on_divergence(self, loss: float, gradient_norm: float) -> str:
         state = self.run.newest_state

@@ -8,16 +8,13 @@ from huggingface_hub.errors import StrictDataclassError
 from curr_ab.checkpoints import resolve
 from curr_ab.family import SHAPE
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
-from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.pretraining.plan import PretrainingPlan, check_config
 
 
 def build_config(plan: PretrainingPlan) -> CurrAbConfig:
     """The configuration of the plan, or of the checkpoint that it starts from, which must have its shape."""
     wanted = plan.model_config
-    if unknown := sorted(plan.config.keys() - CurrAbConfig().to_dict().keys()):
-        raise ValueError(
-            f"the model's configuration has no {', '.join(unknown)}; see config.json of a member"
-        )
+    check_config(plan.config)
     if plan.init_from is None:
         try:
             return CurrAbConfig(**wanted)

@@ -153,9 +153,6 @@ class PretrainingPlan:
     def __post_init__(self) -> None:
         member(self.member)
         check_types(self)
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
         if self.mask_token_share + self.random_token_share > 1:
             raise OptionError(
                 "mask_token_share and random_token_share must be at most 1 together; "
@@ -224,21 +221,22 @@ def resolve_plan(overrides: Mapping[str, Any], files: Sequence[str | Path] = ())
             raise OptionError(
                 f"{source or 'config'}: config must be `name: value` lines; got {changes!r}", "config"
             )
-        _check_configuration(changes, source)
+        check_config(changes, source)
         config |= changes
         values |= given
     return PretrainingPlan(**{**values, "config": config})
 
 
-def _check_configuration(changes: Mapping[str, Any], source: str) -> None:
+def check_config(changes: Mapping[str, Any], source: str = "") -> None:
+    """Refuse names that the model's configuration does not have; `source` is the file that gives them."""
     if not changes:
         return
     from curr_ab.modeling import CurrAbConfig  # loads transformers: only where there is something to check
 
-    known = [name for name in CurrAbConfig().to_dict() if not name.startswith("_")]
+    names = [name for name in CurrAbConfig().to_dict() if not name.startswith("_")]
     for name in changes:
-        if name not in known:
+        if name not in names:
             raise OptionError(
-                f"{source}: " * bool(source) + unknown("name in the model's config", str(name), known),
+                f"{source}: " * bool(source) + unknown("name in the model's config", str(name), names),
                 "config",
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import replacing, write_json
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.training.state import TrainingFolder
 
@@ -33,7 +32,7 @@ class RunFolder(TrainingFolder):
                     f"the plan must be that of the run in {self.path}; got another ({'; '.join(changed)}): "
                     f"go on with its plan, or choose another folder"
                 )
-            before = json.loads(self.data_file.read_text())
+            before = read_object(self.data_file)
             if before != data:
                 raise ValueError(
                     f"the data must be those with which the run in {self.path} began; got others ({before} → "
@@ -43,4 +42,4 @@ class RunFolder(TrainingFolder):
 
         write_json(self.data_file, data)
         with replacing(self.plan_file) as temporary:
-            temporary.write_text(yaml.safe_dump(plan.to_dict(), sort_keys=False))
+            temporary.write_text(yaml.safe_dump(plan.to_dict(), sort_keys=False), encoding="utf-8")

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from curr_ab.pretraining.batches import StepBatches
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream
-from curr_ab.training.optimizers import parameter_groups, scheduled_rate
-from curr_ab.training.packing import TokenBatch
-from curr_ab.training.step import optimizer_step
+from curr_ab.training.packed_rows import TokenBatch
+from curr_ab.training.step import optimizer_step, parameter_groups, scheduled_rate
 
 
 def training_step(

@@ -23,7 +23,7 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.results import Result, write_results
 from curr_ab.study.cells import CellFolder
 from curr_ab.study.preset import suite_options
-from curr_ab.training.stopping import Interrupted, StopRequest
+from curr_ab.training.stop import Interrupted, StopRequest
 from curr_ab.workers import end_with_parent
 
 

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from curr_ab.files import claimed, remove_leftovers
-from curr_ab.training.stopping import StopRequest
+from curr_ab.training.stop import StopRequest
 
 # Of glibc's malloc.h: from which size on a block is mapped on its own and unmapped when freed, and how much
 # free memory at the top of the heap goes back to the system.

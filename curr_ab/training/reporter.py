@@ -49,17 +49,15 @@ class Reporter:
     def advance(self) -> None:
         self._bar.update()
 
-    def write(self, entry: Mapping[str, Any], shown: Mapping[str, str] | None = None) -> None:
+    def write(self, entry: Mapping[str, Any], summary: Mapping[str, str] | None = None) -> None:
         """One line of the log, its numbers to the trackers, and a summary at the bar."""
         if self._accelerator.is_main_process:
             self._folder.log(entry)
-            if shown is not None and self._bar.disable:  # no terminal: a line instead
-                summary = ", ".join(f"{name} {value}" for name, value in shown.items())
-                print(
-                    f"step {entry['step']:,} of {self._num_steps:,}: {summary}", file=sys.stderr, flush=True
-                )
-            elif shown is not None:
-                self._bar.set_postfix({name: value for name, value in shown.items() if name != "left"})
+            if summary is not None and self._bar.disable:  # no terminal: a line instead
+                text = ", ".join(f"{name} {value}" for name, value in summary.items())
+                print(f"step {entry['step']:,} of {self._num_steps:,}: {text}", file=sys.stderr, flush=True)
+            elif summary is not None:
+                self._bar.set_postfix({name: value for name, value in summary.items() if name != "left"})
         numbers = {self._prefix + name: v for name, v in entry.items() if isinstance(v, (int, float))}
         self._accelerator.log(numbers, step=self._steps_before + entry["step"])
 

@@ -1,4 +1,4 @@
-"""Saved states, from which a training goes on: sharded safetensors, complete or not there at all."""
+"""The folder of a training: its log, and saved states that are complete or not there at all."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from curr_ab.files import remove_folder, replacing_folder, write_json
-from curr_ab.training.log import forget_lines_after, log_line, read_log
+from curr_ab.files import read_object, remove_folder, replacing, replacing_folder, write_json
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -75,14 +74,8 @@ def save_state(
 
 
 def complete_states(folder: Path) -> list[Path]:
-    """Oldest first."""
+    """The states that a training can go on from, oldest first."""
     return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
-
-
-def newest_state(folder: Path) -> Path | None:
-    """The complete state of the latest step."""
-    states = complete_states(folder)
-    return states[-1] if states else None
 
 
 def restore_state(
@@ -94,7 +87,20 @@ def restore_state(
 ) -> Kind:
     """Read a state that any number of processes wrote."""
     try:
-        return _restored(state, accelerator, model, optimizers, kind)
+        tensors, model_state, optimizer_state = _tensors(model, optimizers)
+        with _one_process_is_enough():
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
+        set_state_dict(
+            model,
+            _bare(optimizers),
+            model_state_dict=model_state,  # its tensors and the next one's were filled where they are
+            optim_state_dict=optimizer_state,
+            options=_FLAT,
+        )
+        marker = read_object(state / MARKER)
+        if accelerator.scaler is not None and marker["loss_scaler"] is not None:
+            accelerator.scaler.load_state_dict(marker["loss_scaler"])
+        return kind(**{key: marker[key] for key in asdict(kind())})
     except (Exception, CheckpointException) as error:
         raise ValueError(
             f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
@@ -103,7 +109,7 @@ def restore_state(
 
 
 class TrainingFolder:
-    """The folder of one training: its log and its saved states."""
+    """The log of a training, a JSON object in each line, and its saved states."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -112,42 +118,35 @@ class TrainingFolder:
 
     @property
     def newest_state(self) -> Path | None:
-        return newest_state(self.states)
+        """The complete state of the latest step."""
+        return next(reversed(complete_states(self.states)), None)
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line."""
-        log_line(self.log_file, entry)
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(entry)) + "\n")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of the log after the step from which the training goes on."""
-        forget_lines_after(self.log_file, step)
+        if self.log_file.exists():
+            lines = [json.dumps(entry) + "\n" for entry in self.read_log() if entry["step"] <= step]
+            with replacing(self.log_file) as temporary:
+                temporary.write_text("".join(lines), encoding="utf-8")
 
     def read_log(self) -> list[dict[str, Any]]:
         """All lines, oldest first; none before the first."""
         return read_log(self.path) if self.log_file.exists() else []
 
 
-def _restored(
-    state: Path,
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizers: Sequence[torch.optim.Optimizer],
-    kind: type[Kind],
-) -> Kind:
-    tensors, model_state, optimizer_state = _tensors(model, optimizers)
-    with _one_process_is_enough():
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(state)))
-    set_state_dict(
-        model,
-        _bare(optimizers),
-        model_state_dict=model_state,  # its tensors and the next one's were filled where they are
-        optim_state_dict=optimizer_state,
-        options=_FLAT,
-    )
-    marker: dict[str, Any] = json.loads((state / MARKER).read_text())
-    if accelerator.scaler is not None and marker["loss_scaler"] is not None:
-        accelerator.scaler.load_state_dict(marker["loss_scaler"])
-    return kind(**{key: marker[key] for key in asdict(kind())})
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, oldest first; without a last one that a killed process left unfinished."""
+    entries = []
+    for line in (Path(path) / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
 
 
 def _bare(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:

@@ -1,23 +1,55 @@
-"""One step of an optimiser, of both trainers: the mean loss of a whole batch, however it is divided."""
+"""One step of both trainers: parameter groups, the learning rate, the mean loss of a whole batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from curr_ab.training.optimizers import set_learning_rate
-
 MicroBatch = TypeVar("MicroBatch")
 
 
 class Diverged(ValueError):
-    """The loss or the gradient is no longer a number."""
+    """Raised when the loss or the gradient is not a number any more."""
+
+
+def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable ones; biases and norms are without weight decay, as in transformers' Trainer."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def scheduled_rate(
+    step: int, *, peak: float, num_steps: int, warmup_steps: int, schedule: str = "linear"
+) -> float:
+    """Learning rate of a step, counted from 0; as in transformers' schedules, a warm-up begins at rate 0."""
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    match schedule:
+        case "linear":
+            return peak * (1 - progress)
+        case "cosine":
+            return peak * (1 + math.cos(math.pi * progress)) / 2
+        case "constant":
+            return peak
+    raise ValueError(f"schedule must be linear, cosine or constant; got {schedule!r}")
+
+
+def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
+    """Give every parameter the same rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 def optimizer_step(

@@ -226,13 +226,16 @@ def test_a_base_of_another_shape_is_refused(tuned, tmp_path):
         config["base_model_name_or_path"] = str(other)
         (folder / "adapter_config.json").write_text(json.dumps(config))
         with pytest.raises(
-            ValueError, match=rf"not the base of this adapter: esm\..*{wrong}.*is missing or of"
+            ValueError,
+            match=rf"must be the base that this adapter was trained on; its esm\..*{wrong}.*is missing or of",
         ):
             load_finetuned(folder, device="cpu")
 
 
 def test_what_is_not_fine_tuned_is_refused(tuned, tmp_path):
-    with pytest.raises(ValueError, match="not what `curr-ab finetune` leaves"):
+    with pytest.raises(
+        ValueError, match="names a head for pairs or residues; name the adapter of a `curr-ab finetune`"
+    ):
         load_finetuned(tuned["classes", "lora", "cls"][0].parent / "base")
     with pytest.raises(ValueError, match=r"has no finetuning\.json"):
         read_record(tmp_path)

@@ -189,7 +189,7 @@ DEFECTS = {
     ),
     "missing chain": (
         lambda t: changed(t, 9, l_sequence=None),
-        "record 10: one of the two chains is not there",
+        "record 10: one of the two chains is missing",
     ),
     "nucleotides": (
         lambda t: changed(t, 9, l_sequence="GACATCCAGATGACC" * 20),

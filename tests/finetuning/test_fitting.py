@@ -22,7 +22,7 @@ from curr_ab.finetuning.model import build_model
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.training.processes import ALONE, Group
 from curr_ab.training.step import Diverged
-from curr_ab.training.stopping import StopRequest
+from curr_ab.training.stop import StopRequest
 
 
 @pytest.fixture

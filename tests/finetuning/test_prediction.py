@@ -124,7 +124,7 @@ def test_errors_name_the_record(tuned, table, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "record 3 ('pair-2')" in said and said.count("\n") == 1
     assert run(tuned["classes"].parent / "base", table, tmp_path / "out.csv") == 2
-    assert "no config.json that names a head for pairs or residues" in capsys.readouterr().err
+    assert "name the adapter of a `curr-ab finetune`" in capsys.readouterr().err
     model, tokenizer = load_finetuned(tuned["classes"], device="cpu")
     with pytest.raises(ValueError, match="record 2"):
         list(predict(model, tokenizer, [PAIRS[0], ("EVQ", 7)]))

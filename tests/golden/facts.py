@@ -144,7 +144,7 @@ def held_out_digests(held_out: Callable[..., Any]) -> dict[str, str]:
             TokenDataset("annotated", "train"), num_pairs=70, draws=2, seed=0, objective=objective
         )
         blocks = [held.block(*number) for number in held.block_numbers]
-        fields = [(b.task.inputs, b.task.targets, b.task.predicted, b.ends, b.places) for b in blocks]
+        fields = [(b.task.inputs, b.task.targets, b.task.predicted, b.ends, b.regions) for b in blocks]
         found[objective] = digest_of(*(field for block in fields for field in block))
     return found
 

@@ -15,7 +15,7 @@ def seeded_losses(folder):
     from curr_ab.data import PreparationPlan, builtin_path, prepare
     from curr_ab.pretraining.loop import pretrain
     from curr_ab.pretraining.plan import resolve_plan
-    from curr_ab.training.log import read_log
+    from curr_ab.training.state import read_log
 
     pq.write_table(pq.read_table(builtin_path()).slice(5_000, 400), folder / "pairs.parquet")
     prepare([str(folder / "pairs.parquet")], folder / "corpus", PreparationPlan(cluster="exact"))

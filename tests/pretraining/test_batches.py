@@ -11,7 +11,7 @@ from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
 from curr_ab.pretraining.batches import TrainingData, unpaired_fraction
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.step import summed_loss
-from curr_ab.training.attention import choose_attention, takes_packed_rows
+from curr_ab.training.costs import choose_attention, takes_packed_rows
 
 
 def rows_of(batches):
@@ -173,7 +173,7 @@ def test_padded_rows_hold_the_same_and_give_the_same_losses(make_plan):
 def test_attention_suits_device_precision_and_dropout(
     monkeypatch, device, flash, precision, dropout, expected, packed
 ):
-    monkeypatch.setattr("curr_ab.training.attention.is_flash_attn_2_available", lambda: flash)
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: flash)
     chosen = choose_attention("auto", precision, torch.device(device), dropout)
     assert chosen == expected and takes_packed_rows(chosen, torch.device(device)) is packed
     assert choose_attention("eager", precision, torch.device(device), dropout) == "eager"

@@ -14,7 +14,7 @@ from transformers import EsmForMaskedLM
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.preview import sharded_state_bytes
 from curr_ab.pretraining.run_folder import RunFolder
-from curr_ab.training.log import read_log
+from curr_ab.training.state import read_log
 
 ROOT = Path(__file__).parents[2]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -9,7 +9,7 @@ from support.training_processes import finish, start, train
 
 from curr_ab.data import PreparationPlan, prepare
 from curr_ab.pretraining.plan import resolve_plan
-from curr_ab.training.log import read_log
+from curr_ab.training.state import read_log
 
 TINY = Path(__file__).parents[2] / "train_scripts" / "plans" / "tiny.yaml"
 

@@ -115,8 +115,8 @@ def test_the_command_says_what_is_missing(corpus, capsys):
     )
     assert main(["pretrain", "8M-F", "--data", str(corpus)]) == 2
     assert "out must name the folder of the run; got none (--out)" in capsys.readouterr().err
-    assert main(["pretrain", "8M-F", "--data", "nowhere", "--out", "x", "--precision", "fp8"]) == 2
+    assert main(["pretrain", "8M-F", "--data", "nowhere", "--out", "x", "--precision", "fp-16"]) == 2
     assert (
-        "precision must be one of bf16, fp16, fp32; got 'fp8'; did you mean fp16? (--precision)"
+        "precision must be one of bf16, fp16, fp32; got 'fp-16'; did you mean fp16? (--precision)"
         in capsys.readouterr().err
     )

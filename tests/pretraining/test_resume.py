@@ -19,8 +19,7 @@ from curr_ab.pretraining.loop import pretrain
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers
-from curr_ab.training.log import read_log
-from curr_ab.training.state import Progress, complete_states, restore_state, save_state
+from curr_ab.training.state import Progress, complete_states, read_log, restore_state, save_state
 from curr_ab.training.step import Diverged
 
 VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}

@@ -13,7 +13,7 @@ import curr_ab
 from curr_ab.pretraining.loop import pretrain
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import checkpoint_digest, read_results
-from curr_ab.training.log import read_log
+from curr_ab.training.state import read_log
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training_losses.json"
 

@@ -170,5 +170,5 @@ def test_a_checkpoint_of_another_shape_is_refused(make_plan, tmp_path):
 def test_a_configuration_that_makes_no_sense_is_refused(make_plan):
     with pytest.raises(ValueError, match=r"config: .*hidden_size"):
         build_config(make_plan(config={"hidden_size": "abc"}))
-    with pytest.raises(ValueError, match="configuration has no hidden_sise"):
+    with pytest.raises(ValueError, match="config 'hidden_sise'; did you mean hidden_size"):
         build_config(make_plan(config={"hidden_sise": 3}))

@@ -23,7 +23,7 @@ _CONTEXT.set_forkserver_preload(
 @contextmanager
 def _command(out):
     """End as a command does: its exit status, and its message beside the folder it writes."""
-    from curr_ab.training.stopping import Interrupted
+    from curr_ab.training.stop import Interrupted
 
     try:
         yield
@@ -130,7 +130,7 @@ def train_sharded(plan_values, out):
     from curr_ab.pretraining.loop import Training
     from curr_ab.pretraining.run_folder import RunFolder
     from curr_ab.training.processes import start_processes
-    from curr_ab.training.stopping import StopRequest
+    from curr_ab.training.stop import StopRequest
 
     plan = resolve_plan(plan_values)
     out.mkdir(exist_ok=True)

@@ -20,8 +20,8 @@ from curr_ab.quantities import format_duration
 from curr_ab.results import read_results
 from curr_ab.scaling.compute import gpu_flops
 from curr_ab.training import costs
-from curr_ab.training.optimizers import parameter_groups, scheduled_rate
-from curr_ab.training.stopping import StopRequest
+from curr_ab.training.step import parameter_groups, scheduled_rate
+from curr_ab.training.stop import StopRequest
 
 
 @pytest.fixture(autouse=True)

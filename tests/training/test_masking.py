@@ -7,7 +7,7 @@ from support.tiny_models import PAIRS
 
 from curr_ab.data import encode_pairs
 from curr_ab.data.tokens import CLS, EOS
-from curr_ab.pretraining.masking import cdr3_rates
+from curr_ab.pretraining.batches import cdr3_rates
 from curr_ab.randomness import random_stream
 from curr_ab.training.tasks import (
     FIRST_RESIDUE,
