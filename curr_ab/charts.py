@@ -131,18 +131,8 @@ class Chart:
     def interval(self, low: float, high: float, y: float, series: str, tip: str) -> None:
         """A horizontal bar from `low` to `high`, cut where the chart ends."""
         start, end = self.x(self.x.clamp(low)), self.x(self.x.clamp(high))
-        self._marks.append(
-            element(
-                "rect",
-                class_=f"span {series}",
-                x=start,
-                y=self.y(y) - 4.5,
-                width=max(end - start, 1.0),
-                height=9,
-                rx=3,
-                data_tip=tip,
-            )
-        )
+        box = {"x": start, "y": self.y(y) - 4.5, "width": max(end - start, 1.0), "height": 9, "rx": 3}
+        self._marks.append(element("rect", class_=f"span {series}", **box, data_tip=tip))
 
     def error_bar(self, x: float, y: float, error: float, series: str) -> None:
         at, low, high = self.x(x), self.y(self.y.clamp(y - error)), self.y(self.y.clamp(y + error))
@@ -151,17 +141,8 @@ class Chart:
     def bar(self, low: float, high: float, height: float, series: str, tip: str) -> None:
         """A bar from the base line up."""
         start, end, top = self.x(low), self.x(high), self.y(height)
-        self._marks.append(
-            element(
-                "rect",
-                class_=f"bar {series}",
-                x=start,
-                y=top,
-                width=max(end - start - 0.6, 0.6),
-                height=self.y.start - top,
-                data_tip=tip,
-            )
-        )
+        box = {"x": start, "y": top, "width": max(end - start - 0.6, 0.6), "height": self.y.start - top}
+        self._marks.append(element("rect", class_=f"bar {series}", **box, data_tip=tip))
 
     def point(
         self, x: float, y: float, series: str, shape: int, tip: str, style: str = "dot", radius: float = 5
@@ -275,12 +256,14 @@ class Drawing:
         numbers = [int(found) for found in re.findall(r'class="[a-z ]*\bd(\d+)', _join([chart, *around]))]
         style = element("style", Markup(_file_style(max(numbers, default=-1) + 1)))
         paper = element("rect", width=width, height=base + 12, class_="paper")
-        sized: dict[str, str | float] = {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "width": width,
-            "height": base + 12,
-        }
-        return self._svg((width, base + 12), _join([style, paper, chart, *around]), **sized) + "\n"
+        svg = self._svg(
+            (width, base + 12),
+            _join([style, paper, chart, *around]),
+            xmlns="http://www.w3.org/2000/svg",
+            width=width,
+            height=base + 12,
+        )
+        return svg + "\n"
 
     def _svg(self, size: tuple[float, float], content: Markup, **attributes: str | float) -> Markup:
         return element(
@@ -328,7 +311,7 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def over(self, start: float, end: float) -> Scale:
-        """The scale over other places."""
+        """The same values at other places."""
         return Scale(self.low, self.high, start, end, self.logarithmic)
 
     def holds(self, value: float) -> bool:
@@ -377,8 +360,8 @@ def logarithmic(values: Iterable[float], margin: float = 0.06) -> Scale:
 def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
     """`class_` stands for class and `stroke_width` for stroke-width; None leaves an attribute out."""
     written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
-        for name, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else number(value))}"'
+        for key, value in attributes.items()
         if value is not None
     )
     if tag in _VOID and not children:
@@ -389,10 +372,6 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> Marku
 def _join(parts: Iterable[str]) -> Markup:
     """The parts one after the other; what is not markup is escaped."""
     return Markup("").join(parts)
-
-
-def _value(value: str | float) -> str:
-    return value if isinstance(value, str) else number(value)
 
 
 def number(value: float) -> str:

@@ -25,6 +25,7 @@ from curr_ab.modeling import (
     CurrAbModel,
     CurrAbPreTrainedModel,
 )
+from curr_ab.options import OptionError
 from curr_ab.results import checkpoint_digest
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
@@ -315,7 +316,16 @@ class Checkpoint:
 
     def device_of(self, process: int = 0) -> torch.device:
         if self.device != "auto":
-            return torch.device(self.device)
+            try:
+                device = torch.device(self.device)
+            except RuntimeError as error:
+                message = f"device must be auto, cpu, cuda, cuda:1 or the like; got {self.device!r}"
+                raise OptionError(message, "device") from error
+            num_gpus = torch.cuda.device_count()
+            if device.type == "cuda" and (device.index or 0) >= num_gpus:
+                message = f"device must be cpu or one of {num_gpus} GPUs here; got {self.device}"
+                raise OptionError(message, "device")
+            return device
         if torch.cuda.is_available():
             return torch.device("cuda", process % torch.cuda.device_count())
         return torch.device("cpu")

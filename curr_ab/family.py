@@ -172,9 +172,8 @@ def member(name: str) -> Member:
 
 
 def nearest_members(name: str) -> str:
-    """The end of an error on an unknown name: the members with a similar name, then all of them."""
+    """The end of an error on an unknown name: the members with a similar name, else all of them."""
     key = name.upper().removeprefix(REPO_PREFIX.upper())
     # Lower than difflib's 0.6: names this short differ in two letters by a slip of one finger.
     near = difflib.get_close_matches(key, MEMBERS, n=3, cutoff=0.5)
-    suggestion = f"did you mean {', '.join(near)}? " if near else ""
-    return f"{suggestion}The members are {', '.join(MEMBERS)}"
+    return f"did you mean {', '.join(near)}?" if near else f"the members are {', '.join(MEMBERS)}"

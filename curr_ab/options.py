@@ -84,7 +84,7 @@ def add_flags(parser: Any, options: type, *, leave_out: Iterable[str] = ()) -> N
 
 
 def read_flags(args: argparse.Namespace, options: type) -> dict[str, Any]:
-    """What was given on the command line, in the types of the fields; all else is left to the defaults."""
+    """Values given on the command line, in the types of the fields; all else is left to the defaults."""
     given: dict[str, Any] = {}
     for name, _, kind in _options(options):
         if is_dataclass(kind):

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from curr_ab.extras import needs_extra
 
@@ -68,8 +68,10 @@ class _Spawning(SpawnContext):
         self.processes: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
-        self.processes.append(SpawnProcess(*args, **options))
-        return self.processes[-1]
+        process = SpawnProcess(*args, **options)
+        process.name = str(len(self.processes))  # the worker's number, as `_work` reads it
+        self.processes.append(process)
+        return process
 
 
 class Workers:
@@ -123,10 +125,7 @@ class Workers:
     ) -> Iterator[tuple[int, Result]]:
         """The place and the result of each task as it ends; a task is taken when a worker has room for it."""
         if self._pool is None:
-            number = self._context.Value("i", 0)
-            self._pool = ProcessPoolExecutor(
-                self._processes, self._context, initializer=_enter, initargs=(self._begin, number)
-            )
+            self._pool = ProcessPoolExecutor(self._processes, self._context, _enter, (self._begin,))
         under_way: dict[Future[Result], int] = {}
 
         def ended() -> Iterator[tuple[int, Result]]:
@@ -157,24 +156,21 @@ class Workers:
         )
 
 
-_begin: Callable[[], None] | None = None  # of a worker: what is left to do before its first task
+_begin: Callable[[int], None] | None = None  # of a worker that has not had its first task
 
 
-def _enter(begin: Callable[[int], None] | None, counter: Any) -> None:
+def _enter(begin: Callable[[int], None] | None) -> None:
     global _begin
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
-    with counter.get_lock():
-        number = counter.value
-        counter.value += 1
-    # Not here: of an error in an initialiser the parent learns no more than that there was one.
-    _begin = None if begin is None else lambda: begin(number)
+    # Not called here: of an error in an initialiser the parent learns no more than that there was one.
+    _begin = begin
 
 
 def _work(function: Callable[[Task], Result], task: Task) -> Result:
     global _begin
     if _begin is not None:
-        _begin()
+        _begin(int(multiprocessing.current_process().name))
         _begin = None
     return function(task)
 
@@ -184,8 +180,7 @@ def one_thread() -> AbstractContextManager[object]:
     with needs_extra("scaling"):
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    limits: AbstractContextManager[object] = threadpool_limits(1)
-    return limits
+    return cast(AbstractContextManager[object], threadpool_limits(1))
 
 
 def _begin_scipy(number: int) -> None:
@@ -208,23 +203,21 @@ def map_chunks(
 
     size = max(1, -(-len(items) // (workers * _CHUNKS_PER_WORKER)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    results: dict[int, Sequence[Result]] = {}
-    with ExitStack() as stack:
-        stack.enter_context(one_thread())
-        bar = stack.enter_context(tqdm(total=len(items), desc=label, disable=not progress, leave=False))
+    advice = "run the same command again; or fewer processes with --workers"
+    pool = Workers(workers, begin=_begin_scipy, after_a_kill=advice)
 
-        def collect(done: Iterable[tuple[int, Sequence[Result]]]) -> None:
-            for place, chunk in done:
-                results[place] = chunk
-                bar.update(len(chunk))
-
+    def completed() -> Iterator[tuple[int, Sequence[Result]]]:
         began = time.perf_counter()
-        collect(enumerate(map(function, chunks[:1])))
+        yield from enumerate(map(function, chunks[:1]))
         rest = (time.perf_counter() - began) * (len(chunks) - 1)
         if workers == 1 or rest < _WORTH_A_POOL:
-            collect(enumerate(map(function, chunks[1:]), 1))
+            yield from enumerate(map(function, chunks[1:]), 1)
         else:
-            advice = "run the same command again; or fewer processes with --workers"
-            pool = stack.enter_context(Workers(workers, begin=_begin_scipy, after_a_kill=advice))
-            collect((place + 1, chunk) for place, chunk in pool.completed(function, chunks[1:]))
+            yield from ((place + 1, chunk) for place, chunk in pool.completed(function, chunks[1:]))
+
+    results: dict[int, Sequence[Result]] = {}
+    with one_thread(), pool, tqdm(total=len(items), desc=label, disable=not progress, leave=False) as bar:
+        for place, chunk in completed():
+            results[place] = chunk
+            bar.update(len(chunk))
     return [result for place in range(len(chunks)) for result in results[place]]

@@ -150,6 +150,7 @@ def holding(folder, doing="works in"):
             holder.kill()
 
 
+@pytest.mark.heavy
 def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
     with holding(tmp_path) as holder:
         assert holder.readline() == "holds\n"
@@ -161,6 +162,7 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
             pass
 
 
+@pytest.mark.heavy
 def test_who_waits_goes_on_when_the_holder_has_ended(tmp_path):
     with holding(tmp_path) as first:
         assert first.readline() == "holds\n"

@@ -18,8 +18,8 @@ from curr_ab import (
     CurrAbTokenizer,
 )
 from curr_ab.checkpoints import Checkpoint, find_checkpoint, model_digest, resolve
+from curr_ab.evaluation.measurement import find_subject
 from curr_ab.evaluation.plan import make_plan
-from curr_ab.evaluation.subject import find_subject
 from curr_ab.finetuning import load_finetuned
 from curr_ab.finetuning.model import find_base
 from curr_ab.hub import verify
@@ -373,9 +373,9 @@ def test_a_subfolder_is_one_of_the_folder_that_was_named(places):
         ("350M-X", "did you mean .*350M-F"),
         ("350MF", "did you mean 350M-F"),
         ("CurrAb-65M-F", "did you mean 650M-F"),
-        ("./no/such/folder", "The members are 8M-F, .*350M-F"),
-        ("/no/such/folder", "The members are 8M-F, .*350M-F"),
-        ("currab", "The members are 8M-F, .*350M-F"),
+        ("./no/such/folder", "the members are 8M-F, .*350M-F"),
+        ("/no/such/folder", "the members are 8M-F, .*350M-F"),
+        ("currab", "the members are 8M-F, .*350M-F"),
     ],
 )
 @pytest.mark.parametrize("find", [resolve, curr_ab.load, find_checkpoint, find_base, load_finetuned, verify])

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -34,6 +35,19 @@ def packages(folder):
 def test_listed_packages_are_those_of_the_tree():
     listed = PYPROJECT["tool"]["setuptools"]["packages"]
     assert set(listed) == {"curr_ab", *packages(ROOT / "curr_ab")}
+
+
+def files(folder):
+    for place, _, names in os.walk(folder, followlinks=True):
+        if "__pycache__" not in place:
+            yield from (Path(place, name).relative_to(folder).as_posix() for name in names)
+
+
+def test_the_installed_package_holds_every_file_of_the_tree():
+    """A checkout does anyway; a wheel, as `make test-wheel` installs it, if nothing was left out."""
+    tree = set(files(ROOT / "curr_ab"))
+    assert {"pages.css", "modeling/__init__.py", "finetuning/adapter_card.md"} <= tree
+    assert sorted(tree - set(files(Path(curr_ab.__file__).parent))) == []
 
 
 def test_links_point_at_the_owner_s_folders():

@@ -18,7 +18,7 @@ from test_packaging import PYPROJECT, ROOT
 from curr_ab import member, pages, scaling
 from curr_ab.charts import Drawing
 from curr_ab.data.description import Description, _page
-from curr_ab.finetuning import adapter_card
+from curr_ab.finetuning import adapter_record
 from curr_ab.hub import render_card
 from curr_ab.inference.heat_maps import write_html
 from curr_ab.pictures import COLOURS, new_figure, save_pictures
@@ -101,12 +101,12 @@ def test_words_break_neither_header_nor_tables_of_a_model_card():
 
 def test_words_break_neither_header_nor_tables_of_an_adapter_card(tmp_path, monkeypatch):
     record = SimpleNamespace(name=NASTY, base_model=NASTY, code_version=NASTY, data={NASTY: NASTY}, folds={})
-    monkeypatch.setattr(adapter_card, "read_record", lambda folder: record)
+    monkeypatch.setattr(adapter_record, "read_record", lambda folder: record)
     recipe = {"target": "classes", "method": "lora", "name": NASTY, "pooling": NASTY, "group_by": NASTY}
-    (tmp_path / adapter_card.RECIPE).write_text(yaml.safe_dump(recipe))
+    (tmp_path / adapter_record.RECIPE).write_text(yaml.safe_dump(recipe))
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": NASTY}}))
-    write_results(tmp_path / adapter_card.RESULTS, [result()])
-    card = adapter_card.render_adapter_card(tmp_path, "me")
+    write_results(tmp_path / adapter_record.RESULTS, [result()])
+    card = adapter_record.render_adapter_card(tmp_path, "me")
     (index,) = front_of(card)["model-index"]
     assert index["name"] == NASTY and index["results"][0]["task"]["name"] == NASTY
     body = card.split("---\n", 2)[2]

@@ -28,12 +28,14 @@ def fail(number):
     raise LookupError(f"no begin in worker {number}")
 
 
+@pytest.mark.heavy
 def test_results_come_in_the_order_of_the_tasks():
     with Workers(2) as workers:
         assert workers.run(abs, range(-20, 0), "abs") == list(range(20, 0, -1))
         assert workers.run(str, [1, 2], "the same processes serve the next stage") == ["1", "2"]
 
 
+@pytest.mark.heavy
 def test_tasks_are_taken_as_workers_have_room():
     """A stream of any length is never in memory whole."""
     taken = []
@@ -52,6 +54,7 @@ def test_tasks_are_taken_as_workers_have_room():
     assert done == 50
 
 
+@pytest.mark.heavy
 def test_an_error_of_a_task_or_of_a_beginning_is_what_the_caller_gets():
     with Workers(2) as workers, pytest.raises(ValueError, match="invalid literal for int"):
         workers.run(int, ["1", "x", "2"], "int")
@@ -89,6 +92,7 @@ def test_ctrl_c_ends_the_workers_at_once():
     assert error.count("Traceback") == 1 and error.rstrip().endswith("KeyboardInterrupt")
 
 
+@pytest.mark.heavy
 def test_workers_leave_ctrl_c_to_their_parent():
     with Workers(2) as workers:
         assert workers.run(signal.raise_signal, [signal.SIGINT] * 2, "SIGINT") == [None, None]
@@ -119,6 +123,7 @@ def test_cores_are_those_that_this_process_may_use():
     assert done.stdout == "1\n"
 
 
+@pytest.mark.heavy
 def test_chunks_give_the_same_with_any_number_of_workers(monkeypatch):
     monkeypatch.setattr("curr_ab.workers._WORTH_A_POOL", 0.0)
     found = [

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import CORES, QUIET, InputOptions, sentence
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, add_command
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
-DESCRIPTION = "Prepare shards, simulate pairs, describe what was prepared."
-
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(Options):
-    """How a preparation is carried out; nothing of it changes a shard."""
+    """The way in which data are prepared; none of these changes a shard."""
 
     out: Path = option(help="Folder of the shards", metavar="FOLDER")
     keep_going: bool = option(False, "Set malformed files aside and say so, rather than stop at the first")
@@ -48,39 +46,24 @@ class DescribeOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add `data` to the subcommands of `curr-ab`."""
-    data = commands.add_parser("data", help="prepare, simulate and describe data", description=DESCRIPTION)
+    about = "Prepare shards, simulate pairs, describe what was prepared."
+    data = commands.add_parser("data", help="prepare, simulate and describe data", description=about)
     verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    prepare = verbs.add_parser(
-        "prepare",
-        help="clean pairs, split them, and write token shards",
-        description="Clean the pairs of all sources, split them so that relatives stay together, and write "
-        "token shards. The same command goes on where it was interrupted.",
-    )
-    prepare.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="Files, patterns such as 'oas/*.csv.gz', builtin, hf://owner/name",
-    )
-    add_flags(prepare, PrepareOptions)
+    text = "clean pairs of all sources, split them so that relatives stay together, and write token shards"
+    more = " The same command goes on where it was interrupted."
+    prepare = add_command(verbs, "prepare", text, _prepare, PrepareOptions, more=more)
+    help = "Files, patterns such as 'oas/*.csv.gz', builtin, hf://owner/name"
+    prepare.add_argument("sources", nargs="+", metavar="SOURCE", help=help)
     add_flags(prepare.add_argument_group("input"), InputOptions)
     add_flags(prepare.add_argument_group("plan"), PreparationPlan, leave_out=("names",))
-    prepare.set_defaults(run=_prepare)
 
-    simulate = verbs.add_parser(
-        "simulate",
-        help="simulate pairs whose full truth is known",
-        description="Simulate pairs whose full truth is known (extra `simulate`; GenAIRR is GPL-3).",
-    )
-    add_flags(simulate, SimulateOptions)
-    simulate.set_defaults(run=_simulate)
+    text = "simulate pairs whose full truth is known (extra `simulate`; GenAIRR is GPL-3)"
+    add_command(verbs, "simulate", text, _simulate, SimulateOptions)
 
     text = "print a table of a prepared folder, and write plots and an HTML page"
-    describe = verbs.add_parser("describe", help=text, description=sentence(text))
+    describe = add_command(verbs, "describe", text, _describe, DescribeOptions)
     describe.add_argument("folder", metavar="FOLDER", help="Folder of the shards")
-    add_flags(describe, DescribeOptions)
-    describe.set_defaults(run=_describe)
 
 
 def _prepare(args: argparse.Namespace) -> None:

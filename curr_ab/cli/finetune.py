@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import Parser, interruptible
-from curr_ab.cli.shell import run as run_command
+from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
@@ -22,7 +21,7 @@ The same command goes on where the run in OUT stands. To use several devices, st
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(Options):
-    """What is not part of a recipe."""
+    """Options that are not part of a recipe."""
 
     model: str = option(help="Member, folder or repository to fine-tune, such as 350M-F", metavar="MODEL")
     data: tuple[str, ...] = option(help="Labelled pairs: CSV, TSV, Parquet, hf://owner/name", metavar="FILE")
@@ -43,14 +42,9 @@ def add_commands(commands: Any) -> None:
     """Add `finetune` and `example-data` to the command line."""
     text = "fine-tune a member for a task, with cross-validation"
     add_arguments(commands.add_parser("finetune", help=text, description=DESCRIPTION))
-    parser = commands.add_parser(
-        "example-data",
-        help="write labelled pairs with a planted signal, to try a recipe on",
-        description="Pairs of the built-in corpus with what a shipped recipe learns planted into them.",
-    )
+    text = "write pairs of the built-in corpus with a planted signal, to try a shipped recipe on"
+    parser = add_command(commands, "example-data", text, write_examples, ExampleOptions)
     parser.add_argument("task", metavar="RECIPE", help="Name of a shipped recipe, such as specificity-binary")
-    add_flags(parser, ExampleOptions)
-    parser.set_defaults(run=write_examples)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", "Changes of the file, in which they are written `name: value`"
     )
     add_flags(recipe, Recipe, leave_out=("name",))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_finetune)
 
 
-def run(args: argparse.Namespace) -> None:
+def _finetune(args: argparse.Namespace) -> None:
     """Resolve the recipe, then print what it takes or fine-tune."""
     options = read_options(args, FinetuneOptions)
     recipe = resolve_recipe(args.recipe, read_flags(args, Recipe))
@@ -85,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command of `train_scripts/finetune.py`; exit status 2 for bad input, 128 + N after signal N."""
     parser = Parser(prog="finetune", description=DESCRIPTION)
     add_arguments(parser)
-    return run_command(parser, argv)
+    return run(parser, argv)
 
 
 def write_examples(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, sentence
+from curr_ab.cli.shell import InputOptions, add_command
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BulkOptions(Options):
-    """How any number of pairs is worked through, and where the results go."""
+    """The results, and the work on any number of pairs."""
 
     out: str = option(
         help="File of the results, whose suffix is the format; a name with / at its end is a folder of parts",
@@ -80,50 +80,47 @@ def add_commands(commands: Any) -> None:
 def _add(
     commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], *settings: type
 ) -> None:
-    parser = commands.add_parser(name, help=text, description=sentence(text))
-    parser.add_argument(
-        "model", metavar="MODEL", help="Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
-    )
-    if name == "pair":
-        parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
-        parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
-    else:
-        parser.add_argument(
-            "input", metavar="INPUT", help="File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
-        )
-    for options in settings:
-        add_flags(parser, options)
-    add_flags(parser.add_argument_group("results"), BulkOptions)
-    if name != "pair":
-        add_flags(parser.add_argument_group("input"), InputOptions)
-    add_flags(parser.add_argument_group("model"), LoadingOptions)
-
     def checked(args: argparse.Namespace) -> None:
         for options in (*settings, BulkOptions, InputOptions, LoadingOptions):
             read_options(args, options)  # a wrong value is refused before torch is loaded
         run(args)
 
-    parser.set_defaults(run=checked)
+    parser = add_command(commands, name, text, checked, *settings)
+    help = "Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
+    parser.add_argument("model", metavar="MODEL", help=help)
+    add_flags(parser.add_argument_group("results"), BulkOptions)
+    if name == "pair":
+        parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
+        parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
+    else:
+        help = "File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
+        parser.add_argument("input", metavar="INPUT", help=help)
+        add_flags(parser.add_argument_group("input"), InputOptions)
+    add_flags(parser.add_argument_group("model"), LoadingOptions)
 
 
 def _embed(args: argparse.Namespace) -> None:
-    given, read = read_flags(args, EmbedSettings), _read(args)
+    read = _read(args)
     from curr_ab.inference.tasks import EmbedTask
 
-    _run(args, EmbedTask(**given, tokens_per_batch=_tokens(args)), read)
+    _run(args, EmbedTask(**read_flags(args, EmbedSettings), tokens_per_batch=_tokens(args)), read)
 
 
 def _score(args: argparse.Namespace) -> None:
-    given, read = read_flags(args, ScoreSettings), _read(args)
+    read = _read(args)
     from curr_ab.inference.tasks import ScoreTask
 
-    _run(args, ScoreTask(**given, tokens_per_batch=_tokens(args)), read)
+    _run(args, ScoreTask(**read_flags(args, ScoreSettings), tokens_per_batch=_tokens(args)), read)
 
 
 def _mutate(args: argparse.Namespace) -> None:
     given, file = read_flags(args, MutateSettings), read_options(args, MutantsOptions).mutants_file
     if file is not None:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        if not any(lines):
+            raise OptionError(
+                f"mutants_file must hold mutants, one in a line; {file} is empty", "mutants_file"
+            )
         given["mutants"] = (*given.get("mutants", ()), *filter(None, lines))
     read = _read(args)
     from curr_ab.inference.mutation import parse_mutant
@@ -145,7 +142,7 @@ def _restore(args: argparse.Namespace) -> None:
 
 
 def _allowed(text: str) -> tuple[str, int, str]:
-    match = re.fullmatch(r"([HL]):(\d+)=(.+)", text)
+    match = re.fullmatch(r"([HL]):([1-9]\d*)=(.+)", text)
     if match is None:
         raise OptionError(f"allow_at must be like H:101=AVL; got {text!r}", "allow_at")
     return ("heavy" if match[1] == "H" else "light"), int(match[2]), match[3]
@@ -158,9 +155,7 @@ def _pair(args: argparse.Namespace) -> None:
         from curr_ab.inference.tasks import PairTask
 
     lights = tuple(chain_reader(args.lights, "light")())
-    task = PairTask(
-        lights=lights, by=settings.by, mode=settings.mode, top=settings.top, tokens_per_batch=_tokens(args)
-    )
+    task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=_tokens(args))
     head = "sequence-classification" if settings.by == "head" else "masked-lm"
     _run(args, task, chain_reader(args.heavies, "heavy"), head)
 
@@ -198,13 +193,5 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "mask
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
         print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
-    run_bulk(
-        task,
-        checkpoint,
-        read,
-        options.out,
-        resume=options.resume,
-        processes=options.processes,
-        records_per_part=options.records_per_part,
-        progress=not options.quiet,
-    )
+    how = {name: getattr(options, name) for name in ("resume", "processes", "records_per_part")}
+    run_bulk(task, checkpoint, read, options.out, progress=not options.quiet, **how)

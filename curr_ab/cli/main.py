@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curr_ab.cli import compare, data, evaluate, finetune, hub, inference, pretrain, scaling, study
-from curr_ab.cli.shell import Parser, run
+from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
+from curr_ab.cli.shell import Parser, add_command, run
 from curr_ab.family import NAMESPACE, Member, members
-from curr_ab.options import Options, add_flags, option, read_options, unknown
+from curr_ab.options import Options, option, read_options, unknown
 
 SHELLS = ("bash", "zsh", "fish")
-COMPLETION = """Print the script that completes commands and options in your shell.
+COMPLETION = """
 
 In ~/.bashrc write `eval "$(curr-ab completion bash)"`, in ~/.zshrc the same with zsh.
 In ~/.config/fish/config.fish write `curr-ab completion fish | source`."""
@@ -24,7 +24,7 @@ In ~/.config/fish/config.fish write `curr-ab completion fish | source`."""
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions(Options):
-    """How the members are listed."""
+    """The list of members."""
 
     json: bool = option(False, "Print JSON, with the training plan and the published figures")
     namespace: str = option(NAMESPACE, "Owner of the repositories", metavar="NAME")
@@ -34,18 +34,12 @@ def build_parser() -> Parser:
     """The whole command line; the reference in docs/ is written from it."""
     parser = Parser(prog="curr-ab", description="Paired antibody language models.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    models = commands.add_parser("models", help="list the 15 members", description="List the 15 members.")
-    add_flags(models, ModelsOptions)
-    models.set_defaults(run=_models)
-    for group in (data, pretrain, finetune, inference, evaluate, compare, scaling, hub, study):
+    add_command(commands, "models", "list the 15 members", _models, ModelsOptions)
+    for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, study):
         group.add_commands(commands)
-    completion = commands.add_parser(
-        "completion",
-        help="print the script that completes commands and options in your shell",
-        description=COMPLETION,
-    )
+    text = "print the script that completes commands and options in your shell"
+    completion = add_command(commands, "completion", text, _complete, more=COMPLETION)
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"Shell: {', '.join(SHELLS)}")
-    completion.set_defaults(run=_complete)
     return parser
 
 
@@ -81,12 +75,13 @@ def _models(args: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'member':<8} {'repository':<28} {'parameters':>12} {'layers':>6} {'width':>5}", end="")
-    print(f" {'ffn':>5} {'head':>4} {'pairs':>10} {'epochs':>6}")
+    line = "{:<8} {:<28} {:>12} {:>6} {:>5} {:>5} {:>4} {:>10} {:>6}"
+    print(
+        line.format("member", "repository", "parameters", "layers", "width", "ffn", "head", "pairs", "epochs")
+    )
     for row in rows:
-        print(f"{row['name']:<8} {row['repo_id']:<28} {row['parameters']:>12,} {row['layers']:>6}", end="")
-        print(f" {row['hidden_size']:>5} {row['intermediate_size']:>5} {row['head_dim']:>4}", end="")
-        print(f" {row['training_pairs']:>10,} {row['epochs']:>6}")
+        numbers = {name: f"{row[name]:,}" for name in ("parameters", "training_pairs")}
+        print(line.format(*list((row | numbers).values())[:9]))
 
 
 def _complete(args: argparse.Namespace) -> None:

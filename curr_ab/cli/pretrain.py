@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import Parser, interruptible
-from curr_ab.cli.shell import run as run_command
+from curr_ab.cli.shell import Parser, interruptible, run
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 
@@ -22,7 +21,7 @@ The defaults are the published plan. To use several devices, start the same argu
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions(Options):
-    """What is not part of a plan."""
+    """Options that are not part of a plan."""
 
     out: Path | None = option(None, "Folder of the run; needed except for a dry run", metavar="FOLDER")
     plan: tuple[Path, ...] = option((), "Plan files, of which later ones change earlier ones", metavar="YAML")
@@ -48,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, PretrainOptions)
     plan = parser.add_argument_group("plan", "Changes of the files, in which they are written `name: value`")
     add_flags(plan, PretrainingPlan, leave_out=("member",))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_pretrain)
 
 
-def run(args: argparse.Namespace) -> None:
+def _pretrain(args: argparse.Namespace) -> None:
     """Resolve the plan, then print what it takes or train."""
     options = read_options(args, PretrainOptions)
     plan = resolve_plan(read_flags(args, PretrainingPlan), options.plan)
@@ -74,4 +73,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command of `train_scripts/pretrain.py`; exit status 2 for bad input, 128 + N after signal N."""
     parser = Parser(prog="pretrain", description=DESCRIPTION)
     add_arguments(parser)
-    return run_command(parser, argv)
+    return run(parser, argv)

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curr_ab.cli.shell import CORES
+from curr_ab.cli.shell import CORES, Parser
 from curr_ab.extras import needs_extra
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
-from curr_ab.scaling.any_law import DataColumn, Law, fit_law
 from curr_ab.scaling.compute import UTILIZATION, gpu_flops
-from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.doubt import DataColumn, Doubt
 
 if TYPE_CHECKING:
     from curr_ab.scaling.runs import Runs
+    from curr_ab.scaling.uncertainty import Fit
 
+Law = Literal["iso-data", "isoflop", "parametric", "repeated-data", "transfer"]
 _PROJECTED = "Size of the model whose data the iso-data law projects, in parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownOptions(Options):
-    """How the numbers are computed and printed."""
+    """The computing and printing of numbers."""
 
     workers: int | None = option(None, "Number of processes", shown=CORES, least=1)
     json: bool = option(False, "Print JSON rather than a table")
@@ -107,20 +108,17 @@ def add_commands(commands: Any) -> None:
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
     fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
-    fit.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="RESULTS",
-        help="Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`",
-    )
+    help = "Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`"
+    fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
     _add(verbs, "reproduce", "show the published figures beside ours", _reproduce, ReproduceOptions)
     _add(verbs, "plan", "design the next runs for a budget", _plan, PlanOptions)
 
 
-def _add(verbs: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], options: type) -> Any:
-    parser = verbs.add_parser(name, help=text, description=run.__doc__)
+def _add(
+    verbs: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], options: type
+) -> Parser:
+    parser: Parser = verbs.add_parser(name, help=text, description=run.__doc__)
     add_flags(parser, options)
     own = ("draws", "noise_sd") if options is ReproduceOptions else ()
     add_flags(parser, Doubt, leave_out=("workers", *own))
@@ -167,17 +165,38 @@ def _fit(args: argparse.Namespace) -> None:
         from curr_ab.scaling.report import describe_fit, write_starts
 
     runs = _read(args.runs, options.task)
-    fit = fit_law(runs, options.law, doubt, options.data, options.project_to)
+    fit = _fit_law(runs, options.law, doubt, options.data, options.project_to)
     if options.starts is not None:
         if not isinstance(fit, scaling.LogLossFit):
-            raise OptionError(
-                f"starts must be none for the law {options.law}, which is not fitted from many starts",
-                "starts",
-            )
+            message = f"starts must be none for the law {options.law}, which is not fitted from many starts"
+            raise OptionError(message, "starts")
         write_starts(fit, options.starts)
     if options.plot is not None:
         save_plots(plot_fit(fit, options.data or "seen_tokens"), options.plot)
     _show(args, fit, describe_fit(fit))
+
+
+def _fit_law(
+    runs: Runs, law: Law, doubt: Doubt, data: DataColumn | None = None, project_to: float | None = None
+) -> Fit:
+    """Fit the law called `law`; an option of another law is refused."""
+    from curr_ab import scaling
+    from curr_ab.scaling.iso_data import PROJECTED_PARAMETERS
+
+    if data is not None and law != "parametric":
+        raise OptionError(f"data must be none for the law {law}; only parametric has a choice", "data")
+    if project_to is not None and law != "iso-data":
+        raise OptionError(f"project_to must be none for the law {law}; only iso-data projects", "project_to")
+    if law == "iso-data":
+        return scaling.fit_iso_data(runs, doubt, project_to or PROJECTED_PARAMETERS)
+    if law == "parametric":
+        return scaling.fit_parametric(runs, doubt, data=data or "seen_tokens")
+    fits = {
+        "isoflop": scaling.fit_isoflop,
+        "repeated-data": scaling.fit_repeated_data,
+        "transfer": scaling.fit_transfer,
+    }
+    return fits[law](runs, doubt)
 
 
 def _read(paths: Sequence[Path], task: str | None) -> Runs:
@@ -187,18 +206,16 @@ def _read(paths: Sequence[Path], task: str | None) -> Runs:
     if all(path.suffix == ".json" for path in paths):
         return scaling.read_measured_runs(paths, task)
     if len(paths) > 1 or task is not None:
-        raise OptionError(
-            "several files, and task, are for results.json files; a table of runs must be one CSV file",
-            "task",
-        )
+        message = "several files, and task, are for results.json files; a table of runs must be one CSV file"
+        raise OptionError(message, "task")
     return scaling.read_runs(paths[0])
 
 
 def _advise(args: argparse.Namespace) -> None:
     """Answer one question by every law, with 95 % intervals where they can be had."""
     options, doubt = read_options(args, AdviseOptions), _doubt(args)
-    flops = _flops(options, options.flops)
     _require_one(options, "params", "sequences", "flops", "gpu_hours")
+    flops = _flops(options, options.flops)
     if (options.results is None) != (options.law is None):
         raise OptionError("results and law belong together; got one of them", "results", "law")
     with needs_extra("scaling"):
@@ -208,7 +225,7 @@ def _advise(args: argparse.Namespace) -> None:
     question = scaling.Question(options.params, options.sequences, flops)
     fits: tuple[Any, ...] = ()
     if options.results is not None and options.law is not None:
-        fits = (fit_law(scaling.read_runs(options.results), options.law, doubt),)
+        fits = (_fit_law(scaling.read_runs(options.results), options.law, doubt),)
     answers = scaling.advise(question, fits, doubt)
     _show(args, answers, describe_advice(answers))
 
@@ -233,8 +250,8 @@ def _reproduce(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     """Design the grid of runs that would narrow the iso-data projection's interval most, with its cost."""
     options, doubt = read_options(args, PlanOptions), _doubt(args)
-    flops = _flops(options, options.budget)
     _require_one(options, "budget", "gpu_hours")
+    flops = _flops(options, options.budget)
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD
@@ -246,10 +263,9 @@ def _plan(args: argparse.Namespace) -> None:
         runs, noise = scaling.published_runs("test-loss-2025-09"), doubt.noise_sd or PAPER_NOISE_SD
     else:
         runs = scaling.read_runs(options.results)
-        found = noise_of(runs, doubt)
-        if not found:
+        noise = noise_of(runs, doubt) or 0.0
+        if not noise:
             raise OptionError("noise must be given, or runs repeated with other seeds; got neither", "noise")
-        noise = found
     plan = scaling.plan_iso_data(
         runs,
         budget_flops=flops or 0.0,

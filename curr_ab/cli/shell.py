@@ -6,22 +6,29 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.options import OptionError, Options, option, unknown
+from curr_ab.options import OptionError, Options, add_flags, option, unknown
 
 QUIET = "Print no progress bar and no summary"
 CORES = "one for each processor core"
 _NEGATIVE = re.compile(r"-\d|-\.\d")
+_ADVICE = {
+    FileNotFoundError: "no such file or folder; correct the name",
+    FileExistsError: "a file stands in the way of a folder; name another folder, or remove the file",
+    IsADirectoryError: "this is a folder; name a file",
+    NotADirectoryError: "a file stands in the way of a folder; name another folder, or remove the file",
+    PermissionError: "permission denied; name another file or folder, or change its permissions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(Options):
-    """How a file of pairs is read."""
+    """The reading of a file of pairs."""
 
     unpaired: bool = option(False, "Read single chains rather than pairs")
     names: ColumnNames = field(default_factory=ColumnNames)
@@ -39,16 +46,16 @@ class Help(argparse.RawDescriptionHelpFormatter):
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         if action.nargs not in ("*", "+") or not isinstance(action.metavar, str):
             return super()._format_args(action, default_metavar)
-        shown = f"{action.metavar} ..."
-        return shown if action.option_strings or action.nargs == "+" else f"[{shown}]"
+        text = f"{action.metavar} ..."
+        return text if action.option_strings or action.nargs == "+" else f"[{text}]"
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        """What must be given; forty more flags in brackets would hide it."""
-        shown = [one for one in actions if one.required or not one.option_strings]
+        """Name only the required arguments; forty more flags in brackets would hide them."""
+        required = [action for action in actions if action.required or not action.option_strings]
         # More than --help; and argparse asks with the prefix "" for the names of commands.
-        if prefix is None and len(shown) + 1 < len(list(actions)):
-            shown.append(argparse.Action([], "options", nargs="*", metavar="OPTION"))
-        super().add_usage(usage, shown, [], prefix)
+        if prefix is None and len(required) + 1 < len(list(actions)):
+            required.append(argparse.Action([], "options", nargs="*", metavar="OPTION"))
+        super().add_usage(usage, required, [], prefix)
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,26 +88,44 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(parser: Parser, argv: Sequence[str] | None) -> int:
-    """Run one command; bad input ends in one line on standard error and exit status 2."""
+    """Run one command; bad input ends in one line on standard error and exit status 2, Ctrl-C in 130."""
     args = parser.parse_args(argv)
     try:
         args.run(args)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {_with_flags(error, args)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{parser.prog}: {_in_one_line(error, args)}", file=sys.stderr)
         return 2
     return 0
 
 
-def _with_flags(error: Exception, args: argparse.Namespace) -> str:
-    """The message, and the flags of the fields that it names."""
+def _in_one_line(error: Exception, args: argparse.Namespace) -> str:
+    """The message, and the flags of the fields that it names; the way out where a system's error has none."""
+    if isinstance(error, OSError) and error.filename and type(error) in _ADVICE:
+        return f"{error.filename}: {_ADVICE[type(error)]}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file must be text in UTF-8; {error}"
     flags = getattr(args, "flags", {})
     named = [flags[name] for name in getattr(error, "fields", ()) if name in flags]
-    return f"{error} ({', '.join(named)})" if named else str(error)
+    return " ".join(str(error).split()) + (f" ({', '.join(named)})" if named else "")
 
 
-def sentence(text: str) -> str:
-    """A line of the list of commands as the description of its command."""
-    return f"{text[0].upper()}{text[1:]}."
+def add_command(
+    commands: Any,
+    name: str,
+    text: str,
+    run: Callable[[argparse.Namespace], None],
+    *options: type,
+    more: str = "",
+) -> Parser:
+    """Add a command: `text` is its line in the list and, with `more` after it, its description."""
+    parser: Parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}")
+    for kind in options:
+        add_flags(parser, kind)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:

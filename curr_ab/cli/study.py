@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curr_ab.cli.shell import interruptible
+from curr_ab.cli.shell import add_command, interruptible
 from curr_ab.extras import needs_extra
-from curr_ab.options import Options, add_flags, option, read_options
+from curr_ab.options import Options, option, read_options
 
 if TYPE_CHECKING:
     from curr_ab.study.preset import Preset
 
-DESCRIPTION = """Data, 15 models, evaluation, scaling law, exports with cards, report: in one folder.
+MORE = """ All is in one folder.
 
 The same command goes on where the study stands: after a crash, Ctrl-C, or a cell that failed."""
 
@@ -53,10 +54,8 @@ class StudyOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add `study` to the command line."""
-    text = "make the whole of the paper: data, 15 models, evaluation, law, exports, report"
-    parser = commands.add_parser("study", help=text, description=DESCRIPTION)
-    add_flags(parser, StudyOptions)
-    parser.set_defaults(run=run)
+    text = "make the whole of the paper: data, 15 models, evaluation, scaling law, exports, report"
+    add_command(commands, "study", text, run, StudyOptions, more=MORE)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         from transformers.utils.logging import disable_progress_bar
 
         from curr_ab.study import plan_study, run_study
-        from curr_ab.study.closing import closing_words
+        from curr_ab.study.study import closing_words
 
         out, preset = _resolve(options)
         if options.dry_run:
@@ -104,11 +103,16 @@ def _resolve(options: StudyOptions) -> tuple[Path, Preset]:
     return options.out or Path("studies") / preset.name, change(preset, changes)
 
 
+def _command(*words: str, options: StudyOptions, **lists: Sequence[str]) -> str:
+    """A command with the same data, and the lists that are not empty."""
+    data = ["--data", str(options.data)] if options.data else []
+    given = [word for flag, words in lists.items() if words for word in (f"--{flag}", *words)]
+    return shlex.join(["curr-ab", "study", *words, *data, *given])
+
+
 def _going_on(options: StudyOptions, out: Path) -> str:
     """The command that goes on with the study, whose preset lies in its folder with all changes."""
-    data = ["--data", str(options.data)] if options.data else []
-    only = ["--only", *options.only] if options.only else []
-    return shlex.join(["curr-ab", "study", "--out", str(out), *data, *only])
+    return _command("--out", str(out), options=options, only=options.only)
 
 
 def _making(options: StudyOptions, out: Path, preset: Preset) -> str:
@@ -116,11 +120,9 @@ def _making(options: StudyOptions, out: Path, preset: Preset) -> str:
     from curr_ab.study.folder import StudyFolder
     from curr_ab.study.preset import change, preset_names, read_preset
 
-    source, changes = options.preset or preset.name, list(options.set)
+    source, changes = options.preset or preset.name, options.set
     if options.preset is None:  # it came from the folder, perhaps with changes of an earlier command
-        known = change(read_preset(source), changes) if source in preset_names() else None
-        if known is None or replace(known, launch=preset.launch) != preset:
-            source, changes = str(StudyFolder(out).preset_file), []
-    settings = ["--set", *changes] if changes else []
-    data = ["--data", str(options.data)] if options.data else []
-    return shlex.join(["curr-ab", "study", "--preset", str(source), "--out", str(out), *data, *settings])
+        shipped = change(read_preset(source), changes) if source in preset_names() else None
+        if shipped is None or replace(shipped, launch=preset.launch) != preset:
+            source, changes = str(StudyFolder(out).preset_file), ()
+    return _command("--preset", source, "--out", str(out), options=options, set=changes)

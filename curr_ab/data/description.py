@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,18 +77,14 @@ def describe(folder: str | os.PathLike[str], *, progress: bool = False) -> Descr
 
     path = Path(folder)
     index = TokenDataset(path).index
+    names = ("lengths", "cdr3", "v_call", "mutations", "v_identity")
     counters: dict[str, dict[str, Counter[Any]]] = {
-        name: {chain: Counter() for chain in CHAINS}
-        for name in ("lengths", "cdr3", "v_call", "mutations", "v_identity")
+        name: {chain: Counter() for chain in CHAINS} for name in names
     }
     shards = [entry["name"] for split in SPLITS for entry in index["splits"][split]]
-    columns = [
-        f"{name}_{chain}" for name in ("cdr3", "v_call", "mutations", "v_identity") for chain in CHAINS
-    ]
+    columns = [*CHAINS, *(f"{name}_{chain}" for name in names[1:] for chain in CHAINS)]
     for shard in tqdm(shards, desc="describe", disable=not progress):
-        for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(
-            columns=[*CHAINS, *columns]
-        ):
+        for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(columns=columns):
             table = pa.Table.from_batches([batch])
             for chain in CHAINS:
                 _count(counters["lengths"][chain], pc.binary_length(table[chain]))
@@ -110,18 +107,14 @@ def describe(folder: str | os.PathLike[str], *, progress: bool = False) -> Descr
 
 def statistics(values: Mapping[Any, int]) -> dict[str, float]:
     """Number, least, median, mean and greatest of a histogram of numbers; empty where it is."""
-    ordered = sorted(values.items())
+    ordered = sorted(values)
     total = sum(values.values())
     if not total:
         return {}
-    seen, median = 0, ordered[0][0]
-    for value, count in ordered:
-        median = value
-        seen += count
-        if 2 * seen >= total:
-            break
-    mean = sum(value * count for value, count in ordered) / total
-    return {"records": total, "min": ordered[0][0], "median": median, "mean": mean, "max": ordered[-1][0]}
+    upto = accumulate(values[value] for value in ordered)
+    median = next(value for value, seen in zip(ordered, upto, strict=True) if 2 * seen >= total)
+    mean = sum(value * values[value] for value in ordered) / total
+    return {"records": total, "min": ordered[0], "median": median, "mean": mean, "max": ordered[-1]}
 
 
 def summary_rows(description: Description) -> list[tuple[str, str, dict[str, float]]]:
@@ -144,10 +137,8 @@ def table(description: Description) -> str:
     """The statistics and the drops as text."""
     lines = [f"{'':<45} {'records':>12} {'min':>6} {'median':>6} {'mean':>8} {'max':>6}"]
     for measure, series, found in summary_rows(description):
-        figures = (
-            f"{found['records']:>12,} {found['min']:>6.0f} {found['median']:>6.0f} {found['mean']:>8.2f}"
-        )
-        lines.append(f"{f'{measure} {series}':<45} {figures} {found['max']:>6.0f}")
+        figures = f"{found['records']:>12,} {found['min']:>6.0f} {found['median']:>6.0f}"
+        lines.append(f"{f'{measure} {series}':<45} {figures} {found['mean']:>8.2f} {found['max']:>6.0f}")
     report = description.report
     lines += ["", f"{'split':<12} {'pairs':>12} {'clusters':>12}"]
     lines += [
@@ -172,8 +163,7 @@ def _by_number(title: str, x_label: str, histogram: Histogram) -> Figure:
     figure, axes = _figure(title, x_label, "share of chains")
     for series, values in histogram.items():
         if total := sum(values.values()):
-            first, last = int(min(values)), int(max(values))
-            numbers = range(first, last + 1)
+            numbers = range(int(min(values)), int(max(values)) + 1)
             shares = [values.get(number, 0) / total for number in numbers]
             axes.bar(numbers, shares, width=0.9, alpha=0.65, color=CHAIN_COLOURS[series], label=series)
     add_legend(axes)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.tokens import Tokens, encode_masks, encode_pairs
-from curr_ab.files import file_digest, replacing, write_parquet
+from curr_ab.files import file_digest, read_object, replacing, write_parquet
 from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
@@ -80,7 +80,7 @@ class TokenDataset:
             raise ValueError(
                 f"{folder} holds no prepared data ({INDEX_NAME} is missing); run `curr-ab data prepare`"
             )
-        self.index: dict[str, Any] = json.loads(path.read_text())
+        self.index = read_object(path)
         if self.index["format"] != FORMAT:
             raise ValueError(
                 f"{path} must be in the format {FORMAT!r}; got {self.index['format']!r}; "

@@ -9,8 +9,7 @@ from curr_ab.extras import lazy_names
 if TYPE_CHECKING:
     from curr_ab.evaluation.comparison import compare_losses, compare_runs
     from curr_ab.evaluation.plan import PLANS, make_plan
-    from curr_ab.evaluation.run import run_suite
-    from curr_ab.evaluation.tables import write_tables
+    from curr_ab.evaluation.run import run_suite, write_tables
     from curr_ab.measures.metrics import measure
     from curr_ab.measures.statistics import mean_and_standard_error
 
@@ -23,7 +22,7 @@ _LAZY = {
     "mean_and_standard_error": "curr_ab.measures.statistics",
     "measure": "curr_ab.measures.metrics",
     "run_suite": "run",
-    "write_tables": "tables",
+    "write_tables": "run",
 }
 __all__ = [
     "PLANS",

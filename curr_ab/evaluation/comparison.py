@@ -61,10 +61,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        content = asdict(self)
-        for row, metric in zip(content["metrics"], self.metrics, strict=True):
-            row["over_folds"] = metric.over_folds._asdict() if metric.over_folds else None
-        return {"format": "curr-ab comparison 1", **content}
+        return {"format": "curr-ab comparison 1", **asdict(self)}
 
 
 def compare_runs(

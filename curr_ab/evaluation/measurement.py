@@ -1,20 +1,80 @@
-"""Record of a measurement: the suite, checkpoint, data and settings that decide its numbers."""
+"""Subject and record of a measurement: a checkpoint, and all that decides the numbers of a suite on it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.files import write_json
+from curr_ab.evaluation.plan import SuitePlan
+from curr_ab.family import MEMBERS, SHAPE
+from curr_ab.files import read_object, write_json
+from curr_ab.training_record import TrainingRecord
 
-if TYPE_CHECKING:
-    from curr_ab.evaluation.subject import Subject
+if TYPE_CHECKING:  # they load torch, which the tables do without
+    from curr_ab.checkpoints import Checkpoint
+    from curr_ab.modeling import CurrAbForMaskedLM
+    from curr_ab.tokenization import CurrAbTokenizer
 
 RECORD = "measurement.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint that is not loaded yet."""
+
+    checkpoint: Checkpoint
+    name: str
+    digest: str
+    is_member: bool  # called like a member and of its shape: comparable with what the paper reports of it
+    is_adapter: bool
+    training: TrainingRecord | None = field(repr=False)
+
+    def load(self) -> tuple[CurrAbForMaskedLM, CurrAbTokenizer]:
+        """Model and tokenizer; weights that are NaN or infinite are refused here, before hours of work."""
+        model, tokenizer = self.checkpoint.load()
+        for name, parameter in model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise ValueError(
+                    f"{self.checkpoint.name}: the weights {name} are not all numbers (NaN or inf)"
+                )
+        return model, tokenizer
+
+    def result_fields(self, source: str) -> dict[str, Any]:
+        """The fields of a `Result` that say what was measured, and how to do it again."""
+        return {
+            "model": self.name,
+            "checkpoint": self.digest,
+            "step": self.training.step if self.training else None,
+            "source": source,
+            "code_version": version("curr-ab"),
+        }
+
+
+def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
+    """The checkpoint called `model`, as `curr_ab.load` reads names."""
+    from curr_ab.checkpoints import CONFIG, Checkpoint, find_checkpoint, find_file
+
+    source = find_checkpoint(model, revision=plan.revision, namespace=plan.namespace)
+    checkpoint = Checkpoint(
+        source.source,
+        revision=plan.revision,
+        device=plan.device,
+        dtype=plan.dtype,
+        namespace=plan.namespace,
+        separator=plan.separator,
+    )
+    name, is_adapter = plan.name or source.name, source.base is not None
+    is_member = not is_adapter and name in MEMBERS
+    if is_member:
+        config = find_file(source.source, CONFIG, revision=plan.revision)
+        shape, expected = {} if config is None else read_object(config), MEMBERS[name].config()
+        is_member = all(shape.get(key) == expected[key] for key in SHAPE)
+    return Subject(checkpoint, name, source.digest, is_member, is_adapter, source.training)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +90,7 @@ class Measurement:
 
     @classmethod
     def of(cls, suite: str, subject: Subject, *, data: str, settings: Mapping[str, Any]) -> Measurement:
-        """That of a suite on a checkpoint; `data` is the fingerprint of the data."""
+        """The measurement of a suite on a checkpoint; `data` is the fingerprint of the data."""
         return cls(
             suite=suite,
             model=subject.name,
@@ -43,17 +103,13 @@ class Measurement:
     @property
     def key(self) -> str:
         """One name for all of it."""
-        content = self._content()
+        content = asdict(self)
         del content["is_member"]  # follows from the others
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Record in the folder what its numbers are of."""
-        write_json(folder / RECORD, {**self._content(), "key": self.key})
-
-    def _content(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content
+        write_json(folder / RECORD, {**asdict(self), "key": self.key})
 
 
 def read_measurement(folder: Path) -> Measurement | None:

@@ -38,8 +38,11 @@ class PairTable:
 def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
     """A split of a prepared folder; of a table the rows of that split, or all where it has no splits."""
     if len(sources) == 1 and Path(sources[0]).is_dir():
-        prepared = prepared_split(sources, split)
-        return PairTable(prepared.name, split, prepared.fingerprint, prepared.table())
+        dataset = prepared_split(sources, split)
+        paths = [dataset.folder / f"{entry['name']}.parquet" for entry in dataset.index["splits"][split]]
+        title = f"{dataset.folder.name} {dataset.fingerprint[:12]}"
+        pairs = pa.concat_tables([pq.read_table(path) for path in paths])
+        return PairTable(title, split, dataset.fingerprint, pairs)
     from curr_ab.data.reading.pairs import read_pairs
 
     pairs = pa.Table.from_batches(list(read_pairs(sources)), schema=PAIR_SCHEMA)
@@ -79,30 +82,7 @@ def _is_mutated(count: int | None, mask: str | None, identity: float | None) -> 
     return None if identity is None else identity < 1
 
 
-@dataclass(frozen=True)
-class PreparedSplit:
-    """One split, opened."""
-
-    dataset: TokenDataset
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the whole folder; the split is an option of the suite."""
-        return self.dataset.fingerprint
-
-    @property
-    def name(self) -> str:
-        """Name of the data in results."""
-        return f"{self.dataset.folder.name} {self.fingerprint[:12]}"
-
-    def table(self) -> pa.Table:
-        """All pairs of the split in their order, in the annotation schema."""
-        entries = self.dataset.index["splits"][self.dataset.split]
-        paths = [self.dataset.folder / f"{entry['name']}.parquet" for entry in entries]
-        return pa.concat_tables([pq.read_table(path) for path in paths])
-
-
-def prepared_split(sources: Sequence[str], split: str) -> PreparedSplit:
+def prepared_split(sources: Sequence[str], split: str) -> TokenDataset:
     """The split; anything but one folder of `curr-ab data prepare` is refused, with the way there."""
     if len(sources) != 1:
         raise ValueError(
@@ -118,4 +98,4 @@ def prepared_split(sources: Sequence[str], split: str) -> PreparedSplit:
     dataset = TokenDataset(source, split)
     if not len(dataset):
         raise ValueError(f"{source} must have pairs in the split {split!r}; got none; choose another split")
-    return PreparedSplit(dataset)
+    return dataset

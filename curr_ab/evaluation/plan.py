@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from curr_ab.finetuning.recipe import Method
 from curr_ab.inference.settings import DTYPE_HELP, MODE_HELP, Dtype, LoadingOptions
@@ -14,14 +14,17 @@ from curr_ab.words import Mode
 
 Protocol = Literal["published", "grouped"]
 Split = Literal["train", "validation", "test"]
+# Options that name files, which count by what they say: their content is in the fingerprint of the data.
+_FILES = ("direction", "germlines", "recipe")
 # Settings that every result has as its split or among its details.
-_TOLD_ANYWAY = ("split", "protocol", "method", "set", "shots")
+_ALWAYS_GIVEN = ("split", "protocol", "method", "set", "shots")
 
 
 @dataclass(frozen=True)
 class SuitePlan(LoadingOptions):
     """Options that all suites have: how the checkpoint is loaded; its digest says which it was."""
 
+    module: ClassVar[str]  # in `curr_ab/evaluation/suites`
     dtype: Dtype = option("float32", DTYPE_HELP)
     name: str | None = option(
         None, "Name of the model in results", shown="its member's, or its folder's", execution=True
@@ -32,31 +35,31 @@ class SuitePlan(LoadingOptions):
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """The options that decide the numbers."""
         names = [one.name for one in fields(self) if not one.metadata["execution"]]
         return {name: getattr(self, name) for name in names}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The same without names of files, whose content is in the fingerprint of the data."""
-        return self.decisive
+        """The same without names of files."""
+        return {name: value for name, value in self.decisive.items() if name not in _FILES}
 
     @property
     def unusual(self) -> dict[str, Detail]:
-        """The settings that are not the defaults, as a result's details; not those that it tells anyway."""
+        """The settings that are not the defaults, as a result's details; without those that it always has."""
         return {
             name: " ".join(map(str, value)) if isinstance(value, tuple) else value
             for name, value in self.settings.items()
-            if name not in _TOLD_ANYWAY and value is not None and value != getattr(type(self), name)
+            if name not in _ALWAYS_GIVEN and value is not None and value != getattr(type(self), name)
         }
 
     def command(self, suite: str) -> str:
-        """How to measure it again: the command with the options that are not the defaults."""
+        """The command that measures it again, with the options that are not the defaults."""
         words = [f"curr-ab evaluate {suite}"]
         for name, value in self.decisive.items():
             if value != getattr(type(self), name):
-                told = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                words.append(f"--{name.replace('_', '-')} {told}")
+                text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                words.append(f"--{name.replace('_', '-')} {text}")
         return " ".join(words)
 
 
@@ -64,6 +67,7 @@ class SuitePlan(LoadingOptions):
 class LossPlan(SuitePlan):
     """The loss under fixed masks; the same seed and draws as pretraining's, so that numbers compare."""
 
+    module = "loss"
     split: Split = option("test", "Split of the prepared pairs that is measured")
     pairs: int | None = option(None, "Number of pairs, from the first of the split", shown="all", least=1)
     draws: int = option(2, "Number of maskings of each pair", least=1)
@@ -74,6 +78,7 @@ class LossPlan(SuitePlan):
 class RegionsPlan(SuitePlan):
     """The loss of each residue, masked alone, by region."""
 
+    module = "regions"
     split: Split = option("test", "Split of the prepared pairs that is measured")
     pairs: int = option(
         200, "Number of pairs drawn from the split; each residue takes a pass of the model", least=1
@@ -85,6 +90,7 @@ class RegionsPlan(SuitePlan):
 class FitnessPlan(SuitePlan):
     """Rank correlations with measured fitness."""
 
+    module = "fitness"
     direction: str | None = option(
         None,
         "Direction of better fitness: higher, lower, or a YAML file of `assay: higher|lower`",
@@ -110,17 +116,12 @@ class FitnessPlan(SuitePlan):
                 "shots",
             )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Directions and germlines count by what they say."""
-        files = ("direction", "germlines")
-        return {name: value for name, value in self.decisive.items() if name not in files}
-
 
 @dataclass(frozen=True)
 class ClassificationPlan(SuitePlan):
     """A head on the model, cross-validated."""
 
+    module = "classification"
     recipe: str = option("specificity-binary", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")
     protocol: Protocol = option(
         "grouped", "Folds: grouped keeps groups together, published takes the paper's folds by row"
@@ -133,11 +134,6 @@ class ClassificationPlan(SuitePlan):
         (), "Further changes of the recipe, as `curr-ab finetune --help` names them", metavar="KEY=VALUE"
     )
     seed: int = option(42, "Seed of folds, heads and order", least=0)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The recipe counts by what it says."""
-        return {name: value for name, value in self.decisive.items() if name != "recipe"}
 
 
 @dataclass(frozen=True)
@@ -158,12 +154,7 @@ PLANS: Mapping[str, type[SuitePlan]] = {
 
 def make_plan(suite: str, options: Mapping[str, Any]) -> SuitePlan:
     """The suite's plan; a suite or an option that does not exist is an error with the nearest one."""
-    check_suite(suite)
-    check_names(options, PLANS[suite], f"suite {suite}")
-    return PLANS[suite](**options)
-
-
-def check_suite(suite: str) -> None:
-    """Refuse what is not a suite."""
     if suite not in PLANS:
         raise ValueError(unknown("suite", suite, PLANS))
+    check_names(options, PLANS[suite], f"suite {suite}")
+    return PLANS[suite](**options)

@@ -1,86 +1,36 @@
-"""`run_suite`: one suite on one checkpoint, unless the same has been measured already."""
+"""Suites: `run_suite` measures one on one checkpoint, unless that is done; `write_tables` compares models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from curr_ab.evaluation.measurement import Measurement, read_measurement
-from curr_ab.evaluation.plan import (
-    ClassificationPlan,
-    FitnessPlan,
-    LossPlan,
-    RegionsPlan,
-    SuitePlan,
-    make_plan,
-)
-from curr_ab.files import claimed
-from curr_ab.results import Result, add_results, read_results, write_results
-
-if TYPE_CHECKING:
-    from curr_ab.evaluation.pair_tables import PairTable, PreparedSplit
-    from curr_ab.evaluation.subject import Subject
-    from curr_ab.evaluation.suites.classification import LabelledData
-    from curr_ab.evaluation.suites.fitness import FitnessData
+from curr_ab.evaluation.measurement import RECORD, Measurement, find_subject, read_measurement
+from curr_ab.evaluation.plan import PLANS, make_plan
+from curr_ab.family import MEMBERS
+from curr_ab.files import claimed, replacing
+from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
+from curr_ab.results import Result, add_results, is_headline, read_results, write_results
 
 RESULTS = "results.json"
-
-
-class Fingerprinted(Protocol):
-    """Opened data; the fingerprint tells their content."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
-Plan = TypeVar("Plan", bound=SuitePlan)
-Data = TypeVar("Data", bound=Fingerprinted)
-
-
-@dataclass(frozen=True)
-class Suite(Generic[Plan, Data]):
-    """A suite: it opens and checks its data, measures a model on them, and may draw several models."""
-
-    open_data: Callable[[Plan, list[str]], Data]
-    # The last two arguments: the folder of the measurement, and a function that shows a line to the user.
-    measure: Callable[[Subject, Plan, Data, Path, Callable[[str], None]], list[Result]]
-    draw: Callable[[Path, Measurement], None] | None = None
-
-
-def _loss() -> Suite[LossPlan, PreparedSplit]:
-    from curr_ab.evaluation.suites import loss
-
-    return Suite(loss.open_data, loss.measure)
-
-
-def _regions() -> Suite[RegionsPlan, PairTable]:
-    from curr_ab.evaluation.suites import region_figures, regions
-
-    return Suite(regions.open_data, regions.measure, region_figures.draw_regions)
-
-
-def _classification() -> Suite[ClassificationPlan, LabelledData]:
-    from curr_ab.evaluation.suites import classification
-
-    return Suite(classification.open_data, classification.measure)
-
-
-def _fitness() -> Suite[FitnessPlan, FitnessData]:
-    from curr_ab.evaluation.suites import fitness
-
-    return Suite(fitness.open_data, fitness.measure)
-
-
-# Functions, because suites need libraries that the others do not.
-_SUITES: Mapping[str, Callable[[], Suite[Any, Any]]] = {
-    "loss": _loss,
-    "regions": _regions,
-    "specificity": _classification,
-    "pairing": _classification,
-    "fitness": _fitness,
-}
+NOTE = (
+    "Published: the paper's figure for its own checkpoint of that member on its own data, never measured "
+    "here; a difference means something on the same data only."
+)
+# Of the paper's two versions of the test loss the later one, where it shows the member.
+_TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
+# Details that tell numbers of one model apart for a reader.
+_DETAILS = dict.fromkeys(
+    (
+        *("place", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
+        *("assay", "score", "assays", "germline"),
+        *(one.name for plan in PLANS.values() for one in fields(plan)),
+    )
+)
 
 
 def run_suite(
@@ -98,12 +48,11 @@ def run_suite(
     already, on the same weights and data with the same options, is read from there.
     """
     plan = make_plan(suite, options)
-    chosen = _SUITES[suite]()
+    # Imported here, because suites need libraries that the others do not.
+    module = import_module(f"curr_ab.evaluation.suites.{plan.module}")
     sources = [str(data)] if isinstance(data, str | Path) else [str(source) for source in data]
-    from curr_ab.evaluation.subject import find_subject
-
     subject = find_subject(model, plan)
-    opened = chosen.open_data(plan, sources)
+    opened = module.open_data(plan, sources)
     measurement = Measurement.of(suite, subject, data=opened.fingerprint, settings=plan.settings)
     folder = Path(out) / suite / f"{_file_name(subject.name)}-{measurement.key[:8]}"
     if (folder / RESULTS).exists() and read_measurement(folder) == measurement:
@@ -113,16 +62,101 @@ def run_suite(
         device = subject.checkpoint.device_of()
         say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {device}")
         measurement.write(folder)
-        rows = chosen.measure(subject, plan, opened, folder, say)
+        rows: list[Result] = module.measure(subject, plan, opened, folder, say)
         rows = [replace(row, details={**row.details, **plan.unusual}) for row in rows]
         write_results(folder / RESULTS, rows)
     results = read_results(folder / RESULTS)
     with claimed(Path(out), "adds results in", wait=True):
         add_results(Path(out) / RESULTS, results)
-    if chosen.draw is not None:
-        chosen.draw(Path(out) / suite, measurement)
+    if hasattr(module, "draw"):
+        module.draw(Path(out) / suite, measurement)
     return results
 
 
 def _file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in text)
+
+
+def write_tables(out: str | Path, suite: str) -> str:
+    """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
+    folder = Path(out) / suite
+    shown, left_out = _rows(folder)
+    rows = sorted(shown, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
+    text = "\n".join([*_lines(rows), *_skipped(folder), *left_out]) + "\n"
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text(text)
+    return text
+
+
+def _rows(folder: Path) -> tuple[list[tuple[Result, PublishedFigure | None]], list[str]]:
+    """The numbers that are shown, with the published figure where there is one to compare with.
+
+    And a note on each folder that cannot be read.
+    """
+    rows, notes = [], []
+    for path in sorted(folder.glob(f"*/{RESULTS}")):
+        measurement = read_measurement(path.parent)
+        if measurement is None:
+            notes.append(
+                f"\nleft out: {path.parent.name} (its {RECORD} is missing or broken; measure it again)"
+            )
+            continue
+        for row in filter(is_headline, read_results(path)):
+            rows.append((row, published_for(row) if measurement.is_member else None))
+    return rows, notes
+
+
+def published_for(row: Result) -> PublishedFigure | None:
+    """The paper's figure for the same task, metric and part of the same member.
+
+    Of a cross-validation only beside the published protocol with nothing changed.
+    """
+    if "recipe" in row.details and (row.details.get("protocol") != "published" or "changes" in row.details):
+        return None
+    tasks = [row.task]
+    if row.task == "test-loss" and row.details.get("objective") == "mlm":
+        tasks = list(_TEST_LOSSES)
+    figures = {
+        figure.task: figure
+        for figure in (*FIGURES, *PART_FIGURES)
+        if (figure.member, figure.metric, figure.part) == (row.model, row.metric, _part(row))
+    }
+    return next((figures[task] for task in tasks if task in figures), None)
+
+
+def _part(row: Result) -> str:
+    """Name of its part in `PublishedFigure.part`; the paper's regions are those of mutated chains."""
+    if row.task == "regions":
+        region, group = row.details["place"], row.details["group"]
+        return str(region) if group == "mutated chains" else f"{region} of {group}"
+    return str(row.details.get("pairs", "")) if row.task == "pairing" else ""
+
+
+def _skipped(folder: Path) -> Iterator[str]:
+    """Assays that were left out, once each."""
+    skipped: dict[str, str] = {}
+    for path in sorted(folder.glob("*/skipped.json")):
+        skipped |= json.loads(path.read_text())
+    if skipped:
+        yield "\nskipped: " + "; ".join(f"{name} ({reason})" for name, reason in skipped.items())
+
+
+def _rank(row: Result) -> int:
+    return list(MEMBERS).index(row.model) if row.model in MEMBERS else len(MEMBERS)
+
+
+def _lines(rows: list[tuple[Result, PublishedFigure | None]]) -> Iterator[str]:
+    yield "| model | task | metric | measured ± SE | published | difference | items | data |"
+    yield "|---|---|---|---:|---:|---:|---:|---|"
+    for row, figure in rows:
+        details = ", ".join(f"{key} {row.details[key]}" for key in _DETAILS if key in row.details)
+        published = "" if figure is None else f"{figure.value:.4f} ({figure.task})"
+        difference = "" if figure is None else f"{row.value - figure.value:+.4f}"
+        yield (
+            f"| {row.model} | {row.task}{f' ({details})' if details else ''} | {row.metric} "
+            f"| {row.shown} | {published} | {difference} | {row.num_items:,} "
+            f"| {row.dataset}, {row.split} |"
+        )
+    if any(figure is not None for _, figure in rows):
+        sources = sorted({figure.source for _, figure in rows if figure is not None})
+        yield f"\n{NOTE} Sources: {'; '.join(sources)}."

@@ -13,8 +13,14 @@ from curr_ab.checkpoints import resolve
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing_folder, write_json
-from curr_ab.finetuning.adapter_card import write_adapter_card
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECIPE, RESULTS, FinetuningRecord, edit_json
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    RECIPE,
+    RESULTS,
+    FinetuningRecord,
+    edit_json,
+    write_adapter_card,
+)
 from curr_ab.results import Result, write_results
 
 

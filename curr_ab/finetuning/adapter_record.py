@@ -1,20 +1,29 @@
-"""`finetuning.json`: which model was fine-tuned on what, in the folder that others load."""
+"""The record of a fine-tuned member, `finetuning.json`, and its card, filled from the files beside it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import write_json
+from curr_ab.extras import needs_extra
+from curr_ab.files import replacing, write_json
+from curr_ab.pages import code, render
+from curr_ab.results import Result, model_index, read_results
 
 FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# By target: what a model predicts, and the arrays that `predict` gives.
+_PREDICTIONS = {
+    "classes": ("classes of antibody pairs", "[classes]: their probabilities"),
+    "residues": ("classes of residues", "[residues, classes]: probabilities, heavy chain first"),
+    "number": ("a number for each pair", "[1]: the number"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,3 +69,77 @@ def is_repository(base_model: str) -> bool:
 
 def edit_json(path: Path, changes: Mapping[str, Any]) -> None:
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def write_adapter_card(folder: Path, *, namespace: str) -> None:
+    """Make the card anew."""
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(render_adapter_card(folder, namespace), encoding="utf-8")
+
+
+def render_adapter_card(folder: Path, namespace: str) -> str:
+    """The card that the files of the folder give under an owner's name."""
+    with needs_extra("finetune"):
+        import yaml
+
+    record = read_record(folder)
+    recipe: dict[str, Any] = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    results = read_results(folder / RESULTS)
+    # Those of the weights on one fold, or the means over folds, after which the weights were fitted.
+    results = [row for row in results if "fold" not in row.details] or results
+    target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
+    predicts, output = _PREDICTIONS[target]
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    # Stock transformers has a head for residues, and one for pairs that reads the first token.
+    refused = target != "residues" and recipe["pooling"] != "cls"
+    return render(
+        "finetuning/adapter_card.md",
+        header=_header(record, target, results, is_adapter),
+        name=record.name,
+        repo_id=repo_id,
+        record=record,
+        recipe=recipe,
+        is_adapter=is_adapter,
+        base=record.base_model,
+        base_name=Path(record.base_model).name,
+        base_text=json.dumps(record.base_model),
+        base_is_repository=is_repository(record.base_model),
+        predicts=predicts,
+        facts=_facts(recipe, config),
+        output=output,
+        refused_pooling=recipe["pooling"] if refused else "",
+        head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
+        settings={key: value for key, value in recipe.items() if value not in (None, [], "")},
+        results=sorted(results, key=lambda row: (row.task, row.metric)),
+    )
+
+
+def _header(record: FinetuningRecord, target: str, results: Sequence[Result], is_adapter: bool) -> str:
+    from huggingface_hub import ModelCardData
+
+    # The Hub takes a repository for the base and nothing else.
+    base = record.base_model if is_repository(record.base_model) else None
+    relation = "adapter" if is_adapter else "finetune"
+    data = ModelCardData(
+        license="mit",
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="token-classification" if target == "residues" else "text-classification",
+        base_model=base,
+        tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
+        model_name=record.name,
+        eval_results=model_index(results) or None,
+        base_model_relation=relation if base else None,
+    )
+    header: str = data.to_yaml()
+    return header.strip()
+
+
+def _facts(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    labels = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
+    facts = {"target": recipe["target"], "method": recipe["method"]}
+    if recipe["target"] != "number":
+        facts["labels, in the order of the logits"] = list(labels.values())
+    if recipe["target"] != "residues":
+        facts["the head reads"] = config.get("classifier_pooling", "cls")
+    return {**facts, "licence": "MIT"}

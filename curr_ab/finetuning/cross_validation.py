@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.model import (
     build_model,
     describe_trainable,
+    earlier_name,
     find_base,
     model_config,
     model_with,
@@ -96,7 +98,9 @@ class CrossValidation:
                 "model": self.base.name,
                 "checkpoint": self.base.digest,
             }
-            folder.begin(recipe, identity, self.folds)
+            name = folder.begin(recipe, identity, self.folds, earlier_name(model))
+            if name != self.base.name:  # the results of one run have one name
+                self.base = replace(self.base, name=name)
         start_trackers(accelerator, {**recipe.to_dict(), "model": self.base.name})
         accelerator.wait_for_everyone()
 

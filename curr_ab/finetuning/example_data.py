@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from curr_ab.data.reading.pairs import builtin_path
 from curr_ab.data.simulation import PREFERRED_LIGHT
+from curr_ab.options import OptionError, unknown
 
 Row = dict[str, Any]
 # Five residues that germline CDRH3s hardly have, in the middle of the loop; healthy donors have none.
@@ -31,7 +32,7 @@ _LOOKED_AT = ("v_call_heavy", "cdr3_heavy", "region_mask_heavy", "region_mask_li
 def plant(task: str, num_pairs: int = 600, seed: int = 0) -> pa.Table:
     """`num_pairs` pairs with what the shipped recipe `task` learns: whole clones of at least 10 donors."""
     if task not in TASKS:
-        raise ValueError(f"example data must be for one of {', '.join(TASKS)}; got {task!r}")
+        raise ValueError(unknown("recipe with example data", task, TASKS))
     random = np.random.default_rng(seed)
     rows = _draw(num_pairs, random, _has_the_preferred_light if task == "pairing" else lambda row: True)
     TASKS[task](rows, random)
@@ -51,7 +52,8 @@ def _draw(num_pairs: int, random: np.random.Generator, suits: Callable[[Row], bo
     order = random.permutation(sorted(clones)).tolist()
     rows = [row for clone in order for row in clones[clone]][:num_pairs]
     if num_pairs < 1 or len(rows) < num_pairs:
-        raise ValueError(f"pairs must be at most {len(rows):,}, as many as the corpus has; got {num_pairs:,}")
+        message = f"pairs must be at most {len(rows):,}, as many as the corpus has; got {num_pairs:,}"
+        raise OptionError(message, "pairs")
     return rows
 
 

@@ -24,6 +24,7 @@ from curr_ab.checkpoints import (
     resolve,
 )
 from curr_ab.extras import needs_extra
+from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
@@ -188,3 +189,10 @@ def checked_source(name_or_path: str | Path) -> str:
 def find_base(name_or_path: str | Path) -> CheckpointSource:
     """The checkpoint to fine-tune; the weights of a repository are downloaded."""
     return find_checkpoint(checked_source(name_or_path))
+
+
+def earlier_name(name_or_path: str | Path) -> str:
+    """The base's name in runs from before `find_checkpoint` named bases: the last part of its path."""
+    name = Path(name_or_path).resolve().name
+    member = find_member(name)
+    return name if member is None else member.name

@@ -18,8 +18,7 @@ from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows
 from curr_ab.inference.tasks import BulkTask
-from curr_ab.inference.threads import map_over_threads
-from curr_ab.inference.token_batches import SequenceBatch, token_batches
+from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
@@ -97,31 +96,21 @@ def predict_window(
 ) -> list[Array]:
     """The predictions for the records of a window that is batched together."""
     tokens = tokenize(tokenizer, window)
-    target, device = target_of(model), _bare(model).device
+    target = target_of(model)
 
-    def run(batch: SequenceBatch) -> list[tuple[int, Array]]:
+    def run(batch: SequenceBatch) -> list[Array]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
         values = (logits if target == "number" else logits.softmax(-1)).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
-            one = tokens[member]
-            own = values[index]
+            own, pair = values[index], tokens[member]
             if target == "residues":
-                own = batch.take(values, index, len(one.input_ids))[one.positions]
-            predictions.append((member, own.numpy()))
+                own = batch.take(values, index, len(pair.input_ids))[pair.positions]
+            predictions.append(own.numpy())
         return predictions
 
-    results: list[Array] = [np.empty(0, np.float32)] * len(window)
-    batches = token_batches(
-        [one.input_ids for one in tokens],
-        device,
-        pad_id=model.config.pad_token_id,
-        tokens_per_batch=tokens_per_batch,
-    )
-    for predictions in map_over_threads(run, batches, device):
-        for member, values in predictions:
-            results[member] = values
-    return results
+    sequences = [pair.input_ids for pair in tokens]
+    return map_batches(run, sequences, _bare(model), tokens_per_batch=tokens_per_batch)
 
 
 def _bare(model: Any) -> Any:
@@ -133,7 +122,6 @@ def _bare(model: Any) -> Any:
 class PredictTask(BulkTask):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
-    tokens_per_batch: int | None = None
     records_per_part: int = WINDOW
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import yaml
 
 from curr_ab import __version__
 from curr_ab.checkpoints import CheckpointSource
-from curr_ab.files import replacing, write_json, write_parquet
+from curr_ab.files import read_object, replacing, write_json, write_parquet
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe
@@ -66,8 +65,13 @@ class FinetuningFolder:
         """The fit on everything; its adapter is that of the whole folder."""
         return FitFolder(self.path / "final", self.adapter)
 
-    def begin(self, recipe: Recipe, data: dict[str, Any], folds: Sequence[Fold]) -> None:
-        """Record recipe, data and folds, or make sure that those of what is here are the same."""
+    def begin(
+        self, recipe: Recipe, data: dict[str, Any], folds: Sequence[Fold], earlier_name: str | None = None
+    ) -> str:
+        """Record recipe, data and folds, or make sure that those of what is here are the same.
+
+        The model's recorded name is returned, which in an old run may be `earlier_name`.
+        """
         if self.recipe_file.exists():
             if not self.data_file.exists():
                 raise ValueError(
@@ -75,7 +79,9 @@ class FinetuningFolder:
                     f"{DATA}: choose another folder"
                 )
             changed = recipe.differences(resolve_recipe(self.recipe_file))
-            before = json.loads(self.data_file.read_text())
+            before = read_object(self.data_file)
+            if before.get("model") == earlier_name:
+                data = {**data, "model": earlier_name}
             changed += [
                 f"{key} {before.get(key)!r} → {data[key]!r}" for key in data if before.get(key) != data[key]
             ]
@@ -94,7 +100,8 @@ class FinetuningFolder:
             ],
         )
         with replacing(self.recipe_file) as temporary:
-            temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+            temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        return str(data["model"])
 
 
 def write_predictions(path: Path, recipe: Recipe, examples: Sequence[Example], predictions: Array) -> None:

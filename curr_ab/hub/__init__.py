@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.hub.card import render_card
-    from curr_ab.hub.card_files import write_card
+    from curr_ab.hub.card import render_card, write_card
     from curr_ab.hub.exports import adopt, export
     from curr_ab.hub.publication import publish
     from curr_ab.hub.verification import verify
@@ -20,7 +19,7 @@ _LAZY = {
     "publish": "publication",
     "render_card": "card",
     "verify": "verification",
-    "write_card": "card_files",
+    "write_card": "card",
 }
 __all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]
 

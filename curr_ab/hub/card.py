@@ -1,18 +1,29 @@
-"""Model cards: one template, filled from the family table, the training record, and measured results."""
+"""Model cards: one template, filled from the family table, the training record, and measured results.
+
+The card of an export or an adapter is written from the files beside it, and compared with them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from curr_ab.family import MAX_TOKENS, NAMESPACE, Member
-from curr_ab.hub.manifest import Manifest
+from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, member
+from curr_ab.files import replacing
+from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
+from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
+from curr_ab.options import OptionError
 from curr_ab.pages import render
-from curr_ab.results import Result, is_headline, model_index
-from curr_ab.training_record import TrainingRecord
+from curr_ab.results import Result, is_headline, model_index, read_results, write_results
+from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
-_PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
+_PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
+# The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
+_NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
 
 
 def render_card(
@@ -57,11 +68,7 @@ def render_card(
         optimum=optimum,
         where=f"{ratio:.1f} times as large" if ratio >= 1 else f"{1 / ratio:.1f} times smaller",
         compute={label: value for label, value in compute.items() if value is not None},
-        unrecorded=[
-            *(label for label, value in compute.items() if value is None),
-            "energy",
-            "carbon",
-        ],
+        unrecorded=[*(label for label, value in compute.items() if value is None), "energy", "carbon"],
         revisions=list(manifest.revisions) if manifest else None,
     )
 
@@ -104,3 +111,89 @@ def _missing(member: Member, results: Sequence[Result]) -> list[str]:
     measured = {(row.task, row.metric) for row in results}
     published = dict.fromkeys((figure.task, figure.metric) for figure in member.published)
     return [f"{task} ({metric})" for task, metric in published if (task, metric) not in measured]
+
+
+def write_card(
+    folder: str | Path,
+    *,
+    results: Sequence[str | Path] = (),
+    namespace: str | None = None,
+    name: str | None = None,
+    base_model: str | None = None,
+) -> None:
+    """Make the card of an export anew; `results` replace those that it has.
+
+    Only numbers that were measured on the very weights of the export are taken; others are refused. What
+    fine-tuning left may get another `name`, and a repository as its `base_model` in the place of a folder.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).is_file():
+        if results:
+            raise OptionError(
+                f"{folder}: results must be none for an adapter, which has its folds'", "results"
+            )
+        _write_finetuned(folder, namespace, name, base_model)
+        return
+    if name or base_model:
+        raise OptionError(
+            f"{folder}: name and base must be none for what fine-tuning did not leave", "name", "base"
+        )
+    if results:
+        write_results(folder / RESULTS, _results_of(read_manifest(folder), results))
+    text = rendered(folder, namespace or namespace_of(folder, "from_pretrained"))
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
+    from curr_ab.finetuning.adapter_record import write_adapter_card
+
+    if base_model is not None and not is_repository(base_model):
+        raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
+    if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
+        raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
+    change_record(folder, name, base_model)
+    write_adapter_card(folder, namespace=namespace or namespace_of(folder, "load_finetuned"))
+
+
+def rendered(folder: Path, namespace: str) -> str:
+    """The card that the files of an export give."""
+    manifest = read_manifest(folder)
+    results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
+    record = folder / TRAINING
+    training = read_training(record) if record.is_file() else None
+    return render_card(
+        member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
+    )
+
+
+def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]:
+    """The results of all files, which must be about the weights of the export."""
+    found = [(path, row) for path in paths for row in read_results(path)]
+    for path, row in found:
+        if row.checkpoint != manifest.weights:
+            raise ValueError(
+                f"{path}: {row.task} {row.metric} was measured on weights {row.checkpoint[:12]}…, "
+                f"but this export has {manifest.weights[:12]}…; evaluate the export itself"
+            )
+    return [replace(row, model=manifest.member) for _, row in found]
+
+
+def namespace_of(folder: Path, loaded_by: str = "from_pretrained") -> str:
+    """The owner that the card in the folder names where it loads the model."""
+    card = folder / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    owner = re.search(rf'{loaded_by}\("([^"/]+)/', text)
+    return owner[1] if owner else NAMESPACE
+
+
+def stale_parts(card: str, expected: str) -> list[str]:
+    """Parts of a card that hold numbers and are not what they should be; its prose may differ."""
+    parts = {"its header": r"\A---\n(.*?)\n---\n"}
+    parts |= {f"its section {name!r}": rf"^## {name}\n(.*?)(?=^## |\Z)" for name in _NUMBERED_SECTIONS}
+    return [name for name, part in parts.items() if _part(card, part) != _part(expected, part)]
+
+
+def _part(card: str, pattern: str) -> str:
+    part = re.search(pattern, card, re.DOTALL | re.MULTILINE)
+    return part[1].strip() if part else ""

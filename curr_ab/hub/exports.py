@@ -11,7 +11,7 @@ from pathlib import Path
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, Member
 from curr_ab.files import file_digest, replacing_folder
-from curr_ab.hub.card_files import write_card
+from curr_ab.hub.card import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     MANIFEST,
@@ -31,6 +31,7 @@ from curr_ab.hub.training_checkpoints import (
     read_model,
     recognise,
 )
+from curr_ab.options import OptionError
 from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 
@@ -78,15 +79,15 @@ def adopt(
     plans: dict[Path, tuple[Path, Member]] = {}
     for folder in map(Path, folders):
         last = find_checkpoints(folder)[-1]
-        found = recognise(last, read_model(last), data)
-        target = Path(out) / found.repo_name
+        recognised = recognise(last, read_model(last), data)
+        target = Path(out) / recognised.repo_name
         if target in plans:
-            raise ValueError(f"{plans[target][0]} and {folder} are both {found.name}; adopt one of them")
-        plans[target] = folder, found
+            raise ValueError(f"{plans[target][0]} and {folder} are both {recognised.name}; adopt one of them")
+        plans[target] = folder, recognised
     with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
         return {
-            target: export(found, folder, target, namespace=namespace, fresh_process=process)
-            for target, (folder, found) in plans.items()
+            target: export(recognised, folder, target, namespace=namespace, fresh_process=process)
+            for target, (folder, recognised) in plans.items()
         }
 
 
@@ -142,7 +143,8 @@ def _export_one(
     if wrong and not rehearsal:
         raise ValueError(f"{checkpoint.folder} does not have the shape of {member.name}: {wrong[0]}")
     if rehearsal and not wrong:
-        raise ValueError(f"{checkpoint.folder} has the shape of {member.name}: export it without --rehearsal")
+        message = f"{checkpoint.folder} has the shape of {member.name}: export it without rehearsal"
+        raise OptionError(message, "rehearsal")
     tokenizer = CurrAbTokenizer()
     try:
         model.save_pretrained(folder)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab import __version__
+from curr_ab.files import file_digest
 from curr_ab.hub.remote import (
     Changes,
     HubError,
+    Remote,
     RemoteState,
-    changes_of,
-    digest,
-    heads_of,
     one_line,
-    remote_state,
     status_of,
     with_backoff,
 )
@@ -67,13 +64,13 @@ def publish(
     try:
         if not dry_run:
             _refuse_foreign_namespace(api, namespace, attempts)
-        orders = [_order_for(api, repository, release, attempts) for repository in repositories]
+        orders = [_order_for(Remote(api, repository, attempts), release) for repository in repositories]
         if private:
             _refuse_public(orders)
         say(_plan_text(orders, private=private, collection=collection))
         if dry_run:
             return Sent(0, 0)
-        sent = [_carry_out(api, order, private, attempts, say) for order in orders]
+        sent = [_carry_out(order, private, say) for order in orders]
         if collection:
             _collect(api, collection, namespace, repositories, private, attempts, say)
     except HubError:
@@ -118,78 +115,65 @@ def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None
 def _refuse_public(orders: Sequence[Order]) -> None:
     for order in orders:
         if order.state is not None and not order.state.private:
-            raise OptionError(
-                f"private must be no for {order.repository.repo_id}, which is public already", "private"
-            )
+            name = order.remote.repository.repo_id
+            raise OptionError(f"private must be no for {name}, which is public already", "private")
 
 
-def _carry_out(api: HfApi, order: Order, private: bool, attempts: int, say: Say) -> Sent:
+def _carry_out(order: Order, private: bool, say: Say) -> Sent:
     """Create what is missing, commit what has changed, and tag."""
-    repository = order.repository
-    name, kind = repository.repo_id, repository.repo_type
+    remote, repository = order.remote, order.remote.repository
     if order.state is None:
-        sdk = "gradio" if kind == "space" else None
-        create = partial(api.create_repo, name, repo_type=kind, space_sdk=sdk)
-        with_backoff(name, attempts, create, private=private, exist_ok=True)
+        sdk = "gradio" if repository.repo_type == "space" else None
+        remote.call(remote.api.create_repo, space_sdk=sdk, private=private, exist_ok=True)
     files = commits = 0
     for change in order.changes:
         if change.is_empty:
             continue
         # A repository that has just been created has a `main`, with the Hub's own files in it.
         if change.is_new and change.revision != "main":
-            _branch(api, repository, change.revision, attempts)
-        sent = _push(api, repository, change.revision, attempts)
-        if sent:
-            say(f"{name} {change.revision}: {sent} files")
+            # From the first commit, so that the branch holds nothing but its own files.
+            first = remote.call(remote.api.list_repo_commits)[-1].commit_id
+            remote.call(remote.api.create_branch, branch=change.revision, revision=first, exist_ok=True)
+        if sent := _push(remote, change.revision):
+            say(f"{repository.repo_id} {change.revision}: {sent} files")
             files, commits = files + sent, commits + 1
     if order.needs_tag:
-        with_backoff(name, attempts, api.create_tag, name, repo_type=kind, tag=order.tag, exist_ok=True)
+        remote.call(remote.api.create_tag, tag=order.tag, exist_ok=True)
     return Sent(files, commits)
 
 
-def _branch(api: HfApi, repository: Repository, branch: str, attempts: int) -> None:
-    """Create a branch from the first commit, so that it holds nothing but its own files."""
-    name, kind = repository.repo_id, repository.repo_type
-    first = with_backoff(name, attempts, api.list_repo_commits, name, repo_type=kind)[-1].commit_id
-    with_backoff(
-        name, attempts, api.create_branch, name, branch=branch, revision=first, repo_type=kind, exist_ok=True
-    )
-
-
-def _commit(api: HfApi, repository: Repository, change: Changes, head: str) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(name, str(path)) for name, path in change.sent.items()
-    ]
-    operations += [CommitOperationDelete(name, is_folder=False) for name in change.deleted]
-    api.create_commit(
-        repository.repo_id,
-        operations,
-        commit_message=f"curr-ab {__version__}: {change.revision}",
-        repo_type=repository.repo_type,
-        revision=change.revision,
-        parent_commit=head,
-    )
-
-
-def _push(api: HfApi, repository: Repository, revision: str, attempts: int) -> int:
+def _push(remote: Remote, revision: str) -> int:
     """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours."""
-    target = f"{repository.repo_id} {revision}"
-    sent = 0
+    target, sent = f"{remote.repository.repo_id} {revision}", 0
     for _ in range(_RACES):
-        head = heads_of(api, repository, attempts)[revision]
-        change = changes_of(api, repository, revision, head, attempts)
+        heads = {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).branches}
+        change = remote.changes(revision, heads[revision])
         if change.is_empty:
             return sent  # it was our own commit that moved the branch
         sent = len(change.sent) + len(change.deleted)
         try:
-            with_backoff(target, attempts, _commit, api, repository, change, head)
+            with_backoff(target, remote.attempts, _commit, remote, change, heads[revision])
             return sent
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise
     raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
+
+
+def _commit(remote: Remote, change: Changes, head: str) -> None:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    remote.api.create_commit(
+        remote.repository.repo_id,
+        [
+            *(CommitOperationAdd(name, str(path)) for name, path in change.sent.items()),
+            *(CommitOperationDelete(name, is_folder=False) for name in change.deleted),
+        ],
+        commit_message=f"curr-ab {__version__}: {change.revision}",
+        repo_type=remote.repository.repo_type,
+        revision=change.revision,
+        parent_commit=head,
+    )
 
 
 def _collect(
@@ -223,7 +207,7 @@ def _collect(
 class Order:
     """Repository with its state on the Hub and the changes that it needs."""
 
-    repository: Repository
+    remote: Remote
     state: RemoteState | None
     changes: list[Changes]
     tag: str
@@ -233,15 +217,12 @@ class Order:
         return self.state is None or self.tag not in self.state.tags
 
 
-def _order_for(api: HfApi, repository: Repository, tag: str, attempts: int) -> Order:
+def _order_for(remote: Remote, tag: str) -> Order:
     """Compare a repository with its state on the Hub."""
-    state = remote_state(api, repository, attempts)
+    state = remote.state()
     heads = state.heads if state else {}
-    changes = [
-        changes_of(api, repository, revision, heads.get(revision), attempts)
-        for revision in repository.revisions
-    ]
-    return Order(repository, state, changes, tag)
+    changes = [remote.changes(revision, heads.get(revision)) for revision in remote.repository.revisions]
+    return Order(remote, state, changes, tag)
 
 
 def transfer() -> str:
@@ -263,24 +244,19 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
     lines = []
     total_files, total_bytes = 0, 0
     for order in orders:
-        visibility = private if order.state is None else order.state.private
-        kind = "new" if order.state is None else "exists"
-        lines.append(
-            f"{order.repository.repo_id}: {order.repository.repo_type}, {kind}, "
-            f"{'private' if visibility else 'public'}"
-        )
+        repository, state = order.remote.repository, order.state
+        visibility = "private" if (private if state is None else state.private) else "public"
+        kind = "new" if state is None else "exists"
+        lines.append(f"{repository.repo_id}: {repository.repo_type}, {kind}, {visibility}")
         # Content that several revisions share is sent once.
-        contents = {digest(path): path.stat().st_size for c in order.changes for path in c.sent.values()}
+        contents = {file_digest(path): path.stat().st_size for c in order.changes for path in c.sent.values()}
         for label, group in _groups(order.changes):
             files = sum(len(change.sent) for change in group)
             size = sum(path.stat().st_size for change in group for path in change.sent.values())
             deleted = sum(len(change.deleted) for change in group)
-            what = (
-                "unchanged"
-                if all(change.is_empty for change in group)
-                else f"{files} files, {format_bytes(size)}"
-            )
-            lines.append(f"  {label}: {what}" + (f", {deleted} to delete" if deleted else ""))
+            is_empty = all(change.is_empty for change in group)
+            content = "unchanged" if is_empty else f"{files} files, {format_bytes(size)}"
+            lines.append(f"  {label}: {content}" + (f", {deleted} to delete" if deleted else ""))
             total_files += files
         if order.needs_tag:
             lines.append(f"  tag {order.tag}")

@@ -8,9 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from curr_ab.files import file_digest
 from curr_ab.hub.manifest import HUB_FILES
@@ -58,75 +57,63 @@ class RemoteState:
     private: bool
 
 
-def remote_state(api: HfApi, repository: Repository, attempts: int) -> RemoteState | None:
-    """State of the repository; None where it does not exist."""
-    from huggingface_hub.errors import RepositoryNotFoundError
+@dataclass(frozen=True)
+class Remote:
+    """A repository as the Hub has it, with calls that are repeated when they fail in passing."""
 
-    name, kind = repository.repo_id, repository.repo_type
-    try:
-        info = with_backoff(name, attempts, api.repo_info, name, repo_type=kind)
-        refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
-    except RepositoryNotFoundError:
-        return None
-    return RemoteState(
-        heads={ref.name: ref.target_commit for ref in refs.branches},
-        tags={ref.name: ref.target_commit for ref in refs.tags},
-        private=bool(info.private),
-    )
+    api: HfApi
+    repository: Repository
+    attempts: int
 
+    def call(self, function: Callable[..., Answer], **options: Any) -> Answer:
+        """Call a function of the API for this repository."""
+        name, kind = self.repository.repo_id, self.repository.repo_type
+        return with_backoff(name, self.attempts, function, name, repo_type=kind, **options)
 
-def heads_of(api: HfApi, repository: Repository, attempts: int) -> dict[str, str]:
-    """Commit of each branch, as it is now."""
-    name, kind = repository.repo_id, repository.repo_type
-    refs = with_backoff(name, attempts, api.list_repo_refs, name, repo_type=kind)
-    return {ref.name: ref.target_commit for ref in refs.branches}
+    def state(self) -> RemoteState | None:
+        """State of the repository; None where it does not exist."""
+        from huggingface_hub.errors import RepositoryNotFoundError
 
-
-def changes_of(api: HfApi, repository: Repository, revision: str, head: str | None, attempts: int) -> Changes:
-    """Compare a revision with its branch; all files are sent where that does not exist."""
-    local = repository.revisions[revision]
-    if head is None:
-        return Changes(revision, is_new=True, sent=dict(local), deleted=[])
-    remote = _tree(api, repository, head, attempts)
-    sent = {name: path for name, path in local.items() if not _is_same(path, remote.get(name))}
-    deleted = [name for name in remote if name not in local and name not in HUB_FILES]
-    return Changes(revision, is_new=False, sent=sent, deleted=deleted)
-
-
-def _tree(api: HfApi, repository: Repository, commit: str, attempts: int) -> dict[str, RepoFile]:
-    from huggingface_hub.hf_api import RepoFile
-
-    def read() -> dict[str, RepoFile]:
-        entries = api.list_repo_tree(
-            repository.repo_id, recursive=True, revision=commit, repo_type=repository.repo_type
+        try:
+            info = self.call(self.api.repo_info)
+            refs = self.call(self.api.list_repo_refs)
+        except RepositoryNotFoundError:
+            return None
+        return RemoteState(
+            heads={ref.name: ref.target_commit for ref in refs.branches},
+            tags={ref.name: ref.target_commit for ref in refs.tags},
+            private=bool(info.private),
         )
-        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
-    return with_backoff(repository.repo_id, attempts, read)
+    def changes(self, revision: str, head: str | None) -> Changes:
+        """Compare a revision with the commit of its branch; all files are sent where there is none."""
+        local = self.repository.revisions[revision]
+        if head is None:
+            return Changes(revision, is_new=True, sent=dict(local), deleted=[])
+        remote = self.call(self._tree, revision=head)
+        sent = {name: path for name, path in local.items() if not _is_same(path, remote.get(name))}
+        deleted = [name for name in remote if name not in local and name not in HUB_FILES]
+        return Changes(revision, is_new=False, sent=sent, deleted=deleted)
+
+    def _tree(self, name: str, **options: Any) -> dict[str, RepoFile]:
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = self.api.list_repo_tree(name, recursive=True, **options)
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def _is_same(path: Path, remote: RepoFile | None) -> bool:
     if remote is None or path.stat().st_size != remote.size:
         return False
     if remote.lfs is not None:
-        return digest(path) == remote.lfs.sha256
-    return _git_digest(path) == remote.blob_id
+        return file_digest(path) == remote.lfs.sha256
+    return git_blob_id(path) == remote.blob_id
 
 
-def _git_digest(path: Path) -> str:
+def git_blob_id(path: Path) -> str:
+    """Name that git gives to the content of a file."""
     content = path.read_bytes()  # whole, as the Hub keeps only small files in git
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """SHA-256, computed once for each state of a file."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
 
 
 class HubError(OSError):

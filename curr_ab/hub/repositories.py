@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from curr_ab.family import NAMESPACE, member
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, RECORD, is_repository, read_record
-from curr_ab.hub.card_files import rendered, stale_parts
+from curr_ab.files import read_object
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    RECORD,
+    is_repository,
+    read_record,
+    render_adapter_card,
+)
+from curr_ab.hub.card import rendered, stale_parts
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 from curr_ab.options import OptionError
 
@@ -35,9 +41,7 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
     if (folder / RECORD).is_file():
         return _finetuned(folder, namespace)
     if (folder / ADAPTER_CONFIG).is_file():  # made by PEFT alone
-        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get(
-            "base_model_name_or_path"
-        )
+        base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
         if base is not None and not is_repository(base):
             raise ValueError(
                 f"{folder}: its base must be a repository on the Hub, as nobody else has {base}; name one "
@@ -47,8 +51,8 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
     if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
         return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})
     raise OptionError(
-        f"{folder} is neither an export ({MANIFEST}) nor an adapter (adapter_config.json); "
-        "publish data or results as a dataset",
+        f"{folder} must be an export ({MANIFEST}), an adapter ({ADAPTER_CONFIG}) or a folder of metrics "
+        f"({_name(folder)}.py); got none of these files; publish data or results as a dataset",
         "dataset",
     )
 
@@ -65,9 +69,7 @@ def describe_dataset(folder: Path, namespace: str) -> Repository:
 
 def _export(folder: Path, namespace: str) -> Repository:
     manifest = read_manifest(folder)
-    revisions: dict[str, dict[str, Path]] = {}
-    for name in manifest.revisions:
-        revisions[name] = _checked_revision(folder / REVISIONS / name)
+    revisions = {name: _checked_revision(folder / REVISIONS / name) for name in manifest.revisions}
     revisions["main"] = _checked_revision(folder)
     if not (folder / CARD).is_file():
         raise ValueError(f"{folder} has no card ({CARD}); make it: curr-ab card {folder}")
@@ -84,8 +86,6 @@ def _export(folder: Path, namespace: str) -> Repository:
 
 
 def _finetuned(folder: Path, namespace: str) -> Repository:
-    from curr_ab.finetuning.adapter_card import render_adapter_card
-
     record = read_record(folder)
     make_card = f"curr-ab card {folder} --namespace {namespace}"
     if not is_repository(record.base_model):

@@ -11,7 +11,7 @@ from pathlib import Path
 from curr_ab import __version__
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
-from curr_ab.hub.card_files import namespace_of, rendered, stale_parts
+from curr_ab.hub.card import namespace_of, rendered, stale_parts
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     CARD,
@@ -216,7 +216,7 @@ def _check_card(folder: Path, main: Manifest, owner: str | None) -> list[str]:
             for row in read_results(folder / RESULTS):
                 if row.checkpoint != main.weights or member(row.model).name != main.member:
                     return [f"{RESULTS}: {row.task} {row.metric} was measured on another checkpoint"]
-        expected = rendered(folder, owner or namespace_of(text))
+        expected = rendered(folder, owner or namespace_of(folder))
     except ValueError as error:
         return [str(error)]
     return [

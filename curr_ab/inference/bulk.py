@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from curr_ab.checkpoints import Checkpoint, model_digest
-from curr_ab.files import remove_leftovers, write_json, write_parquet
+from curr_ab.files import read_object, remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
 from curr_ab.inference.records import Read, Record, check_records, windows
 from curr_ab.inference.tasks import BulkTask
@@ -83,7 +82,6 @@ def run_bulk(
 
     total = check_records(prepared, tokenizer)
     _open_folder(output, plan, resume)
-    num_parts = -(-total // size)
 
     def todo() -> Iterator[tuple[int, list[Record]]]:
         for number, records in enumerate(windows(prepared(), size)):
@@ -103,11 +101,11 @@ def run_bulk(
             with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
-    parts = [output.part(number) for number in range(num_parts)]
+    parts = [output.part(number) for number in range(-(-total // size))]
     for left in set(output.folder.glob("part-*.parquet")) - set(parts):
         left.unlink()  # the input has become shorter
     if output.file is None:
-        write_json(output.folder / _PLAN, {**plan, "finished": True, "parts": num_parts})
+        write_json(output.folder / _PLAN, {**plan, "finished": True, "parts": len(parts)})
         return
     assemble(parts, output.file)
     shutil.rmtree(output.folder)
@@ -121,8 +119,8 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
             raise OptionError(
                 f"{folder} holds the parts of an earlier run: resume it, or remove the folder", "resume"
             )
-        found = json.loads(file.read_text())
-        if changed := [key for key, value in plan.items() if found.get(key) != value]:
+        earlier = read_object(file)
+        if changed := [key for key, value in plan.items() if earlier.get(key) != value]:
             raise ValueError(
                 f"{folder} holds parts of another run (the {changed[0].replace('_', ' ')} differs): "
                 "remove the folder, or run with the settings of then"
@@ -134,10 +132,7 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
 
 
 def _digest(records: list[Record]) -> bytes:
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(repr(record).encode())
-    return digest.hexdigest().encode()
+    return hashlib.sha256("".join(map(repr, records)).encode()).hexdigest().encode()
 
 
 def _is_done(part: Path, records: list[Record]) -> bool:

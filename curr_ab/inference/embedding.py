@@ -16,11 +16,11 @@ from curr_ab.inference.records import (
     records_of,
     residues_of,
     tokenize,
+    tokenize_one,
     windows,
 )
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
-from curr_ab.inference.threads import map_over_threads
-from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, token_batches
+from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, map_batches
 from curr_ab.modeling import CurrAbModel
 from curr_ab.tokenization import CurrAbTokenizer
 
@@ -61,8 +61,7 @@ def attention_maps(model: Any, tokenizer: CurrAbTokenizer, pairs: Any) -> Iterat
     """
     encoder = encoder_of(model)
     for record in records_of(pairs):
-        tokens = tokenize(tokenizer, [record])[0]
-        yield _attention(encoder, tokens)
+        yield _attention(encoder, tokenize_one(tokenizer, record))
 
 
 def encoder_of(model: Any) -> CurrAbModel:
@@ -91,7 +90,7 @@ def embed_window(
     last = encoder.config.num_hidden_layers
     only_last = {layer % (last + 1) for layer in plan.layers} == {last}
 
-    def run(batch: SequenceBatch) -> list[tuple[int, dict[str, Array]]]:
+    def run(batch: SequenceBatch) -> list[dict[str, Array]]:
         out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
         computed = []
         for index, member in enumerate(batch.members):
@@ -106,20 +105,11 @@ def embed_window(
                     for pooling in plan.poolings:
                         pooled = _pool(own, residues[indices.to(own.device)], pooling)
                         features[part, pooling, layer] = pooled.cpu().numpy()
-            computed.append((member, {name: features[key] for key, name in plan.names().items()}))
+            computed.append({name: features[key] for key, name in plan.names().items()})
         return computed
 
-    results: list[dict[str, Array]] = [{}] * len(window)
-    batches = token_batches(
-        [one.input_ids for one in tokens],
-        encoder.device,
-        pad_id=encoder.config.pad_token_id,
-        tokens_per_batch=tokens_per_batch,
-        layout=layout,
-    )
-    for computed in map_over_threads(run, batches, encoder.device):
-        for member, features in computed:
-            results[member] = features
+    sequences = [one.input_ids for one in tokens]
+    results = map_batches(run, sequences, encoder, tokens_per_batch=tokens_per_batch, layout=layout)
     if plan.attention:
         for features, one in zip(results, tokens, strict=True):
             features["attention"] = _attention(encoder, one)

@@ -39,7 +39,7 @@ def assemble(parts: Sequence[Path], out: Path) -> None:
     write = writer_for(out)
     if out.suffix in (".npy", ".safetensors"):
         ids = out.with_suffix(".ids.txt")
-        with replacing(ids) as temporary, open(temporary, "w") as file:
+        with replacing(ids) as temporary, open(temporary, "w", encoding="utf-8") as file:
             for table in _tables(parts):
                 file.writelines(f"{one}\n" for one in table["id"].to_pylist())
     with replacing(out) as temporary:
@@ -48,9 +48,8 @@ def assemble(parts: Sequence[Path], out: Path) -> None:
 
 def check_format(schema: pa.Schema, out: Path) -> None:
     """Refuse, before hours of work, a format that cannot hold these columns."""
-    arrays = [field for field in schema if SHAPE in (field.metadata or {})]
-    ragged = [field for field in arrays if -1 in _shape(field)]
-    writer_for(out)
+    arrays = _array_shapes(schema)
+    ragged = [shape for shape in arrays.values() if -1 in shape]
     if out.suffix in (".npy", ".safetensors") and not arrays:
         raise ValueError(f"{out}: {out.suffix} holds embeddings; write a table as .csv or .parquet")
     if out.suffix == ".npy" and (len(arrays) != 1 or ragged):
@@ -59,13 +58,15 @@ def check_format(schema: pa.Schema, out: Path) -> None:
         raise ValueError(
             f"{out}: residues of each pair do not fit into {out.suffix}; write .safetensors or .parquet"
         )
-    if out.suffix == ".parquet" and any(len(_shape(field)) > 2 for field in ragged):
+    if out.suffix == ".parquet" and any(len(shape) > 2 for shape in ragged):
         raise ValueError(f"{out}: attention maps are written as .safetensors")
 
 
-def _shape(field: pa.Field) -> list[int]:
-    shape: list[int] = json.loads(field.metadata[SHAPE])
-    return shape
+def _array_shapes(schema: pa.Schema) -> dict[str, list[int]]:
+    """The shapes of those columns that are arrays."""
+    return {
+        field.name: json.loads(field.metadata[SHAPE]) for field in schema if SHAPE in (field.metadata or {})
+    }
 
 
 def _tables(parts: Sequence[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -112,13 +113,8 @@ def _values(column: Any) -> Any:
     return column.to_numpy(zero_copy_only=False).astype("<f4", copy=False)
 
 
-def _array_names(parts: Sequence[Path]) -> dict[str, list[int]]:
-    schema = pq.read_schema(parts[0])
-    return {field.name: _shape(field) for field in schema if SHAPE in (field.metadata or {})}
-
-
 def _write_npy(parts: Sequence[Path], path: Path) -> None:
-    [(name, shape)] = _array_names(parts).items()
+    [(name, shape)] = _array_shapes(pq.read_schema(parts[0])).items()
     num_rows = sum(pq.read_metadata(part).num_rows for part in parts)
     header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, *shape)}
     with open(path, "wb") as file:
@@ -129,8 +125,8 @@ def _write_npy(parts: Sequence[Path], path: Path) -> None:
 
 def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
     """Pooled embeddings as one matrix for each name; residues and attention as one tensor for each pair."""
-    names = _array_names(parts)
-    several = len([name for name, shape in names.items() if -1 in shape]) > 1
+    shapes = _array_shapes(pq.read_schema(parts[0]))
+    several = sum(-1 in shape for shape in shapes.values()) > 1
     header: dict[str, Any] = {}
     end = 0
 
@@ -140,7 +136,7 @@ def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
         header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
 
     num_rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    for name, shape in names.items():
+    for name, shape in shapes.items():
         if -1 not in shape:
             add(name, [num_rows, *shape])
             continue
@@ -154,6 +150,6 @@ def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
+        for name in shapes:
             for table in _tables(parts, [name]):
                 file.write(_values(table[name]).tobytes())

@@ -18,6 +18,7 @@ from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
 ROWS = "GASTCVILMFYWNQHKRDEP"
+_COLUMNS = [STANDARD_RESIDUES.index(letter) for letter in ROWS]  # of the log-odds
 
 
 def write_heat_maps(saturation: Saturation, folder: Path, numbers: Mapping[str, Numbering]) -> None:
@@ -38,41 +39,36 @@ def write_png(saturation: Saturation, path: Path) -> None:
     for axes, chain in zip(panels, chains, strict=True):
         places = [place for place, site in enumerate(saturation.sites) if site.chain == chain]
         sites = [saturation.sites[place] for place in places]
-        values = saturation.log_odds[places][:, _columns()].T.numpy()
+        values = saturation.log_odds[places][:, _COLUMNS].T.numpy()
         image = axes.imshow(
             values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
         )
-        axes.plot(
-            range(len(sites)),
-            [ROWS.index(site.wild_type) for site in sites],
-            "k.",
-            markersize=3,
-            linestyle="",
-        )
+        wild_types = [ROWS.index(site.wild_type) for site in sites]
+        axes.plot(range(len(sites)), wild_types, "k.", markersize=3, linestyle="")
         axes.set_yticks(range(len(ROWS)), list(ROWS), fontsize=7)
         shown = [place for place, site in enumerate(sites) if site.position % 10 == 0 or place == 0]
-        axes.set_xticks(
-            shown, [f"{sites[place].wild_type}{sites[place].position}" for place in shown], fontsize=8
-        )
+        labels = [f"{sites[place].wild_type}{sites[place].position}" for place in shown]
+        axes.set_xticks(shown, labels, fontsize=8)
         axes.grid(False)
         set_title(axes, f"{saturation.record.id}, {chain} chain")
     assert image is not None
-    figure.colorbar(
-        image, ax=figure.axes, label="log-odds against the wild type (•)", shrink=0.8, extend="both"
-    )
+    label = "log-odds against the wild type (•)"
+    figure.colorbar(image, ax=figure.axes, label=label, shrink=0.8, extend="both")
     save_pictures({path.stem: figure}, path.parent)
 
 
 def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ...]] | None = None) -> None:
     """One page without any other file: the same maps, with position, mutant and value under the pointer."""
-    columns = _columns()
-    sites: list[dict[str, Any]] = []
-    for site, row in zip(saturation.sites, saturation.log_odds.tolist(), strict=True):
-        label = imgt[site.chain][site.position - 1] if imgt else ""
-        values = [round(row[column], 3) for column in columns]
-        sites.append(
-            {"chain": site.chain, "at": site.position, "wt": site.wild_type, "imgt": label, "odds": values}
-        )
+    sites: list[dict[str, Any]] = [
+        {
+            "chain": site.chain,
+            "at": site.position,
+            "wt": site.wild_type,
+            "imgt": imgt[site.chain][site.position - 1] if imgt else "",
+            "odds": [round(value, 3) for value in row],
+        }
+        for site, row in zip(saturation.sites, saturation.log_odds[:, _COLUMNS].tolist(), strict=True)
+    ]
     page = render_page(
         "inference/heat_map.html",
         styles=(packaged_text("inference/heat_map.css"),),
@@ -82,10 +78,6 @@ def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ..
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def _columns() -> list[int]:
-    return [STANDARD_RESIDUES.index(letter) for letter in ROWS]
 
 
 def _limit(saturation: Saturation) -> float:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from curr_ab.inference.masked_rows import masked_logits
 from curr_ab.inference.records import Record, TokenRecord, tokenize, windows
-from curr_ab.inference.threads import map_over_threads
-from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, budget, token_batches
+from curr_ab.inference.token_batches import (
+    BatchLayout,
+    SequenceBatch,
+    budget,
+    map_batches,
+    map_over_threads,
+)
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import MODES, Mode
@@ -59,26 +65,19 @@ class Marginals:
 
     def read_off(self, sequences: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """Log-probabilities at `positions` of each sequence as it stands: one ordinary pass."""
-        out: list[Tensor] = [torch.empty(0)] * len(sequences)
 
-        def run(batch: SequenceBatch) -> list[tuple[int, Tensor]]:
+        def run(batch: SequenceBatch) -> Sequence[Tensor]:
             wanted = [positions[member] + batch.starts[place] for place, member in enumerate(batch.members)]
             logits = self.model(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
                 output_positions=torch.cat(wanted).to(batch.input_ids.device),
             ).logits
-            rows = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
-            return list(zip(batch.members, rows, strict=True))
+            rows: Sequence[Tensor] = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])
+            return rows
 
-        device, pad_id = self.model.device, self.model.config.pad_token_id
-        batches = token_batches(
-            sequences, device, pad_id=pad_id, tokens_per_batch=self.tokens_per_batch, layout=self.layout
-        )
-        for rows in map_over_threads(run, batches, device):
-            for member, log_probabilities in rows:
-                out[member] = log_probabilities
-        return out
+        options: dict[str, Any] = {"tokens_per_batch": self.tokens_per_batch, "layout": self.layout}
+        return map_batches(run, sequences, self.model, **options)
 
     def _exact(self, tokens: Sequence[TokenRecord]) -> list[Tensor]:
         device = self.model.device

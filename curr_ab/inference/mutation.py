@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize
+from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize_one
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import By
 from curr_ab.modeling import CurrAbForMaskedLM
@@ -68,7 +68,7 @@ def saturate(
 
 def saturate_one(marginals: Marginals, record: Record, part: str) -> Saturation:
     """The same for one record."""
-    tokens = tokenize(marginals.tokenizer, [record])[0]
+    tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [
         index for index in residues_of(part, tokens).tolist() if sites[index].wild_type in STANDARD_RESIDUES
@@ -82,12 +82,7 @@ def saturate_one(marginals: Marginals, record: Record, part: str) -> Saturation:
 
 def _sites(tokenizer: CurrAbTokenizer, tokens: TokenRecord) -> list[Site]:
     letters = tokenizer.convert_ids_to_tokens(tokens.input_ids[tokens.positions].tolist())
-    return [
-        Site("heavy", index + 1, letter)
-        if index < tokens.num_heavy
-        else Site("light", index + 1 - tokens.num_heavy, letter)
-        for index, letter in enumerate(letters)
-    ]
+    return [Site(*tokens.site(index), letter) for index, letter in enumerate(letters)]
 
 
 def score_mutants(
@@ -126,22 +121,18 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
         raise OptionError(f"by must be sequence for {indels[0]}, which changes the length; got {by}", "by")
     # Only the positions that some mutant changes are computed.
     changed_sites = {(one.chain, one.position) for mutations in parsed for one in mutations}
-    tokens = tokenize(marginals.tokenizer, [record])[0]
+    tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [index for index, site in enumerate(sites) if site[:2] in changed_sites]
     rows = marginals.of([tokens._replace(positions=tokens.positions[wanted])])[0]
     log_probabilities = {sites[index][:2]: row for index, row in zip(wanted, rows, strict=True)}
-    ids = {
-        letter: marginals.tokenizer.convert_tokens_to_ids(letter) for letter in STANDARD_RESIDUES + "XBZUO"
-    }
-    return [
-        sum(
-            float(row[ids[one.replacement]] - row[ids[one.wild_type]])
-            for one in mutations
-            for row in [log_probabilities[one.chain, one.position]]
-        )
-        for mutations in parsed
-    ]
+    id_of = marginals.tokenizer.convert_tokens_to_ids
+
+    def log_odds(mutation: Mutation) -> float:
+        row = log_probabilities[mutation.chain, mutation.position]
+        return float(row[id_of(mutation.replacement)] - row[id_of(mutation.wild_type)])
+
+    return [sum(map(log_odds, mutations)) for mutations in parsed]
 
 
 class Mutation(NamedTuple):

@@ -11,8 +11,7 @@ from torch import Tensor
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
-from curr_ab.inference.threads import map_over_threads
-from curr_ab.inference.token_batches import SequenceBatch, token_batches
+from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import Mode
@@ -107,15 +106,12 @@ def head_scores(
     num_labels = model.config.num_labels
     native = 0 if num_labels == 1 else _native_label(model)
 
-    def run(batch: SequenceBatch) -> tuple[list[int], Tensor]:
+    def run(batch: SequenceBatch) -> list[float]:
         logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float().cpu()
-        return batch.members, (logits.sigmoid() if num_labels == 1 else logits.softmax(-1))[:, native]
+        scores = (logits.sigmoid() if num_labels == 1 else logits.softmax(-1))[:, native]
+        return [float(score) for score in scores]
 
-    out = torch.empty(len(tokens))
-    batches = token_batches([one.input_ids for one in tokens], model.device, pad_id=model.config.pad_token_id)
-    for members, scores in map_over_threads(run, batches, model.device):
-        out[members] = scores
-    return out
+    return torch.tensor(map_batches(run, [one.input_ids for one in tokens], model))
 
 
 def _native_label(model: CurrAbForSequenceClassification) -> int:

@@ -147,13 +147,19 @@ class TokenRecord(NamedTuple):
         """The range of a chain's residues among all residues."""
         return slice(0, self.num_heavy) if chain == "heavy" else slice(self.num_heavy, len(self.positions))
 
+    def site(self, index: int) -> tuple[str, int]:
+        """The chain of a residue, and its position there from 1."""
+        heavy = self.num_heavy
+        return ("heavy", index + 1) if index < heavy else ("light", index + 1 - heavy)
+
 
 def tokenize(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> list[TokenRecord]:
     """Token ids as the model was trained on them; the error names the record."""
-    return [_tokenize_one(tokenizer, record) for record in records]
+    return [tokenize_one(tokenizer, record) for record in records]
 
 
-def _tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
+def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
+    """The same for one record."""
     for chain in CHAINS:
         text = record.chain(chain)
         if text is not None and not isinstance(text, str):

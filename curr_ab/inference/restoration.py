@@ -74,15 +74,11 @@ class _Draft:
         )
         self.limits = {(chain, position): residues for chain, position, residues in plan.allowed_at}
 
-    def site(self, index: int) -> tuple[str, int]:
-        heavy = self.tokens.num_heavy
-        return ("heavy", index + 1) if index < heavy else ("light", index + 1 - heavy)
-
     def fill(self, log_probabilities: Tensor, residue_ids: Tensor) -> None:
         """Fill what this pass decides, given log-probabilities [open, V]."""
         probabilities = torch.stack(
             [
-                self._allowed(row, self.site(index))
+                self._allowed(row, self.tokens.site(index))
                 for row, index in zip(log_probabilities[:, residue_ids], self.open, strict=True)
             ]
         )  # [open, 20]
@@ -104,7 +100,7 @@ class _Draft:
                 (STANDARD_RESIDUES[at], value)
                 for value, at in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             )
-            self.filled[index] = Filled(*self.site(index), STANDARD_RESIDUES[letter], top)
+            self.filled[index] = Filled(*self.tokens.site(index), STANDARD_RESIDUES[letter], top)
             self.ids[self.tokens.positions[index]] = residue_ids[letter]
         self.open = [index for place, index in enumerate(self.open) if place not in chosen]
 
@@ -116,11 +112,10 @@ class _Draft:
 
     def finished(self, tokenizer: CurrAbTokenizer) -> Restoration:
         letters = tokenizer.convert_ids_to_tokens(self.ids[self.tokens.positions].tolist())
-        heavy = self.tokens.num_heavy
         record = self.tokens.record
         texts = {
-            "heavy": None if record.heavy is None else "".join(letters[:heavy]),
-            "light": None if record.light is None else "".join(letters[heavy:]),
+            chain: None if record.chain(chain) is None else "".join(letters[self.tokens.residues(chain)])
+            for chain in CHAINS
         }
         filled = tuple(self.filled[index] for index in sorted(self.filled))
         return Restoration(record.with_chains(texts), self.variant, filled)
@@ -150,7 +145,7 @@ def restore_window(
 
 
 def _check_sites(draft: _Draft) -> None:
-    sites = {draft.site(index) for index in draft.open}
+    sites = {draft.tokens.site(index) for index in draft.open}
     for chain, position in draft.limits:
         if (chain, position) not in sites:
             raise ValueError(

@@ -66,27 +66,22 @@ def score(
 def score_window(marginals: Marginals, window: Sequence[Record], *, alone: bool) -> list[Score]:
     """The scores of records that are batched together."""
     tokens = tokenize(marginals.tokenizer, window)
-    singles = [
-        (number, chain, _single(marginals.tokenizer, record, chain))
+    single_chains = [
+        (number, chain, record.with_chains({other: None for other in CHAINS if other != chain}))
         for number, record in enumerate(window)
         for chain in CHAINS
         if alone and record.chain(chain) is not None
     ]
-    everything = [*tokens, *(single for _, _, single in singles)]
+    everything = [*tokens, *tokenize(marginals.tokenizer, [record for _, _, record in single_chains])]
     standard = torch.tensor(marginals.tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
     own = [
         own_residues(one, rows, standard)
         for one, rows in zip(everything, marginals.of(everything), strict=True)
     ]
     by_record: list[dict[str, Tensor]] = [{} for _ in window]
-    for (number, chain, _), values in zip(singles, own[len(tokens) :], strict=True):
+    for (number, chain, _), values in zip(single_chains, own[len(tokens) :], strict=True):
         by_record[number][chain] = values
     return [Score(*parts) for parts in zip(tokens, own[: len(tokens)], by_record, strict=True)]
-
-
-def _single(tokenizer: CurrAbTokenizer, record: Record, chain: str) -> TokenRecord:
-    other = {name: None for name in CHAINS if name != chain}
-    return tokenize(tokenizer, [record.with_chains(other)])[0]
 
 
 def own_residues(tokens: TokenRecord, log_probabilities: Tensor, standard: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from curr_ab.family import NAMESPACE
-from curr_ab.options import OptionError, check_types, option, unknown
+from curr_ab.options import OptionError, Options, check_types, option, unknown
 from curr_ab.words import CHAIN_REGIONS, CHAINS, STANDARD_RESIDUES, Mode
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -22,8 +22,8 @@ _PART = "pair, heavy, light, or a region such as CDRH3"
 
 
 @dataclass(frozen=True)
-class LoadingOptions:
-    """How a checkpoint is found, where it runs and in which number type."""
+class LoadingOptions(Options):
+    """The place of a checkpoint, its device and its number type."""
 
     revision: str | None = option(
         None, "Branch, tag or commit of the repository", shown="main", metavar="NAME", execution=True
@@ -39,9 +39,6 @@ class LoadingOptions:
         None, "Separator of the chains, such as '<cls>'", shown="the checkpoint's own", metavar="TOKENS"
     )
     dtype: Dtype = option("auto", DTYPE_HELP)
-
-    def __post_init__(self) -> None:
-        check_types(self)
 
 
 PARTS = ("pair", *CHAINS, *CHAIN_REGIONS)
@@ -94,10 +91,8 @@ class EmbeddingPlan:
         """The same with layers counted from the front, checked against the model."""
         for layer in self.layers:
             if not -num_layers - 1 <= layer <= num_layers:
-                raise OptionError(
-                    f"layers must be from {-num_layers - 1} to {num_layers} for this model; got {layer}",
-                    "layers",
-                )
+                message = f"layers must be from {-num_layers - 1} to {num_layers} for this model; got {layer}"
+                raise OptionError(message, "layers")
         layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
         return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
 
@@ -147,15 +142,13 @@ class MutateSettings:
         check_types(self)
         check_part(self.part)
         if self.mutants and self.heat_maps:
-            raise OptionError(
-                "heat_maps must be none where mutants are given, because they show all single mutants",
-                *("heat_maps", "mutants"),
-            )
+            message = "heat_maps must be none where mutants are given, because they show all single mutants"
+            raise OptionError(message, "heat_maps", "mutants")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorationPlan:
-    """How unknown residues are chosen."""
+    """The choice of unknown residues."""
 
     method: Method = option(
         "confident", "Order of filling in: greedy is all at once, confident the surest first, sample draws"
@@ -174,22 +167,19 @@ class RestorationPlan:
     def __post_init__(self) -> None:
         check_types(self)
         if self.variants > 1 and self.method != "sample":
-            raise OptionError(
-                f"variants must be 1 for the method {self.method}, because only sample makes different ones; "
-                f"got {self.variants}",
-                *("variants", "method"),
-            )
-        at = [("allowed_at", residues) for _, _, residues in self.allowed_at]
-        for name, residues in [("allowed", self.allowed), *at]:
+            why = "because only sample makes different ones"
+            message = f"variants must be 1 for the method {self.method}, {why}; got {self.variants}"
+            raise OptionError(message, "variants", "method")
+        for name, residues in [
+            ("allowed", self.allowed),
+            *(("allowed_at", one) for *_, one in self.allowed_at),
+        ]:
             if not residues or set(residues) - set(STANDARD_RESIDUES):
                 raise OptionError(f"{name} must be some of {STANDARD_RESIDUES}; got {residues!r}", name)
         for chain, position, _ in self.allowed_at:
             if chain not in CHAINS or position < 1:
-                raise OptionError(
-                    "allowed_at must name a chain, heavy or light, and a position from 1; "
-                    f"got {chain!r} and {position}",
-                    "allowed_at",
-                )
+                message = "allowed_at must name a chain, heavy or light, and a position from 1"
+                raise OptionError(f"{message}; got {chain!r} and {position}", "allowed_at")
 
 
 @dataclass(frozen=True)
@@ -201,7 +191,7 @@ class RestoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSettings:
+class PairSettings(Options):
     """Settings of `curr-ab pair`."""
 
     lights: tuple[Any, ...] = ()  # records; first, as the settings of parts on disk have it
@@ -211,6 +201,3 @@ class PairSettings:
     )
     mode: Mode = option("group", MODE_HELP)
     top: int | None = option(None, "Number of rows for each heavy chain", shown="all", least=1)
-
-    def __post_init__(self) -> None:
-        check_types(self)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,17 +26,53 @@ from curr_ab.inference.settings import (
     RestoreSettings,
     ScoreSettings,
 )
-from curr_ab.words import CHAINS
+from curr_ab.words import CHAINS, Mode
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
+# Types are given by hand: a part in which no record has a light chain must not change a column's type.
+_RESIDUES = {
+    "id": "string",
+    "chain": "string",
+    "position": "int32",
+    "residue": "string",
+    "log_probability": "float32",
+}
+_MUTATIONS = {
+    "id": "string",
+    "chain": "string",
+    "position": "int32",
+    "wild_type": "string",
+    "mutant": "string",
+    "log_odds": "float32",
+}
+_NUMBERED = {"imgt": "string"}
+_RESTORED = {
+    "id": "string",
+    "variant": "int32",
+    "heavy": "string",
+    "light": "string",
+    "filled": "string",
+}
+_RANKED = {
+    "heavy": "string",
+    "light": "string",
+    "rank": "int32",
+    "score": "float64",
+    "log_likelihood": "float64",
+    "gain": "float64",
+}
 
 
-class BulkTask(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class BulkTask:
     """A command with its settings."""
+
+    tokens_per_batch: int | None = None
 
     @property
     def records_per_part(self) -> int:
         """The number of records that are computed and written together; results do not depend on it."""
+        raise NotImplementedError
 
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
@@ -44,6 +80,14 @@ class BulkTask(Protocol):
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
+        raise NotImplementedError
+
+    def marginals(self, model: Any, tokenizer: Any, mode: Mode) -> Marginals:
+        return Marginals(model, tokenizer, mode, tokens_per_batch=self.tokens_per_batch)
+
+
+def _table(rows: list[dict[str, Any]], types: dict[str, str]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
 
 
 def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], list[dict[str, Any]]]:
@@ -56,10 +100,8 @@ def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], li
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedTask(EmbedSettings, BulkTask):
+class EmbedTask(BulkTask, EmbedSettings):
     """`curr-ab embed`."""
-
-    tokens_per_batch: int | None = None
 
     @property
     def records_per_part(self) -> int:
@@ -94,17 +136,15 @@ def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreTask(ScoreSettings, BulkTask):
+class ScoreTask(BulkTask, ScoreSettings):
     """`curr-ab score`: a row for each pair, or for each residue."""
-
-    tokens_per_batch: int | None = None
 
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
+        marginals = self.marginals(model, tokenizer, self.mode)
         records, numbers = _numbered(records, self.number)
         scores = score_window(marginals, records, alone=self.alone)
         if self.per_residue:
@@ -113,15 +153,10 @@ class ScoreTask(ScoreSettings, BulkTask):
                 for score, numbering in zip(scores, numbers, strict=True)
                 for row in _residue_rows(score, numbering)
             ]
-            return pa.Table.from_pylist(rows, schema=_RESIDUE_SCHEMA if not self.number else _NUMBERED_SCHEMA)
+            return _table(rows, _RESIDUES | (_NUMBERED if self.number else {}))
         rows = [self._row(score) for score in scores]
-        # By hand: a part in which no record has a light chain must not change the column's type.
-        types = {"id": pa.string()} | {
-            name: pa.int32() if name.startswith("residues") else pa.float64()
-            for name in rows[0]
-            if name != "id"
-        }
-        return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
+        types = {name: "int32" if name.startswith("residues") else "float64" for name in rows[0]}
+        return _table(rows, types | {"id": "string"})
 
     def _row(self, score: Score) -> dict[str, Any]:
         record = score.tokens.record
@@ -139,17 +174,6 @@ class ScoreTask(ScoreSettings, BulkTask):
         return row
 
 
-_RESIDUE_FIELDS = [
-    ("id", pa.string()),
-    ("chain", pa.string()),
-    ("position", pa.int32()),
-    ("residue", pa.string()),
-    ("log_probability", pa.float32()),
-]
-_RESIDUE_SCHEMA = pa.schema(_RESIDUE_FIELDS)
-_NUMBERED_SCHEMA = pa.schema([*_RESIDUE_FIELDS, ("imgt", pa.string())])
-
-
 def _residue_rows(score: Score, numbers: dict[str, Any]) -> list[dict[str, Any]]:
     record, rows = score.tokens.record, []
     for chain in CHAINS:
@@ -165,28 +189,16 @@ def _residue_rows(score: Score, numbers: dict[str, Any]) -> list[dict[str, Any]]
     return rows
 
 
-_MUTATION_FIELDS = [
-    ("id", pa.string()),
-    ("chain", pa.string()),
-    ("position", pa.int32()),
-    ("wild_type", pa.string()),
-    ("mutant", pa.string()),
-    ("log_odds", pa.float32()),
-]
-
-
 @dataclass(frozen=True, kw_only=True)
-class MutateTask(MutateSettings, BulkTask):
+class MutateTask(BulkTask, MutateSettings):
     """`curr-ab mutate`: all single mutants of each pair, or the given mutants."""
-
-    tokens_per_batch: int | None = None
 
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        marginals = Marginals(model, tokenizer, self.mode, tokens_per_batch=self.tokens_per_batch)
+        marginals = self.marginals(model, tokenizer, self.mode)
         if self.mutants:
             columns: dict[str, list[Any]] = {"id": [], "mutant": [], "score": []}
             for record in records:
@@ -205,22 +217,20 @@ class MutateTask(MutateSettings, BulkTask):
                 if numbering:
                     row["imgt"] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
-        fields = [*_MUTATION_FIELDS, *([("imgt", pa.string())] if self.number else [])]
-        return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+        return _table(rows, _MUTATIONS | (_NUMBERED if self.number else {}))
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreTask(RestoreSettings, BulkTask):
+class RestoreTask(BulkTask, RestoreSettings):
     """`curr-ab restore`: the completed pairs, and what was filled in with which probability."""
 
-    tokens_per_batch: int | None = None
     records_per_part: int = 256
 
     def prepare(self, record: Record) -> Record:
         return mask_unknown(record)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        marginals = Marginals(model, tokenizer, "unmasked", tokens_per_batch=self.tokens_per_batch)
+        marginals = self.marginals(model, tokenizer, "unmasked")
         if self.ends:
             from curr_ab.inference.numbering import number_records
 
@@ -235,16 +245,11 @@ class RestoreTask(RestoreSettings, BulkTask):
                 for _, numberings in number_records(shown)
             ]
             records = [complete_ends(*pair) for pair in zip(records, missing, strict=True)]
-        restored = restore_window(marginals, records, self.plan)
-        return pa.table(
-            {
-                "id": pa.array([one.record.id for one in restored], pa.string()),
-                "variant": pa.array([one.variant for one in restored], pa.int32()),
-                "heavy": pa.array([one.record.heavy for one in restored], pa.string()),
-                "light": pa.array([one.record.light for one in restored], pa.string()),
-                "filled": pa.array([_describe(one.filled) for one in restored], pa.string()),
-            }
-        )
+        rows = [
+            {**one.record._asdict(), "variant": one.variant, "filled": _describe(one.filled)}
+            for one in restore_window(marginals, records, self.plan)
+        ]
+        return _table(rows, _RESTORED)
 
 
 def _describe(filled: Sequence[Any]) -> str:
@@ -257,26 +262,13 @@ def _describe(filled: Sequence[Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairTask(PairSettings, BulkTask):
+class PairTask(BulkTask, PairSettings):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
-    tokens_per_batch: int | None = None
     records_per_part: int = 8
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        options = {"tokens_per_batch": self.tokens_per_batch}
-        ranked = rank_lights(model, tokenizer, records, self.lights, by=self.by, mode=self.mode, **options)
+        options: dict[str, Any] = {"mode": self.mode, "tokens_per_batch": self.tokens_per_batch}
+        ranked = rank_lights(model, tokenizer, records, self.lights, by=self.by, **options)
         rows = [one._asdict() for lights in ranked for one in lights[: self.top]]
-        return pa.Table.from_pylist(rows, schema=_PAIR_SCHEMA)
-
-
-_PAIR_SCHEMA = pa.schema(
-    [
-        ("heavy", pa.string()),
-        ("light", pa.string()),
-        ("rank", pa.int32()),
-        ("score", pa.float64()),
-        ("log_likelihood", pa.float64()),
-        ("gain", pa.float64()),
-    ]
-)
+        return _table(rows, _RANKED)

@@ -40,7 +40,8 @@ def mean_over_pairs(sums: Floats, counts: Floats) -> tuple[float, float]:
     return float(mean), float(np.sqrt(spread) / total)
 
 
-class FoldTest(NamedTuple):
+@dataclass(frozen=True)
+class FoldTest:
     """The mean difference over folds with its interval, and how probable one as large is by chance."""
 
     difference: float

@@ -9,7 +9,6 @@ from curr_ab.extras import lazy_names
 if TYPE_CHECKING:
     from curr_ab.scaling.advice import Advice, Question, advise
     from curr_ab.scaling.doubt import Doubt
-    from curr_ab.scaling.fit import Fit, Profile
     from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
     from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
     from curr_ab.scaling.log_loss import LogLossFit
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
     from curr_ab.scaling.reproduction import Reproduced, reproduce
     from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_measured_runs, read_runs
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
-    from curr_ab.scaling.uncertainty import Interval, NoOptimum, Spread
+    from curr_ab.scaling.uncertainty import Fit, Interval, NoOptimum, Profile, Spread
 
 # Imported when first asked for: the command line must start without scipy or matplotlib.
 _HOMES = {
     "advice": ("Advice", "Question", "advise"),
     "doubt": ("Doubt",),
-    "fit": ("Fit", "Profile"),
     "iso_data": ("IsoDataFit", "fit_iso_data"),
     "isoflop": ("IsoFlopFit", "fit_isoflop"),
     "log_loss": ("LogLossFit",),
@@ -37,7 +35,7 @@ _HOMES = {
     "reproduction": ("Reproduced", "reproduce"),
     "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs", "read_measured_runs"),
     "transfer": ("TransferFit", "fit_transfer"),
-    "uncertainty": ("Interval", "NoOptimum", "Spread"),
+    "uncertainty": ("Fit", "Interval", "NoOptimum", "Profile", "Spread"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [

@@ -11,7 +11,6 @@ from curr_ab.published import REPOSITORY
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.compute import TOKENS_PER_PAIR, paper_tokens
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import fit_iso_data, power_law
 from curr_ab.scaling.laws import (
     CHENG_CLM,
@@ -26,8 +25,8 @@ from curr_ab.scaling.laws import (
     ParametricLaw,
     Trained,
 )
-from curr_ab.scaling.runs import published_runs
-from curr_ab.scaling.uncertainty import Interval, Spread, interval
+from curr_ab.scaling.runs import Array, published_runs
+from curr_ab.scaling.uncertainty import Fit, Interval, Spread, interval
 
 # The standard error that the repository's history gives for a test loss; the paper itself gives none.
 PAPER_NOISE_SD = 3e-4
@@ -188,14 +187,7 @@ def _repeated(question: Question) -> Advice:
     """Answer by the law in which repetitions count, for data that is seen once."""
     law = DATA_CONSTRAINED_LAW
     one_pass = ParametricLaw(
-        name=law.name,
-        source=law.source,
-        trained=law.trained,
-        A=law.A,
-        B=law.B,
-        E=law.E,
-        alpha=law.exponent,
-        beta=law.exponent,
+        law.name, law.source, law.trained, A=law.A, B=law.B, E=law.E, alpha=law.exponent, beta=law.exponent
     )
     epochs = TrainingPlan().epochs(DATA_SIZES[0].num_pairs)
     at_constant, at_paper = (law.effective_tokens(1, passes) for passes in (1 + law.R_D_star, epochs))
@@ -220,19 +212,21 @@ def _by_fit(question: Question, fit: Fit) -> Advice:
     note = f"95 % by {spread.method}"
     if fit.law == "iso-data":
         line = (estimates["coefficient"], estimates["exponent"])
-        data = fit.runs.sequences
-        trained = Trained((fit.runs.parameters.min(), fit.runs.parameters.max()), (data.min(), data.max()))
+        trained = _trained(fit.runs.parameters, fit.runs.sequences)
         return _by_data(
             question, law=fit.law, source=OWN_RUNS, trained=trained, line=line, spread=spread, note=note
         )
     names = ("parameters_coefficient", "parameters_exponent", "tokens_coefficient", "tokens_exponent")
     if not set(names) <= set(estimates):
         raise ValueError(f"the {fit.law} fit has no compute-optimal size to advise with; see its warnings")
-    tokens = fit.runs.seen_tokens
-    trained = Trained((fit.runs.parameters.min(), fit.runs.parameters.max()), (tokens.min(), tokens.max()))
+    trained = _trained(fit.runs.parameters, fit.runs.seen_tokens)
     draws = tuple(
         ComputeLaw(fit.law, OWN_RUNS, trained, *values)
         for values in zip(*(spread.samples.get(name, []) for name in names), strict=True)
     )
     best = ComputeLaw(fit.law, OWN_RUNS, trained, *(estimates[name] for name in names))
     return _by_compute(question, best, draws, note)
+
+
+def _trained(parameters: Array, data: Array) -> Trained:
+    return Trained((parameters.min(), parameters.max()), (data.min(), data.max()))

@@ -9,15 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.runs import Array, Runs, one_objective
-from curr_ab.scaling.uncertainty import Estimate, Influence, Interval, NoOptimum, measure, noise_of
+from curr_ab.scaling.uncertainty import (
+    Estimate,
+    Fit,
+    Influence,
+    Interval,
+    NoOptimum,
+    Profile,
+    measure,
+    noise_of,
+)
 
 LAW = "iso-data"
 PROJECTED_PARAMETERS = 6.5e8  # the paper's projection is for its largest size
@@ -26,6 +35,87 @@ FLAT = 1e-10
 
 
 @dataclass(frozen=True)
+class Parabola:
+    """loss = floor + curvature * (log10(parameters) - log10(optimum))^2"""
+
+    optimum: float
+    floor: float
+    curvature: float
+    smallest: float
+    largest: float
+
+    @property
+    def inside(self) -> bool:
+        """True where the optimum lies between the sizes that were trained."""
+        return self.smallest <= self.optimum <= self.largest
+
+    def outside_warning(self) -> str:
+        """Warning that the optimum does not lie between the sizes that were trained."""
+        return (
+            f"the optimum ({format_quantity(self.optimum)}) lies outside the sizes that were trained "
+            f"({format_quantity(self.smallest)} to {format_quantity(self.largest)})"
+        )
+
+    def __call__(self, parameters: Array) -> Array:
+        return np.asarray(self.floor + self.curvature * np.log10(parameters / self.optimum) ** 2)
+
+
+def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
+    """Fit by least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
+    if len(np.unique(parameters)) < 3:
+        raise NoOptimum(f"{where}: a parabola needs three model sizes; got {len(np.unique(parameters))}")
+    sizes = np.log10(parameters)
+    center, width = sizes.mean(), np.ptp(sizes)
+    scaled = (sizes - center) / width
+    curvature, slope, constant = np.linalg.lstsq(np.vander(scaled, 3), loss, rcond=None)[0]
+    if curvature <= FLAT * np.abs(loss).max():
+        raise NoOptimum(f"{where}: the loss has no minimum in the model size (its parabola opens downward)")
+    vertex = -slope / (2 * curvature)
+    exponent = center + vertex * width
+    if not -300 < exponent < 300:
+        raise NoOptimum(f"{where}: the parabola is too flat to have a minimum at any real size")
+    return Parabola(
+        optimum=float(10**exponent),
+        floor=float(constant - curvature * vertex**2),
+        curvature=float(curvature / width**2),
+        smallest=float(parameters.min()),
+        largest=float(parameters.max()),
+    )
+
+
+def parabola_residuals(parabolas: Mapping[Any, Parabola], groups: Array, runs: Runs) -> Array:
+    """Measured minus fitted losses, each by the parabola of its data size or budget."""
+    pairs = zip(groups.tolist(), runs.parameters, strict=True)
+    fitted: Array = np.array([float(parabolas[group](parameters)) for group, parameters in pairs])
+    return np.asarray(runs.loss - fitted)
+
+
+def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
+    """Warn where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
+    freedom = len(residuals) - num_coefficients
+    if not noise_sd or freedom <= 0:
+        return []
+    excess = float(residuals @ residuals) / noise_sd**2
+    if chi2.sf(excess, freedom) > 0.01:
+        return []
+    return [
+        f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
+        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
+    ]
+
+
+def power_law(x: Array, y: Array) -> tuple[float, float]:
+    """Coefficient and exponent of y = coefficient * x^exponent, by regression of ln y on ln x."""
+    log_x, log_y = np.log(x), np.log(y)
+    if np.ptp(log_x) < 1e-12:
+        raise NoOptimum("all optima coincide, so that no power law goes through them")
+    exponent, intercept = np.polyfit(log_x, log_y, 1)
+    if not abs(intercept) < 700:
+        raise NoOptimum("the optima are too close together for a power law")
+    return float(np.exp(intercept)), float(exponent)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IsoDataFit(Fit):
     """sequences = coefficient * parameters^exponent, through one optimum for each data size."""
 
@@ -86,8 +176,8 @@ class SpreadRecord:
 
     def interval(self, name: str) -> Interval | None:
         """The 95 % interval of an estimate; None where no draw gave it."""
-        found = self.intervals.get(name)
-        return None if found is None or np.isnan([found.low, found.high]).any() else found
+        interval = self.intervals.get(name)
+        return None if interval is None or np.isnan([interval.low, interval.high]).any() else interval
 
 
 @dataclass(frozen=True)
@@ -151,21 +241,20 @@ def fit_parabolas(runs: Runs) -> dict[int, Parabola]:
     return parabolas
 
 
-def try_parabolas(runs: Runs) -> dict[int, Parabola | NoOptimum]:
-    """The parabola of each data size, small to large, or why it has none."""
-    curves: dict[int, Parabola | NoOptimum] = {}
-    for size in np.unique(runs.sequences):
-        rows = runs.sequences == size
-        try:
-            curves[int(size)] = fit_parabola(runs.parameters[rows], runs.loss[rows], f"data size {size:,.0f}")
-        except NoOptimum as error:
-            curves[int(size)] = error
-    return curves
-
-
 def by_data_size(runs: Runs) -> dict[int, Runs]:
     """The runs of each data size, small to large."""
     return {int(size): runs.take(runs.sequences == size) for size in np.unique(runs.sequences)}
+
+
+def try_parabolas(runs: Runs) -> dict[int, Parabola | NoOptimum]:
+    """The parabola of each data size, small to large, or why it has none."""
+    curves: dict[int, Parabola | NoOptimum] = {}
+    for size, rows in by_data_size(runs).items():
+        try:
+            curves[size] = fit_parabola(rows.parameters, rows.loss, f"data size {size:,}")
+        except NoOptimum as error:
+            curves[size] = error
+    return curves
 
 
 def estimate(project_to: float, runs: Runs) -> Estimate:
@@ -188,36 +277,26 @@ def fit_iso_data(
     doubt = doubt or Doubt()
     runs.require("sequences", law=LAW)
     one_objective(runs, LAW)
-    data_sizes = np.unique(runs.sequences)
+    data_sizes = by_data_size(runs)
     if len(data_sizes) < 2:
         raise ValueError(f"the {LAW} law needs at least two data sizes; the table has one")
-    for sequences in data_sizes:
-        sizes = len(np.unique(runs.parameters[runs.sequences == sequences]))
+    for sequences, rows in data_sizes.items():
+        sizes = len(np.unique(rows.parameters))
         if sizes < 3:
-            raise ValueError(
-                f"data size {sequences:,.0f} has {sizes} model size(s); its parabola needs three"
-            )
+            raise ValueError(f"data size {sequences:,} has {sizes} model size(s); its parabola needs three")
     estimator = partial(estimate, project_to)
     estimates = estimator(runs)
     parabolas = fit_parabolas(runs)
-    fitted = np.array(
-        [
-            float(parabolas[int(sequences)](parameters))
-            for sequences, parameters in zip(runs.sequences, runs.parameters, strict=True)
-        ]
-    )
     spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
-    residuals = runs.loss - fitted
+    residuals = parabola_residuals(parabolas, runs.sequences, runs)
     doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
     return IsoDataFit(
         law=LAW,
         runs=runs,
         estimates=estimates,
         residuals=residuals,
-        residual_unit="nats",
         spreads=spreads,
         influences=influences,
-        profiles=(),
         warnings=(*_warnings(runs, parabolas, estimates, project_to), *doubts),
         parabolas=parabolas,
         project_to=project_to,
@@ -252,77 +331,3 @@ def _warnings(
             f"({format_quantity(optima.min())} to {format_quantity(optima.max())})"
         )
     return warnings
-
-
-@dataclass(frozen=True)
-class Parabola:
-    """loss = floor + curvature * (log10(parameters) - log10(optimum))^2"""
-
-    optimum: float
-    floor: float
-    curvature: float
-    smallest: float
-    largest: float
-
-    @property
-    def inside(self) -> bool:
-        """True where the optimum lies between the sizes that were trained."""
-        return self.smallest <= self.optimum <= self.largest
-
-    def outside_warning(self) -> str:
-        """Warning that the optimum does not lie between the sizes that were trained."""
-        return (
-            f"the optimum ({format_quantity(self.optimum)}) lies outside the sizes that were trained "
-            f"({format_quantity(self.smallest)} to {format_quantity(self.largest)})"
-        )
-
-    def __call__(self, parameters: Array) -> Array:
-        return np.asarray(self.floor + self.curvature * np.log10(parameters / self.optimum) ** 2)
-
-
-def fit_parabola(parameters: Array, loss: Array, where: str) -> Parabola:
-    """Fit by least squares; raises `NoOptimum` where the parabola is not determined or has no minimum."""
-    if len(np.unique(parameters)) < 3:
-        raise NoOptimum(f"{where}: a parabola needs three model sizes; got {len(np.unique(parameters))}")
-    sizes = np.log10(parameters)
-    center, width = sizes.mean(), np.ptp(sizes)
-    scaled = (sizes - center) / width
-    curvature, slope, constant = np.linalg.lstsq(np.vander(scaled, 3), loss, rcond=None)[0]
-    if curvature <= FLAT * np.abs(loss).max():
-        raise NoOptimum(f"{where}: the loss has no minimum in the model size (its parabola opens downward)")
-    vertex = -slope / (2 * curvature)
-    exponent = center + vertex * width
-    if not -300 < exponent < 300:
-        raise NoOptimum(f"{where}: the parabola is too flat to have a minimum at any real size")
-    return Parabola(
-        optimum=float(10**exponent),
-        floor=float(constant - curvature * vertex**2),
-        curvature=float(curvature / width**2),
-        smallest=float(parameters.min()),
-        largest=float(parameters.max()),
-    )
-
-
-def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None) -> list[str]:
-    """Warn where the residuals are larger than the noise explains (chi-squared test, 1 %)."""
-    freedom = len(residuals) - num_coefficients
-    if not noise_sd or freedom <= 0:
-        return []
-    excess = float(residuals @ residuals) / noise_sd**2
-    if chi2.sf(excess, freedom) > 0.01:
-        return []
-    return [
-        f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
-        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
-    ]
-
-
-def power_law(x: Array, y: Array) -> tuple[float, float]:
-    """Coefficient and exponent of y = coefficient * x^exponent, by regression of ln y on ln x."""
-    log_x, log_y = np.log(x), np.log(y)
-    if np.ptp(log_x) < 1e-12:
-        raise NoOptimum("all optima coincide, so that no power law goes through them")
-    exponent, intercept = np.polyfit(log_x, log_y, 1)
-    if not abs(intercept) < 700:
-        raise NoOptimum("the optima are too close together for a power law")
-    return float(np.exp(intercept)), float(exponent)

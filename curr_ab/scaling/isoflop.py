@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.fit import Fit
-from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, power_law
+from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, parabola_residuals, power_law
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
-from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure, noise_of
+from curr_ab.scaling.uncertainty import Estimate, Fit, NoOptimum, measure, noise_of
 
 LAW = "isoflop"
 _SAME_BUDGET = 0.05  # runs whose FLOPs agree to 5 % belong to one budget
@@ -30,7 +29,7 @@ class Budget:
     tokens: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IsoFlopFit(Fit):
     """optimum = coefficient * flops^exponent for size, tokens and loss; with `raw_` by the best runs."""
 
@@ -142,25 +141,16 @@ def fit_isoflop(runs: Runs, doubt: Doubt | None = None) -> Fit:
             )
     estimates = _estimate(runs)
     budgets = fit_budgets(points)
-    by_flops = {budget.flops: budget for budget in budgets}
-    fitted = np.array(
-        [
-            float(by_flops[float(flops)].parabola(parameters))
-            for flops, parameters in zip(labels, points.parameters, strict=True)
-        ]
-    )
     spreads, influences, doubts = measure(_estimate, runs, budget_labels(runs.flops), doubt)
-    residuals = points.loss - fitted
+    residuals = parabola_residuals({budget.flops: budget.parabola for budget in budgets}, labels, points)
     doubts += lack_of_fit(residuals, 3 * len(budgets), noise_of(runs, doubt))
     return IsoFlopFit(
         law=LAW,
         runs=runs,
         estimates=estimates,
         residuals=residuals,
-        residual_unit="nats",
         spreads=spreads,
         influences=influences,
-        profiles=(),
         warnings=(*_warnings(runs, budgets), *doubts),
         budgets=budgets,
         points=points,

@@ -72,27 +72,17 @@ def draw_law(
 
 def series_of(runs: Runs) -> tuple[Series, ...]:
     """Each run as a point."""
-    return tuple(
-        Series(
-            format_quantity(sequences),
-            f"{sequences:,} sequences",
-            sequences,
-            tuple(
-                _point(*pair)
-                for pair in sorted(zip(here.parameters.tolist(), here.loss.tolist(), strict=True))
-            ),
-        )
-        for sequences, here in by_data_size(runs).items()
-    )
+    series = []
+    for sequences, here in by_data_size(runs).items():
+        losses = sorted(zip(here.parameters.tolist(), here.loss.tolist(), strict=True))
+        points = tuple(_point(*pair) for pair in losses)
+        series.append(Series(format_quantity(sequences), f"{sequences:,} sequences", sequences, points))
+    return tuple(series)
 
 
 def _point(parameters: float, loss: float) -> Point:
     label = f"{format_quantity(parameters)} parameters"
     return Point(parameters, loss, 0.0, label, f"{label}: {loss:.5g}")
-
-
-def _keys(series: Sequence[Series]) -> list[Key]:
-    return [Key(f"d{index}", index, one.label) for index, one in enumerate(series)]
 
 
 def _loss_by_size(
@@ -127,8 +117,9 @@ def _loss_by_size(
             chart.point(point.parameters, point.loss, style, index, point.tip)
             if law is None and point is one.best:
                 chart.point(point.parameters, point.loss, style, 0, point.tip, "ring", 9)
-        if parabola is not None:
-            _optimum(chart, law, parabola, one, style)
+        if parabola is not None and x.holds(best := parabola.optimum):
+            tip = f"{one.label}: minimum of the parabola at {format_quantity(best)} parameters"
+            _optimum(chart, law, one, best, parabola.floor, style, tip)
     chart.end_labels([(one.points[-1].loss, one.name, f"d{i}") for i, one in enumerate(series) if one.points])
     ring = Key("ink", 0, "lowest measured loss", "ring")
     star = Key("ink", STAR, "optimum of a fitted parabola", "star")
@@ -138,7 +129,7 @@ def _loss_by_size(
     return chart.drawn(
         "Held-out loss by model size, one curve for each data set",
         "; ".join(f"{one.label}: " + ", ".join(point.tip for point in one.points) for one in series),
-        keys=[*_keys(series), *([ring] if law is None else []), *([star] if parabolas else [])],
+        keys=[*_keys(series), *[ring] * (law is None), *[star] * bool(parabolas)],
         notes=notes,
     )
 
@@ -148,16 +139,19 @@ def _tick_digits(chart: Chart) -> int:
     return max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9)) if len(ticks) > 1 else 2
 
 
-def _optimum(chart: Chart, law: IsoDataRecord | None, parabola: Parabola, one: Series, style: str) -> None:
-    best = parabola.optimum
-    tip = f"{one.label}: minimum of the parabola at {format_quantity(best)} parameters"
-    if not chart.x.holds(best):
-        return
-    between = None if law is None else law.optimum_interval(one.sequences)
-    if between is not None:
+def _keys(series: Sequence[Series]) -> list[Key]:
+    return [Key(f"d{index}", index, one.label) for index, one in enumerate(series)]
+
+
+def _optimum(
+    chart: Chart, law: IsoDataRecord | None, one: Series, best: float, y: float, style: str, tip: str
+) -> None:
+    """A star at the best size, where the chart holds it, and a bar over its interval, where there is one."""
+    if law is not None and (between := law.optimum_interval(one.sequences)) is not None:
         tip += f", 95% of draws {format_quantity(between.low)} to {format_quantity(between.high)}"
-        chart.interval(between.low, between.high, parabola.floor, style, tip)
-    chart.point(best, parabola.floor, style, STAR, tip, "star", 8)
+        chart.interval(between.low, between.high, y, style, tip)
+    if chart.x.holds(best):
+        chart.point(best, y, style, STAR, tip, "star", 8)
 
 
 def _data_by_size(series: Sequence[Series], law: IsoDataRecord, ticks: Mapping[float, str]) -> Drawing:
@@ -187,11 +181,8 @@ def _data_by_size(series: Sequence[Series], law: IsoDataRecord, ticks: Mapping[f
             continue
         best, style = optima[one.sequences], f"d{index}"
         tip = f"{one.label}: optimum {format_quantity(best)}"
-        if (between := law.optimum_interval(one.sequences)) is not None:
-            tip += f", 95% of draws {format_quantity(between.low)} to {format_quantity(between.high)}"
-            chart.interval(between.low, between.high, one.sequences, style, tip)
+        _optimum(chart, law, one, best, one.sequences, style, tip)
         if chart.x.holds(best):
-            chart.point(best, one.sequences, style, STAR, tip, "star", 8)
             chart.note(one.name, chart.x(best) - 12, chart.y(one.sequences) - 9, "end", f"end {style}")
     projection = f"{format_quantity(law.project_to)} parameters: {format_quantity(law.projected)} pairs"
     if y.holds(law.projected):

@@ -82,9 +82,9 @@ class ParametricLaw:
         total = self.alpha + self.beta
         ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / total)
         return ComputeLaw(
-            name=self.name,
-            source=self.source,
-            trained=self.trained,
+            self.name,
+            self.source,
+            self.trained,
             parameters_coefficient=ratio / 6 ** (self.beta / total),
             parameters_exponent=self.beta / total,
             tokens_coefficient=1 / ratio / 6 ** (self.alpha / total),
@@ -150,24 +150,9 @@ PAPER_LAW = PaperLaw(
 _CHENG_RUNS = Trained((3.5e6, 10.7e9), (5e9, 200e9))
 _CHINCHILLA_RUNS = Trained((70e6, 16e9), (5e9, 500e9))
 _DATA_CONSTRAINED_RUNS = Trained((7e6, 9e9), (1e8, 900e9))
-CHENG_MLM = ComputeLaw(
-    "IsoFLOP, MLM",
-    CHENG,
-    _CHENG_RUNS,
-    parameters_coefficient=6.19e-8,
-    parameters_exponent=0.776,
-    tokens_coefficient=2.02e6,
-    tokens_exponent=0.230,
-)
-CHENG_CLM = ComputeLaw(
-    "IsoFLOP, CLM",
-    CHENG,
-    _CHENG_RUNS,
-    parameters_coefficient=1.26e-3,
-    parameters_exponent=0.578,
-    tokens_coefficient=123,
-    tokens_exponent=0.422,
-)
+# Coefficient and exponent of the best size, then of the best number of tokens.
+CHENG_MLM = ComputeLaw("IsoFLOP, MLM", CHENG, _CHENG_RUNS, 6.19e-8, 0.776, 2.02e6, 0.230)
+CHENG_CLM = ComputeLaw("IsoFLOP, CLM", CHENG, _CHENG_RUNS, 1.26e-3, 0.578, 123, 0.422)
 CHINCHILLA_LAW = ParametricLaw(
     "parametric", CHINCHILLA, _CHINCHILLA_RUNS, A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28
 )

@@ -18,14 +18,14 @@ from scipy.special import erf, erfc
 from scipy.stats import chi2
 
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.runs import Array, Runs
-from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure
+from curr_ab.scaling.uncertainty import Estimate, Fit, NoOptimum, Profile, measure
 from curr_ab.workers import map_chunks, one_thread
 
 HUBER_DELTA = 1e-3  # arXiv 2203.15556
 _SEARCH_STEPS = 600  # a start in a long valley stops here, unconverged; its optimum is polished
 _MAX_RESTARTS = 50
+NEGLIGIBLE = 1e-6  # a term below this share of every run's loss has vanished
 _ROUGH = 1e-7  # tolerance that is enough to see which of several starts leads lowest
 _CHI2_95 = float(chi2.ppf(0.95, 1))
 ModelOf = Callable[[Runs], "LogLossModel"]
@@ -87,7 +87,7 @@ class Starts:
     optimum: npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LogLossFit(Fit):
     """Fit by the best of the local optima, with the others and the outcome of every start."""
 
@@ -143,11 +143,10 @@ def _warnings(model: LogLossModel, best: Optimum, num_runs: int, profiles: tuple
         if min(value - low, high - value) < 1e-6 * (high - low):
             warnings.append(f"{name.removeprefix('log_')} is at its bound: the runs do not determine it")
     for profile in profiles:
-        if profile.low in (0.0, -np.inf) or profile.high == np.inf:
-            side = "above" if profile.high == np.inf else "below"
-            if profile.high == np.inf and profile.low in (0.0, -np.inf):
-                side = "above or below"
-            warnings.append(f"{profile.parameter} is not bounded {side} by these runs")
+        open_ends = {"above": profile.high == np.inf, "below": profile.low in (0.0, -np.inf)}
+        if any(open_ends.values()):
+            sides = " or ".join(side for side, is_open in open_ends.items() if is_open)
+            warnings.append(f"{profile.parameter} is not bounded {sides} by these runs")
     if not profiles:
         warnings.append("the law fits exactly: there are no residuals from which to judge it")
     return warnings

@@ -8,13 +8,12 @@ from itertools import product
 
 import numpy as np
 
-from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.log_loss import LogLossFit, fit_log_loss
-from curr_ab.scaling.runs import Array, DataColumn, Runs, one_objective
+from curr_ab.scaling.doubt import DataColumn, Doubt
+from curr_ab.scaling.log_loss import NEGLIGIBLE, LogLossFit, fit_log_loss
+from curr_ab.scaling.runs import Array, Runs, one_objective
 from curr_ab.scaling.uncertainty import Estimate
 
 LAW = "parametric"
-_NOTHING = 1e-6  # a term below this share of every run's loss has vanished
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class ParametricModel:
     def vanished(self, theta: Array) -> tuple[str, ...]:
         shares = self.log_loss(theta)[1][:2].max(axis=1)
         terms = (("A/N^alpha", shares[0], theta[3]), ("B/D^beta", shares[1], theta[4]))
-        return tuple(name for name, share, exponent in terms if min(share, exponent) < _NOTHING)
+        return tuple(name for name, share, exponent in terms if min(share, exponent) < NEGLIGIBLE)
 
     def derived(self, theta: Array) -> Estimate:
         """Compute-optimal size and data for C = 6 N D, as power laws of C."""
@@ -82,8 +81,6 @@ def fit_parametric(
     """Fit from `starts` (the published grid when None); `data` is the column that stands for D."""
     runs.require(data, law=LAW)
     one_objective(runs, LAW)
-    for column in ("parameters", data):
-        if len(np.unique(getattr(runs, column))) < 2:
-            raise ValueError(f"all runs have the same {column!r}; its term shows only where they differ")
+    runs.require_variation("parameters", data)
     begin = starting_grid() if starts is None else starts
     return fit_log_loss(LAW, partial(model_of, data), runs, begin, doubt or Doubt())

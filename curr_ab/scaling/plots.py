@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 
 from curr_ab.charts import Drawing
 from curr_ab.pictures import COLOURS, MARKERS, add_legend, new_figure, save_pictures, set_title
-from curr_ab.scaling.fit import Fit
+from curr_ab.scaling.doubt import DataColumn
 from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.law_figures import draw_fit
 from curr_ab.scaling.log_loss import LogLossFit
-from curr_ab.scaling.runs import Array, DataColumn
+from curr_ab.scaling.runs import Array
 from curr_ab.scaling.transfer import TransferFit
+from curr_ab.scaling.uncertainty import Fit
 
 
 def plot_fit(fit: Fit, data: DataColumn = "seen_tokens") -> Mapping[str, Figure | Drawing]:

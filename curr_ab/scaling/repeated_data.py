@@ -8,12 +8,11 @@ from itertools import product
 import numpy as np
 
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.log_loss import LogLossFit, fit_log_loss
+from curr_ab.scaling.log_loss import NEGLIGIBLE, LogLossFit, fit_log_loss
 from curr_ab.scaling.runs import Array, Runs, one_objective
 from curr_ab.scaling.uncertainty import Estimate
 
 LAW = "repeated-data"
-_NOTHING = 1e-6  # a term below this share of every run's loss has vanished
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class RepeatedDataModel:
         return tuple(
             name
             for name, term in zip(names, log_terms, strict=True)
-            if (term - log_total).max() < np.log(_NOTHING)
+            if (term - log_total).max() < np.log(NEGLIGIBLE)
         )
 
     def derived(self, theta: Array) -> Estimate:
@@ -81,18 +80,9 @@ def _effective(repetitions: Array, constant: float) -> tuple[Array, Array, Array
 
 def starting_grid() -> Array:
     """Starts that cover the plausible exponents and constants."""
-    return np.array(
-        list(
-            product(
-                (0, 5, 10, 15),
-                (0, 5, 10, 15),
-                (-1, 0, 1),
-                (0.2, 0.5, 1),
-                np.log([1.5, 15, 150]),
-                np.log([1.5, 15]),
-            )
-        )
-    )
+    coefficients, floors, exponents = (0, 5, 10, 15), (-1, 0, 1), (0.2, 0.5, 1)
+    constants = np.log([1.5, 15, 150]), np.log([1.5, 15])
+    return np.array(list(product(coefficients, coefficients, floors, exponents, *constants)))
 
 
 def model_of(runs: Runs) -> RepeatedDataModel:
@@ -115,8 +105,6 @@ def fit_repeated_data(runs: Runs, doubt: Doubt | None = None, starts: Array | No
         raise ValueError(
             "all runs repeat their data equally often; the cost of repetition shows only where they differ"
         )
-    for column in ("parameters", "unique_tokens"):
-        if len(np.unique(getattr(runs, column))) < 2:
-            raise ValueError(f"all runs have the same {column!r}; its term shows only where they differ")
+    runs.require_variation("parameters", "unique_tokens")
     begin = starting_grid() if starts is None else starts
     return fit_log_loss(LAW, model_of, runs, begin, doubt or Doubt())

@@ -15,12 +15,11 @@ import numpy as np
 from curr_ab.files import replacing
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.advice import Advice
-from curr_ab.scaling.fit import Fit, Profile
 from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.next_runs import Plan
 from curr_ab.scaling.reproduction import Reproduced
-from curr_ab.scaling.uncertainty import Interval, Spread
+from curr_ab.scaling.uncertainty import Fit, Interval, Profile, Spread
 
 _BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report
 
@@ -95,10 +94,10 @@ def _describe_influence(fit: Fit) -> Iterator[str]:
     """For each estimate the run whose absence moves it most."""
     yield "  most influential run (the estimate without it):"
     for name, value in fit.estimates.items():
-        known = [(i.run, i.estimates[name]) for i in fit.influences if i.estimates and name in i.estimates]
-        if known:
-            run, without = max(known, key=lambda pair: abs(pair[1] - value))
-            yield f"    {name:<38} {run}: {format_quantity(without)}"
+        without = [(i.run, i.estimates[name]) for i in fit.influences if i.estimates and name in i.estimates]
+        if without:
+            run, estimate = max(without, key=lambda pair: abs(pair[1] - value))
+            yield f"    {name:<38} {run}: {format_quantity(estimate)}"
     lost = [influence.run for influence in fit.influences if influence.estimates is None]
     if lost:
         yield f"    without one of {', '.join(lost)} there is no fit"

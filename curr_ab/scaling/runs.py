@@ -6,7 +6,6 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,6 @@ from curr_ab.quantities import parse_quantity
 from curr_ab.results import Result, read_results
 
 Array = npt.NDArray[np.float64]
-DataColumn = Literal["sequences", "unique_tokens", "seen_tokens"]
 COLUMNS: Mapping[str, str] = {
     "parameters": "parameters of the model",
     "loss": "final loss, in nats per token (always required)",
@@ -32,7 +30,8 @@ COLUMNS: Mapping[str, str] = {
     "run": "name of a training curve, when the table has several checkpoints of a run",
 }
 _LABELS = ("objective", "seed", "run")
-_MAY_BE_ZERO = ("clm_tokens",)
+# Other seeds draw other pairs, so that trainings of one plan differ in their tokens by less than this share.
+_SAME_AMOUNT = 0.01
 _QUANTITIES = ("parameters", "sequences", "unique_tokens", "seen_tokens", "flops")
 
 
@@ -59,6 +58,20 @@ class Runs:
 
     def with_losses(self, losses: Array) -> Runs:
         return replace(self, loss=losses)
+
+    def cells(self, *ignored: str) -> dict[tuple[str, ...], list[int]]:
+        """The rows that are equal in all columns but the loss and those ignored, under what they share."""
+        names = [field.name for field in fields(self) if field.name not in ("loss", *ignored)]
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for index in range(len(self)):
+            rows.setdefault(tuple(str(getattr(self, name)[index]) for name in names), []).append(index)
+        return rows
+
+    def require_variation(self, *columns: str) -> None:
+        """Refuse the table when all runs have the same value in a column."""
+        for column in columns:
+            if len(np.unique(getattr(self, column))) < 2:
+                raise ValueError(f"all runs have the same {column!r}; its term shows only where they differ")
 
     def require(self, *columns: str, law: str) -> None:
         """Refuse the table when it lacks values in a column that the law needs."""
@@ -96,7 +109,13 @@ def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") 
     if np.isnan(numbers["flops"]).all():
         numbers["flops"] = 6 * numbers["parameters"] * numbers["seen_tokens"]
     runs = Runs(**numbers, **labels)
-    _refuse_duplicates(runs, source)
+    repeated = [rows for rows in runs.cells().values() if len(rows) > 1]
+    if repeated:
+        first, again = min((rows[:2] for rows in repeated), key=lambda rows: rows[1])
+        raise ValueError(
+            f"{source}: row {again + 1} repeats row {first + 1}; "
+            "tell repeated runs apart in a column 'seed', or remove one"
+        )
     return runs
 
 
@@ -106,25 +125,12 @@ def _number(row: Mapping[str, str | float], name: str, source: str, index: int) 
         if name in ("parameters", "loss"):
             raise ValueError(f"{source}, row {index}: {name} is empty; every run needs it")
         return float("nan")
-    if name in _MAY_BE_ZERO and str(value).strip() in ("0", "0.0"):
+    if name == "clm_tokens" and str(value).strip() in ("0", "0.0"):
         return 0.0
     try:
         return parse_quantity(str(value))
     except ValueError as error:
         raise ValueError(f"{source}, row {index}: {name} {error}") from None
-
-
-def _refuse_duplicates(runs: Runs, source: str) -> None:
-    seen: dict[tuple[object, ...], int] = {}
-    names = [field.name for field in fields(Runs) if field.name != "loss"]
-    for index in range(len(runs)):
-        key = tuple(str(getattr(runs, name)[index]) for name in names)
-        if key in seen:
-            raise ValueError(
-                f"{source}: row {index + 1} repeats row {seen[key] + 1}; "
-                "tell repeated runs apart in a column 'seed', or remove one"
-            )
-        seen[key] = index
 
 
 def read_runs(path: str | Path) -> Runs:
@@ -159,37 +165,6 @@ def published_runs(task: str) -> Runs:
                 }
             )
     return make_runs(rows, source=task)
-
-
-def one_objective(runs: Runs, law: str) -> None:
-    """Refuse a table in which losses of two objectives would be compared."""
-    if len(set(runs.objective)) > 1:
-        raise ValueError(
-            f"the {law} law compares losses, so objective must be the same for all: keep one objective only"
-        )
-    if (np.nan_to_num(runs.clm_tokens) > 0).any():
-        raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
-
-
-def is_curves(runs: Runs) -> bool:
-    """True where the rows are checkpoints of named training curves; a mixture is refused."""
-    named = runs.run != ""
-    if named.any() and not named.all():
-        raise ValueError("some rows have a 'run' and some do not: give curves or final points, not both")
-    return bool(named.all())
-
-
-def seed_noise(runs: Runs) -> float | None:
-    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
-    cells: dict[tuple[object, ...], list[float]] = {}
-    names = [field.name for field in fields(Runs) if field.name not in ("loss", "seed", "run")]
-    for index in range(len(runs)):
-        key = tuple(str(getattr(runs, name)[index]) for name in names)
-        cells.setdefault(key, []).append(float(runs.loss[index]))
-    freedom = sum(len(losses) - 1 for losses in cells.values())
-    if freedom == 0:
-        return None
-    return float(np.sqrt(sum(np.var(losses) * len(losses) for losses in cells.values()) / freedom))
 
 
 def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> Runs:
@@ -242,3 +217,43 @@ def _run(row: Result) -> dict[str, str | float]:
         "objective": str(row.details["objective"]),
         "seed": str(row.details["training_seed"]),
     }
+
+
+def one_objective(runs: Runs, law: str) -> None:
+    """Refuse a table in which losses of two objectives would be compared."""
+    if len(set(runs.objective)) > 1:
+        raise ValueError(
+            f"the {law} law compares losses, so objective must be the same for all: keep one objective only"
+        )
+    if (np.nan_to_num(runs.clm_tokens) > 0).any():
+        raise ValueError(f"the {law} law needs runs from scratch: remove those with clm_tokens above 0")
+
+
+def is_curves(runs: Runs) -> bool:
+    """True where the rows are checkpoints of named training curves; a mixture is refused."""
+    named = runs.run != ""
+    if named.any() and not named.all():
+        raise ValueError("some rows have a 'run' and some do not: give curves or final points, not both")
+    return bool(named.all())
+
+
+def seed_noise(runs: Runs) -> float | None:
+    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
+    amounts = np.stack([runs.unique_tokens, runs.seen_tokens, runs.flops], axis=1)
+    labels = list(zip(runs.seed.tolist(), runs.run.tolist(), strict=True))
+    alike: dict[tuple[str, ...], list[list[int]]] = {}
+    for index in range(len(runs)):
+        columns = (runs.parameters, runs.sequences, runs.clm_tokens, runs.objective)
+        cells = alike.setdefault(tuple(str(column[index]) for column in columns), [])
+        for cell in cells:
+            same = np.allclose(amounts[index], amounts[cell[0]], rtol=_SAME_AMOUNT, atol=0, equal_nan=True)
+            if same and labels[index] not in [labels[row] for row in cell]:
+                cell.append(index)
+                break
+        else:
+            cells.append([index])
+    losses = [runs.loss[cell] for cells in alike.values() for cell in cells]
+    freedom = sum(len(values) - 1 for values in losses)
+    return (
+        float(np.sqrt(sum(np.var(values) * len(values) for values in losses) / freedom)) if freedom else None
+    )

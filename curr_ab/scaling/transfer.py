@@ -12,17 +12,16 @@ from scipy.optimize import isotonic_regression
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.fit import Fit
 from curr_ab.scaling.iso_data import FLAT
 from curr_ab.scaling.runs import Array, Runs
-from curr_ab.scaling.uncertainty import Estimate, NoOptimum, measure
+from curr_ab.scaling.uncertainty import Estimate, Fit, NoOptimum, measure
 
 LAW = "transfer"
 _SAME_TOTAL = 0.01  # runs of one size whose tokens in all agree to 1 % compete for the best share
 _SIZES = ("parameters", "clm_tokens", "seen_tokens")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransferFit(Fit):
     """transferred tokens = coefficient * product of size^exponent over the sizes that vary in the table."""
 
@@ -145,7 +144,6 @@ def fit_transfer(runs: Runs, doubt: Doubt | None = None) -> TransferFit:
         residual_unit="ln(tokens)",
         spreads=spreads,
         influences=influences,
-        profiles=(),
         warnings=(*warnings, *doubts),
         transferred={f"row {row + 1}": float(value) for row, value in zip(rows, transferred, strict=True)},
         used=used,

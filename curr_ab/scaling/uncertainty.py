@@ -1,4 +1,4 @@
-"""Uncertainty of estimates: bootstrap over runs, propagated noise, influence of single runs."""
+"""Fit of a law, and its uncertainty: bootstrap over runs, propagated noise, influence of single runs."""
 
 from __future__ import annotations
 
@@ -56,6 +56,36 @@ class Influence:
 
     run: str
     estimates: Estimate | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Profile likelihood of one parameter: its deviance when all others are fitted again.
+
+    The 95 % interval is where the deviance stays under 3.84; an end at infinity means that the runs do not
+    bound the parameter on that side.
+    """
+
+    parameter: str
+    values: Array
+    deviance: Array
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Law fitted to a table of runs."""
+
+    law: str
+    runs: Runs
+    estimates: Mapping[str, float]
+    residuals: Array  # measured minus fitted; in the unit that `residual_unit` names
+    residual_unit: str = "nats"
+    spreads: tuple[Spread, ...]
+    influences: tuple[Influence, ...]
+    profiles: tuple[Profile, ...] = ()
+    warnings: tuple[str, ...]
 
 
 def interval(samples: Array) -> Interval:

@@ -1,4 +1,4 @@
-"""The cells of a study: which member, on which data, with which seed, by which plan."""
+"""The cells of a study, each with its member, data, seed and plan, and their folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,7 @@ from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import Result, read_results
 from curr_ab.study.preset import Preset
-
-Evaluation = Mapping[str, Mapping[str, Any]]
-Estimate = tuple[float, float]  # value, standard error
+from curr_ab.study.summary import Estimate
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,19 @@ class Cell:
 
 def cells_of(preset: Preset, data: str | Path) -> list[Cell]:
     """All cells, in the order of sizes, data and seeds; `data` is the prepared folder."""
-    _refuse_unmatched(preset)
-    return [
-        _cell(preset, size, letter, seed, str(data))
-        for size in preset.sizes
-        for letter in preset.data.subsets
-        for seed in preset.seeds
-    ]
+    axes = list(product(preset.sizes, preset.data.subsets, preset.seeds))
+    names = [f"{size}-{letter}" + f"-seed{seed}" * (len(preset.seeds) > 1) for size, letter, seed in axes]
+    members = [f"{size}-{letter}" for size, letter, _ in axes]
+    for pattern in preset.cells:
+        if not any(fnmatchcase(name, pattern) for name in (*members, *names)):
+            cells = ", ".join(dict.fromkeys((*members, *names)))
+            raise ValueError(f"preset {preset.name}: cells must be of {cells}; got {pattern!r}")
+    return [_cell(preset, name, axis, str(data)) for name, axis in zip(names, axes, strict=True)]
 
 
-def _name(preset: Preset, size: str, letter: str, seed: int) -> str:
-    return f"{size}-{letter}" if len(preset.seeds) == 1 else f"{size}-{letter}-seed{seed}"
-
-
-def _cell(preset: Preset, size: str, letter: str, seed: int, data: str) -> Cell:
-    name, member = _name(preset, size, letter, seed), f"{size}-{letter}"
+def _cell(preset: Preset, name: str, axes: tuple[str, str, int], data: str) -> Cell:
+    size, letter, seed = axes
+    member = f"{size}-{letter}"
     layers = [{"config": preset.sizes[size]}, preset.plan]
     layers += [
         values
@@ -79,20 +76,6 @@ def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _refuse_unmatched(preset: Preset) -> None:
-    names = [
-        form
-        for size in preset.sizes
-        for letter in preset.data.subsets
-        for seed in preset.seeds
-        for form in (f"{size}-{letter}", _name(preset, size, letter, seed))
-    ]
-    for pattern in preset.cells:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            known = ", ".join(dict.fromkeys(names))
-            raise ValueError(f"preset {preset.name}: {pattern!r} is no cell; the cells are {known}")
-
-
 def chosen(cells: Sequence[Cell], names: Iterable[str], field: str) -> list[Cell]:
     """The cells of these names or members, in the study's order; all of them for no names."""
     wanted = list(names)
@@ -103,31 +86,16 @@ def chosen(cells: Sequence[Cell], names: Iterable[str], field: str) -> list[Cell
     return [cell for cell in cells if not wanted or cell.name in wanted or cell.member in wanted]
 
 
-@dataclass(frozen=True)
 class CellFolder:
     """The files of a cell; each fact stands in one of them and nowhere else."""
 
-    path: Path
-
-    @property
-    def run(self) -> RunFolder:
-        return RunFolder(self.path / "run")
-
-    @property
-    def plan_file(self) -> Path:
-        return self.path / "plan.yaml"
-
-    @property
-    def results_file(self) -> Path:
-        return self.path / "results.json"
-
-    @property
-    def state_file(self) -> Path:
-        return self.path / "state.json"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "log.txt"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = RunFolder(path / "run")
+        self.plan_file = path / "plan.yaml"
+        self.results_file = path / "results.json"
+        self.state_file = path / "state.json"
+        self.log_file = path / "log.txt"
 
     def trained(self, steps: int) -> bool:
         """True if the last checkpoint is there; the run measures it after it wrote it."""
@@ -145,10 +113,10 @@ class CellFolder:
 
         A damaged file counts as none: the cell is evaluated anew.
         """
-        found: dict[str, Any] = {"evaluated": None, "problem": None}
+        state: dict[str, Any] = {"evaluated": None, "problem": None}
         with suppress(FileNotFoundError, ValueError, TypeError):
-            found |= json.loads(self.state_file.read_text())
-        return found
+            state |= json.loads(self.state_file.read_text())
+        return state
 
     def note(self, **changes: Any) -> None:
         """Change the state, atomically."""
@@ -156,36 +124,29 @@ class CellFolder:
 
     @property
     def problem(self) -> str | None:
-        found: str | None = self.state["problem"]
-        return found
+        problem: str | None = self.state["problem"]
+        return problem
 
     def evaluated(self, key: Mapping[str, Any]) -> bool:
         """True if its numbers are there, as they are wanted now."""
         return self.state["evaluated"] == key and bool(self.results())
 
     def results(self) -> list[Result]:
-        """None where the file is missing or damaged: the cell is evaluated anew."""
+        """The measured numbers; empty where the file is missing or damaged, and evaluated anew."""
         try:
             return read_results(self.results_file)
         except (FileNotFoundError, ValueError):
             return []
 
 
-def evaluation_key(evaluation: Evaluation, fingerprint: str) -> dict[str, Any]:
+def evaluation_key(evaluation: Mapping[str, Mapping[str, Any]], fingerprint: str) -> dict[str, Any]:
     """The key of an evaluation: where it differs from that of a cell, the cell is evaluated anew."""
     plain: dict[str, Any] = json.loads(json.dumps({"suites": evaluation, "data": fingerprint}))
     return plain
 
 
-def finished(folder: CellFolder, cell: Cell, key: Mapping[str, Any]) -> bool:
-    """Trained, and evaluated as is wanted now."""
-    return folder.trained(cell.plan.steps) and folder.evaluated(key)
-
-
 def changed_plan(folder: CellFolder, cell: Cell) -> list[str]:
     """Differences between the plan that the run was begun with and the one that is wanted."""
-    from curr_ab.pretraining.plan import resolve_plan
-
     if not folder.run.plan_file.exists():
         return []
     return cell.plan.differences(resolve_plan({}, [folder.run.plan_file]))

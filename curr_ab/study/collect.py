@@ -24,6 +24,8 @@ from curr_ab.study.summary import CellSummary, State, StudySummary
 from curr_ab.training.state import read_log
 from curr_ab.words import CHAINS
 
+_LIBRARIES = ("curr-ab", "torch", "transformers", "accelerate")
+
 
 class CellView(NamedTuple):
     """A cell, its folder, how far it is, what it takes."""
@@ -45,36 +47,28 @@ def summarize(
     notes: Sequence[str],
 ) -> StudySummary:
     """Collect what is known now; the study may be under way, or have failed in part."""
-    logs = [_log(view.folder) for view in cells]
+    folder = os.path.relpath(study.figures, study.path)
+    figures = {name: f"{folder}/{name}.png" for name in ("loss_by_size", "data_by_size")}
     return StudySummary(
         preset=preset.name,
         title=preset.title,
         command=command,
-        cells=tuple(_cell_summary(study, view, log) for view, log in zip(cells, logs, strict=True)),
+        cells=tuple(_cell_summary(study, view) for view in cells),
         started=clock["started"],
         seconds=clock["seconds"],
         hardware=_hardware(),
-        versions={name: version(name) for name in ("curr-ab", "torch", "transformers", "accelerate")}
-        | {"python": platform.python_version()},
+        versions={name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
         baselines=_baselines(preset, data),
         law=law,
-        law_figures=_law_figures(study) if any(view.state == "done" for view in cells) else {},
+        law_figures=figures if any(view.state == "done" for view in cells) else {},
         data_report=report_data(data),
         notes=tuple(notes),
     )
 
 
-def _law_figures(study: StudyFolder) -> dict[str, str]:
-    folder = os.path.relpath(study.figures, study.path)
-    return {name: f"{folder}/{name}.png" for name in ("loss_by_size", "data_by_size")}
-
-
-def _log(folder: CellFolder) -> list[dict[str, Any]]:
-    return read_log(folder.run.path) if folder.run.log_file.exists() else []
-
-
-def _cell_summary(study: StudyFolder, view: CellView, log: list[dict[str, Any]]) -> CellSummary:
+def _cell_summary(study: StudyFolder, view: CellView) -> CellSummary:
     cell, folder, state, cost = view
+    log = read_log(folder.run.path) if folder.run.log_file.exists() else []
     results = folder.results() if state == "done" else []
     losses = loss_by_place(results)
     steps = [entry for entry in log if "loss" in entry]

@@ -14,7 +14,6 @@ from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.options import OptionError
 from curr_ab.pretraining.model import build_config
-from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.quantities import format_bytes
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
@@ -42,9 +41,11 @@ def cost_of(cell: Cell) -> Cost:
     """The cost by shape, plan and data, which need not be there yet; refuses an impossible shape."""
     plan = cell.plan
     try:
-        parameters = count_parameters(plan)
+        with torch.device("meta"):  # counted without making any weights
+            model = CurrAbForMaskedLM(build_config(plan))
     except (ValueError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"cell {cell.name}: its shape must make a model; {error}") from None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
     lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
@@ -80,13 +81,6 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
                 f"data size {pairs}, seed {cell.plan.seed}): let them differ in shape, data or seed"
             )
     return costs
-
-
-def count_parameters(plan: PretrainingPlan) -> int:
-    """Count the parameters of the model that the plan makes, without making any weights."""
-    with torch.device("meta"):
-        model = CurrAbForMaskedLM(build_config(plan))
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def gpu_peak() -> tuple[float, str]:

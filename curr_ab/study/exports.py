@@ -8,6 +8,8 @@ from pathlib import Path
 
 from curr_ab.family import SHAPE, member
 from curr_ab.files import remove_folder
+from curr_ab.hub.card import write_card
+from curr_ab.hub.exports import export
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import CARD, MANIFEST, RESULTS, read_manifest
 from curr_ab.results import checkpoint_digest, read_results
@@ -18,9 +20,6 @@ def export_cells(
     cells: Mapping[Path, tuple[Cell, CellFolder]], say: Callable[[str], None] = print
 ) -> dict[Path, str]:
     """Bring every export to what its cell is now; those that could not be, with the reason."""
-    from curr_ab.hub.card_files import write_card
-    from curr_ab.hub.exports import export
-
     problems: dict[Path, str] = {}
     with ExitStack() as stack:
         fresh_process: FreshProcess | None = None

@@ -1,4 +1,4 @@
-"""The scaling law of a study's cells, with its doubts, or why there is none."""
+"""The scaling law of a study's cells, with its doubts, or the reason why it cannot be fitted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CellLoss:
 
 @dataclass(frozen=True)
 class StudyLaw:
-    """The law of a study, or the `problem` why there is none; neither before any cell was evaluated.
+    """The law of a study, or the `problem` why it cannot be fitted; neither before any cell was evaluated.
 
     `parabolas` are those of the data sizes whose losses have a minimum, by their pairs: also without a law.
     `remarks` are sentences that belong to the fit.
@@ -81,16 +81,12 @@ class StudyLaw:
 
 
 def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> IsoDataRecord:
-    spreads = (
-        SpreadRecord(
-            **{
-                **row,
-                "intervals": {name: Interval(**_numbers(one)) for name, one in row["intervals"].items()},
-            }
-        )
-        for row in values["spreads"]
-    )
+    spreads = []
+    for row in values["spreads"]:
+        intervals = {name: Interval(**_numbers(ends)) for name, ends in row["intervals"].items()}
+        spreads.append(SpreadRecord(**{**row, "intervals": intervals}))
     without = ((row["run"], row["estimates"]) for row in values["influences"])
+    power_law = {name: tuple(map(_number, column)) for name, column in values["power_law"].items()}
     return IsoDataRecord(
         law=values["law"],
         estimates=_numbers(values["estimates"]),
@@ -104,9 +100,7 @@ def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> I
         warnings=tuple(values["warnings"]),
         parabolas=parabolas,
         project_to=_number(values["project_to"]),
-        power_law=PowerLaw(
-            **{name: tuple(map(_number, column)) for name, column in values["power_law"].items()}
-        ),
+        power_law=PowerLaw(**power_law),
     )
 
 
@@ -115,7 +109,7 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _number(value: float | str | None) -> float:
-    """A number of the JSON, where null is one that is none, and `inf` a word."""
+    """A number of the JSON, where null stands for NaN, and `inf` is a word."""
     return math.nan if value is None else float(value)
 
 
@@ -123,17 +117,11 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
     """Fit the paper's law to the held-out losses of a study's cells."""
     if not cells:
         return StudyLaw(problem="no cell has been evaluated")
+    rows: list[dict[str, str | float]] = [
+        {"parameters": c.parameters, "sequences": c.pairs, "loss": c.loss, "seed": str(c.seed)} for c in cells
+    ]
     try:
-        runs = make_runs(
-            {
-                "parameters": cell.parameters,
-                "sequences": cell.pairs,
-                "loss": cell.loss,
-                "objective": "mlm",
-                "seed": str(cell.seed),
-            }
-            for cell in cells
-        )
+        runs = make_runs({**row, "objective": "mlm"} for row in rows)
     except ValueError as error:
         problem = f"No law can be fitted to these losses: {error}."
         return StudyLaw(problem=problem, remarks=(problem,), table=tuple(cells))
@@ -174,13 +162,13 @@ def _in_words(cells: Sequence[CellLoss], pairs: int, curve: Parabola | NoOptimum
     here = [cell for cell in cells if cell.pairs == pairs]
     best = min(here, key=lambda cell: cell.loss)
     name = f"{here[0].data} ({pairs:,} pairs)"
-    told = f"{name}: the lowest loss is that of {format_quantity(best.parameters)} parameters"
+    lowest = f"{name}: the lowest loss is that of {format_quantity(best.parameters)} parameters"
     if isinstance(curve, NoOptimum):
-        return f"{told}; {str(curve).partition(': ')[2]}."
+        return f"{lowest}; {str(curve).partition(': ')[2]}."
     if curve.inside:
-        return f"{told}; the parabola's minimum lies at {format_quantity(curve.optimum)}."
+        return f"{lowest}; the parabola's minimum lies at {format_quantity(curve.optimum)}."
     beyond = "above the largest" if curve.optimum > curve.largest else "below the smallest"
     return (
-        f"{told}; the parabola's minimum ({format_quantity(curve.optimum)}) lies {beyond} size that was "
+        f"{lowest}; the parabola's minimum ({format_quantity(curve.optimum)}) lies {beyond} size that was "
         "trained: these runs show on which side the best size is, and not where."
     )

@@ -1,4 +1,4 @@
-"""A preset: which sizes are trained on which data, how, and how they are evaluated; YAML, checked."""
+"""A preset: sizes, data, training and evaluation of a study; read from YAML and checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OWN_SHAPE = tuple(key for key in SHAPE if key != "vocab_size")
 
 @dataclass(frozen=True)
 class StudyData:
-    """Where the pairs come from, and the nested training sets; without `sources` they come prepared."""
+    """Sources of the pairs, and the nested training sets; without `sources` the pairs come prepared."""
 
     subsets: Mapping[str, int | float]
     sources: tuple[str, ...] = ()
@@ -48,14 +48,14 @@ class StudyData:
         PreparationPlan(cluster=self.cluster, subsets=self.subsets)
 
     def differences(self, other: StudyData) -> str:
-        """What is not as in `other`, in words; empty where all is."""
+        """The fields that are not as in `other`, in words; empty where all are."""
         pairs = [(item.name, getattr(other, item.name), getattr(self, item.name)) for item in fields(self)]
         return "; ".join(f"{name} {theirs} → {mine}" for name, theirs, mine in pairs if theirs != mine)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How cells are carried out; nothing of it changes a result."""
+    """Room and way of the cells' processes; nothing of it changes a result."""
 
     gpus_per_cell: int = option(
         0,
@@ -97,19 +97,16 @@ class Preset:
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise OptionError(f"seeds must be different; got {list(self.seeds)}", "seeds")
-        self._check_sizes()
-        for name, plan in {"plan": self.plan, **self.cells}.items():
-            if not isinstance(plan.get("config", {}), Mapping):
-                raise ValueError(f"{name}: config must be `name: value` lines; got {plan['config']!r}")
-        self._check_evaluation()
-
-    def _check_sizes(self) -> None:
         known = [size.name for size in SIZES]
         for size, config in self.sizes.items():
             if size not in known and (missing := [key for key in _OWN_SHAPE if key not in config]):
                 raise ValueError(
                     f"{unknown('size', size, known)}; one of your own must say {', '.join(missing)}"
                 )
+        for name, plan in {"plan": self.plan, **self.cells}.items():
+            if not isinstance(plan.get("config", {}), Mapping):
+                raise ValueError(f"{name}: config must be `name: value` lines; got {plan['config']!r}")
+        self._check_evaluation()
 
     def _check_evaluation(self) -> None:
         from curr_ab.evaluation.suites.classification import recipe_of
@@ -133,12 +130,12 @@ class Preset:
 
 
 def suite_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As the suites take them: YAML has lists for tuples."""
+    """The options as the suites take them: YAML has lists for tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 def preset_names() -> list[str]:
-    """Those that come with the package."""
+    """The presets that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -155,8 +152,8 @@ def read_preset(name_or_path: str | Path) -> Preset:
 
 def make_preset(values: Mapping[str, Any], source: str) -> Preset:
     """A preset of plain values, refused where a key is unknown, missing or of the wrong kind."""
-    made = dict(_known(values, Preset, source))
-    data = dict(_known(_mapping(made, "data", source), StudyData, f"{source}, data"))
+    made = _known(values, Preset, source)
+    data = _known(_mapping(made, "data", source), StudyData, f"{source}, data")
     if isinstance(data.get("sources"), str):
         data["sources"] = (data["sources"],)
     launch = _known(_mapping(made, "launch", source), Launch, f"{source}, launch")
@@ -177,12 +174,12 @@ def _mapping(values: Mapping[str, Any], name: str, source: str) -> dict[str, Any
     return {str(key): value for key, value in found.items()}
 
 
-def _known(values: Mapping[str, Any], kind: type, source: str) -> Mapping[str, Any]:
+def _known(values: Mapping[str, Any], kind: type, source: str) -> dict[str, Any]:
     check_names(values, kind, kind.__name__.removeprefix("Study").lower(), source)
-    for one in fields(kind):
-        if one.default is MISSING and one.default_factory is MISSING and one.name not in values:
-            raise ValueError(f"{source}: {one.name} must be given; got none")
-    return values
+    for item in fields(kind):
+        if item.default is MISSING and item.default_factory is MISSING and item.name not in values:
+            raise ValueError(f"{source}: {item.name} must be given; got none")
+    return dict(values)
 
 
 def change(preset: Preset, changes: Sequence[str]) -> Preset:

@@ -20,13 +20,10 @@ if TYPE_CHECKING:
 
 # Imported once, by the server from which the cells' processes are forked.
 _PRELOADED = [
-    f"curr_ab.{name}"
-    for name in (
-        "study.cell_process",
-        "evaluation.suites.loss",
-        "evaluation.subject",
-        "evaluation.suites.classification",
-    )
+    "curr_ab.study.cell_process",
+    "curr_ab.checkpoints",
+    "curr_ab.evaluation.suites.loss",
+    "curr_ab.evaluation.suites.classification",
 ]
 Slot = Mapping[str, str]  # environment of the cells that run in it, one after the other
 
@@ -91,14 +88,14 @@ def _start(context: Any, task: CellTask, slot: Slot) -> BaseProcess:
 
 
 def _end_group(process: BaseProcess) -> None:
-    """What a cell's process has started, such as `accelerate launch`, outlives it where it was killed."""
+    """End the processes that a killed cell has started, such as `accelerate launch`, and that outlive it."""
     if process.exitcode and process.pid and hasattr(os, "killpg"):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
 
 
 def _note_problem(task: CellTask, process: BaseProcess) -> None:
-    """Of a process that could not tell it itself."""
+    """Write down the problem of a process that could not do so itself."""
     status = process.exitcode
     if not status or task.folder.problem:
         return

@@ -13,10 +13,9 @@ from datetime import timedelta
 from typing import TextIO
 
 from curr_ab.study.cells import Cell, CellFolder, held_out_loss
-from curr_ab.study.summary import State
+from curr_ab.study.summary import STATES, State
 
-# Longer than any two lines of a log.
-_TAIL_BYTES = 1 << 14
+_TAIL_BYTES = 1 << 14  # longer than any two lines of a log
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -109,25 +108,20 @@ class Table:
     def lines(self) -> list[str]:
         """The whole table."""
         width = max(len(cell.name) for cell in self._cells)
-        header = (
-            f"{'cell':<{width}}  {'state':<8} {'step':>15} {'training':>9} {'held out':>9} {'tokens/s':>9}"
-        )
-        lines = [f"{header} {'left':>9}"]
+        columns = "".join(f" {name:>9}" for name in ("training", "held out", "tokens/s", "left"))
+        lines = [f"{'cell':<{width}}  {'state':<8} {'step':>15}{columns}"]
         for cell in self._cells:
             row = self._rows[cell.name]
             steps = f"{row.step:,}/{cell.plan.steps:,}"
-            numbers = [_number(row.training_loss), _number(row.loss)]
             speed = "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}"
             left = "" if row.seconds_left is None else str(timedelta(seconds=round(row.seconds_left)))
-            line = f"{cell.name:<{width}}  {row.state:<8} {steps:>15} {numbers[0]:>9} {numbers[1]:>9} "
-            lines.append(f"{line}{speed:>9} {left or row.problem or '':>9}".rstrip())
+            line = f"{cell.name:<{width}}  {row.state:<8} {steps:>15} {_number(row.training_loss):>9}"
+            lines.append(f"{line} {_number(row.loss):>9} {speed:>9} {left or row.problem or '':>9}".rstrip())
         return [*lines, self._summary()]
 
     def _summary(self) -> str:
         states = [row.state for row in self._rows.values()]
-        counts = ", ".join(
-            f"{states.count(s)} {s}" for s in ("done", "failed", "running", "waiting") if s in states
-        )
+        counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
         elapsed = timedelta(seconds=round(time.monotonic() - self._began))
         return f"{counts}; {elapsed} since the start"
 
@@ -145,8 +139,8 @@ class Table:
                 row = self._rows[name]
                 if row.seconds_left is not None:
                     left = timedelta(seconds=round(row.seconds_left))
-                    told = f"loss {_number(row.training_loss)}, {row.tokens_per_second:,.0f} tokens/s"
-                    self._say(f"{name}: step {row.step:,} of {steps[name]:,}, {told}, {left} left")
+                    progress = f"loss {_number(row.training_loss)}, {row.tokens_per_second:,.0f} tokens/s"
+                    self._say(f"{name}: step {row.step:,} of {steps[name]:,}, {progress}, {left} left")
                 elif row.step == steps[name]:
                     self._say(f"{name}: trained, being evaluated")
             self._say(self._summary())

@@ -1,10 +1,14 @@
-"""`run_study`: data, cells, evaluation, exports, law, report; from where the study's folder stands."""
+"""The making of a study, from where its folder stands: data, cells, exports, law, report, closing words."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import os
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +30,20 @@ from curr_ab.study.cells import (
     changed_plan,
     chosen,
     evaluation_key,
-    finished,
     held_out_loss,
 )
 from curr_ab.study.collect import CellView, summarize
 from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exports import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launch import lack_of_gpus, printed, submit, training_command, write_slurm
+from curr_ab.study.launch import lack_of_gpus, printed, program, submit, training_command, write_slurm
 from curr_ab.study.law import CellLoss, fit_cells
 from curr_ab.study.preset import Preset
 from curr_ab.study.processes import run_cells, slots_of
 from curr_ab.study.progress import Table, read_status
 from curr_ab.study.report import write_law_figures, write_report
 from curr_ab.study.summary import State
+from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
 Launcher = Literal["local", "slurm", "print"]
 Say = Callable[[str], None]
@@ -228,9 +232,9 @@ def refuse_changed_plans(study: StudyFolder, cells: Sequence[Cell]) -> None:
     """Cells that were begun go on by their plan, or begin anew when somebody says so."""
     changed = {cell.name: changed_plan(CellFolder(study.cell(cell)), cell) for cell in cells}
     if changed := {name: differences for name, differences in changed.items() if differences}:
-        told = "; ".join(f"{name}: {', '.join(differences)}" for name, differences in changed.items())
+        changes = "; ".join(f"{name}: {', '.join(differences)}" for name, differences in changed.items())
         raise OptionError(
-            f"the plan of cells that were begun has changed ({told}). Put it back, choose another folder, "
+            f"the plan of cells that were begun has changed ({changes}). Put it back, choose another folder, "
             f"or throw their work away: restart {' '.join(changed)}",
             *("out", "restart"),
         )
@@ -259,18 +263,15 @@ def _fingerprint(file: Path, name: str) -> str:
         ) from None
 
 
+@dataclass
 class Work:
     """The cells of a study with their folders and costs."""
 
-    def __init__(
-        self,
-        study: StudyFolder,
-        preset: Preset,
-        cells: Sequence[Cell],
-        costs: dict[str, Cost],
-        key: dict[str, object],
-    ) -> None:
-        self.study, self.preset, self.cells, self.costs, self.key = study, preset, cells, costs, key
+    study: StudyFolder
+    preset: Preset
+    cells: Sequence[Cell]
+    costs: dict[str, Cost]
+    key: dict[str, object]  # of `evaluation_key`
 
     def folder(self, cell: Cell) -> CellFolder:
         return CellFolder(self.study.cell(cell))
@@ -279,7 +280,8 @@ class Work:
         return self.folder(cell).trained(cell.plan.steps)
 
     def finished(self, cell: Cell) -> bool:
-        return finished(self.folder(cell), cell, self.key)
+        """Trained, and evaluated as is wanted now."""
+        return self.trained(cell) and self.folder(cell).evaluated(self.key)
 
     def state(self, cell: Cell, running: bool = False) -> State:
         if running:
@@ -341,3 +343,44 @@ class Work:
             clock.save()
 
         run_cells({cell.name: self.task(cell) for cell in ordered}, slots, show)
+
+
+def closing_words(out: Path, outcome: Outcome, command: str) -> list[str]:
+    """The last lines, with paths that are there; `command` goes on with the study."""
+    study = StudyFolder(out)
+    states = Counter(outcome.states.values())
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    lines = [
+        "",
+        f"{study.path}: {len(outcome.states)} cells ({counts}), {len(outcome.exports)} exports",
+        f"report  {study.path / 'report.html'}",
+        f"law     {study.law_file}",
+    ]
+    for name, problem in outcome.problems.items():
+        lines.append(f"FAILED  {name}: {problem}")
+        if outcome.states.get(name) == "failed":
+            lines.append(f"        again: {command}")
+            anew = f"{command} --restart {name} --set {name}.peak_learning_rate=NUMBER"
+            lines.append(f"        by another plan, in this study: {anew}")
+    if outcome.exports:
+        lines += ["", "next:", *_next_commands(study, outcome.exports[0])]
+    return lines
+
+
+def _next_commands(study: StudyFolder, export: Path) -> list[str]:
+    """Load one, score a pair, publish under a name of one's own, which the cards must bear."""
+    with replacing(study.example_pair) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "heavy", "light"), (EXAMPLE_NAME, *EXAMPLE_PAIR)])
+    python = os.path.relpath(sys.executable)
+    python = sys.executable if python.startswith("..") else python
+    load = f'import curr_ab; model, tokenizer = curr_ab.load("{export}"); print(model)'
+    score = shlex.join(
+        [program(), "score", str(export), str(study.example_pair), "--out", str(study.path / "scores.csv")]
+    )
+    exports, owner = f"{shlex.quote(str(study.exports))}/*", "--namespace YOUR-NAME"
+    card, publish = (f"{shlex.join([program(), word])} {exports} {owner}" for word in ("card", "publish"))
+    return [
+        f"  {python} -c {shlex.quote(load)}",
+        f"  {score}",
+        f"  {card} && {publish} --dry-run",
+    ]

@@ -46,7 +46,8 @@ class CellSummary:
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
-            raise ValueError(f"cell {self.member}: state {self.state!r} is none of {', '.join(STATES)}")
+            states = ", ".join(STATES)
+            raise ValueError(f"cell {self.member}: state must be one of {states}; got {self.state!r}")
         if (self.state == "done") != (self.loss is not None):
             raise ValueError(
                 f"cell {self.member} is {self.state}: it has a loss if it is done, and only then"
@@ -85,7 +86,7 @@ class StudySummary:
         """The summary of which `to_json` gave this text."""
         values = json.loads(text)
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise ValueError(f"this is no summary of a study: its `format` is not {FORMAT!r}")
+            raise ValueError(f"a summary of a study must have the `format` {FORMAT!r}; write it anew")
         cells = tuple(_cell(row) for row in values.pop("cells"))
         law = StudyLaw.from_plain(values["law"])
         return _make(cls, {**values, "cells": cells, "law": law, "notes": tuple(values["notes"])})

@@ -1,4 +1,4 @@
-"""How long the parametric fit takes: 4,500 starts, then 1,000 bootstraps from each distinct optimum."""
+"""Time of the parametric fit: 4,500 starts, then 1,000 bootstraps from each distinct optimum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from support.simulated_runs import parametric_runs
 
 from curr_ab.scaling import Doubt, Runs, fit_parametric, published_runs
-from curr_ab.scaling.runs import DataColumn
+from curr_ab.scaling.doubt import DataColumn
 
 
 def main() -> None:

@@ -120,6 +120,30 @@ def test_errors_are_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "curr-ab: record 3 is empty; remove it\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ImportError("GenAIRR is damaged:\n  reinstall it"), 2, "GenAIRR is damaged: reinstall it"),
+        (
+            PermissionError(13, "Permission denied", "locked.csv"),
+            2,
+            "locked.csv: permission denied; name another file or folder, or change its permissions",
+        ),
+        (OSError(28, "No space left on device"), 2, "[Errno 28] No space left on device"),
+    ],
+)
+def test_what_stops_a_command_is_one_line(error, status, line, monkeypatch, capsys):
+    import curr_ab.cli.main
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(curr_ab.cli.main, "members", fail)
+    assert main(["models"]) == status
+    assert capsys.readouterr() == ("", f"curr-ab: {line}\n")
+
+
 def test_every_command_is_in_the_table():
     assert LEAVES.keys() == COMMANDS.keys()
 
@@ -316,11 +340,49 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ),
         ("card a b --name x", "name must be left out for several folders; got 2 (--name)"),
         ("example-data pairing --out x.txt", "out must end in .csv, .tsv or .parquet; got x.txt (--out)"),
+        (
+            "example-data pairng --out x.csv",
+            "unknown recipe with example data 'pairng'; did you mean pairing?",
+        ),
+        ("example-data pairing --out x.csv --pairs 30K", "as many as the corpus has; got 30,000 (--pairs)"),
+        ("export 350M-X --weights w --out e", "no member is called '350M-X'; did you mean 350M-"),
+        ("scaling fit nowhere.csv --law iso-data", "nowhere.csv: no such file or folder; correct the name"),
+        ("scaling fit folder --law iso-data", "folder: this is a folder; name a file"),
+        ("scaling fit bytes.csv --law iso-data", "a file must be text in UTF-8"),
+        ("scaling reproduce --seed -1", "seed must be at least 0; got -1 (--seed)"),
+        ("pretrain --data d --plan folder", "folder: this is a folder; name a file"),
+        (
+            "pretrain --data d --out plan.yaml",
+            "plan.yaml: a file stands in the way of a folder; name another",
+        ),
+        (
+            "mutate m i --out o --mutants empty.txt",
+            "mutants_file must hold mutants, one in a line; empty.txt is",
+        ),
+        ("restore m i --out o --allow-at H:0=A", "allow_at must be like H:101=AVL; got 'H:0=A' (--allow-at)"),
+        ("embed m i --out o --device tpu", "cuda:1 or the like; got 'tpu' (--device)"),
+        ("embed m i --out o --device cuda:99", "GPUs here; got cuda:99 (--device)"),
+        (
+            "data prepare pairs.csv --out o --cluster exact --unpaired --quiet",
+            "without unpaired (--unpaired)",
+        ),
+        (
+            "data prepare pairs.csv --out o --cluster exact --quiet --light-column lite",
+            "there is no column 'lite'; the columns are heavy, light (--light-column)",
+        ),
+        (
+            "data prepare plan.yaml --out o --cluster exact --quiet",
+            "name the columns that hold the chains (--heavy-column, --light-column)",
+        ),
     ],
 )
 def test_the_nearest_name_and_the_flag_are_said(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text("stepz: 3\n")
+    (tmp_path / "pairs.csv").write_text("heavy,light\nEVQ,DIQ\n")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "folder").mkdir()
     try:
         status = main(words.split())
     except SystemExit as stopped:

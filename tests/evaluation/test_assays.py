@@ -19,12 +19,12 @@ def test_the_direction_is_never_guessed(pairs, tmp_path):
     with pytest.raises(ValueError, match=r"is higher or lower fitness better\? .* `kd: higher`"):
         read_assays([str(table)], None)
     said = write(tmp_path / "said.csv", [row | {"direction": "lower"} for row in rows])
-    assert read_assays([str(said)], None).assays[0].fitness[1] == -1
+    assert read_assays([str(said)], None)[0].fitness[1] == -1
     with pytest.raises(ValueError, match="must be higher or lower; got "):
         read_assays([str(said)], "higher")
     by_assay = tmp_path / "directions.yaml"
     by_assay.write_text("kd: lower\nsaid: lower\n")
-    assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay)).assays] == [-2, -2]
+    assert [one.fitness[2] for one in read_assays([str(table), str(said)], str(by_assay))] == [-2, -2]
     by_assay.write_text("kd: lower\nbinding: higher\n")
     with pytest.raises(ValueError, match=r"those of assays .kd.; got 'binding'"):
         read_assays([str(table)], str(by_assay))
@@ -77,7 +77,7 @@ def test_repeats_of_a_pair_are_merged(pairs, tmp_path):
     rows = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(pairs)]
     rows.append({**pairs[0], "heavy": pairs[1]["heavy"], "light": pairs[0]["light"] + "S", "fitness": 9})
     rows.append({**pairs[0], "fitness": ""})
-    [assay] = read_assays([str(write(tmp_path / "a.csv", rows))], "higher").assays
+    [assay] = read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
     assert assay.fitness == pytest.approx([0, 1, 2, 3, 4, 9])
     assert assay.pairs["heavy"].to_pylist()[:5] == [row["heavy"] for row in pairs]
     assert (assay.num_repeats, assay.num_without) == (10, 1)

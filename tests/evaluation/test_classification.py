@@ -12,7 +12,7 @@ import yaml
 
 from curr_ab.cli.main import main
 from curr_ab.evaluation import make_plan, run_suite, write_tables
-from curr_ab.evaluation.subject import find_subject
+from curr_ab.evaluation.measurement import Measurement, find_subject
 from curr_ab.evaluation.suites.classification import KINDS, recipe_of, status_of_chains
 from curr_ab.finetuning import plant
 from curr_ab.options import OptionError
@@ -83,7 +83,6 @@ def test_specificity_gives_every_fold_and_the_means(folder, labelled, tmp_path):
 
 def test_a_recipe_counts_by_what_it_says(folder, labelled, tmp_path):
     """Another file of the same content has been measured; the same file with other content has not."""
-    from curr_ab.evaluation.measurement import Measurement
     from curr_ab.evaluation.suites.classification import open_data
 
     def key(path, text):

@@ -93,4 +93,4 @@ def test_command(measured, capsys):
         float(shown[4].split()[1]), abs=1e-5
     )
     assert main([*command, "--metric", "auroc"]) == 2
-    assert "leave out --metric" in capsys.readouterr().err
+    assert "metric must be none for folders of the suite loss" in capsys.readouterr().err

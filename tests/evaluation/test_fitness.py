@@ -205,7 +205,7 @@ def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pa
     assert "  a: the distance from germline is known of 23 of 24 pairs, which partial-spearman is of" in said
     assert number(results, "partial-spearman", score="heavy").num_items == 23
     assert number(results, score="heavy").num_items == 24
-    [assay] = read_assays([str(write(tmp_path / "b.csv", rows))], "higher").assays
+    [assay] = read_assays([str(write(tmp_path / "b.csv", rows))], "higher")
     found = germline_distances(assay.pairs, None)
     assert found["heavy"] == pytest.approx(0.1) and found["light"] == pytest.approx(0.05)
     for row in rows[: 24 - 9]:
@@ -218,7 +218,7 @@ def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pa
 
 @pytest.mark.heavy
 def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
-    """Of eight residues the more are W instead of D, the better; the model finds D likelier."""
+    """The more of eight residues are W instead of D, the better; the model finds D likelier."""
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []
@@ -248,7 +248,7 @@ def test_one_training_set_has_no_error_and_sizes_are_checked():
         is None
     )
     for shots in ((8, 8), (1,), (0, 8)):
-        with pytest.raises(ValueError, match="they must be different numbers of at least 2"):
+        with pytest.raises(ValueError, match="shots must be different numbers of at least 2"):
             make_plan("fitness", {"shots": shots})
     assert make_plan("fitness", {"shots": ()}).shots == ()
 

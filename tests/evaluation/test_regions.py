@@ -11,8 +11,12 @@ import torch
 
 from curr_ab.evaluation import run_suite
 from curr_ab.evaluation.measurement import read_measurement
-from curr_ab.evaluation.suites.region_figures import read_summaries, region_figures
-from curr_ab.evaluation.suites.regions import estimate_regions, position_losses
+from curr_ab.evaluation.suites.regions import (
+    estimate_regions,
+    position_losses,
+    read_summaries,
+    region_figures,
+)
 from curr_ab.words import REGIONS, VOCABULARY
 
 

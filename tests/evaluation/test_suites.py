@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,10 +14,9 @@ from support.tiny_models import shake, tiny_config
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.cli.main import main
 from curr_ab.evaluation import make_plan, run_suite, write_tables
-from curr_ab.evaluation.measurement import read_measurement
+from curr_ab.evaluation.measurement import Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS
-from curr_ab.evaluation.subject import find_subject
-from curr_ab.evaluation.tables import published_for
+from curr_ab.evaluation.run import published_for
 from curr_ab.results import checkpoint_digest, read_results
 
 
@@ -29,8 +29,6 @@ def overall(*arguments, **options):
 @pytest.fixture
 def loads(monkeypatch):
     """Counts how often a model is loaded."""
-    from curr_ab.evaluation.subject import Subject
-
     counted, load = [], Subject.load
 
     def count(subject):
@@ -72,11 +70,11 @@ def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, lo
 
 
 def test_every_plan_has_its_suite():
-    from curr_ab.evaluation.run import _SUITES
-
-    assert list(_SUITES) == list(PLANS)
-    drawn = [name for name, suite in _SUITES.items() if suite().draw is not None]
-    assert drawn == ["regions"]
+    modules = {
+        name: import_module(f"curr_ab.evaluation.suites.{plan.module}") for name, plan in PLANS.items()
+    }
+    assert all(callable(module.open_data) and callable(module.measure) for module in modules.values())
+    assert [name for name, module in modules.items() if hasattr(module, "draw")] == ["regions"]
 
 
 def test_the_record_of_a_measurement(folder, corpus, tmp_path):
@@ -143,8 +141,10 @@ def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform
 def test_unknown_suites_and_options_are_listed(folder, corpus, tmp_path):
     with pytest.raises(ValueError, match=r"unknown suite 'los'; did you mean loss\?"):
         run_suite("los", folder, corpus, tmp_path)
-    with pytest.raises(ValueError, match=r"unknown suite loss option 'mask_seed'; choose one of .*draws"):
+    with pytest.raises(ValueError, match=r"unknown suite loss option 'mask_seed'; did you mean seed\?"):
         run_suite("loss", folder, corpus, tmp_path, mask_seed=1)
+    with pytest.raises(ValueError, match=r"unknown suite loss option 'xyz'; choose one of .*draws"):
+        run_suite("loss", folder, corpus, tmp_path, xyz=1)
     with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16; got 'float16'"):
         make_plan("loss", {"dtype": "float16"})
     with pytest.raises(ValueError, match="pairs must be at least 1; got 0"):

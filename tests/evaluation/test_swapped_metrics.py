@@ -12,7 +12,7 @@ RANKING = ["auroc", "aupr"]
 
 
 def two_logits(classes=2, skills=(1.3, 0.6), folds=4, size=60):
-    """Of each fold labels, and logits of a better and a worse model."""
+    """Labels of each fold, and logits of a better and a worse model."""
     generator = np.random.default_rng(3)
     for _ in range(folds):
         labels = np.arange(size) % classes

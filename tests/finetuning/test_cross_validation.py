@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -148,6 +149,28 @@ def test_another_run_in_the_same_folder_is_refused(run, change, told, make_membe
     changed = type(recipe)(**{**recipe.to_dict(), **values})
     with pytest.raises(ValueError, match=rf"must be those of the run in .*; got others \(.*{told}"):
         cross_validate(changed, model, [data], folder.path)
+
+
+def test_a_run_goes_on_under_the_name_that_it_recorded_by_an_earlier_rule(
+    make_recipe, random_member, planted, tmp_path
+):
+    base = shutil.copytree(random_member, tmp_path / "pretraining" / "checkpoints" / "step7")
+    recipe = make_recipe("specificity-binary", method="probe", fold_scheme="rows")
+    folder, data = FinetuningFolder(tmp_path / "run"), [planted("specificity-binary", 36)]
+    first = cross_validate(recipe, base, data, folder.path)
+    assert {row.model for row in first} == {"pretraining"}
+    record = json.loads(folder.data_file.read_text())
+    for name in ("step7", "step8"):
+        folder.data_file.write_text(json.dumps({**record, "model": name}))
+        for fold in folder.path.glob("fold-*"):
+            (fold / "results.json").unlink()
+        if name == "step8":
+            with pytest.raises(ValueError, match=r"got others \(model 'step8' → 'pretraining'\)"):
+                cross_validate(recipe, base, data, folder.path)
+        else:
+            again = cross_validate(recipe, base, data, folder.path)
+            assert again == [replace(row, model="step7") for row in first]
+            assert json.loads(folder.data_file.read_text()) == {**record, "model": "step7"}
 
 
 def test_how_it_is_carried_out_may_change(run, member, small):

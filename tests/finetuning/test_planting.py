@@ -80,7 +80,7 @@ def test_the_same_again():
 
 
 def test_refused(tmp_path):
-    with pytest.raises(ValueError, match="example data must be for one of specificity-binary"):
+    with pytest.raises(ValueError, match="'specificity'; did you mean specificity-binary"):
         plant("specificity")
     with pytest.raises(ValueError, match=r"pairs must be at most .*; got 30,000"):
         plant("pairing", 30_000)

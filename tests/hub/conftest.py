@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
-from support.tiny_models import shake, tiny_config
+from support.tiny_models import save_checkpoint, shake, tiny_config
 
-from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member
+from curr_ab import MEMBERS, CurrAbForMaskedLM, member
 from curr_ab.hub.exports import export
 from curr_ab.hub.fresh_process import FreshProcess
 
@@ -148,11 +147,9 @@ def publish_family(hub: LocalHub, family: Path, *more: str) -> str:
     return hub.run("publish", *folders, "--namespace", "brineylab", "--collection", "CurrAb", *more)
 
 
-def save_checkpoint(folder: Path, seed: int) -> Path:
+def save_tiny(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    shake(CurrAbForMaskedLM(tiny_config()), seed).eval().save_pretrained(folder)
-    CurrAbTokenizer().save_pretrained(folder)
-    return folder
+    return save_checkpoint(shake(CurrAbForMaskedLM(tiny_config()), seed).eval(), folder)
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +157,7 @@ def run_folder(tmp_path_factory):
     """A run with two step checkpoints, as training leaves it."""
     folder = tmp_path_factory.mktemp("run")
     for step in (5000, 10000):
-        place = save_checkpoint(folder / "checkpoints" / f"step{step}", step)
+        place = save_tiny(folder / "checkpoints" / f"step{step}", step)
         record = {"format": "curr-ab training 1", "member": "350M-F", "step": step, "training_flops": 1.5e18}
         record |= {"plan": {"steps": 10000, "seed": 7}, "hours": 2.0, "devices": "one CPU"}
         (place / "training.json").write_text(json.dumps(record))
@@ -175,20 +172,15 @@ def fresh_process():
 
 
 @pytest.fixture(scope="session")
-def family(tmp_path_factory, run_folder, fresh_process):
+def family(made_once, tmp_path_factory, run_folder, fresh_process):
     """Exports of all 15 members, with tiny models; 350M-F has step checkpoints. Nobody changes them."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # made once, for all workers
-        shared = shared.parent
-    folder = shared / "exports"
-    with FileLock(shared / "exports.lock"):
-        if folder.exists():
-            return folder
+
+    def make(folder):
         unfinished = folder.with_suffix(".unfinished")
         for number, name in enumerate(MEMBERS):
             source = run_folder
             if name != "350M-F":
-                source = save_checkpoint(tmp_path_factory.mktemp("weights") / name, number)
+                source = save_tiny(tmp_path_factory.mktemp("weights") / name, number)
             export(
                 member(name),
                 source,
@@ -197,4 +189,5 @@ def family(tmp_path_factory, run_folder, fresh_process):
                 fresh_process=fresh_process,
             )
         unfinished.rename(folder)
-    return folder
+
+    return made_once("exports", make)

@@ -415,7 +415,7 @@ async def resolve(hub: Hub, request: Request, repo: str, revision: str, path: st
 
 @route("GET", "/api/{kind}/{repo}/xet-(write|read)-token/{revision}")
 async def xet_token(hub: Hub, request: Request, kind: str, repo: str, revision: str) -> Any:
-    """Where the content-addressed storage is, and a key to it that is not the user's."""
+    """Address of the content-addressed storage, and a key to it that is not the user's."""
     place, key, until = f"{hub.storage}/xet", "short-lived", 4_000_000_000
     headers = {"X-Xet-Cas-Url": place, "X-Xet-Access-Token": key, "X-Xet-Token-Expiration": str(until)}
     return JSONResponse({"casUrl": place, "accessToken": key, "exp": until}, headers=headers)

@@ -1,4 +1,4 @@
-"""What the local Hub keeps: repositories with commits, branches, tags, files; large objects; collections."""
+"""Store of the local Hub: repositories with commits, branches, tags, files; large objects; collections."""
 
 from __future__ import annotations
 

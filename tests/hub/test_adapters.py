@@ -14,7 +14,7 @@ from support.tiny_models import PAIRS
 from curr_ab import CurrAbTokenizer
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.finetuning.adapter_record import read_record
-from curr_ab.hub.card_files import write_card
+from curr_ab.hub.card import write_card
 from curr_ab.hub.repositories import describe_folder
 
 BASE = "brineylab/CurrAb-8M-F"
@@ -50,7 +50,7 @@ def tuned(family, tmp_path):
 
 
 def client(hub, script, *args):
-    """What a fresh process prints that knows nothing but the Hub."""
+    """Output of a fresh process that knows nothing but the Hub."""
     command = [sys.executable, "-P", "-c", script, *args]
     done = subprocess.run(command, env=hub.environment(None), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -109,9 +109,9 @@ def test_the_card_is_what_the_hub_reads(tuned):
 def test_what_is_not_published(tuned, tmp_path):
     folder = next(iter(tuned))
     for base in ("../CurrAb-8M-F", "CurrAb-8M-F", str(tmp_path)):
-        with pytest.raises(ValueError, match="no repository such as"):
+        with pytest.raises(ValueError, match="must be a repository such as"):
             write_card(folder, base_model=base)
-    with pytest.raises(ValueError, match="no name of a repository"):
+    with pytest.raises(ValueError, match="must be the name of a repository"):
         write_card(folder, name="my adapter")
     with pytest.raises(ValueError, match="results must be none for an adapter"):
         write_card(folder, results=["more.json"])

@@ -15,7 +15,7 @@ from support.tiny_models import shake, tiny_config
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, CurrAbTokenizer, member, members
 from curr_ab.hub import render_card, write_card
-from curr_ab.hub.card_files import stale_parts
+from curr_ab.hub.card import stale_parts
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training_record import TrainingRecord

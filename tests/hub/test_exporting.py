@@ -18,7 +18,7 @@ from curr_ab.hub.manifest import REVISIONS, differences, read_manifest
 from curr_ab.hub.training_checkpoints import TrainingCheckpoint, find_checkpoints, read_model, recognise
 from curr_ab.results import checkpoint_digest
 from curr_ab.words import EXAMPLE_PAIR
-from tests.hub.conftest import save_checkpoint
+from tests.hub.conftest import save_tiny
 
 IDS = CurrAbTokenizer()(*EXAMPLE_PAIR)["input_ids"]
 
@@ -121,7 +121,7 @@ def test_what_is_no_checkpoint_is_named_with_the_way_out(tmp_path, files, compla
 
 
 class Trap:
-    """What a pickle can do to those who open it."""
+    """The harm that a pickle can do to those who open it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -202,7 +202,7 @@ def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
     for letter, epoch in epochs.items():
         save_published(tmp_path / letter / "checkpoint-500000", 500_000, epoch)
     save_published(tmp_path / "silent", 500_000, None)
-    save_checkpoint(tmp_path / "tiny", 0)
+    save_tiny(tmp_path / "tiny", 0)
 
     def name(folder: str, data: str | None = None) -> str:
         checkpoint = find_checkpoints(tmp_path / folder)[-1]

@@ -1,4 +1,4 @@
-"""What goes wrong on the way: the command repeats it, or stops with one line, and a rerun finishes."""
+"""Faults on the way: the command repeats it, or stops with one line, and a rerun finishes."""
 
 from __future__ import annotations
 

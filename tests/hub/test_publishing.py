@@ -14,18 +14,19 @@ import torch
 from support.tiny_models import PAIRS
 
 from curr_ab import MEMBERS
+from curr_ab.files import file_digest
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
-from curr_ab.hub.remote import _git_digest, digest
+from curr_ab.hub.remote import git_blob_id
 from curr_ab.hub.repositories import describe_dataset, describe_folder
 from curr_ab.measures import MODULES
 from tests.hub.conftest import STRANGER, WRITER, publish_family
 
 
 def local_files(folder: Path) -> dict[str, str]:
-    """What the Hub should hold of a folder: names and digests."""
+    """Names and digests of the files that the Hub should hold of a folder."""
     large = (".safetensors", ".npy", ".parquet")
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
-    return {n: digest(p) if n.endswith(large) else _git_digest(p) for n, p in files.items()}
+    return {n: file_digest(p) if n.endswith(large) else git_blob_id(p) for n, p in files.items()}
 
 
 def remote_files(state: dict, member: str, revision: str = "main") -> dict[str, str]:
@@ -35,7 +36,7 @@ def remote_files(state: dict, member: str, revision: str = "main") -> dict[str, 
 
 
 def writes(log: list[list]) -> list[str]:
-    """What a client did that changes something."""
+    """Requests of a client that change something."""
     reading = re.compile(r"^/api/(validate-yaml|collections)$")
     return [path for method, path, _ in log if method not in ("GET", "HEAD") and not reading.match(path)]
 
@@ -278,7 +279,7 @@ def test_an_export_that_was_changed_is_not_published(family, tmp_path) -> None:
     (folder / REVISIONS / "step5000" / "config.json").unlink()
     with pytest.raises(ValueError, match=r"step5000: config\.json is missing"):
         describe_folder(folder, "brineylab")
-    with pytest.raises(ValueError, match="neither an export"):
+    with pytest.raises(ValueError, match=r"must be an export .*, an adapter .* or a folder of metrics"):
         describe_folder(tmp_path, "brineylab")
 
 

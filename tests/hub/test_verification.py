@@ -1,4 +1,4 @@
-"""What a Hub may serve wrongly, and `verify` must notice: over HTTP, with the real client."""
+"""Faults that a Hub may serve, and `verify` must notice: over HTTP, with the real client."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Xet:
         return content
 
     def reconstruction(self, name: str, address: str) -> dict[str, Any]:
-        """What to fetch and how to put it together again."""
+        """The parts to fetch, and the way to put them together again."""
         fetch: dict[str, list[dict[str, Any]]] = {}
         terms = []
         for term in self.files[name]:

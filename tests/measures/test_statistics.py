@@ -38,7 +38,7 @@ def test_corrected_t_by_hand():
 
 
 def test_mcnemar_by_hand():
-    """Of ten that only one gets right, nine are the first's: 2 (1 + 10) / 2^10."""
+    """Nine of the ten that only one gets right are the first's: 2 (1 + 10) / 2^10."""
     first = np.array([1] * 9 + [0] + [1] * 20, bool)
     second = np.array([0] * 9 + [1] + [1] * 20, bool)
     assert exact_mcnemar(first, second) == pytest.approx(22 / 1024)
@@ -142,7 +142,7 @@ def test_a_draw_is_needed():
 
 
 def test_error_of_a_mean_over_pairs():
-    """Of pairs with one value each it is the standard error; pairs without a value count nothing."""
+    """With one value a pair it is the standard error; pairs without a value count nothing."""
     values = np.array([1.0, 2.0, 4.0, 0.0])
     mean, error = mean_over_pairs(values, np.array([1.0, 1.0, 1.0, 0.0]))
     assert (mean, error) == pytest.approx(mean_and_standard_error([1.0, 2.0, 4.0]))

@@ -13,6 +13,7 @@ import pytest
 from curr_ab.cli.main import main
 from curr_ab.results import Result, write_results
 from curr_ab.scaling import make_runs, read_measured_runs
+from curr_ab.scaling.runs import seed_noise
 
 SIZES = (1e6, 4e6, 16e6, 64e6)
 
@@ -98,3 +99,19 @@ def test_losses_that_do_not_compare_are_refused(tmp_path: Path, measured: list[R
     write_results(path, [])
     with pytest.raises(ValueError, match="no overall loss"):
         read_measured_runs([path])
+
+
+def test_seeds_of_one_training_are_repeats_although_they_saw_other_numbers_of_tokens(tmp_path: Path) -> None:
+    def row(size: float, seed: int, seen: int, value: float) -> Result:
+        loss = _loss(size, 10**6, value=value, checkpoint=f"{size} {seed}")
+        return replace(
+            loss,
+            details=loss.details | {"training_seed": seed, "seen_tokens": seen, "flops": 6 * size * seen},
+        )
+
+    rows = [row(1e6, 1, 10**9, 0.30), row(1e6, 2, 10**9 + 4_321, 0.32), row(4e6, 1, 10**9, 0.2)]
+    write_results(tmp_path / "results.json", rows)
+    assert seed_noise(read_measured_runs([tmp_path / "results.json"])) == pytest.approx(0.02 / math.sqrt(2))
+    # Twice the training is another cell, whatever its seed.
+    write_results(tmp_path / "longer.json", [rows[0], row(1e6, 2, 2 * 10**9, 0.28)])
+    assert seed_noise(read_measured_runs([tmp_path / "longer.json"])) is None

@@ -99,7 +99,7 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
             {"evaluation": {"loss": {}, "pairing": {"set": ["x"]}}},
             r"evaluation, pairing: set must be KEY=VALUE; got 'x'",
         ),
-        ({"cells": {"9M-F": {"steps": 3}}}, r"'9M-F' is no cell; the cells are 8M-F, 8M-Q, 35M-F"),
+        ({"cells": {"9M-F": {"steps": 3}}}, r"cells must be of 8M-F, 8M-Q, 35M-F, 35M-Q; got '9M-F'"),
     ],
 )
 def test_bad_presets_are_refused_in_words(changes, message):

@@ -7,8 +7,7 @@ from glob import glob
 
 import pytest
 
-from curr_ab.study.closing import closing_words
-from curr_ab.study.study import Outcome
+from curr_ab.study.study import Outcome, closing_words
 from tests.hub.conftest import running_hub
 
 STOCK = """

@@ -55,7 +55,7 @@ def test_a_failing_report_leaves_the_last_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": "lost"}, "none of done, failed, running, waiting"),
+        ({"state": "lost"}, "state must be one of done, failed, running, waiting; got 'lost'"),
         ({"loss": None}, "it has a loss if it is done"),
         ({"log": "/home/log.txt"}, "relative"),
         ({"export": "/exports/one"}, "relative"),
@@ -67,7 +67,7 @@ def test_impossible_cells_are_refused(change, message):
 
 
 def test_files_of_something_else_are_refused():
-    with pytest.raises(ValueError, match="no summary of a study"):
+    with pytest.raises(ValueError, match="a summary of a study must have the `format`"):
         StudySummary.from_json("{}")
     values = json.loads(studies.mini().to_json())
     with pytest.raises(ValueError, match="unknown key 'colour'"):

@@ -15,10 +15,9 @@ from curr_ab.hub.manifest import read_manifest
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.study.cell_process import CellTask
 from curr_ab.study.cells import CellFolder, cells_of
-from curr_ab.study.closing import closing_words
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.processes import run_cells
-from curr_ab.study.study import Outcome, run_study
+from curr_ab.study.study import Outcome, closing_words, run_study
 from curr_ab.study.summary import read_summary
 from tests.study.conftest import MICRO, cell, tables
 

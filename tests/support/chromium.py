@@ -31,7 +31,7 @@ PATIENCE = 60  # seconds, for a machine that is busy
 
 @dataclass(frozen=True)
 class Sight:
-    """What the browser had to complain of, which addresses it asked for, what the scripts answered."""
+    """Complaints of the browser, the addresses it asked for, the answers of the scripts."""
 
     complaints: list
     requests: list

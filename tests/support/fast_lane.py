@@ -28,7 +28,7 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def is_heavy(function: FunctionType, visited: set[FunctionType]) -> bool:
-    """Whether the function, or one of the tests' functions that it names, names what starts or trains."""
+    """True if the function, or one of the tests' functions that it names, names what starts or trains."""
     visited.add(function)
     names = names_in(function.__code__)
     if names & NAMES:

@@ -1,4 +1,4 @@
-"""What other systems lack, taken away from a fresh process; then the package at work in it.
+"""Modules that other systems lack, taken away from a fresh process; then the package at work in it.
 
 python portable.py CHECKPOINT FOLDER
 """

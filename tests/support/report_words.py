@@ -1,4 +1,4 @@
-"""What a reader finds in a report: the words of the page and of Markdown, tables, links."""
+"""Content of a report as a reader sees it: the words of the page and of Markdown, tables, links."""
 
 from html.parser import HTMLParser
 

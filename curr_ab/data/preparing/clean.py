@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,6 +47,10 @@ def _holds(value: pa.Array) -> pa.Array:
     return pc.fill_null(value, False)
 
 
+def _either(conditions: Iterable[pa.Array]) -> pa.Array:
+    return functools.reduce(pc.or_, map(_holds, conditions))
+
+
 def _is_other_kind(evidence: pa.Array, own: str, other: str) -> pa.Array:
     shows_other = _holds(pc.match_substring_regex(evidence, other))
     return pc.and_(shows_other, pc.invert(_holds(pc.match_substring_regex(evidence, own))))
@@ -54,17 +58,15 @@ def _is_other_kind(evidence: pa.Array, own: str, other: str) -> pa.Array:
 
 def _wrong_chain(batch: pa.RecordBatch) -> pa.Array:
     """Positive evidence only: a chain that shows nothing of either kind is kept."""
-    swapped = [
+    return _either(
         _is_other_kind(batch[f"{prefix}{chain}"], *patterns[chain])
         for chain in CHAINS
         for prefix, patterns in (("", _KIND), ("v_call_", _CALL))
-    ]
-    return functools.reduce(pc.or_, swapped)
+    )
 
 
 def _any_chain(batch: pa.RecordBatch, pattern: str) -> pa.Array:
-    matches = [_holds(pc.match_substring_regex(batch[chain], pattern)) for chain in CHAINS]
-    return pc.or_(*matches)
+    return _either(pc.match_substring_regex(batch[chain], pattern) for chain in CHAINS)
 
 
 def _too_ambiguous(batch: pa.RecordBatch, limit: float) -> pa.Array:
@@ -75,16 +77,15 @@ def _too_ambiguous(batch: pa.RecordBatch, limit: float) -> pa.Array:
         )
         for chain in CHAINS
     ]
-    return pc.or_(*(_holds(pc.greater(share, limit)) for share in shares))
+    return _either(pc.greater(share, limit) for share in shares)
 
 
 def _bad_length(batch: pa.RecordBatch, limits: CleaningLimits) -> pa.Array:
     lengths = [pc.binary_length(batch[chain]) for chain in CHAINS]
-    outside = [
+    return _either(
         pc.or_(pc.less(length, limits.min_length), pc.greater(length, limits.max_length))
         for length in lengths
-    ]
-    return pc.or_(*map(_holds, outside))
+    )
 
 
 def _missing(batch: pa.RecordBatch, paired: bool) -> pa.Array:
@@ -95,8 +96,7 @@ def _missing(batch: pa.RecordBatch, paired: bool) -> pa.Array:
 def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> Iterator[tuple[str, pa.Array]]:
     if SEVERAL_CHAINS in batch.schema.names:
         yield "several_chains", _holds(batch[SEVERAL_CHAINS])
-    unproductive = [_holds(pc.invert(batch[f"productive_{chain}"])) for chain in CHAINS]
-    yield "non_productive", pc.or_(*unproductive)
+    yield "non_productive", _either(pc.invert(batch[f"productive_{chain}"]) for chain in CHAINS)
     yield "missing_chain", _missing(batch, paired)
     yield "nucleotides", _any_chain(batch, "^[ACGTN]{20,}$")
     yield "stop_codon", _any_chain(batch, r"\*")

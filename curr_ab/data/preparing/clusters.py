@@ -72,13 +72,7 @@ def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
 
 
 def label_similar(
-    partitions: list[PartitionTask],
-    labels: Labels,
-    *,
-    identity: float,
-    coverage: float,
-    threads: int,
-    folder: Path,
+    plan: PreparationPlan, partitions: list[PartitionTask], labels: Labels, *, threads: int, folder: Path
 ) -> None:
     """Give rows in one cluster of MMseqs2's linear-time clustering the index of the first of them."""
     binary = require_mmseqs()
@@ -86,7 +80,8 @@ def label_similar(
         fasta, result = Path(scratch, "pairs.fasta"), Path(scratch, "result")
         _write_fasta(partitions, fasta)
         command = [binary, "easy-linclust", str(fasta), str(result), str(Path(scratch, "tmp"))]
-        command += ["--min-seq-id", str(identity), "-c", str(coverage), "--threads", str(threads), "-v", "1"]
+        command += ["--min-seq-id", str(plan.identity), "-c", str(plan.coverage)]
+        command += ["--threads", str(threads), "-v", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ValueError(f"MMseqs2 failed: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -149,11 +144,6 @@ def connected(labels: Labels, others: Labels) -> Labels:
     return first_rows
 
 
-def create_labels(path: Path, num_rows: int) -> Labels:
-    """Create the array on disk, under the temporary name that the caller gives."""
-    return np.lib.format.open_memmap(path, "w+", np.int64, (num_rows,))
-
-
 def write_labels(
     plan: PreparationPlan,
     partitions: list[PartitionTask],
@@ -168,23 +158,16 @@ def write_labels(
         return path
     keys = np.load(sequence_keys, mmap_mode="r")
     with replacing(path) as temporary:
-        labels = create_labels(temporary, len(keys))
+        labels = np.lib.format.open_memmap(temporary, "w+", np.int64, (len(keys),))
         if plan.cluster == "exact":
             label_equal(keys, labels)
         elif plan.cluster == "source":
             label_column(partitions, "clone", labels)
         else:
-            label_similar(
-                partitions,
-                labels,
-                identity=plan.identity,
-                coverage=plan.coverage,
-                threads=processes,
-                folder=folder,
-            )
+            label_similar(plan, partitions, labels, threads=processes, folder=folder)
         if plan.group_by_donor:
             with replacing(folder / "donors.npy") as donors_path:
-                donors = create_labels(donors_path, len(labels))
+                donors = np.lib.format.open_memmap(donors_path, "w+", np.int64, (len(labels),))
                 label_column(partitions, "donor", donors)
                 # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
                 labels[:] = connected(labels, donors)

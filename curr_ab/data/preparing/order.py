@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from curr_ab.data.preparing.parts import (
     read_buckets,
     write_buckets,
 )
-from curr_ab.files import replacing, write_json, write_parquet
+from curr_ab.files import read_object, replacing, write_json, write_parquet
 
 ROWS_PER_PARTITION = 65_536  # about as many are in memory while they are sorted
 
@@ -96,8 +95,7 @@ def _read_unsorted(task: PartitionTask) -> Iterator[pa.Table]:
 def write_partition(task: PartitionTask) -> dict[str, Any]:
     """Write the rows in order without duplicates, of which the one that was read first is kept."""
     if task.summary_path.exists():
-        done: dict[str, Any] = json.loads(task.summary_path.read_text())
-        return done
+        return read_object(task.summary_path)
     rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_read_unsorted(task)])
     high, low = (rows[key].to_numpy() for key in ("order", "order_low"))
     order = np.lexsort((low, high))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from curr_ab.data.reading.pairs import builtin_path, read_source
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
-from curr_ab.files import replacing, write_json
+from curr_ab.files import read_object, replacing, write_json
 
 _BLOCK_ROWS = 32_768  # of a part: sorted in memory at once
 # `order` and `order_low` are a hash of the pair, of 128 bits: duplicates are equal in it, and it orders the
@@ -145,7 +144,7 @@ def write_part(task: PartTask) -> dict[str, Any]:
     """Write the part, unless an earlier run did from the same source; return its summary."""
     identity = task.identity()
     if task.summary_path.exists():
-        done: dict[str, Any] = json.loads(task.summary_path.read_text())
+        done = read_object(task.summary_path)
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
             return done
     try:

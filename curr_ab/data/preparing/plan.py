@@ -1,4 +1,4 @@
-"""What decides about the result of a preparation."""
+"""Plan of a preparation: all that decides about its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CleaningLimits:
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What decides about the result. Shares are floats and numbers of pairs are integers."""
+    """All that decides about the result. Shares are floats and numbers of pairs are integers."""
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"

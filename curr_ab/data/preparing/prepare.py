@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.preparing.clean import REASONS
-from curr_ab.data.preparing.clusters import blocks, create_labels, label_equal, require_mmseqs, write_labels
+from curr_ab.data.preparing.clusters import blocks, label_equal, require_mmseqs, write_labels
 from curr_ab.data.preparing.order import (
     PartitionTask,
     gather_keys,
@@ -26,13 +26,19 @@ from curr_ab.data.preparing.order import (
 )
 from curr_ab.data.preparing.parts import BUCKET_BITS, FileTask, PartTask, write_part
 from curr_ab.data.preparing.plan import PreparationPlan
-from curr_ab.data.preparing.splits import SPLITS, split_report, subset_sizes, write_splits
-from curr_ab.data.preparing.write_shards import shard_tasks, write_task_shard
+from curr_ab.data.preparing.splits import (
+    SPLITS,
+    shard_tasks,
+    split_report,
+    subset_sizes,
+    write_splits,
+    write_task_shard,
+)
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
-from curr_ab.files import remove_leftovers, replacing, write_json
-from curr_ab.words import VOCABULARY
+from curr_ab.files import read_object, remove_leftovers, replacing, write_json
+from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
 
 WORK_NAME = ".work"
@@ -46,13 +52,13 @@ def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """The index if this very request was finished before; a folder of another request is refused."""
     finished = out / INDEX_NAME
     if finished.exists():
-        index: dict[str, Any] = json.loads(finished.read_text())
+        index = read_object(finished)
         if index["request"] == request:
             return index
         raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
     started = out / WORK_NAME / "request.json"
     work = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
-    if started.exists() and json.loads(started.read_text()) != work:
+    if started.exists() and read_object(started) != work:
         raise OtherRequest(
             f"{started.parent} holds unfinished work on other sources or settings; delete it first"
         )
@@ -70,7 +76,7 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
     """Number of records with the id of an earlier one; they are kept, and differ in source and record."""
     with replacing(folder / "id_labels.npy") as path:
         ids = np.load(keys, mmap_mode="r")
-        labels = create_labels(path, len(ids))
+        labels = np.lib.format.open_memmap(path, "w+", np.int64, (len(ids),))
         label_equal(ids, labels)
         return sum(
             int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
@@ -133,8 +139,7 @@ def prepare(
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
     _remove_work(folder)
-    finished_index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
-    return finished_index
+    return read_object(folder / INDEX_NAME)
 
 
 def _run_stages(
@@ -204,9 +209,7 @@ def _run_stages(
 
     present = counts["annotated_before_duplicates"]
     masks = tuple(
-        mask
-        for mask in MASK_LETTERS
-        if plan.masks and any(f"{mask}_{chain}" in present for chain in ("heavy", "light"))
+        mask for mask in MASK_LETTERS if plan.masks and any(f"{mask}_{chain}" in present for chain in CHAINS)
     )
     tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
     entries = workers.run(write_task_shard, tasks, "write shards")

@@ -84,9 +84,8 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
             rest.append_column(SEVERAL_CHAINS, flags),
         ]
     )
-    yield from (
-        together.sort_by("record").drop_columns([key]).combine_chunks().to_batches(max_chunksize=16_384)
-    )
+    together = together.sort_by("record").drop_columns([key]).combine_chunks()
+    yield from together.to_batches(max_chunksize=16_384)
 
 
 def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int) -> Iterator[Columns]:

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from curr_ab.options import option
 
 Chains = Literal["paired", "unpaired"]
 
 
+def _column(help: str, flag: str) -> Any:
+    return option(None, help, shown="recognised by its name", flag=flag, metavar="NAME")
+
+
 @dataclass(frozen=True)
 class ColumnNames:
     """Columns that the caller names; they win over the aliases, and one that is absent is an error."""
 
-    heavy: str | None = option(
-        None,
-        "Column of the heavy chain",
-        shown="recognised by its name",
-        flag="heavy_column",
-        metavar="NAME",
-    )
-    light: str | None = option(
-        None,
-        "Column of the light chain",
-        shown="recognised by its name",
-        flag="light_column",
-        metavar="NAME",
-    )
-    id: str | None = option(
-        None, "Column of the pair's name", shown="recognised by its name", flag="id_column", metavar="NAME"
-    )
+    heavy: str | None = _column("Column of the heavy chain", "heavy_column")
+    light: str | None = _column("Column of the light chain", "light_column")
+    id: str | None = _column("Column of the pair's name", "id_column")
     extra: tuple[str, ...] = ()
 
     def named(self) -> dict[str, str]:

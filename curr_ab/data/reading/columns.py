@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.schema import FIELDS, SEQUENCE_BASES, Field
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, REGIONS
 
-# Read for cleaning, pairing and masks, and not kept.
-PRODUCTIVE = ("productive",)
-CELL = ("cell_id", "barcode")
-CLONE = ("clone_id", "clonotype_id", "raw_clonotype_id")
-LOCUS = ("locus", "chain")
 REGION_PIECES = tuple(f"{region.lower()}_aa" for region in REGIONS)
-CDR_MASK = ("cdr_mask",)
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,9 @@ class Layout:
 
 
 def _auxiliary(chain: str) -> list[Field]:
-    import pyarrow as pa
-
-    names = {"productive": PRODUCTIVE, "cdr_mask": CDR_MASK, **{piece: (piece,) for piece in REGION_PIECES}}
-    return [Field(f"{name}_{chain}", pa.string(), "", bases, chain) for name, bases in names.items()]
+    """Fields of a chain that are read for cleaning and masks, and not kept."""
+    names = ("productive", "cdr_mask", *REGION_PIECES)
+    return [Field(f"{name}_{chain}", pa.string(), "", (name,), chain) for name in names]
 
 
 def _match(fields: Sequence[tuple[str, Sequence[str]]], present: Mapping[str, str]) -> dict[str, str]:
@@ -50,12 +46,12 @@ def _single_chain_fields() -> list[tuple[str, Sequence[str]]]:
             continue
         fields.append((item.name.removesuffix("_heavy"), item.bases if item.chain else item.aliases))
     fields += [
-        ("cell", CELL),
-        ("clone", CLONE),
-        ("locus", LOCUS),
+        ("cell", ("cell_id", "barcode")),
+        ("clone", ("clone_id", "clonotype_id", "raw_clonotype_id")),
+        ("locus", ("locus", "chain")),
         ("isotype", ("c_call", "c_gene", "isotype")),
+        ("id", ("id", "sequence_id", "contig_id", "name")),
     ]
-    fields.append(("id", ("id", "sequence_id", "contig_id", "name")))
     return fields
 
 
@@ -65,19 +61,16 @@ def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
     named = names.named()
     missing = [column for column in (*named.values(), *names.extra) if column not in columns]
     if missing:
-        raise ValueError(f"there is no column {missing[0]!r}; the columns are {', '.join(columns)}")
+        fields = [f"{name}_column" for name, column in named.items() if column == missing[0]]
+        raise OptionError(f"there is no column {missing[0]!r}; the columns are {', '.join(columns)}", *fields)
     extra = {column: column for column in names.extra}
     auxiliary = [*_auxiliary("heavy"), *_auxiliary("light")]
     wide = _match([(item.name, item.aliases) for item in (*FIELDS, *auxiliary)], present) | named
-    if "heavy" in wide and "light" in wide and wide["heavy"] != wide["light"]:
-        return Layout("wide", wide | extra)
-    if named:
+    if named or ("heavy" in wide and "light" in wide and wide["heavy"] != wide["light"]):
         return Layout("wide", wide | extra)
     single = _match(_single_chain_fields(), present)
-    if "sequence" in single and ("cell" in single or "clone" in single) and {"locus", "v_call"} & set(single):
-        return Layout("cells", single | extra)
     if "sequence" in single and {"locus", "v_call"} & set(single):
-        return Layout("single", single | extra)
+        return Layout("cells" if {"cell", "clone"} & set(single) else "single", single | extra)
     if set(CHAINS) & set(wide):
         return Layout("wide", wide | extra)
     return None

@@ -15,6 +15,7 @@ import pyarrow.csv
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head, unknown_columns
+from curr_ab.options import OptionError
 
 _BLOCK_BYTES = 8 << 20
 _ROW = re.compile(r"Row #(\d+): ?")
@@ -62,12 +63,16 @@ def _split(line: str) -> tuple[str, tuple[str, ...]]:
     return delimiter, rows[delimiter]
 
 
+def _first_lines(path: str) -> tuple[list[bytes], int]:
+    """The first lines, and the number of the header among them: a line of metadata may stand above it."""
+    lines = re.split(rb"\r\n|\n|\r", read_head(path))
+    return lines, 2 if lines[0].lstrip().startswith((b"{", b'"{')) else 1
+
+
 def read_names(path: str) -> tuple[str, ...]:
     """Column names of a text table, as they stand there."""
-    first, second = (*re.split(rb"\r\n|\n|\r", read_head(path)), b"")[:2]
-    has_metadata = first.lstrip().startswith((b"{", b'"{'))
-    line_number, line = (2, second) if has_metadata else (1, first)
-    return _split(_decode(path, line, line_number))[1]
+    lines, line_number = _first_lines(path)
+    return _split(_decode(path, (*lines, b"")[line_number - 1], line_number))[1]
 
 
 def _layout(
@@ -77,32 +82,25 @@ def _layout(
     delimiter, columns = _split(line)
     try:
         return delimiter, columns, find_layout(columns, names)
-    except ValueError as error:
-        raise MalformedSource(path, str(error), line_number) from error
+    except OptionError as error:
+        raise MalformedSource(path, str(error), line_number, error.fields) from error
 
 
 def read_header(path: str, names: ColumnNames) -> DelimitedHeader:
     """Read the header of a text table; it is an error when no column is known to hold a sequence."""
-    lines = re.split(rb"\r\n|\n|\r", read_head(path))
-    first = _decode(path, lines[0], 1)
+    lines, line_number = _first_lines(path)
     metadata: dict[str, Any] = {}
-    line_number = 1
-    if first.lstrip().startswith(("{", '"{')):
-        metadata = _metadata(path, first)
-        line_number = 2
-        if len(lines) < 2 or not lines[1].strip():
+    if line_number == 2:
+        metadata = _metadata(path, _decode(path, lines[0], 1))
+        if not b"".join(lines[1:2]).strip():
             raise MalformedSource(path, "the header is missing after the metadata line", 2)
     header = _decode(path, lines[line_number - 1], line_number)
     delimiter, columns, layout = _layout(path, header, line_number, names)
     if layout is None:
-        if (
-            line_number == 1
-            and len(lines) > 1
-            and _layout(path, lines[1].decode(errors="replace"), 2, ColumnNames())[2]
-        ):
-            raise MalformedSource(
-                path, f"a line above the header must be JSON metadata; got {first[:60]!r}", 1
-            )
+        second = b"".join(lines[1:2]).decode(errors="replace")
+        if line_number == 1 and _layout(path, second, 2, ColumnNames())[2]:
+            problem = f"a line above the header must be JSON metadata; got {header[:60]!r}"
+            raise MalformedSource(path, problem, 1)
         raise unknown_columns(path, columns, line_number)
     return DelimitedHeader(delimiter, columns, layout, metadata, line_number)
 

@@ -65,18 +65,15 @@ def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
         if waiting is None:
             waiting = line, named["id"], chain, text
             continue
-        first_line, first_id, first_chain, first_text = waiting
+        _, first_id, first_chain, first_text = waiting
         if first_id != named["id"] or first_chain == chain:
-            raise MalformedSource(
-                path, f"{first_id!r} ({first_chain}) is not followed by its other chain", first_line
-            )
+            break
         heavy, light = (first_text, text) if chain == "light" else (text, first_text)
         yield first_id, heavy, light
         waiting = None
     if waiting is not None:
-        raise MalformedSource(
-            path, f"{waiting[1]!r} ({waiting[2]}) is not followed by its other chain", waiting[0]
-        )
+        line, name, chain, _ = waiting
+        raise MalformedSource(path, f"{name!r} ({chain}) is not followed by its other chain", line)
 
 
 def read_fasta(path: str) -> Iterator[pa.RecordBatch]:

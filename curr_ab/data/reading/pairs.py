@@ -27,6 +27,7 @@ from curr_ab.data.reading.sources import (
     unknown_columns,
 )
 from curr_ab.data.schema import PAIR_SCHEMA
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
 
 _BATCH = 16_384
@@ -50,18 +51,22 @@ def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
 def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> Layout:
     try:
         layout = find_layout(columns, names)
-    except ValueError as error:
-        raise MalformedSource(source, str(error)) from error
+    except OptionError as error:
+        raise MalformedSource(source, str(error), fields=error.fields) from error
     if layout is None:
         raise unknown_columns(source, columns)
     return layout
 
 
-def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, Iterator[Columns]]:
+def _open_parquet(path: str, source: str) -> pyarrow.parquet.ParquetFile:
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+
+
+def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, Iterator[Columns]]:
+    file = _open_parquet(path, source)
     layout = _table_layout(source, file.schema_arrow.names, names)
 
     def batches() -> Iterator[Columns]:
@@ -101,10 +106,7 @@ def source_columns(source: str) -> tuple[str, ...]:
     path = builtin_path() if source == BUILTIN else source
     head = read_head(path)
     if head.startswith(b"PAR1"):
-        try:
-            return tuple(pyarrow.parquet.read_schema(path).names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+        return tuple(_open_parquet(path, source).schema_arrow.names)
     return () if head.lstrip().startswith(b">") else read_names(path)
 
 
@@ -123,7 +125,8 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         problem = f"no column is known as the {missing[0]} chain; {advice}"
         raise MalformedSource(source, problem, fields=(column, "unpaired"))
     if chains == "unpaired" and layout.kind == "wide" and not missing:
-        raise MalformedSource(source, "the table holds pairs; read it as paired (without --unpaired)")
+        problem = "the table holds pairs; read them without unpaired"
+        raise MalformedSource(source, problem, fields=("unpaired",))
 
 
 def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -93,7 +94,7 @@ def unknown_columns(source: str, columns: Sequence[str], line: int | None = None
     """Make the error for a table in which no column is known to hold a sequence."""
     names = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
     problem = f"no sequence column is known among {names}; name the columns that hold the chains"
-    return MalformedSource(source, problem, line)
+    return MalformedSource(source, problem, line, ("heavy_column", "light_column"))
 
 
 def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
@@ -117,10 +118,7 @@ def read_hub(source: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     first = next(tables, None)
     if first is None:
         raise MalformedSource(source, "the data set is empty")
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from first.combine_chunks().to_batches()
-        for table in tables:
-            yield from table.combine_chunks().to_batches()
-
-    return list(first.column_names), batches()
+    everything = chain([first], tables)
+    return list(first.column_names), (
+        batch for table in everything for batch in table.combine_chunks().to_batches()
+    )

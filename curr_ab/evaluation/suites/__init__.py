@@ -1,1 +1,1 @@
-"""The suites of the evaluation: one file each."""
+"""Suites of measurements: a module has `open_data`, `measure`, and `draw` where models share a picture."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +38,7 @@ class Assay:
     num_repeats: int = 0  # rows that were merged into an earlier one
 
 
-@dataclass(frozen=True)
-class Assays:
-    """All assays of a run."""
-
-    assays: tuple[Assay, ...]
-    fingerprint: str
-
-
-def read_assays(sources: Sequence[str], direction: str | None) -> Assays:
+def read_assays(sources: Sequence[str], direction: str | None) -> list[Assay]:
     """A table `heavy, light, fitness` for each assay, named after its file."""
     directions = _read_directions(direction)
     assays = [_read_assay(source, directions) for source in expand_sources(sources)]
@@ -58,10 +49,7 @@ def read_assays(sources: Sequence[str], direction: str | None) -> Assays:
         raise ValueError(
             f"{direction}: names must be those of assays ({', '.join(names)}); got {unknown[0]!r}"
         )
-    digest = sha256()
-    for assay in assays:
-        digest.update(repr([assay.name, assay.fitness.tolist(), assay.pairs.to_pydict()]).encode())
-    return Assays(tuple(assays), digest.hexdigest())
+    return assays
 
 
 def _read_assay(source: str, directions: Mapping[str, str]) -> Assay:
@@ -183,18 +171,18 @@ def _numbers(column: pa.ChunkedArray) -> Floats:
 
 def read_germlines(path: str | Path) -> dict[str, str]:
     """V genes as amino acids by name, from FASTA; IMGT's gaps are taken out."""
-    found = {
+    germlines = {
         name: residues.upper().replace(".", "").replace("-", "")
         for _, name, residues in fasta_records(str(path))
     }
-    if not found:
+    if not germlines:
         raise ValueError(f"{path} holds no germline")
-    for name, residues in found.items():
+    for name, residues in germlines.items():
         if not residues or set(residues) <= set("ACGTN"):
             raise ValueError(
                 f"{path}: {name} is {'empty' if not residues else 'nucleotides'}; give amino acids"
             )
-    return found
+    return germlines
 
 
 def nearest_distances(chains: list[str], germlines: Mapping[str, str]) -> Floats:

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from curr_ab.data.reading.pairs import read_pairs
+from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.pair_tables import mutation_status
 from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
-from curr_ab.evaluation.subject import Subject
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.labelled_pairs import Example

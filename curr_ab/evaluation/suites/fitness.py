@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.plan import FitnessPlan
-from curr_ab.evaluation.subject import Subject
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
@@ -75,10 +75,13 @@ class FitnessData:
 
 def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
     """All assays, with the direction of each."""
-    read = read_assays(sources, plan.direction)
+    assays = read_assays(sources, plan.direction)
     germlines = None if plan.germlines is None else read_germlines(plan.germlines)
-    text = json.dumps([read.fingerprint, germlines])
-    return FitnessData(read.assays, germlines, sha256(text.encode()).hexdigest())
+    digest = sha256()
+    for assay in assays:
+        digest.update(repr([assay.name, assay.fitness.tolist(), assay.pairs.to_pydict()]).encode())
+    text = json.dumps([digest.hexdigest(), germlines])
+    return FitnessData(assays, germlines, sha256(text.encode()).hexdigest())
 
 
 def measure(

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from curr_ab.data.shards import TokenDataset
 from curr_ab.evaluation.comparison import write_pair_losses
-from curr_ab.evaluation.pair_tables import PreparedSplit, prepared_split
+from curr_ab.evaluation.measurement import Subject
+from curr_ab.evaluation.pair_tables import prepared_split
 from curr_ab.evaluation.plan import LossPlan
-from curr_ab.evaluation.subject import Subject
 from curr_ab.extras import needs_extra
 from curr_ab.results import Result
 from curr_ab.tokenization.tokenization_curr_ab import SEPARATOR
 
-_PAIRS_PER_BATCH = {"cpu": 8, "cuda": 128}
 
-
-def open_data(plan: LossPlan, sources: list[str]) -> PreparedSplit:
+def open_data(plan: LossPlan, sources: list[str]) -> TokenDataset:
     """The split of the prepared folder; the tokens are on disk, so a table of pairs will not do."""
     return prepared_split(sources, plan.split)
 
 
 def measure(
-    subject: Subject, plan: LossPlan, data: PreparedSplit, folder: Path, say: Callable[[str], None]
+    subject: Subject, plan: LossPlan, data: TokenDataset, folder: Path, say: Callable[[str], None]
 ) -> list[Result]:
     """Mean loss and standard error over pairs: of everything, then of each region and segment.
 
@@ -39,8 +38,8 @@ def measure(
             f"{SEPARATOR}: its loss on them says little; the suite `regions` joins chains as the model has it"
         )
     held_out = HeldOut(
-        data.dataset,
-        num_pairs=plan.pairs or len(data.dataset),
+        data,
+        num_pairs=plan.pairs or len(data),
         draws=plan.draws,
         seed=plan.seed,
         objective="clm" if model.config.is_decoder else "mlm",
@@ -50,7 +49,7 @@ def measure(
         model,
         held_out,
         device=model.device,
-        pairs_per_batch=_PAIRS_PER_BATCH.get(model.device.type, _PAIRS_PER_BATCH["cuda"]),
+        pairs_per_batch=8 if model.device.type == "cpu" else 128,
     )
     write_pair_losses(folder, table.sums[:, 0], table.counts[:, 0])
     # For scaling laws, which want to know more than the loss; only the size where nothing is recorded.

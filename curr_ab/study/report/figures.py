@@ -14,7 +14,7 @@ from curr_ab.study.summary import Curve, Estimate, StudySummary
 _SMALL = (170.0, 138.0)
 _SMALL_MARGINS = (32.0, 8.0, 8.0, 24.0)
 _PANEL = (360.0, 270.0)
-_MOST_POINTS = 120  # of a curve; more cannot be told apart and would make the page heavy
+_MOST_POINTS = 120  # of a curve; more cannot be words apart and would make the page heavy
 
 
 def regions(grid: Grid, places: Sequence[str]) -> list[tuple[str, Drawing]]:
@@ -30,8 +30,8 @@ def _region(grid: Grid, place: str, y: Scale) -> Drawing:
     chart = Chart(f"region-{place.replace(' ', '-')}", logarithmic(sizes, 0.1), y, _SMALL, _SMALL_MARGINS)
     chart.x_axis([sizes[0], sizes[-1]], [grid.size_label(grid.sizes[place]) for place in (0, -1)])
     chart.y_axis(lambda value: f"{value:g}", ticks=y.ticks(4))
-    told = _series(chart, grid, region_of(place), lambda found, digits: written(found, digits), radius=3)
-    return chart.drawn(f"Loss by model size at {place}", told)
+    words = _series(chart, grid, region_of(place), lambda found, digits: written(found, digits), radius=3)
+    return chart.drawn(f"Loss by model size at {place}", words)
 
 
 def _series(
@@ -41,7 +41,7 @@ def _series(
     rows = dict(grid.rows(measure))
     # Error bars of different data sets side by side, not one over the other.
     apart = 0.01 if any(error for row in rows.values() for _, (_, error) in row) else 0.0
-    told = []
+    words = []
     for index, (data, row) in enumerate(rows.items()):
         digits = digits_of([estimate for _, estimate in row])
         aside = (chart.x.high / chart.x.low) ** (apart * (index - (len(grid.data) - 1) / 2))
@@ -55,8 +55,8 @@ def _series(
             tip = f"{spot.label}: {show((value, error), digits)}"
             chart.point(x, value, f"d{index}", index, tip, radius=radius)
         shown = ", ".join(f"{grid.size_label(spot.first.size)} {show(value, digits)}" for spot, value in row)
-        told.append(f"{grid.data_label(data)}: {shown}")
-    return "; ".join(told)
+        words.append(f"{grid.data_label(data)}: {shown}")
+    return "; ".join(words)
 
 
 def by_size(
@@ -84,9 +84,9 @@ def by_size(
     def both(found: Estimate, _: int) -> str:
         return show(found[0]) + (f" ± {show(found[1])}" if found[1] else "")
 
-    told = _series(chart, grid, measure, both)
+    words = _series(chart, grid, measure, both)
     chart.end_labels([(row[-1][1][0], data, f"d{i}") for i, (data, row) in enumerate(rows.items()) if row])
-    return chart.drawn(title, told)
+    return chart.drawn(title, words)
 
 
 def training(grid: Grid) -> list[tuple[str, Drawing]]:
@@ -104,7 +104,7 @@ def _training(grid: Grid, data: str, steps: Scale, y: Scale) -> Drawing:
     ticks = chart.x.ticks(5)
     chart.x_axis(ticks, [format_quantity(tick) for tick in ticks], "training step")
     chart.y_axis(lambda value: f"{value:g}")
-    labels, told = [], []
+    labels, words = [], []
     for index, size in enumerate(grid.sizes):
         if (size, data) not in grid.spots:
             continue
@@ -117,9 +117,9 @@ def _training(grid: Grid, data: str, steps: Scale, y: Scale) -> Drawing:
                 chart.point(step, loss, f"s{index}", index, tip, radius=3)
             if held_out:
                 labels.append((held_out[-1][1], grid.size_label(size), f"s{index}"))
-                told.append(f"{grid.size_label(size)} ends at {held_out[-1][1]:.3f}")
+                words.append(f"{grid.size_label(size)} ends at {held_out[-1][1]:.3f}")
     chart.end_labels(list({text: (value, text, series) for value, text, series in labels}.values()))
-    return chart.drawn(f"Training and held-out loss by step, data {data}", "; ".join(told) or "nothing yet")
+    return chart.drawn(f"Training and held-out loss by step, data {data}", "; ".join(words) or "nothing yet")
 
 
 def _thinned(curve: Curve) -> list[tuple[int, float]]:
@@ -137,13 +137,8 @@ def against_baselines(grid: Grid, baselines: Mapping[str, float]) -> Drawing | N
         return None
     names = [*rows, *baselines]
     height = 34.0 * len(names) + 50
-    chart = Chart(
-        "baselines",
-        linear([*found, *baselines.values()], 0.05),
-        Scale(len(names) - 0.5, -0.5),
-        (520.0, height),
-        (104.0, 18.0, 6.0, 42.0),
-    )
+    x, y = linear([*found, *baselines.values()], 0.05), Scale(len(names) - 0.5, -0.5)
+    chart = Chart("baselines", x, y, (520.0, height), (104.0, 18.0, 6.0, 42.0))
     ticks = chart.x.ticks()
     chart.x_axis(ticks, [f"{tick:g}" for tick in ticks], "loss (lower is better)", grid=True)
     chart.y_axis(lambda row: names[int(row)], ticks=list(range(len(names))))
@@ -154,8 +149,8 @@ def against_baselines(grid: Grid, baselines: Mapping[str, float]) -> Drawing | N
             chart.point(estimate[0], index, f"d{index}", index, tip)
     for place, (name, loss) in enumerate(baselines.items(), start=len(rows)):
         chart.point(loss, place, "ink", 3, f"{name}: {loss:.3f}", "hollow", 6)
-    told = ", ".join(f"{name} {loss:.3f}" for name, loss in baselines.items())
-    return chart.drawn("Loss of all cells and of the baselines", f"Baselines: {told}.")
+    words = ", ".join(f"{name} {loss:.3f}" for name, loss in baselines.items())
+    return chart.drawn("Loss of all cells and of the baselines", f"Baselines: {words}.")
 
 
 def histogram(name: str, counts: Mapping[str, int], series: str) -> Drawing:
@@ -167,13 +162,8 @@ def histogram(name: str, counts: Mapping[str, int], series: str) -> Drawing:
     for value, count in values.items():
         start = first + (value - first) // width * width
         bins[start] = bins.get(start, 0) + count
-    chart = Chart(
-        f"histogram-{name.replace(' ', '-')}",
-        Scale(first - 0.5, max(bins) + width + 0.5),
-        linear(bins.values(), 0.05, from_zero=True),
-        (270.0, 180.0),
-        (42.0, 10.0, 10.0, 40.0),
-    )
+    x, y = Scale(first - 0.5, max(bins) + width + 0.5), linear(bins.values(), 0.05, from_zero=True)
+    chart = Chart(f"histogram-{name.replace(' ', '-')}", x, y, (270.0, 180.0), (42.0, 10.0, 10.0, 40.0))
     ticks = [tick for tick in chart.x.ticks(5) if tick == int(tick)]
     chart.x_axis(ticks, [f"{tick:.0f}" for tick in ticks], "residues")
     chart.y_axis(format_quantity, ticks=chart.y.ticks(3))

@@ -20,8 +20,8 @@ _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval 
 def status(summary: StudySummary) -> str:
     """Counts of cells by their state."""
     counts = {state: sum(cell.state == state for cell in summary.cells) for state in STATES}
-    told = [f"{count} {state}" for state, count in counts.items() if count]
-    return f"{len(summary.cells)} cells: {', '.join(told)}."
+    words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{len(summary.cells)} cells: {words}."
 
 
 def is_finished(summary: StudySummary) -> bool:
@@ -51,12 +51,12 @@ def _data_effect(grid: Grid) -> str | None:
         drops.append(found[0][1][0] - found[-1][1][0])
     if not drops:
         return None
-    told = (
+    effect = (
         f"More data lowered the held-out loss at every step for {falling} of {len(drops)} sizes, "
         f"for {clear} of them by more than two standard errors each time. From least to most data "
         f"{_fall(min(drops), max(drops))}."
     )
-    return f"{told} It did not fall for {', '.join(exceptions)}." if exceptions else told
+    return f"{effect} It did not fall for {', '.join(exceptions)}." if exceptions else effect
 
 
 def _fall(least: float, most: float) -> str:
@@ -76,7 +76,7 @@ def _best_sizes(grid: Grid) -> str | None:
     if len(best) < 2:
         return None
     near = {data: _near(grid, data, spot) for data, spot in best}
-    told = ", ".join(
+    sizes_by_data = ", ".join(
         grid.size_label(spot.first.size)
         + f" for {data}"
         + (f" ({_listed(grid, near[data])} within two standard errors)" if near[data] else "")
@@ -94,7 +94,7 @@ def _best_sizes(grid: Grid) -> str | None:
     ]
     if shared and len(set(sizes)) > 1:
         reading += f". But {_listed(grid, shared)} is as good within two standard errors with all data"
-    return f"Among the sizes that were trained the lowest loss is at {told}: {reading}."
+    return f"Among the sizes that were trained the lowest loss is at {sizes_by_data}: {reading}."
 
 
 def _listed(grid: Grid, sizes: Sequence[str]) -> str:
@@ -230,16 +230,13 @@ def _doubts_of_draws(fit: IsoDataRecord, spread: SpreadRecord) -> Iterator[str]:
 
 def worth(num_data: int) -> str:
     """Say how much a power law through so few points is worth."""
-    left = num_data - 2
-    tested = {0: "none is left to test it", 1: "one point is left to test it"}.get(
-        left, f"{left} points are left to test it"
-    )
+    left = {2: "none is", 3: "one point is"}.get(num_data, f"{num_data - 2} points are")
     return (
-        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {tested}. "
-        "Each optimum is itself an estimate: the lowest point of a parabola through a few losses. Read "
-        "such a law as a direction (does more data want bigger models, and roughly how fast), not as a "
-        "number to plan a budget by. More sizes around each optimum, more data sets and more seeds make "
-        "it firmer."
+        f"A power law has two unknowns, and {num_data} data sets give it {num_data} optima, so {left} left "
+        "to test it. Each optimum is itself an estimate: the lowest point of a parabola through a few "
+        "losses. Read such a law as a direction (does more data want bigger models, and roughly how fast), "
+        "not as a number to plan a budget by. More sizes around each optimum, more data sets and more seeds "
+        "make it firmer."
     )
 
 
@@ -248,12 +245,15 @@ def law_rows(fit: IsoDataRecord) -> list[tuple[str, ...]]:
     names = {"coefficient": "coefficient", "exponent": "exponent of the size"}
     size = format_quantity(fit.project_to)
     names["projected_sequences"] = f"pairs for which {size} parameters are the best size"
-    for pairs in fit.parabolas:
-        names[optimum_name(pairs)] = f"best size for {pairs:,} pairs"
-    rows: list[tuple[str, ...]] = []
-    for name, label in names.items():
-        bands = [_band(spread.interval(name)) for spread in fit.spreads]
-        rows.append((label, format_quantity(fit.estimates[name]), *bands))
+    names |= {optimum_name(pairs): f"best size for {pairs:,} pairs" for pairs in fit.parabolas}
+    rows = [
+        (
+            label,
+            format_quantity(fit.estimates[name]),
+            *(_band(spread.interval(name)) for spread in fit.spreads),
+        )
+        for name, label in names.items()
+    ]
     lost = [f"{spread.share_without_optimum:.1%}" for spread in fit.spreads]
     return [*rows, ("draws without an optimum", "", *lost)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median, variance
 
 from curr_ab.quantities import format_quantity, format_value
@@ -19,7 +19,6 @@ def loss_of(cell: CellSummary) -> Estimate | None:
     return None if cell.loss is None else (cell.loss, cell.standard_error or 0.0)
 
 
-@cache  # one measure for each place
 def region_of(place: str) -> Measure:
     return lambda cell: cell.region_losses.get(place)
 
@@ -60,9 +59,8 @@ class Spot:
     @property
     def label(self) -> str:
         """The cell in a few words, for those who point at it."""
-        return (
-            f"{self.first.member} ({self.first.shape}, {format_quantity(self.first.parameters)} parameters)"
-        )
+        cell = self.first
+        return f"{cell.member} ({cell.shape}, {format_quantity(cell.parameters)} parameters)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ class Grid:
     """Sizes and data sets, each small to large."""
 
     spots: dict[tuple[str, str], Spot]
-    _noises: dict[Measure, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
@@ -109,11 +106,6 @@ class Grid:
 
         Two seeds of one cell do not know their own scatter: by luck it may be 0.
         """
-        if measure not in self._noises:
-            self._noises[measure] = self._pooled(measure)
-        return self._noises[measure]
-
-    def _pooled(self, measure: Measure) -> float | None:
         if measure in _RATES:  # the noise of a rate grows with it
             return None
         repeats = [[value for value, _ in spot.measured(measure)] for spot in self.spots.values()]
@@ -124,20 +116,19 @@ class Grid:
 
     def estimate(self, spot: Spot, measure: Measure) -> Estimate | None:
         """The mean over seeds; its standard error is of the seeds' noise, without repeats its own."""
-        found = spot.measured(measure)
-        if not found:
+        estimates = spot.measured(measure)
+        if not estimates:
             return None
-        noise = self.seed_noise(measure)
-        error = noise / math.sqrt(len(found)) if noise else 0.0 if len(found) > 1 else found[0][1]
-        return fmean(value for value, _ in found), error
+        noise, count = self.seed_noise(measure), len(estimates)
+        error = noise / math.sqrt(count) if noise else 0.0 if count > 1 else estimates[0][1]
+        return fmean(value for value, _ in estimates), error
 
     @property
     def kind_of_error(self) -> str:
         """The source of the standard errors of losses, in words."""
-        noise = self.seed_noise(loss_of)
-        return (
-            "over held-out pairs" if noise is None else "of the scatter between seeds, pooled over all cells"
-        )
+        if self.seed_noise(loss_of) is None:
+            return "over held-out pairs"
+        return "of the scatter between seeds, pooled over all cells"
 
     def row(self, data: str, measure: Measure = loss_of) -> list[tuple[Spot, Estimate]]:
         """Values that were measured with one data set, small sizes first."""
@@ -164,11 +155,10 @@ class Grid:
 
 def make_grid(summary: StudySummary) -> Grid:
     """The cells of a summary by (size, data)."""
-    found: dict[tuple[str, str], list[CellSummary]] = {}
-    for cell in summary.cells:
-        found.setdefault((cell.size, cell.data), []).append(cell)
-    ordered = {place: sorted(cells, key=lambda cell: cell.seed) for place, cells in found.items()}
-    return Grid({place: Spot(tuple(cells)) for place, cells in ordered.items()})
+    spots: dict[tuple[str, str], tuple[CellSummary, ...]] = {}
+    for cell in sorted(summary.cells, key=lambda cell: cell.seed):
+        spots[cell.size, cell.data] = (*spots.get((cell.size, cell.data), ()), cell)
+    return Grid({name: Spot(cells) for name, cells in spots.items()})
 
 
 def written(estimate: Estimate, digits: int) -> str:

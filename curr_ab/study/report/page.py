@@ -21,12 +21,12 @@ from curr_ab.study.summary import StudySummary
 
 
 def render_page(summary: StudySummary) -> str:
-    """The page; its policy lets it load nothing and run no other script than its own."""
+    """The page; its policy lets it load nothing and run no script but its own."""
     grid = make_grid(summary)
-    style = packaged_text("study/report/report.css") + rules(len(grid.data), len(grid.sizes))
-    styles = (packaged_text("charts.css"), style)
-    drawn = _charts(summary, grid)
-    return render_template("study/report/report.html", styles=styles, **_words(summary, grid), **drawn)
+    sheets = [packaged_text(name) for name in ("charts.css", "study/report/report.css")]
+    styles = [*sheets, rules(len(grid.data), len(grid.sizes))]
+    values = _words(summary, grid) | _charts(summary, grid)
+    return render_template("study/report/report.html", styles=styles, **values)
 
 
 def render_markdown(summary: StudySummary) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from urllib.parse import quote
 
 from curr_ab.data.description import statistics
@@ -60,18 +61,12 @@ def loss_table(grid: Grid) -> Table:
     measured = [found for _, row in grid.rows() for _, found in row]
     digits, tints = digits_of(measured), _tints([loss for loss, _ in measured])
     best = {data: grid.best(data) for data in grid.data}
-    rows = [
-        (
-            Field(grid.long_size_label(size)),
-            *(_loss(grid, grid.spots.get((size, data)), best[data], digits, tints) for data in grid.data),
-        )
-        for size in grid.sizes
-    ]
-    return Table(
-        f"Held-out loss in nats per masked residue ± standard error {grid.kind_of_error}.",
-        ("size", *(grid.data_label(data) for data in grid.data)),
-        tuple(rows),
-    )
+    rows = []
+    for size in grid.sizes:
+        losses = [_loss(grid, grid.spots.get((size, data)), best[data], digits, tints) for data in grid.data]
+        rows.append((Field(grid.long_size_label(size)), *losses))
+    caption = f"Held-out loss in nats per masked residue ± standard error {grid.kind_of_error}."
+    return Table(caption, ("size", *map(grid.data_label, grid.data)), tuple(rows))
 
 
 def _tints(losses: Sequence[float]) -> Callable[[float], str]:
@@ -103,24 +98,15 @@ def progress(cell: CellSummary) -> str:
 
 def cell_table(grid: Grid) -> Table:
     """Every cell with its figures and its files."""
-    cells = [
-        cell
-        for size in grid.sizes
-        for data in grid.data
-        if (size, data) in grid.spots
-        for cell in grid.spots[size, data].cells
-    ]
+    names = [name for name in product(grid.sizes, grid.data) if name in grid.spots]
+    cells = [cell for name in names for cell in grid.spots[name].cells]
     digits = digits_of([found for cell in cells if (found := loss_of(cell))])
     header = ["cell", "shape", "parameters", "pairs", "seed", "state", "loss", "pairing", "tokens/s", "time"]
     rows = [_cell(cell, digits) for cell in cells]
     if any(row[-1].links for row in rows):
         header.append("files")
-    rows = [row[: len(header)] for row in rows]
-    return Table(
-        "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds.",
-        tuple(header),
-        tuple(rows),
-    )
+    caption = "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds."
+    return Table(caption, tuple(header), tuple(row[: len(header)] for row in rows))
 
 
 def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
@@ -145,16 +131,11 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
 
 def region_table(grid: Grid, places: Sequence[str]) -> Table:
     """The numbers behind the small charts, a row for each size with each data set."""
-    spots = [
-        spot
-        for data in grid.data
-        for spot, _ in grid.row(data)
-        if any(spot.measured(region_of(p)) for p in places)
-    ]
     rows = []
-    for spot in spots:
-        found = [grid.estimate(spot, region_of(place)) for place in places]
-        rows.append([spot.first.member, *("" if e is None else written(e, 3) for e in found)])
+    for spot in [spot for _, row in grid.rows() for spot, _ in row]:
+        losses = [grid.estimate(spot, region_of(place)) for place in places]
+        if any(losses):
+            rows.append([spot.first.member, *("" if loss is None else written(loss, 3) for loss in losses)])
     return _plain(f"Loss by place ± standard error {grid.kind_of_error}.", ("cell", *places), rows)
 
 
@@ -188,8 +169,8 @@ def data_tables(summary: StudySummary) -> list[Table]:
     lengths = []
     for name, counts in report["histograms"].items():
         found = statistics({int(value): count for value, count in counts.items()})
-        told = (f"{found[key]:.1f}".removesuffix(".0") for key in ("min", "median", "mean", "max"))
-        lengths.append((name, *told))
+        keys = ("min", "median", "mean", "max")
+        lengths.append((name, *(f"{found[key]:.1f}".removesuffix(".0") for key in keys)))
     tables.append(_plain("Residues.", ("", "least", "median", "mean", "most"), lengths))
     return tables
 

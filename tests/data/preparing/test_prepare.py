@@ -94,7 +94,7 @@ def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, ro
 
     read_partition = ordering.read_partition
     monkeypatch.setattr(
-        "curr_ab.data.preparing.write_shards.read_partition", lambda task, columns: spy(task).select(columns)
+        "curr_ab.data.preparing.splits.read_partition", lambda task, columns: spy(task).select(columns)
     )
     prepare(sources, tmp_path / "cramped", EXACT)
     assert content(tmp_path / "roomy") == content(tmp_path / "cramped")
