@@ -86,13 +86,11 @@ def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold
         from sklearn.linear_model import LogisticRegression, RidgeCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-    weights = "balanced" if recipe.class_weights == "balanced" else None
-    number = recipe.target == "number"
-    regression = (
-        RidgeCV(NUMBER_REGULARIZATIONS)
-        if number
-        else LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
-    )
     exact = features.double().cpu().numpy()
-    model: Any = make_pipeline(StandardScaler(), regression).fit(exact[fold.train], labels[fold.train])
-    return np.asarray((model.predict if number else model.predict_proba)(exact[fold.test]))
+    if recipe.target == "number":
+        model: Any = make_pipeline(StandardScaler(), RidgeCV(NUMBER_REGULARIZATIONS))
+        return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict(exact[fold.test]))
+    weights = "balanced" if recipe.class_weights == "balanced" else None
+    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
+    model = make_pipeline(StandardScaler(), regression)
+    return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict_proba(exact[fold.test]))
