@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
 import textwrap
@@ -75,7 +76,9 @@ class Parser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             is_option = name.startswith("-") and name != "-" and " " not in name and not _NEGATIVE.match(name)
             if is_option and name not in self._option_string_actions:
-                self.error(unknown("option", name, self._option_string_actions))
+                nearest = difflib.get_close_matches(name, self._option_string_actions, 1)
+                advice = f"; did you mean {nearest[0]}?" if nearest else ""  # else --help, which has forty
+                self.error(f"unknown option {name!r}{advice}")
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
