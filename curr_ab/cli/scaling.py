@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from curr_ab.cli.shell import CORES, Parser
 from curr_ab.extras import needs_extra
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Law = Literal["iso-data", "isoflop", "parametric", "repeated-data", "transfer"]
 _PROJECTED = "Size of the model whose data the iso-data law projects, in parameters"
+
+
+Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "a10"]  # a test compares them with the table of peaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class BudgetOptions(Options):
     """Compute, in GPU hours instead of FLOPs."""
 
     gpu_hours: float | None = option(None, "Budget in hours of one GPU", metavar="HOURS", above=0)
-    gpu: Literal["a100", "h100", "h200"] | None = option(None, "GPU whose hours they are")
+    gpu: Gpu | None = option(None, "GPU whose hours they are")
     utilization: float | None = option(
         None,
         "Share of the GPU's peak that training reaches",
@@ -140,7 +143,7 @@ def _flops(options: BudgetOptions, flops: float | None) -> float | None:
                 raise OptionError(f"{name} must come with gpu_hours", name, "gpu_hours")
         return flops
     if options.gpu is None:
-        raise OptionError("gpu must be a100, h100 or h200 where gpu_hours are given; got none", "gpu")
+        raise OptionError(f"gpu must be one of {', '.join(get_args(Gpu))} where gpu_hours are given", "gpu")
     return gpu_flops(options.gpu_hours, options.gpu, options.utilization or UTILIZATION)
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import matplotlib.image
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 
 import curr_ab.scaling
 from curr_ab.cli.main import main
+from curr_ab.cli.scaling import Gpu
 from curr_ab.scaling import published_runs
+from curr_ab.training.costs import PEAK_FLOPS
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
         (["fit", "nowhere.csv", "--law", "iso-data"], "nowhere.csv"),
         (
             ["advise", "--gpu-hours", "100"],
-            "gpu must be a100, h100 or h200",
+            "gpu must be one of a100, h100, h200, b200, l40s, a10 where",
         ),
         (
             ["advise", "--params", "650M", "--gpu", "h100"],
@@ -168,3 +171,7 @@ def test_every_start_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     written = starts.read_text().splitlines()
     assert len(written) == 3 and written[0].startswith("start_log_A,")
     assert (tmp_path / "surface.png").exists()
+
+
+def test_the_gpus_are_those_of_the_table_of_peaks() -> None:
+    assert get_args(Gpu) == tuple(name.lower() for name in PEAK_FLOPS)
