@@ -7,6 +7,7 @@ A test is heavy if it, a fixture that it uses, or a function of the tests that t
 
 import multiprocessing.process
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -69,22 +70,20 @@ def pytest_configure(config: pytest.Config) -> None:
     register_optimizer_step_pre_hook(lambda *_: _seen.append("trains"))
 
 
-def _refuse_what_is_not_marked(item: pytest.Item) -> None:
-    done = {what for what in _seen if what != "trains" or _seen.count(what) > FEW_STEPS}
-    _seen.clear()
-    if done and not any(item.get_closest_marker(mark) for mark in MARKS):
-        pytest.fail(f"{item.name} {' and '.join(sorted(done))}: mark it with @pytest.mark.heavy")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> object:
-    result = yield
-    _refuse_what_is_not_marked(item)
-    return result
+    return (yield from _guarded(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> object:
+    return (yield from _guarded(item))
+
+
+def _guarded(item: pytest.Item) -> Generator[None, object, object]:
+    _seen.clear()  # of a test before this one that failed
     result = yield
-    _refuse_what_is_not_marked(item)
+    done = {what for what in _seen if what != "trains" or _seen.count(what) > FEW_STEPS}
+    if done and not any(item.get_closest_marker(mark) for mark in MARKS):
+        pytest.fail(f"{item.name} {' and '.join(sorted(done))}: mark it with @pytest.mark.heavy")
     return result
