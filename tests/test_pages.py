@@ -25,6 +25,7 @@ from curr_ab.pictures import COLOURS, new_figure, save_pictures
 from curr_ab.results import Result, write_results
 from curr_ab.scaling import law_figures
 from curr_ab.study.report.page import render_page, write_law_figures
+from curr_ab.training_record import TrainingRecord
 
 NASTY = '</script><img src=x onerror="alert(1)">|`{{ 7 * 7 }}`\n- yaml: "x'
 
@@ -90,7 +91,7 @@ def front_of(card):
 
 
 def test_words_break_neither_header_nor_tables_of_a_model_card():
-    training = {"plan": {"note": NASTY}, "devices": NASTY}
+    training = TrainingRecord(plan={"note": NASTY}, devices=NASTY)
     card = render_card(member("350M-F"), results=[result()], training=training)
     (measured,) = front_of(card)["model-index"][0]["results"]
     assert measured["task"]["name"] == NASTY and measured["dataset"]["type"] == NASTY
@@ -177,5 +178,5 @@ def test_files_beside_the_code_come_with_the_package():
     shipped = PYPROJECT["tool"]["setuptools"]["package-data"]
     for path in (ROOT / "curr_ab").rglob("*"):
         if path.suffix in (".html", ".css", ".js", ".md") and "modeling" not in path.parts:
-            package = ".".join(path.parent.relative_to(ROOT).parts)
-            assert any(path.match(pattern) for pattern in shipped.get(package, ())), path
+            names = [".".join(parent.relative_to(ROOT).parts) for parent in (path.parent, *path.parents[1:3])]
+            assert any(path.match(pattern) for name in names for pattern in shipped.get(name, ())), path

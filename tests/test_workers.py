@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from support.kills import curr_ab, kill_one
+from support.kills import curr_ab, fail_to_begin, kill_one
 
 from curr_ab.workers import Workers, describe_end, map_chunks, num_cores
 
@@ -22,10 +22,6 @@ except OSError as error:
     print("curr-ab:", error, file=sys.stderr)
     sys.exit(2)
 """
-
-
-def fail(number):
-    raise LookupError(f"no begin in worker {number}")
 
 
 @pytest.mark.heavy
@@ -58,7 +54,10 @@ def test_tasks_are_taken_as_workers_have_room():
 def test_an_error_of_a_task_or_of_a_beginning_is_what_the_caller_gets():
     with Workers(2) as workers, pytest.raises(ValueError, match="invalid literal for int"):
         workers.run(int, ["1", "x", "2"], "int")
-    with Workers(2, begin=fail) as workers, pytest.raises(LookupError, match=r"no begin in worker [01]"):
+    with (
+        Workers(2, begin=fail_to_begin) as workers,
+        pytest.raises(LookupError, match=r"no begin in worker [01]"),
+    ):
         workers.run(abs, [1, 2], "abs")
 
 

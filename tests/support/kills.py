@@ -49,6 +49,11 @@ def kill_one(command, victim, num_workers=2, after=0.0):
     return ended
 
 
+def fail_to_begin(number):
+    """Where every worker can import it, which a test's own module is not for each way of starting pytest."""
+    raise LookupError(f"no begin in worker {number}")
+
+
 def workers_of(pid):
     """Spawned processes, and those that a fork server has made."""
     workers = []
