@@ -178,5 +178,6 @@ def test_files_beside_the_code_come_with_the_package():
     shipped = PYPROJECT["tool"]["setuptools"]["package-data"]
     for path in (ROOT / "curr_ab").rglob("*"):
         if path.suffix in (".html", ".css", ".js", ".md") and "modeling" not in path.parts:
-            names = [".".join(parent.relative_to(ROOT).parts) for parent in (path.parent, *path.parents[1:3])]
+            parents = [parent for parent in path.parents if parent.is_relative_to(ROOT / "curr_ab")]
+            names = [".".join(parent.relative_to(ROOT).parts) for parent in parents]
             assert any(path.match(pattern) for name in names for pattern in shipped.get(name, ())), path
