@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab import __version__
-from curr_ab.files import file_digest
 from curr_ab.hub.remote import (
     Changes,
     HubError,
     Remote,
     RemoteState,
+    digest,
     one_line,
     status_of,
     with_backoff,
@@ -249,7 +249,7 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
         kind = "new" if state is None else "exists"
         lines.append(f"{repository.repo_id}: {repository.repo_type}, {kind}, {visibility}")
         # Content that several revisions share is sent once.
-        contents = {file_digest(path): path.stat().st_size for c in order.changes for path in c.sent.values()}
+        contents = {digest(path): path.stat().st_size for c in order.changes for path in c.sent.values()}
         for label, group in _groups(order.changes):
             files = sum(len(change.sent) for change in group)
             size = sum(path.stat().st_size for change in group for path in change.sent.values())

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -106,8 +107,19 @@ def _is_same(path: Path, remote: RepoFile | None) -> bool:
     if remote is None or path.stat().st_size != remote.size:
         return False
     if remote.lfs is not None:
-        return file_digest(path) == remote.lfs.sha256
+        return digest(path) == remote.lfs.sha256
     return git_blob_id(path) == remote.blob_id
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, computed once for each state of it: weights are compared, planned and sent."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
 
 
 def git_blob_id(path: Path) -> str:

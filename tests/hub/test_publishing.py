@@ -15,8 +15,9 @@ from support.tiny_models import PAIRS
 
 from curr_ab import MEMBERS
 from curr_ab.files import file_digest
+from curr_ab.hub import remote
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
-from curr_ab.hub.remote import git_blob_id
+from curr_ab.hub.remote import digest, git_blob_id
 from curr_ab.hub.repositories import describe_dataset, describe_folder
 from curr_ab.measures import MODULES
 from tests.hub.conftest import STRANGER, WRITER, publish_family
@@ -286,3 +287,15 @@ def test_an_export_that_was_changed_is_not_published(family, tmp_path) -> None:
 def test_the_pairs_of_the_tests_are_not_the_probe() -> None:
     """The probe is data of the package; the tests' pairs may change."""
     assert len(PAIRS) > 1
+
+
+def test_a_file_is_hashed_once_for_each_state_of_it(tmp_path, monkeypatch):
+    """Weights of 15 members and their steps take minutes; they are compared, planned and sent."""
+    hashed = []
+    monkeypatch.setattr(remote, "file_digest", lambda path: hashed.append(path) or file_digest(path))
+    path = tmp_path / "weights"
+    path.write_bytes(b"before")
+    assert digest(path) == digest(path) == file_digest(path)
+    path.write_bytes(b"afterwards")
+    assert digest(path) == digest(path) == file_digest(path)
+    assert hashed == [path, path]

@@ -11,7 +11,7 @@ from support.report_words import both
 
 from curr_ab.scaling.runs import make_runs, seed_noise
 from curr_ab.study.report.findings import findings
-from curr_ab.study.report.grid import loss_of, make_grid, pairing_of, region_of, throughput_of
+from curr_ab.study.report.grid import Grid, loss_of, make_grid, pairing_of, region_of, throughput_of
 from curr_ab.study.report.page import render_markdown
 
 
@@ -48,6 +48,19 @@ def test_one_seed_keeps_its_own_error():
         assert grid.estimate(spot, loss_of) == (cell.loss, cell.standard_error)
         assert grid.estimate(spot, pairing_of) == cell.pairing
     assert grid.seed_noise(loss_of) is None
+
+
+def test_the_noise_of_a_measure_is_pooled_once_for_a_report(monkeypatch):
+    """Each of some thousand numbers of a page asks for it."""
+    pooled = []
+    real = Grid._pooled
+    monkeypatch.setattr(Grid, "_pooled", lambda grid, measure: pooled.append(measure) or real(grid, measure))
+    grid = make_grid(studies.small())
+    for _ in range(3):
+        for spot in grid.spots.values():
+            grid.estimate(spot, loss_of)
+            grid.estimate(spot, region_of("heavy CDR3"))
+    assert pooled == [loss_of, region_of("heavy CDR3")]
 
 
 def test_a_rate_has_no_pooled_error():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from statistics import fmean, median, variance
 
 from curr_ab.quantities import format_quantity, format_value
@@ -19,8 +19,9 @@ def loss_of(cell: CellSummary) -> Estimate | None:
     return None if cell.loss is None else (cell.loss, cell.standard_error or 0.0)
 
 
-def region_of(place: str) -> Measure:
-    return lambda cell: cell.region_losses.get(place)
+@cache  # one measure for each region, by which its noise is kept
+def region_of(region: str) -> Measure:
+    return lambda cell: cell.region_losses.get(region)
 
 
 def pairing_of(cell: CellSummary) -> Estimate | None:
@@ -68,6 +69,8 @@ class Grid:
     """Sizes and data sets, each small to large."""
 
     spots: dict[tuple[str, str], Spot]
+    # Every number of the report asks for the noise of its measure.
+    _noises: dict[Measure, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
@@ -106,6 +109,11 @@ class Grid:
 
         Two seeds of one cell do not know their own scatter: by luck it may be 0.
         """
+        if measure not in self._noises:
+            self._noises[measure] = self._pooled(measure)
+        return self._noises[measure]
+
+    def _pooled(self, measure: Measure) -> float | None:
         if measure in _RATES:  # the noise of a rate grows with it
             return None
         repeats = [[value for value, _ in spot.measured(measure)] for spot in self.spots.values()]
