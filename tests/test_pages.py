@@ -126,6 +126,7 @@ def marks(svg):
     return re.findall(r"<(?:circle|polygon|polyline|rect) [^>]*data-tip[^>]*>", svg)
 
 
+@pytest.mark.heavy
 def test_one_code_draws_the_figures_of_page_and_files(tmp_path, monkeypatch):
     """Another star changes the page, the SVG, the PNG and what `scaling fit --plot` writes."""
     study = studies.mini()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from curr_ab.finetuning.recipe import Method
 from curr_ab.inference.settings import DTYPE_HELP, MODE_HELP, Dtype, LoadingOptions
@@ -24,7 +24,6 @@ _ALWAYS_GIVEN = ("split", "protocol", "method", "set", "shots")
 class SuitePlan(LoadingOptions):
     """Options that all suites have: how the checkpoint is loaded; its digest says which it was."""
 
-    module: ClassVar[str]  # in `curr_ab/evaluation/suites`
     dtype: Dtype = option("float32", DTYPE_HELP)
     name: str | None = option(
         None, "Name of the model in results", shown="its member's, or its folder's", execution=True
@@ -67,7 +66,6 @@ class SuitePlan(LoadingOptions):
 class LossPlan(SuitePlan):
     """The loss under fixed masks; the same seed and draws as pretraining's, so that numbers compare."""
 
-    module = "loss"
     split: Split = option("test", "Split of the prepared pairs that is measured")
     pairs: int | None = option(None, "Number of pairs, from the first of the split", shown="all", least=1)
     draws: int = option(2, "Number of maskings of each pair", least=1)
@@ -78,7 +76,6 @@ class LossPlan(SuitePlan):
 class RegionsPlan(SuitePlan):
     """The loss of each residue, masked alone, by region."""
 
-    module = "regions"
     split: Split = option("test", "Split of the prepared pairs that is measured")
     pairs: int = option(
         200, "Number of pairs drawn from the split; each residue takes a pass of the model", least=1
@@ -90,7 +87,6 @@ class RegionsPlan(SuitePlan):
 class FitnessPlan(SuitePlan):
     """Rank correlations with measured fitness."""
 
-    module = "fitness"
     direction: str | None = option(
         None,
         "Direction of better fitness: higher, lower, or a YAML file of `assay: higher|lower`",
@@ -121,7 +117,6 @@ class FitnessPlan(SuitePlan):
 class ClassificationPlan(SuitePlan):
     """A head on the model, cross-validated."""
 
-    module = "classification"
     recipe: str = option("specificity-binary", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")
     protocol: Protocol = option(
         "grouped", "Folds: grouped keeps groups together, published takes the paper's folds by row"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from curr_ab.evaluation.measurement import RECORD, Measurement, find_subject, read_measurement
+from curr_ab.evaluation.measurement import RECORD, Measurement, Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS, make_plan
 from curr_ab.family import MEMBERS
 from curr_ab.files import claimed, replacing
@@ -33,6 +32,48 @@ _DETAILS = dict.fromkeys(
 )
 
 
+class Suite(Protocol):
+    """The module of a suite in `evaluation/suites/`; each has its own plan and its own data."""
+
+    def open_data(self, plan: Any, sources: list[str]) -> Any:
+        """The data, with their `fingerprint`."""
+
+    def measure(
+        self, subject: Subject, plan: Any, data: Any, folder: Path, say: Callable[[str], None]
+    ) -> list[Result]:
+        """The numbers; the folder takes all else that is made."""
+
+
+@runtime_checkable
+class DrawnSuite(Suite, Protocol):
+    """A suite whose models share a picture."""
+
+    def draw(self, folder: Path, measurement: Measurement) -> None:
+        """Draw all measurements that compare with this one."""
+
+
+def suite_of(name: str) -> Suite:
+    """The module of a suite, imported here because each needs libraries that the others do not."""
+    match name:
+        case "loss":
+            from curr_ab.evaluation.suites import loss
+
+            return loss
+        case "regions":
+            from curr_ab.evaluation.suites import regions
+
+            return regions
+        case "fitness":
+            from curr_ab.evaluation.suites import fitness
+
+            return fitness
+        case "specificity" | "pairing":
+            from curr_ab.evaluation.suites import classification
+
+            return classification
+    raise AssertionError(f"make_plan knows no suite {name}")
+
+
 def run_suite(
     suite: str,
     model: str | Path,
@@ -48,8 +89,7 @@ def run_suite(
     already, on the same weights and data with the same options, is read from there.
     """
     plan = make_plan(suite, options)
-    # Imported here, because suites need libraries that the others do not.
-    module = import_module(f"curr_ab.evaluation.suites.{plan.module}")
+    module = suite_of(suite)
     sources = [str(data)] if isinstance(data, str | Path) else [str(source) for source in data]
     subject = find_subject(model, plan)
     opened = module.open_data(plan, sources)
@@ -62,13 +102,13 @@ def run_suite(
         device = subject.checkpoint.device_of()
         say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {device}")
         measurement.write(folder)
-        rows: list[Result] = module.measure(subject, plan, opened, folder, say)
+        rows = module.measure(subject, plan, opened, folder, say)
         rows = [replace(row, details={**row.details, **plan.unusual}) for row in rows]
         write_results(folder / RESULTS, rows)
     results = read_results(folder / RESULTS)
     with claimed(Path(out), "adds results in", wait=True):
         add_results(Path(out) / RESULTS, results)
-    if hasattr(module, "draw"):
+    if isinstance(module, DrawnSuite):
         module.draw(Path(out) / suite, measurement)
     return results
 

@@ -117,6 +117,7 @@ def test_subsets_are_nested_beginnings(folder, tmp_path) -> None:
     assert abs(share[0] - share[1]) < 0.03
 
 
+@pytest.mark.heavy
 def test_subsets_by_count(folder, tmp_path) -> None:
     counts = {"Q": 1_000, "F": 4_000, "H": 2_000}
     index = prepare("builtin", tmp_path / "out", replace(PLAN, subsets=counts))

@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from curr_ab.cli.main import build_parser
 from curr_ab.evaluation import PLANS
 
@@ -21,6 +23,7 @@ def test_every_command_parses():
     assert suites == {*PLANS, None}
 
 
+@pytest.mark.heavy
 def test_python_runs(folder, corpus, tmp_path, capsys):
     block = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[0]
     variables = {"model": folder, "shards": corpus, "out": tmp_path}

@@ -118,6 +118,7 @@ def test_the_interval_covers_the_truth():
     assert covered >= 51  # of 60; 95 % is 57
 
 
+@pytest.mark.heavy
 def test_a_model_is_controlled_for_the_mutations_of_each_chain(folder, pairs, tmp_path):
     random = np.random.default_rng(0)
     rows = [{**row, "fitness": -row["mutations_heavy"] + random.normal()} for row in pairs]
@@ -194,6 +195,7 @@ def test_distance_to_the_nearest_germline_counts_edits(tmp_path):
     assert germline_distances(identities, None)["pair"] == pytest.approx([0.1, 0.5])
 
 
+@pytest.mark.heavy
 def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pairs, tmp_path):
     """And the distance is counted, or a share, for both chains alike."""
     shares = {"v_identity_heavy": 0.9, "v_identity_light": 0.95}
@@ -260,6 +262,7 @@ def test_few_shot_of_noise_is_chance():
     assert found.num_pairs == 268
 
 
+@pytest.mark.heavy
 def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path):
     base = [
         {
@@ -295,6 +298,7 @@ def test_small_and_constant_assays_are_listed_as_skipped(folder, pairs, tmp_path
         measure(folder, tables[1], tmp_path, direction="higher")
 
 
+@pytest.mark.heavy
 def test_repeats_of_a_pair_are_one_pair_with_their_mean(folder, pairs, tmp_path):
     """As separate rows they would be in training and test part, and narrow the bootstrap."""
     mutations = {"mutations_heavy": 1, "mutations_light": 0}

@@ -20,6 +20,7 @@ def by_place(results):
     return {row.details["place"]: row for row in results}
 
 
+@pytest.mark.heavy
 def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary(uniform_folder, corpus, tmp_path):
     for place, row in by_place(run_suite("loss", uniform_folder, corpus, tmp_path)).items():
         assert row.value == pytest.approx(math.log(33), abs=1e-5), place

@@ -89,6 +89,7 @@ def test_results_are_means_and_medians_of_the_positions(measured):
         assert median.standard_error > 0
 
 
+@pytest.mark.heavy
 def test_a_uniform_model_loses_the_same_everywhere(uniform_folder, corpus, tmp_path):
     for row in run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3):
         assert row.value == pytest.approx(math.log(33), abs=1e-5)

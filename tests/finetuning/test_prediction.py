@@ -130,6 +130,7 @@ def test_errors_name_the_record(tuned, table, tmp_path, capsys):
         list(predict(model, tokenizer, [PAIRS[0], ("EVQ", 7)]))
 
 
+@pytest.mark.heavy
 def test_a_pairing_adapter_ranks_light_chains(tmp_path, table, pairs):
     """`curr-ab pair --by head` takes the labels that the adapter brings, and ranks by `native`."""
     labels = ("shuffled", "native")

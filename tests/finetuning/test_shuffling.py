@@ -50,6 +50,7 @@ def origins(one, of_id):
     return of_id[heavy], of_id[light]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_negatives(scheme, read, cells, of_id):
     recipe, examples = read(**scheme)

@@ -69,6 +69,7 @@ def test_regions(deep, tokenizer, simulated):
         next(embed(deep, tokenizer, PAIRS, part="CDR3"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("layout", ["equal", "padded", "packed"])
 def test_company_changes_nothing(layout, deep, tokenizer, simulated):
     together = list(embed(deep, tokenizer, simulated, layout=layout, tokens_per_batch=1500))

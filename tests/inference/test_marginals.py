@@ -29,6 +29,7 @@ def plain_reference(stock, input_ids):
     return logits.log_softmax(-1)[at, positions]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("kind", [PUBLISHED, FACEBOOK], ids=["published", "facebook"])
 def test_exact_equals_one_mask_per_position(kind, num_layers, tokenizer):
@@ -43,6 +44,7 @@ def test_exact_equals_one_mask_per_position(kind, num_layers, tokenizer):
     assert next(score(model, tokenizer, [pair])).pll() == pytest.approx(float(own.double().sum()), abs=1e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("spread", [4.0, 40.0], ids=["sharp", "saturated"])
 def test_exact_where_attention_is_sharp(spread, tokenizer):
     """One key has nearly all the weight, or all of it: what is left without it must still be right."""

@@ -60,6 +60,7 @@ def test_surest_first_looks_again(deep, tokenizer):
     assert (found.record.heavy, found.record.light) == tokenizer.decode_pair(ids[0])
 
 
+@pytest.mark.heavy
 def test_samples_follow_their_seed(deep, tokenizer):
     first = one(deep, tokenizer, method="sample", variants=4, seed=3)
     assert [found.variant for found in first] == [1, 2, 3, 4]

@@ -53,6 +53,7 @@ def runs(tmp_path_factory):
     return found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["classes-2", "classes-3", "residues", "number"])
 def test_files(runs, kind):
     paths = draw_figures(runs[kind])

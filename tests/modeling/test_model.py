@@ -64,6 +64,7 @@ def test_flex_attention_agrees(model, batches, kind):
     assert not torch.equal(flex, expected)
 
 
+@pytest.mark.heavy
 @torch.no_grad()
 @pytest.mark.parametrize("kind", [PUBLISHED, FACEBOOK])
 def test_compiles_without_graph_breaks(kind, batches):
@@ -77,6 +78,7 @@ def test_compiles_without_graph_breaks(kind, batches):
         assert (compiled(**inputs).logits - expected)[real].abs().max() <= 1e-5, name
 
 
+@pytest.mark.heavy
 @torch.no_grad()
 @pytest.mark.parametrize("pooling", ["mean", "mean_per_chain", "cls"])
 def test_sequence_head_compiles_without_graph_breaks(pooling, batch):

@@ -42,6 +42,7 @@ def spelled_out(projected, cos, sin, dropout, causal):
     return context
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_numbers_and_gradients(inputs, dropout, causal):
@@ -71,6 +72,7 @@ def test_without_a_gradient_the_numbers_are_the_same(inputs, size):
     assert torch.allclose(context, expected, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_dropout_keeps_the_expectation(inputs):
     torch.manual_seed(2)
     attend = pairwise_attention.pairwise_attention
@@ -131,6 +133,7 @@ def test_padding_inside_a_pair_takes_the_mask(model, rows, calls):
     assert (ours - stock(row, attention_mask=attention_mask).logits)[real].abs().max() <= 2e-5
 
 
+@pytest.mark.heavy
 @torch.no_grad()
 def test_eager_and_compiled_code_take_the_mask(model, rows, calls):
     model.set_attn_implementation("eager")
@@ -141,6 +144,7 @@ def test_eager_and_compiled_code_take_the_mask(model, rows, calls):
     assert calls == []
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, inside the compiler
 def test_compiled_layers_leave_it_out_and_take_any_length(rows):
     """Layers compiled one by one, as in training, agree, and other lengths compile nothing anew."""

@@ -39,6 +39,7 @@ def twins(request, size):
     return model, stock_twin(model)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("masked", [False, True])
 def test_logits_padded_unpadded_and_packed(twins, batch, rows, masked):
     model, stock = twins
@@ -63,6 +64,7 @@ def test_logits_padded_unpadded_and_packed(twins, batch, rows, masked):
             assert (ours - alone).abs().max() <= 2e-5
 
 
+@pytest.mark.heavy
 def test_loss_and_gradients(twins, batch):
     model, stock = twins
     input_ids, labels = masked_batch(batch["input_ids"])

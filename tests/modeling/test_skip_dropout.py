@@ -15,6 +15,7 @@ def draws(num_elements, p, times):
     return dropped
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.9])
 def test_every_element_is_dropped_at_the_rate_on_its_own(p):
     times, num_elements = 20_000, 40

@@ -28,6 +28,7 @@ def gradients(model, batches):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("objective", ["mlm", "clm"])
 def test_the_gradient_is_that_of_the_mean_loss_however_the_batch_is_cut(make_plan, objective):
     plan = make_plan(objective=objective)
@@ -41,6 +42,7 @@ def test_the_gradient_is_that_of_the_mean_loss_however_the_batch_is_cut(make_pla
         assert (shared[0][name] + shared[1][name] - gradient).abs().max() <= 1e-5 * scale
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("objective", ["mlm", "clm"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_reach_every_trainable_parameter(make_plan, objective, checkpointing):

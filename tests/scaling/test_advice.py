@@ -88,6 +88,7 @@ def test_gpu_hours_are_flops() -> None:
         gpu_flops(1, "h100", 40)
 
 
+@pytest.mark.heavy
 def test_a_plan_narrows_the_interval_within_its_budget() -> None:
     runs = published_runs("test-loss-2025-09")
     plan = plan_iso_data(runs, budget_flops=3e20, noise_sd=3e-4, doubt=FAST)

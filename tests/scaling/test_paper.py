@@ -46,6 +46,7 @@ def _noisy(noise_sd: float, draws: int, seed: int = 0) -> Spread:
     return propagate_noise(partial(estimate, 6.5e8), runs, noise_sd, Doubt(draws=draws, seed=seed))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("noise_sd", "low", "median", "high", "lost"),
     [(5e-4, 0.6e6, 4.8e6, 27.5e6, (0.16, 0.17)), (2e-4, 3.2e6, None, 10.2e6, (0.002, 0.002))],
@@ -70,6 +71,7 @@ def test_noise_gives_the_published_intervals_within_sampling_error(
     assert np.std([i.high for i in intervals]) < 0.15 * high
 
 
+@pytest.mark.heavy
 def test_asking_for_optima_inside_the_sizes_loses_a_quarter_of_the_draws() -> None:
     spread = _noisy(5e-4, draws=6000)
     projections, lost = projections_inside(spread, published_runs(SEPTEMBER))

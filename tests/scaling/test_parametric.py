@@ -194,6 +194,7 @@ def test_points_are_recovered_without_bias(parametric_runs: Simulate) -> None:
         assert np.mean(np.abs(np.log(values / true)) < 2.5 * np.std(np.log(values))) >= 0.9
 
 
+@pytest.mark.heavy
 def test_a_parameter_that_the_runs_do_not_determine_is_named() -> None:
     generator = np.random.default_rng(0)
     rows = []  # data so plentiful that its term hides in the noise

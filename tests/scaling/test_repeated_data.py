@@ -65,6 +65,7 @@ def test_the_gradient_is_the_laws(repeated_runs: Simulate) -> None:
             np.testing.assert_allclose(jacobian[k], numeric, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_the_constants_are_recovered_from_simulated_runs(repeated_runs: Simulate) -> None:
     fit = fit_repeated_data(repeated_runs(80), FAST, starts=starting_grid()[::40])
     assert fit.estimates["R_D_star"] == pytest.approx(15.3878, rel=0.1)

@@ -45,6 +45,7 @@ def test_a_known_transfer_law_is_recovered() -> None:
     assert np.abs(fit.residuals).max() < 0.02
 
 
+@pytest.mark.heavy
 def test_the_best_share_is_the_minimum_between_none_and_all() -> None:
     total, best = 2.5e10, 0.17
     rows = [

@@ -15,6 +15,7 @@ from curr_ab.study.study import plan_study, run_study
 from tests.study.conftest import MICRO
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_of_the_package_have_all_members(name):
     preset = read_preset(name)

@@ -78,6 +78,7 @@ def test_seed_draws_splits_and_subsets(sources, tmp_path) -> None:
         assert len(one & other) < len(one) / 2
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("rows_per_partition", [90, 5])  # fewer partitions than a part has buckets, and more
 def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, rows_per_partition) -> None:
     prepare(sources, tmp_path / "roomy", EXACT)
@@ -243,6 +244,7 @@ def test_source_that_broke_after_an_interruption_leaves_nothing(corpus, sources,
     assert (report["kept"], len(report["set_aside"])) == (300, 2)
 
 
+@pytest.mark.heavy
 def test_fingerprint_is_of_content_and_settings(corpus, sources, tmp_path, write) -> None:
     def mark(name, files=tuple(sources), plan=EXACT):
         return prepare(list(files), tmp_path / name, plan)["fingerprint"]
@@ -273,6 +275,7 @@ def test_unpaired_chains(corpus, write, tmp_path) -> None:
     assert all(data[pair][0] == 0 and data[pair][-1] == 2 for pair in range(len(data)))
 
 
+@pytest.mark.heavy
 def test_annotation_and_provenance_are_kept(corpus, tmp_path) -> None:
     prepare("builtin", tmp_path / "out", PreparationPlan(cluster="source"))
     stored = pq.read_table(tmp_path / "out" / "train-00000.parquet").to_pylist()
