@@ -38,11 +38,13 @@ def left(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PREPARATIONS)
+@pytest.mark.heavy
 def test_prepared_files_are_the_same(now, name):
     assert now["prepared files"][name] == EARLIER["prepared files"][name]
 
 
 @pytest.mark.parametrize("kind", ["batches", "held-out masks", "folds", "tokenizer files"])
+@pytest.mark.heavy
 def test_what_the_seeds_decide_is_the_same(now, kind):
     assert now[kind] == EARLIER[kind]
 

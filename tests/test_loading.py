@@ -324,6 +324,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("way", NAMES)
+@pytest.mark.heavy
 def test_all_commands_find_the_same_checkpoint(way, folder, places, monkeypatch):
     """By `load`, by the settings of inference, as subject of an evaluation, as base of a fine-tuning."""
     import huggingface_hub.constants

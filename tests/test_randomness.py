@@ -25,6 +25,7 @@ def test_a_place_is_found_without_those_before_it():
     assert np.array_equal(sampled(1, "paired", np.array([999, 3, 500]), 64), whole[[999, 3, 500]])
 
 
+@pytest.mark.heavy
 def test_orders_are_as_random_as_they_should_be():
     """Each item comes first about equally often, and neighbours stay neighbours no more than by chance."""
     orders = np.array([shuffled(np.arange(20), 20, random_stream(seed, "test")) for seed in range(4_000)])

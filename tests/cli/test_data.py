@@ -24,6 +24,7 @@ def swapped(row: dict) -> dict:
     return row | {name: row[source] for name, source in names.items() if source in row}
 
 
+@pytest.mark.heavy
 def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     source, out = write("a.csv.gz", oas_text([*corpus[:300], swapped(corpus[0])])), tmp_path / "out"
     arguments = ["data", "prepare", source, "--out", str(out), "--cluster", "exact", "--processes", "1"]
@@ -114,6 +115,7 @@ def test_simulate(tmp_path) -> None:
         (["describe", "nowhere"], "holds no prepared data"),
     ],
 )
+@pytest.mark.heavy
 def test_bad_requests_end_in_one_line(arguments, message, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", *arguments, "--quiet"]) == 2

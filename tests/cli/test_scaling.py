@@ -60,6 +60,7 @@ def test_a_missing_library_names_the_extra(library: str) -> None:
     assert found.stderr.strip() == f'curr-ab: {library} is missing: pip install "curr-ab[scaling]"'
 
 
+@pytest.mark.heavy
 def test_fit_reports_and_plots(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plots = tmp_path / "plots"
     command = ["scaling", "fit", str(results), "--law", "iso-data", "--noise", "3e-4", "--draws", "100"]
@@ -154,6 +155,7 @@ def test_advice_and_plan_are_printed(results: Path, capsys: pytest.CaptureFixtur
     assert "cost: " in capsys.readouterr().out
 
 
+@pytest.mark.heavy
 def test_every_start_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from curr_ab.scaling import parametric
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, prepare
@@ -22,6 +23,7 @@ def test_every_field_and_reason_is_documented() -> None:
         assert f"| `{reason}` | {meaning} |" in DOCUMENT
 
 
+@pytest.mark.heavy
 def test_examples_run(corpus, write, tmp_path, monkeypatch) -> None:
     header, *lines = plain_text(corpus[:100]).splitlines()
     header = header.replace("heavy", "VH").replace("light", "VL") + ",label"

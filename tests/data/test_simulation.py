@@ -52,6 +52,7 @@ def test_masks_fit_the_residues(rows) -> None:
             assert not set(residues) - set("ACDEFGHIKLMNPQRSTVWY")
 
 
+@pytest.mark.heavy
 def test_members_of_a_clone_are_relatives(rows) -> None:
     """One rearrangement, one donor, one split; residues differ only where a mutation is noted."""
     clones = defaultdict(list)

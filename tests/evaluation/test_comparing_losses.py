@@ -22,6 +22,7 @@ def measured(folder, uniform_folder, corpus, tmp_path_factory):
     return [next(out.glob(f"loss/{name}-*")) for name in ("ours", "uniform")]
 
 
+@pytest.mark.heavy
 def test_pairs_add_up_to_the_loss(measured):
     for place in measured:
         table = pq.read_table(place / "pairs.parquet")
@@ -32,6 +33,7 @@ def test_pairs_add_up_to_the_loss(measured):
         assert mean == pytest.approx(row["value"])
 
 
+@pytest.mark.heavy
 def test_the_difference_is_that_of_pairs(measured):
     """Its error is that of the paired differences, not of two samples."""
     found = compare_losses(*measured)
@@ -47,6 +49,7 @@ def test_the_difference_is_that_of_pairs(measured):
     assert compare_losses(measured[0], measured[0]).p == 1
 
 
+@pytest.mark.heavy
 def test_equal_models_differ_in_one_of_twenty(measured, tmp_path):
     generator = np.random.default_rng(0)
     runs = [tmp_path / name for name in ("one", "other")]
@@ -62,6 +65,7 @@ def test_equal_models_differ_in_one_of_twenty(measured, tmp_path):
     assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.09
 
 
+@pytest.mark.heavy
 def test_what_does_not_compare(measured, folder, corpus, save, tmp_path):
     run_suite("loss", folder, corpus, tmp_path, pairs=30, seed=1)
     [other] = tmp_path.glob("loss/ours-*")
@@ -81,6 +85,7 @@ def test_what_does_not_compare(measured, folder, corpus, save, tmp_path):
         compare_losses(other, other)
 
 
+@pytest.mark.heavy
 def test_command(measured, capsys):
     command = ["compare", *map(str, measured), "--draws", "99"]
     assert main(command) == 0

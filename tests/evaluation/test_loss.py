@@ -27,6 +27,7 @@ def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary(uniform_folder, c
         assert row.standard_error == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.heavy
 def test_the_loss_is_that_of_stock_esm_on_the_masked_pairs(stock_folder, corpus, tmp_path):
     """One pair after the other through stock transformers, under the masks of the seed."""
     from transformers import EsmForMaskedLM

@@ -62,6 +62,7 @@ def test_positions_are_those_of_a_hand_loop_with_stock_esm(stock_folder, corpus,
                 assert row["chain_mutated"] == (rows[one][f"mutations_{chain}"] > 0)
 
 
+@pytest.mark.heavy
 def test_results_are_means_and_medians_of_the_positions(measured):
     results, folder = measured
     positions = pq.read_table(folder / "positions.parquet").to_pylist()

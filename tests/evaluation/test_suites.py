@@ -38,6 +38,7 @@ def loads(monkeypatch):
     return counted
 
 
+@pytest.mark.heavy
 def test_what_was_measured_is_skipped(folder, corpus, tmp_path, loads):
     first = run_suite("loss", folder, corpus, tmp_path, pairs=4)
     assert len(loads) == 1

@@ -59,6 +59,7 @@ def difference(first, second):
 
 @pytest.mark.parametrize("merge", [True, False])
 @pytest.mark.parametrize("case", CASES, ids="-".join)
+@pytest.mark.heavy
 def test_the_package_loads_it(tuned, case, merge, caplog):
     folder, expected = tuned[case]
     model, tokenizer = load_finetuned(folder, device="cpu", merge=merge)

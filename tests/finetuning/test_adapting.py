@@ -76,6 +76,7 @@ def test_full_trains_everything_but_the_contact_head(build, rows):
 
 
 @pytest.mark.parametrize("name", ADAPTABLE)
+@pytest.mark.heavy
 def test_no_fast_path_goes_around_an_adapter(build, rows, name):
     """The three projections of attention run as one product, unless one of them is adapted."""
     model = build(target_modules=[name]).eval()

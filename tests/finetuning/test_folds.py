@@ -62,6 +62,7 @@ def test_rows_leak_and_groups_do_not(clonal):
 @pytest.mark.parametrize("early_stopping", [0, 2])
 @pytest.mark.parametrize("group", ["clone", "donor"])
 @pytest.mark.parametrize("task", ["specificity-binary", "paratope", "affinity"])
+@pytest.mark.heavy
 def test_grouped_parts_share_no_group(task, group, early_stopping, tmp_path):
     pq.write_table(plant(task, 300), tmp_path / "pairs.parquet")
     recipe = resolve_recipe(task, {"group_by": group, "early_stopping": early_stopping})

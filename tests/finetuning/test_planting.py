@@ -25,6 +25,7 @@ def test_every_shipped_recipe_has_example_data():
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.heavy
 def test_each_recipe_reads_and_splits_its_own(task, suffix, tmp_path):
     path = tmp_path / f"pairs.{suffix}"
     make(task, path, "--pairs", "300")

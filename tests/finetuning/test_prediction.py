@@ -49,6 +49,7 @@ def one_by_one(folder, pairs):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.heavy
 def test_a_list_in_its_order(tuned, pairs, target):
     model, tokenizer = load_finetuned(tuned[target], device="cpu")
     assert target_of(model) == target

@@ -95,6 +95,7 @@ def accuracy(examples, folds, describe):
     )
 
 
+@pytest.mark.heavy
 def test_mutation_status_and_germline_tell_shuffled_but_not_matched_pairs(read, cells):
     heavies, lights = {row["heavy"]: row for row in cells}, {row["light"]: row for row in cells}
 

@@ -197,6 +197,7 @@ def test_published_checkpoints_are_adopted(tmp_path, fresh_process) -> None:
     assert "This is the checkpoint of step 500,000. No record of its own training is at hand." in card
 
 
+@pytest.mark.heavy
 def test_what_it_was_trained_on_is_recognised_or_asked_for(tmp_path) -> None:
     epochs = {"F": 38.82, "H": 77.64, "Q": 155.27}
     for letter, epoch in epochs.items():

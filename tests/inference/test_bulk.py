@@ -102,6 +102,7 @@ def test_what_does_not_fit_together(arguments, message, folder, few, tmp_path, m
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.heavy
 def test_a_folder_of_parts(folder, table, expected, tmp_path):
     assert run("embed", folder, table, "--out", f"{tmp_path}/parts/", "--records-per-part", 25) == 0
     parts = sorted((tmp_path / "parts").glob("part-*.parquet"))
@@ -209,6 +210,7 @@ def test_regions_from_the_source(folder, tmp_path):
     assert row["residues_CDRH3"] == mask.count("6")
 
 
+@pytest.mark.heavy
 def test_mutants_and_restoration_as_tables(folder, few, simulated, tmp_path):
     few.write_text("".join(few.read_text().splitlines(keepends=True)[:2]))
     out = tmp_path / "m.csv"
@@ -309,6 +311,7 @@ def test_a_full_disk_leaves_what_was_finished(folder, table, expected, tmp_path)
     assert np.load(out) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.heavy
 def test_parts_of_another_run_are_not_mixed_in(folder, table, tmp_path, capsys):
     out = f"{tmp_path}/parts/"
     assert run("score", folder, table, "--mode", "unmasked", "--out", out, "--records-per-part", 30) == 0
@@ -337,6 +340,7 @@ def test_parts_of_another_run_are_not_mixed_in(folder, table, tmp_path, capsys):
         )
 
 
+@pytest.mark.heavy
 def test_the_number_type_is_reported(folder, table, tmp_path, capfd):
     arguments = ["score", str(folder), str(table), "--mode", "unmasked", "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path / "s.csv"), "--dtype", "float32"]) == 0

@@ -111,6 +111,7 @@ def test_company_changes_nothing(mode, layout, deep, tokenizer, simulated):
         assert (one.log_probabilities - alone.log_probabilities).abs().max() <= TOLERANCE
 
 
+@pytest.mark.heavy
 def test_threads_change_nothing(deep, tokenizer, simulated):
     def run():
         return [one.log_probabilities for one in score(deep, tokenizer, SHORT, mode="exact")]

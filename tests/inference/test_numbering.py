@@ -37,6 +37,7 @@ def test_positions_and_regions(numbered):
     assert numbered[0].labels[-1] == "128"
 
 
+@pytest.mark.heavy
 def test_missing_ends(numbered):
     assert numbered[0].missing_ends() == (0, 0)
     assert numbered[1].missing_ends() == (0, 0)

@@ -14,6 +14,7 @@ HEAVIES = [record._replace(light=None) for record in RECORDS]
 LIGHTS = [record._replace(heavy=None) for record in RECORDS]
 
 
+@pytest.mark.heavy
 def test_conditional_likelihood_and_gain(deep, tokenizer):
     likelihood, gain = {}, {}
     for light in LIGHTS:
@@ -56,6 +57,7 @@ def test_nothing_to_rank(deep, tokenizer):
         list(rank_lights(deep, tokenizer, HEAVIES, []))
 
 
+@pytest.mark.heavy
 def test_from_files(folder, deep, tokenizer, tmp_path):
     heavies, lights = tmp_path / "heavies.csv", tmp_path / "pairs.csv"
     heavies.write_text("id,heavy\n" + "".join(f"h{one.id},{one.heavy}\n" for one in HEAVIES[:2]))

@@ -61,10 +61,12 @@ def crossing(model, rows):
     return max((before[index] - after[index]).abs().max().item() for index in others)
 
 
+@pytest.mark.heavy
 def test_one_pair_does_not_reach_the_others(packed_model, rows):
     assert crossing(packed_model, rows) == 0
 
 
+@pytest.mark.heavy
 def test_the_test_above_sees_a_leak(packed_model, rows, monkeypatch):
     monkeypatch.setattr(modeling_curr_ab, "attention_mask_for", lambda *args: (None, {}))
     monkeypatch.setattr(
@@ -87,6 +89,7 @@ def test_token_dropout_of_one_pair_does_not_reach_the_others(rows, monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.heavy
 def test_packed_rows_with_padding_at_the_end(packed_model, rows):
     """Two packed rows of different lengths: the shorter is padded, and its padding is nobody's."""
     packs = [pack(rows[:2]), pack(rows[2:])]

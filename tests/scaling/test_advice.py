@@ -43,6 +43,7 @@ def test_a_law_is_silent_outside_its_runs() -> None:
     assert inside.sequences == pytest.approx(2.02e6 * 1e20**0.230 / 240)
 
 
+@pytest.mark.heavy
 def test_no_law_is_stretched_beyond_ten_times_its_runs() -> None:
     for question in (Question(parameters=1e13), Question(sequences=3), Question(flops=1e27)):
         assert {answer.sequences for answer in advise(question, doubt=FAST)} == {None}
@@ -102,6 +103,7 @@ def test_a_plan_narrows_the_interval_within_its_budget() -> None:
     assert max(run.sequences for run in wider.runs) == 2 * 1_648_726
 
 
+@pytest.mark.heavy
 def test_a_plan_beats_the_same_budget_spent_on_repeating_everything() -> None:
     runs = published_runs("test-loss-2025-09")
     once_more = sum(6 * float(size) * 500_000 * 128 * 240 for size in runs.parameters)

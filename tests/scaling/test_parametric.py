@@ -78,6 +78,7 @@ def fit() -> LogLossFit:
     return fit_parametric(make_runs(rows), Doubt(draws=30, noise_sd=0.005), starts=SOME_STARTS[::4])
 
 
+@pytest.mark.heavy
 def test_every_start_is_accounted_for(fit: LogLossFit) -> None:
     starts = fit.starts
     assert len(starts.begin) == len(starts.end) == len(starts.objective) == 25
@@ -87,6 +88,7 @@ def test_every_start_is_accounted_for(fit: LogLossFit) -> None:
     assert counts.sum() == 25 and counts.min() > 0
 
 
+@pytest.mark.heavy
 def test_local_optima_are_distinct_and_the_best_is_taken(fit: LogLossFit) -> None:
     objectives = [optimum.objective for optimum in fit.optima]
     assert len(objectives) > 1 and objectives == sorted(objectives)
@@ -117,6 +119,7 @@ def test_starts_that_stop_short_are_carried_on(
     assert optima[0].objective < starts.objective[0] / 2
 
 
+@pytest.mark.heavy
 def test_truth_lies_in_bootstrap_noise_and_profile_intervals(fit: LogLossFit) -> None:
     profiles = {profile.parameter: profile for profile in fit.profiles}
     for name, true in TRUTH.items():

@@ -32,6 +32,7 @@ def _runs() -> Runs:
     return make_runs({**row, "objective": "mlm"} for row in rows)
 
 
+@pytest.mark.heavy
 def test_a_known_transfer_law_is_recovered() -> None:
     fit = fit_transfer(_runs(), FAST)
     assert fit.estimates["parameters_exponent"] == pytest.approx(0.3, abs=0.02)
@@ -67,6 +68,7 @@ def _rows(runs: Runs) -> list[dict[str, str | float]]:
     return [{name: getattr(runs, name)[row] for name in names} for row in range(len(runs))]
 
 
+@pytest.mark.heavy
 def test_runs_that_no_scratch_run_brackets_are_left_out_in_words() -> None:
     runs = _runs()
     losses = runs.loss.copy()
@@ -77,6 +79,7 @@ def test_runs_that_no_scratch_run_brackets_are_left_out_in_words() -> None:
     assert len(fit.residuals) == 23
 
 
+@pytest.mark.heavy
 def test_noise_that_makes_a_scratch_curve_rise_does_not_break_its_inversion() -> None:
     runs = _runs()
     scratch = runs.clm_tokens == 0
@@ -98,6 +101,7 @@ def test_a_scratch_curve_that_rises_in_between_is_levelled() -> None:
     assert transferred[0] == pytest.approx(1e9 * 2**way - 1e8)
 
 
+@pytest.mark.heavy
 def test_flat_losses_say_nothing_about_transfer() -> None:
     runs = _runs()
     with pytest.raises(ValueError, match="all losses are equal"):

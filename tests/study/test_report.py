@@ -22,6 +22,7 @@ from curr_ab.study.summary import StudySummary, read_summary
 
 
 @pytest.mark.parametrize("name", studies.ALL)
+@pytest.mark.heavy
 def test_three_files_hold_the_study(name, tmp_path):
     study = studies.ALL[name]()
     page = write_report(study, tmp_path / "new")
@@ -75,6 +76,7 @@ def test_files_of_something_else_are_refused():
 
 
 @pytest.mark.parametrize("name", ["mini", "unidentifiable", "small"])
+@pytest.mark.heavy
 def test_page_and_markdown_say_the_same(name):
     study = studies.ALL[name]()
     grid = make_grid(study)
@@ -219,6 +221,7 @@ def test_words_and_marks_stand_out_from_their_paper():
                 assert _contrast(colour, names[paper]) >= 3, colour
 
 
+@pytest.mark.heavy
 def test_data_are_reported_as_they_were_prepared(tmp_path):
     prepare(
         [str(builtin_path())],

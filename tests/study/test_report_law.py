@@ -58,6 +58,7 @@ def _law(spread=-1, **changes):
         ({"samples": 0}, "No draw of the uncertainty ({method}) gave a law"),
     ],
 )
+@pytest.mark.heavy
 def test_a_law_is_doubted_before_it_is_quoted_by_every_spread(changes, reason, spread):
     study = replace(studies.small(), law=_law(spread, **changes))
     reason = reason.format(method=study.law.fit.spreads[spread].method)
@@ -112,6 +113,7 @@ def test_bands_are_those_of_the_fit():
     assert 'class="line dashed d0"' in page and 'class="line dashed d1"' not in page
 
 
+@pytest.mark.heavy
 def test_the_example_report_says_what_its_losses_allow():
     text = (Path(__file__).parents[2] / "docs" / "study" / "report.md").read_text()
     row = re.compile(

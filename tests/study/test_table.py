@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 
 import pytest
@@ -35,7 +34,8 @@ def shown(text):
 
 
 def test_a_terminal_is_redrawn_in_place(cells, monkeypatch):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((120, 40)))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("LINES", "40")
     statuses = {cell.name: Status("waiting") for cell in cells}
     out = Terminal()
     table = Table(cells, lambda cell, running: statuses[cell.name], out)
@@ -58,7 +58,8 @@ def test_a_terminal_is_redrawn_in_place(cells, monkeypatch):
 
 
 def test_a_low_terminal_shows_what_runs(cells, monkeypatch):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 6)))
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "6")
     out = Terminal()
     states = dict.fromkeys([cell.name for cell in cells], Status("waiting")) | {"35M-Q": Status("running", 2)}
     table = Table(cells, lambda cell, running: states[cell.name], out)

@@ -87,6 +87,7 @@ def test_duplicate_ids_are_kept_and_reported(corpus, write, tmp_path) -> None:
     assert len(set(stored["record"].to_pylist())) == len(stored) == len(TokenDataset(tmp_path / "out"))
 
 
+@pytest.mark.heavy
 def test_good_pairs_are_never_dropped(tmp_path) -> None:
     report = prepare("builtin", tmp_path / "out", EXACT)["report"]
     assert set(report["dropped"]) <= {"duplicate"}

@@ -57,6 +57,7 @@ def test_same_bytes_for_any_number_of_processes(sources, tmp_path) -> None:
     assert content(tmp_path / "one") == content(tmp_path / "three")
 
 
+@pytest.mark.heavy
 def test_same_shards_for_any_order_of_the_sources(corpus, sources, tmp_path) -> None:
     prepare(sources, tmp_path / "forward", EXACT)
     prepare(sources[::-1], tmp_path / "backward", EXACT)
@@ -67,6 +68,7 @@ def test_same_shards_for_any_order_of_the_sources(corpus, sources, tmp_path) -> 
     assert arrays[0] == arrays[1]
 
 
+@pytest.mark.heavy
 def test_seed_draws_splits_and_subsets(sources, tmp_path) -> None:
     drawn = {}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):

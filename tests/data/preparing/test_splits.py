@@ -38,6 +38,7 @@ def test_equal_heavy_chains_stay_together(corpus, write, tmp_path) -> None:
     assert index["report"]["cluster_sizes"]["4"] > 100
 
 
+@pytest.mark.heavy
 def test_source_split_of_the_builtin_corpus(tmp_path) -> None:
     index = prepare("builtin", tmp_path / "out", PreparationPlan(cluster="source"))
     assert index["report"]["clusters_in_several_splits"] == 0
