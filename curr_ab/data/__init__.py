@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from curr_ab.data.preparing.plan import CleaningLimits, PreparationPlan
     from curr_ab.data.preparing.prepare import prepare
     from curr_ab.data.reading.column_names import ColumnNames
-    from curr_ab.data.reading.pairs import builtin_path, read_pairs
+    from curr_ab.data.reading.formats import builtin_path
+    from curr_ab.data.reading.pairs import read_pairs
     from curr_ab.data.reading.sources import MalformedSource
     from curr_ab.data.schema import PAIR_SCHEMA
     from curr_ab.data.shards import TokenDataset
@@ -26,7 +27,7 @@ _LAZY = {
     "MalformedSource": "reading.sources",
     "PreparationPlan": "preparing.plan",
     "TokenDataset": "shards",
-    "builtin_path": "reading.pairs",
+    "builtin_path": "reading.formats",
     "decode_pair": "tokens",
     "describe": "description",
     "encode_pairs": "tokens",

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.reading.pairs import builtin_path
+from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.schema import FIELDS
 from curr_ab.extras import needs_extra
 from curr_ab.files import write_parquet

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from curr_ab.data.reading.pairs import builtin_path
+from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.simulation import PREFERRED_LIGHT
 from curr_ab.options import OptionError, unknown
 

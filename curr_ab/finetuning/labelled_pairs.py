@@ -12,7 +12,8 @@ from curr_ab.data.preparing.clean import REASONS, drop_reasons
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
-from curr_ab.data.reading.pairs import read_source, source_columns
+from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
@@ -80,7 +81,7 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Ex
 
 def _layout(source: str, recipe: Recipe) -> Layout:
     """Columns that the recipe needs, in the table; an error names those that it has."""
-    present = source_columns(source)
+    present = () if (table := open_table(source)).form == "FASTA" else table.names
     columns = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
     needed = dict.fromkeys(label_columns(recipe), "label_column")
     if recipe.group_by is not None and recipe.group_by not in _OF_SCHEMA:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from curr_ab.data.reading.pairs import builtin_path
+from curr_ab.data.reading.formats import builtin_path
 from curr_ab.words import CHAINS
 
 PAIRS_PER_FILE = 10_000

@@ -19,7 +19,8 @@ import pyarrow.parquet
 from curr_ab.data.preparing.clean import drop_reasons
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import Chains, ColumnNames
-from curr_ab.data.reading.pairs import builtin_path, read_source
+from curr_ab.data.reading.formats import builtin_path
+from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs

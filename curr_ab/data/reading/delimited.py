@@ -5,32 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 
-from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, find_layout
-from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head, unknown_columns
-from curr_ab.options import OptionError
+from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream, read_head
+from curr_ab.data.reading.table import Table
 
 _BLOCK_BYTES = 8 << 20
 _ROW = re.compile(r"Row #(\d+): ?")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class DelimitedHeader:
-    """Header of a text table: the lines above its records."""
-
-    delimiter: str
-    names: tuple[str, ...]
-    layout: Layout
-    metadata: Mapping[str, Any]  # of an OAS data unit; empty elsewhere
-    num_lines: int
 
 
 def _decode(path: str, line: bytes, line_number: int) -> str:
@@ -69,40 +55,21 @@ def _first_lines(path: str) -> tuple[list[bytes], int]:
     return lines, 2 if lines[0].lstrip().startswith((b"{", b'"{')) else 1
 
 
-def read_names(path: str) -> tuple[str, ...]:
-    """Column names of a text table, as they stand there."""
-    lines, line_number = _first_lines(path)
-    return _split(_decode(path, (*lines, b"")[line_number - 1], line_number))[1]
-
-
-def _layout(
-    path: str, line: str, line_number: int, names: ColumnNames
-) -> tuple[str, tuple[str, ...], Layout | None]:
-    """Delimiter, column names and layout by a header line."""
-    delimiter, columns = _split(line)
-    try:
-        return delimiter, columns, find_layout(columns, names)
-    except OptionError as error:
-        raise MalformedSource(path, str(error), line_number, error.fields) from error
-
-
-def read_header(path: str, names: ColumnNames) -> DelimitedHeader:
-    """Read the header of a text table; it is an error when no column is known to hold a sequence."""
+def open_delimited(path: str) -> Table:
+    """Open a text table: its header, and the line of metadata above it where there is one."""
     lines, line_number = _first_lines(path)
     metadata: dict[str, Any] = {}
     if line_number == 2:
         metadata = _metadata(path, _decode(path, lines[0], 1))
         if not b"".join(lines[1:2]).strip():
             raise MalformedSource(path, "the header is missing after the metadata line", 2)
-    header = _decode(path, lines[line_number - 1], line_number)
-    delimiter, columns, layout = _layout(path, header, line_number, names)
-    if layout is None:
-        second = b"".join(lines[1:2]).decode(errors="replace")
-        if line_number == 1 and _layout(path, second, 2, ColumnNames())[2]:
-            problem = f"a line above the header must be JSON metadata; got {header[:60]!r}"
-            raise MalformedSource(path, problem, 1)
-        raise unknown_columns(path, columns, line_number)
-    return DelimitedHeader(delimiter, columns, layout, metadata, line_number)
+    delimiter, names = _split(_decode(path, lines[line_number - 1], line_number))
+
+    def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return _read(path, delimiter, names, line_number, wanted)
+
+    form = {"\t": "TSV"}.get(delimiter, "CSV")
+    return Table(path, form, names, read, metadata, line_number)
 
 
 def _failure(path: str, error: pa.ArrowInvalid) -> MalformedSource:
@@ -124,11 +91,12 @@ def _failure(path: str, error: pa.ArrowInvalid) -> MalformedSource:
     return MalformedSource(path, _ROW_OF.sub("", text)[:200], int(row.group(1)) if row else None)
 
 
-def read_delimited(path: str, header: DelimitedHeader) -> Iterator[pa.RecordBatch]:
-    """Read the columns of the layout as text, under the schema's names."""
-    indices = {field: header.names.index(column) for field, column in header.layout.columns.items()}
-    labels = [f"column{index}" for index in range(len(header.names))]  # names may repeat, these do not
-    needed = [labels[index] for index in dict.fromkeys(indices.values())]
+def _read(
+    path: str, delimiter: str, names: Sequence[str], num_lines: int, wanted: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Read the columns that are wanted as text; `num_lines` stand above the records."""
+    labels = [f"column{index}" for index in range(len(names))]  # names may repeat, these do not
+    needed = {name: labels[names.index(name)] for name in wanted}
     with open_stream(path) as stream:
         try:
             reader = pyarrow.csv.open_csv(
@@ -137,18 +105,18 @@ def read_delimited(path: str, header: DelimitedHeader) -> Iterator[pa.RecordBatc
                     use_threads=False,
                     block_size=_BLOCK_BYTES,
                     column_names=labels,
-                    skip_rows=header.num_lines,
+                    skip_rows=num_lines,
                 ),
-                pyarrow.csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
+                pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 pyarrow.csv.ConvertOptions(
-                    include_columns=needed,
-                    column_types=dict.fromkeys(needed, pa.string()),
+                    include_columns=list(needed.values()),
+                    column_types=dict.fromkeys(needed.values(), pa.string()),
                     strings_can_be_null=True,
                     null_values=["", "NA", "None", "null", "nan", "NaN"],
                 ),
             )
             for batch in reader:
-                yield pa.record_batch({field: batch[labels[index]] for field, index in indices.items()})
+                yield pa.record_batch({name: batch[label] for name, label in needed.items()})
         except pa.ArrowInvalid as error:
             # Arrow says this of a table that ends with its header, with or without a newline.
             if not str(error).startswith(("Empty CSV file", "Could not skip initial")):

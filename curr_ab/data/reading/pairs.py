@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
-from curr_ab.data.reading.delimited import read_delimited, read_header, read_names
-from curr_ab.data.reading.fasta import read_fasta
-from curr_ab.data.reading.sources import (
-    BUILTIN,
-    HUB_PREFIX,
-    MalformedSource,
-    expand_sources,
-    read_head,
-    read_hub,
-    unknown_columns,
-)
+from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
+from curr_ab.data.reading.table import Table
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
-
-_BATCH = 16_384
-
-
-def builtin_path() -> str:
-    """Path of the built-in corpus in this installation."""
-    return str(files("curr_ab.data") / "builtin.parquet")
 
 
 def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
@@ -48,70 +30,16 @@ def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
     return out
 
 
-def _table_layout(source: str, columns: Sequence[str], names: ColumnNames) -> Layout:
+def _layout(table: Table, names: ColumnNames) -> Layout:
+    if table.form == "FASTA" and (names.named() or names.extra):
+        raise MalformedSource(table.source, "a FASTA file has no columns; leave out their names")
     try:
-        layout = find_layout(columns, names)
+        layout = find_layout(table.names, names)
     except OptionError as error:
-        raise MalformedSource(source, str(error), fields=error.fields) from error
+        raise MalformedSource(table.source, str(error), table.header_line, error.fields) from error
     if layout is None:
-        raise unknown_columns(source, columns)
+        raise unknown_columns(table.source, table.names, table.header_line)
     return layout
-
-
-def _open_parquet(path: str, source: str) -> pyarrow.parquet.ParquetFile:
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
-
-
-def _read_parquet(path: str, source: str, names: ColumnNames) -> tuple[Layout, Iterator[Columns]]:
-    file = _open_parquet(path, source)
-    layout = _table_layout(source, file.schema_arrow.names, names)
-
-    def batches() -> Iterator[Columns]:
-        try:
-            for batch in file.iter_batches(_BATCH, columns=sorted(set(layout.columns.values()))):
-                yield _named(batch, layout)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise MalformedSource(source, f"the Parquet file is damaged ({error})") from error
-
-    return layout, batches()
-
-
-def _open(source: str, names: ColumnNames) -> tuple[Layout, Mapping[str, Any], Iterator[Columns]]:
-    """Layout, metadata and columns of a source, whose format is recognised by its content."""
-    if source.startswith(HUB_PREFIX):
-        column_names, hub_batches = read_hub(source)
-        layout = _table_layout(source, column_names, names)
-        return layout, {}, (_named(batch, layout) for batch in hub_batches)
-    path = builtin_path() if source == BUILTIN else source
-    head = read_head(path)
-    if head.startswith(b"PAR1"):
-        layout, batches = _read_parquet(path, source, names)
-        return layout, {}, batches
-    if head.lstrip().startswith(b">"):
-        if names.named() or names.extra:
-            raise MalformedSource(source, "a FASTA file has no columns; leave out their names")
-        layout = Layout("wide", {name: name for name in ("id", "heavy", "light")})
-        return layout, {}, (_columns(batch) for batch in read_fasta(path))
-    header = read_header(path, names)
-    return header.layout, header.metadata, (_columns(batch) for batch in read_delimited(path, header))
-
-
-def source_columns(source: str) -> tuple[str, ...]:
-    """Column names of a table, as they stand there; empty for a FASTA file."""
-    if source.startswith(HUB_PREFIX):
-        return tuple(read_hub(source)[0])
-    path = builtin_path() if source == BUILTIN else source
-    head = read_head(path)
-    if head.startswith(b"PAR1"):
-        return tuple(_open_parquet(path, source).schema_arrow.names)
-    return () if head.lstrip().startswith(b">") else read_names(path)
-
-
-def _columns(batch: pa.RecordBatch) -> Columns:
-    return dict(zip(batch.schema.names, batch.columns, strict=True))
 
 
 def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
@@ -131,9 +59,12 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
 
 def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
-    layout, metadata, batches = _open(source, names)
+    table = open_table(source)
+    layout, metadata = _layout(table, names), table.metadata
     _check_chains(source, layout, chains)
     constants = describe_metadata(metadata)
+    columns_read = list(dict.fromkeys(layout.columns.values()))
+    batches: Iterator[Columns] = (_named(batch, layout) for batch in table.read(columns_read))
     if layout.kind == "cells" and chains == "paired":
         size = Path(source).stat().st_size if Path(source).exists() else 0
         batches = pair_cells(batches, metadata, size)
