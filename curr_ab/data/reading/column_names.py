@@ -22,6 +22,9 @@ class ColumnNames:
     light: str | None = _column("Column of the light chain", "light_column")
     id: str | None = _column("Column of the pair's name", "id_column")
     extra: tuple[str, ...] = ()
+    sheet: str | None = option(
+        None, "Sheet of a workbook", shown="the one that holds sequences", flag="sheet", metavar="NAME"
+    )
 
     def named(self) -> dict[str, str]:
         pairs = {"heavy": self.heavy, "light": self.light, "id": self.id}

@@ -14,7 +14,7 @@ from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.formats import open_table
 from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
-from curr_ab.data.reading.table import Table
+from curr_ab.data.reading.table import Table, without_null_words
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
@@ -25,6 +25,8 @@ def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
     out = {}
     for field, column in layout.columns.items():
         values = batch[column]
+        if field != "id":  # of which NA may be one
+            values = without_null_words(values)
         keep = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
         out[field] = values if keep and field in PAIR_SCHEMA.names else values.cast(pa.string())
     return out
@@ -39,6 +41,10 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
         raise MalformedSource(table.source, str(error), table.header_line, error.fields) from error
     if layout is None:
         raise unknown_columns(table.source, table.names, table.header_line)
+    for field in (*CHAINS, "sequence"):
+        if kind := table.not_text.get(layout.columns.get(field, "")):
+            problem = f"column {layout.columns[field]!r} must hold sequences as text; it holds {kind}"
+            raise MalformedSource(table.source, problem)
     return layout
 
 
@@ -59,7 +65,7 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
 
 def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
-    table = open_table(source)
+    table = open_table(source, names.sheet)
     layout, metadata = _layout(table, names), table.metadata
     _check_chains(source, layout, chains)
     constants = describe_metadata(metadata)
