@@ -22,6 +22,7 @@ _FORMS = {"\t": "TSV", ";": "CSV with semicolons", "|": "table with |", _BLANKS:
 _SAMPLE_LINES = 20
 _HEADER_BYTES = 64 << 20
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
+_SEPARATOR_LINE = re.compile(rb'"?sep=.?"?[ ]*')  # Excel's own, for a CSV that it will open
 _ROW = re.compile(r"Row #(\d+): ?")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
 # Residues or nucleotides, also with blanks between them: longer than a column's name and without its letters.
@@ -142,7 +143,7 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
             return None
         if text.lstrip().startswith((b"{", b'"{')):
             metadata = _metadata(source, _decode(source, text, line), line)
-        elif text.strip() and not _is_comment(head, start, end):
+        elif text.strip() and not _SEPARATOR_LINE.fullmatch(text) and not _is_comment(head, start, end):
             break
         start, line = _next_line(head, end), line + 1
     else:

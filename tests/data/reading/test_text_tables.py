@@ -72,6 +72,7 @@ def test_comments_above_the_header(write) -> None:
     path = write("rhapsody.csv", comments + "\n" + HEADER + PAIR)
     assert rows(path) == [{"id": "a", "heavy": HEAVY, "light": LIGHT}]
     assert open_table(path).header_line == 9
+    assert rows(write("excel.csv", "sep=;\r\n" + (HEADER + PAIR).replace(",", ";")))[0]["id"] == "a"
     assert open_table(write("a.csv", "#" + HEADER + PAIR)).names == ("id", "heavy", "light")
     fails(write("b.csv", "# no more\n"), r"b\.csv, line 2: the header is missing after the comments")
 
