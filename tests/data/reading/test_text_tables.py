@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+from random import Random
 from typing import Any
 
 import pytest
@@ -154,6 +157,23 @@ def test_quotes_at_the_edges_of_blocks(write, small_blocks, ending) -> None:
     found = rows(write("a.csv", text))
     assert [row["note"] or "" for row in found] == [*values, '5" primer']
     assert [row["id"] for row in found] == [str(number) for number in range(len(values) + 1)]
+
+
+def test_quotes_as_the_csv_module_reads_them(monkeypatch) -> None:
+    random = Random(3)
+    for _ in range(2_000):
+        text = "".join(random.choices(["a", "b", '"', '"', '""', ",", "\n", "\r\n"], k=random.randint(0, 14)))
+        monkeypatch.setattr(records, "BLOCK_BYTES", random.choice([1, 2, 3, 5, 100]))
+        try:
+            expected = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        except csv.Error:
+            with pytest.raises(records.BadText):
+                list(records.whole_records(io.BytesIO(text.encode()), b","))
+            continue
+        blocks = [block.decode() for block, _ in records.whole_records(io.BytesIO(text.encode()), b",")]
+        assert "".join(blocks) == text
+        found = [csv.reader(io.StringIO(block, newline=""), strict=True) for block in blocks]
+        assert [row for reader in found for row in reader if row] == expected, text
 
 
 def test_lines_of_errors_behind_fields_of_several_lines(write, small_blocks) -> None:
