@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 # Each fills the table of shapes.
-from support.shapes import cell_tables, fasta_files, objects, pair_tables  # noqa: F401
+from support.shapes import airr, cell_ranger, fasta_files, oas, objects, pair_tables  # noqa: F401
 from support.shapes.damaged import DAMAGED, make_damaged
 from support.shapes.drawing import SHAPES, Pair, draw_shape
 
@@ -40,7 +40,9 @@ def check(rows: list[Row], pairs: list[Pair]) -> None:
     names = [(row["id"], pair.names) for row, pair in zip(rows, pairs, strict=True) if pair.names]
     assert [name for name in names if name[0] not in name[1]] == []
     annotation = [(row, pair.annotation) for row, pair in zip(rows, pairs, strict=True)]
-    assert [{name: row[name] for name in known} for row, known in annotation] == [known for _, known in annotation]
+    assert [{name: row[name] for name in known} for row, known in annotation] == [
+        known for _, known in annotation
+    ]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -78,9 +80,15 @@ def test_shape_is_prepared(name, variant, tmp_path, capsys) -> None:
     sources = shape.sources if isinstance(shape.sources, list) else [shape.sources]
     command = ["data", "prepare", *map(str, sources), "--out", str(tmp_path / "out"), "--cluster", "exact"]
     command += ["--unpaired"] * (shape.options.get("chains") == "unpaired")
-    code = main([*command, "--test", "1", "--validation", "1", "--processes", "1", "--keep-dropped", "--quiet"])
+    code = main(
+        [*command, "--test", "1", "--validation", "1", "--processes", "1", "--keep-dropped", "--quiet"]
+    )
     assert (code, capsys.readouterr().err) == (0, "")
-    splits = [path for split in ("train", "validation", "test") for path in (tmp_path / "out").glob(f"{split}-*.parquet")]
+    splits = [
+        path
+        for split in ("train", "validation", "test")
+        for path in (tmp_path / "out").glob(f"{split}-*.parquet")
+    ]
     check(pa.concat_tables(map(pq.read_table, splits)).to_pylist(), list(shape.pairs))
 
 

@@ -20,7 +20,9 @@ def damage(maker: Damage) -> Damage:
 def lines_of(draw: Draw, number: int = 30) -> list[str]:
     """A plain table with a note in its last column."""
     lines = ["id,heavy,light,note"]
-    return lines + [f"m{n},{h.residues},{light.residues},x{n}" for n, (h, light) in enumerate(draw.pairs(number), 2)]
+    return lines + [
+        f"m{n},{h.residues},{light.residues},x{n}" for n, (h, light) in enumerate(draw.pairs(number), 2)
+    ]
 
 
 def _text(lines: list[str]) -> bytes:
@@ -95,7 +97,10 @@ def zeros(draw: Draw) -> tuple[bytes, str]:
 
 @damage
 def html_page(draw: Draw) -> tuple[bytes, str]:
-    return b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head>\n<body>Access denied</body></html>\n", r"\w"
+    return (
+        b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head></html>\n",
+        r"\w",
+    )
 
 
 @damage

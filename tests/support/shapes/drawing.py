@@ -27,6 +27,13 @@ class Pair:
     annotation: Mapping[str, Any] = field(default_factory=dict)  # values of fields of the schema
 
 
+def single(chain: Chain, *names: str, **annotation: str) -> Pair:
+    """A chain alone, in unpaired data."""
+    is_heavy = chain.kind == "heavy"
+    residues = (chain.residues, None) if is_heavy else (None, chain.residues)
+    return Pair(*residues, names, annotation)
+
+
 @dataclass(frozen=True)
 class Shape:
     """Files or an object to read, and what must come out."""
@@ -55,10 +62,14 @@ def draw_shape(name: str, variant: int, folder: Path) -> Shape:
 @functools.cache
 def corpus() -> list[Record]:
     """Pairs of the corpus that differ in both chains and end as germline J genes end."""
-    columns = [f"{name}_{chain}" for name in ("v_call", "j_call", "region_mask") for chain in ("heavy", "light")]
+    columns = [
+        f"{name}_{chain}" for name in ("v_call", "j_call", "region_mask") for chain in ("heavy", "light")
+    ]
     columns += ["id", "heavy", "light", "d_call_heavy", "isotype", "donor"]
     rows = pq.read_table(builtin_path(), columns=columns).slice(0, 4_000).to_pylist()
     rows = [row for row in rows if all(V_ENDS[chain].search(row[chain]) for chain in V_ENDS)]
+    # Numbering tools misplace the ends of the longest loops, which is not what the shapes are about.
+    rows = [row for row in rows if row["region_mask_heavy"].count("6") <= 24]
     once = {row["heavy"]: row for row in {row["light"]: row for row in rows}.values()}
     return list(once.values())
 
@@ -97,6 +108,10 @@ class Draw:
         while len(names) < number:
             names[self.name()] = None
         return list(names)
+
+    def named(self, number: int = 8) -> list[tuple[str, Chain, Chain]]:
+        """Pairs with a name."""
+        return [(name, *self.pair()) for name in self.names(number)]
 
     def columns(self, records: Sequence[Record], needed: Sequence[str]) -> list[str]:
         """The columns of a table: all as they stand, or in the second variant shuffled and fewer."""

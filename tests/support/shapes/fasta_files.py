@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from support.shapes.drawing import Draw, Pair, Shape, shape
+from support.shapes.drawing import Draw, Pair, Shape, shape, single
 from support.shapes.molecules import Chain, contig_of, nucleotides, whole_chain
 from support.shapes.writing import fasta_text, write
 
 Header = Callable[[str, Chain], str]
 
 
-def _names(draw: Draw, number: int) -> list[str]:
-    return [name.replace(" ", "") for name in draw.names(number)]
+def _named(draw: Draw, number: int = 8) -> list[tuple[str, Chain, Chain]]:
+    """Pairs with a name without blanks, which end a name."""
+    return [(name.replace(" ", ""), *chains) for name, *chains in draw.named(number)]
 
 
 def _pairs(draw: Draw, path: Path, header: Header, text: Callable[[Chain], str] | None = None) -> Shape:
     """Both chains of a pair after one another, the heavy one first or in the second variant any."""
     records, pairs = [], []
-    for name, (heavy, light) in zip(_names(draw, 8), draw.pairs(8), strict=True):
+    for name, heavy, light in _named(draw):
         chains = [heavy, light]
         if draw.variant:
             draw.rng.shuffle(chains)
@@ -64,7 +65,7 @@ def fasta_field(draw: Draw, folder: Path) -> Shape:
 @shape
 def fasta_all_heavy_then_all_light(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    chains = dict(zip(_names(draw, 7), draw.pairs(7), strict=True))
+    chains = {name: pair for name, *pair in _named(draw, 7)}
     for index, kind in enumerate(("heavy", "light")):
         names = list(chains)
         if draw.variant:
@@ -83,7 +84,10 @@ def fasta_protein_data_bank(draw: Draw, folder: Path) -> Shape:
         entry = f"{draw.rng.randrange(1, 9)}{''.join(draw.rng.choices('ABCDEFGHKLMNPQRSTUVWXYZ', k=3))}"
         human = "Homo sapiens (9606)"
         chains = [
-            (f"{entry}_1|Chain H|Fab heavy chain|{human}", heavy.residues + "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEP"),
+            (
+                f"{entry}_1|Chain H|Fab heavy chain|{human}",
+                heavy.residues + "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEP",
+            ),
             (f"{entry}_2|Chain L|Fab light chain|{human}", light.residues),
         ]
         if draw.variant and number == 2:
@@ -101,13 +105,15 @@ def fasta_nucleotides(draw: Draw, folder: Path) -> Shape:
 
 @shape
 def fasta_whole_chains(draw: Draw, folder: Path) -> Shape:
-    return _pairs(draw, folder / "chains.fasta", lambda name, chain: f"{name}_{chain.kind[0].upper()}C", whole_chain)
+    return _pairs(
+        draw, folder / "chains.fasta", lambda name, chain: f"{name}_{chain.kind[0].upper()}C", whole_chain
+    )
 
 
 @shape
 def fasta_joined(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    for name, (heavy, light) in zip(_names(draw, 8), draw.pairs(8), strict=True):
+    for name, heavy, light in _named(draw):
         records.append((name, f"{heavy.residues}{':' if draw.variant else '/'}{light.residues}"))
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     return Shape(write(folder / "pairs.fasta", fasta_text(records)), pairs)
@@ -116,7 +122,7 @@ def fasta_joined(draw: Draw, folder: Path) -> Shape:
 @shape
 def fasta_scfv(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    for name, (heavy, light) in zip(_names(draw, 8), draw.pairs(8), strict=True):
+    for name, heavy, light in _named(draw):
         chains = [heavy.residues, light.residues]
         if draw.rng.random() < 0.5:
             chains.reverse()
@@ -128,11 +134,10 @@ def fasta_scfv(draw: Draw, folder: Path) -> Shape:
 @shape
 def fasta_single_chains(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    for number, (name, chains) in enumerate(zip(_names(draw, 8), draw.pairs(8), strict=True)):
+    for number, (name, *chains) in enumerate(_named(draw)):
         chain = chains[number % 2]
         records.append((name, chain.residues))
-        both = {"heavy": None, "light": None} | {chain.kind: chain.residues}
-        pairs.append(Pair(both["heavy"], both["light"], (name,)))
+        pairs.append(single(chain, name))
     return Shape(write(folder / "single.fasta", fasta_text(records)), pairs, {"chains": "unpaired"})
 
 
@@ -140,9 +145,8 @@ def fasta_single_chains(draw: Draw, folder: Path) -> Shape:
 def fasta_single_contigs(draw: Draw, folder: Path) -> Shape:
     """Nucleotides of single contigs, in an unknown frame."""
     records, pairs = [], []
-    for number, (name, chains) in enumerate(zip(_names(draw, 8), draw.pairs(8), strict=True)):
+    for number, (name, *chains) in enumerate(_named(draw)):
         chain = chains[number % 2]
         records.append((name, contig_of(chain, draw.rng).sequence))
-        both = {"heavy": None, "light": None} | {chain.kind: chain.residues}
-        pairs.append(Pair(both["heavy"], both["light"], (name,)))
+        pairs.append(single(chain, name))
     return Shape(write(folder / "contigs.fasta", fasta_text(records)), pairs, {"chains": "unpaired"})

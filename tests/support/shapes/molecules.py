@@ -24,7 +24,7 @@ CONSTANT = {
     ),
     "IGHG2": "ASTKGPSVFPLAPCSRSTSESTAALGCLVKDYFPEPVTVSWNSGALTSGVHTFPAVLQSSGLYSLSSVVTVPSSNFGTQTYTCNVDHKPSNTKV",
     "IGHM": "GSASAPTLFPLVSCENSPSDTSSVAVGCLAQDFLPDSITFSWKYKNNSDISSTRGFPSVLRGGKYAATSQVLLPSKDVMQGTDEHVVCKVQHPNG",
-    "IGHA1": "ASPTSPKVFPLSLCSTQPDGNVVIACLVQGFFPQEPLSVTWSESGQGVTARNFPPSQDASGDLYTTSSQLTLPATQCLAGKSVTCHVKHYTNPSQ",
+    "IGHA1": "ASPTSPKVFPLSLCSTQPDGNVVIACLVQGFFPQEPLSVTWSESGQGVTARNFPPSQDASGDLYTTSSQLTLPATQCLAGKSVTCHVKHY",
     "IGKC": (
         "RTVAAPSVFIFPPSDEQLKSGTASVVCLLNNFYPREAKVQWKVDNALQSGNSQESVTEQDSKDSTYSLSSTLTLSKADYEKHKVYACEVTHQGLS"
         "SPVTKSFNRGEC"
@@ -91,7 +91,9 @@ def chain_of(row: Mapping[str, Any], kind: str) -> Chain:
     locus = row[f"v_call_{kind}"][:3]
     constant = {"IGH": row["isotype"], "IGK": "IGKC", "IGL": "IGLC2"}[locus]
     d_call = row["d_call_heavy"] if kind == "heavy" else ""
-    return Chain(kind, locus, residues, regions, row[f"v_call_{kind}"], d_call, row[f"j_call_{kind}"], constant)
+    return Chain(
+        kind, locus, residues, regions, row[f"v_call_{kind}"], d_call, row[f"j_call_{kind}"], constant
+    )
 
 
 def t_cell_receptor(locus: str) -> Chain:
@@ -152,7 +154,12 @@ def contig_of(chain: Chain, rng: random.Random, residues: str | None = None) -> 
         coding[name] = nucleotides(residues[place : place + len(chain.regions[name])], rng)
         place += len(chain.regions[name])
     if place != len(residues):  # a receptor without regions
-        coding["fwr1"], coding["fwr3"], coding["cdr3"], coding["fwr4"] = nucleotides(residues, rng), "", "", ""
+        coding["fwr1"], coding["fwr3"], coding["cdr3"], coding["fwr4"] = (
+            nucleotides(residues, rng),
+            "",
+            "",
+            "",
+        )
     coding["constant"] = nucleotides(constant, rng)
     untranslated = "".join(rng.choices("ACGT", k=rng.randrange(20, 90))).replace("ATG", "ACG")
     tail = "".join(rng.choices("ACGT", k=rng.randrange(3)))
@@ -167,7 +174,7 @@ def _spread(text: str, width: int, gap: str) -> str:
 
 
 def with_gaps(regions: Mapping[str, str], gap: str) -> str:
-    """Regions in their IMGT positions up to 104, with a gap (of one residue or codon) where nothing stands."""
+    """Regions in their IMGT positions up to 104; a gap (of a residue or codon) where nothing stands."""
     unit = len(gap)
     fwr1, fwr3 = regions["fwr1"], regions["fwr3"]
     fwr1 = fwr1[: 9 * unit] + gap * (26 - len(fwr1) // unit) + fwr1[9 * unit :]

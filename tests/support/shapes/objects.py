@@ -14,7 +14,7 @@ from support.shapes.drawing import Draw, Pair, Record, Shape, shape
 
 def _records(draw: Draw, columns: Sequence[str]) -> tuple[list[Record], list[Pair]]:
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(8)):
         values = (name, heavy.residues, light.residues, number % 2, {"page": number})
         records.append(dict(zip([*columns, "label", "notes"], values, strict=True)))
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
@@ -138,7 +138,9 @@ def parquet_with_other_names(draw: Draw, folder: Path) -> Shape:
     table = pa.Table.from_pylist(records)
     if draw.variant:
         place = table.schema.get_field_index("vh_protein_sequence")
-        table = table.set_column(place, "vh_protein_sequence", table["vh_protein_sequence"].dictionary_encode())
+        table = table.set_column(
+            place, "vh_protein_sequence", table["vh_protein_sequence"].dictionary_encode()
+        )
     pq.write_table(table, folder / "antibodies.parquet")
     return Shape(folder / "antibodies.parquet", pairs)
 
@@ -147,6 +149,9 @@ def parquet_with_other_names(draw: Draw, folder: Path) -> Shape:
 def arrow_file(draw: Draw, folder: Path) -> Shape:
     records, pairs = _records(draw, ["name", "heavy", "light"])
     table = pa.Table.from_pylist(records)
-    with pa.OSFile(str(folder / "pairs.feather"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with (
+        pa.OSFile(str(folder / "pairs.feather"), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
         writer.write_table(table)
     return Shape(folder / "pairs.feather", pairs)

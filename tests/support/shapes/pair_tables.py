@@ -1,132 +1,21 @@
-"""Tables with a pair in a row: data units of OAS, databases of antibodies, assays, supplements, joined chains."""
+"""Tables with a pair in a row: databases of antibodies, assays, supplements, joined chains; single chains."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.shapes.drawing import Draw, Pair, Record, Shape, shape
+from support.shapes.drawing import Draw, Pair, Shape, shape, single
 from support.shapes.molecules import (
     CONSTANT,
     LEADERS,
     LINKERS,
-    REGIONS,
-    Chain,
     nucleotides,
     whole_chain,
     with_gaps,
-    with_stop,
 )
 from support.shapes.writing import table_text, write, write_excel
-
-OAS_COLUMNS = """
-sequence_id sequence locus stop_codon vj_in_frame v_frameshift productive rev_comp complete_vdj v_call d_call j_call
-sequence_alignment germline_alignment sequence_alignment_aa germline_alignment_aa v_alignment_start v_alignment_end
-d_alignment_start d_alignment_end j_alignment_start j_alignment_end v_sequence_alignment v_sequence_alignment_aa
-v_germline_alignment v_germline_alignment_aa d_sequence_alignment d_sequence_alignment_aa d_germline_alignment
-d_germline_alignment_aa j_sequence_alignment j_sequence_alignment_aa j_germline_alignment j_germline_alignment_aa
-fwr1 fwr1_aa cdr1 cdr1_aa fwr2 fwr2_aa cdr2 cdr2_aa fwr3 fwr3_aa fwr4 fwr4_aa cdr3 cdr3_aa junction junction_length
-junction_aa junction_aa_length v_score d_score j_score v_cigar d_cigar j_cigar v_support d_support j_support
-v_identity d_identity j_identity v_sequence_start v_sequence_end v_germline_start v_germline_end d_sequence_start
-d_sequence_end d_germline_start d_germline_end j_sequence_start j_sequence_end j_germline_start j_germline_end
-fwr1_start fwr1_end cdr1_start cdr1_end fwr2_start fwr2_end cdr2_start cdr2_end fwr3_start fwr3_end fwr4_start
-fwr4_end cdr3_start cdr3_end np1 np1_length np2 np2_length c_region Redundancy Isotype
-""".split()
-OLD_OAS_LACKS = {"v_frameshift", "complete_vdj", "fwr4", "fwr4_aa", "fwr4_start", "fwr4_end"}
-OLD_OAS_LACKS |= {"c_region", "Redundancy", "Isotype"}
-
-
-def oas_fields(name: str, chain: Chain, draw: Draw, *, productive: bool = True) -> Record:
-    """The columns of a chain, without its suffix."""
-    rng = draw.rng
-    residues = chain.residues if productive else with_stop(chain, rng)
-    record: Record = dict.fromkeys(OAS_COLUMNS, "")
-    record |= {
-        "sequence_id": name,
-        "sequence": "".join(rng.choices("ACGT", k=30)) + nucleotides(residues, rng),
-        "locus": chain.locus[-1],
-        "stop_codon": "F" if productive else "T",
-        "vj_in_frame": "T",
-        "v_frameshift": "F",
-        "productive": "T" if productive else "F",
-        "rev_comp": "F",
-        "complete_vdj": "T",
-        "v_call": chain.v_call,
-        "d_call": chain.d_call,
-        "j_call": chain.j_call,
-        "sequence_alignment": nucleotides(residues, rng),
-        "sequence_alignment_aa": residues,
-        "v_identity": f"{rng.uniform(85, 100):.3f}",
-        "junction_aa": chain.junction,
-        "junction_length": 3 * len(chain.junction),
-        "np1": "ACG",
-        "Redundancy": rng.randrange(1, 5),
-        "Isotype": chain.c_call if chain.kind == "heavy" else "",
-    }
-    for region in REGIONS:
-        record |= {region: nucleotides(chain.regions[region], rng), f"{region}_aa": chain.regions[region]}
-    return record
-
-
-def _region_mask(chain: Chain) -> str:
-    return "".join(str(code) * len(chain.regions[name]) for code, name in enumerate(REGIONS, 1))
-
-
-def _oas_paired(draw: Draw, folder: Path, lacks: set[str], isotype: str) -> Shape:
-    """Two gzip members: the line of metadata, and the table."""
-    records, pairs, dropped = [], [], []
-    for number, (heavy, light) in enumerate(draw.pairs(9)):
-        names = [f"{draw.barcode()}_contig_{n}" for n in (1, 2)]
-        whole = {
-            f"{key}_{chain.kind}": value
-            for name, chain in zip(names, (heavy, light), strict=True)
-            for key, value in oas_fields(name, chain, draw, productive=number != 3 or chain is light).items()
-            if key not in lacks
-        }
-        whole |= {"ANARCI_numbering_light": "{'fwl1': {'1 ': 'D'}}", "ANARCI_numbering_heavy": ""}
-        whole |= {"ANARCI_status_light": "good", "ANARCI_status_heavy": "good"}
-        records.append(whole)
-        annotation: dict[str, Any] = heavy.annotation("cdr3", "v_call") | light.annotation("cdr3", "v_call")
-        annotation |= {f"region_mask_{chain.kind}": _region_mask(chain) for chain in (heavy, light)}
-        annotation |= {"isotype": heavy.c_call if "Isotype" not in lacks else None, "donor": "Doe et al., 2021/Subject-3"}
-        if number == 3:
-            dropped.append(Pair(whole["sequence_alignment_aa_heavy"], light.residues, (names[0],)))
-        else:
-            pairs.append(Pair(heavy.residues, light.residues, (names[0],), annotation))
-    kept = ("sequence_id", "sequence_alignment_aa", "v_call", "productive", "cdr3", "Isotype", *(f"{r}_aa" for r in REGIONS))
-    needs = [f"{name}_{chain}" for name in kept for chain in ("heavy", "light") if name not in lacks]
-    metadata = {
-        "Run": f"{draw.sample()}_Paired_All",
-        "Author": "Doe et al., 2021",
-        "Species": "human",
-        "Age": "no",
-        "BSource": "PBMC",
-        "Vaccine": "None",
-        "Disease": "None",
-        "Subject": "Subject-3",
-        "Unique sequences": len(records),
-        "Isotype": isotype,
-        "Chain": "Paired",
-    }
-    quoted = json.dumps(metadata).replace('"', '""')
-    table = table_text(draw.columns(records, needs), records)
-    path = folder / "SRR10358525_paired.csv.gz"
-    path.write_bytes(gzip.compress(f'"{quoted}"\n'.encode()) + gzip.compress(table.encode()))
-    return Shape(path, pairs, left_out={"non_productive": 1}, dropped=dropped)
-
-
-@shape
-def oas_paired(draw: Draw, folder: Path) -> Shape:
-    return _oas_paired(draw, folder, set(), "All")
-
-
-@shape
-def oas_paired_older(draw: Draw, folder: Path) -> Shape:
-    return _oas_paired(draw, folder, OLD_OAS_LACKS, "Bulk" if draw.variant else "All")
-
 
 # Tables of pairs under the names in use
 
@@ -134,7 +23,7 @@ def oas_paired_older(draw: Draw, folder: Path) -> Shape:
 def _simple(draw: Draw, path: Path, columns: Sequence[str], **text: Any) -> Shape:
     """A plain table: name, heavy and light chain under these names, and a label."""
     records, pairs = [], []
-    for name, (heavy, light) in zip(draw.names(8), draw.pairs(8), strict=True):
+    for name, heavy, light in draw.named(8):
         values = (name, heavy.residues, light.residues, f"{draw.rng.uniform(0, 9):.2f}")
         records.append(dict(zip([*columns, "KD (nM)"], values, strict=True)))
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
@@ -168,7 +57,15 @@ def text_pipe(draw: Draw, folder: Path) -> Shape:
 def csv_utf_16(draw: Draw, folder: Path) -> Shape:
     encoding = "utf-16-be" if draw.variant else "utf-16-le"
     columns = ["Name", "Heavy", "Light"]
-    return _simple(draw, folder / "unicode.txt", columns, delimiter="\t", encoding=encoding, mark="\ufeff", newline="\r\n")
+    return _simple(
+        draw,
+        folder / "unicode.txt",
+        columns,
+        delimiter="\t",
+        encoding=encoding,
+        mark="\ufeff",
+        newline="\r\n",
+    )
 
 
 @shape
@@ -207,11 +104,13 @@ def excel_title_and_two_sheets(draw: Draw, folder: Path) -> Shape:
     """A title above the header, and a first sheet that holds no sequences."""
     columns = ["mAb ID", "Heavy chain sequence", "Light chain sequence"]
     rows, pairs = [], []
-    for name, (heavy, light) in zip(draw.names(8), draw.pairs(8), strict=True):
+    for name, heavy, light in draw.named(8):
         rows.append([name, heavy.residues, light.residues, round(draw.rng.uniform(0, 9), 2), None])
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     header = [*columns, "IC50 (ng/ml)", "Notes"]
-    title = [["Table S4. Sequences of monoclonal antibodies"], []] if not draw.variant else [["Table S1"], [], []]
+    title = (
+        [["Table S4. Sequences of monoclonal antibodies"], []] if not draw.variant else [["Table S1"], [], []]
+    )
     readme = [["Sheet", "Content"], ["Antibodies", "Sequences of the antibodies of this study"]]
     sheets = {"README": readme, "Antibodies": [*title, header, *rows]}
     return Shape(write_excel(folder / "mmc4.xlsx", sheets), pairs)
@@ -221,7 +120,7 @@ def excel_title_and_two_sheets(draw: Draw, folder: Path) -> Shape:
 def cov_abdab(draw: Draw, folder: Path) -> Shape:
     """A byte-order mark, nanobodies in the column of the VH, ND where nothing is known."""
     records, pairs, alone = [], [], 0
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(9), draw.pairs(9), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(9)):
         nanobody = number in (2, 6)
         lacks = number == 4
         record = {
@@ -262,9 +161,11 @@ def cov_abdab(draw: Draw, folder: Path) -> Shape:
 def cov_abdab_unpaired(draw: Draw, folder: Path) -> Shape:
     """Single chains of the same table: heavy and light ones alike."""
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(6), draw.pairs(6), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(6)):
         has_light = number % 3 != 1
-        records.append({"Name": name, "VH or VHH": heavy.residues, "VL": light.residues if has_light else "ND"})
+        records.append(
+            {"Name": name, "VH or VHH": heavy.residues, "VL": light.residues if has_light else "ND"}
+        )
         pairs.append(Pair(heavy.residues, None, (name,)))
         if has_light:
             pairs.append(Pair(None, light.residues, (name,)))
@@ -275,7 +176,7 @@ def cov_abdab_unpaired(draw: Draw, folder: Path) -> Shape:
 @shape
 def thera_sabdab(draw: Draw, folder: Path) -> Shape:
     records, pairs, alone = [], [], 0
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(8)):
         single = number == 5
         alone += single
         records.append(
@@ -298,14 +199,18 @@ def thera_sabdab(draw: Draw, folder: Path) -> Shape:
             pairs.append(Pair(heavy.residues, light.residues, (name,)))
     needs = ("Therapeutic", "Heavy Sequence", "Light Sequence")
     text = table_text(draw.columns(records, needs), records)
-    return Shape(write(folder / "TheraSAbDab_SeqStruc_OnlineDownload.csv", text), pairs, left_out={"missing_chain": alone})
+    return Shape(
+        write(folder / "TheraSAbDab_SeqStruc_OnlineDownload.csv", text),
+        pairs,
+        left_out={"missing_chain": alone},
+    )
 
 
 @shape
 def developability(draw: Draw, folder: Path) -> Shape:
     """V domains beside whole chains, their genes, and aligned V domains."""
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(8)):
         whole = [whole_chain(chain) for chain in (heavy, light)]
         records.append(
             {
@@ -328,7 +233,13 @@ def developability(draw: Draw, folder: Path) -> Shape:
             }
         )
         pairs.append(Pair(heavy.residues, light.residues, (f"AB-{number:03}", name)))
-    needs = ("antibody_id", "antibody_name", "vh_protein_sequence", "vl_protein_sequence", "hc_protein_sequence")
+    needs = (
+        "antibody_id",
+        "antibody_name",
+        "vh_protein_sequence",
+        "vl_protein_sequence",
+        "hc_protein_sequence",
+    )
     text = table_text(draw.columns(records, needs), records)
     return Shape(write(folder / "assays.csv", text), pairs)
 
@@ -337,7 +248,7 @@ def developability(draw: Draw, folder: Path) -> Shape:
 def whole_chains(draw: Draw, folder: Path) -> Shape:
     """Whole chains of an IgG, with or without their leader."""
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(6), draw.pairs(6), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(6)):
         heavy_chain, light_chain = (
             whole_chain(chain)[len(LEADERS[chain.locus][0]) * (number % 2) :] for chain in (heavy, light)
         )
@@ -362,7 +273,13 @@ def polyreactivity(draw: Draw, folder: Path) -> Shape:
                 text += CONSTANT[chain.c_call][: draw.rng.randrange(3, 40)]
             sequences.append(text)
         records.append(
-            {"id": name, "subset": "flu", "heavy_seq": sequences[0], "light_seq": sequences[1], "num_flags": number % 3}
+            {
+                "id": name,
+                "subset": "flu",
+                "heavy_seq": sequences[0],
+                "light_seq": sequences[1],
+                "num_flags": number % 3,
+            }
         )
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     text = table_text(draw.columns(records, ("id", "heavy_seq", "light_seq")), records)
@@ -373,8 +290,11 @@ def polyreactivity(draw: Draw, folder: Path) -> Shape:
 def aligned_with_gaps(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
     gap = "." if draw.variant else "-"
-    for name, (heavy, light) in zip(draw.names(8), draw.pairs(8), strict=True):
-        aligned = {"heavy_aligned": with_gaps(heavy.regions, gap), "light_aligned": with_gaps(light.regions, gap)}
+    for name, heavy, light in draw.named(8):
+        aligned = {
+            "heavy_aligned": with_gaps(heavy.regions, gap),
+            "light_aligned": with_gaps(light.regions, gap),
+        }
         records.append({"antibody": name, **aligned})
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     text = table_text(draw.columns(records, list(records[0])), records)
@@ -384,7 +304,7 @@ def aligned_with_gaps(draw: Draw, folder: Path) -> Shape:
 @shape
 def residues_beside_nucleotides(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    for name, (heavy, light) in zip(draw.names(8), draw.pairs(8), strict=True):
+    for name, heavy, light in draw.named(8):
         coding = [nucleotides(chain.residues, draw.rng) for chain in (heavy, light)]
         values = (name, coding[0], heavy.residues, coding[1], light.residues)
         records.append(dict(zip(["Clone", "VH_nuc", "VH_AA", "VL_nuc", "VL_AA"], values, strict=True)))
@@ -397,7 +317,7 @@ def residues_beside_nucleotides(draw: Draw, folder: Path) -> Shape:
 def foreign_annotation(draw: Draw, folder: Path) -> Shape:
     """Columns that are called like annotation and hold something else."""
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(8)):
         mutations = "[]" if number % 2 else "['S31T', 'A52G']"
         records.append(
             {
@@ -410,7 +330,9 @@ def foreign_annotation(draw: Draw, folder: Path) -> Shape:
             }
         )
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
-    return Shape(write(folder / "library.csv", table_text(draw.columns(records, list(records[0])), records)), pairs)
+    return Shape(
+        write(folder / "library.csv", table_text(draw.columns(records, list(records[0])), records)), pairs
+    )
 
 
 # Both chains in one column
@@ -418,9 +340,11 @@ def foreign_annotation(draw: Draw, folder: Path) -> Shape:
 
 def _joined(draw: Draw, path: Path, column: str, joints: Sequence[str], header: bool = True) -> Shape:
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(8)):
         joint = joints[number % len(joints)]
-        records.append({"name": name, column: f"{heavy.residues}{joint}{light.residues}", "label": number % 2})
+        records.append(
+            {"name": name, column: f"{heavy.residues}{joint}{light.residues}", "label": number % 2}
+        )
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     return Shape(write(path, table_text(draw.columns(records, ("name", column)), records)), pairs)
 
@@ -453,7 +377,7 @@ def blanks_and_separator(draw: Draw, folder: Path) -> Shape:
 
 def _single_chain_fragment(draw: Draw, path: Path, column: str, order: Mapping[int, str]) -> Shape:
     records, pairs = [], []
-    for number, (name, (heavy, light)) in enumerate(zip(draw.names(10), draw.pairs(10), strict=True)):
+    for number, (name, heavy, light) in enumerate(draw.named(10)):
         linker = draw.rng.choice(LINKERS)
         first, second = (heavy, light) if order[number % 2] == "HL" else (light, heavy)
         text = f"{first.residues}{linker}{second.residues}"
@@ -480,7 +404,7 @@ def scfv_any_order(draw: Draw, folder: Path) -> Shape:
 @shape
 def nanobodies(draw: Draw, folder: Path) -> Shape:
     records, pairs = [], []
-    for name, (heavy, _) in zip(draw.names(8), draw.pairs(8), strict=True):
+    for name, heavy, _ in draw.named(8):
         records.append({"Name": name, "VHH": heavy.residues, "Antigen": "RBD"})
         pairs.append(Pair(heavy.residues, None, (name,)))
     text = table_text(draw.columns(records, ("Name", "VHH")), records)
@@ -491,11 +415,10 @@ def nanobodies(draw: Draw, folder: Path) -> Shape:
 def chains_told_by_content(draw: Draw, folder: Path) -> Shape:
     """Heavy and light chains mixed in one column, and nothing that says which."""
     records, pairs = [], []
-    for number, (name, chains) in enumerate(zip(draw.names(8), draw.pairs(8), strict=True)):
+    for number, (name, *chains) in enumerate(draw.named(8)):
         chain = chains[number % 2]
         records.append({"name": name, "sequence": chain.residues, "pdb": "1abc"})
-        both = {"heavy": None, "light": None} | {chain.kind: chain.residues}
-        pairs.append(Pair(both["heavy"], both["light"], (name,)))
+        pairs.append(single(chain, name))
     text = table_text(draw.columns(records, ("name", "sequence")), records)
     return Shape(write(folder / "chains.csv", text), pairs, {"chains": "unpaired"})
 
@@ -504,7 +427,10 @@ def chains_told_by_content(draw: Draw, folder: Path) -> Shape:
 def bare_lines_of_single_chains(draw: Draw, folder: Path) -> Shape:
     chains = [pair[number % 2] for number, pair in enumerate(draw.pairs(8))]
     pairs = [
-        Pair(chain.residues if chain.kind == "heavy" else None, chain.residues if chain.kind == "light" else None)
+        Pair(
+            chain.residues if chain.kind == "heavy" else None,
+            chain.residues if chain.kind == "light" else None,
+        )
         for chain in chains
     ]
     text = "\n".join(chain.residues for chain in chains) + "\n"

@@ -56,7 +56,8 @@ _TYPES = (
     '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
     '<Default Extension="xml" ContentType="application/xml"/>'
     '<Override PartName="/xl/workbook.xml"'
-    ' ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>{sheets}</Types>'
+    ' ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
+    "{sheets}</Types>"
 )
 _SHEET_TYPE = (
     '<Override PartName="/xl/worksheets/sheet{0}.xml"'
@@ -79,18 +80,22 @@ def _cell(column: int, row: int, value: Any) -> str:
         return ""
     if isinstance(value, int | float):
         return f'<c r="{letters}{row}"><v>{value}</v></c>'
-    return f'<c r="{letters}{row}" t="inlineStr"><is><t xml:space="preserve">{escape(str(value))}</t></is></c>'
+    return (
+        f'<c r="{letters}{row}" t="inlineStr"><is><t xml:space="preserve">{escape(str(value))}</t></is></c>'
+    )
 
 
 def write_excel(path: Path, sheets: dict[str, list[list[Any]]]) -> Path:
     """Write a workbook with these sheets of rows."""
     numbered = list(enumerate(sheets.items(), 1))
-    names = "".join(f'<sheet name="{escape(name)}" sheetId="{n}" r:id="rId{n}"/>' for n, (name, _) in numbered)
-    workbook = f'<?xml version="1.0"?><workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>{names}</sheets></workbook>'
+    names = "".join(
+        f'<sheet name="{escape(name)}" sheetId="{n}" r:id="rId{n}"/>' for n, (name, _) in numbered
+    )
+    workbook = f'<?xml version="1.0"?><workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>{names}</sheets>'
     parts = {
         "[Content_Types].xml": _TYPES.format(sheets="".join(_SHEET_TYPE.format(n) for n, _ in numbered)),
         "_rels/.rels": _RELATIONS.format(_RELATION.format(1, "officeDocument", "xl/workbook.xml")),
-        "xl/workbook.xml": workbook,
+        "xl/workbook.xml": f"{workbook}</workbook>",
         "xl/_rels/workbook.xml.rels": _RELATIONS.format(
             "".join(_RELATION.format(n, "worksheet", f"worksheets/sheet{n}.xml") for n, _ in numbered)
         ),
