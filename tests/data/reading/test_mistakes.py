@@ -114,7 +114,7 @@ def a_workbook_without_sequences(pairs, folder):
     ]
 
 
-@mistake(r"book\.xlsx", "Table 9", "Sheet", "Table 1")
+@mistake(r"book\.xlsx", "Table 9", "sheet", "Table 1", "--sheet")
 def a_sheet_that_is_not_there(pairs, folder):
     rows = [["id", "heavy", "light"], *(["m", heavy.residues, light.residues] for heavy, light in pairs)]
     path = write_excel(folder / "book.xlsx", {"Table 1": rows})
@@ -193,7 +193,7 @@ def a_locus_that_is_unknown(pairs, folder):
     return [str(write(folder / "a.tsv", table_text(list(records[0]), records, delimiter="\t")))]
 
 
-@mistake(r"a\.csv", "line 1", "heavy", "(?i)twice|repeat|more than one|two columns")
+@mistake(r"a\.csv", "line 1", "heavy", "(?i)twice|repeat|more than one|differ", "rename|2 and 4")
 def a_column_that_stands_there_twice(pairs, folder):
     lines = ["id,heavy,light,heavy"]
     lines += [

@@ -307,7 +307,7 @@ def residues_beside_nucleotides(draw: Draw, folder: Path) -> Shape:
     for name, heavy, light in draw.named(8):
         coding = [nucleotides(chain.residues, draw.rng) for chain in (heavy, light)]
         values = (name, coding[0], heavy.residues, coding[1], light.residues)
-        records.append(dict(zip(["Clone", "VH_nuc", "VH_AA", "VL_nuc", "VL_AA"], values, strict=True)))
+        records.append(dict(zip(["Antibody ID", "VH_nuc", "VH_AA", "VL_nuc", "VL_AA"], values, strict=True)))
         pairs.append(Pair(heavy.residues, light.residues, (name,)))
     text = table_text(draw.columns(records, list(records[0])), records)
     return Shape(write(folder / "clones.csv", text), pairs)
