@@ -102,7 +102,7 @@ class Cells:
             )
             for pair in self.pairs
         ]
-        return Shape(sources, pairs, left_out=self.left_out)
+        return Shape(sources, pairs, left_out=self.left_out, of_cells=True)
 
 
 def gene(call: str) -> str:

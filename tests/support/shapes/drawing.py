@@ -43,6 +43,7 @@ class Shape:
     options: Mapping[str, Any] = field(default_factory=dict)  # of `read_pairs`
     left_out: Mapping[str, int] = field(default_factory=dict)  # records that give no pair, by reason
     dropped: Sequence[Pair] = ()  # read whole, and dropped by `prepare`
+    of_cells: bool = False  # one chain in a row
 
 
 Maker = Callable[["Draw", Path], Shape]
