@@ -72,6 +72,25 @@ def immcantation(draw: Draw, folder: Path) -> Shape:
 
 
 @shape
+def immcantation_written_by_r(draw: Draw, folder: Path) -> Shape:
+    """TRUE and FALSE, NA where nothing is known, every text in quotes."""
+    cells = cells_of(draw, "missing_chain", genes=None)
+    words = {"T": "TRUE", "F": "FALSE", "": "NA"}
+    records = [
+        {name: words.get(value, value) for name, value in airr_record(row).items()} for row in cells.rows
+    ]
+    columns = draw.columns(records, [*AIRR_NEEDS, "locus", "sequence_alignment", "junction_aa"])
+    lines = [columns, *([record[name] for name in columns] for record in records)]
+    text = "\n".join(
+        "\t".join(
+            f'"{v}"' if isinstance(v, str) and v not in ("TRUE", "FALSE", "NA") else str(v) for v in line
+        )
+        for line in lines
+    )
+    return cells.shape(write(folder / "db.tsv", text + "\n"), "cdr3", "v_call")
+
+
+@shape
 def airr_alignment_aa(draw: Draw, folder: Path) -> Shape:
     """The V domain (in the second variant with its IMGT gaps) beside the translation of the contig."""
     cells = cells_of(draw, "missing_chain", genes=None)

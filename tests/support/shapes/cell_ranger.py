@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from support.shapes.cells import AIRR_NEEDS, Cells, Row, airr_tsv, cells_of
-from support.shapes.drawing import Draw, Record, Shape, shape
+from support.shapes.drawing import Draw, Pair, Record, Shape, shape
 from support.shapes.molecules import REGIONS
 from support.shapes.writing import fasta_text, table_text, write
 
@@ -91,6 +91,23 @@ def tenx_7_annotations(draw: Draw, folder: Path) -> Shape:
     cells = cells_of(draw, "several_chains", "missing_chain")
     path = folder / f"{draw.sample()}_filtered_contig_annotations.csv"
     return cells.shape(tenx_csv(cells, path, 7, *REGIONS), "cdr3", "v_call")
+
+
+@shape
+def tenx_7_aggregated(draw: Draw, folder: Path) -> Shape:
+    """Libraries of several donors in one table: the number behind a barcode is that of its library."""
+    barcodes = [f"{draw.barcode()[:-1]}{1 + n % 3}" for n in range(6)]
+    barcodes.append(f"{barcodes[0][:-1]}2")  # the same barcode in two libraries
+    cells = cells_of(draw, "missing_chain", barcodes=barcodes)
+    donors = {number: f"{draw.sample()}_{number}" for number in "123"}
+    records = [
+        tenx_record(row, 7) | {"donor": donors[row.barcode[-1]], "origin": "PBMC"} for row in cells.rows
+    ]
+    text = table_text(draw.columns(records, [*TENX_NEEDS, *REGIONS, "donor"]), records)
+    for number, pair in enumerate(cells.pairs):
+        donor = {"donor": donors[pair.names[0][-1]]}
+        cells.pairs[number] = Pair(pair.heavy, pair.light, pair.names, {**pair.annotation, **donor})
+    return cells.shape(write(folder / "filtered_contig_annotations.csv", text), "cdr3", "donor")
 
 
 @shape

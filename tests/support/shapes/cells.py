@@ -97,7 +97,7 @@ class Cells:
                 {
                     name: value
                     for name, value in pair.annotation.items()
-                    if name.rpartition("_")[0] in checked
+                    if name.removesuffix("_heavy").removesuffix("_light") in checked
                 },
             )
             for pair in self.pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support.shapes.drawing import Draw, Pair, Shape, shape, single
-from support.shapes.molecules import Chain, contig_of, nucleotides, whole_chain
+from support.shapes.molecules import Chain, contig_of, nucleotides, whole_chain, with_gaps
 from support.shapes.writing import fasta_text, write
 
 Header = Callable[[str, Chain], str]
@@ -108,6 +108,12 @@ def fasta_whole_chains(draw: Draw, folder: Path) -> Shape:
     return _pairs(
         draw, folder / "chains.fasta", lambda name, chain: f"{name}_{chain.kind[0].upper()}C", whole_chain
     )
+
+
+@shape
+def fasta_with_gaps(draw: Draw, folder: Path) -> Shape:
+    header = lambda name, chain: f"{name}_{chain.kind}"  # noqa: E731
+    return _pairs(draw, folder / "aligned.fasta", header, lambda chain: with_gaps(chain.regions, "-"))
 
 
 @shape
