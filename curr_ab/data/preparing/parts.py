@@ -21,7 +21,7 @@ from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
-from curr_ab.data.reading.sources import BUILTIN, MalformedSource
+from curr_ab.data.reading.sources import BUILTIN, MalformedSource, locate
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
@@ -81,7 +81,7 @@ class PartTask(FileTask):
         """Name, size and time of each file, by which a change since an earlier run is noticed."""
         identity: list[Any] = []
         for source in self.source:
-            path = Path(builtin_path() if source == BUILTIN else source)
+            path = Path(builtin_path() if source == BUILTIN else locate(source)[0])
             stat = path.stat() if path.exists() else None
             identity += [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
         return identity

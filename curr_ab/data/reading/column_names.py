@@ -24,6 +24,9 @@ class ColumnNames:
     light: str | None = _column("Column of the light chain", "light_column")
     id: str | None = _column("Column of the pair's name", "id_column")
     extra: tuple[str, ...] = ()
+    sheet: str | None = option(
+        None, "Sheet of a workbook", shown="the one that holds sequences", flag="sheet", metavar="NAME"
+    )
     sequence: str | None = _column("Column of the chain in a table with one in a row", "sequence_column")
     cell: str | None = _column("Column of the cell in a table with one chain in a row", "cell_column")
     sample: str | None = _column("Column of the sample that a cell is of", "sample_column")

@@ -20,7 +20,7 @@ from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.residues import cdr3_of, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
 from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
-from curr_ab.data.reading.table import Recognised, Table
+from curr_ab.data.reading.table import Recognised, Table, without_null_words
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
@@ -46,6 +46,10 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
         raise MalformedSource(table.source, str(error), table.header_line, error.fields) from error
     if layout is None:
         raise unknown_columns(table.source, table.names, table.header_line)
+    for name in _SEQUENCES:
+        if kind := table.not_text.get(layout.columns.get(name, "")):
+            problem = f"column {layout.columns[name]!r} must hold sequences as text; it holds {kind}"
+            raise MalformedSource(table.source, problem)
     return layout
 
 
@@ -99,7 +103,10 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
     text = {name: _plain(batch[name], numbers=False) for rules in layout.rules.values() for rule in rules
             for name in rule.columns}  # fmt: skip
     out: Columns = {
-        name: _plain(batch[column], numbers=name in PAIR_SCHEMA.names)
+        name: _plain(
+            batch[column] if name == "id" else without_null_words(batch[column]),  # NA may be an id
+            numbers=name in PAIR_SCHEMA.names,
+        )
         for name, column in layout.columns.items()
         if name not in _SEQUENCES
     }

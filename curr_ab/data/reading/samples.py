@@ -166,7 +166,7 @@ def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
 
 def open_sample(files: Sequence[str], names: ColumnNames) -> list[Table]:
     """Tables of the files of a sample; contigs become a column of their annotations."""
-    tables = [open_table(file) for file in files]
+    tables = [open_table(file, names.sheet) for file in files]
     if len(tables) == 2 and tables[1].form == "FASTA":
         layout = find_layout(tables[0].names, names)
         if layout is not None and "contig" in layout.columns:
