@@ -110,6 +110,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
         for name, column in layout.columns.items()
         if name not in _SEQUENCES
     }
+    if layout.kind == "joined" and not layout.separator:
+        problem = f"column {layout.columns['sequence']!r} holds both chains without a sign between them"
+        raise MalformedSource(recognised.source, f"{problem}; write each chain into a column of its own")
     if layout.kind == "joined":
         joined = batch[layout.columns["sequence"]].cast(pa.string())
         return out | split_joined(joined, layout.separator)
