@@ -72,6 +72,7 @@ class PartTask(FileTask):
     source: str
     names: ColumnNames
     chains: Chains
+    annotate: bool
     limits: CleaningLimits
     seed: int
     keep_going: bool
@@ -119,7 +120,7 @@ def _kept(
     task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None
 ) -> Iterator[pa.RecordBatch]:
     """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
-    for batch in read_source(task.source, task.names, task.chains):
+    for batch in read_source(task.source, task.names, task.chains, annotate=task.annotate):
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(reason.as_py() for reason in pc.drop_null(reasons))

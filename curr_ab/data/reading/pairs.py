@@ -12,6 +12,7 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
+from curr_ab.data.reading.cut import cut_domains
 from curr_ab.data.reading.formats import open_table
 from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
 from curr_ab.data.reading.table import Table
@@ -57,8 +58,13 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         raise MalformedSource(source, problem, fields=("unpaired",))
 
 
-def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
-    """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
+def read_source(
+    source: str, names: ColumnNames, chains: Chains, *, annotate: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
+
+    Chains are cut to their variable domains; `annotate` numbers those without a region mask as well.
+    """
     table = open_table(source)
     layout, metadata = _layout(table, names), table.metadata
     _check_chains(source, layout, chains)
@@ -73,6 +79,7 @@ def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.
     first_record = 1
     for columns in batches:
         batch = arrange(columns, source, first_record, constants, names.extra)
+        batch = cut_domains(batch, annotate=annotate)
         if SEVERAL_CHAINS in columns:
             batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
         first_record += batch.num_rows
@@ -87,14 +94,16 @@ def read_pairs(
     id_column: str | None = None,
     extra_columns: Sequence[str] = (),
     chains: Chains = "paired",
+    annotate: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
     Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a missing chain is
-    null, and residues are upper case without gaps.
+    null, and residues are upper case without gaps. Chains are cut to their variable domains, and `annotate`
+    gives all of them a region mask.
     """
     names = ColumnNames(heavy=heavy_column, light=light_column, id=id_column, extra=tuple(extra_columns))
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
     for source in expand_sources(sources):
-        for batch in read_source(source, names, chains):
+        for batch in read_source(source, names, chains, annotate=annotate):
             yield batch.select(kept)
