@@ -38,6 +38,7 @@ class PreparationPlan:
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
+    annotate: bool = option(False, "Number every chain that has no region mask, so that it gets one")
     limits: CleaningLimits = field(default_factory=CleaningLimits)
     cluster: Clustering = option(
         "mmseqs",

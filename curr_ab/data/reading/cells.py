@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.annotate import Columns, truth
 from curr_ab.data.reading.columns import REGION_PIECES
+from curr_ab.data.reading.cut import chain_kinds
 from curr_ab.data.reading.evidence import shown_chain
 from curr_ab.data.schema import FIELDS
 from curr_ab.words import CHAINS
@@ -61,7 +62,14 @@ def is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
     locus = locus_of(columns, metadata)
     heavy = pc.match_substring_regex(locus, HEAVY)
     named = pc.if_else(pc.or_(heavy, pc.match_substring_regex(locus, LIGHT)), heavy, None)
-    return pc.coalesce(named, shown_chain(columns["sequence"])) if named.null_count else named
+    if not named.null_count:
+        return named
+    named = pc.coalesce(named, shown_chain(columns["sequence"]))
+    unsure = pc.and_(named.is_null(), columns["sequence"].is_valid())
+    if not pc.any(unsure).as_py():
+        return named
+    kinds = chain_kinds(columns["sequence"].filter(unsure))
+    return pc.replace_with_mask(named, unsure, pc.equal(kinds, "heavy"))
 
 
 def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:

@@ -16,8 +16,9 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, t
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
+from curr_ab.data.reading.cut import cut_domains, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
-from curr_ab.data.reading.residues import cdr3_of, residues_of, split_joined
+from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
 from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
@@ -110,12 +111,11 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
         for name, column in layout.columns.items()
         if name not in _SEQUENCES
     }
-    if layout.kind == "joined" and not layout.separator:
-        problem = f"column {layout.columns['sequence']!r} holds both chains without a sign between them"
-        raise MalformedSource(recognised.source, f"{problem}; write each chain into a column of its own")
     if layout.kind == "joined":
         joined = batch[layout.columns["sequence"]].cast(pa.string())
-        return out | split_joined(joined, layout.separator)
+        if layout.separator:
+            return out | split_joined(joined, layout.separator)
+        return out | dict(zip(CHAINS, split_domains(letters(joined)), strict=True))  # of an scFv
     for name, rules in layout.rules.items():
         if name not in _SEQUENCES:
             out[name] = cdr3_of(text, rules)
@@ -232,12 +232,14 @@ def read_source(
     names: ColumnNames,
     chains: Chains,
     *,
+    annotate: bool = False,
     recognised: list[Recognised] | None = None,
     scratch: Path | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
 
-    Several files are read as one sample. What is recognised of each is added to `recognised`, and its counts
+    Chains are cut to their variable domains; `annotate` numbers those without a region mask as well. Several
+    files are read as one sample. What is recognised of each is added to `recognised`, and its counts
     are whole at the end. Rows of cells are spread over files in `scratch`.
     """
     files = [source] if isinstance(source, str) else list(source)
@@ -257,12 +259,12 @@ def read_source(
             scratch=scratch,
         )
         constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
-        yield from (_arranged(columns, constants, names, own[0]) for columns in batches)
+        yield from (_arranged(columns, constants, names, own[0], annotate) for columns in batches)
         return
     for table, layout, one in zip(tables, layouts, own, strict=True):
         constants = describe_metadata(table.metadata)
         for columns in _rows(table, layout, one, chains):
-            yield _arranged(columns, constants, names, one)
+            yield _arranged(columns, constants, names, one, annotate)
 
 
 def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) -> Iterator[Columns]:
@@ -276,9 +278,13 @@ def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) 
 
 
 def _arranged(
-    columns: Columns, constants: Mapping[str, Any], names: ColumnNames, recognised: Recognised
+    columns: Columns,
+    constants: Mapping[str, Any],
+    names: ColumnNames,
+    recognised: Recognised,
+    annotate: bool,
 ) -> pa.RecordBatch:
-    batch = arrange(columns, constants, names.extra, recognised)
+    batch = cut_domains(arrange(columns, constants, names.extra, recognised), annotate=annotate)
     if SEVERAL_CHAINS in columns:
         batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
     return batch
@@ -293,12 +299,14 @@ def read_pairs(
     extra_columns: Sequence[str] = (),
     chains: Chains = "paired",
     names: ColumnNames | None = None,
+    annotate: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
     Sources are files, patterns, `builtin` or `hf://owner/name`; files that belong together, such as one for
     each locus, are read as one. Nothing is cleaned: a missing chain is null, and residues are upper case
-    without gaps. `names` has further columns and rules; the others are short for its fields.
+    without gaps. Chains are cut to their variable domains, and `annotate` gives all of them a region mask.
+    `names` has further columns and rules; the others are short for its fields.
     """
     names = names or ColumnNames()
     names = replace(
@@ -310,5 +318,5 @@ def read_pairs(
     )
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
     for sample in group_sources(expand_sources(sources), names):
-        for batch in read_source(sample, names, chains):
+        for batch in read_source(sample, names, chains, annotate=annotate):
             yield batch.select(kept)
