@@ -269,9 +269,7 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     chain = "heavy" if match[2] == "H" else "light"
     mask = record.region_mask(chain)
     if mask is None:
-        raise OptionError(
-            f"{record.name} does not say where its regions are; bring a region mask, or number it", "number"
-        )
+        mask = region_mask_of(record, chain)
     chosen = tokens.residues(chain)
     if len(mask) != chosen.stop - chosen.start:
         raise ValueError(f"{record.name}: the region mask of the {chain} chain is not as long as the chain")

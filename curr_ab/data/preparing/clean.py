@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
+from curr_ab.data.reading.cut import NO_DOMAIN, OUTCOMES, RECEPTOR, SEVERAL, TRUNCATED, WRONG_CHAIN
+from curr_ab.data.reading.evidence import KINDS
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # In the order in which they are looked for, which is the order of the report.
@@ -21,24 +23,15 @@ REASONS = {
     "stop_codon": "a stop codon",
     "unknown_letter": "a letter that is not an amino acid",
     "ambiguous": "too many X, B, Z, U or O",
+    "t_cell_receptor": "a chain of a T-cell receptor",
+    "several_domains": "several variable domains of the same kind in one chain",
     "wrong_chain": "a light chain in the heavy column, or the other way round",
     "impossible_length": "too short or too long for a variable domain",
+    "truncated_domain": "a part of a variable domain, without any of framework 1 or of framework 4",
+    "not_a_variable_domain": "nothing that aligns with the variable domain of an antibody",
     "duplicate": "the same residues as an earlier record",
 }
 _AMBIGUOUS = "[XBZUO]"
-# A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains,
-# FGxGT..[VI] in light ones) or the motif at its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and none
-# of its own kind, of which the beginning of framework 4 is enough. In the built-in corpus with its
-# hypermutated chains this finds 99 % of swaps and calls no right chain wrong.
-_SHOWS = {
-    "heavy": "W[A-Z][A-Z]G[A-Z]{2}[A-Z]?V[A-Z]V|W[VIL]R[QK]",
-    "light": "F[A-Z][A-Z]GT[A-Z]{2}[A-Z]?[VI]|W[YFH][QL][QH][KRE]",
-}
-_MAY_BE = {"heavy": "|W[A-Z]{2}G[A-Z]{4,9}$", "light": "|F[A-Z]{2}G[A-Z]{4,9}$"}
-_KIND = {
-    chain: (_SHOWS[chain] + _MAY_BE[chain], _SHOWS[other])
-    for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)
-}
 _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
 
 
@@ -61,7 +54,7 @@ def _wrong_chain(batch: pa.RecordBatch) -> pa.Array:
     return _either(
         _is_other_kind(batch[f"{prefix}{chain}"], *patterns[chain])
         for chain in CHAINS
-        for prefix, patterns in (("", _KIND), ("v_call_", _CALL))
+        for prefix, patterns in (("", KINDS), ("v_call_", _CALL))
     )
 
 
@@ -93,6 +86,11 @@ def _missing(batch: pa.RecordBatch, paired: bool) -> pa.Array:
     return pc.or_(*absent) if paired else pc.and_(*absent)
 
 
+def _came_out(batch: pa.RecordBatch, outcome: str) -> pa.Array:
+    """True where alignment, which not every chain needs, ended so for a chain."""
+    return _either(pc.equal(batch[name], outcome) for name in OUTCOMES)
+
+
 def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> Iterator[tuple[str, pa.Array]]:
     if SEVERAL_CHAINS in batch.schema.names:
         yield "several_chains", _holds(batch[SEVERAL_CHAINS])
@@ -102,8 +100,12 @@ def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> It
     yield "stop_codon", _any_chain(batch, r"\*")
     yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
     yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
-    yield "wrong_chain", _wrong_chain(batch)
+    for outcome in (RECEPTOR, SEVERAL):
+        yield outcome, _came_out(batch, outcome)
+    yield "wrong_chain", pc.or_(_wrong_chain(batch), _came_out(batch, WRONG_CHAIN))
     yield "impossible_length", _bad_length(batch, limits)
+    for outcome in (TRUNCATED, NO_DOMAIN):
+        yield outcome, _came_out(batch, outcome)
 
 
 def drop_reasons(batch: pa.RecordBatch, limits: CleaningLimits, *, paired: bool) -> pa.Array:

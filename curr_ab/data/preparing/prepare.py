@@ -34,6 +34,7 @@ from curr_ab.data.preparing.splits import (
     write_splits,
     write_task_shard,
 )
+from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
@@ -135,7 +136,9 @@ def prepare(
         _remove_work(folder)
         return finished
     with Workers(processes, progress=progress) as workers:
-        index = _run_stages(files, folder, plan, workers, processes=processes, **flags)
+        index = _run_stages(
+            group_sources(files, plan.names), folder, plan, workers, processes=processes, **flags
+        )
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
     _remove_work(folder)
@@ -143,7 +146,7 @@ def prepare(
 
 
 def _run_stages(
-    files: Sequence[str],
+    files: Sequence[tuple[str, ...]],
     folder: Path,
     plan: PreparationPlan,
     workers: Workers,
@@ -160,6 +163,7 @@ def _run_stages(
             source=file,
             names=plan.names,
             chains=plan.chains,
+            annotate=plan.annotate,
             limits=plan.limits,
             seed=plan.seed,
             folder=work / "parts",
@@ -225,5 +229,6 @@ def _run_stages(
         "masks": masks,
         "splits": shards,
         "subsets": subsets,
+        "recognised": [one for part in parts for one in part["recognised"]],
         "report": {**counts, **report},
     }
