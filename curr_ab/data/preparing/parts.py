@@ -24,7 +24,7 @@ from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
-from curr_ab.files import read_object, replacing, write_json
+from curr_ab.files import file_digest, read_object, replacing, write_json
 
 _BLOCK_ROWS = 32_768  # of a part: sorted in memory at once
 # `order` and `order_low` are a hash of the pair, of 128 bits: duplicates are equal in it, and it orders the
@@ -65,6 +65,19 @@ class FileTask:
         return self.path.with_suffix(".dropped.parquet")
 
 
+def source_identity(source: str) -> list[Any]:
+    """Name, size and time of a source, by which a change since an earlier run is noticed."""
+    path = Path(builtin_path() if source == BUILTIN else source)
+    stat = path.stat() if path.exists() else None
+    return [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
+
+
+def source_digest(source: str) -> str | None:
+    """SHA-256 of a source, which tells a change from a copy; None for the Hub."""
+    path = Path(builtin_path() if source == BUILTIN else source)
+    return file_digest(path) if path.exists() else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartTask(FileTask):
     """Source to clean."""
@@ -76,11 +89,10 @@ class PartTask(FileTask):
     seed: int
     keep_going: bool
 
-    def identity(self) -> list[Any]:
-        """Name, size and time of the source, by which a change since an earlier run is noticed."""
-        path = Path(builtin_path() if self.source == BUILTIN else self.source)
-        stat = path.stat() if path.exists() else None
-        return [self.source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
+    @property
+    def scratch(self) -> Path:
+        """Folder of the files that reading needs on the way."""
+        return self.folder.with_name("scratch")
 
 
 def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
@@ -119,7 +131,7 @@ def _kept(
     task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None
 ) -> Iterator[pa.RecordBatch]:
     """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
-    for batch in read_source(task.source, task.names, task.chains):
+    for batch in read_source(task.source, task.names, task.chains, scratch=task.scratch):
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(reason.as_py() for reason in pc.drop_null(reasons))
@@ -143,7 +155,7 @@ def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None)
 
 def write_part(task: PartTask) -> dict[str, Any]:
     """Write the part, unless an earlier run did from the same source; return its summary."""
-    identity = task.identity()
+    identity = source_identity(task.source)
     if task.summary_path.exists():
         done = read_object(task.summary_path)
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
@@ -161,7 +173,12 @@ def write_part(task: PartTask) -> dict[str, Any]:
         for earlier in (task.path, task.dropped_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
         summary = {"kept": 0, "drops": {}, "annotated": {}, "set_aside": str(error)}
-    summary |= {"source": task.source, "identity": identity}
+    digest = source_digest(task.source)
+    if source_identity(task.source) != identity:
+        raise ValueError(
+            f"{task.source} changed while it was read; run the same command again when it is whole"
+        )
+    summary |= {"source": task.source, "identity": identity, "sha256": digest}
     write_json(task.summary_path, summary)
     return summary
 

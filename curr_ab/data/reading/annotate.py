@@ -38,7 +38,7 @@ def letters(column: pa.Array) -> pa.Array:
 def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.Array:
     kind = PAIR_SCHEMA.field(name).type
     if not pa.types.is_string(column.type):
-        return column.cast(kind)
+        return _possible(name, column.cast(kind))
     text = pc.ascii_trim_whitespace(column)
     text = pc.if_else(pc.equal(pc.binary_length(text), 0), None, text)
     bad = pc.invert(pc.match_substring_regex(text, r"^[-+]?\d+\.?\d*([eE][-+]?\d+)?$"))
@@ -52,7 +52,15 @@ def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.
     numbers = text.cast(pa.float64())
     if name.startswith("v_identity"):  # AIRR writes a share, IgBLAST and OAS per cent
         numbers = pc.if_else(pc.greater(numbers, 1.0), pc.divide(numbers, 100.0), numbers)
-    return pc.round(numbers).cast(kind) if pa.types.is_integer(kind) else numbers.cast(kind)
+    return pc.round(numbers).cast(kind) if pa.types.is_integer(kind) else _possible(name, numbers.cast(kind))
+
+
+def _possible(name: str, shares: pa.Array) -> pa.Array:
+    """The identities between 0 and 1; others are null."""
+    if not name.startswith("v_identity"):
+        return shares
+    inside = pc.and_(pc.greater_equal(shares, 0.0), pc.less_equal(shares, 1.0))
+    return pc.if_else(inside, shares, pa.scalar(None, shares.type))
 
 
 def truth(column: pa.Array) -> pa.Array:

@@ -88,13 +88,17 @@ def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
     yield from together.to_batches(max_chunksize=16_384)
 
 
-def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int) -> Iterator[Columns]:
+def pair_cells(
+    batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int, scratch: Path | None = None
+) -> Iterator[Columns]:
     """Join the pairs of a table with one chain in a row, whatever the order of its rows.
 
     The rows are spread over files by their cell, so that memory holds one file at a time.
     """
     num_partitions = 1 + 4 * size_bytes // _PARTITION_BYTES
-    with tempfile.TemporaryDirectory(prefix="curr_ab_cells_") as folder:
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="curr_ab_cells_", dir=scratch) as folder:
         paths = [Path(folder, f"{index}.arrow") for index in range(num_partitions)]
         writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
         first_record = 1

@@ -57,8 +57,13 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         raise MalformedSource(source, problem, fields=("unpaired",))
 
 
-def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
-    """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
+def read_source(
+    source: str, names: ColumnNames, chains: Chains, *, scratch: Path | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
+
+    Cells are joined by way of files in the folder `scratch`, by default the system's for temporary files.
+    """
     table = open_table(source)
     layout, metadata = _layout(table, names), table.metadata
     _check_chains(source, layout, chains)
@@ -67,7 +72,7 @@ def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.
     batches: Iterator[Columns] = (_named(batch, layout) for batch in table.read(columns_read))
     if layout.kind == "cells" and chains == "paired":
         size = Path(source).stat().st_size if Path(source).exists() else 0
-        batches = pair_cells(batches, metadata, size)
+        batches = pair_cells(batches, metadata, size, scratch)
     elif layout.kind in ("cells", "single"):
         batches = (tell_chains_apart(columns, metadata) for columns in batches)
     first_record = 1

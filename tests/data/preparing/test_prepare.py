@@ -17,9 +17,8 @@ from support.kills import curr_ab, kill_one
 from support.pair_files import oas_text, pairs_of, plain_text
 
 from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, prepare
-from curr_ab.data.preparing import clusters as clustering
+from curr_ab.data.preparing import components, parts
 from curr_ab.data.preparing import order as ordering
-from curr_ab.data.preparing import parts
 
 EXACT = PreparationPlan(cluster="exact", pairs_per_shard=100)
 
@@ -86,7 +85,7 @@ def test_same_bytes_whatever_fits_into_memory(sources, tmp_path, monkeypatch, ro
     prepare(sources, tmp_path / "roomy", EXACT)
     monkeypatch.setattr(parts, "_BLOCK_ROWS", 50)
     monkeypatch.setattr(ordering, "ROWS_PER_PARTITION", rows_per_partition)
-    monkeypatch.setattr(clustering, "BLOCK", 64)
+    monkeypatch.setattr(components, "BLOCK", 64)
     largest = 0
 
     def spy(task):

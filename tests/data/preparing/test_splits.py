@@ -49,19 +49,20 @@ def test_source_split_of_the_builtin_corpus(tmp_path) -> None:
 
 
 def test_source_without_split(corpus, write, tmp_path) -> None:
-    with pytest.raises(ValueError, match="cluster must be mmseqs or exact where a record has no split"):
+    with pytest.raises(ValueError, match="clonotype, mmseqs or exact where a record has no split"):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="source"))
 
 
 def test_report_sees_a_cluster_that_crosses(corpus, write, tmp_path) -> None:
-    """The source's own split is taken as it is; the report tells on it."""
+    """The source's own split is refused, or taken as it is; the report counts what it cuts."""
     lines = ["heavy,light,clone_id,split"]
     lines += [
         f"{r['heavy']},{r['light']},{n // 2},{('train', 'test')[n % 2]}" for n, r in enumerate(corpus[:40])
     ]
-    index = prepare(
-        write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(cluster="source")
-    )
+    path = write("a.csv", "\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="the source's own splits cut 20 of its clusters"):
+        prepare(path, tmp_path / "out", PreparationPlan(cluster="source"))
+    index = prepare(path, tmp_path / "out", PreparationPlan(cluster="source", allow_cut_clusters=True))
     assert index["report"]["clusters_in_several_splits"] == 20
 
 
@@ -121,7 +122,7 @@ def mmseqs() -> None:
 @pytest.mark.usefixtures("mmseqs")
 def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
     path = write("a.csv", relatives(corpus, 100))
-    plan = PreparationPlan(validation=0.1, test=0.1)
+    plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
     index = prepare(path, tmp_path / "out", plan)
     families = splits_by(stored(tmp_path / "out"), lambda row: row["id"].partition("_")[0])
     assert all(len(splits) == 1 for splits in families.values())
@@ -135,9 +136,9 @@ def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         ValueError,
-        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster exact",
+        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster clonotype",
     ):
-        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
+        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
 
 
 @pytest.mark.heavy
@@ -155,8 +156,8 @@ def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     )
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
-    path = write("a.csv", plain_text(corpus[:800]))
-    index = prepare(path, tmp_path / "out", PreparationPlan(identity=0.8, test=0.1))
+    path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:800]))
+    index = prepare(path, tmp_path / "out", PreparationPlan(cluster="mmseqs", identity=0.8, test=0.1))
     assert index["report"]["cluster_sizes"] == {"8": 100}
     assert index["report"]["clusters_in_several_splits"] == 0
     clusters = splits_by(stored(tmp_path / "out"), lambda row: row["cluster"])
