@@ -31,7 +31,7 @@ Residues = npt.NDArray[np.uint8]
 Decisive = npt.NDArray[np.bool_]  # two rows are linked only where one of them is
 LEAST_KNOWN = 0.95  # share of the heavy chains whose CDRH3 must be known
 _SCHEMA = pa.schema([("row", pa.int64()), ("v", pa.uint64()), ("j", pa.uint64()), ("cdr3", pa.string())])
-_GENE = re.compile(r"IG[HKL][VJ][^\s,;|*]*|[^\s,;|*]+")
+_GENES = (re.compile(r"IG[HKL][VJ][^\s,;|*]*"), re.compile(r"[^\s,;|*]+"))
 _SORT_COST = 64  # of a row, in comparisons of two residues
 _PAIRS_AT_ONCE = 1 << 22  # residues that are compared at once
 _LINKS_AT_ONCE = 1 << 20
@@ -45,7 +45,7 @@ def gene_of(call: str) -> str:
 
     IMGT's D marks a second copy of a gene, whose residues are the same.
     """
-    found = _GENE.search(call.upper())
+    found = next(filter(None, (gene.search(call.upper()) for gene in _GENES)), None)
     return re.sub(r"(?<=\d)D$", "", found[0]) if found else ""
 
 
