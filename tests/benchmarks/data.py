@@ -1,6 +1,6 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python -m benchmarks.data [PAIRS] [--processes N] [--cluster mmseqs]
+    python -m benchmarks.data [PAIRS] [--processes N] [--cluster clonotype]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
 tenth of it is measured first, and the two figures tell whether time grows linearly.

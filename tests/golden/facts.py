@@ -71,7 +71,7 @@ def digest_of(*values: Any) -> str:
     return total.hexdigest()[:16]
 
 
-# What `dataset.json` holds since version 0.2: beside the report, in an entry of a shard, and in the report.
+# What `dataset.json` did not hold then: beside the report, in an entry of a shard, and in the report.
 ADDED = {"sources"}
 ADDED_TO_SHARD = {"parquet_sha256", "annotation_sha256"}
 ADDED_TO_REPORT = {
@@ -79,6 +79,7 @@ ADDED_TO_REPORT = {
     "donors_in_several_splits",
     "heavy_chains_in_several_splits",
     "pairs_without_donor",
+    "test_pairs_compared",
     "test_pairs_with_clone_mates_in_training",
 }
 

@@ -108,6 +108,7 @@ def check_splits(folder: Path, shards: Mapping[str, Sequence[str]], workers: Wor
     """Units with pairs in more than one split, and test pairs with a clone-mate in the training set.
 
     A clone-mate has the same V gene, J gene and length of the CDRH3, and at most one residue of it differs.
+    Compared are the test pairs whose CDRH3 the files know, by its column or by the region mask.
     """
     values: dict[str, dict[str, set[Any]]] = {}
     clonotypes = []
@@ -136,5 +137,6 @@ def check_splits(folder: Path, shards: Mapping[str, Sequence[str]], workers: Wor
     pairs = zip(test["group"].to_pylist(), test["cdr3"].to_pylist(), strict=True)
     return {
         **{f"{unit}_in_several_splits": len(names) for unit, names in shared.items()},
+        "test_pairs_compared": len(test),
         "test_pairs_with_clone_mates_in_training": sum(pair in mates for pair in pairs),
     }

@@ -115,7 +115,7 @@ class PreparationPlan:
     def settings(self) -> dict[str, Any]:
         """As JSON holds them; those of one clustering alone only where they decide.
 
-        Version 0.1 had neither, so that its folders are known again.
+        Folders that were made before these options existed are known again.
         """
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.cluster != "clonotype":

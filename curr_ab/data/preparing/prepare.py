@@ -71,7 +71,7 @@ def _finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     index = read_object(out / INDEX_NAME)
     if index["request"] != request:
         raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
-    for name, size, modified, digest in index.get("sources", ()):  # version 0.1 wrote none
+    for name, size, modified, digest in index.get("sources", ()):  # the oldest have none
         if source_identity(name) != [name, size, modified] and source_digest(name) != digest:
             raise OtherRequest(
                 f"{name} has changed since {out} was prepared from it; choose another folder or delete it"

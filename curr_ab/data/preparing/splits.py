@@ -217,7 +217,7 @@ def write_task_shard(task: ShardTask) -> dict[str, Any]:
         entry = read_object(task.entry_path)
         if ANNOTATION_DIGEST in entry:
             return entry
-        # Unfinished work of version 0.1.
+        # Work that was begun before there were these digests.
         pairs = pyarrow.parquet.read_table(parquet_path(task.out, task.name))
         return {**entry, **parquet_digests(task.out, task.name, pairs)}
     entry = write_shard(task.out, task.name, pa.concat_tables(_rows(task)).combine_chunks(), task.masks)
