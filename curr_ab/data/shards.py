@@ -20,7 +20,7 @@ from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
 INDEX_NAME = "dataset.json"
-# In a shard's entry; the oldest folders have neither. The file names its sources, which the fingerprint ignores.
+# In a shard's entry; the oldest folders have neither. A file names its sources; the fingerprint ignores them.
 PARQUET_DIGEST, ANNOTATION_DIGEST = "parquet_sha256", "annotation_sha256"
 
 

@@ -38,7 +38,7 @@ def _cdr3(batch: pa.RecordBatch) -> pa.Array:
     pieces = pc.extract_regex(mask, "^(?P<before>[1-5]+)(?P<cdr3>6+)")
     values = [
         own_text
-        if own_text and own_text in chain
+        if chain and own_text and own_text in chain
         else chain[len(piece["before"]) :][: len(piece["cdr3"])]
         if chain and piece
         else None

@@ -102,7 +102,7 @@ def _read_unsorted(task: PartitionTask) -> Iterator[pa.Table]:
 
 def write_partition(task: PartitionTask) -> dict[str, Any]:
     """Write the rows in order without duplicates, of which the one that was read first is kept."""
-    if task.summary_path.exists() and (task.donors_path.exists() or not task.keep_donors):
+    if task.summary_path.exists():
         return read_object(task.summary_path)
     rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_read_unsorted(task)])
     high, low = (rows[key].to_numpy() for key in ("order", "order_low"))

@@ -260,8 +260,10 @@ def _run_stages(
         )
 
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
-    identities = json.dumps([part["identity"] for part in parts])
-    stage = work / sha256(identities.encode()).hexdigest()[:16]
+    identities = [part["identity"] for part in parts]
+    if plan.group_by_donor:
+        identities.append("donors of duplicates")  # earlier work did not keep them
+    stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
         PartitionTask(
