@@ -99,8 +99,29 @@ def _print_summary(index: dict[str, Any]) -> None:
     for split, pairs in report["pairs"].items():
         print(f"{split}: {pairs:,} in {report['clusters'][split]:,} clusters")
     print(f"clusters in more than one split: {report['clusters_in_several_splits']}")
+    if "test_pairs_compared" in report:  # a folder that was made earlier lacks these counts
+        _print_check(report)
     print("subsets: " + ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items()))
     print(f"fingerprint {index['fingerprint']}")
+
+
+def _print_check(report: dict[str, Any]) -> None:
+    if "donor" in report["annotated_before_duplicates"]:
+        without = report.get("pairs_without_donor", 0)
+        known = f" ({without:,} pairs have no donor)" if without else ""
+        print(f"donors in more than one split: {report['donors_in_several_splits']:,}{known}")
+    print(f"equal heavy chains in more than one split: {report['heavy_chains_in_several_splits']:,}")
+    mates, compared = report["test_pairs_with_clone_mates_in_training"], report["test_pairs_compared"]
+    print(f"test pairs with a clone-mate in training: {mates:,} of {compared:,} whose CDRH3 is written")
+    if counts := report.get("clonotypes"):
+        names = {"cdr3": "from the source", "region_mask": "from region masks", "alignment": "by alignment"}
+        names |= {
+            "without_cdr3": "unknown",
+            "without_v_gene": "without V gene",
+            "without_j_gene": "without J gene",
+        }
+        found = [f"{counts[name]:,} {words}" for name, words in names.items() if counts.get(name)]
+        print(f"CDRH3s for clonotypes: {', '.join(found) or 'none'}")
 
 
 def _simulate(args: argparse.Namespace) -> None:

@@ -20,11 +20,49 @@ from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
 INDEX_NAME = "dataset.json"
+# In a shard's entry; the oldest folders have neither. A file names its sources; the fingerprint ignores them.
+PARQUET_DIGEST, ANNOTATION_DIGEST = "parquet_sha256", "annotation_sha256"
 
 
 def shard_path(folder: Path, shard: str, array: str) -> Path:
     """Path of one array of a shard."""
     return folder / f"{shard}.{array}.npy"
+
+
+def parquet_path(folder: Path, shard: str) -> Path:
+    """Path of the pairs of a shard with their annotation."""
+    return folder / f"{shard}.parquet"
+
+
+def save_array(path: Path, values: npt.NDArray[Any]) -> None:
+    """The bytes of `np.save`, which of a full disk says neither the path nor that it is full."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        file.write(values.tobytes())
+
+
+def annotation_digest(pairs: pa.Table) -> str:
+    """SHA-256 of all columns but the name of the source, which depends on where the files lie."""
+    digest = sha256()
+    for name in sorted(set(pairs.column_names) - {"source"}):
+        column = pairs[name].combine_chunks()
+        digest.update(f"{name} {column.type} {len(column)}".encode())
+        digest.update(column.is_valid().to_numpy(zero_copy_only=False).tobytes())
+        if pa.types.is_string(column.type):
+            texts = pc.fill_null(column, "")
+            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
+            digest.update((offsets - offsets[:1]).tobytes())
+            if len(texts):
+                digest.update(memoryview(texts.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+        else:
+            digest.update(pc.fill_null(column, 0).to_numpy(zero_copy_only=False).tobytes())
+    return digest.hexdigest()
+
+
+def parquet_digests(folder: Path, shard: str, pairs: pa.Table) -> dict[str, str]:
+    """The digests of the Parquet file and of what it says."""
+    path = parquet_path(folder, shard)
+    return {PARQUET_DIGEST: file_digest(path), ANNOTATION_DIGEST: annotation_digest(pairs)}
 
 
 def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
@@ -38,18 +76,22 @@ def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str])
     for name, values in arrays.items():
         path = shard_path(folder, shard, name)
         with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                np.save(file, values)
+            save_array(temporary, values)
             digests[name] = file_digest(temporary)
-    write_parquet(folder / f"{shard}.parquet", pairs)
-    return {"name": shard, "num_pairs": len(pairs), "num_tokens": len(tokens), "sha256": digests}
+    write_parquet(parquet_path(folder, shard), pairs)
+    sizes = {"num_pairs": len(pairs), "num_tokens": len(tokens)}
+    return {"name": shard, **sizes, "sha256": digests, **parquet_digests(folder, shard, pairs)}
 
 
 def fingerprint(
     settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]
 ) -> str:
     """Digest of the content and the settings, which later steps compare."""
-    text = json.dumps([FORMAT, VOCABULARY, settings, shards, subsets], sort_keys=True)
+    content = {
+        split: [{key: value for key, value in entry.items() if key != PARQUET_DIGEST} for entry in entries]
+        for split, entries in shards.items()
+    }
+    text = json.dumps([FORMAT, VOCABULARY, settings, content, subsets], sort_keys=True)
     return sha256(text.encode()).hexdigest()
 
 
@@ -196,9 +238,13 @@ class TokenDataset:
         return np.concatenate([*lengths, np.zeros(0, np.uint16)])[: self._num_pairs]
 
     def verify(self) -> None:
-        """Read every array of this split and compare it with its digest in the index."""
+        """Read every file of this split and compare it with its digest in the index."""
         for entry in self._entries:
-            for name, expected in entry["sha256"].items():
-                path = shard_path(self.folder, entry["name"], name)
+            files = {
+                shard_path(self.folder, entry["name"], name): sha for name, sha in entry["sha256"].items()
+            }
+            if PARQUET_DIGEST in entry:
+                files[parquet_path(self.folder, entry["name"])] = entry[PARQUET_DIGEST]
+            for path, expected in files.items():
                 if file_digest(path) != expected:
                     raise ValueError(f"{path} has changed since it was prepared; prepare the data again")

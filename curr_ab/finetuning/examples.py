@@ -225,7 +225,7 @@ def _notes(pairs: Sequence[Example], num_kept: int, recipe: Recipe) -> Iterator[
 
 def family_numbers(keys: Iterable[Hashable], others: Iterable[Hashable]) -> Indices:
     """A number for each item, from 0; equal where items share a key of either kind, also through others."""
-    from curr_ab.data.preparing.clusters import connected
+    from curr_ab.data.preparing.components import connected
 
     labels = []
     for column in (keys, others):

@@ -35,7 +35,7 @@ class StudyData:
 
     subsets: Mapping[str, int | float]
     sources: tuple[str, ...] = ()
-    cluster: Clustering = "mmseqs"
+    cluster: Clustering = "clonotype"
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -1,6 +1,6 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python -m benchmarks.data [PAIRS] [--processes N] [--cluster mmseqs]
+    python -m benchmarks.data [PAIRS] [--processes N] [--cluster clonotype]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
 tenth of it is measured first, and the two figures tell whether time grows linearly.
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--cluster", choices=("exact", "mmseqs"), default="exact")
+    parser.add_argument("--cluster", choices=("clonotype", "exact", "mmseqs"), default="exact")
     args = parser.parse_args()
     num_files = max(10, args.pairs // PAIRS_PER_FILE)
     with tempfile.TemporaryDirectory(prefix="curr_ab_bench_") as name:

@@ -33,6 +33,9 @@ def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     assert "300 of 301 records kept" in said.out
     assert "dropped, wrong_chain: 1" in said.out
     assert "clusters in more than one split: 0" in said.out
+    assert "donors in more than one split: 1\n" in said.out  # there is one
+    assert "equal heavy chains in more than one split: 0" in said.out
+    assert re.search(r"test pairs with a clone-mate in training: \d+ of 15 whose CDRH3 is written", said.out)
     assert "read and clean: 100%" in said.err
     assert len(TokenDataset(out, "validation")) == 30
     assert len(TokenDataset(out, "train", "F")) == 200

@@ -82,7 +82,7 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
         ({"data": {"subsets": 3}}, r"micro: subsets must be `name: value` lines; got 3"),
         (
             {"data": {"subsets": {"F": 1}, "cluster": "x"}},
-            r"micro: cluster must be one of mmseqs, exact, source; got 'x'",
+            r"micro: cluster must be one of clonotype, mmseqs, exact, source; got 'x'",
         ),
         (
             {"evaluation": {"loss": {"draws": "x"}}},

@@ -4,52 +4,35 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from curr_ab.data.preparing.order import PartitionTask, read_partition
+from curr_ab.data.preparing.clonotypes import link_clonotypes
+from curr_ab.data.preparing.components import Labels, label_equal, new_array, settle, unite
+from curr_ab.data.preparing.order import PartitionTask, first_rows, num_kept, read_donors, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
-from curr_ab.files import replacing
+from curr_ab.files import replacing, write_json
 from curr_ab.options import OptionError
+from curr_ab.workers import describe_end
 
-Labels = npt.NDArray[np.int64]
-BLOCK = 1 << 22  # rows of an array that are in memory at once
+AFTER_A_KILL = "run the same command again, it goes on"
 INSTALL = "install it (Debian: apt-get install mmseqs2; conda: conda install -c bioconda mmseqs2)"
-
-
-def blocks(num_rows: int) -> Iterator[slice]:
-    """Cut the rows into blocks that fit into memory."""
-    for start in range(0, num_rows, BLOCK):
-        yield slice(start, min(start + BLOCK, num_rows))
-
-
-def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
-    """Give rows of equal keys the index of the first of them; one range of keys is in memory at a time."""
-    num_ranges = 1 + len(keys) // BLOCK
-    bounds = [index * (1 << 64) // num_ranges for index in range(num_ranges + 1)]
-    for low, high in pairwise(bounds):
-        rows = []
-        for block in blocks(len(keys)):
-            inside = (keys[block] >= np.uint64(low)) & (keys[block] <= np.uint64(high - 1))
-            rows.append(block.start + np.flatnonzero(inside))
-        chosen = np.concatenate([*rows, np.zeros(0, np.int64)])
-        _, first, inverse = np.unique(keys[chosen], return_index=True, return_inverse=True)
-        labels[chosen] = chosen[first][inverse]
 
 
 def require_mmseqs() -> str:
     """Path of the MMseqs2 binary; an error says how to install it."""
     binary = shutil.which("mmseqs")
     if binary is None:
-        raise OptionError(f"clustering needs MMseqs2: {INSTALL}, or choose the cluster exact", "cluster")
+        raise OptionError(
+            f"the cluster mmseqs needs MMseqs2: {INSTALL}, or choose the cluster clonotype or exact",
+            "cluster",
+        )
     return binary
 
 
@@ -71,10 +54,35 @@ def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
             row += len(table)
 
 
-def label_similar(
+# Ends its process group when its input ends, as that of a killed parent does: MMseqs2 starts others.
+_GUARD = """
+import os, subprocess, sys, threading
+process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def watch():
+    sys.stdin.read()
+    os.killpg(0, 9)
+threading.Thread(target=watch, daemon=True).start()
+code = process.wait()
+os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
+"""
+
+
+def _run_mmseqs(command: list[str]) -> None:
+    guarded = [sys.executable, "-c", _GUARD, *command]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(guarded, start_new_session=True, text=True, **pipes) as process:  # type: ignore[call-overload]
+        said = process.stdout.read()  # the guard's input stays open meanwhile
+        status = process.wait()
+    if status != 0:
+        last = [line.strip() for line in said.splitlines() if line.strip()][-1:]
+        end = describe_end(status) if status < 128 else describe_end(128 - status)  # a shell's word for it
+        raise ValueError(": ".join([f"MMseqs2 {end}", *last]) + f"; {AFTER_A_KILL}")
+
+
+def link_similar(
     plan: PreparationPlan, partitions: list[PartitionTask], labels: Labels, *, threads: int, folder: Path
 ) -> None:
-    """Give rows in one cluster of MMseqs2's linear-time clustering the index of the first of them."""
+    """Unite the rows of each cluster of MMseqs2's linear-time clustering."""
     binary = require_mmseqs()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         fasta, result = Path(scratch, "pairs.fasta"), Path(scratch, "result")
@@ -82,26 +90,14 @@ def label_similar(
         command = [binary, "easy-linclust", str(fasta), str(result), str(Path(scratch, "tmp"))]
         command += ["--min-seq-id", str(plan.identity), "-c", str(plan.coverage)]
         command += ["--threads", str(threads), "-v", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ValueError(f"MMseqs2 failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        _run_mmseqs(command)
         with pyarrow.csv.open_csv(
             f"{result}_cluster.tsv",
             pyarrow.csv.ReadOptions(column_names=["representative", "member"]),
             pyarrow.csv.ParseOptions(delimiter="\t"),
         ) as reader:
             for batch in reader:
-                labels[batch["member"].to_numpy()] = batch["representative"].to_numpy()
-    _name_after_first(labels)
-
-
-def _name_after_first(labels: Labels) -> None:
-    """Rename clusters from their representative, which depends on the tool, to their first row."""
-    first = np.arange(len(labels))
-    for block in blocks(len(labels)):
-        np.minimum.at(first, labels[block], np.arange(block.start, block.stop))
-    for block in blocks(len(labels)):
-        labels[block] = first[labels[block]]
+                unite(labels, batch["member"].to_numpy(), batch["representative"].to_numpy())
 
 
 def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -> None:
@@ -126,22 +122,26 @@ def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -
         row += len(rows)
 
 
-def connected(labels: Labels, others: Labels) -> Labels:
-    """The first of the rows with which each is linked: by a label of either kind, also through others.
+def link_donors(partitions: list[PartitionTask], labels: Labels) -> int:
+    """Unite the rows of each donor, also through duplicates that were dropped; return the rows without one.
 
-    As everywhere here, a label is the number of the first row that has it.
+    Clusters that share a donor cannot be held apart, nor can those of donors who share one.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    num_rows = len(labels)
-    links = coo_array(
-        (np.ones(num_rows, np.int8), (np.asarray(labels), np.asarray(others))), (num_rows, num_rows)
-    )
-    _, component = connected_components(links, directed=False)
-    _, first, inverse = np.unique(component[np.asarray(labels)], return_index=True, return_inverse=True)
-    first_rows: Labels = first[inverse]
-    return first_rows
+    first_of: dict[str, int] = {}
+    num_without = 0
+    for task, start in zip(partitions, first_rows(partitions), strict=True):
+        donors = read_donors(task)
+        rows = donors["row"].to_numpy() + start
+        encoded = donors["donor"].combine_chunks().dictionary_encode()
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        here = dict(zip(codes.tolist(), rows.tolist(), strict=True))  # a row of each donor
+        names = encoded.dictionary.to_pylist()
+        firsts = np.array(
+            [first_of.setdefault(name, here[code]) for code, name in enumerate(names)], np.int64
+        )
+        unite(labels, rows, firsts[codes])
+        num_without += num_kept(task) - len(np.unique(rows))
+    return num_without
 
 
 def write_labels(
@@ -152,23 +152,32 @@ def write_labels(
     folder: Path,
     processes: int,
 ) -> Path:
-    """Write the labels of all rows, unless an earlier run did; return their path."""
+    """Write the labels of all rows, unless an earlier run did; return their path.
+
+    Equal heavy chains, and equal light chains that stand alone, are one cluster whatever else is.
+    """
     path = folder / "labels.npy"
     if path.exists():
         return path
     keys = np.load(sequence_keys, mmap_mode="r")
     with replacing(path) as temporary:
-        labels = np.lib.format.open_memmap(temporary, "w+", np.int64, (len(keys),))
-        if plan.cluster == "exact":
-            label_equal(keys, labels)
-        elif plan.cluster == "source":
+        labels = new_array(temporary, np.int64, len(keys))
+        if plan.cluster == "source":
             label_column(partitions, "clone", labels)
         else:
-            label_similar(plan, partitions, labels, threads=processes, folder=folder)
+            label_equal(keys, labels)
+        if plan.cluster == "mmseqs":
+            link_similar(plan, partitions, labels, threads=processes, folder=folder)
+        elif plan.cluster == "clonotype":
+            link_clonotypes(partitions, first_rows(partitions), labels, plan.cdr3_identity)
         if plan.group_by_donor:
-            with replacing(folder / "donors.npy") as donors_path:
-                donors = np.lib.format.open_memmap(donors_path, "w+", np.int64, (len(labels),))
-                label_column(partitions, "donor", donors)
-                # Clusters that share a donor cannot be held apart, nor can those of donors who share one.
-                labels[:] = connected(labels, donors)
+            num_without = link_donors(partitions, labels)
+            write_json(donors_path(path), {"pairs_without_donor": num_without})
+        settle(labels)
+        labels.flush()
     return path
+
+
+def donors_path(labels: Path) -> Path:
+    """Path of the number of pairs without a donor, where donors are held apart."""
+    return labels.with_name("donors.json")

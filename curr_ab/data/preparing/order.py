@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curr_ab.data.preparing.components import new_array
 from curr_ab.data.preparing.parts import (
     BUCKET_BITS,
     DROPPED_SCHEMA,
@@ -33,10 +36,15 @@ class PartitionTask(FileTask):
     bits: int
     parts: Path
     num_parts: int
+    keep_donors: bool = False  # of the duplicates too
 
     @property
     def keys_path(self) -> Path:
         return self.path.with_suffix(".keys.npy")
+
+    @property
+    def donors_path(self) -> Path:
+        return self.path.with_suffix(".donors.arrow")
 
     def bucket_path(self, bucket: int) -> Path:
         return self.folder / f"bucket{bucket:02d}.arrow"
@@ -106,6 +114,12 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
         dropped = rows.select(DROPPED_SCHEMA.names[:-1]).take(pa.array(order[repeated]))
         reasons = pa.repeat(pa.scalar("duplicate"), len(dropped))
         write_parquet(task.dropped_path, dropped.append_column("reason", reasons))
+    if task.keep_donors:
+        row_of = np.cumsum(~repeated) - 1  # a duplicate's is that of the row that is kept
+        donors = pa.table({"row": row_of, "donor": rows["donor"].take(pa.array(order))})
+        donors = donors.filter(pc.greater(pc.binary_length(donors["donor"]), 0))
+        with replacing(task.donors_path) as path, pa.ipc.new_file(str(path), donors.schema) as writer:
+            writer.write_table(donors)
     rows = rows.take(pa.array(order[~repeated]))
     with replacing(task.keys_path) as path, path.open("wb") as file:
         np.save(file, np.stack([rows[key].to_numpy() for key in KEYS]))
@@ -123,6 +137,22 @@ def read_partition(task: PartitionTask, columns: list[str] | None = None) -> pa.
     return table if columns is None else table.select(columns)
 
 
+def read_donors(task: PartitionTask) -> pa.Table:
+    """The donors of each row that has any, its duplicates' included."""
+    with pa.OSFile(str(task.donors_path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()
+
+
+def num_kept(task: PartitionTask) -> int:
+    """Number of rows of a partition that is written."""
+    return int(read_object(task.summary_path)["kept"])
+
+
+def first_rows(tasks: Sequence[PartitionTask]) -> list[int]:
+    """Number of the first row of each partition."""
+    return list(accumulate(map(num_kept, tasks[:-1]), initial=0))
+
+
 def gather_keys(tasks: list[PartitionTask], folder: Path) -> dict[str, Path]:
     """Write an array for each key, over the rows of all partitions; return their paths."""
     paths = {key: folder / f"{key}.npy" for key in KEYS}
@@ -131,7 +161,7 @@ def gather_keys(tasks: list[PartitionTask], folder: Path) -> dict[str, Path]:
     num_rows = sum(np.load(task.keys_path, mmap_mode="r").shape[1] for task in tasks)
     for row, path in enumerate(paths.values()):
         with replacing(path) as temporary:
-            keys = np.lib.format.open_memmap(temporary, "w+", np.uint64, (num_rows,))
+            keys = new_array(temporary, np.uint64, num_rows)
             start = 0
             for task in tasks:
                 values = np.load(task.keys_path, mmap_mode="r")[row]

@@ -25,7 +25,7 @@ from curr_ab.data.reading.sources import BUILTIN, MalformedSource, locate
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
-from curr_ab.files import read_object, replacing, write_json
+from curr_ab.files import file_digest, read_object, replacing, write_json
 
 _BLOCK_ROWS = 32_768  # of a part: sorted in memory at once
 # `order` and `order_low` are a hash of the pair, of 128 bits: duplicates are equal in it, and it orders the
@@ -66,6 +66,23 @@ class FileTask:
         return self.path.with_suffix(".dropped.parquet")
 
 
+def _path(source: str) -> Path:
+    return Path(builtin_path() if source == BUILTIN else locate(source)[0])
+
+
+def source_identity(source: str) -> list[Any]:
+    """Name, size and time of a source, by which a change since an earlier run is noticed."""
+    path = _path(source)
+    stat = path.stat() if path.exists() else None
+    return [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
+
+
+def source_digest(source: str) -> str | None:
+    """SHA-256 of a source, which tells a change from a copy; None for the Hub."""
+    path = _path(source)
+    return file_digest(path) if path.exists() else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartTask(FileTask):
     """Source to clean."""
@@ -78,14 +95,13 @@ class PartTask(FileTask):
     seed: int
     keep_going: bool
 
-    def identity(self) -> list[Any]:
-        """Name, size and time of each file, by which a change since an earlier run is noticed."""
-        identity: list[Any] = []
-        for source in self.source:
-            path = Path(builtin_path() if source == BUILTIN else locate(source)[0])
-            stat = path.stat() if path.exists() else None
-            identity += [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
-        return identity
+    def identity(self) -> list[list[Any]]:
+        return [source_identity(source) for source in self.source]
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the files that reading needs on the way."""
+        return self.folder.with_name("scratch")
 
 
 def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
@@ -133,7 +149,7 @@ def _kept(
         task.chains,
         annotate=task.annotate,
         recognised=recognised,
-        scratch=task.folder,
+        scratch=task.scratch,
     )
     for batch in batches:
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
@@ -166,7 +182,7 @@ def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None)
 
 def write_part(task: PartTask) -> dict[str, Any]:
     """Write the part, unless an earlier run did from the same source; return its summary."""
-    identity = task.identity()
+    identity = source_identity(task.source)
     if task.summary_path.exists():
         done = read_object(task.summary_path)
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
@@ -184,7 +200,12 @@ def write_part(task: PartTask) -> dict[str, Any]:
         for earlier in (task.path, task.dropped_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
         summary = {"kept": 0, "drops": {}, "annotated": {}, "recognised": [], "set_aside": str(error)}
-    summary |= {"source": task.source, "identity": identity}
+    digests = [source_digest(source) for source in task.source]
+    if task.identity() != identity:
+        raise ValueError(
+            f"{', '.join(task.source)} changed while it was read; run the same command again when it is whole"
+        )
+    summary |= {"source": task.source, "identity": identity, "sha256": digests}
     write_json(task.summary_path, summary)
     return summary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.options import OptionError, check_types, option
 
-Clustering = Literal["mmseqs", "exact", "source"]
+Clustering = Literal["clonotype", "mmseqs", "exact", "source"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,24 @@ class PreparationPlan:
     annotate: bool = option(False, "Number every chain that has no region mask, so that it gets one")
     limits: CleaningLimits = field(default_factory=CleaningLimits)
     cluster: Clustering = option(
-        "mmseqs",
-        "Units that splits hold apart: clusters of similar pairs (mmseqs), equal heavy chains (exact), or "
-        "those of the source's own splits (source)",
+        "clonotype",
+        "Units that splits hold apart: heavy chains of one V gene, J gene and CDRH3 length with like CDRH3s "
+        "(clonotype), clusters of similar pairs (mmseqs), equal heavy chains (exact), or those of the "
+        "source's own splits (source)",
+    )
+    cdr3_identity: float = option(
+        0.8,
+        "Share of equal residues from which CDRH3s are of one clonotype; one residue may always differ",
+        above=0,
+        most=1,
     )
     identity: float = option(
         0.9, "Share of equal residues from which MMseqs2 puts pairs into a cluster", above=0, most=1
     )
     coverage: float = option(0.8, "Share of a pair that MMseqs2 must align for a cluster", above=0, most=1)
+    allow_cut_clusters: bool = option(
+        False, "Take the source's own splits even if they cut its clusters, and count these"
+    )
     group_by_donor: bool = option(False, "Hold the donors of the splits apart as well")
     validation: int | float = option(
         0.05, "Size of the validation split: a share (with a point) or a number of pairs", metavar="SIZE"
@@ -73,8 +84,45 @@ class PreparationPlan:
                 "donor as well",
                 *("group_by_donor", "cluster"),
             )
+        if not -(1 << 63) <= self.seed < 1 << 63:
+            raise OptionError(f"seed must be a whole number of 64 bits; got {self.seed}", "seed")
+        for split in ("validation", "test"):
+            size = getattr(self, split)
+            if size < 0 or (isinstance(size, float) and size >= 1):
+                raise OptionError(
+                    f"{split} must be a share from 0.0 to below 1.0, or a number of pairs; got {size}",
+                    split,
+                )
+        shares = [size for size in (self.validation, self.test) if isinstance(size, float)]
+        if sum(shares) >= 1:
+            raise OptionError(
+                f"validation and test must leave pairs for training; got {self.validation} and {self.test}",
+                *("validation", "test"),
+            )
+        for name, size in self.subsets.items():
+            if not name or not name.isprintable() or set(name) & set("/\\"):
+                raise OptionError(f"the name of a subset must be letters and digits; got {name!r}", "subsets")
+            if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size):
+                raise OptionError(
+                    f"subset {name} must be a share or a number of pairs; got {size!r}", "subsets"
+                )
+            if size <= 0 or (isinstance(size, float) and size > 1):
+                raise OptionError(
+                    f"subset {name} must be a share above 0.0 and at most 1.0, or a number of pairs; "
+                    f"got {size}",
+                    "subsets",
+                )
 
     def settings(self) -> dict[str, Any]:
-        """As JSON holds them."""
+        """As JSON holds them; those of one clustering alone only where they decide.
+
+        Folders that were made before these options existed are known again.
+        """
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"names": self.names.settings()}))
+        if self.cluster != "clonotype":
+            del settings["cdr3_identity"]
+        if not self.allow_cut_clusters:
+            del settings["allow_cut_clusters"]
+        if not self.annotate:
+            del settings["annotate"]
         return settings

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS
-from curr_ab.data.preparing.clusters import blocks, label_equal, require_mmseqs, write_labels
+from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
+from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
+from curr_ab.data.preparing.components import blocks, label_equal, new_array
 from curr_ab.data.preparing.order import (
     PartitionTask,
     gather_keys,
@@ -24,10 +30,18 @@ from curr_ab.data.preparing.order import (
     spread_bucket,
     write_partition,
 )
-from curr_ab.data.preparing.parts import BUCKET_BITS, FileTask, PartTask, write_part
+from curr_ab.data.preparing.parts import (
+    BUCKET_BITS,
+    FileTask,
+    PartTask,
+    source_digest,
+    source_identity,
+    write_part,
+)
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.preparing.splits import (
     SPLITS,
+    held_out_rows,
     shard_tasks,
     split_report,
     subset_sizes,
@@ -36,35 +50,84 @@ from curr_ab.data.preparing.splits import (
 )
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
-from curr_ab.data.schema import MASK_LETTERS
+from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
-from curr_ab.files import read_object, remove_leftovers, replacing, write_json
+from curr_ab.files import claimed, read_object, remove_leftovers, replacing, write_json
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
 
 WORK_NAME = ".work"
+_BYTES_PER_PAIR = 1_300  # while it runs: docs/scale.md
 
 
 class OtherRequest(ValueError):
     """A folder that holds data, or unfinished work, of other sources or settings."""
 
 
-def _check_state(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """The index if this very request was finished before; a folder of another request is refused."""
-    finished = out / INDEX_NAME
-    if finished.exists():
-        index = read_object(finished)
-        if index["request"] == request:
-            return index
+    if not (out / INDEX_NAME).exists():
+        return None
+    index = read_object(out / INDEX_NAME)
+    if index["request"] != request:
         raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
-    started = out / WORK_NAME / "request.json"
-    work = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
-    if started.exists() and read_object(started) != work:
-        raise OtherRequest(
-            f"{started.parent} holds unfinished work on other sources or settings; delete it first"
+    for name, size, modified, digest in index.get("sources", ()):  # the oldest have none
+        if source_identity(name) != [name, size, modified] and source_digest(name) != digest:
+            raise OtherRequest(
+                f"{name} has changed since {out} was prepared from it; choose another folder or delete it"
+            )
+    return index
+
+
+def _begin(out: Path, request: dict[str, Any], *, progress: bool) -> None:
+    """Take up the unfinished work of this request, or begin anew where it is of another one."""
+    work = out / WORK_NAME
+    started = work / "request.json"
+    wanted = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
+    if started.exists() and read_object(started) != wanted:
+        if progress:
+            print(
+                f"{out} holds unfinished work on other sources or settings; beginning anew", file=sys.stderr
+            )
+        started.unlink()  # last of all it would stand for what is gone
+        for folder in work.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    shutil.rmtree(work / "scratch", ignore_errors=True)  # of a run that was killed
+    write_json(started, wanted)
+
+
+@contextmanager
+def _full_disk_explained(out: Path) -> Iterator[None]:
+    """One sentence for a full disk, whichever library met it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        message = (
+            f"no space is left in {out.resolve()}: {written / 1e6:,.0f} MB are written, and a preparation "
+            f"takes about {_BYTES_PER_PAIR / 1e3} kB there for each pair; make room and run the same command "
+            "again, it goes on"
         )
-    write_json(started, work)
-    return None
+        raise OSError(message) from error
+
+
+def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
+    """Names of the shards of each split."""
+    return {split: [entry["name"] for entry in entries] for split, entries in shards.items()}
+
+
+def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], *, keep_dropped: bool) -> None:
+    """Remove the shards that an unfinished run on other sources or settings left."""
+    for split, names in shards.items():
+        for path in out.glob(f"{split}-[0-9]*.*"):
+            if path.name.partition(".")[0] not in names:
+                path.unlink()
+    if not keep_dropped:
+        (out / "dropped.parquet").unlink(missing_ok=True)
 
 
 def _remove_work(out: Path) -> None:
@@ -77,7 +140,7 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
     """Number of records with the id of an earlier one; they are kept, and differ in source and record."""
     with replacing(folder / "id_labels.npy") as path:
         ids = np.load(keys, mmap_mode="r")
-        labels = np.lib.format.open_memmap(path, "w+", np.int64, (len(ids),))
+        labels = new_array(path, np.int64, len(ids))
         label_equal(ids, labels)
         return sum(
             int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
@@ -132,16 +195,20 @@ def prepare(
         require_mmseqs()  # now, not after hours of reading
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped}
     request = {"sources": files, "settings": plan.settings(), **flags}
-    if (finished := _check_state(folder, request)) is not None:
+    if (finished := _finished(folder, request)) is not None:
         _remove_work(folder)
         return finished
-    with Workers(processes, progress=progress) as workers:
-        index = _run_stages(
-            group_sources(files, plan.names), folder, plan, workers, processes=processes, **flags
-        )
-    index["request"] = request
-    write_json(folder / INDEX_NAME, index)
-    _remove_work(folder)
+    # The lock lies in the folder that goes when all is done.
+    with claimed(folder / WORK_NAME, "prepares in"), _full_disk_explained(folder):
+        if (finished := _finished(folder, request)) is None:  # by the process that held the lock
+            _begin(folder, request, progress=progress)
+            samples = group_sources(files, plan.names)
+            with Workers(processes, progress=progress) as workers:
+                index = _run_stages(samples, folder, plan, workers, processes=processes, **flags)
+            index["request"] = request
+            _remove_others(folder, _names(index["splits"]), keep_dropped=keep_dropped)
+            write_json(folder / INDEX_NAME, index)
+        _remove_work(folder)
     return read_object(folder / INDEX_NAME)
 
 
@@ -183,9 +250,23 @@ def _run_stages(
         aside = f"; set aside: {'; '.join(counts['set_aside'])}" if counts["set_aside"] else ""
         raise ValueError(f"no usable record in {len(files)} source(s) ({reasons}){aside}")
 
+    # Now, and not after hours more; duplicates can only make it worse.
+    held_out = sum(held_out_rows(split, getattr(plan, split), num_rows) for split in SPLITS[1:])
+    if plan.cluster != "source":
+        subset_sizes(plan.subsets, num_rows - held_out)
+    if plan.group_by_donor and not any(part["annotated"].get("donor") for part in parts):
+        (donor,) = (field for field in FIELDS if field.name == "donor")
+        raise OptionError(
+            "group_by_donor must be no where no record has a donor; name a column "
+            f"{', '.join(donor.aliases[:-1])} or {donor.aliases[-1]}",
+            "group_by_donor",
+        )
+
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
-    identities = json.dumps([part["identity"] for part in parts])
-    stage = work / sha256(identities.encode()).hexdigest()[:16]
+    identities = [part["identity"] for part in parts]
+    if plan.group_by_donor:
+        identities.append("donors of duplicates")  # earlier work did not keep them
+    stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
         PartitionTask(
@@ -195,6 +276,7 @@ def _run_stages(
             num_parts=len(files),
             folder=stage / "ordered",
             keep_dropped=keep_dropped,
+            keep_donors=plan.group_by_donor,
         )
         for index in range(1 << bits)
     ]
@@ -203,11 +285,20 @@ def _run_stages(
     ordered = workers.run(write_partition, partitions, "order")
     counts = _counts(parts, ordered)
     keys = gather_keys(partitions, stage)
+    clonotypes = Counter[str]()
+    if plan.cluster == "clonotype":
+        for found in workers.run(write_clonotypes, partitions, "find clonotypes"):
+            clonotypes.update(found)
+        require_known(clonotypes)
     labels = write_labels(
         plan, partitions, sequence_keys=keys["sequence_key"], folder=stage, processes=processes
     )
     splits = write_splits(plan, partitions, order_keys=keys["order"], labels=labels)
     report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
+    if plan.cluster == "clonotype":
+        report["clonotypes"] = dict(sorted(clonotypes.items()))
+    if plan.group_by_donor:
+        report |= read_object(donors_path(labels))
     report["repeated_ids"] = _repeated_ids(keys["id_key"], stage)
     subsets = subset_sizes(plan.subsets, report["pairs"]["train"])
 
@@ -222,6 +313,7 @@ def _run_stages(
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)
+    report |= check_splits(folder, _names(shards), workers)
     return {
         "format": FORMAT,
         "fingerprint": fingerprint(plan.settings(), shards, subsets),
@@ -231,4 +323,9 @@ def _run_stages(
         "subsets": subsets,
         "recognised": [one for part in parts for one in part["recognised"]],
         "report": {**counts, **report},
+        "sources": [
+            [*identity, digest]
+            for part in parts
+            for identity, digest in zip(part["identity"], part["sha256"], strict=True)
+        ],
     }

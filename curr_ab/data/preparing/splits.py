@@ -1,6 +1,6 @@
 """Splits and their shards: whole clusters go to train, validation or test, and each split into shards.
 
-The report proves that no cluster crosses. A shard is gathered from the partitions in which its rows lie.
+A shard is gathered from the partitions in which its rows lie.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 
-from curr_ab.data.preparing.clusters import Labels, blocks
+from curr_ab.data.preparing.components import Labels, blocks, new_array
 from curr_ab.data.preparing.order import PartitionTask, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.schema import PAIR_SCHEMA
-from curr_ab.data.shards import write_shard
+from curr_ab.data.shards import ANNOTATION_DIGEST, parquet_digests, parquet_path, write_shard
 from curr_ab.files import read_object, replacing, write_json
 from curr_ab.options import OptionError
 
@@ -57,7 +58,7 @@ def _candidates(sizes: npt.NDArray[np.int32], keys: Keys, low: int, high: int) -
     return np.concatenate(clusters)[np.argsort(np.concatenate(cluster_keys), kind="stable")]
 
 
-def _held_out_rows(split: str, size: float, num_rows: int) -> int:
+def held_out_rows(split: str, size: float, num_rows: int) -> int:
     """Rows of a split whose size is a share of all rows, or a number of them."""
     rows = round(size * num_rows) if isinstance(size, float) else size
     if rows < 0 or rows >= num_rows:
@@ -71,8 +72,8 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
     num_rows = len(labels)
     sizes = cluster_sizes(labels)
     targets = {
-        2: _held_out_rows("test", test, num_rows),
-        1: _held_out_rows("validation", validation, num_rows),
+        2: held_out_rows("test", test, num_rows),
+        1: held_out_rows("validation", validation, num_rows),
     }
     free = dict(targets)  # rows that each split still takes
     of_cluster = np.zeros(num_rows, np.uint8)
@@ -101,7 +102,7 @@ def assign_splits(labels: Labels, keys: Keys, splits: Splits, *, validation: flo
 
 
 def crossing(labels: Labels, splits: Splits) -> int:
-    """Number of clusters with rows in more than one split: the proof, from the final split alone."""
+    """Number of clusters with rows in more than one split."""
     seen = np.zeros(len(labels), np.uint8)
     for block in blocks(len(labels)):
         np.bitwise_or.at(seen, labels[block], np.left_shift(np.uint8(1), splits[block]))
@@ -109,7 +110,7 @@ def crossing(labels: Labels, splits: Splits) -> int:
 
 
 def split_report(labels: Labels, splits: Splits) -> dict[str, Any]:
-    """Clusters and pairs of each split, the histogram of cluster sizes, and the number that cross."""
+    """Clusters and pairs of each split, and the histogram of cluster sizes."""
     sizes = cluster_sizes(labels)
     clusters, pairs, histogram = Counter[str](), Counter[str](), Counter[int]()
     for block in blocks(len(labels)):
@@ -124,7 +125,6 @@ def split_report(labels: Labels, splits: Splits) -> dict[str, Any]:
         "clusters": {name: clusters[name] for name in SPLITS},
         "pairs": {name: pairs[name] for name in SPLITS},
         "cluster_sizes": dict(sorted(histogram.items())),
-        "clusters_in_several_splits": crossing(labels, splits),
     }
 
 
@@ -135,9 +135,10 @@ def subset_sizes(subsets: Mapping[str, float], num_train: int) -> dict[str, int]
     }
     for name, size in sizes.items():
         if not 0 < size <= num_train:
-            raise ValueError(
-                f"subset {name} wants {size:,} pairs, and the training set has {num_train:,}; "
-                "make it at least 1 and at most that"
+            raise OptionError(
+                f"subset {name} wants {size:,} pairs, and the training set has at most {num_train:,}; "
+                "make it at least 1 and at most that",
+                "subsets",
             )
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
@@ -148,7 +149,8 @@ def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None
         column = read_partition(task, ["split"])["split"].combine_chunks()
         if column.null_count:
             raise OptionError(
-                "cluster must be mmseqs or exact where a record has no split; got source", "cluster"
+                "cluster must be clonotype, mmseqs or exact where a record has no split; got source",
+                "cluster",
             )
         codes = pc.index_in(column, pa.array(SPLITS))
         splits[row : row + len(column)] = codes.to_numpy(zero_copy_only=False)
@@ -164,9 +166,15 @@ def write_splits(
         return path
     keys, clusters = np.load(order_keys, mmap_mode="r"), np.load(labels, mmap_mode="r")
     with replacing(path) as temporary:
-        splits = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(clusters),))
+        splits = new_array(temporary, np.uint8, len(clusters))
         if plan.cluster == "source":
             _copy_source_splits(partitions, splits)
+            if (cut := crossing(clusters, splits)) and not plan.allow_cut_clusters:
+                raise OptionError(
+                    f"the source's own splits cut {cut:,} of its clusters, so that relatives of test pairs "
+                    "are in training; choose the cluster clonotype, or take them with allow_cut_clusters",
+                    *("cluster", "allow_cut_clusters"),
+                )
         else:
             assign_splits(clusters, keys, splits, validation=plan.validation, test=plan.test)
     return path
@@ -206,7 +214,12 @@ def _rows(task: ShardTask) -> Iterator[pa.Table]:
 def write_task_shard(task: ShardTask) -> dict[str, Any]:
     """Write the shard, unless an earlier run did; return its entry in the index."""
     if task.entry_path.exists():
-        return read_object(task.entry_path)
+        entry = read_object(task.entry_path)
+        if ANNOTATION_DIGEST in entry:
+            return entry
+        # Work that was begun before there were these digests.
+        pairs = pyarrow.parquet.read_table(parquet_path(task.out, task.name))
+        return {**entry, **parquet_digests(task.out, task.name, pairs)}
     entry = write_shard(task.out, task.name, pa.concat_tables(_rows(task)).combine_chunks(), task.masks)
     write_json(task.entry_path, entry)
     return entry

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import time
 from collections import defaultdict
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
+from support.kills import curr_ab
 from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, prepare
@@ -49,19 +54,20 @@ def test_source_split_of_the_builtin_corpus(tmp_path) -> None:
 
 
 def test_source_without_split(corpus, write, tmp_path) -> None:
-    with pytest.raises(ValueError, match="cluster must be mmseqs or exact where a record has no split"):
+    with pytest.raises(ValueError, match="clonotype, mmseqs or exact where a record has no split"):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="source"))
 
 
 def test_report_sees_a_cluster_that_crosses(corpus, write, tmp_path) -> None:
-    """The source's own split is taken as it is; the report tells on it."""
+    """The source's own split is refused, or taken as it is; the report counts what it cuts."""
     lines = ["heavy,light,clone_id,split"]
     lines += [
         f"{r['heavy']},{r['light']},{n // 2},{('train', 'test')[n % 2]}" for n, r in enumerate(corpus[:40])
     ]
-    index = prepare(
-        write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(cluster="source")
-    )
+    path = write("a.csv", "\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="the source's own splits cut 20 of its clusters"):
+        prepare(path, tmp_path / "out", PreparationPlan(cluster="source"))
+    index = prepare(path, tmp_path / "out", PreparationPlan(cluster="source", allow_cut_clusters=True))
     assert index["report"]["clusters_in_several_splits"] == 20
 
 
@@ -121,7 +127,7 @@ def mmseqs() -> None:
 @pytest.mark.usefixtures("mmseqs")
 def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
     path = write("a.csv", relatives(corpus, 100))
-    plan = PreparationPlan(validation=0.1, test=0.1)
+    plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
     index = prepare(path, tmp_path / "out", plan)
     families = splits_by(stored(tmp_path / "out"), lambda row: row["id"].partition("_")[0])
     assert all(len(splits) == 1 for splits in families.values())
@@ -135,9 +141,9 @@ def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         ValueError,
-        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster exact",
+        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster clonotype",
     ):
-        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
+        prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
 
 
 @pytest.mark.heavy
@@ -155,8 +161,8 @@ def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     )
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
-    path = write("a.csv", plain_text(corpus[:800]))
-    index = prepare(path, tmp_path / "out", PreparationPlan(identity=0.8, test=0.1))
+    path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:800]))
+    index = prepare(path, tmp_path / "out", PreparationPlan(cluster="mmseqs", identity=0.8, test=0.1))
     assert index["report"]["cluster_sizes"] == {"8": 100}
     assert index["report"]["clusters_in_several_splits"] == 0
     clusters = splits_by(stored(tmp_path / "out"), lambda row: row["cluster"])
@@ -184,3 +190,120 @@ def test_split_depends_on_the_seed_through_the_keys_alone() -> None:
         assert np.bincount(splits[0]).tolist() == [1_650, 200, 150]
         results.append(splits[0])
     assert not np.array_equal(*results)
+
+
+@pytest.mark.heavy
+def test_mmseqs_keeps_equal_heavy_chains_together(corpus, write, tmp_path, monkeypatch) -> None:
+    """Another light chain pulls a pair below the threshold: here the binary leaves every pair alone."""
+    binary = tmp_path / "bin" / "mmseqs"
+    binary.parent.mkdir()
+    binary.write_text(
+        "#!/usr/bin/env python3\n"
+        "import sys\n"
+        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]\n"
+        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(f'{name}\\t{name}\\n' for name in names)\n"
+    )
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    heavies = [row["heavy"] for row in one_of_each_heavy_chain(corpus)]
+    rows = [{**row, "heavy": heavies[number // 4]} for number, row in enumerate(corpus[:400])]
+    index = prepare(write("a.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
+    heavy = splits_by(stored(tmp_path / "out"), lambda row: row["heavy"])
+    assert all(len(splits) == 1 for splits in heavy.values())
+    assert index["report"]["heavy_chains_in_several_splits"] == 0
+
+
+def test_donors_of_dropped_duplicates_hold_their_pairs(corpus, write, tmp_path) -> None:
+    """Two pairs of each donor come first without a donor; only their duplicates know it."""
+    rows = one_of_each_heavy_chain(corpus)[:400]
+    donor_of = {row["heavy"]: f"d{number % 20}" for number, row in enumerate(rows)}
+    lines = ["id,heavy,light,subject"]
+    lines += [f"{row['id']},{row['heavy']},{row['light']}," for row in rows[:40]]
+    lines += [f"{row['id']},{row['heavy']},{row['light']},{donor_of[row['heavy']]}" for row in rows]
+    plan = PreparationPlan(cluster="exact", group_by_donor=True, validation=0.1, test=0.1)
+    index = prepare(write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", plan)
+    donors = splits_by(stored(tmp_path / "out"), lambda row: donor_of[row["heavy"]])
+    assert len(donors) == 20 and all(len(splits) == 1 for splits in donors.values())
+    assert index["report"]["pairs_without_donor"] == 0
+    assert index["report"]["donors_in_several_splits"] == 0
+    assert sum(index["report"]["clusters"].values()) == 20
+
+
+def test_donors_that_nobody_names(corpus, write, tmp_path) -> None:
+    plan = PreparationPlan(cluster="exact", group_by_donor=True)
+    message = (
+        "group_by_donor must be no where no record has a donor; name a column donor, subject, .* or patient"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(write("a.csv", plain_text(corpus[:60])), tmp_path / "out", plan)
+    lines = ["id,heavy,light,donor"]
+    rows = one_of_each_heavy_chain(corpus)[:60]
+    lines += [f"{r['id']},{r['heavy']},{r['light']},{'' if n % 3 else f'd{n}'}" for n, r in enumerate(rows)]
+    index = prepare(write("b.csv", "\n".join(lines) + "\n"), tmp_path / "out", plan)
+    assert index["report"]["pairs_without_donor"] == 40
+
+
+def test_check_counts_what_crosses(corpus, write, tmp_path) -> None:
+    """The splits of the source cut everything at random; each count is the one by comparison of all rows."""
+    draws = random.Random(3)
+    rows = [{**row, "donor": f"d{draws.randrange(60)}"} for row in corpus[:600]]
+    names = ["id", "heavy", "light", "donor", "cdr3_heavy", "v_call_heavy", "j_call_heavy", "split"]
+    lines = [",".join(names)]
+    for row in rows:
+        row["split"] = draws.choices(("train", "validation", "test"), (80, 10, 10))[0]
+        if draws.random() < 0.1:
+            other = draws.choice(corpus[:500])
+            row.update({name: other[name] for name in ("heavy", *names[4:7])})
+        lines.append(",".join(row[name] for name in names))
+    plan = PreparationPlan(cluster="source", allow_cut_clusters=True, pairs_per_shard=150)
+    report = prepare(write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", plan)["report"]
+    kept = stored(tmp_path / "out")
+    for key, unit in (("donor", "donors"), ("heavy", "heavy_chains"), ("cluster", "clusters")):
+        splits_of = splits_by(kept, itemgetter(key)).values()
+        assert report[f"{unit}_in_several_splits"] == sum(len(splits) > 1 for splits in splits_of)
+
+    def are_mates(one, other):
+        a, b = one["cdr3_heavy"], other["cdr3_heavy"]
+        calls = [row[f"{gene}_call_heavy"].split("*")[0] for row in (one, other) for gene in "vj"]
+        return calls[:2] == calls[2:] and len(a) == len(b) and sum(map(str.__ne__, a, b)) < 2
+
+    train, test = ([row for row in kept if row["split"] == split] for split in ("train", "test"))
+    expected = sum(any(are_mates(row, other) for other in train) for row in test)
+    assert report["test_pairs_with_clone_mates_in_training"] == expected > 5
+    assert report["donors_in_several_splits"] > 10 and report["heavy_chains_in_several_splits"] > 3
+
+
+def test_light_chains_alone(corpus, write, tmp_path) -> None:
+    lines = ["id,locus,sequence_alignment_aa"]
+    lines += [f"{row['id']},IGK,{row['light']}" for row in corpus[:100]]
+    index = prepare(
+        write("a.csv", "\n".join(lines) + "\n"), tmp_path / "out", PreparationPlan(chains="unpaired")
+    )
+    assert index["report"]["clonotypes"]["no_heavy_chain"] == index["report"]["kept"]
+    assert set(index["report"]["cluster_sizes"]) == {"1"}
+
+
+@pytest.mark.heavy
+def test_mmseqs_ends_with_its_parent_and_in_one_line(corpus, write, tmp_path, monkeypatch) -> None:
+    binary = tmp_path / "bin" / "mmseqs"
+    binary.parent.mkdir()
+    binary.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/started\nsleep 300 & wait\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    path = write("a.csv", plain_text(corpus[:60]))
+    command = curr_ab("data", "prepare", path, "--cluster", "mmseqs", "--out", tmp_path / "out", "--quiet")
+    with subprocess.Popen(command) as process:
+        while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text().strip():
+            assert process.poll() is None
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) == 3  # the guard, the binary and what it started
+        process.kill()
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    binary.write_text("#!/bin/sh\necho Error: no room\nkill -9 $$\n")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "curr-ab: MMseqs2 was killed (signal 9; out of memory?): Error: no room; "
+        "run the same command again, it goes on\n"
+    )
