@@ -182,7 +182,7 @@ def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None)
 
 def write_part(task: PartTask) -> dict[str, Any]:
     """Write the part, unless an earlier run did from the same source; return its summary."""
-    identity = source_identity(task.source)
+    identity = task.identity()
     if task.summary_path.exists():
         done = read_object(task.summary_path)
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):

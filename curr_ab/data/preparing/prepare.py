@@ -258,7 +258,7 @@ def _run_stages(
         (donor,) = (field for field in FIELDS if field.name == "donor")
         raise OptionError(
             "group_by_donor must be no where no record has a donor; name a column "
-            f"{', '.join(donor.aliases[:-1])} or {donor.aliases[-1]}",
+            f"{', '.join((donor.name, *donor.bases[:-1]))} or {donor.bases[-1]}",
             "group_by_donor",
         )
 
