@@ -77,4 +77,6 @@ class PreparationPlan:
     def settings(self) -> dict[str, Any]:
         """As JSON holds them."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.annotate:
+            del settings["annotate"]  # the fingerprint of the same data must stay that of earlier versions
         return settings
