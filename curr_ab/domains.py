@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -116,17 +117,37 @@ def _without_tail(text: str, domain: Domain, start: int, end: int) -> Domain:
     So few residues as those of a tag are aligned with the end of the domain rather than left out, unless more
     follow. And behind a long CDR3 framework 4 is left out, unless the text ends with it.
     """
-    rank = _rank(text, domain)
-    if rank[0] >= _USUAL_ENOUGH:
+    num_usual = _num_usual(text, domain)
+    if num_usual >= _USUAL_ENOUGH:
         return domain
     cdr3, length = domain.cdr3.start, _LAST[domain.chain] - _FWR4_START + 1
-    motifs = _FWR4.finditer(text, cdr3, min(end, cdr3 + _LONGEST_CDR3))
+    motifs = [*_FWR4.finditer(text, cdr3, min(end, cdr3 + _LONGEST_CDR3))]
     pieces = [*((text[start : one.start() + length], "") for one in motifs), (text[start:end], _TAIL)]
     for piece, tail in pieces:
         others = [_moved(other, start) for other in _align(piece, tail)]
-        better = len(others) == 1 and _rank(text, others[0]) > rank
+        better = len(others) == 1 and _num_usual(text, others[0]) > num_usual
         if better and (not tail or 0 < domain.end - others[0].end <= _LONGEST_TAG):
             return others[0]
+    return _with_short_cdr3(text, domain, motifs)
+
+
+def _with_short_cdr3(text: str, domain: Domain, motifs: Sequence[re.Match[str]]) -> Domain:
+    """The domain with the framework 4 behind a CDR3 of so few residues that alignment takes both for one."""
+    if "104" not in domain.labels:
+        return domain
+    anchor = domain.labels.index("104") + 1
+    for motif in motifs:
+        num_residues = motif.start() - domain.start - anchor
+        if not 0 <= num_residues <= 13:
+            continue
+        left = (num_residues + 1) // 2
+        positions = [*range(105, 105 + left), *range(118 - num_residues + left, 118)]
+        labels = [*domain.labels[:anchor], *map(str, positions), str(_FWR4_START)]
+        named = tuple(_finish(labels, domain.chain, len(text) - domain.start))
+        lengths = _region_lengths(named, _REGION_ENDS)
+        longer = domain._replace(end=domain.start + len(named), labels=named, region_lengths=lengths)
+        if _num_usual(text, longer) >= _USUAL_ENOUGH:
+            return longer
     return domain
 
 
@@ -134,11 +155,11 @@ def _moved(domain: Domain, by: int) -> Domain:
     return domain._replace(start=domain.start + by, end=domain.end + by)
 
 
-def _rank(text: str, domain: Domain) -> tuple[int, float]:
-    """The number of residues of framework 4 that are usual at their place, and the confidence."""
+def _num_usual(text: str, domain: Domain) -> int:
+    """The number of residues of framework 4 that are usual at their place."""
     begin = domain.end - domain.region_lengths[6]
     found = zip(text[begin : domain.end], _USUAL_FWR4[CHAIN_OF[domain.chain]], strict=False)
-    return sum(residue in usual for residue, usual in found), domain.confidence
+    return sum(residue in usual for residue, usual in found)
 
 
 def _align(text: str, tail: str = "") -> list[Domain]:

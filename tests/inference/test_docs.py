@@ -28,6 +28,6 @@ def test_commands():
     """Every command line is one that the program understands."""
     lines = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
     commands = [line for line in lines if line.startswith("curr-ab ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for line in commands:
         assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)

@@ -92,11 +92,11 @@ def cut_domains(batch: pa.RecordBatch, *, annotate: bool = False) -> pa.RecordBa
             wanted = pc.invert(pc.fill_null(_is_bare(texts, chain), True))
         if annotate:
             wanted = pc.or_(wanted, pc.and_(texts.is_valid(), columns[f"region_mask_{chain}"].is_null()))
-        _cut_chain(columns, chain, wanted)
+        _cut_chain(columns, chain, wanted, annotate)
     return pa.record_batch(columns)
 
 
-def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array) -> None:
+def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array, annotate: bool) -> None:
     """Cut the wanted rows of one chain, in the columns that belong to it, and add those of the outcome."""
     outcome = {f"domain_{chain}": pa.string()}
     outcome |= {f"domain_{end}_{chain}": pa.int32() for end in ("start", "end")}
@@ -106,7 +106,9 @@ def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array) -> No
     chosen = pa.array(np.flatnonzero(wanted.to_numpy(zero_copy_only=False)))
     texts = columns[chain].take(chosen).to_pylist()
     judged = [judge(text, chain) for text in texts]
-    domains = [None if one is None else one.domain for one in judged]
+    # Masks of those few chains that were aligned and are bare would be all that a source without masks has.
+    keep = (None,) if annotate else (None, UNCHANGED)
+    domains = [None if (one and one.outcome) in keep else one and one.domain for one in judged]
 
     def put(name: str, values: list[str | int | None]) -> None:
         kind = outcome.get(name, pa.string())
