@@ -200,7 +200,7 @@ def _cells(
 
 
 def _each_chain(columns: Columns) -> Columns:
-    """Pairs as single chains, the heavy one first; names of both of a pair end in the chain."""
+    """Pairs as single chains, the heavy one first; both keep the name of their pair."""
     has = {
         chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
         for chain in CHAINS
@@ -220,10 +220,6 @@ def _each_chain(columns: Columns) -> Columns:
             if name == chain or name.endswith(f"_{chain}"):
                 taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
         out[name] = taken
-    if "id" in out and both.any():
-        ids = pc.coalesce(out["id"].cast(pa.string()), out["record"].cast(pa.string()))
-        ends = pa.array(np.where(takes["heavy"], "_heavy", "_light").tolist(), pa.string())
-        out["id"] = pc.if_else(pa.array(both[rows]), pc.binary_join_element_wise(ids, ends, ""), ids)
     return out
 
 
