@@ -170,8 +170,8 @@ def test_fasta_names_what_does_not_pair(write) -> None:
                 ),
             )
         )
-    with pytest.raises(ValueError, match=r"a\.fa, line 1: 'a' does not say which chain"):
-        read(write("a.fa", ">a\nEVQL\n"))
+    with pytest.raises(ValueError, match=r"a\.fa, line 5: 'b' does not say which chain"):
+        read(write("a.fa", ">a_H\nEVQL\n>a_L\nDIQM\n>b\nEVQL\n"))
 
 
 def test_zstd_and_patterns(corpus, tmp_path) -> None:
