@@ -93,7 +93,7 @@ def test_no_residue_is_a_chain_of_another_kind(corpus):
         ("kabat", ("WGGDGFYAMDY", "QQHYTTPPT"), ("95", "89")),
         ("chothia", ("GGDGFYAMD", "HYTTPP"), ("96", "91")),
         ("martin", ("WGGDGFYAMDY", "QQHYTTPPT"), ("95", "89")),
-        ("aho", ("WGGDGFYAMD", "HYTTPP"), ("109", "109")),
+        ("aho", ("WGGDGFYAMDY", "HYTTPPT"), ("109", "109")),
     ],
 )
 def test_schemes(scheme, cdr3s, first):

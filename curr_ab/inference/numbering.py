@@ -1,8 +1,8 @@
-"""Positions and regions of chains in a numbering scheme, and the records that get them."""
+"""Positions and regions of chains in a numbering scheme."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from curr_ab.domains import (
@@ -15,8 +15,6 @@ from curr_ab.domains import (
     number_of,
     t_cell_receptor,
 )
-from curr_ab.inference.records import Record
-from curr_ab.words import CHAINS
 
 
 class Numbering(NamedTuple):
@@ -52,26 +50,6 @@ def number_chain(sequence: str, chain: str | None = None, scheme: Scheme = "imgt
     labels = (*[""] * before, *domain.labels, *[""] * after)
     mask = "1" * before + domain.region_mask + "7" * after
     return Numbering(labels, domain.chain, mask)
-
-
-def number_record(record: Record, scheme: Scheme = "imgt") -> tuple[Record, dict[str, Numbering]]:
-    """The record with its region masks, and the numbering of its chains."""
-    numbering = {}
-    for chain in CHAINS:
-        if (text := record.chain(chain)) is not None:
-            try:
-                numbering[chain] = number_chain(text.replace("<mask>", "X"), chain, scheme)
-            except ValueError as error:
-                raise ValueError(f"{record.name}: {error}") from error
-    masks = {f"region_mask_{chain}": one.region_mask for chain, one in numbering.items()}
-    return record._replace(**masks), numbering
-
-
-def number_records(
-    records: Iterable[Record], scheme: Scheme = "imgt"
-) -> list[tuple[Record, dict[str, Numbering]]]:
-    """The same for several records."""
-    return [number_record(record, scheme) for record in records]
 
 
 def number_chains(chains: Sequence[str], scheme: Scheme = "imgt") -> list[Numbering]:

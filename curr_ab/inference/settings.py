@@ -99,6 +99,15 @@ class EmbeddingPlan:
         return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NumberSettings(Options):
+    """Settings of `curr-ab number`."""
+
+    out: str = option(help="File of the results: .csv, .tsv or .parquet", metavar="FILE")
+    scheme: Scheme = option("imgt", "Numbering scheme of positions and regions")
+    per_record: bool = option(False, "Write a row for each record, with the residues of its regions")
+
+
 @dataclass(frozen=True)
 class EmbedSettings:
     """Settings of `curr-ab embed`."""

@@ -16,9 +16,9 @@ from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.mutation import saturate_one, score_mutants_of
-from curr_ab.inference.numbering import Numbering, number_records
+from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record
+from curr_ab.inference.records import Record, number_records
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -75,6 +75,11 @@ class BulkTask:
         """The number of records that are computed and written together; results do not depend on it."""
         raise NotImplementedError
 
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        """Parts of a pair that results are of, such as CDRH3."""
+        return ()
+
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
         return record
@@ -111,6 +116,10 @@ class EmbedTask(BulkTask, EmbedSettings):
             return 4
         return 128 if "none" in self.plan.poolings else 1024
 
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return self.plan.parts
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         encoder = encoder_of(model)
         self.plan.resolve(encoder.config.num_hidden_layers)
@@ -144,6 +153,10 @@ class ScoreTask(BulkTask, ScoreSettings):
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
+
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return self.regions
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
@@ -198,6 +211,10 @@ class MutateTask(BulkTask, MutateSettings):
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
+
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return (self.part,)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
