@@ -77,4 +77,6 @@ class PreparationPlan:
     def settings(self) -> dict[str, Any]:
         """As JSON holds them."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"names": self.names.settings()}))
+        if not self.annotate:  # data prepared before this option keep their settings and fingerprint
+            del settings["annotate"]
         return settings

@@ -219,7 +219,7 @@ def _rank(column: _ChainColumn) -> float | None:
     """How surely a column of a table with both chains holds a V domain; None where it does not."""
     base, rest = column.base, set(column.rest)
     changed = 0.5 if rest & _CHANGED else 0.0
-    if base in _RANKS and base not in ("sequence", "seq"):
+    if base in _RANKS and not rest <= _RESIDUES | _SEQUENCE:  # of those the words for the chain say more
         return _RANKS[base]
     known = _V_DOMAIN | _RESIDUES | _NUCLEOTIDES | _WHOLE_CHAIN | _ALIGNED | _CHANGED | _SEQUENCE
     if not rest <= known or not (rest or column.own):

@@ -125,6 +125,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
             cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
             out[name], num_translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
             recognised.translated += num_translated
+            if cdr3 is not None:
+                field = "cdr3" if name == "sequence" else f"cdr3_{name}"
+                out[field] = cdr3_of(text, layout.rules[field], out[name])
     if {"contig", "high_confidence", "productive"} <= out.keys():  # 10x: empty where it cannot be productive
         out["productive"] = pc.if_else(truth(out["productive"]).is_valid(), out["productive"], "false")
     return out
