@@ -113,7 +113,8 @@ def cdr3_of(
             rows = pc.indices_nonzero(has_anchors)
             pairs = zip(text.take(rows).to_pylist(), chain.take(rows).to_pylist(), strict=True)
             stands_so = pa.array(
-                [whole is None or f"C{cdr3}" not in whole for cdr3, whole in pairs], pa.bool_()
+                [not any(f"C{cdr3}{end}" in (whole or "") for end in "FW") for cdr3, whole in pairs],
+                pa.bool_(),
             )
             has_anchors = pc.replace_with_mask(has_anchors, has_anchors, stands_so)
         text = pc.if_else(has_anchors, pc.utf8_slice_codeunits(text, 1, -1), text)
