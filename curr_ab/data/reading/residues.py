@@ -112,11 +112,9 @@ def cdr3_of(
         if chain is not None and pc.any(has_anchors).as_py():
             rows = pc.indices_nonzero(has_anchors)
             pairs = zip(text.take(rows).to_pylist(), chain.take(rows).to_pylist(), strict=True)
-            stands_so = pa.array(
-                [not any(f"C{cdr3}{end}" in (whole or "") for end in "FW") for cdr3, whole in pairs],
-                pa.bool_(),
-            )
-            has_anchors = pc.replace_with_mask(has_anchors, has_anchors, stands_so)
+            inside = [any(f"C{cdr3}{end}" in (whole or "") for end in "FW") for cdr3, whole in pairs]
+            are_anchors = pc.invert(pa.array(inside, pa.bool_()))
+            has_anchors = pc.replace_with_mask(has_anchors, has_anchors, are_anchors)
         text = pc.if_else(has_anchors, pc.utf8_slice_codeunits(text, 1, -1), text)
         out = pc.coalesce(out, text)
     return out

@@ -142,7 +142,7 @@ def test_airr_clones_pair_on_demand(corpus, write) -> None:
     text = f"clone_id,v_call,sequence_aa\n7,IGHV1-2*01,{one['heavy']}\n7,IGKV1-5*01,{one['light']}\n"
     path = write("airr.csv", text)
     with pytest.raises(
-        ValueError, match="single chains; read them as unpaired.*or pair the chains of a clone"
+        ValueError, match=r"single chains; read them as unpaired.*or pair the chains of a clone"
     ):
         read(path)
     table = read(path, names=ColumnNames(pair_by="clone"))
