@@ -72,7 +72,7 @@ def digest_of(*values: Any) -> str:
 
 
 # What `dataset.json` did not hold then: beside the report, in an entry of a shard, and in the report.
-ADDED = {"sources"}
+ADDED = {"sources", "recognised"}
 ADDED_TO_SHARD = {"parquet_sha256", "annotation_sha256"}
 ADDED_TO_REPORT = {
     "clonotypes",

@@ -125,6 +125,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
             cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
             out[name], num_translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
             recognised.translated += num_translated
+            if cdr3 is not None:
+                field = "cdr3" if name == "sequence" else f"cdr3_{name}"
+                out[field] = cdr3_of(text, layout.rules[field], out[name])
     if {"contig", "high_confidence", "productive"} <= out.keys():  # 10x: empty where it cannot be productive
         out["productive"] = pc.if_else(truth(out["productive"]).is_valid(), out["productive"], "false")
     return out
@@ -200,7 +203,7 @@ def _cells(
 
 
 def _each_chain(columns: Columns) -> Columns:
-    """Pairs as single chains, the heavy one first; names of both of a pair end in the chain."""
+    """Pairs as single chains, the heavy one first; both keep the name of their pair."""
     has = {
         chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
         for chain in CHAINS
@@ -220,10 +223,6 @@ def _each_chain(columns: Columns) -> Columns:
             if name == chain or name.endswith(f"_{chain}"):
                 taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
         out[name] = taken
-    if "id" in out and both.any():
-        ids = pc.coalesce(out["id"].cast(pa.string()), out["record"].cast(pa.string()))
-        ends = pa.array(np.where(takes["heavy"], "_heavy", "_light").tolist(), pa.string())
-        out["id"] = pc.if_else(pa.array(both[rows]), pc.binary_join_element_wise(ids, ends, ""), ids)
     return out
 
 
