@@ -33,18 +33,14 @@ class CheckTask:
 
 def _cdr3(batch: pa.RecordBatch) -> pa.Array:
     """CDRH3 of the source where the chain has it, else the residues of the region mask."""
-    heavy, mask = batch["heavy"], batch["region_mask_heavy"]
-    own = pc.ascii_upper(batch["cdr3_heavy"])
-    pieces = pc.extract_regex(mask, "^(?P<before>[1-5]+)(?P<cdr3>6+)")
+    columns = (batch["heavy"], pc.ascii_upper(batch["cdr3_heavy"]), batch["region_mask_heavy"])
     values = [
-        own_text
-        if chain and own_text and own_text in chain
-        else chain[len(piece["before"]) :][: len(piece["cdr3"])]
-        if chain and piece
-        else None
-        for chain, own_text, piece in zip(heavy.to_pylist(), own.to_pylist(), pieces.to_pylist(), strict=True)
+        text if text and text in chain else chain[mask.find("6") : mask.rfind("6") + 1] if mask else None
+        for chain, text, mask in zip(*(column.to_pylist() for column in columns), strict=True)
+        if chain
     ]
-    return pa.array(values, pa.string())
+    found = pa.nulls(len(batch), pa.string())
+    return pc.replace_with_mask(found, batch["heavy"].is_valid(), pa.array(values, pa.string()))
 
 
 def _clonotypes(batch: pa.RecordBatch) -> pa.Table:

@@ -404,8 +404,15 @@ def test_cells_are_joined_beside_the_result(corpus, write, tmp_path, monkeypatch
     left = tmp_path / "out" / ".work" / "scratch" / "curr_ab_cells_of_a_killed_run"
     left.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    read_source, gone = parts.read_source, []
+
+    def reading(*arguments, **options):
+        gone.append(not left.exists())
+        return read_source(*arguments, **options)
+
+    monkeypatch.setattr(parts, "read_source", reading)
     assert prepare(path, tmp_path / "out", EXACT)["report"]["kept"] == 40
-    assert not left.exists()
+    assert gone == [True]
 
 
 @pytest.mark.parametrize(
