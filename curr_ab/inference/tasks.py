@@ -14,9 +14,9 @@ import pyarrow as pa
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals
-from curr_ab.inference.mutation import saturate_one, score_mutants_of
+from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record
+from curr_ab.inference.records import Record, residues_of, tokenize_one
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -74,9 +74,18 @@ class BulkTask:
         """The number of records that are computed and written together; results do not depend on it."""
         raise NotImplementedError
 
+    @property
+    def key(self) -> str:
+        """The column of the results that holds the ids of records."""
+        return "id"
+
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
         return record
+
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        """The prepared record, or an error where the task cannot compute it."""
+        return self.prepare(record)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
@@ -109,6 +118,9 @@ class EmbedTask(BulkTask, EmbedSettings):
             return 4
         return 128 if "none" in self.plan.poolings else 1024
 
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        return record if self.number else _with_parts(tokenizer, record, self.plan.parts)
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         encoder = encoder_of(model)
         self.plan.resolve(encoder.config.num_hidden_layers)
@@ -120,6 +132,16 @@ class EmbedTask(BulkTask, EmbedSettings):
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
+
+
+def _with_parts(tokenizer: Any, record: Record, parts: Sequence[str]) -> Record:
+    """The record, if it has residues in each of the parts."""
+    if wanted := [part for part in parts if part != "pair"]:
+        tokens = tokenize_one(tokenizer, record)
+        for part in wanted:
+            if not len(residues_of(part, tokens)):
+                raise ValueError(f"{record.name} has no residue in {part}")
+    return record
 
 
 def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
@@ -142,6 +164,9 @@ class ScoreTask(BulkTask, ScoreSettings):
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
+
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        return record if self.number else _with_parts(tokenizer, record, self.regions)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
@@ -196,6 +221,11 @@ class MutateTask(BulkTask, MutateSettings):
     @property
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
+
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        for mutant in self.mutants:
+            check_wild_type(record, parse_mutant(mutant))
+        return record if self.number or self.mutants else _with_parts(tokenizer, record, [self.part])
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
@@ -266,6 +296,10 @@ class PairTask(BulkTask, PairSettings):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
     records_per_part: int = 8
+
+    @property
+    def key(self) -> str:
+        return "heavy"
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         options: dict[str, Any] = {"mode": self.mode, "tokens_per_batch": self.tokens_per_batch}

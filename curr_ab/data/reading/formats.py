@@ -11,7 +11,7 @@ import pyarrow.parquet
 from curr_ab.data.reading.delimited import open_delimited
 from curr_ab.data.reading.fasta import read_fasta
 from curr_ab.data.reading.sources import BUILTIN, HUB_PREFIX, MalformedSource, read_head, read_hub
-from curr_ab.data.reading.table import Table
+from curr_ab.data.reading.table import SOURCE_NAME, Table
 
 _BATCH = 16_384
 
@@ -21,8 +21,10 @@ def builtin_path() -> str:
     return str(files("curr_ab.data") / "builtin.parquet")
 
 
-def open_table(source: str) -> Table:
+def open_table(source: str | Table) -> Table:
     """Open a source, whose format is recognised by its content."""
+    if isinstance(source, Table):  # an object's
+        return source
     if source.startswith(HUB_PREFIX):
         return _open_hub(source)
     path = builtin_path() if source == BUILTIN else source
@@ -51,6 +53,7 @@ def _open_parquet(path: str, source: str) -> Table:
         file = pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
+    source = (file.schema_arrow.metadata or {}).get(SOURCE_NAME, source.encode()).decode()
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:

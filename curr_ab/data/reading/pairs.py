@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,7 +13,8 @@ from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_a
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.formats import open_table
-from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
+from curr_ab.data.reading.objects import tables_of
+from curr_ab.data.reading.sources import MalformedSource, unknown_columns
 from curr_ab.data.reading.table import Table
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
@@ -57,9 +58,10 @@ def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
         raise MalformedSource(source, problem, fields=("unpaired",))
 
 
-def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
+def read_source(source: str | Table, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
     table = open_table(source)
+    source = table.source
     layout, metadata = _layout(table, names), table.metadata
     _check_chains(source, layout, chains)
     constants = describe_metadata(metadata)
@@ -79,8 +81,16 @@ def read_source(source: str, names: ColumnNames, chains: Chains) -> Iterator[pa.
         yield batch
 
 
+def read_sources(
+    sources: Iterable[str | Table], names: ColumnNames, chains: Chains
+) -> Iterator[pa.RecordBatch]:
+    """Read several sources, each as `read_source` does."""
+    for source in sources:
+        yield from read_source(source, names, chains)
+
+
 def read_pairs(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Any,
     *,
     heavy_column: str | None = None,
     light_column: str | None = None,
@@ -90,11 +100,11 @@ def read_pairs(
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
-    Sources are files, patterns, `builtin` or `hf://owner/name`. Nothing is cleaned: a missing chain is
-    null, and residues are upper case without gaps.
+    Sources are files, patterns, `builtin`, `hf://owner/name`, or objects: data frames, Arrow tables, data
+    sets, lists of pairs. Nothing is cleaned: a missing chain is null, and residues are upper case without
+    gaps.
     """
     names = ColumnNames(heavy=heavy_column, light=light_column, id=id_column, extra=tuple(extra_columns))
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
-    for source in expand_sources(sources):
-        for batch in read_source(source, names, chains):
-            yield batch.select(kept)
+    for batch in read_sources(tables_of(sources), names, chains):
+        yield batch.select(kept)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+SOURCE_NAME = b"curr_ab.source"  # in the metadata of a Parquet file: how errors and results call it
+
 
 @dataclass(frozen=True)
 class Table:
