@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -46,7 +47,7 @@ def check_report(path: Path | None) -> None:
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write the rows in the format that the file's name asks for."""
-    write_report_batches(path, _batches(outcomes))
+    _write_batches(path, _batches(outcomes))
 
 
 def _batches(outcomes: Iterable[Outcome]) -> Iterator[pa.RecordBatch]:
@@ -59,8 +60,28 @@ def _batches(outcomes: Iterable[Outcome]) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch(columns, schema=SCHEMA)
 
 
-def write_report_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """The same for rows that are in Arrow already."""
+def write_preparation_report(path: Path, folder: Path) -> None:
+    """Write a row for each record that went into a prepared folder, or was dropped on the way."""
+    kept = [
+        pyarrow.parquet.read_table(file, columns=["source", "record", "id"])
+        for file in sorted(folder.glob("*-[0-9]*.parquet"))
+    ]
+    dropped = pyarrow.parquet.read_table(
+        folder / "dropped.parquet", columns=["source", "record", "id", "reason"]
+    ).rename_columns(["source", "record", "id", "note"])
+    outcome = pc.if_else(pc.equal(dropped["note"], DUPLICATE), DUPLICATE, DROPPED)
+    rows = pa.concat_tables(
+        [
+            *(table.append_column("outcome", pa.repeat(pa.scalar(KEPT), len(table))) for table in kept),
+            dropped.append_column("outcome", outcome),
+        ],
+        promote_options="default",
+    )
+    rows = rows.sort_by([("source", "ascending"), ("record", "ascending")]).select(SCHEMA.names).cast(SCHEMA)
+    _write_batches(path, rows.to_batches(_BATCH))
+
+
+def _write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     with replacing(path) as temporary, _writer(temporary, path.suffix) as writer:
         for batch in batches:
             writer.write_batch(batch)

@@ -31,30 +31,6 @@ _PLAN = "plan.json"
 _AFTER_A_KILL = "go on with --resume, or with fewer processes (--processes)"
 
 
-class Output(NamedTuple):
-    """The place of the results: a file, with its parts beside it while it grows, or a folder of parts."""
-
-    file: Path | None
-    folder: Path
-
-    @classmethod
-    def of(cls, out: str | os.PathLike[str]) -> Output:
-        text = os.fspath(out)
-        if text.endswith("/") or Path(text).is_dir():
-            return cls(None, Path(text))
-        path = Path(text)
-        writer_for(path)
-        return cls(path, path.with_name(path.name + ".parts"))
-
-    def part(self, number: int) -> Path:
-        return self.folder / f"part-{number:06}.parquet"
-
-    @property
-    def skipped(self) -> Path:
-        """The list of records that were left out."""
-        return self.folder / "skipped.csv" if self.file is None else self.file.with_suffix(".skipped.csv")
-
-
 @dataclass(frozen=True)
 class KeptColumns:
     """Columns of the user that go beside the results, and whether they were asked for by name."""
@@ -73,6 +49,37 @@ class KeptColumns:
                 problem = f"keep_columns must leave out {name!r}, which the results have of their own"
                 raise OptionError(f"{problem}; rename it in the input", "keep_columns")
         return table
+
+
+_NOTHING = KeptColumns((), named=False)
+
+
+class Output(NamedTuple):
+    """The place of the results: a file, with its parts beside it while it grows, or a folder of parts."""
+
+    file: Path | None
+    folder: Path
+    kept: KeptColumns
+
+    @classmethod
+    def of(cls, out: str | os.PathLike[str], kept: KeptColumns = _NOTHING) -> Output:
+        text = os.fspath(out)
+        if text.endswith("/") or Path(text).is_dir():
+            return cls(None, Path(text), kept)
+        path = Path(text)
+        writer_for(path)
+        if kept.names and path.suffix in (".npy", ".safetensors"):
+            problem = f"{path}: {path.suffix} holds numbers alone; keep columns in .csv or .parquet"
+            raise OptionError(problem, "keep_columns")
+        return cls(path, path.with_name(path.name + ".parts"), kept)
+
+    def part(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.parquet"
+
+    @property
+    def skipped(self) -> Path:
+        """The list of records that were left out."""
+        return self.folder / "skipped.csv" if self.file is None else self.file.with_suffix(".skipped.csv")
 
 
 def run_bulk(
@@ -100,23 +107,19 @@ def run_bulk(
 
     if processes < 1:
         raise ValueError(f"processes must be at least 1; got {processes}")
-    output = Output.of(out)
     size = records_per_part or task.records_per_part
     if size < 1:
         raise ValueError(f"records_per_part must be at least 1; got {size}")
     check_report(report)
     read = pairs if isinstance(pairs, Reader) else reader(pairs)
-    kept = KeptColumns(read.kept, named=not read.keeps_all)
-    if kept.names and output.file is not None and output.file.suffix in (".npy", ".safetensors"):
-        problem = f"{output.file}: {output.file.suffix} holds numbers alone"
-        raise OptionError(f"{problem}; keep columns in .csv or .parquet", "keep_columns")
+    output = Output.of(out, KeptColumns(read.kept, named=not read.keeps_all))
     model, tokenizer = checkpoint.load()
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
         settings = hashlib.sha256(settings.encode()).hexdigest()
     plan = {"task": settings, "model": model_digest(model, tokenizer), "records_per_part": size}
-    if kept.names:
-        plan["kept_columns"] = list(kept.names)
+    if read.kept:
+        plan["kept_columns"] = list(read.kept)
 
     checked = check_records(read, tokenizer, partial(task.check, tokenizer))
     if report is not None:
@@ -143,11 +146,11 @@ def run_bulk(
     with tqdm(total=checked.num_used, unit="pair", disable=not progress) as bar:
         if processes == 1:
             for number, records in todo():
-                _write_part(task, model, tokenizer, records, output, number, kept)
+                _write_part(task, model, tokenizer, records, output, number)
                 bar.update(len(records))
         else:
             del model  # the workers have their own
-            begin = partial(_begin, task, checkpoint, processes, output, kept)
+            begin = partial(_begin, task, checkpoint, processes, output)
             with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
@@ -218,34 +221,25 @@ def _is_done(part: Path, records: list[Record]) -> bool:
 
 
 def _write_part(
-    task: BulkTask,
-    model: Any,
-    tokenizer: Any,
-    records: list[Record],
-    output: Output,
-    number: int,
-    kept: KeptColumns,
+    task: BulkTask, model: Any, tokenizer: Any, records: list[Record], output: Output, number: int
 ) -> None:
-    table: pa.Table = kept.beside(task.table(model, tokenizer, records), records, task.key)
+    table: pa.Table = output.kept.beside(task.table(model, tokenizer, records), records, task.key)
     if output.file is not None:
         check_format(table.schema, output.file)
     write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(records)}))
 
 
-# Of a worker process: what it works with, and where its parts go.
-_own: tuple[BulkTask, Any, Any, Output, KeptColumns]
+_own: tuple[BulkTask, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
 
 
-def _begin(
-    task: BulkTask, checkpoint: Checkpoint, processes: int, output: Output, kept: KeptColumns, number: int
-) -> None:
+def _begin(task: BulkTask, checkpoint: Checkpoint, processes: int, output: Output, number: int) -> None:
     global _own
     torch.set_num_threads(max(1, num_cores() // processes))
-    _own = (task, *checkpoint.load(number), output, kept)
+    _own = (task, *checkpoint.load(number), output)
 
 
 def _write_own_part(part: tuple[int, list[Record]]) -> int:
     number, records = part
-    task, model, tokenizer, output, kept = _own
-    _write_part(task, model, tokenizer, records, output, number, kept)
+    task, model, tokenizer, output = _own
+    _write_part(task, model, tokenizer, records, output, number)
     return len(records)

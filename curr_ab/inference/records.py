@@ -99,7 +99,7 @@ def _records_of(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Reco
                 yield item
             elif _is_read(item):
                 yield from _read_batch(item)
-            elif isinstance(item, list | tuple) or _is_rows(item):
+            elif not hasattr(item, "_asdict") and (isinstance(item, list | tuple) or _is_rows(item)):
                 yield _read_item(item, number)
             else:
                 yield from _read_tables(itertools.chain([item], items), names, unpaired)
@@ -114,6 +114,8 @@ def _is_rows(thing: Any) -> bool:
 
 def _is_read(thing: Any) -> bool:
     """Whether it is of `read_pairs`, and need not be understood once more."""
+    if hasattr(thing, "collect_schema"):  # of Polars, where to ask for the schema may take long
+        return False
     names = getattr(getattr(thing, "schema", None), "names", None)
     return isinstance(names, list) and {"id", *CHAINS, "record"} <= set(names)
 
@@ -134,33 +136,21 @@ def _read_tables(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Rec
 
 # Fields of a record, and the columns of the reader's batches that they are from.
 _COLUMNS = {name: name for name in Record._fields[:5]} | {"source": "source", "row": "record", "note": "note"}
-# In a table of one chain in a row such rows are no fault of the file.
-_WITHOUT_PARTNER = ("several_chains", "non_productive", "missing_chain")
 
 
 def _read_batch(batch: Any, kept: Sequence[str] = ()) -> Iterator[Record]:
     """The records of a batch in the pair schema, with the values of the columns `kept`."""
+    from curr_ab.data.preparing.clean import reasons_to_leave_out
+
     fields = [name for name, column in _COLUMNS.items() if column in batch.schema.names]
     columns = [batch[_COLUMNS[name]].to_pylist() for name in fields]
     own = [batch[name].to_pylist() for name in kept]
-    reasons = _reasons_to_leave_out(batch)
+    reasons = reasons_to_leave_out(batch)
     for place, values in enumerate(zip(*columns, strict=True)):
         known = dict(zip(fields, values, strict=True))
         known["id"] = known["id"] or ""
         user = tuple(column[place] for column in own)
         yield Record(**known, kept=user, left_out=reasons[place] if reasons else None)
-
-
-def _reasons_to_leave_out(batch: Any) -> list[str | None]:
-    """For each row that is none of a pair the reason; empty where every row is to be a pair."""
-    from curr_ab.data.preparing.clean import drop_reasons
-    from curr_ab.data.preparing.plan import CleaningLimits
-    from curr_ab.data.reading.cells import SEVERAL_CHAINS
-
-    if SEVERAL_CHAINS not in batch.schema.names:
-        return []
-    reasons = drop_reasons(batch, CleaningLimits(), paired=True).to_pylist()
-    return [reason if reason in _WITHOUT_PARTNER else None for reason in reasons]
 
 
 @dataclass(frozen=True)
@@ -176,22 +166,23 @@ class Reader:
 
     def __call__(self) -> Iterator[Record]:
         from curr_ab.data.reading.formats import open_table
-        from curr_ab.data.reading.objects import with_copies
+        from curr_ab.data.reading.objects import tables_of, with_copies
         from curr_ab.data.reading.pairs import read_sources
 
+        sources, names, copies = tables_of(list(self.sources)), self.names, tuple[str, ...]()
+        if self.kept:
+            copied = [with_copies(open_table(source), self.kept) for source in sources]
+            sources = [table for table, _ in copied]
+            copies = copied[0][1]
+            names = replace(names, extra=copies)
         others = {name: None for name in CHAINS if self.wanted and name not in self.wanted}
         chains: Chains = "unpaired" if self.unpaired else "paired"
         number = 0
-        for source in self.sources:
-            names, copies = self.names, tuple[str, ...]()
-            if self.kept:
-                source, copies = with_copies(open_table(source), self.kept)
-                names = replace(names, extra=copies)
-            for batch in read_sources([source], names, chains):
-                for record in _read_batch(batch, copies):
-                    number += 1
-                    record = record._replace(number=number, id=record.id or str(number))
-                    yield record.with_chains(others) if others else record
+        for batch in read_sources(sources, names, chains):
+            for record in _read_batch(batch, copies):
+                number += 1
+                record = record._replace(number=number, id=record.id or str(number))
+                yield record.with_chains(others) if others else record
 
     def check(self, record: Record) -> None:
         """Refuse a record that lacks a chain."""
@@ -213,12 +204,12 @@ def reader(
     """
     from curr_ab.data import MalformedSource
     from curr_ab.data.reading.formats import open_table
-    from curr_ab.data.reading.objects import tables_of
+    from curr_ab.data.reading.objects import is_files, names_of_files, tables_of
 
-    sources = tuple(tables_of(pairs, again=True))
+    sources = tuple(names_of_files(pairs) if is_files(pairs) else tables_of(pairs, again=True))
     columns = tuple(keep)
     if keep:
-        tables = [open_table(source) for source in sources]
+        tables = [open_table(source) for source in tables_of(list(sources))]
         if keeps_all := columns == ("all",):
             columns = tuple(dict.fromkeys(name for table in tables for name in table.names))
         for table in tables:

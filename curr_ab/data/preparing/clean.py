@@ -25,6 +25,8 @@ REASONS = {
     "impossible_length": "too short or too long for a variable domain",
     "duplicate": "the same residues as an earlier record",
 }
+# Of rows with one chain, of which some have no partner in every file: no fault of a record.
+_WITHOUT_PARTNER = ("several_chains", "non_productive", "missing_chain")
 _AMBIGUOUS = "[XBZUO]"
 # A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains,
 # FGxGT..[VI] in light ones) or the motif at its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and none
@@ -113,3 +115,11 @@ def drop_reasons(batch: pa.RecordBatch, limits: CleaningLimits, *, paired: bool)
         if pc.any(holds).as_py():
             reasons = pc.coalesce(reasons, pc.if_else(holds, reason, None))
     return reasons
+
+
+def reasons_to_leave_out(batch: pa.RecordBatch) -> list[str | None]:
+    """Why rows of a table with one chain in a row are none of a pair; empty where a row is to be a pair."""
+    if SEVERAL_CHAINS not in batch.schema.names:
+        return []
+    reasons = drop_reasons(batch, CleaningLimits(), paired=True).to_pylist()
+    return [reason if reason in _WITHOUT_PARTNER else None for reason in reasons]

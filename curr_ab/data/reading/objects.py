@@ -27,13 +27,8 @@ from curr_ab.words import CHAINS
 
 _BATCH = 16_384
 _ROWS = 64  # of a list or generator: few, because somebody may wait for the first result
-_COPY = "kept:"  # in front of a column's name, so that its copy is no field of the schema
+_DIGITS = str.maketrans("0123456789", "abcdefghij")
 Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
-
-
-def is_file(thing: Any) -> bool:
-    """Whether it is the name of a file, rather than an object with pairs in it."""
-    return isinstance(thing, str | os.PathLike)
 
 
 def is_table(thing: Any) -> bool:
@@ -49,44 +44,68 @@ def tables_of(given: Any, *, again: bool = False) -> list[str | Table]:
 
     With `again` they can be read more than once, for which a generator is held in memory.
     """
-    if is_file(given) or (isinstance(given, list | tuple) and all(map(is_file, given))):
+    if is_files(given):
         return list(expand_sources(given))
-    is_several = isinstance(given, list | tuple) and all(
-        is_file(one) or (is_table(one) and not isinstance(one, pa.RecordBatch)) for one in given
-    )
-    if not is_several:
-        return [_kept_table(given) if again else table_of(given)]
-    names = iter(range(1, len(given) + 1))
+    things = _things(given)
     tables: list[str | Table] = []
-    for one in given:
-        number = next(names)
-        if is_file(one):
-            tables += expand_sources(one)
+    for number, thing in enumerate(things, start=1):
+        if _is_name(thing):
+            tables += expand_sources(thing)
         else:
-            name = "pairs" if len(given) == 1 else f"pairs {number}"
-            tables.append(_kept_table(one, name) if again else table_of(one, name))
+            name = _name(number, things)
+            tables.append(_kept_table(thing, name) if again else table_of(thing, name))
     return tables
+
+
+def is_files(given: Any) -> bool:
+    """Whether these are names of files, one or a list, rather than objects with pairs in them."""
+    return _is_name(given) or (isinstance(given, list | tuple) and all(map(_is_name, given)))
+
+
+def names_of_files(given: Any) -> list[str]:
+    """The names, as they are given."""
+    return [os.fspath(one) for one in ([given] if _is_name(given) else given)]
+
+
+def _is_name(thing: Any) -> bool:
+    return isinstance(thing, str | os.PathLike)
+
+
+def _things(given: Any) -> list[Any]:
+    """The objects in a list of several, or the one, which may be a list of pairs or of Arrow's batches."""
+    several = isinstance(given, list | tuple) and all(
+        _is_name(one) or (is_table(one) and not isinstance(one, pa.RecordBatch)) for one in given
+    )
+    return list(given) if several else [given]
 
 
 @contextmanager
 def files_of(given: Any, folder: Path | None = None) -> Iterator[list[str]]:
-    """Names of the files; objects stand in files of their own while the block runs.
+    """Names of files as they are given; objects stand in files of their own while the block runs.
 
     For work that other processes share or that is taken up again: they read a file, and cannot read an
     object. In a `folder`, equal objects have equal names.
     """
-    if is_file(given) or (isinstance(given, list | tuple) and all(map(is_file, given))):
-        yield expand_sources(given)
+    if is_files(given):
+        yield names_of_files(given)
         return
     own = None if folder is None else folder / ".objects"
     with TemporaryDirectory(prefix="curr_ab_objects_") if own is None else _removed(own) as place:
         names = []
-        for table in tables_of(given):
-            if isinstance(table, Table):
-                path = _write(table, Path(place, f"{table.source}.parquet"))
-                table = str(path if own is None else _named_by_content(path))
-            names.append(table)
+        things = _things(given)
+        for number, thing in enumerate(things, start=1):
+            if _is_name(thing):
+                names.append(os.fspath(thing))
+                continue
+            name = _name(number, things)
+            path = _write(table_of(thing, name), Path(place, f"{name}.parquet"))
+            names.append(str(path if own is None else _named_by_content(path)))
         yield names
+
+
+def _name(number: int, things: Sequence[Any]) -> str:
+    """The name of an object in errors and results."""
+    return "pairs" if len(things) == 1 else f"pairs {number}"
 
 
 @contextmanager
@@ -120,7 +139,8 @@ def with_copies(table: Table, columns: Sequence[str]) -> tuple[Table, tuple[str,
     A copy keeps what the user wrote where the reader puts the column itself into other letters or units; of a
     column that is not there it is null.
     """
-    originals = {_COPY + name: name for name in columns}
+    # One word without a meaning: no rule of the reader must take a copy for the column of a chain.
+    originals = {"kept" + str(place).translate(_DIGITS): name for place, name in enumerate(columns)}
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         wanted = {name: originals.get(name, name) for name in names}
@@ -179,10 +199,15 @@ def table_of(pairs: Any, source: str = "pairs") -> Table:
 def _kept_table(pairs: Any, source: str = "pairs") -> Table:
     """The table of an object, in memory where the object can be read but once."""
     table = table_of(pairs, source)
-    if not hasattr(pairs, "__next__") and not hasattr(pairs, "read_next_batch"):
+    if not _is_once(pairs):
         return table
     batches = list(table.read(table.names))
     return replace(table, read=lambda names: (batch.select(list(names)) for batch in batches))
+
+
+def _is_once(pairs: Any) -> bool:
+    """Whether reading uses it up: a generator, or a reader of Arrow's."""
+    return hasattr(pairs, "__next__") or hasattr(pairs, "read_next_batch")
 
 
 def _kind(thing: Any) -> str:
@@ -217,12 +242,9 @@ def _of_stream(pairs: Any, source: str) -> Table:
     opened = [pa.RecordBatchReader.from_stream(pairs)]
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        try:
-            reader = opened.pop() if opened else pa.RecordBatchReader.from_stream(pairs)
-        except (pa.ArrowInvalid, ValueError) as error:
-            problem = f"{_kind(pairs)} can be read once; give a table, such as reader.read_all()"
-            raise MalformedSource(source, problem) from error
-        yield from _sliced(reader, names)
+        if not opened and _is_once(pairs):
+            raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a table")
+        yield from _sliced(opened.pop() if opened else pa.RecordBatchReader.from_stream(pairs), names)
 
     return _checked(source, "Arrow", opened[0].schema.names, read)
 
@@ -264,18 +286,14 @@ def _of_series(series: Any) -> pa.Array:
 
 def _of_data_set(pairs: Any, source: str) -> Table:
     """A data set of the library `datasets`, on disk or streamed."""
-    known = getattr(pairs, "column_names", None)
-    if not known:  # a stream of which nobody has said its columns
-        first = next(iter(pairs), None)
-        if first is None:
-            raise MalformedSource(source, "the data set is empty")
-        known = list(first)
+    if pairs.features is None:  # a stream of which nobody has said the columns, so that each row has its own
+        return _of_rows(pairs, source)
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         tables = pairs.select_columns(list(names)).with_format("arrow").iter(batch_size=_BATCH)
         yield from _sliced((batch for table in tables for batch in table.to_batches()), names)
 
-    return _checked(source, "data set", known, read)
+    return _checked(source, "data set", pairs.column_names, read)
 
 
 def _of_splits(pairs: Mapping[str, Any], source: str) -> Table:
@@ -327,11 +345,10 @@ def _of_rows(pairs: Iterable[Any], source: str) -> Table:
         return _of_batches(pairs, first[0], rows, source)
     first += islice(rows, _ROWS - 1)
     names = list(dict.fromkeys(name for number, row in enumerate(first, 1) for name in _fields(row, number)))
-    is_once = rows is pairs
     left = [chain(first, rows)]
 
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not left and is_once:
+        if not left and _is_once(pairs):
             raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a list")
         remaining = left.pop() if left else iter(pairs)
         number = 0
@@ -345,11 +362,10 @@ def _of_rows(pairs: Iterable[Any], source: str) -> Table:
 
 def _of_batches(pairs: Iterable[Any], first: Any, rest: Iterator[Any], source: str) -> Table:
     """A stream of tables with the same columns, such as Arrow's batches."""
-    is_once = rest is pairs
     left = [chain([first], rest)]
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not left and is_once:
+        if not left and _is_once(pairs):
             raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a list")
         for one in left.pop() if left else pairs:
             yield from table_of(one, source).read(names)

@@ -53,7 +53,7 @@ GROUPS = ("all", "mutated chains", "unmutated chains", "mutated residues", "germ
 
 def open_data(plan: RegionsPlan, sources: list[str]) -> PairTable:
     """The pairs whose regions are known; at least two."""
-    table = read_pair_table(sources, plan.split)
+    table = read_pair_table(sources, plan.split, plan.columns)
     known = [table.pairs[name] for chain in CHAINS for name in (chain, f"region_mask_{chain}")]
     complete = pc.and_(pc.and_(*map(pc.is_valid, known[:2])), pc.and_(*map(pc.is_valid, known[2:])))
     pairs = table.pairs.filter(complete)
