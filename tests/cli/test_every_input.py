@@ -35,6 +35,8 @@ def rows():
     return frame.assign(
         fitness=[place / 2 for place in range(NUM_PAIRS)],
         direction="higher",
+        mutations_heavy=[place * 7 % 5 for place in range(NUM_PAIRS)],
+        mutations_light=[place * 5 % 3 for place in range(NUM_PAIRS)],
         label=["HD" if place % 2 else "CoV" for place in range(NUM_PAIRS)],
         group=[f"g{place}" for place in range(NUM_PAIRS)],
     )
@@ -44,12 +46,11 @@ def as_cells(frame):
     """AIRR: a chain in a row."""
     chains = []
     for chain, locus in (("heavy", "IGH"), ("light", "IGK")):
-        own = frame.rename(columns={chain: "sequence_aa", "id": "cell_id"}).assign(
-            locus=locus, productive="T"
-        )
+        names = {chain: "sequence_aa", "id": "cell_id", f"mutations_{chain}": "mutations"}
+        own = frame.rename(columns=names).assign(locus=locus, productive="T")
         chains.append(own.assign(sequence_id=own["cell_id"] + "_" + locus))
     kept = ["cell_id", "sequence_id", "locus", "productive", "sequence_aa"]
-    kept += ["fitness", "direction", "label", "group"]
+    kept += ["mutations", "fitness", "direction", "label", "group"]
     return pd.concat(chains)[kept]
 
 
@@ -69,8 +70,8 @@ FILES = {
 }
 KINDS = ("pandas", "Polars", "lazy Polars", "Arrow table", "Arrow reader", "capsule", "data set")
 KINDS += ("streamed data set", "data set with splits", "columns", "mappings", "generator of mappings")
-WITHOUT_COLUMNS = {"pairs.fasta"}  # no label, no fitness
-WITHOUT_REGIONS = {"pairs.fasta", "airr.tsv"}
+WITH_COLUMNS = [name for name in FILES if name != "pairs.fasta"]  # of labels and fitness
+WITH_REGIONS = [name for name in WITH_COLUMNS if name != "airr.tsv"]
 
 
 @pytest.fixture(scope="module")
@@ -126,47 +127,28 @@ def test_a_file_in_a_bulk_command(command, name, files, folder, tuned, rows, tmp
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_in_prepare(name, files, tmp_path):
-    words = [
-        "data",
-        "prepare",
-        str(files / name),
-        "--cluster",
-        "exact",
-        "--quiet",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    assert main([*words, "--subsets", "F=1.0"]) == 0
+    words = ["data", "prepare", str(files / name), "--cluster", "exact", "--processes", "1", "--quiet"]
+    assert main([*words, "--subsets", "F=1.0", "--out", str(tmp_path / "o")]) == 0
     index = json.loads((tmp_path / "o" / "dataset.json").read_text())
     assert index["report"]["kept"] == NUM_PAIRS
 
 
-RECIPE = """name: try
-target: classes
-labels: [HD, CoV]
-"""
-
-
-def recipe_words():
-    return ["--folds", "2", "--epochs", "1", "--precision", "fp32", "--no-final", "--group-by", "group"]
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if name not in WITHOUT_COLUMNS])
+@pytest.mark.parametrize("name", WITH_COLUMNS)
 def test_a_file_in_finetune(name, files, folder, tmp_path, capsys):
     words = ["finetune", "specificity-binary", "--model", str(folder), "--data", str(files / name)]
-    assert main([*words, *recipe_words(), "--dry-run"]) == 0
+    changes = ["--folds", "2", "--epochs", "1", "--precision", "fp32", "--no-final", "--group-by", "group"]
+    assert main([*words, *changes, "--dry-run"]) == 0
     assert f"examples         {NUM_PAIRS}, 0 dropped" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in WITHOUT_COLUMNS])
-@pytest.mark.parametrize("suite", ["fitness", "regions"])
-def test_a_file_in_evaluate(suite, name, files, folder, tmp_path):
-    if suite == "regions" and name in WITHOUT_REGIONS:
-        return
+FITNESS = ["--mode", "unmasked", "--min-pairs", "3", "--shots", "2"]
+SUITES = [("fitness", name, FITNESS) for name in WITH_COLUMNS]
+SUITES += [("regions", name, ["--pairs", "2"]) for name in WITH_REGIONS]
+
+
+@pytest.mark.parametrize(("suite", "name", "more"), SUITES)
+def test_a_file_in_evaluate(suite, name, more, files, folder, tmp_path):
     words = ["evaluate", suite, "--model", str(folder), "--data", str(files / name), "--device", "cpu"]
-    more = (
-        ["--pairs", "2"] if suite == "regions" else ["--mode", "unmasked", "--min-pairs", "3", "--shots", "2"]
-    )
     assert main([*words, "--out", str(tmp_path / "o"), *more]) == 0
 
 
@@ -180,7 +162,7 @@ def _splits(table):
     import datasets
 
     whole = datasets.Dataset(table)
-    return datasets.DatasetDict(train=whole.select(range(5)), test=whole.select(range(5, len(table))))
+    return datasets.DatasetDict(train=whole.select(range(2)), test=whole.select(range(2, len(table))))
 
 
 def _objects_of_tables():
