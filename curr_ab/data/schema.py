@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import pyarrow as pa
 
@@ -12,18 +11,6 @@ from curr_ab.words import CHAINS, REGIONS
 # One character per residue in every mask, as abstar writes them. A shard stores each letter as its
 # position in this string plus one; 0 is "not known" or "no residue".
 MASK_LETTERS = {"region_mask": "1234567", "segment_mask": "VDJN", "mutation_mask": "01"}
-
-# How a column of a table that holds both chains names its chain.
-_CHAIN_PATTERNS = {
-    "heavy": ("{}_heavy", "heavy_{}", "{}_h", "h_{}", "{}_vh", "vh_{}", "{}:0", "{}_0"),
-    "light": ("{}_light", "light_{}", "{}_l", "l_{}", "{}_vl", "vl_{}", "{}:1", "{}_1"),
-}
-# Amino acids before the bare words: in the field's tables `sequence_heavy` is often nucleotides.
-SEQUENCE_BASES = ("sequence_aa", "sequence_alignment_aa", "aa_sequence", "aa", "sequence", "seq")
-_BARE_SEQUENCES = {
-    "heavy": ("heavy", "h", "vh", "heavy_chain", "fv_heavy", "hc"),
-    "light": ("light", "l", "vl", "light_chain", "fv_light", "lc"),
-}
 
 
 @dataclass(frozen=True)
@@ -35,17 +22,6 @@ class Field:
     meaning: str
     bases: tuple[str, ...] = ()
     chain: str = ""
-
-    @property
-    def aliases(self) -> tuple[str, ...]:
-        """Column names that are read into this field, the preferred ones first."""
-        if not self.chain:
-            return (self.name, *self.bases)
-        bare = _BARE_SEQUENCES[self.chain] if self.name == self.chain else ()
-        combined = (
-            pattern.format(base) for base, pattern in product(self.bases, _CHAIN_PATTERNS[self.chain])
-        )
-        return tuple(dict.fromkeys((self.name, *bare[:1], *combined, *bare[1:])))
 
 
 def _chain_fields(name: str, type: pa.DataType, meaning: str, *bases: str) -> list[Field]:
@@ -59,14 +35,13 @@ FIELDS: tuple[Field, ...] = (
         "id",
         pa.string(),
         "name of the record in its source",
-        ("name", "pair_id", "sequence_id", "barcode", "sequence_id_heavy", "sequence_id:0", "cell_id"),
+        (
+            *("name", "pair_id", "sequence_id", "barcode", "sequence_id_heavy", "sequence_id:0", "cell_id"),
+            *("antibody_id", "antibody_name", "antibody", "therapeutic", "contig_id"),
+        ),
     ),
-    Field(
-        "heavy", pa.string(), "residues of the heavy chain; null in unpaired data", SEQUENCE_BASES, "heavy"
-    ),
-    Field(
-        "light", pa.string(), "residues of the light chain; null in unpaired data", SEQUENCE_BASES, "light"
-    ),
+    Field("heavy", pa.string(), "residues of the heavy chain; null in unpaired data", (), "heavy"),
+    Field("light", pa.string(), "residues of the light chain; null in unpaired data", (), "light"),
     Field("donor", pa.string(), "who the cell is from", ("subject", "subject_id", "donor_id", "patient")),
     Field(
         "disease", pa.string(), "diagnosis or vaccination of the donor", ("disease_diagnosis", "diagnosis")
@@ -75,14 +50,14 @@ FIELDS: tuple[Field, ...] = (
         "isotype",
         pa.string(),
         "constant region of the heavy chain",
-        ("c_call_heavy", "c_gene_heavy", "c_call:0"),
+        ("isotype_heavy", "c_call_heavy", "c_gene_heavy", "c_call:0"),
     ),
     Field("clone", pa.string(), "clonal family", ("clone_id", "clone_id_heavy", "clonotype_id", "lineage")),
     Field("split", pa.string(), "train, validation or test, where a source brings its own"),
     *_chain_fields("v_call", pa.string(), "V gene", "v_gene"),
     Field("d_call_heavy", pa.string(), "D gene, heavy chain", ("d_call", "d_gene"), "heavy"),
     *_chain_fields("j_call", pa.string(), "J gene", "j_gene"),
-    *_chain_fields("cdr3", pa.string(), "residues of the CDR3 without its anchors", "cdr3_aa"),
+    *_chain_fields("cdr3", pa.string(), "residues of the CDR3 without its anchors", "cdr3_aa", "junction_aa"),
     *_chain_fields("region_mask", pa.string(), f"1-7 for {', '.join(REGIONS)}"),
     *_chain_fields("segment_mask", pa.string(), "V, D, J, or N where untemplated", "gene_segment_mask"),
     *_chain_fields(

@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from curr_ab.data.preparing.clean import REASONS, drop_reasons, reasons_to_leave_out
+from curr_ab.data.preparing.clean import REASONS, drop_reasons, reasons_without_pair
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, find_layout
+from curr_ab.data.reading.columns import Layout
+from curr_ab.data.reading.first_rows import layout_of
 from curr_ab.data.reading.formats import open_table
 from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.pairs import read_source
@@ -114,10 +115,12 @@ def _layout(table: Table, recipe: Recipe, names: ColumnNames) -> Layout:
     missing = [column for column in needed if column not in present]
     extra = tuple(column for column in needed if column in present)
     try:
-        layout = find_layout(present, replace(names, extra=extra))
+        layout = layout_of(replace(table, names=present), replace(names, extra=extra)) if present else None
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
-    is_paired = layout is not None and (layout.kind == "cells" or set(CHAINS) <= layout.columns.keys())
+    is_paired = layout is not None and (
+        layout.kind in ("cells", "joined") or set(CHAINS) <= layout.columns.keys()
+    )
     if layout is None or not is_paired:
         problem = f"a record needs a heavy and a light chain; name their columns; {columns}"
         raise MalformedSource(source, problem, fields=("heavy_column", "light_column"))
@@ -160,7 +163,7 @@ def _rows(
     num_rows, swapped, num_left_out = 0, [], 0
     bad: list[str] = []
     for batch in read_source(table, replace(names, extra=extra), "paired"):
-        left_out = reasons_to_leave_out(batch)
+        left_out = reasons_without_pair(batch)
         if left_out:
             num_left_out += sum(reason is not None for reason in left_out)
             batch = batch.filter(pa.array([reason is None for reason in left_out]))

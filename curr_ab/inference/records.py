@@ -22,7 +22,7 @@ from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
 if TYPE_CHECKING:  # they load pyarrow, which lists of pairs do without
-    from curr_ab.data.reading.table import Table
+    from curr_ab.data.reading.table import Recognised, Table
 
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 _MOST_NAMED = 20  # of bad records, in one error
@@ -140,12 +140,12 @@ _COLUMNS = {name: name for name in Record._fields[:5]} | {"source": "source", "r
 
 def _read_batch(batch: Any, kept: Sequence[str] = ()) -> Iterator[Record]:
     """The records of a batch in the pair schema, with the values of the columns `kept`."""
-    from curr_ab.data.preparing.clean import reasons_to_leave_out
+    from curr_ab.data.preparing.clean import reasons_without_pair
 
     fields = [name for name, column in _COLUMNS.items() if column in batch.schema.names]
     columns = [batch[_COLUMNS[name]].to_pylist() for name in fields]
     own = [batch[name].to_pylist() for name in kept]
-    reasons = reasons_to_leave_out(batch)
+    reasons = reasons_without_pair(batch)
     for place, values in enumerate(zip(*columns, strict=True)):
         known = dict(zip(fields, values, strict=True))
         known["id"] = known["id"] or ""
@@ -164,25 +164,26 @@ class Reader:
     kept: tuple[str, ...] = ()  # columns of the user that records bring with them
     keeps_all: bool = False  # whether those are all that there are, rather than named
 
-    def __call__(self) -> Iterator[Record]:
-        from curr_ab.data.reading.formats import open_table
+    def __call__(self, recognised: list[Recognised] | None = None) -> Iterator[Record]:
+        """The records; what is recognised of each source is added to `recognised`."""
         from curr_ab.data.reading.objects import tables_of, with_copies
-        from curr_ab.data.reading.pairs import read_sources
+        from curr_ab.data.reading.pairs import read_source
+        from curr_ab.data.reading.samples import group_sources, open_sample
 
-        sources, names, copies = tables_of(list(self.sources)), self.names, tuple[str, ...]()
-        if self.kept:
-            copied = [with_copies(open_table(source), self.kept) for source in sources]
-            sources = [table for table, _ in copied]
-            copies = copied[0][1]
-            names = replace(names, extra=copies)
         others = {name: None for name in CHAINS if self.wanted and name not in self.wanted}
         chains: Chains = "unpaired" if self.unpaired else "paired"
         number = 0
-        for batch in read_sources(sources, names, chains):
-            for record in _read_batch(batch, copies):
-                number += 1
-                record = record._replace(number=number, id=record.id or str(number))
-                yield record.with_chains(others) if others else record
+        for sample in group_sources(tables_of(list(self.sources)), self.names):
+            names, copies = self.names, tuple[str, ...]()
+            if self.kept:
+                copied = [with_copies(table, self.kept) for table in open_sample(sample, names)]
+                sample, copies = tuple(table for table, _ in copied), copied[0][1]
+                names = replace(names, extra=copies)
+            for batch in read_source(sample, names, chains, recognised=recognised):
+                for record in _read_batch(batch, copies):
+                    number += 1
+                    record = record._replace(number=number, id=record.id or str(number))
+                    yield record.with_chains(others) if others else record
 
     def check(self, record: Record) -> None:
         """Refuse a record that lacks a chain."""
@@ -209,7 +210,10 @@ def reader(
     sources = tuple(names_of_files(pairs) if is_files(pairs) else tables_of(pairs, again=True))
     columns = tuple(keep)
     if keep:
-        tables = [open_table(source) for source in tables_of(list(sources))]
+        # Records of FASTA have no columns.
+        sheet = None if names is None else names.sheet
+        opened = [open_table(source, sheet) for source in tables_of(list(sources))]
+        tables = [table for table in opened if table.form != "FASTA"]
         if keeps_all := columns == ("all",):
             columns = tuple(dict.fromkeys(name for table in tables for name in table.names))
         for table in tables:
@@ -308,6 +312,7 @@ class Checked:
     total: int
     problems: Mapping[int, Problem]
     left_out: Mapping[int, str]
+    recognised: Sequence[Recognised] = ()  # of each source
 
     @property
     def num_used(self) -> int:
@@ -341,7 +346,8 @@ def check_records(
     problems: dict[int, Problem] = {}
     left_out: dict[int, str] = {}
     total = 0
-    for record in read():
+    recognised: list[Recognised] = []
+    for record in read(recognised):
         total += 1
         if record.left_out:
             left_out[record.number] = record.left_out
@@ -361,7 +367,7 @@ def check_records(
             advice = "make ids unique, or leave them out"
             message = f"{record.name} has the id of {first}; {advice}"
             problems.setdefault(record.number, Problem(record.name, message))
-    return Checked(total, dict(sorted(problems.items())), left_out)
+    return Checked(total, dict(sorted(problems.items())), left_out, recognised)
 
 
 def _is_ordinary(record: Record, max_tokens: int) -> bool:

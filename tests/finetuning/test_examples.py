@@ -151,7 +151,7 @@ DEFECTS = {
         "l_sequence, donor",
     ),
     "no heavy column": (
-        lambda t: t.rename(columns={"h_sequence": "first"}),
+        lambda t: t.drop(columns="h_sequence"),
         "a record needs a heavy and a light chain; name their columns; the",
     ),
     "no donor column": (

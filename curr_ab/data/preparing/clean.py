@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
+from curr_ab.data.reading.evidence import KINDS
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # In the order in which they are looked for, which is the order of the report.
@@ -28,19 +29,6 @@ REASONS = {
 # Of rows with one chain, of which some have no partner in every file: no fault of a record.
 _WITHOUT_PARTNER = ("several_chains", "non_productive", "missing_chain")
 _AMBIGUOUS = "[XBZUO]"
-# A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains,
-# FGxGT..[VI] in light ones) or the motif at its first conserved tryptophan (W[VI]RQ, W[YF][QL]QK), and none
-# of its own kind, of which the beginning of framework 4 is enough. In the built-in corpus with its
-# hypermutated chains this finds 99 % of swaps and calls no right chain wrong.
-_SHOWS = {
-    "heavy": "W[A-Z][A-Z]G[A-Z]{2}[A-Z]?V[A-Z]V|W[VIL]R[QK]",
-    "light": "F[A-Z][A-Z]GT[A-Z]{2}[A-Z]?[VI]|W[YFH][QL][QH][KRE]",
-}
-_MAY_BE = {"heavy": "|W[A-Z]{2}G[A-Z]{4,9}$", "light": "|F[A-Z]{2}G[A-Z]{4,9}$"}
-_KIND = {
-    chain: (_SHOWS[chain] + _MAY_BE[chain], _SHOWS[other])
-    for chain, other in zip(CHAINS, CHAINS[::-1], strict=True)
-}
 _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
 
 
@@ -63,7 +51,7 @@ def _wrong_chain(batch: pa.RecordBatch) -> pa.Array:
     return _either(
         _is_other_kind(batch[f"{prefix}{chain}"], *patterns[chain])
         for chain in CHAINS
-        for prefix, patterns in (("", _KIND), ("v_call_", _CALL))
+        for prefix, patterns in (("", KINDS), ("v_call_", _CALL))
     )
 
 
@@ -117,7 +105,7 @@ def drop_reasons(batch: pa.RecordBatch, limits: CleaningLimits, *, paired: bool)
     return reasons
 
 
-def reasons_to_leave_out(batch: pa.RecordBatch) -> list[str | None]:
+def reasons_without_pair(batch: pa.RecordBatch) -> list[str | None]:
     """Why rows of a table with one chain in a row are none of a pair; empty where a row is to be a pair."""
     if SEVERAL_CHAINS not in batch.schema.names:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,8 @@ from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
-from curr_ab.data.reading.sources import BUILTIN, MalformedSource
+from curr_ab.data.reading.sources import BUILTIN, MalformedSource, locate
+from curr_ab.data.reading.table import Recognised
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
 from curr_ab.files import read_object, replacing, write_json
@@ -69,7 +70,7 @@ class FileTask:
 class PartTask(FileTask):
     """Source to clean."""
 
-    source: str
+    source: tuple[str, ...]  # one file, or several that are a sample
     names: ColumnNames
     chains: Chains
     limits: CleaningLimits
@@ -77,10 +78,13 @@ class PartTask(FileTask):
     keep_going: bool
 
     def identity(self) -> list[Any]:
-        """Name, size and time of the source, by which a change since an earlier run is noticed."""
-        path = Path(builtin_path() if self.source == BUILTIN else self.source)
-        stat = path.stat() if path.exists() else None
-        return [self.source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
+        """Name, size and time of each file, by which a change since an earlier run is noticed."""
+        identity: list[Any] = []
+        for source in self.source:
+            path = Path(builtin_path() if source == BUILTIN else locate(source)[0])
+            stat = path.stat() if path.exists() else None
+            identity += [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
+        return identity
 
 
 def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
@@ -116,10 +120,14 @@ def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _kept(
-    task: PartTask, drops: Counter[str], dropped: pa.parquet.ParquetWriter | None
+    task: PartTask,
+    drops: Counter[str],
+    dropped: pa.parquet.ParquetWriter | None,
+    recognised: list[Recognised],
 ) -> Iterator[pa.RecordBatch]:
     """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
-    for batch in read_source(task.source, task.names, task.chains):
+    batches = read_source(task.source, task.names, task.chains, recognised=recognised, scratch=task.folder)
+    for batch in batches:
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(reason.as_py() for reason in pc.drop_null(reasons))
@@ -132,13 +140,20 @@ def _kept(
 def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None) -> dict[str, Any]:
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
+    recognised: list[Recognised] = []
     kept = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
-        for block in _blocks(_kept(task, drops, dropped)):
+        for block in _blocks(_kept(task, drops, dropped, recognised)):
             annotated.update({name: len(block) - block[name].null_count for name in ANNOTATIONS})
             kept += len(block)
             write_buckets(writer, _with_keys(block, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
-    return {"kept": kept, "drops": dict(drops), "annotated": dict(annotated), "set_aside": None}
+    return {
+        "kept": kept,
+        "drops": dict(drops),
+        "annotated": dict(annotated),
+        "recognised": [asdict(one) for one in recognised],
+        "set_aside": None,
+    }
 
 
 def write_part(task: PartTask) -> dict[str, Any]:
@@ -160,7 +175,7 @@ def write_part(task: PartTask) -> dict[str, Any]:
             raise
         for earlier in (task.path, task.dropped_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
-        summary = {"kept": 0, "drops": {}, "annotated": {}, "set_aside": str(error)}
+        summary = {"kept": 0, "drops": {}, "annotated": {}, "recognised": [], "set_aside": str(error)}
     summary |= {"source": task.source, "identity": identity}
     write_json(task.summary_path, summary)
     return summary

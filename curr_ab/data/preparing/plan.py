@@ -75,5 +75,5 @@ class PreparationPlan:
 
     def settings(self) -> dict[str, Any]:
         """As JSON holds them."""
-        settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"names": self.names.settings()}))
         return settings

@@ -35,6 +35,7 @@ from curr_ab.data.preparing.splits import (
     write_task_shard,
 )
 from curr_ab.data.reading.objects import files_of, is_files
+from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.report import check_report, write_preparation_report
 from curr_ab.data.schema import MASK_LETTERS
@@ -147,7 +148,9 @@ def prepare(
         _remove_work(folder)
         return finished
     with Workers(processes, progress=progress) as workers:
-        index = _run_stages(files, folder, plan, workers, processes=processes, **flags)
+        index = _run_stages(
+            group_sources(files, plan.names), folder, plan, workers, processes=processes, **flags
+        )
     index["request"] = request
     write_json(folder / INDEX_NAME, index)
     _remove_work(folder)
@@ -155,7 +158,7 @@ def prepare(
 
 
 def _run_stages(
-    files: Sequence[str],
+    files: Sequence[tuple[str, ...]],
     folder: Path,
     plan: PreparationPlan,
     workers: Workers,
@@ -237,5 +240,6 @@ def _run_stages(
         "masks": masks,
         "splits": shards,
         "subsets": subsets,
+        "recognised": [one for part in parts for one in part["recognised"]],
         "report": {**counts, **report},
     }

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.columns import REGION_PIECES
-from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.reading.residues import ABSENT, letters
+from curr_ab.data.reading.table import Recognised
 from curr_ab.data.schema import FIELDS, MASK_LETTERS, PAIR_SCHEMA
 from curr_ab.words import CHAINS
 
@@ -23,36 +24,33 @@ _SPLITS = {
     "val": "validation",
     "test": "test",
 }
+_NUMBER = r"^[-+]?\d+\.?\d*([eE][-+]?\d+)?$"
+_LONGEST_FWR4 = 15  # residues; more behind the CDR3 are of the constant region too
+_UNKNOWN_ISOTYPES = ["all", "bulk", "unknown", "none", "nan", ""]
 _UNKNOWN_METADATA = {"", "no", "none", "unknown", "nan", "na", "null"}
 _CDR_MASK = "^(?P<a>0*)(?P<b>1+)(?P<c>0+)(?P<d>2+)(?P<e>0+)(?P<f>3+)(?P<g>0*)$"
 
 
-def letters(column: pa.Array) -> pa.Array:
-    """Residues in upper case without blanks and alignment gaps; an empty text is null."""
-    column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
-    if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
-        column = pc.replace_substring_regex(column, "[-. ]", "")
-    return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
-
-
-def _numbers(name: str, column: pa.Array, source: str, first_record: int) -> pa.Array:
+def _numbers(name: str, column: pa.Array) -> pa.Array:
+    """The column as numbers; null where it holds something else."""
     kind = PAIR_SCHEMA.field(name).type
-    if not pa.types.is_string(column.type):
-        return column.cast(kind)
-    text = pc.ascii_trim_whitespace(column)
-    text = pc.if_else(pc.equal(pc.binary_length(text), 0), None, text)
-    bad = pc.invert(pc.match_substring_regex(text, r"^[-+]?\d+\.?\d*([eE][-+]?\d+)?$"))
-    if pc.any(bad).as_py():
-        row = pc.index(bad, True).as_py()
-        value = text[row].as_py()
-        raise MalformedSource(
-            source,
-            f"record {first_record + row}: {name} must be a number; got {value!r}: correct or empty it",
-        )
-    numbers = text.cast(pa.float64())
+    if pa.types.is_string(column.type):
+        text = pc.replace_substring_regex(pc.ascii_trim_whitespace(column), r"\s*%$", "")
+        numbers = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None).cast(pa.float64())
+    else:
+        numbers = column.cast(pa.float64())
     if name.startswith("v_identity"):  # AIRR writes a share, IgBLAST and OAS per cent
         numbers = pc.if_else(pc.greater(numbers, 1.0), pc.divide(numbers, 100.0), numbers)
+        is_share = pc.and_(pc.greater_equal(numbers, 0.0), pc.less_equal(numbers, 1.0))
+    else:
+        is_share = pc.less(pc.abs(numbers), 1e9)
+    numbers = pc.if_else(is_share, numbers, None)
     return pc.round(numbers).cast(kind) if pa.types.is_integer(kind) else numbers.cast(kind)
+
+
+def _is_empty(column: pa.Array) -> pa.Array:
+    text = pc.ascii_trim_whitespace(column.cast(pa.string()))
+    return pc.or_kleene(pc.is_null(text), pc.is_in(pc.ascii_upper(text), pa.array(ABSENT)))
 
 
 def truth(column: pa.Array) -> pa.Array:
@@ -60,6 +58,10 @@ def truth(column: pa.Array) -> pa.Array:
     text = pc.ascii_lower(pc.ascii_trim_whitespace(column.cast(pa.string())))
     is_answer = pc.is_in(text, pa.array(_TRUE + _FALSE))
     return pc.if_else(is_answer, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
+
+
+def _num_true(condition: pa.Array) -> int:
+    return int(pc.sum(pc.fill_null(condition, False)).as_py() or 0)
 
 
 def _mask_of_lengths(lengths: list[pa.Array]) -> pa.Array:
@@ -77,22 +79,38 @@ def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array |
         groups = pc.extract_regex(columns[f"cdr_mask_{chain}"], _CDR_MASK)
         return _mask_of_lengths([pc.binary_length(pc.struct_field(groups, [group])) for group in range(7)])
     pieces = [f"{piece}_{chain}" for piece in REGION_PIECES]
-    if all(piece in columns for piece in pieces):
-        texts = [letters(columns[piece]) for piece in pieces]
-        is_whole = pc.equal(pc.binary_join_element_wise(*texts, ""), sequence)
-        return pc.if_else(is_whole, _mask_of_lengths([pc.binary_length(text) for text in texts]), None)
-    return None
+    if not all(piece in columns for piece in pieces[:-1]):
+        return None
+    texts = [letters(columns[piece]) for piece in pieces[:-1]]
+    before = pc.binary_join_element_wise(*texts, "")
+    lengths = [pc.binary_length(text) for text in texts]
+    num_before = pc.binary_length(before)
+    if pieces[-1] in columns:
+        last = letters(columns[pieces[-1]])
+        fits = pc.equal(pc.binary_join_element_wise(before, last, ""), sequence)
+        lengths.append(pc.binary_length(last))
+    else:  # older units of OAS lack framework 4, which is the rest behind the CDR3
+        same = [
+            text is not None and start is not None and text.startswith(start)
+            for text, start in zip(sequence.to_pylist(), before.to_pylist(), strict=True)
+        ]
+        rest = pc.subtract(pc.binary_length(sequence), num_before)
+        fits = pc.and_(pa.array(same), pc.and_(pc.greater(rest, 0), pc.less_equal(rest, _LONGEST_FWR4)))
+        lengths.append(pc.if_else(fits, rest, 0))
+    return pc.if_else(fits, _mask_of_lengths([pc.fill_null(length, 0) for length in lengths]), None)
 
 
-def _check_mask(name: str, mask: pa.Array, sequence: pa.Array, source: str, first_record: int) -> None:
-    """Refuse a mask that does not fit its residues: it would be read against the wrong ones."""
+def _fitting(name: str, mask: pa.Array, sequence: pa.Array) -> pa.Array:
+    """The masks with one of their letters for each residue: others would be read against the wrong ones."""
     alphabet = MASK_LETTERS[name.rpartition("_")[0]]
     same = pc.equal(pc.binary_length(mask), pc.binary_length(sequence))
-    fits = pc.and_(same, pc.match_substring_regex(mask, f"^[{alphabet}]+$"))
-    if not pc.all(fits).as_py():
-        record = first_record + pc.index(fits, False).as_py()
-        problem = f"must have one of the letters {alphabet} for each residue"
-        raise MalformedSource(source, f"record {record}: {name} {problem}; correct or empty it")
+    return pc.if_else(pc.and_(same, pc.match_substring_regex(mask, f"^[{alphabet}]+$")), mask, None)
+
+
+def _gene(column: pa.Array) -> pa.Array:
+    """Gene calls without the species or score behind them, as in `IGHV1-18 (Human)`; null for none."""
+    calls = pc.replace_substring_regex(column.cast(pa.string()), r"\s*\([^)]*\)", "")
+    return pc.if_else(_is_empty(calls), None, pc.ascii_trim_whitespace(calls))
 
 
 def describe_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -108,44 +126,55 @@ def describe_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     subject, author = value_of("Subject"), value_of("Author")
     donor = f"{author}/{subject}" if author and subject else subject
     fields = {"donor": donor, "disease": value_of("Disease"), "isotype": value_of("Isotype")}
+    if str(fields["isotype"]).lower() in _UNKNOWN_ISOTYPES:
+        fields["isotype"] = None
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def arrange(
-    columns: Columns, source: str, first_record: int, constants: Mapping[str, str], extra: tuple[str, ...]
+    columns: Columns, constants: Mapping[str, str], extra: tuple[str, ...], recognised: Recognised
 ) -> pa.RecordBatch:
-    """Put a batch into the pair schema, followed by `productive_heavy`, `productive_light` and `extra`."""
-    num_rows = len(next(iter(columns.values())))
+    """Put a batch into the pair schema, followed by `productive_heavy`, `productive_light` and `extra`.
+
+    The columns hold residues as they are kept, and the `source` and `record` of each row. Values that cannot
+    be understood are left empty and counted.
+    """
+    num_rows = len(columns["record"])
     out: Columns = {}
-    sequences = {chain: letters(columns[chain]) for chain in CHAINS if chain in columns}
+    sequences = {chain: columns[chain] for chain in CHAINS if chain in columns}
     for field in FIELDS:
         name = field.name
-        if name in sequences:
-            out[name] = sequences[name]
-        elif name in columns and field.type != pa.string():
-            out[name] = _numbers(name, columns[name], source, first_record)
+        if name in columns and field.type != pa.string():
+            out[name] = _numbers(name, columns[name])
+            given = pc.and_not(pc.is_valid(columns[name]), _is_empty(columns[name]))
+            recognised.count(recognised.emptied, name, _num_true(pc.and_(given, out[name].is_null())))
+        elif name in columns and "_call_" in name:
+            out[name] = _gene(columns[name])
         elif name in columns:
             out[name] = columns[name].cast(pa.string())
-        elif name in constants:
-            out[name] = pa.repeat(pa.scalar(constants[name]), num_rows)
         else:
             out[name] = pa.nulls(num_rows, field.type)
+        if name == "isotype":  # OAS writes "All" and "Bulk" of units with several
+            is_known = pc.invert(pc.is_in(pc.ascii_lower(out[name]), pa.array(_UNKNOWN_ISOTYPES)))
+            out[name] = pc.if_else(pc.fill_null(is_known, False), out[name], None)
+        if name in constants:
+            out[name] = pc.coalesce(out[name], pa.scalar(constants[name]))
     for chain, sequence in sequences.items():
         region_mask = _region_mask(columns, chain, sequence)
         if region_mask is not None:
             out[f"region_mask_{chain}"] = region_mask
         for mask in MASK_LETTERS:
             name = f"{mask}_{chain}"
-            if name in columns:
-                _check_mask(name, out[name], sequence, source, first_record)
+            before = out[name]
+            out[name] = _fitting(name, before, sequence)
+            num_lost = out[name].null_count - before.null_count
+            recognised.count(recognised.emptied, name, num_lost)
     if "split" in columns:
         codes = pc.index_in(pc.ascii_lower(out["split"]), pa.array(list(_SPLITS)))
         out["split"] = pa.array(list(_SPLITS.values())).take(codes)
-    counted = pa.array(range(first_record, first_record + num_rows), pa.int64())
-    records = columns.get("record", counted)  # joined cells keep the number of their heavy chain's row
-    out["id"] = pc.coalesce(out["id"], records.cast(pa.string()))
-    out["source"] = pa.repeat(pa.scalar(source), num_rows)
-    out["record"] = records
+    out["id"] = pc.coalesce(out["id"], columns["record"].cast(pa.string()))
+    out["source"] = columns["source"]
+    out["record"] = columns["record"]
     for chain in CHAINS:
         name = f"productive_{chain}"
         out[name] = truth(columns[name]) if name in columns else pa.nulls(num_rows, pa.bool_())

@@ -1,46 +1,72 @@
-"""Tables with one chain in a row: heavy and light by locus, joined into pairs by cell or clone on disk."""
+"""Tables with one chain in a row: heavy and light told apart, joined into pairs by cell or clone on disk."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.annotate import Columns, truth
 from curr_ab.data.reading.columns import REGION_PIECES
+from curr_ab.data.reading.evidence import shown_chain
 from curr_ab.data.schema import FIELDS
 from curr_ab.words import CHAINS
 
 _PARTITION_BYTES = 64 << 20
-_EITHER_CHAIN = {"productive", "cdr_mask", *REGION_PIECES}
+_MOST_PARTITIONS = 512  # all of their files are open at once
+_EITHER_CHAIN = {"productive", "cdr_mask", "umis", *REGION_PIECES}
 _EITHER_CHAIN |= {field.name.removesuffix("_heavy") for field in FIELDS if field.name.endswith("_heavy")}
+_OF_ROW = ("locus", "cell", "is_cell", "high_confidence", "rev_comp", "contig")  # not of a pair
 SEVERAL_CHAINS = "several_chains"
+HEAVY = "^(IGH|HEAVY|H$|VH|BCR[ _]?HEAVY)"
+LIGHT = "^(IG[KL]|LIGHT|KAPPA|LAMBDA|[KL]$|V[KL]|BCR[ _]?(KAPPA|LAMBDA|LIGHT))"
+_TCR = "^(TR[ABDG]|TCR)"
+Flags = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
 
 
-def _is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
-    """True for each row with a heavy chain, false with a light one, null where nothing says which."""
-    num_rows = len(columns["sequence"])
-    locus = pa.nulls(num_rows, pa.string())
-    for name in ("locus", "v_call"):
-        if name in columns:
-            locus = pc.coalesce(locus, columns[name].cast(pa.string()))
+def locus_of(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
+    """Locus of each row in upper case, in words of the source; null where nothing says it."""
+    num_rows = len(next(iter(columns.values())))
+    known = pa.nulls(num_rows, pa.string())
+    texts = [columns[name].cast(pa.string()) for name in ("locus", "v_call") if name in columns]
     if "Chain" in metadata:
-        locus = pc.coalesce(locus, pa.repeat(pa.scalar(str(metadata["Chain"])), num_rows))
-    locus = pc.ascii_upper(pc.ascii_trim_whitespace(locus))
-    heavy = pc.match_substring_regex(locus, "^(IGH|HEAVY|H$|VH)")
-    light = pc.match_substring_regex(locus, "^(IG[KL]|LIGHT|KAPPA|LAMBDA|[KL]$|V[KL])")
-    return pc.if_else(pc.or_(heavy, light), heavy, pa.scalar(None, pa.bool_()))
+        texts.append(pa.repeat(pa.scalar(str(metadata["Chain"])), num_rows))
+    for text in texts:
+        text = pc.ascii_upper(pc.ascii_trim_whitespace(text))
+        says = pc.match_substring_regex(text, f"{HEAVY}|{LIGHT}|{_TCR}")
+        known = pc.coalesce(known, pc.if_else(says, text, None))
+    return known
+
+
+def reasons_to_leave_out(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, pa.Array]:
+    """Rows that are no antibody chain of a cell, by reason: true where it holds."""
+    out = {"T-cell receptors": pc.match_substring_regex(locus_of(columns, metadata), _TCR)}
+    for name, reason in (("is_cell", "not a cell"), ("high_confidence", "not of high confidence")):
+        if name in columns:
+            out[reason] = pc.invert(truth(columns[name]))
+    return {reason: pc.fill_null(holds, False) for reason, holds in out.items()}
+
+
+def is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
+    """True for each row with a heavy chain, false with a light one, null where nothing tells."""
+    locus = locus_of(columns, metadata)
+    heavy = pc.match_substring_regex(locus, HEAVY)
+    named = pc.if_else(pc.or_(heavy, pc.match_substring_regex(locus, LIGHT)), heavy, None)
+    return pc.coalesce(named, shown_chain(columns["sequence"])) if named.null_count else named
 
 
 def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
     """Put each row's values under the names of its chain; those of the other chain are null."""
-    heavy = _is_heavy(columns, metadata)
+    heavy = is_heavy(columns, metadata)
     is_chain = {"heavy": heavy, "light": pc.invert(heavy)}
     out: Columns = {}
     for name, column in columns.items():
@@ -48,63 +74,103 @@ def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
             for chain, rows in is_chain.items():
                 target = chain if name == "sequence" else f"{name}_{chain}"
                 out[target] = pc.if_else(pc.fill_null(rows, False), column, pa.scalar(None, column.type))
-        elif name not in ("locus", "cell"):
+        elif name == "isotype":  # the constant region of a light chain is no isotype of the pair
+            out[name] = pc.if_else(pc.fill_null(heavy, True), column, pa.scalar(None, column.type))
+        elif name not in _OF_ROW:
             out[name] = column
     return out
 
 
-def _join(rows: pa.Table, key: str) -> Iterator[pa.RecordBatch]:
-    """Join cells with one chain of each kind; other rows stay, marked where a cell has several of a kind."""
+@dataclass(frozen=True)
+class _Cells:
+    """Usable chains of the rows by their cell: a code for each row, and which rows hold which chain."""
+
+    codes: Indices
+    has: Mapping[str, Flags]
+
+    def counts(self, chain: str) -> Indices:
+        return np.bincount(self.codes[self.has[chain]], minlength=int(self.codes.max(initial=0)) + 1)
+
+    def pairs(self) -> tuple[Indices, Indices]:
+        """Rows of the heavy and of the light chain of every combination within a cell."""
+        rows = {chain: np.flatnonzero(self.has[chain]) for chain in CHAINS}
+        rows = {chain: of[np.argsort(self.codes[of], kind="stable")] for chain, of in rows.items()}
+        counts, starts = self.counts("light"), np.cumsum(self.counts("light")) - self.counts("light")
+        cells = self.codes[rows["heavy"]]
+        repeats = counts[cells]
+        heavy = np.repeat(rows["heavy"], repeats)
+        within = np.arange(len(heavy)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        return heavy, rows["light"][np.repeat(starts[cells], repeats) + within]
+
+
+def _of_most_umis(cells: _Cells, umis: pa.Array) -> tuple[_Cells, Flags]:
+    """The cells with the one chain of each kind that has the most UMIs, and the chains that another exceeds.
+
+    Two chains with equally many stay both, and so the cell has several.
+    """
+    counts = pc.fill_null(umis.cast(pa.float64()), -1.0).to_numpy(zero_copy_only=False)
+    keeps, exceeded = {}, np.zeros(len(cells.codes), np.bool_)
+    for chain, has in cells.has.items():
+        most = np.full(int(cells.codes.max(initial=0)) + 1, -1.0)
+        np.maximum.at(most, cells.codes[has], counts[has])
+        keeps[chain] = has & (counts == most[cells.codes])
+        exceeded |= has & ~keeps[chain]
+    return _Cells(cells.codes, keeps), exceeded
+
+
+def _join(rows: pa.Table, key: str, several_chains: str) -> Iterator[pa.RecordBatch]:
+    """Join cells by the rule for several chains; other rows stay, marked where a cell has several."""
     codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
     keyed = rows[key].is_valid().to_numpy()
     codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
     productive = truth(pc.coalesce(rows["productive_heavy"], rows["productive_light"]))
     usable = keyed & pc.fill_null(productive, True).to_numpy()
-    has = {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS}
-    size = int(codes.max(initial=0)) + 1
-    counts = {chain: np.bincount(codes[has[chain]], minlength=size) for chain in CHAINS}
-    one_each = (counts["heavy"] == 1) & (counts["light"] == 1)
+    cells = _Cells(codes, {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS})
+    exceeded = np.zeros(len(codes), np.bool_)
+    if several_chains == "most_umis":
+        umis = pc.coalesce(rows["umis_heavy"], rows["umis_light"]).combine_chunks()
+        cells, exceeded = _of_most_umis(cells, umis)
+    counts = {chain: cells.counts(chain) for chain in CHAINS}
     several = (counts["heavy"] > 1) | (counts["light"] > 1)
-    paired = {chain: np.flatnonzero(has[chain] & one_each[codes]) for chain in CHAINS}
-    paired["light"] = paired["light"][np.argsort(codes[paired["light"]], kind="stable")]
-    order = np.argsort(codes[paired["heavy"]], kind="stable")
-    paired["heavy"] = paired["heavy"][order]
+    if several_chains != "all":
+        cells = _Cells(codes, {chain: has & ~several[codes] for chain, has in cells.has.items()})
+    heavy, light = cells.pairs()
+    sides = {"heavy": pa.array(heavy), "light": pa.array(light)}
     joined = {
-        name: rows[name].take(
-            pa.array(paired["light" if name == "light" or name.endswith("_light") else "heavy"])
-        )
+        name: rows[name].take(sides["light" if name == "light" or name.endswith("_light") else "heavy"])
         for name in rows.column_names
     }
-    alone = np.setdiff1d(np.arange(len(codes)), np.concatenate(list(paired.values())))
-    rest = rows.take(pa.array(alone))
-    flags = pa.array((usable & several[codes])[alone])
+    alone = np.setdiff1d(np.arange(len(codes)), np.concatenate([heavy, light]))
+    flags = pa.array(((usable & several[codes]) | exceeded)[alone])
     together = pa.concat_tables(
         [
-            pa.table(joined).append_column(SEVERAL_CHAINS, pa.repeat(pa.scalar(False), len(order))),
-            rest.append_column(SEVERAL_CHAINS, flags),
+            pa.table(joined).append_column(SEVERAL_CHAINS, pa.repeat(pa.scalar(False), len(heavy))),
+            rows.take(pa.array(alone)).append_column(SEVERAL_CHAINS, flags),
         ]
     )
-    together = together.sort_by("record").drop_columns([key]).combine_chunks()
-    yield from together.to_batches(max_chunksize=16_384)
+    together = together.sort_by([("source", "ascending"), ("record", "ascending")])
+    yield from together.drop_columns([key]).combine_chunks().to_batches(max_chunksize=16_384)
 
 
-def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_bytes: int) -> Iterator[Columns]:
-    """Join the pairs of a table with one chain in a row, whatever the order of its rows.
+def pair_cells(
+    batches: Iterable[tuple[Columns, pa.Array]],
+    *,
+    size_bytes: int,
+    several_chains: str = "drop",
+    scratch: Path | None = None,
+) -> Iterator[Columns]:
+    """Join the pairs among chains that were told apart, each batch with the keys of its cells, in any order.
 
-    The rows are spread over files by their cell, so that memory holds one file at a time.
+    The rows are spread over files in `scratch` by their cell, so that memory holds one file at a time.
     """
-    num_partitions = 1 + 4 * size_bytes // _PARTITION_BYTES
-    with tempfile.TemporaryDirectory(prefix="curr_ab_cells_") as folder:
+    num_partitions = min(1 + 4 * size_bytes // _PARTITION_BYTES, _MOST_PARTITIONS)
+    with tempfile.TemporaryDirectory(prefix="curr_ab_cells_", dir=scratch) as folder:
         paths = [Path(folder, f"{index}.arrow") for index in range(num_partitions)]
         writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
-        first_record = 1
-        for columns in batches:
-            keys = columns["cell" if "cell" in columns else "clone"].cast(pa.string())
-            wide = tell_chains_apart(columns, metadata)
-            for chain in CHAINS:
-                wide.setdefault(f"productive_{chain}", pa.nulls(len(keys), pa.string()))
-            wide["record"] = pa.array(range(first_record, first_record + len(keys)), pa.int64())
-            first_record += len(keys)
+        for wide, keys in batches:
+            for name in ("productive", "umis"):
+                for chain in CHAINS:
+                    wide.setdefault(f"{name}_{chain}", pa.nulls(len(keys), pa.string()))
             table = pa.table({**wide, "cell_key": keys})
             partitions = np.array([crc32((key or "").encode()) % num_partitions for key in keys.to_pylist()])
             for index in np.unique(partitions):
@@ -116,5 +182,5 @@ def pair_cells(batches: Iterator[Columns], metadata: Mapping[str, Any], size_byt
         for index in sorted(writers):
             with pa.ipc.open_file(str(paths[index])) as reader:
                 rows = reader.read_all()
-            for batch in _join(rows, "cell_key"):
+            for batch in _join(rows, "cell_key", several_chains):
                 yield dict(zip(batch.schema.names, batch.columns, strict=True))

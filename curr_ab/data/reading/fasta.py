@@ -1,96 +1,148 @@
-"""Paired FASTA as a stream of record batches: two records with one name, or both chains in one record."""
+"""FASTA as a table: pairs where names or records join two chains, else single sequences under their names."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from curr_ab.data.reading.sources import MalformedSource, damaged, open_stream
+from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.reading.streams import damaged, open_text
+from curr_ab.data.reading.table import Table, text_batches
 
-_BATCH = 16_384
-_CHAIN_SUFFIX = re.compile(r"^(?P<id>.*?)[_|:/.-](?P<chain>heavy|light|vh|vl|h|l)$", re.IGNORECASE)
-_JOINT = re.compile(r"[/:|]")
+_HEAVY = r"heavy(?:[_ -]?chain)?|hc|vhh?|igh|h"
+_LIGHT = r"(?:light|kappa|lambda)(?:[_ -]?chain)?|lc|v[lk]|vkappa|vlambda|ig[kl]|[lk]"
+_CHAIN = rf"(?:(?P<heavy>{_HEAVY})|(?P<light>{_LIGHT}))"
+# Where a name says which chain it is; what is left of it is the pair's.
+_SUFFIX = re.compile(rf"(?P<id>.*?)[_|:/.\-]{_CHAIN}", re.IGNORECASE)
+_PREFIX = re.compile(rf"{_CHAIN}[_|:/.\-](?P<id>.+)", re.IGNORECASE)
+_FIELD = re.compile(_CHAIN, re.IGNORECASE)  # between bars
+_WORD = re.compile(
+    r"\b(?:(?P<heavy>heavy|vhh?|igh|hc)|(?P<light>light|kappa|lambda|v[lk]|ig[kl]|lc))\b", re.IGNORECASE
+)
+_PDB = re.compile(r"(?P<id>\w{4})_\d+\|Chains? (?P<chains>[^|]*)", re.IGNORECASE)
+_JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
 
 
-def fasta_records(path: str) -> Iterator[tuple[int, str, str]]:
-    """Line, name and letters of each record."""
+class _Mark(NamedTuple):
+    """What a record's header says: the pair's name and the chain, where it names one."""
+
+    id: str
+    chain: str | None
+
+
+def _records(source: str) -> Iterator[tuple[int, str, str]]:
+    """Line, header and letters of each record."""
     line_number, start, name, parts = 0, 0, "", list[str]()
-    with open_stream(path) as stream:
-        try:
+    try:
+        with open_text(source) as stream:
             for raw in io.BufferedReader(stream):
-                line_number += 1
-                try:
-                    line = raw.decode("utf-8-sig" if line_number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as error:
-                    raise MalformedSource(
-                        path, f"the text is not UTF-8 ({raw[:60]!r})", line_number
-                    ) from error
-                if line.startswith(">"):
-                    if start:
-                        yield start, name, "".join(parts)
-                    words = line[1:].split()
-                    if not words:
-                        raise MalformedSource(path, "the record must have a name after '>'", line_number)
-                    start, name, parts = line_number, words[0], []
-                elif line and not start:
-                    raise MalformedSource(
-                        path,
-                        "the file must begin with a record ('>'); got letters before the first",
-                        line_number,
-                    )
-                else:
-                    parts.append(line)
-        except OSError as error:
-            raise damaged(path, error) from error
+                for piece in raw.split(b"\r") if b"\r" in raw.rstrip(b"\r\n") else (raw,):
+                    line_number += 1
+                    try:
+                        line = piece.decode().strip()
+                    except UnicodeDecodeError as error:
+                        problem = f"the text is not UTF-8 ({raw[:60]!r})"
+                        raise MalformedSource(source, problem, line_number) from error
+                    if line.startswith(">"):
+                        if start:
+                            yield start, name, "".join(parts)
+                        if not line[1:].split():
+                            problem = "the record must have a name after '>'"
+                            raise MalformedSource(source, problem, line_number)
+                        start, name, parts = line_number, line[1:].strip(), []
+                    elif line and not start:
+                        problem = "the file must begin with a record ('>'); got letters before the first"
+                        raise MalformedSource(source, problem, line_number)
+                    else:
+                        parts.append("".join(line.split()))
+    except (OSError, UnicodeError) as error:
+        raise damaged(source, error) from error
     if start:
         yield start, name, "".join(parts)
 
 
-def _pairs(path: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """Name, heavy and light chain of each pair."""
-    waiting: tuple[int, str, str, str] | None = None
-    for line, name, text in fasta_records(path):
-        named = _CHAIN_SUFFIX.match(name)
-        joint = _JOINT.split(text)
-        if named is None and len(joint) == 2 and waiting is None:
-            yield name, joint[0], joint[1]
+def fasta_records(path: str) -> Iterator[tuple[int, str, str]]:
+    """Line, name and letters of each record."""
+    for line, header, letters in _records(path):
+        yield line, header.split()[0], letters
+
+
+def _chain_of(match: re.Match[str]) -> str:
+    return "heavy" if match["heavy"] else "light"
+
+
+def _mark(header: str) -> _Mark:
+    name = header.split()[0]
+    if pdb := _PDB.match(header):
+        chains = {chain.split("[")[0].strip().upper() for chain in pdb["chains"].split(",")}
+        if word := _WORD.search(header, pdb.end()):
+            return _Mark(pdb["id"], _chain_of(word))
+        return _Mark(pdb["id"], "heavy" if chains <= {"H"} else "light" if chains <= {"L"} else None)
+    for pattern in (_SUFFIX, _PREFIX):
+        if (match := pattern.fullmatch(name)) and match["id"]:
+            return _Mark(match["id"], _chain_of(match))
+    fields = header.split("|")
+    for index, field in enumerate(fields):
+        if index and (match := _FIELD.fullmatch(field.strip())):
+            return _Mark(fields[0].strip(), _chain_of(match))
+    if word := _WORD.search(header, len(name)):
+        return _Mark(name, _chain_of(word))
+    return _Mark(name, None)
+
+
+def _holds_pairs(source: str) -> bool:
+    """Read up to the first pair, or the first record that belongs to none."""
+    seen = set[_Mark]()
+    for _, header, letters in _records(source):
+        mark = _mark(header)
+        if len(_JOINT.split(letters)) == 2:
+            return True
+        if mark.chain is None and not _PDB.match(header):
+            return False
+        if mark.chain and _Mark(mark.id, "light" if mark.chain == "heavy" else "heavy") in seen:
+            return True
+        seen.add(mark)
+    return False
+
+
+def _pairs(source: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """Name, heavy and light chain of each pair; a record waits for its other chain wherever that stands."""
+    waiting: dict[str, tuple[int, str, str]] = {}
+    for line, header, letters in _records(source):
+        mark, joint = _mark(header), _JOINT.split(letters)
+        if len(joint) == 2:
+            yield header.split()[0], joint[0], joint[1]
             continue
-        if named is None:
+        if mark.chain is None:
+            if _PDB.match(header):
+                continue  # of an antigen
             advice = "name chains ID_heavy and ID_light, or write both in one record as HEAVY/LIGHT"
-            raise MalformedSource(path, f"{name!r} does not say which chain it is; {advice}", line)
-        chain = "heavy" if named["chain"].lower() in ("heavy", "vh", "h") else "light"
-        if waiting is None:
-            waiting = line, named["id"], chain, text
+            raise MalformedSource(source, f"{mark.id!r} does not say which chain it is; {advice}", line)
+        if mark.id not in waiting:
+            waiting[mark.id] = line, mark.chain, letters
             continue
-        _, first_id, first_chain, first_text = waiting
-        if first_id != named["id"] or first_chain == chain:
-            break
-        heavy, light = (first_text, text) if chain == "light" else (text, first_text)
-        yield first_id, heavy, light
-        waiting = None
-    if waiting is not None:
-        line, name, chain, _ = waiting
-        raise MalformedSource(path, f"{name!r} ({chain}) is not followed by its other chain", line)
+        first_line, first_chain, first_letters = waiting.pop(mark.id)
+        if first_chain == mark.chain:
+            problem = f"{mark.id!r} ({first_chain}) is not followed by its other chain"
+            raise MalformedSource(source, problem, first_line)
+        heavy, light = (first_letters, letters) if mark.chain == "light" else (letters, first_letters)
+        yield mark.id, heavy, light
+    for name, (line, chain, _) in waiting.items():
+        raise MalformedSource(source, f"{name!r} ({chain}) is not followed by its other chain", line)
 
 
-def read_fasta(path: str) -> Iterator[pa.RecordBatch]:
-    """Read pairs from adjacent records `ID_heavy` and `ID_light`, or from single records `HEAVY/LIGHT`."""
-    rows: list[tuple[str, str | None, str | None]] = []
+def open_fasta(source: str) -> Table:
+    """Open FASTA: pairs from two records or one that joins them, else a sequence in a record."""
+    names = ("id", "heavy", "light") if _holds_pairs(source) else ("id", "sequence")
 
-    def batch() -> pa.RecordBatch:
-        ids, heavy, light = zip(*rows, strict=True)
-        text = pa.string()
-        return pa.record_batch(
-            {"id": pa.array(ids, text), "heavy": pa.array(heavy, text), "light": pa.array(light, text)}
-        )
+    def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        singles = ((name, letters) for _, name, letters in fasta_records(source))
+        rows = _pairs(source) if len(names) == 3 else singles
+        for batch in text_batches(names, rows):
+            yield batch.select(wanted)
 
-    for row in _pairs(path):
-        rows.append(row)
-        if len(rows) == _BATCH:
-            yield batch()
-            rows.clear()
-    if rows:
-        yield batch()
+    return Table(source, "FASTA", names, read)

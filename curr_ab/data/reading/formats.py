@@ -1,19 +1,22 @@
-"""Formats of sources, recognised by content: text tables, Parquet, FASTA, data sets of the Hub."""
+"""Formats of sources, recognised by content: each is opened as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-import pyarrow as pa
-import pyarrow.parquet
-
+from curr_ab.data.reading.columnar import ARROW_FILE, ARROW_STREAM, open_arrow, open_parquet
 from curr_ab.data.reading.delimited import open_delimited
-from curr_ab.data.reading.fasta import read_fasta
-from curr_ab.data.reading.sources import BUILTIN, HUB_PREFIX, MalformedSource, read_head, read_hub
-from curr_ab.data.reading.table import SOURCE_NAME, Table
+from curr_ab.data.reading.fasta import open_fasta
+from curr_ab.data.reading.hub import open_hub
+from curr_ab.data.reading.json_records import is_json, open_json
+from curr_ab.data.reading.sources import BUILTIN, HUB_PREFIX, MalformedSource
+from curr_ab.data.reading.streams import read_head, refuse_documents
+from curr_ab.data.reading.table import Table
 
-_BATCH = 16_384
+_WORKBOOKS = (
+    b"PK\x03\x04",
+    b"\xd0\xcf\x11\xe0",
+)  # a zip archive that is a document itself, and the older Excel
 
 
 def builtin_path() -> str:
@@ -21,45 +24,30 @@ def builtin_path() -> str:
     return str(files("curr_ab.data") / "builtin.parquet")
 
 
-def open_table(source: str | Table) -> Table:
-    """Open a source, whose format is recognised by its content."""
+def open_table(source: str | Table, sheet: str | None = None) -> Table:
+    """Open a source, whose format is recognised by its content; `sheet` is that of a workbook."""
     if isinstance(source, Table):  # an object's
         return source
     if source.startswith(HUB_PREFIX):
-        return _open_hub(source)
-    path = builtin_path() if source == BUILTIN else source
-    head = read_head(path)
-    if head.startswith(b"PAR1"):
-        return _open_parquet(path, source)
-    if head.lstrip().startswith(b">"):
-        return Table(
-            source,
-            "FASTA",
-            ("id", "heavy", "light"),
-            lambda names: (b.select(names) for b in read_fasta(path)),
+        return open_hub(source)
+    if source == BUILTIN:
+        return open_parquet(builtin_path(), source)
+    head = read_head(source)
+    if head.startswith(_WORKBOOKS):
+        from curr_ab.data.reading.excel import open_workbook
+
+        return open_workbook(source, sheet)
+    if sheet is not None:
+        raise MalformedSource(
+            source, "a sheet can be named of a workbook alone; leave it out", fields=("sheet",)
         )
-    return open_delimited(path)
-
-
-def _open_hub(source: str) -> Table:
-    names, _ = read_hub(source)
-    return Table(
-        source, "Hub data set", tuple(names), lambda names: (b.select(names) for b in read_hub(source)[1])
-    )
-
-
-def _open_parquet(path: str, source: str) -> Table:
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
-    source = (file.schema_arrow.metadata or {}).get(SOURCE_NAME, source.encode()).decode()
-
-    def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in file.iter_batches(_BATCH, columns=list(names)):
-                yield batch.select(names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise MalformedSource(source, f"the Parquet file is damaged ({error})") from error
-
-    return Table(source, "Parquet", tuple(file.schema_arrow.names), read)
+    if head.startswith(b"PAR1"):
+        return open_parquet(source, source)
+    if head.startswith((ARROW_FILE, ARROW_STREAM)):
+        return open_arrow(source, stream=head.startswith(ARROW_STREAM))
+    refuse_documents(source, head)
+    if head.lstrip().startswith(b">"):
+        return open_fasta(source)
+    if is_json(head):
+        return open_json(source)
+    return open_delimited(source, head)

@@ -5,7 +5,6 @@ No library is imported for this: an object is known by what it can do.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -21,13 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
-from curr_ab.data.reading.table import SOURCE_NAME, Table
+from curr_ab.data.reading.table import (
+    BATCH_ROWS,
+    SOURCE_NAME,
+    Table,
+    check_names,
+    kinds_not_text,
+    plain_batch,
+)
 from curr_ab.files import file_digest, replacing
 from curr_ab.words import CHAINS
 
-_BATCH = 16_384
 _ROWS = 64  # of a list or generator: few, because somebody may wait for the first result
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
+_NO_SCHEMA = pa.schema([])
 Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
@@ -148,23 +154,10 @@ def with_copies(table: Table, columns: Sequence[str]) -> tuple[Table, tuple[str,
         for batch in table.read(present):
             columns = dict(zip(present, batch.columns, strict=True))
             nothing = pa.nulls(batch.num_rows, pa.string())
-            yield pa.record_batch(
-                {
-                    name: _plain_text(columns.get(original, nothing))
-                    if name in originals
-                    else columns[original]
-                    for name, original in wanted.items()
-                }
-            )
+            texts = {name: columns.get(of, nothing).cast(pa.string()) for name, of in originals.items()}
+            yield pa.record_batch({name: (texts | columns)[name] for name in wanted})
 
     return replace(table, names=(*table.names, *originals), read=read), tuple(originals)
-
-
-def _plain_text(column: pa.Array) -> pa.Array:
-    if pa.types.is_nested(column.type):
-        texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-        return pa.array(texts, pa.string())
-    return column.cast(pa.string())
 
 
 def table_of(pairs: Any, source: str = "pairs") -> Table:
@@ -214,20 +207,19 @@ def _kind(thing: Any) -> str:
     return f"a {type(thing).__name__}"
 
 
-def _checked(source: str, form: str, names: Iterable[Any], read: Read) -> Table:
+def _checked(
+    source: str, form: str, names: Iterable[Any], read: Read, schema: pa.Schema = _NO_SCHEMA
+) -> Table:
     texts = tuple(map(str, names))
-    if repeated := [name for name in texts if texts.count(name) > 1]:
-        raise MalformedSource(
-            source, f"names of columns must differ; {repeated[0]!r} occurs again; rename one"
-        )
-    return Table(source, form, texts, read)
+    check_names(source, texts)
+    return Table(source, form, texts, read, not_text=kinds_not_text(schema))
 
 
 def _sliced(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        for start in range(0, batch.num_rows, _BATCH):
-            rows = batch.slice(start, _BATCH)
-            yield pa.record_batch({name: _decoded(rows[name]) for name in names})
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            rows = batch.slice(start, BATCH_ROWS)
+            yield plain_batch(pa.record_batch({name: _decoded(rows[name]) for name in names}), names)
 
 
 def _decoded(column: pa.Array) -> pa.Array:
@@ -246,7 +238,8 @@ def _of_stream(pairs: Any, source: str) -> Table:
             raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a table")
         yield from _sliced(opened.pop() if opened else pa.RecordBatchReader.from_stream(pairs), names)
 
-    return _checked(source, "Arrow", opened[0].schema.names, read)
+    schema = opened[0].schema
+    return _checked(source, "Arrow", schema.names, read, schema)
 
 
 def _of_polars(pairs: Any, source: str) -> Table:
@@ -257,7 +250,9 @@ def _of_polars(pairs: Any, source: str) -> Table:
         frame = frame.collect(engine="streaming") if hasattr(frame, "collect") else frame
         yield from _sliced(pa.RecordBatchReader.from_stream(frame), names)
 
-    return _checked(source, "Polars", pairs.collect_schema().names(), read)
+    # What Polars calls objects, nobody else can read.
+    names = [name for name, kind in pairs.collect_schema().items() if str(kind) != "Object"]
+    return _checked(source, "Polars", names, read)
 
 
 def _of_pandas(frame: Any, source: str) -> Table:
@@ -270,8 +265,8 @@ def _of_pandas(frame: Any, source: str) -> Table:
     places = {str(name): place for place, name in enumerate(frame.columns)}
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(frame), _BATCH):
-            rows = frame.iloc[start : start + _BATCH]
+        for start in range(0, len(frame), BATCH_ROWS):
+            rows = frame.iloc[start : start + BATCH_ROWS]
             yield pa.record_batch({name: _of_series(rows.iloc[:, places[name]]) for name in names})
 
     return _checked(source, "pandas", frame.columns, read)
@@ -290,7 +285,7 @@ def _of_data_set(pairs: Any, source: str) -> Table:
         return _of_rows(pairs, source)
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        tables = pairs.select_columns(list(names)).with_format("arrow").iter(batch_size=_BATCH)
+        tables = pairs.select_columns(list(names)).with_format("arrow").iter(batch_size=BATCH_ROWS)
         yield from _sliced((batch for table in tables for batch in table.to_batches()), names)
 
     return _checked(source, "data set", pairs.column_names, read)
@@ -331,8 +326,8 @@ def _of_columns(pairs: Mapping[str, Any], source: str) -> Table:
         raise MalformedSource(source, f"columns must be of one length; got {shown}")
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for start in range(0, max(lengths.values()), _BATCH):
-            yield pa.record_batch({name: _texts(columns[name][start : start + _BATCH]) for name in names})
+        for start in range(0, max(lengths.values()), BATCH_ROWS):
+            yield pa.record_batch({name: _texts(columns[name][start : start + BATCH_ROWS]) for name in names})
 
     return _checked(source, "columns", columns, read)
 

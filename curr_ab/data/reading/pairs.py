@@ -2,91 +2,296 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata
-from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, tell_chains_apart
+from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, truth
+from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
-from curr_ab.data.reading.columns import Layout, find_layout
-from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.columns import Layout
+from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
+from curr_ab.data.reading.residues import cdr3_of, residues_of, split_joined
+from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
 from curr_ab.data.reading.sources import MalformedSource, unknown_columns
-from curr_ab.data.reading.table import Table
+from curr_ab.data.reading.table import Recognised, Table, without_null_words
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
 
-
-def _named(batch: pa.RecordBatch, layout: Layout) -> Columns:
-    """Put the columns of a typed table under the schema's names; text of every kind becomes plain text."""
-    out = {}
-    for field, column in layout.columns.items():
-        values = batch[column]
-        keep = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-        out[field] = values if keep and field in PAIR_SCHEMA.names else values.cast(pa.string())
-    return out
+_SEQUENCES = (*CHAINS, "sequence")
+_KEY_SIGN = "\x1f"  # between sample and cell
+_LAYOUTS = {
+    "wide": "both chains in a row",
+    "joined": "both chains in one column",
+    "cells": "one chain in a row, with its cell",
+    "single": "one chain in a row",
+}
 
 
 def _layout(table: Table, names: ColumnNames) -> Layout:
     if table.form == "FASTA" and (names.named() or names.extra):
         raise MalformedSource(table.source, "a FASTA file has no columns; leave out their names")
     try:
-        layout = find_layout(table.names, names)
+        layout = layout_of(table, names)
     except OptionError as error:
+        if isinstance(error, MalformedSource):
+            raise
         raise MalformedSource(table.source, str(error), table.header_line, error.fields) from error
     if layout is None:
         raise unknown_columns(table.source, table.names, table.header_line)
+    for name in _SEQUENCES:
+        if kind := table.not_text.get(layout.columns.get(name, "")):
+            problem = f"column {layout.columns[name]!r} must hold sequences as text; it holds {kind}"
+            raise MalformedSource(table.source, problem)
     return layout
 
 
-def _check_chains(source: str, layout: Layout, chains: Chains) -> None:
+def _check_chains(source: str, layout: Layout, names: ColumnNames, chains: Chains) -> None:
     missing = [chain for chain in CHAINS if chain not in layout.columns]
-    if chains == "paired" and layout.kind == "single":
-        problem = "the table holds single chains; read them as unpaired"
-        raise MalformedSource(source, problem, fields=("unpaired",))
     if chains == "paired" and layout.kind == "wide" and missing:
         column = f"{missing[0]}_column"
         advice = f"name it with {column}, or read single chains as unpaired"
         problem = f"no column is known as the {missing[0]} chain; {advice}"
         raise MalformedSource(source, problem, fields=(column, "unpaired"))
-    if chains == "unpaired" and layout.kind == "wide" and not missing:
-        problem = "the table holds pairs; read them without unpaired"
-        raise MalformedSource(source, problem, fields=("unpaired",))
+    if layout.kind in ("cells", "single") and "sequence" not in layout.rules:
+        problem = "the annotations of contigs hold no sequences; name their FASTA file in the same command"
+        raise MalformedSource(source, problem, fields=("sequence_column",))
+    if chains == "unpaired" or layout.kind not in ("cells", "single"):
+        return
+    if names.pair_by == "clone" and "clone" not in layout.columns:
+        problem = "no column is known as the clone; pair_by must be cell"
+        raise MalformedSource(source, problem, fields=("pair_by",))
+    if names.pair_by == "cell" and layout.kind == "single":
+        problem = "the table holds single chains; read them as unpaired, or name the column of their cell"
+        ways = ("unpaired", "cell_column")
+        if "clone" not in layout.columns:
+            raise MalformedSource(source, problem, fields=ways)
+        problem += ", or pair the chains of a clone"
+        raise MalformedSource(source, problem, fields=(*ways, "pair_by"))
+    if names.several_chains == "most_umis" and "umis" not in layout.columns:
+        problem = "no column is known to hold the UMIs of a chain; several_chains must be drop or all"
+        raise MalformedSource(source, problem, fields=("several_chains",))
 
 
-def read_source(source: str | Table, names: ColumnNames, chains: Chains) -> Iterator[pa.RecordBatch]:
-    """Read a source into the pair schema, followed by columns for cleaning and the extra ones."""
-    table = open_table(source)
-    source = table.source
-    layout, metadata = _layout(table, names), table.metadata
-    _check_chains(source, layout, chains)
-    constants = describe_metadata(metadata)
-    columns_read = list(dict.fromkeys(layout.columns.values()))
-    batches: Iterator[Columns] = (_named(batch, layout) for batch in table.read(columns_read))
-    if layout.kind == "cells" and chains == "paired":
-        size = Path(source).stat().st_size if Path(source).exists() else 0
-        batches = pair_cells(batches, metadata, size)
-    elif layout.kind in ("cells", "single"):
-        batches = (tell_chains_apart(columns, metadata) for columns in batches)
+def _recognised(table: Table, layout: Layout) -> Recognised:
+    columns: dict[str, list[str]] = {}
+    for name in dict.fromkeys([*_SEQUENCES, *layout.columns, *layout.rules]):
+        if name in layout.rules:
+            columns[name] = [" + ".join(rule.columns) for rule in layout.rules[name]]
+        elif name in layout.columns:
+            columns[name] = [layout.columns[name]]
+    if layout.samples:
+        columns["sample"] = [" + ".join(layout.samples)]
+    return Recognised(table.source, table.form, _LAYOUTS[layout.kind], columns)
+
+
+def _plain(values: pa.Array, numbers: bool) -> pa.Array:
+    """Text of every kind as plain text; numbers stay where the schema has numbers."""
+    keep = numbers and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type))
+    return values if keep else values.cast(pa.string())
+
+
+def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Columns:
+    """The fields of a batch by the layout, with residues as they are kept."""
+    text = {name: _plain(batch[name], numbers=False) for rules in layout.rules.values() for rule in rules
+            for name in rule.columns}  # fmt: skip
+    out: Columns = {
+        name: _plain(
+            batch[column] if name == "id" else without_null_words(batch[column]),  # NA may be an id
+            numbers=name in PAIR_SCHEMA.names,
+        )
+        for name, column in layout.columns.items()
+        if name not in _SEQUENCES
+    }
+    if layout.kind == "joined":
+        joined = batch[layout.columns["sequence"]].cast(pa.string())
+        return out | split_joined(joined, layout.separator)
+    for name, rules in layout.rules.items():
+        if name not in _SEQUENCES:
+            out[name] = cdr3_of(text, rules)
+    reverse = truth(out["rev_comp"]) if "rev_comp" in out else None
+    for name in _SEQUENCES:
+        if name in layout.rules:
+            cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
+            out[name], num_translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
+            recognised.translated += num_translated
+    if {"contig", "high_confidence", "productive"} <= out.keys():  # 10x: empty where it cannot be productive
+        out["productive"] = pc.if_else(truth(out["productive"]).is_valid(), out["productive"], "false")
+    return out
+
+
+def _numbered(
+    table: Table, layout: Layout, recognised: Recognised
+) -> Iterator[tuple[Columns, pa.RecordBatch]]:
+    """Fields of each batch with their source and record, beside the batch itself."""
     first_record = 1
-    for columns in batches:
-        batch = arrange(columns, source, first_record, constants, names.extra)
-        if SEVERAL_CHAINS in columns:
-            batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
-        first_record += batch.num_rows
-        yield batch
+    for batch in table.read(layout.columns_read):
+        columns = _fields(batch, layout, recognised)
+        end = first_record + batch.num_rows
+        columns["record"] = pa.array(range(first_record, end), pa.int64())
+        columns["source"] = pa.repeat(pa.scalar(table.source), batch.num_rows)
+        recognised.rows += batch.num_rows
+        first_record = end
+        yield columns, batch
+
+
+def _single_chains(
+    table: Table, layout: Layout, recognised: Recognised
+) -> Iterator[tuple[Columns, pa.RecordBatch]]:
+    """The same for a table with one chain in a row, without rows that hold no chain of an antibody's cell."""
+    for columns, batch in _numbered(table, layout, recognised):
+        keep = pa.repeat(pa.scalar(True), batch.num_rows)
+        for reason, holds in reasons_to_leave_out(columns, table.metadata).items():
+            holds = pc.and_(holds, keep)
+            recognised.count(recognised.left_out, reason, int(pc.sum(holds).as_py() or 0))
+            keep = pc.and_not(keep, holds)
+        if not pc.all(keep).as_py():
+            columns = {name: column.filter(keep) for name, column in columns.items()}
+            batch = batch.filter(keep)
+        yield columns, batch
+
+
+def _keys(
+    columns: Columns, batch: pa.RecordBatch, layout: Layout, *, by_clone: bool, by_sample: bool
+) -> pa.Array:
+    """Sample and cell of each row, or its clone; null where the row has none."""
+    if by_clone:
+        cell = columns["clone"]
+    elif layout.cell_in_id:
+        cell = pc.struct_field(pc.extract_regex(columns["id"], BARCODE_IN_ID), ["cell"])
+    else:
+        cell = columns["cell"]
+    cell = cell.cast(pa.string())
+    cell = pc.if_else(pc.equal(pc.binary_length(pc.ascii_trim_whitespace(cell)), 0), None, cell)
+    samples = [pc.fill_null(batch[name].cast(pa.string()), "") for name in layout.samples if by_sample]
+    return pc.binary_join_element_wise(*samples, cell, _KEY_SIGN)
+
+
+def _cells(
+    tables: Sequence[Table],
+    layouts: Sequence[Layout],
+    recognised: Sequence[Recognised],
+    names: ColumnNames,
+) -> Iterator[tuple[Columns, pa.Array]]:
+    """Chains of all tables of a sample, told apart, with the keys of their cells."""
+    by_sample = len(tables) == 1 or names.sample is not None or samples_agree(tables, layouts)
+    fields = dict.fromkeys(name for layout in layouts for name in (*layout.columns, *layout.rules))
+    for table, layout, own in zip(tables, layouts, recognised, strict=True):
+        constants = describe_metadata(table.metadata)
+        for columns, batch in _single_chains(table, layout, own):
+            keys = _keys(columns, batch, layout, by_clone=names.pair_by == "clone", by_sample=by_sample)
+            for name in fields:
+                columns.setdefault(name, pa.repeat(pa.scalar(constants.get(name), pa.string()), len(keys)))
+            columns = {
+                name: column if name == "record" else column.cast(pa.string())
+                for name, column in columns.items()
+            }
+            yield tell_chains_apart(columns, table.metadata), keys
+
+
+def _each_chain(columns: Columns) -> Columns:
+    """Pairs as single chains, the heavy one first; names of both of a pair end in the chain."""
+    has = {
+        chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
+        for chain in CHAINS
+        if chain in columns
+    }
+    num_rows = len(columns["record"])
+    heavy = has.get("heavy", np.zeros(num_rows, bool))
+    light = has.get("light", np.zeros(num_rows, bool))
+    both = heavy & light
+    rows = np.sort(np.concatenate([np.arange(num_rows), np.flatnonzero(both)]))
+    is_second = np.concatenate([[False], rows[1:] == rows[:-1]]) if len(rows) else np.zeros(0, bool)
+    takes = {"heavy": heavy[rows] & ~is_second, "light": light[rows] & (is_second | ~heavy[rows])}
+    out: Columns = {}
+    for name, column in columns.items():
+        taken = column.take(pa.array(rows))
+        for chain, of_chain in takes.items():
+            if name == chain or name.endswith(f"_{chain}"):
+                taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
+        out[name] = taken
+    if "id" in out and both.any():
+        ids = pc.coalesce(out["id"].cast(pa.string()), out["record"].cast(pa.string()))
+        ends = pa.array(np.where(takes["heavy"], "_heavy", "_light").tolist(), pa.string())
+        out["id"] = pc.if_else(pa.array(both[rows]), pc.binary_join_element_wise(ids, ends, ""), ids)
+    return out
+
+
+def read_source(
+    source: str | Table | Sequence[str | Table],
+    names: ColumnNames,
+    chains: Chains,
+    *,
+    recognised: list[Recognised] | None = None,
+    scratch: Path | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
+
+    Several files are read as one sample. What is recognised of each is added to `recognised`, and its counts
+    are whole at the end. Rows of cells are spread over files in `scratch`.
+    """
+    files = [source] if isinstance(source, str | Table) else list(source)
+    tables = open_sample(files, names)
+    layouts = [_layout(table, names) for table in tables]
+    for table, layout in zip(tables, layouts, strict=True):
+        _check_chains(table.source, layout, names, chains)
+    own = [_recognised(table, layout) for table, layout in zip(tables, layouts, strict=True)]
+    if recognised is not None:
+        recognised += own
+    if chains == "paired" and layouts[0].kind in ("cells", "single"):
+        paths = [Path(file) for file in files if isinstance(file, str)]
+        size = sum(path.stat().st_size for path in paths if path.exists())
+        batches = pair_cells(
+            _cells(tables, layouts, own, names),
+            size_bytes=size,
+            several_chains=names.several_chains,
+            scratch=scratch,
+        )
+        constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
+        yield from (_arranged(columns, constants, names, own[0]) for columns in batches)
+        return
+    for table, layout, one in zip(tables, layouts, own, strict=True):
+        constants = describe_metadata(table.metadata)
+        for columns in _rows(table, layout, one, chains):
+            yield _arranged(columns, constants, names, one)
+
+
+def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) -> Iterator[Columns]:
+    """Pairs, or single chains, that need no other row."""
+    if layout.kind in ("cells", "single"):
+        for columns, _ in _single_chains(table, layout, recognised):
+            yield tell_chains_apart(columns, table.metadata)
+        return
+    for columns, _ in _numbered(table, layout, recognised):
+        yield _each_chain(columns) if chains == "unpaired" else columns
+
+
+def _arranged(
+    columns: Columns, constants: Mapping[str, Any], names: ColumnNames, recognised: Recognised
+) -> pa.RecordBatch:
+    batch = arrange(columns, constants, names.extra, recognised)
+    if SEVERAL_CHAINS in columns:
+        batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
+    return batch
 
 
 def read_sources(
-    sources: Iterable[str | Table], names: ColumnNames, chains: Chains
+    sources: Sequence[str | Table],
+    names: ColumnNames,
+    chains: Chains,
+    *,
+    recognised: list[Recognised] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Read several sources, each as `read_source` does."""
-    for source in sources:
-        yield from read_source(source, names, chains)
+    """Read several sources as `read_source` does; files that belong together are read as one."""
+    for sample in group_sources(sources, names):
+        yield from read_source(sample, names, chains, recognised=recognised)
 
 
 def read_pairs(
@@ -97,14 +302,23 @@ def read_pairs(
     id_column: str | None = None,
     extra_columns: Sequence[str] = (),
     chains: Chains = "paired",
+    names: ColumnNames | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
     Sources are files, patterns, `builtin`, `hf://owner/name`, or objects: data frames, Arrow tables, data
-    sets, lists of pairs. Nothing is cleaned: a missing chain is null, and residues are upper case without
-    gaps.
+    sets, lists of pairs. Files that belong together, such as one for each locus, are read as one. Nothing is
+    cleaned: a missing chain is null, and residues are upper case without gaps. `names` has further columns
+    and rules; the others are short for its fields.
     """
-    names = ColumnNames(heavy=heavy_column, light=light_column, id=id_column, extra=tuple(extra_columns))
+    names = names or ColumnNames()
+    names = replace(
+        names,
+        heavy=heavy_column or names.heavy,
+        light=light_column or names.light,
+        id=id_column or names.id,
+        extra=tuple(extra_columns) or names.extra,
+    )
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
     for batch in read_sources(tables_of(sources), names, chains):
         yield batch.select(kept)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curr_ab.data.reading.sources import MalformedSource
+
+BATCH_ROWS = 16_384
 SOURCE_NAME = b"curr_ab.source"  # in the metadata of a Parquet file: how errors and results call it
+_NULL_WORDS = ("", "NA", "None", "null", "nan", "NaN")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two openings of a file are two tables
 class Table:
     """Rows of one file or object; `read(columns)` gives columns from the first row on, in little memory."""
 
@@ -21,3 +27,104 @@ class Table:
     read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of an OAS data unit; empty elsewhere
     header_line: int | None = None  # where the names stand in a text file
+    # What a column of a typed table holds where that is not text, such as "list<item: string>".
+    not_text: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_names(source: str, names: Sequence[str], line: int | None = None) -> None:
+    """Refuse a name that stands twice: whoever asks for it may mean either column."""
+    for name in names:
+        if name and (number := names.index(name)) < (last := len(names) - 1 - names[::-1].index(name)):
+            columns = f"columns {number + 1} and {last + 1}"
+            raise MalformedSource(
+                source, f"the column names must differ; {name!r} is of {columns}; rename one", line
+            )
+
+
+def without_null_words(values: pa.Array) -> pa.Array:
+    """The column with null for words such as NA; readers leave them, because an id may be one."""
+    if not pa.types.is_string(values.type):
+        return values
+    if (pc.min(pc.binary_length(values)).as_py() or 0) > max(map(len, _NULL_WORDS)):
+        return values
+    is_null = pc.is_in(values, value_set=pa.array(_NULL_WORDS))
+    return pc.if_else(is_null, pa.scalar(None, values.type), values) if pc.any(is_null).as_py() else values
+
+
+def text_batches(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> Iterator[pa.RecordBatch]:
+    """Batches of text of rows in the order of the names."""
+    block: list[Sequence[str | None]] = []
+
+    def batch() -> pa.RecordBatch:
+        columns = zip(*block, strict=True)
+        return pa.record_batch([pa.array(column, pa.string()) for column in columns], names=list(names))
+
+    for row in rows:
+        block.append(row)
+        if len(block) == BATCH_ROWS:
+            yield batch()
+            block.clear()
+    if block:
+        yield batch()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    binaries = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(matches(kind) for matches in (*texts, *binaries, pa.types.is_null))
+
+
+def kinds_not_text(schema: pa.Schema) -> dict[str, str]:
+    """Columns that do not hold text, with what they hold."""
+    return {column.name: str(column.type) for column in schema if not _is_text(column.type)}
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Text of every kind as plain text, numbers as they are, and what is nested as JSON."""
+    kind = values.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+        return values
+    if _is_text(kind) or not pa.types.is_nested(kind):
+        return values.cast(pa.string())
+    items = (None if item is None else json.dumps(item, default=str) for item in values.to_pylist())
+    return pa.array(items, pa.string())
+
+
+def plain_batch(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """The columns named, as text and numbers alone; damaged text is an ArrowInvalid."""
+    plain = pa.record_batch([_plain(batch[name]) for name in names], names=list(names))
+    plain.validate(full=True)
+    return plain
+
+
+@dataclass
+class Recognised:
+    """What was recognised of a source, and what became of its rows; the counts grow while it is read."""
+
+    source: str
+    form: str
+    layout: str
+    columns: dict[str, list[str]]  # field → the columns that it is read from
+    rows: int = 0
+    translated: int = 0  # chains that were nucleotides
+    left_out: dict[str, int] = field(default_factory=dict)  # rows, by reason
+    emptied: dict[str, int] = field(default_factory=dict)  # values that could not be understood, by field
+
+    def count(self, kind: dict[str, int], name: str, number: int) -> None:
+        if number:
+            kind[name] = kind.get(name, 0) + number
+
+    def lines(self) -> list[str]:
+        """Lines for people: the layout with its columns, then what was changed or left out."""
+        columns = ", ".join(f"{name} from {' + '.join(read)}" for name, read in self.columns.items())
+        lines = [f"{self.form}, {self.layout}: {columns}"]
+        if self.translated:
+            lines.append(f"{self.translated:,} chains translated from nucleotides")
+        lines += [f"{number:,} rows left out: {reason}" for reason, number in self.left_out.items()]
+        lines += [
+            f"{number:,} values of {name} left empty: they could not be understood"
+            for name, number in self.emptied.items()
+        ]
+        return lines

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.preparing.clean import reasons_to_leave_out
+from curr_ab.data.preparing.clean import reasons_without_pair
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.fasta import fasta_records
 from curr_ab.data.reading.formats import open_table
@@ -95,7 +95,7 @@ def _read(table: Table, columns: ColumnNames) -> pa.Table:
     extra = (FITNESS, *([DIRECTION] if DIRECTION in table.names else []))
     batches = []
     for batch in read_source(table, replace(columns, extra=extra), "paired"):
-        if left_out := reasons_to_leave_out(batch):
+        if left_out := reasons_without_pair(batch):
             batch = batch.filter(pa.array([reason is None for reason in left_out]))
         batches.append(batch.select([*PAIR_SCHEMA.names, *extra]))
     if not batches:

@@ -104,13 +104,17 @@ def test_missing_values_of_every_kind():
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
+        (
+            pa.table({"heavy": [["EVQ"]], "light": ["DIQ"]}),
+            "pairs: column 'heavy' must hold sequences as text",
+        ),
         (7, "pairs must be a table, a data set or a list of pairs, such as [(heavy, light)]; got a int"),
         ({"heavy": "EVQ", "light": "DIQ"}, "such as [(heavy, light)]; got a dict"),
         ([("EVQ", "DIQ"), ("EVQ",)], "record 2: a pair must be written as (heavy, light); got ('EVQ',)"),
         ({"heavy": ["EVQ"], "light": []}, "columns must be of one length; got heavy 1, light 0"),
         (
             pd.DataFrame([["EVQ", "QVQ", "DIQ"]], columns=["heavy", "heavy", "light"]),
-            "names of columns must differ; 'heavy' occurs again; rename one",
+            "the column names must differ; 'heavy' is of columns 1 and 2; rename one",
         ),
     ],
 )

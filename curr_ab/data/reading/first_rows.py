@@ -1,0 +1,183 @@
+"""What the first rows of a table show of its columns, where their names do not decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.columns import Layout, Rule, find_layout
+from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides
+from curr_ab.data.reading.residues import residues_of
+from curr_ab.data.reading.table import Table
+from curr_ab.words import CHAINS
+
+_NUM_ROWS = 500
+_MOST = 0.5  # share of the first rows from which a column is taken to hold what they show
+_SCFV_LENGTH = 180  # residues: two V domains are longer, one is not
+# Between two chains in one text, once blanks are taken out. The words are those of tokenizers.
+_SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+")
+BARCODE_IN_ID = r"^(?P<cell>[ACGT]{10,}(?:-\d+)?)_(?:contig_)?\d+$"
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Shares of the rows with text in which a column shows a chain of residues, of each kind."""
+
+    column: str
+    chain: float
+    heavy: float
+    light: float
+    both: float
+    length: float  # mean number of residues
+    gaps: float
+
+
+def first_rows(table: Table, columns: Sequence[str]) -> pa.RecordBatch | None:
+    """The first rows of these columns, as far as they are text; None where the table has no rows."""
+    batch = next((batch for batch in table.read(columns) if batch.num_rows), None)
+    if batch is None:
+        return None
+    texts = {}
+    for name in batch.schema.names:
+        kind = batch.schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            texts[name] = batch[name].slice(0, _NUM_ROWS).cast(pa.string())
+    return pa.record_batch(texts) if texts else None
+
+
+def _share(condition: pa.Array, of: int) -> float:
+    return float(pc.sum(pc.fill_null(condition, False)).as_py() or 0) / max(of, 1)
+
+
+def _content(column: str, text: pa.Array) -> _Content:
+    residues = residues_of({column: text}, (Rule((column,)),))[0]
+    rows = len(residues) - residues.null_count
+    is_chain = pc.and_(
+        pc.match_substring_regex(residues, CHAIN_LETTERS),
+        pc.invert(is_nucleotides(pc.fill_null(residues, ""))),
+    )
+    chains = residues.filter(pc.fill_null(is_chain, False))
+    shows = {chain: pc.match_substring_regex(chains, KINDS[chain][0]) for chain in CHAINS}
+    both = pc.and_(*(pc.match_substring_regex(chains, SHOWS[chain]) for chain in CHAINS))
+    return _Content(
+        column,
+        _share(is_chain, rows),
+        _share(pc.and_not(shows["heavy"], shows["light"]), rows),
+        _share(pc.and_not(shows["light"], shows["heavy"]), rows),
+        _share(both, rows),
+        float(pc.mean(pc.binary_length(chains)).as_py() or 0),
+        _share(pc.match_substring_regex(text, r"[-.]"), rows),
+    )
+
+
+def _surest(layout: Layout, table: Table) -> Layout:
+    """The layout without columns that show no chain where others of the same chain do."""
+    several = [chain for chain in CHAINS if len(layout.rules.get(chain, ())) > 1]
+    columns = [column for chain in several for rule in layout.rules[chain] for column in rule.columns]
+    batch = first_rows(table, list(dict.fromkeys(columns))) if columns else None
+    if batch is None:
+        return layout
+    rules, fields = dict(layout.rules), dict(layout.columns)
+    for chain in several:
+        text = {name: batch[name] for name in batch.schema.names}
+        readable = [rule for rule in rules[chain] if set(rule.columns) <= text.keys()]
+        showing = []
+        for rule in readable:
+            residues = residues_of(text, (rule,))[0]
+            if pc.any(pc.match_substring_regex(residues, CHAIN_LETTERS)).as_py():
+                showing.append(rule)
+        if showing:
+            rules[chain], fields[chain] = tuple(showing), showing[0].columns[0]
+    return replace(layout, rules=rules, columns=fields)
+
+
+def _separator(texts: Sequence[str]) -> str | None:
+    """The pattern that splits most texts into two chains; None where there is none."""
+    packed = [re.sub(r"\s+", "", text.upper()) for text in texts]
+    for pattern in _SEPARATORS:
+        parts = [[part for part in re.split(pattern, text) if part] for text in packed]
+        chains = [len(two) == 2 and all(re.fullmatch("[A-Z*.-]{60,}", part) for part in two) for two in parts]
+        if sum(chains) > _MOST * len(texts):
+            return pattern
+    return None
+
+
+def _by_content(batch: pa.RecordBatch, known: Mapping[str, str]) -> dict[str, str] | None:
+    """The columns of the heavy and the light chain, where the first rows tell them apart."""
+    contents = [_content(name, batch[name]) for name in batch.schema.names if name not in known.values()]
+    chosen = {chain: known[chain] for chain in CHAINS if chain in known}
+    for chain in CHAINS:
+        of_chain = [one for one in contents if getattr(one, chain) > _MOST]
+        if chain not in chosen and of_chain:
+            # A V domain alone rather than a whole chain, and without the gaps of an alignment.
+            chosen[chain] = min(of_chain, key=lambda one: (one.gaps > _MOST, one.length)).column
+    return chosen if set(CHAINS) <= chosen.keys() else None
+
+
+def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -> Layout | None:
+    """Layout of a table with one column of sequences: both chains in a text, or one."""
+    extra = {column: column for column in names.extra}
+    ids = {"id": names.id} if names.id else {}
+    for name in batch.schema.names:
+        texts = [text for text in batch[name].to_pylist() if text and len(text) > 30]
+        if not texts:
+            continue
+        separator = _separator(texts)
+        if separator is not None:
+            return Layout("joined", {"sequence": name} | ids | extra, separator=separator)
+    contents = [_content(name, batch[name]) for name in batch.schema.names]
+    chains = [one for one in contents if one.chain > _MOST]
+    if not chains:
+        return None
+    best = min(chains, key=lambda one: (one.gaps > _MOST, -one.chain))
+    if best.length > _SCFV_LENGTH and best.both > _MOST:
+        return Layout("joined", {"sequence": best.column} | ids | extra)
+    return find_layout(table.names, replace(names, sequence=best.column))
+
+
+def _cells_in_ids(layout: Layout, table: Table) -> Layout:
+    """The layout with cells where ids begin with a barcode, as 10x and TRUST4 write them."""
+    column = layout.columns.get("id")
+    batch = first_rows(table, [column]) if column is not None else None
+    if batch is None or column is None or column not in batch.schema.names:
+        return layout
+    rows = len(batch) - batch[column].null_count
+    is_barcode = pc.match_substring_regex(batch[column], BARCODE_IN_ID)
+    if _share(is_barcode, rows) < 0.95:
+        return layout
+    return replace(layout, kind="cells", cell_in_id=True)
+
+
+def layout_of(table: Table, names: ColumnNames) -> Layout | None:
+    """The layout of a table, by the names of its columns and, where they do not decide, by its first rows."""
+    layout = find_layout(table.names, names)
+    if table.metadata and layout is not None:  # OAS: every row has what the first has, and there are many
+        return replace(layout, rules={name: rules[:1] for name, rules in layout.rules.items()})
+    if layout is not None and layout.kind == "wide":
+        known = {chain: layout.columns[chain] for chain in CHAINS if chain in layout.columns}
+        if set(CHAINS) <= known.keys():
+            return _surest(layout, table)
+        batch = first_rows(table, [name for name in table.names if name not in names.extra])
+        chosen = _by_content(batch, known) if batch is not None else None
+        return (
+            find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
+            if chosen
+            else layout
+        )
+    if layout is not None:
+        is_bare = layout.kind == "single" and "locus" not in layout.columns
+        return _cells_in_ids(layout, table) if is_bare or "contig" in layout.columns else layout
+    batch = first_rows(table, [name for name in table.names if name not in names.extra])
+    if batch is None:
+        return None
+    if chosen := _by_content(batch, {}):
+        return find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
+    single = _joined_or_single(table, batch, names)
+    return _cells_in_ids(single, table) if single is not None and single.kind == "single" else single

@@ -1,0 +1,128 @@
+"""Residues of a batch: of a chain by the rules of the layout, of its CDR3, and of two chains in one text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.reading.columns import Rule
+from curr_ab.data.reading.evidence import is_nucleotides, shown_chain
+from curr_ab.data.reading.translation import read_nucleotides, reverse_complement, translate
+
+# Words for a chain that is not there. None of them is a sequence.
+ABSENT = (
+    "",
+    "ND",
+    "NA",
+    "N/A",
+    "NAN",
+    "NONE",
+    "NULL",
+    "UNKNOWN",
+    "MISSING",
+    "NOTDETERMINED",
+    "NOTAVAILABLE",
+    "?",
+)
+
+
+def letters(column: pa.Array) -> pa.Array:
+    """Residues in upper case without blanks and alignment gaps; null where a chain is missing."""
+    column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
+    if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
+        column = pc.replace_substring_regex(column, r"[-.\s]", "")
+    is_short = pc.less(pc.binary_length(column), 14)
+    if not pc.any(is_short).as_py():
+        return column
+    return pc.if_else(pc.and_(is_short, pc.is_in(column, pa.array(ABSENT))), None, column)
+
+
+def _joined(columns: Mapping[str, pa.Array], rule: Rule) -> pa.Array:
+    texts = [columns[name].cast(pa.string()) for name in rule.columns]
+    return texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "")
+
+
+def residues_of(
+    columns: Mapping[str, pa.Array],
+    rules: Sequence[Rule],
+    *,
+    cdr3: pa.Array | None = None,
+    reverse: pa.Array | None = None,
+) -> tuple[pa.Array, int]:
+    """Residues by the first rule that gives some, row by row; and in how many rows they were translated.
+
+    Nucleotides that have no open frame stay as they are, where no other rule gives residues. `reverse` is
+    true where the text of a contig is of the other strand.
+    """
+    num_rows = len(next(iter(columns.values())))
+    out, unread = pa.nulls(num_rows, pa.string()), pa.nulls(num_rows, pa.string())
+    num_translated = 0
+    for rule in rules:
+        if not out.null_count:
+            break
+        gapped = _joined(columns, rule)
+        text = letters(gapped)
+        if len(rule.columns) > 1:
+            text = pc.if_else(pc.is_in(text, pa.array(ABSENT)), None, text)
+        nucleotides = is_nucleotides(text)
+        if pc.any(nucleotides).as_py():
+            wanted = pc.and_(nucleotides, out.is_null())
+            rows = pc.indices_nonzero(wanted)
+            strands = text.take(rows)
+            if rule.is_contig and reverse is not None:
+                turned = pc.fill_null(reverse, False).take(rows).to_pylist()
+                both = zip(strands.to_pylist(), turned, strict=True)
+                strands = pa.array([reverse_complement(s) if turn else s for s, turn in both], pa.string())
+            read = read_nucleotides(
+                strands,
+                gapped=gapped.take(rows),
+                cdr3=None if cdr3 is None else cdr3.take(rows),
+                contig=rule.is_contig,
+            )
+            num_translated += len(read) - read.null_count
+            unread = pc.coalesce(unread, pc.if_else(nucleotides, text, None))
+            text = pc.replace_with_mask(pc.if_else(nucleotides, None, text), wanted, read)
+        out = pc.coalesce(out, text)
+    return pc.coalesce(out, unread), num_translated
+
+
+def cdr3_of(columns: Mapping[str, pa.Array], rules: Sequence[Rule]) -> pa.Array:
+    """Residues of the CDR3 without its anchors C and W or F, whatever the columns hold; null where unknown.
+
+    Nucleotides count where they are of a whole number of codons. No CDR3 of the built-in corpus but one of
+    40,000 begins and ends with the letters of anchors, so that these are told by themselves.
+    """
+    out = pa.nulls(len(next(iter(columns.values()))), pa.string())
+    for rule in rules:
+        text = letters(_joined(columns, rule))
+        text = pc.if_else(pc.match_substring_regex(text, "^[A-Z*]+$"), text, None)
+        is_coded = pc.and_(
+            pc.match_substring_regex(text, "^[ACGTUN]{9,}$"),
+            pc.invert(pc.match_substring_regex(text, "^C[ACGTUN]*[FW]$")),
+        )
+        if pc.any(is_coded).as_py():
+            lengths = pc.binary_length(text)
+            whole = pc.equal(pc.subtract(lengths, pc.multiply(pc.divide(lengths, 3), 3)), 0)
+            text = pc.if_else(is_coded, pc.if_else(whole, translate(text), None), text)
+        has_anchors = pc.match_substring_regex(text, "^C[A-Z*]*[FW]$")
+        text = pc.if_else(pc.fill_null(has_anchors, False), pc.utf8_slice_codeunits(text, 1, -1), text)
+        out = pc.coalesce(out, text)
+    return out
+
+
+def split_joined(text: pa.Array, separator: str) -> dict[str, pa.Array]:
+    """The heavy and the light chain of texts with both, in the order that their residues show."""
+    packed = pc.replace_substring_regex(pc.ascii_upper(text), r"\s+", "")
+    packed = pc.replace_substring_regex(
+        packed, f"^(?:\\[CLS\\]|<CLS>|(?:{separator}))+|(?:{separator})+$", ""
+    )
+    parts = pc.split_pattern_regex(packed, separator)
+    is_pair = pc.fill_null(pc.equal(pc.list_value_length(parts), 2), False)
+    two = pc.if_else(is_pair, parts, pa.scalar(["", ""], parts.type))
+    first, second = (letters(pc.list_element(two, index)) for index in range(2))
+    swapped = pc.and_(
+        pc.fill_null(pc.invert(shown_chain(first)), False), pc.fill_null(shown_chain(second), False)
+    )
+    return {"heavy": pc.if_else(swapped, second, first), "light": pc.if_else(swapped, first, second)}

@@ -1,0 +1,191 @@
+"""Samples of several files: contigs beside their annotations, and a file for each locus of the same cells."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curr_ab.data.reading.cells import HEAVY, LIGHT, locus_of
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.columns import Layout, find_layout
+from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.reading.table import Table
+from curr_ab.options import OptionError
+from curr_ab.words import CHAINS
+
+Source = TypeVar("Source", bound=str | Table)
+_LOCUS_IN_NAME = re.compile(r"(?<![a-z0-9])(ig[hkl]|heavy|light|kappa|lambda|[hkl]|vh|vl)(?![a-z0-9])")
+_CONTIG_WORDS = re.compile(r"annotations?|contigs?|filtered|all|consensus|[._-]")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that may belong to others: it holds contigs, their annotations, or other chains of cells."""
+
+    path: str
+    table: Table
+    layout: Layout | None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).parent
+
+    @property
+    def stem(self) -> str:
+        return Path(self.path).name.lower().partition(".")[0]
+
+    @property
+    def holds_contigs(self) -> bool:
+        return self.table.form == "FASTA" and self.table.names[-1] == "sequence"
+
+    @property
+    def holds_annotations(self) -> bool:
+        return self.layout is not None and self.layout.kind == "cells" and "contig" in self.layout.columns
+
+
+def _open(path: str, names: ColumnNames) -> _File | None:
+    """The file, where it may belong to others; what is wrong with it is said when it is read."""
+    try:
+        table = open_table(path)
+        if table.metadata:
+            return None
+        file = _File(path, table, find_layout(table.names, ColumnNames() if table.form == "FASTA" else names))
+    except (OptionError, OSError):
+        return None
+    return file if file.holds_contigs or (file.layout is not None and file.layout.kind == "cells") else None
+
+
+def _text(batch: pa.RecordBatch, name: str) -> pa.Array:
+    return batch[name].cast(pa.string())
+
+
+def _only_chain(file: _File) -> str | None:
+    """The one kind of chain in the file; None where it has both, or neither is told."""
+    if file.layout is None:
+        return None
+    fields = {name: file.layout.columns[name] for name in ("locus", "v_call") if name in file.layout.columns}
+    seen: set[str] = set()
+    try:
+        for batch in file.table.read(list(dict.fromkeys(fields.values()))):
+            locus = locus_of(
+                {name: _text(batch, column) for name, column in fields.items()}, file.table.metadata
+            )
+            for chain, pattern in zip(CHAINS, (HEAVY, LIGHT), strict=True):
+                if pc.any(pc.match_substring_regex(locus, pattern)).as_py():
+                    seen.add(chain)
+            if len(seen) > 1:
+                return None
+    except MalformedSource:
+        return None
+    return next(iter(seen), None)
+
+
+def _with_annotations(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
+    """Contigs with their annotations: of the same name but for the usual words, else the only ones."""
+    contigs = [file for file in files if file.holds_contigs]
+    annotations = [file for file in files if file.holds_annotations]
+
+    def match(fits: Iterable[tuple[_File, _File]]) -> Iterator[tuple[str, ...]]:
+        for one, other in fits:
+            if one in contigs and other in annotations:
+                contigs.remove(one)
+                annotations.remove(other)
+                yield other.path, one.path
+
+    pairs = [(one, other) for one in contigs for other in annotations]
+    here = [(one, other) for one, other in pairs if one.folder == other.folder]
+    plain = re.compile(r"_?annotations?")
+    yield from match([(a, b) for a, b in here if plain.sub("", a.stem) == plain.sub("", b.stem)])
+    yield from match(
+        [(a, b) for a, b in here if _CONTIG_WORDS.sub("", a.stem) == _CONTIG_WORDS.sub("", b.stem)]
+    )
+    if len(contigs) == len(annotations) == 1:
+        yield from match([(contigs[0], annotations[0])])
+
+
+def _by_locus(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
+    """Files with chains of one kind: of the same name but for the locus, else all others of a folder."""
+    kinds = {file.path: chain for file in files if (chain := _only_chain(file)) is not None}
+    of_name: dict[tuple[Path, str], list[str]] = defaultdict(list)
+    for file in files:
+        if file.path in kinds:
+            of_name[file.folder, _LOCUS_IN_NAME.sub("", file.stem.replace("_", "-"))].append(file.path)
+    left: dict[Path, list[str]] = defaultdict(list)
+    for (folder, _), paths in of_name.items():
+        if {kinds[path] for path in paths} == set(CHAINS):
+            yield tuple(paths)
+        else:
+            left[folder] += paths
+    for paths in left.values():
+        chains = [kinds[path] for path in paths]
+        # With two files of heavy chains nothing says which light chains belong to which.
+        if chains.count("heavy") == 1 and "light" in chains:
+            yield tuple(paths)
+
+
+def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[Source, ...]]:
+    """The sources as samples, each of one file or of several that belong together, in the order given."""
+    if len(sources) < 2:
+        return [(source,) for source in sources]
+    paths = [source for source in sources if isinstance(source, str) and Path(source).is_file()]
+    files = [file for path in paths if (file := _open(path, names))]
+    groups = list(_with_annotations(files)) if any(file.holds_contigs for file in files) else []
+    taken = {path for group in groups for path in group}
+    groups += _by_locus([file for file in files if file.path not in taken and not file.holds_contigs])
+    of: dict[Any, tuple[Any, ...]] = {path: group for group in groups for path in group}
+    ordered = dict.fromkeys(of.get(source, (source,)) for source in sources)
+    return list(ordered)
+
+
+def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
+    """The annotations with a further column, the sequence of their contig."""
+    added = next(name for name in ("sequence", "contig", "sequence_input") if name not in table.names)
+    key = layout.columns["contig"]
+    known: list[tuple[pa.ChunkedArray, pa.ChunkedArray]] = []
+
+    def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        if not known:
+            rows = pa.Table.from_batches(contigs.read(list(contigs.names)))
+            known.append((rows["id"].combine_chunks(), rows["sequence"].combine_chunks()))
+        ids, sequences = known[0]
+        own = [name for name in names if name != added]
+        for batch in table.read(list(dict.fromkeys([*own, key]))):
+            columns: Mapping[str, pa.Array] = {name: batch[name] for name in own}
+            if added in names:
+                found = sequences.take(pc.index_in(_text(batch, key), value_set=ids))
+                columns = {**columns, added: found}
+            yield pa.record_batch({name: columns[name] for name in names})
+
+    return replace(table, names=(*table.names, added), read=read)
+
+
+def open_sample(files: Sequence[str | Table], names: ColumnNames) -> list[Table]:
+    """Tables of the files of a sample; contigs become a column of their annotations."""
+    tables = [open_table(file, names.sheet) for file in files]
+    if len(tables) == 2 and tables[1].form == "FASTA":
+        layout = find_layout(tables[0].names, names)
+        if layout is not None and "contig" in layout.columns:
+            return [_join_contigs(tables[0], layout, tables[1])]
+    return tables
+
+
+def samples_agree(tables: Sequence[Table], layouts: Sequence[Layout]) -> bool:
+    """True where tables of one sample share its name: in some data each locus has a name of its own."""
+    seen: list[set[tuple[str | None, ...]]] = []
+    for table, layout in zip(tables, layouts, strict=True):
+        if not layout.samples:
+            return False
+        own: set[tuple[str | None, ...]] = set()
+        for batch in table.read(layout.samples):
+            distinct = pa.table(batch.columns, names=batch.schema.names).group_by(list(layout.samples))
+            own |= {tuple(row.values()) for row in distinct.aggregate([]).to_pylist()}
+        seen.append(own)
+    return any(seen[0] & other for other in seen[1:])

@@ -1,0 +1,224 @@
+"""Streams of files: decompressed bytes, and text as UTF-8; their content decides, not their names."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import re
+import stat
+import zipfile
+import zlib
+from typing import Any
+
+import pyarrow as pa
+
+from curr_ab.data.reading.sources import MalformedSource, locate
+
+HEAD_BYTES = 1 << 18
+_CODECS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\xfd7zXZ\x00": "xz",
+}
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BESIDE_TABLES = re.compile(
+    r"(^|/)(__MACOSX/|\.|readme|licen[sc]e)|/$|\.(md|pdf|html?|docx?|png|jpe?g)$", re.IGNORECASE
+)
+# Files that hold what no reader of tables can take, by their first bytes.
+_NO_TABLES = {
+    b"%PDF": "a PDF document; save the table in it as CSV",
+    b"{\\rtf": "an RTF document; save the table in it as CSV",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"\x89HDF": "an HDF5 file, such as AnnData; write its table as CSV or Parquet",
+    b"RDX": "data of R; write the table with write.csv",
+    b"X\n\x00\x00": "data of R; write the table with write.csv",
+    b"\x80\x04\x95": "a Python pickle; write its table as Parquet",
+    b"\x80\x05\x95": "a Python pickle; write its table as Parquet",
+    b"\x93NUMPY": "an array of NumPy; write a table with the residues",
+    b"SQLite format 3": "a database of SQLite; write its table as CSV",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"Obj\x01": "an Avro file; write it as Parquet",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+}
+_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
+_FASTQ = re.compile(rb"@[^\n]+\n[A-Za-z]+\r?\n\+")
+
+
+class _Unpacked(io.RawIOBase):
+    """Stream of a decompressor of the standard library, whose errors become OSError, as Arrow's are."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return bytes(self._stream.read(size))
+        except (
+            lzma.LZMAError, zlib.error, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError,
+        ) as error:  # fmt: skip
+            raise OSError(str(error)) from error
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _member(source: str, path: str, part: str | None) -> str | None:
+    """The table in a zip archive; None where the archive itself is a document, such as a workbook."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise MalformedSource(source, f"the zip archive is damaged or cut off ({error})") from error
+    if {"[Content_Types].xml", "mimetype", "Index/Document.iwa"} & set(names):
+        return None
+    tables = [name for name in names if not _BESIDE_TABLES.search(name)]
+    if part is not None and part not in names:
+        raise MalformedSource(source, f"the zip archive must hold {part!r}; it holds {', '.join(tables)}")
+    if part is None and len(tables) > 1:
+        problem = f"the zip archive must hold one table; it holds {', '.join(tables)}"
+        raise MalformedSource(source, f"{problem}; name one as {path}#{tables[0]}")
+    if part is None and not tables:
+        raise MalformedSource(source, "the zip archive holds no table")
+    return part or tables[0]
+
+
+def _codec(start: bytes) -> str | None:
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if _BZIP2.match(start):
+        return "bz2"
+    return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+
+
+def _unpack(path: str, layers: list[tuple[str, str]]) -> pa.NativeFile:
+    stream = pa.OSFile(path)
+    for codec, member in layers:
+        if codec == "zip":
+            archive = zipfile.ZipFile(stream)
+            stream = pa.PythonFile(_Unpacked(archive.open(member)), mode="r")
+        elif codec == "xz":
+            stream = pa.PythonFile(_Unpacked(lzma.LZMAFile(stream)), mode="r")  # noqa: SIM115
+        else:
+            stream = pa.CompressedInputStream(stream, codec)
+    return stream
+
+
+def _layers(source: str) -> tuple[str, list[tuple[str, str]]]:
+    """Path of a source, and what packed it, the outermost first, with the name in an archive."""
+    path, part = locate(source)
+    try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):
+            problem = "the source must be a file, for it is read more than once; got a pipe or device"
+            raise MalformedSource(source, f"{problem}: write it to a file first")
+        layers: list[tuple[str, str]] = []
+        while len(layers) < 3:
+            with _unpack(path, layers) as stream:
+                codec = _codec(bytes(stream.read(10)))
+            if codec is None or (codec == "zip" and layers):
+                break
+            member = _member(source, path, part) if codec == "zip" else ""
+            if member is None:
+                break
+            layers.append((codec, member))
+    except OSError as error:
+        if error.errno is None:  # of a decompressor
+            raise _broken(source, error, 1) from error
+        raise MalformedSource(source, f"the file cannot be read ({os.strerror(error.errno)})") from error
+    except RuntimeError as error:  # zipfile's of an encrypted member
+        raise MalformedSource(source, f"the zip archive cannot be read ({error})") from error
+    return path, layers
+
+
+def open_stream(source: str) -> pa.NativeFile:
+    """Open a file as decompressed bytes, from the first on."""
+    return _unpack(*_layers(source))
+
+
+def open_seekable(source: str) -> pa.NativeFile:
+    """Open a file in which a reader goes to and fro; one that is packed comes into memory for that."""
+    path, layers = _layers(source)
+    if not layers:
+        return pa.OSFile(path)
+    with _unpack(path, layers) as stream:
+        return pa.BufferReader(stream.read())
+
+
+def _encoding(start: bytes) -> str | None:
+    """UTF-16, by its mark or, without one, by the zeros in Latin text; None for all else."""
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if start.startswith(mark) and encoding == "utf-16":
+            return encoding
+    start = start[: len(start) // 2 * 2]
+    for encoding, zeros, letters in (
+        ("utf-16-le", start[1::2], start[::2]),
+        ("utf-16-be", start[::2], start[1::2]),
+    ):
+        if zeros and zeros.count(0) > 0.9 * len(zeros) and letters.count(0) == 0:
+            return encoding
+    return None
+
+
+def open_text(source: str) -> pa.NativeFile:
+    """Open a text file as UTF-8 without a byte-order mark."""
+    with open_stream(source) as stream:
+        start = bytes(stream.read(1 << 12))
+    stream = open_stream(source)
+    if encoding := _encoding(start):
+        return pa.transcoding_input_stream(stream, encoding, "utf-8")
+    if start.startswith(b"\xef\xbb\xbf"):
+        stream.read(3)
+    return stream
+
+
+def read_head(source: str, size: int = HEAD_BYTES) -> bytes:
+    """Read the first bytes: of text as UTF-8 without a byte-order mark."""
+    try:
+        with open_text(source) as stream:
+            head = bytes(stream.read(size))
+    except (OSError, UnicodeError) as error:
+        raise damaged(source, error) from error
+    if not head.strip():
+        raise MalformedSource(source, "the file is empty")
+    return head
+
+
+def refuse_documents(source: str, head: bytes) -> None:
+    """Raise the error of a file that holds no table at all, and say what it is."""
+    kind = next((kind for magic, kind in _NO_TABLES.items() if head.startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        kind = "a tar archive; unpack it"
+    elif _WEB_PAGE.match(head):
+        kind = "a web page; download the file itself"
+    elif _FASTQ.match(head):
+        kind = "reads in FASTQ; give the assembled and annotated sequences"
+    if kind:
+        raise MalformedSource(source, f"the source must be a table or FASTA; got {kind}")
+
+
+def _broken(source: str, error: Exception, line: int) -> MalformedSource:
+    return MalformedSource(source, f"the compressed file is damaged or cut off ({error})", line)
+
+
+def damaged(source: str, error: Exception) -> MalformedSource:
+    """Make the error for a stream that breaks off, with the first line that cannot be read."""
+    if isinstance(error, UnicodeError):
+        return MalformedSource(source, f"the text is damaged ({error})")
+    line = 1
+    try:
+        with open_stream(source) as stream:
+            while block := stream.read(1 << 12):  # what a larger read holds before the damage is lost with it
+                line += block.count(b"\n")
+    except OSError:
+        return _broken(source, error, line)
+    return MalformedSource(source, str(error))

@@ -1,0 +1,106 @@
+"""Nucleotides as residues: the reading frame of each text, and its translation."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CODES = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"  # of TTT, TTC, … GGG
+_SHORTEST_CONTIG = 480  # nucleotides: no V domain alone is as long
+_FEWEST_RESIDUES = 30  # of an open part that is worth reading
+_FEWEST_LETTERS = 10  # different ones: fewer are no protein
+_COMPLEMENT = str.maketrans("ACGTURYKM", "TGCAAYRMK")
+Positions = npt.NDArray[np.int64]
+
+
+def _tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Number of each nucleotide, 4 for those that are uncertain, and the residue of each three numbers."""
+    numbers = np.full(256, 4, np.int64)
+    for number, letters in enumerate(("Tt", "Cc", "Aa", "Gg")):
+        for letter in letters:
+            numbers[ord(letter)] = number
+    numbers[[ord("U"), ord("u")]] = 0
+    residues = np.full(125, ord("X"), np.uint8)
+    for codon in product(range(5), repeat=3):
+        # The third nucleotide often does not matter: GGN is a glycine.
+        thirds = range(4) if codon[2] == 4 else (codon[2],)
+        if 4 not in codon[:2]:
+            meanings = {_CODES[codon[0] * 16 + codon[1] * 4 + third] for third in thirds}
+            if len(meanings) == 1:
+                residues[codon[0] * 25 + codon[1] * 5 + codon[2]] = ord(meanings.pop())
+    return numbers, residues
+
+
+_NUMBERS, _RESIDUES = _tables()
+
+
+def translate(nucleotides: pa.Array, starts: Positions | int = 0) -> pa.Array:
+    """Residues from codon to codon after `starts` nucleotides; an incomplete codon at the end is left out."""
+    text = pc.fill_null(nucleotides.cast(pa.string()), "")
+    offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+    letters = np.frombuffer(text.buffers()[2] or b"", np.uint8)
+    begins = np.minimum(offsets[:-1].astype(np.int64) + starts, offsets[1:])
+    counts = (offsets[1:] - begins) // 3
+    ends = np.cumsum(counts)
+    rows = np.repeat(np.arange(len(text)), counts)
+    places = begins[rows] + 3 * (np.arange(len(rows)) - (ends - counts)[rows])
+    index = _NUMBERS[letters[places]] * 25 + _NUMBERS[letters[places + 1]] * 5 + _NUMBERS[letters[places + 2]]
+    out = np.concatenate([[0], ends]).astype(np.int32)
+    residues = pa.StringArray.from_buffers(
+        len(text), pa.py_buffer(out.tobytes()), pa.py_buffer(_RESIDUES[index].tobytes())
+    )
+    return pc.if_else(nucleotides.is_valid(), residues, None)
+
+
+def reverse_complement(text: str) -> str:
+    return text.translate(_COMPLEMENT)[::-1]
+
+
+def _choose(frames: tuple[str, str, str], cdr3: str | None) -> tuple[int, str]:
+    """The frame that holds the CDR3, else the one with the longest part without a stop; and that part.
+
+    In a V domain of 120 codons a wrong frame lacks a stop once in 300 times, and then is hardly longer.
+    """
+    best = (False, 0, 0, "")
+    for frame, residues in enumerate(frames):
+        for part in residues.split("*"):
+            candidate = (bool(cdr3) and str(cdr3) in part, len(part), -frame, part)
+            best = max(best, candidate)
+    if cdr3 and not best[0]:  # with a stop inside of the CDR3 no part holds it
+        for frame, residues in enumerate(frames):
+            if cdr3 in residues:
+                return frame, max(residues.split("*"), key=len)
+    return -best[2], best[3]
+
+
+def read_nucleotides(text: pa.Array, *, gapped: pa.Array, cdr3: pa.Array | None, contig: bool) -> pa.Array:
+    """Residues of nucleotides in the frame that their gaps, their CDR3 or their stops tell; null where none.
+
+    `gapped` is the text before its gaps were taken out: IMGT writes a gap of three for each position that
+    is not there, so that a text with dots is in frame from its beginning. Of a contig, and of any text that
+    is longer than a V domain, the longest part without a stop is taken; else stops stay.
+    """
+    lead = pc.binary_length(pc.struct_field(pc.extract_regex(gapped, r"^\s*(?P<lead>[.\-]*)"), ["lead"]))
+    lead = pc.fill_null(lead, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    is_imgt = pc.fill_null(pc.match_substring(gapped, "..."), False).to_numpy(zero_copy_only=False)
+    frames = [translate(text, frame).to_pylist() for frame in range(3)]
+    known = cdr3.to_pylist() if cdr3 is not None else [None] * len(text)
+    lengths = pc.fill_null(pc.binary_length(text), 0).to_pylist()
+    out: list[str | None] = []
+    for row, length in enumerate(lengths):
+        three = (frames[0][row], frames[1][row], frames[2][row])
+        if three[0] is None:
+            out.append(None)
+            continue
+        part_only = contig or length > _SHORTEST_CONTIG
+        frame, part = _choose(three, known[row])
+        if is_imgt[row] and not part_only and not (known[row] and known[row] in three[frame]):
+            frame = int(-lead[row] % 3)
+        residues = part if part_only else three[frame]
+        is_protein = len(residues) >= _FEWEST_RESIDUES and len(set(residues)) >= _FEWEST_LETTERS
+        out.append(residues if is_protein else None)
+    return pa.array(out, pa.string())
