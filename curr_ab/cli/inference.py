@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, add_command
+from curr_ab.cli.shell import InputOptions, add_command, say_recognised
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -213,7 +213,15 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
         print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
     names = ("resume", "processes", "records_per_part", "keep_going", "report")
     how = {name: getattr(options, name) for name in names}
-    checked = run_bulk(task, checkpoint, read, options.out, progress=not options.quiet, **how)
+    checked = run_bulk(
+        task,
+        checkpoint,
+        read,
+        options.out,
+        say=(lambda recognised: None) if options.quiet else say_recognised,
+        progress=not options.quiet,
+        **how,
+    )
     for reason, count in Counter(checked.left_out.values()).items():
         print(f"left out, {reason}: {count:,}", file=sys.stderr)
     if checked.problems:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from curr_ab.checkpoints import Checkpoint, model_digest
+from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED, KEPT, Outcome, check_report, write_report
 from curr_ab.files import read_object, remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
@@ -93,13 +94,15 @@ def run_bulk(
     records_per_part: int | None = None,
     keep_going: bool = False,
     report: Path | None = None,
+    say: Callable[[Sequence[Recognised]], None] = lambda recognised: None,
     progress: bool = True,
 ) -> Checked:
     """Write the task's results for all records, in their order, in constant memory.
 
     `pairs` are files, objects, or a `reader` of them. They are read twice: all records are checked before
     the first is computed. Those that cannot be used are an error that names them; with `keep_going` they are
-    left out and listed beside the results. `report` takes a row for each record.
+    left out and listed beside the results. `report` takes a row for each record; `say` learns before anything
+    is computed what was recognised of the sources.
     Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
     as without the interruption; a part whose records have changed since is an error.
     """
@@ -122,6 +125,7 @@ def run_bulk(
         plan["kept_columns"] = list(read.kept)
 
     checked = check_records(read, tokenizer, partial(task.check, tokenizer))
+    say(checked.recognised)
     if report is not None:
         write_report(report, _outcomes(read, checked))
     if not keep_going:

@@ -146,6 +146,7 @@ SUITES = [("fitness", name, FITNESS) for name in WITH_COLUMNS]
 SUITES += [("regions", name, ["--pairs", "2"]) for name in WITH_REGIONS]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("suite", "name", "more"), SUITES)
 def test_a_file_in_evaluate(suite, name, more, files, folder, tmp_path):
     words = ["evaluate", suite, "--model", str(folder), "--data", str(files / name), "--device", "cpu"]
@@ -221,6 +222,7 @@ def test_an_object_in_prepare(kind, rows, tmp_path):
     assert index["report"]["kept"] == NUM_PAIRS
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_object_in_finetune(kind, rows, folder, tmp_path):
     recipe = resolve_recipe("specificity-binary", {**QUICK, "group_by": "group"})
@@ -228,6 +230,7 @@ def test_an_object_in_finetune(kind, rows, folder, tmp_path):
     assert {result.metric for result in results} >= {"auroc"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_object_in_evaluate(kind, rows, folder, tmp_path):
     how = {"mode": "unmasked", "min_pairs": 3, "shots": (2,), "device": "cpu"}

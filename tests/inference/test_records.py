@@ -241,3 +241,11 @@ def test_records_under_other_names(deep, tokenizer):
     assert next(embed(deep, tokenizer, records_of(frame, names=names))) == pytest.approx(expected)
     single = records_of(frame[["first"]], names=ColumnNames(heavy="first"), unpaired=True)
     assert [(one.heavy, one.light) for one in single] == [("EVQLE", None)]
+
+
+def test_what_was_recognised_is_said_before(folder, table, tmp_path, capsys):
+    words = ["score", folder, table, "--out", tmp_path / "s.csv", "--id-column", "key", "--device", "cpu"]
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert f"{table}: CSV, both chains in a row: heavy from VH, light from VL, id from key\n" in error
+    assert error.index("heavy from VH") < error.index("records cannot be used")
