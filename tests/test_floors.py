@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "curr_ab"
 GROUND = ("files", "randomness", "workers", "quantities", "words", "options", "extras", "results", "family")
-GROUND += ("published", "training_record")
+GROUND += ("published", "training_record", "checkpoint_files", "domains")
 # Files that several floors draw and write pages with: templates and style of pages, SVG charts, pictures.
 GROUND += ("pages", "charts", "pictures")
 # From the top down. Rooms of one floor do not know each other, but on the ground floor they may.
@@ -97,3 +99,10 @@ def test_no_files_import_each_other_in_a_circle():
 
     for module in sorted(below):
         visit(module, ())
+
+
+@pytest.mark.parametrize("module", ["cli.main", "checkpoint_files", "hub.publication", "hub.verification"])
+def test_who_asks_the_hub_first_waits_for_no_torch(module):
+    program = f"import sys, curr_ab.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

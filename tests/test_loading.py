@@ -17,7 +17,8 @@ from curr_ab import (
     CurrAbForTokenClassification,
     CurrAbTokenizer,
 )
-from curr_ab.checkpoints import Checkpoint, find_checkpoint, model_digest, resolve
+from curr_ab.checkpoint_files import find_checkpoint, resolve
+from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.evaluation.measurement import find_subject
 from curr_ab.evaluation.plan import make_plan
 from curr_ab.finetuning import load_finetuned

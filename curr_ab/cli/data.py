@@ -93,6 +93,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _print_summary(index: dict[str, Any]) -> None:
     report = index["report"]
+    _print_recognised(index["recognised"])
     print(f"{report['kept']:,} of {report['read']:,} records kept")
     for reason, count in report["dropped"].items():
         print(f"  dropped, {reason}: {count:,}")
@@ -105,6 +106,23 @@ def _print_summary(index: dict[str, Any]) -> None:
     print(f"clusters in more than one split: {report['clusters_in_several_splits']}")
     print("subsets: " + ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items()))
     print(f"fingerprint {index['fingerprint']}")
+
+
+def _print_recognised(sources: list[dict[str, Any]]) -> None:
+    """Print the layout that each source was read in, once for those that are alike but for their counts."""
+    from curr_ab.data.reading.table import Recognised
+
+    recognised = [Recognised(**source) for source in sources]
+    alike: dict[str, list[Recognised]] = {}
+    for one in recognised:
+        alike.setdefault(one.lines()[0], []).append(one)
+    for line, (first, *others) in alike.items():
+        more = f" and {len(others):,} more" if others else ""
+        print(f"{first.source}{more}: {line}")
+        for other in others:
+            first.add(other)
+        for about in first.lines()[1:]:
+            print(f"  {about}")
 
 
 def _simulate(args: argparse.Namespace) -> None:

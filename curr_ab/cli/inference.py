@@ -1,4 +1,4 @@
-"""`curr-ab embed | score | mutate | restore | pair | predict`."""
+"""`curr-ab embed | score | mutate | restore | pair | predict | number`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from curr_ab.inference.settings import (
     EmbedSettings,
     LoadingOptions,
     MutateSettings,
+    NumberSettings,
     PairSettings,
     RestorationPlan,
     RestoreSettings,
@@ -27,6 +28,8 @@ from curr_ab.options import OptionError, Options, add_flags, option, read_flags,
 if TYPE_CHECKING:
     from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
+
+_INPUT = "File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,18 @@ def add_commands(commands: Any) -> None:
     _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
     _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
     _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
+    text = "number the residues of chains, and name their regions"
+    parser = add_command(commands, "number", text, _number, NumberSettings)
+    parser.add_argument("input", metavar="INPUT", help=_INPUT)
+    add_flags(parser.add_argument_group("input"), InputOptions)
+
+
+def _number(args: argparse.Namespace) -> None:
+    settings = read_options(args, NumberSettings)
+    read = _read(args)
+    from curr_ab.inference.number_tables import write_numbers
+
+    write_numbers(read, settings.out, settings)
 
 
 def _add(
@@ -103,8 +118,7 @@ def _add(
         parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
         parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
     else:
-        help = "File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
-        parser.add_argument("input", metavar="INPUT", help=help)
+        parser.add_argument("input", metavar="INPUT", help=_INPUT)
     leave_out = ("unpaired",) if name == "pair" else ()
     add_flags(parser.add_argument_group("input"), InputOptions, leave_out=leave_out)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
@@ -201,6 +215,7 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
     from curr_ab.inference import Checkpoint, run_bulk
     from curr_ab.inference.bulk import Output
+    from curr_ab.inference.records import needs_numbering
 
     if options.quiet:
         from transformers.utils.logging import disable_progress_bar
@@ -211,6 +226,11 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
         print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
+        if needs_numbering(task.parts_of_pairs, read):
+            print(
+                "regions: numbered by alignment (IMGT), because the input has no region masks",
+                file=sys.stderr,
+            )
     names = ("resume", "processes", "records_per_part", "keep_going", "report")
     how = {name: getattr(options, name) for name in names}
     checked = run_bulk(

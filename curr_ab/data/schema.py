@@ -37,7 +37,7 @@ FIELDS: tuple[Field, ...] = (
         "name of the record in its source",
         (
             *("name", "pair_id", "sequence_id", "barcode", "sequence_id_heavy", "sequence_id:0", "cell_id"),
-            *("antibody_id", "antibody_name", "antibody", "therapeutic", "contig_id"),
+            "contig_id",
         ),
     ),
     Field("heavy", pa.string(), "residues of the heavy chain; null in unpaired data", (), "heavy"),

@@ -57,7 +57,8 @@ class Subject:
 
 def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
     """The checkpoint called `model`, as `curr_ab.load` reads names."""
-    from curr_ab.checkpoints import CONFIG, Checkpoint, find_checkpoint, find_file
+    from curr_ab.checkpoint_files import CONFIG, find_checkpoint, find_file
+    from curr_ab.checkpoints import Checkpoint
 
     source = find_checkpoint(model, revision=plan.revision, namespace=plan.namespace)
     checkpoint = Checkpoint(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab import __version__
-from curr_ab.checkpoints import resolve
+from curr_ab.checkpoint_files import resolve
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing_folder, write_json

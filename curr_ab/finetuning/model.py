@@ -15,14 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.checkpoints import (
-    HEADS,
-    CheckpointSource,
-    base_of_adapter,
-    find_checkpoint,
-    find_weights,
-    resolve,
-)
+from curr_ab.checkpoint_files import CheckpointSource, base_of_adapter, find_checkpoint, find_weights, resolve
+from curr_ab.checkpoints import HEADS
 from curr_ab.extras import needs_extra
 from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers

@@ -13,7 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from curr_ab.checkpoints import CONFIG, find_file, load, resolve
+from curr_ab.checkpoint_files import CONFIG, find_file, resolve
+from curr_ab.checkpoints import load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.records import Record, records_of, tokenize, windows

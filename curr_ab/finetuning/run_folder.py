@@ -14,7 +14,7 @@ import pyarrow as pa
 import yaml
 
 from curr_ab import __version__
-from curr_ab.checkpoints import CheckpointSource
+from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.files import read_object, replacing, write_json, write_parquet
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.labelled_pairs import Example

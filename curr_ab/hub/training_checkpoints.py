@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.checkpoints import CONFIG, WEIGHTS, step_folders, step_of_folder
+from curr_ab.checkpoint_files import CONFIG, WEIGHTS, step_folders, step_of_folder
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
 from curr_ab.files import read_object
 from curr_ab.options import OptionError

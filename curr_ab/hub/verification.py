@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curr_ab import __version__
+from curr_ab.checkpoint_files import resolve
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
 from curr_ab.hub.card import namespace_of, rendered, stale_parts
@@ -94,8 +95,6 @@ def verify(
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
     revision at a time is downloaded to; `fresh_process` verifies several in one process.
     """
-    from curr_ab.checkpoints import resolve  # it loads torch
-
     place: _Hub | _Local
     if Path(name).is_dir():
         place, owner = _Local(str(name)), None

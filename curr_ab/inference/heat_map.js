@@ -39,6 +39,6 @@ for (const chain of ["heavy", "light"]) {
     const site = sites[Math.floor((event.clientX - box.left - left) / cell)];
     const row = Math.floor((event.clientY - box.top - top_) / cell);
     if (!site || row < 0 || row >= data.rows.length) { delete canvas.dataset.tip; return; }
-    canvas.dataset.tip = `${chain} ${site.wt}${site.at}${data.rows[row]}` + (site.imgt ? ` (IMGT ${site.imgt})` : "") + `: ${site.odds[row]}`;
+    canvas.dataset.tip = `${chain} ${site.wt}${site.at}${data.rows[row]}` + (site.label ? ` (${site.label})` : "") + `: ${site.odds[row]}`;
   });
 }

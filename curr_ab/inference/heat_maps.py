@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from curr_ab.domains import Scheme
 from curr_ab.files import replacing
 from curr_ab.inference.mutation import Saturation
 from curr_ab.inference.numbering import Numbering
@@ -21,11 +22,15 @@ ROWS = "GASTCVILMFYWNQHKRDEP"
 _COLUMNS = [STANDARD_RESIDUES.index(letter) for letter in ROWS]  # of the log-odds
 
 
-def write_heat_maps(saturation: Saturation, folder: Path, numbers: Mapping[str, Numbering]) -> None:
+def write_heat_maps(
+    saturation: Saturation, folder: Path, numbers: Mapping[str, Numbering], scheme: Scheme = "imgt"
+) -> None:
     """`ID.png` and `ID.html`; what cannot stand in a file's name becomes `_`."""
     name = re.sub(r"[^\w.+-]", "_", saturation.record.id)
     write_png(saturation, folder / f"{name}.png")
-    write_html(saturation, folder / f"{name}.html", {chain: one.labels for chain, one in numbers.items()})
+    write_html(
+        saturation, folder / f"{name}.html", {chain: one.labels for chain, one in numbers.items()}, scheme
+    )
 
 
 def write_png(saturation: Saturation, path: Path) -> None:
@@ -57,14 +62,19 @@ def write_png(saturation: Saturation, path: Path) -> None:
     save_pictures({path.stem: figure}, path.parent)
 
 
-def write_html(saturation: Saturation, path: Path, imgt: dict[str, tuple[str, ...]] | None = None) -> None:
+def write_html(
+    saturation: Saturation,
+    path: Path,
+    labels: dict[str, tuple[str, ...]] | None = None,
+    scheme: Scheme = "imgt",
+) -> None:
     """One page without any other file: the same maps, with position, mutant and value under the pointer."""
     sites: list[dict[str, Any]] = [
         {
             "chain": site.chain,
             "at": site.position,
             "wt": site.wild_type,
-            "imgt": imgt[site.chain][site.position - 1] if imgt else "",
+            "label": f"{scheme.upper()} {labels[site.chain][site.position - 1]}" if labels else "",
             "odds": [round(value, 3) for value in row],
         }
         for site, row in zip(saturation.sites, saturation.log_odds[:, _COLUMNS].tolist(), strict=True)

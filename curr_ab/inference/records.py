@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.domains import Scheme
+from curr_ab.inference.numbering import Numbering, number_chain
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
@@ -389,8 +391,39 @@ def _repeated_ids(read: Reader, suspects: set[int]) -> Iterator[tuple[Record, st
                 yield record, earlier.name.partition(" (")[0]
 
 
+def _number(record: Record, chain: str, text: str, scheme: Scheme) -> Numbering:
+    try:
+        return number_chain(text.replace("<mask>", "X"), chain, scheme)
+    except ValueError as error:
+        raise ValueError(f"{record.name}: {error}") from error
+
+
+def number_records(
+    records: Iterable[Record], scheme: Scheme = "imgt"
+) -> list[tuple[Record, dict[str, Numbering]]]:
+    """Each record with its region masks, and the numbering of its chains."""
+    out = []
+    for record in records:
+        texts = {chain: text for chain in CHAINS if (text := record.chain(chain)) is not None}
+        numbering = {chain: _number(record, chain, text, scheme) for chain, text in texts.items()}
+        masks = [numbering[chain].region_mask if chain in numbering else None for chain in CHAINS]
+        out.append((record._replace(region_mask_heavy=masks[0], region_mask_light=masks[1]), numbering))
+    return out
+
+
+def needs_numbering(parts: Iterable[str], read: Reader) -> bool:
+    """True where a part is a region of a chain for which the first record has no region mask."""
+    letters = {match[2] for part in parts if (match := _REGION.fullmatch(part))}
+    first = next(read(), None) if letters else None
+    return first is not None and any(
+        first.chain(chain) and first.region_mask(chain) is None
+        for chain in CHAINS
+        if chain[0].upper() in letters
+    )
+
+
 def residues_of(part: str, tokens: TokenRecord) -> Tensor:
-    """Indices of the residues that belong to the part; an error where the record does not say."""
+    """Indices of the residues that belong to the part; a chain without a region mask is numbered."""
     if part == "pair":
         return torch.arange(len(tokens.positions))
     record = tokens.record
@@ -404,9 +437,7 @@ def residues_of(part: str, tokens: TokenRecord) -> Tensor:
     chain = "heavy" if match[2] == "H" else "light"
     mask = record.region_mask(chain)
     if mask is None:
-        raise OptionError(
-            f"{record.name} does not say where its regions are; bring a region mask, or number it", "number"
-        )
+        mask = _number(record, chain, record.chain(chain) or "", "imgt").region_mask
     chosen = tokens.residues(chain)
     if len(mask) != chosen.stop - chosen.start:
         raise ValueError(f"{record.name}: the region mask of the {chain} chain is not as long as the chain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from curr_ab.domains import Scheme
 from curr_ab.family import NAMESPACE
 from curr_ab.options import OptionError, Options, check_types, option, unknown
 from curr_ab.words import CHAIN_REGIONS, CHAINS, STANDARD_RESIDUES, Mode
@@ -17,7 +18,8 @@ Ranking = Literal["likelihood", "gain", "head"]
 
 DTYPE_HELP = "Number type to compute in; auto is bfloat16 where the hardware multiplies it, else float32"
 MODE_HELP = "Way of masking: each residue alone, every 7th at once, or none, in one pass"
-_NUMBER_HELP = "Number the residues: IMGT positions and regions by ANARCII (extra `number`)"
+_NUMBER_HELP = "Number the residues, and take the regions of that numbering"
+_SCHEME_HELP = "Numbering scheme of positions and regions; regions in another than imgt are numbered anew"
 _PART = "pair, heavy, light, or a region such as CDRH3"
 
 
@@ -97,12 +99,22 @@ class EmbeddingPlan:
         return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NumberSettings(Options):
+    """Settings of `curr-ab number`."""
+
+    out: str = option(help="File of the results: .csv, .tsv or .parquet", metavar="FILE")
+    scheme: Scheme = option("imgt", "Numbering scheme of positions and regions")
+    per_record: bool = option(False, "Write a row for each record, with the residues of its regions")
+
+
 @dataclass(frozen=True)
 class EmbedSettings:
     """Settings of `curr-ab embed`."""
 
     plan: EmbeddingPlan = field(default_factory=EmbeddingPlan)
     number: bool = option(False, _NUMBER_HELP)
+    scheme: Scheme = option("imgt", _SCHEME_HELP)
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ class ScoreSettings:
     per_residue: bool = option(False, "Write a row for each residue")
     regions: tuple[str, ...] = option((), "Regions to score too, such as CDRH3 CDRL3", metavar="REGION")
     number: bool = option(False, _NUMBER_HELP)
+    scheme: Scheme = option("imgt", _SCHEME_HELP)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -136,6 +149,7 @@ class MutateSettings:
     )
     by: By = option("marginals", "Score of the given mutants: log-odds added, or whole sequences")
     number: bool = option(False, _NUMBER_HELP)
+    scheme: Scheme = option("imgt", _SCHEME_HELP)
     heat_maps: str | None = option(None, "Folder for a PNG and an HTML page of each pair", metavar="FOLDER")
 
     def __post_init__(self) -> None:
@@ -187,7 +201,7 @@ class RestoreSettings:
     """Settings of `curr-ab restore`."""
 
     plan: RestorationPlan = field(default_factory=RestorationPlan)
-    ends: bool = option(False, "Complete missing ends, which ANARCII recognises (extra `number`)")
+    ends: bool = option(False, "Complete missing ends, which alignment recognises")
 
 
 @dataclass(frozen=True, kw_only=True)

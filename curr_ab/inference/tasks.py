@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
+from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record, residues_of, tokenize_one
+from curr_ab.inference.records import Record, number_records, residues_of, tokenize_one
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -45,7 +47,6 @@ _MUTATIONS = {
     "mutant": "string",
     "log_odds": "float32",
 }
-_NUMBERED = {"imgt": "string"}
 _RESTORED = {
     "id": "string",
     "variant": "int32",
@@ -79,13 +80,18 @@ class BulkTask:
         """The column of the results that holds the ids of records."""
         return "id"
 
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        """Parts of a pair that results are of, such as CDRH3."""
+        return ()
+
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
         return record
 
     def check(self, tokenizer: Any, record: Record) -> Record:
         """The prepared record, or an error where the task cannot compute it."""
-        return self.prepare(record)
+        return _with_parts(tokenizer, self.prepare(record), self.parts_of_pairs)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
@@ -99,12 +105,13 @@ def _table(rows: list[dict[str, Any]], types: dict[str, str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
 
 
-def _numbered(records: Sequence[Record], wanted: bool) -> tuple[list[Record], list[dict[str, Any]]]:
+def _numbered(
+    records: Sequence[Record], wanted: bool, scheme: Scheme
+) -> tuple[list[Record], list[dict[str, Numbering]]]:
+    """The records and the numbering of each, empty unless wanted."""
     if not wanted:
         return list(records), [{} for _ in records]
-    from curr_ab.inference.numbering import number_records
-
-    numbered = number_records(records)
+    numbered = number_records(records, scheme)
     return [record for record, _ in numbered], [numbering for _, numbering in numbered]
 
 
@@ -118,13 +125,14 @@ class EmbedTask(BulkTask, EmbedSettings):
             return 4
         return 128 if "none" in self.plan.poolings else 1024
 
-    def check(self, tokenizer: Any, record: Record) -> Record:
-        return record if self.number else _with_parts(tokenizer, record, self.plan.parts)
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return self.plan.parts
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         encoder = encoder_of(model)
         self.plan.resolve(encoder.config.num_hidden_layers)
-        records, _ = _numbered(records, self.number)
+        records, _ = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
         for name in embeddings[0]:
@@ -165,20 +173,21 @@ class ScoreTask(BulkTask, ScoreSettings):
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
-    def check(self, tokenizer: Any, record: Record) -> Record:
-        return record if self.number else _with_parts(tokenizer, record, self.regions)
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return self.regions
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
-        records, numbers = _numbered(records, self.number)
+        records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         scores = score_window(marginals, records, alone=self.alone)
         if self.per_residue:
             rows = [
                 row
                 for score, numbering in zip(scores, numbers, strict=True)
-                for row in _residue_rows(score, numbering)
+                for row in _residue_rows(score, numbering, self.scheme)
             ]
-            return _table(rows, _RESIDUES | (_NUMBERED if self.number else {}))
+            return _table(rows, _RESIDUES | ({self.scheme: "string"} if numbers[0] else {}))
         rows = [self._row(score) for score in scores]
         types = {name: "int32" if name.startswith("residues") else "float64" for name in rows[0]}
         return _table(rows, types | {"id": "string"})
@@ -199,7 +208,7 @@ class ScoreTask(BulkTask, ScoreSettings):
         return row
 
 
-def _residue_rows(score: Score, numbers: dict[str, Any]) -> list[dict[str, Any]]:
+def _residue_rows(score: Score, numbers: dict[str, Numbering], scheme: Scheme) -> list[dict[str, Any]]:
     record, rows = score.tokens.record, []
     for chain in CHAINS:
         text = (record.chain(chain) or "").replace("<mask>", "X")
@@ -209,7 +218,7 @@ def _residue_rows(score: Score, numbers: dict[str, Any]) -> list[dict[str, Any]]
             row = {"id": record.id, "chain": chain, "position": place + 1, "residue": residue}
             row["log_probability"] = value if known else None
             if numbers:
-                row["imgt"] = numbers[chain].labels[place]
+                row[scheme] = numbers[chain].labels[place]
             rows.append(row)
     return rows
 
@@ -222,10 +231,14 @@ class MutateTask(BulkTask, MutateSettings):
     def records_per_part(self) -> int:
         return WINDOW[self.mode]
 
+    @property
+    def parts_of_pairs(self) -> tuple[str, ...]:
+        return (self.part,)
+
     def check(self, tokenizer: Any, record: Record) -> Record:
         for mutant in self.mutants:
             check_wild_type(record, parse_mutant(mutant))
-        return record if self.number or self.mutants else _with_parts(tokenizer, record, [self.part])
+        return record if self.mutants else super().check(tokenizer, record)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
@@ -236,18 +249,18 @@ class MutateTask(BulkTask, MutateSettings):
                 columns["mutant"] += self.mutants
                 columns["score"] += score_mutants_of(marginals, record, self.mutants, self.by)
             return pa.table(columns)
-        records, numbers = _numbered(records, self.number)
+        records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         rows = []
         for record, numbering in zip(records, numbers, strict=True):
             saturation = saturate_one(marginals, record, self.part)
             if self.heat_maps:
-                write_heat_maps(saturation, Path(self.heat_maps), numbering)
+                write_heat_maps(saturation, Path(self.heat_maps), numbering, self.scheme)
             for site, mutant, value in saturation.rows():
                 row = {"id": record.id, **site._asdict(), "mutant": mutant, "log_odds": value}
                 if numbering:
-                    row["imgt"] = numbering[site.chain].labels[site.position - 1]
+                    row[self.scheme] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
-        return _table(rows, _MUTATIONS | (_NUMBERED if self.number else {}))
+        return _table(rows, _MUTATIONS | ({self.scheme: "string"} if numbers[0] else {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,8 +275,6 @@ class RestoreTask(BulkTask, RestoreSettings):
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, "unmasked")
         if self.ends:
-            from curr_ab.inference.numbering import number_records
-
             shown = [
                 record.with_chains(
                     {chain: text.replace("<mask>", "X") for chain in CHAINS if (text := record.chain(chain))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from curr_ab.checkpoints import resolve
+from curr_ab.checkpoint_files import resolve
 from curr_ab.family import SHAPE
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan, check_config

@@ -71,8 +71,39 @@ def digest_of(*values: Any) -> str:
     return total.hexdigest()[:16]
 
 
+# What `dataset.json` did not hold then: beside the report, in an entry of a shard, and in the report.
+ADDED = {"sources", "recognised"}
+ADDED_TO_SHARD = {"parquet_sha256", "annotation_sha256"}
+ADDED_TO_REPORT = {
+    "clonotypes",
+    "donors_in_several_splits",
+    "heavy_chains_in_several_splits",
+    "pairs_without_donor",
+    "test_pairs_compared",
+    "test_pairs_with_clone_mates_in_training",
+}
+
+
+def earlier_index(index: dict[str, Any]) -> dict[str, Any]:
+    """The index without what was added later, and with the fingerprint of the rest."""
+    index = {key: value for key, value in index.items() if key not in ADDED}
+    index["report"] = {key: value for key, value in index["report"].items() if key not in ADDED_TO_REPORT}
+    index["splits"] = {
+        split: [
+            {key: value for key, value in entry.items() if key not in ADDED_TO_SHARD} for entry in entries
+        ]
+        for split, entries in index["splits"].items()
+    }
+    named = ("format", "vocabulary", "settings", "splits", "subsets")
+    content = [{**index, **index["request"]}[name] for name in named]
+    return {**index, "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
 def file_digest(path: Path) -> str:
     """Of the bytes; of the rows of a Parquet file, whose bytes depend on the version of pyarrow."""
+    if path.name == "dataset.json":
+        text = json.dumps(earlier_index(json.loads(path.read_text())), indent=1)  # in the order of the file
+        return sha256(f"{text}\n".encode()).hexdigest()[:16]
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         return digest_of(str(table.schema.remove_metadata()), table.to_pylist())

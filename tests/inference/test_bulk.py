@@ -91,7 +91,6 @@ def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, 
         (["--out", "e.npy", "--pooling", "mean", "max"], ".npy holds one pooled embedding"),
         (["--out", "e.csv", "--pooling", "none"], "do not fit"),
         (["--out", "e.parquet", "--attention"], "as .safetensors"),
-        (["--out", "e.csv", "--part", "CDRH3"], "does not say where its regions are"),
         (["--out", "e.csv", "--layers", "9"], "layers must be from"),
     ],
 )

@@ -63,8 +63,10 @@ def test_regions(deep, tokenizer, simulated):
     assert record.heavy[cdr3[0] - 1] == "C"  # the anchor before it
     found = next(embed(deep, tokenizer, [record], pooling="mean", part="CDRH3"))
     assert found == pytest.approx(residues[cdr3].mean(0), abs=1e-5)
-    with pytest.raises(ValueError, match="does not say where its regions are"):
-        next(embed(deep, tokenizer, PAIRS, part="CDRH3"))
+    bare = record._replace(region_mask_heavy=None)  # numbered by alignment
+    assert next(embed(deep, tokenizer, [bare], part="CDRH3")) == pytest.approx(found, abs=1e-6)
+    with pytest.raises(ValueError, match=r"record 1 .*must hold one variable domain of an antibody's heavy"):
+        next(embed(deep, tokenizer, [("EVQLVESGGGLVQPG", "DIQMTQ")], part="CDRH3"))
     with pytest.raises(ValueError, match="unknown parts of a pair 'CDR3'; did you mean CDR"):
         next(embed(deep, tokenizer, PAIRS, part="CDR3"))
 

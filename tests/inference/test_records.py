@@ -197,13 +197,13 @@ def test_what_the_task_cannot_compute_is_named_before(folder, simulated, tmp_pat
     rows = pd.DataFrame([one._asdict() for one in simulated[:4]])[
         ["id", "heavy", "light", "region_mask_heavy"]
     ]
-    rows.loc[2, "region_mask_heavy"] = None
+    rows.loc[2, "heavy"], rows.loc[2, "region_mask_heavy"] = "EVQLE", None
     rows.to_parquet(tmp_path / "pairs.parquet")
     first = rows["heavy"][0][0]
     for command, more, reason in (
-        ("score", ["--regions", "CDRH3"], "does not say where its regions are"),
-        ("embed", ["--part", "CDRH3"], "does not say where its regions are"),
-        ("mutate", ["--part", "CDRH3"], "does not say where its regions are"),
+        ("score", ["--regions", "CDRH3"], "record 3 ("),
+        ("embed", ["--part", "CDRH3"], "record 3 ("),
+        ("mutate", ["--part", "CDRH3"], "record 3 ("),
         ("mutate", ["--mutant", f"H:{first}1A", f"H:{'A' if first != 'A' else 'C'}1D"], "cannot be used"),
     ):
         assert run(command, folder, tmp_path / "pairs.parquet", "--out", tmp_path / "o.csv", *more) == 2

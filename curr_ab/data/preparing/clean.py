@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
+from curr_ab.data.reading.cut import NO_DOMAIN, OUTCOMES, RECEPTOR, SEVERAL, TRUNCATED, WRONG_CHAIN
 from curr_ab.data.reading.evidence import KINDS
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
@@ -22,8 +23,12 @@ REASONS = {
     "stop_codon": "a stop codon",
     "unknown_letter": "a letter that is not an amino acid",
     "ambiguous": "too many X, B, Z, U or O",
+    "t_cell_receptor": "a chain of a T-cell receptor",
+    "several_domains": "several variable domains of the same kind in one chain",
     "wrong_chain": "a light chain in the heavy column, or the other way round",
     "impossible_length": "too short or too long for a variable domain",
+    "truncated_domain": "a part of a variable domain, without any of framework 1 or of framework 4",
+    "not_a_variable_domain": "nothing that aligns with the variable domain of an antibody",
     "duplicate": "the same residues as an earlier record",
 }
 # Of rows with one chain, of which some have no partner in every file: no fault of a record.
@@ -83,6 +88,11 @@ def _missing(batch: pa.RecordBatch, paired: bool) -> pa.Array:
     return pc.or_(*absent) if paired else pc.and_(*absent)
 
 
+def _came_out(batch: pa.RecordBatch, outcome: str) -> pa.Array:
+    """True where alignment, which not every chain needs, ended so for a chain."""
+    return _either(pc.equal(batch[name], outcome) for name in OUTCOMES)
+
+
 def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> Iterator[tuple[str, pa.Array]]:
     if SEVERAL_CHAINS in batch.schema.names:
         yield "several_chains", _holds(batch[SEVERAL_CHAINS])
@@ -92,8 +102,12 @@ def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> It
     yield "stop_codon", _any_chain(batch, r"\*")
     yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
     yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
-    yield "wrong_chain", _wrong_chain(batch)
+    for outcome in (RECEPTOR, SEVERAL):
+        yield outcome, _came_out(batch, outcome)
+    yield "wrong_chain", pc.or_(_wrong_chain(batch), _came_out(batch, WRONG_CHAIN))
     yield "impossible_length", _bad_length(batch, limits)
+    for outcome in (TRUNCATED, NO_DOMAIN):
+        yield outcome, _came_out(batch, outcome)
 
 
 def drop_reasons(batch: pa.RecordBatch, limits: CleaningLimits, *, paired: bool) -> pa.Array:

@@ -73,6 +73,7 @@ class PartTask(FileTask):
     source: tuple[str, ...]  # one file, or several that are a sample
     names: ColumnNames
     chains: Chains
+    annotate: bool
     limits: CleaningLimits
     seed: int
     keep_going: bool
@@ -126,7 +127,14 @@ def _kept(
     recognised: list[Recognised],
 ) -> Iterator[pa.RecordBatch]:
     """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
-    batches = read_source(task.source, task.names, task.chains, recognised=recognised, scratch=task.folder)
+    batches = read_source(
+        task.source,
+        task.names,
+        task.chains,
+        annotate=task.annotate,
+        recognised=recognised,
+        scratch=task.folder,
+    )
     for batch in batches:
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
         batch = batch.select(PAIR_SCHEMA.names)

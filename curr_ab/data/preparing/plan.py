@@ -38,6 +38,7 @@ class PreparationPlan:
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
+    annotate: bool = option(False, "Number every chain that has no region mask, so that it gets one")
     limits: CleaningLimits = field(default_factory=CleaningLimits)
     cluster: Clustering = option(
         "mmseqs",
@@ -76,4 +77,6 @@ class PreparationPlan:
     def settings(self) -> dict[str, Any]:
         """As JSON holds them."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"names": self.names.settings()}))
+        if not self.annotate:  # data prepared before this option keep their settings and fingerprint
+            del settings["annotate"]
         return settings

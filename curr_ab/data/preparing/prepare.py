@@ -175,6 +175,7 @@ def _run_stages(
             source=file,
             names=plan.names,
             chains=plan.chains,
+            annotate=plan.annotate,
             limits=plan.limits,
             seed=plan.seed,
             folder=work / "parts",

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.annotate import Columns, truth
 from curr_ab.data.reading.columns import REGION_PIECES
+from curr_ab.data.reading.cut import chain_kinds
 from curr_ab.data.reading.evidence import shown_chain
 from curr_ab.data.schema import FIELDS
 from curr_ab.words import CHAINS
@@ -61,7 +62,14 @@ def is_heavy(columns: Columns, metadata: Mapping[str, Any]) -> pa.Array:
     locus = locus_of(columns, metadata)
     heavy = pc.match_substring_regex(locus, HEAVY)
     named = pc.if_else(pc.or_(heavy, pc.match_substring_regex(locus, LIGHT)), heavy, None)
-    return pc.coalesce(named, shown_chain(columns["sequence"])) if named.null_count else named
+    if not named.null_count:
+        return named
+    named = pc.coalesce(named, shown_chain(columns["sequence"]))
+    unsure = pc.and_(named.is_null(), columns["sequence"].is_valid())
+    if not pc.any(unsure).as_py():
+        return named
+    kinds = chain_kinds(columns["sequence"].filter(unsure))
+    return pc.replace_with_mask(named, unsure, pc.equal(kinds, "heavy"))
 
 
 def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
@@ -124,7 +132,9 @@ def _join(rows: pa.Table, key: str, several_chains: str) -> Iterator[pa.RecordBa
     keyed = rows[key].is_valid().to_numpy()
     codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
     productive = truth(pc.coalesce(rows["productive_heavy"], rows["productive_light"]))
-    usable = keyed & pc.fill_null(productive, True).to_numpy()
+    # Where no column says it, a stop or a shift of the frame does; MiXCR writes the latter as _.
+    broken = pc.match_substring_regex(pc.coalesce(rows["heavy"], rows["light"]), "[*_].")
+    usable = keyed & pc.coalesce(productive, pc.invert(broken), pa.scalar(True)).to_numpy()
     cells = _Cells(codes, {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS})
     exceeded = np.zeros(len(codes), np.bool_)
     if several_chains == "most_umis":
@@ -171,7 +181,8 @@ def pair_cells(
             for name in ("productive", "umis"):
                 for chain in CHAINS:
                     wide.setdefault(f"{name}_{chain}", pa.nulls(len(keys), pa.string()))
-            table = pa.table({**wide, "cell_key": keys})
+            ordered = {name: wide[name] for name in sorted(wide)}  # tables of a sample differ in order
+            table = pa.table({**ordered, "cell_key": keys})
             partitions = np.array([crc32((key or "").encode()) % num_partitions for key in keys.to_pylist()])
             for index in np.unique(partitions):
                 if index not in writers:

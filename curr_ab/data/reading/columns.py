@@ -108,7 +108,18 @@ _SINGLE_CHAIN_NAMES: dict[str, tuple[str, ...]] = {
     "d_call": ("d_call", "d_gene", "all_d_hits_with_score", "best_d_hit", "best_d_gene", "d_hit"),
     "j_call": ("j_call", "j_gene", "all_j_hits_with_score", "best_j_hit", "best_j_gene", "j_hit"),
     "isotype": ("c_call", "c_gene", "isotype", "all_c_hits_with_score", "best_c_hit", "best_c_gene", "c_hit"),
-    "id": ("id", "sequence_id", "contig_id", "name", "read_id"),
+    "id": (
+        "id",
+        "sequence_id",
+        "contig_id",
+        "name",
+        "read_id",
+        "cell_index",
+        "cell_id",
+        "barcode",
+        "cell",
+        "tag_value_cell",
+    ),
     "productive": ("productive", "functional"),
     "is_cell": ("is_cell",),
     "high_confidence": ("high_confidence",),
@@ -119,6 +130,10 @@ _SINGLE_CHAIN_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "contig": ("contig_id",),
 }
+# A column of these words alone names the records of a table that has no better name for them.
+_NAMES = {"id", "name", "identifier", "accession"}
+_NAMED = {"antibody", "antibodies", "ab", "mab", "mabs", "entry", "therapeutic", "scfv", "nanobody", "nb"}
+_MAY_BE_NAMED = _NAMES | _NAMED | {"sequence", "seq", "pair", "record"}
 # A barcode tells a cell within a sample. All of these that a table has are its sample, the last only where no
 # other is there: it may differ between the chains of a cell.
 _SAMPLE_NAMES: tuple[str, ...] = (
@@ -168,7 +183,7 @@ class Layout:
 
 def words_of(name: str) -> tuple[str, ...]:
     """Words of a column's name: `vhProteinSeq`, `VH protein-seq` and `vh_protein_seq` are the same."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name.strip())
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name.strip().replace("mAb", "mab"))
     return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
@@ -204,7 +219,7 @@ def _rank(column: _ChainColumn) -> float | None:
     """How surely a column of a table with both chains holds a V domain; None where it does not."""
     base, rest = column.base, set(column.rest)
     changed = 0.5 if rest & _CHANGED else 0.0
-    if base in _RANKS and base not in ("sequence", "seq"):
+    if base in _RANKS and not rest <= _RESIDUES | _SEQUENCE:  # of those the words for the chain say more
         return _RANKS[base]
     known = _V_DOMAIN | _RESIDUES | _NUCLEOTIDES | _WHOLE_CHAIN | _ALIGNED | _CHANGED | _SEQUENCE
     if not rest <= known or not (rest or column.own):
@@ -261,6 +276,12 @@ def _auxiliary(chain: str) -> list[Field]:
     return [Field(f"{name}_{chain}", pa.string(), "", (name,), chain) for name in names]
 
 
+def _is_name(column: str) -> bool:
+    words = set(words_of(column))
+    says = words & _NAMES or (words & _NAMED and not words & {"sequence", "seq"})
+    return bool(says) and words <= _MAY_BE_NAMED
+
+
 def _cdr3_rules(present: Mapping[str, str]) -> tuple[Rule, ...]:
     return tuple(Rule((present[base],), is_contig=False) for base in _CDR3_BASES if base in present)
 
@@ -276,6 +297,8 @@ def _wide(
             column := _first(("_".join(words_of(n)) for n in (item.name, *item.bases)), whole)
         ):
             fields[item.name] = column
+    if "id" not in fields and (column := next(filter(_is_name, columns), None)):
+        fields["id"] = column
     for chain, of_chain in _chain_columns(columns).items():
         present = {column.base: column.column for column in reversed(of_chain)}
         for item in (*FIELDS, *_auxiliary(chain)):
@@ -291,6 +314,12 @@ def _wide(
             rules[chain] = sequence
             fields[chain] = sequence[0].columns[0]
     return fields, rules
+
+
+def fields_of_pairs(columns: Sequence[str]) -> dict[str, str]:
+    """Fields of a table by the names of its columns that are not of one chain."""
+    fields, _ = _wide(columns, {"_".join(words_of(column)): column for column in reversed(columns)})
+    return {name: column for name, column in fields.items() if not name.endswith(CHAINS)}
 
 
 def _single(whole: Mapping[str, str]) -> tuple[dict[str, str], Rules]:

@@ -22,6 +22,7 @@ _FORMS = {"\t": "TSV", ";": "CSV with semicolons", "|": "table with |", _BLANKS:
 _SAMPLE_LINES = 20
 _HEADER_BYTES = 64 << 20
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
+_SEPARATOR_LINE = re.compile(rb'"?sep=.?"?[ ]*')  # Excel's own, for a CSV that it will open
 _ROW = re.compile(r"Row #(\d+): ?")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
 # Residues or nucleotides, also with blanks between them: longer than a column's name and without its letters.
@@ -134,12 +135,15 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
     while start < len(head):
         newline = _NEWLINE.search(head, start)
         end = newline.start() if newline else len(head)
+        text = head[start:end]
+        if b"\0" in text:
+            problem = f"the source must be a text table; got bytes that are no text ({text[:20]!r})"
+            raise MalformedSource(source, problem, line)
         if newline is None and not whole:
             return None
-        text = head[start:end]
         if text.lstrip().startswith((b"{", b'"{')):
             metadata = _metadata(source, _decode(source, text, line), line)
-        elif text.strip() and not _is_comment(head, start, end):
+        elif text.strip() and not _SEPARATOR_LINE.fullmatch(text) and not _is_comment(head, start, end):
             break
         start, line = _next_line(head, end), line + 1
     else:
@@ -149,9 +153,6 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
     if header_end is None:
         header_end = end  # the last line, or one with a stray quote
     text = head[start:header_end]
-    if b"\0" in text:
-        problem = f"the source must be a text table; got bytes that are no text ({text[:20]!r})"
-        raise MalformedSource(source, problem, line)
     header = _decode(source, text, line).lstrip("#")
     first_byte = _next_line(head, header_end)
     pieces = _NEWLINE.split(head[first_byte:], _SAMPLE_LINES)
@@ -177,7 +178,7 @@ def open_delimited(source: str, head: bytes) -> Table:
         size *= 16
         if size > _HEADER_BYTES:
             problem = (
-                f"a line above the records must be shorter than {_HEADER_BYTES >> 22} MB; is this a table?"
+                f"a line above the records must be shorter than {_HEADER_BYTES >> 20} MB; is this a table?"
             )
             raise MalformedSource(source, problem)
         head = read_head(source, size)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, Rule, find_layout
+from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout
 from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides
 from curr_ab.data.reading.residues import residues_of
 from curr_ab.data.reading.table import Table
@@ -123,22 +123,22 @@ def _by_content(batch: pa.RecordBatch, known: Mapping[str, str]) -> dict[str, st
 
 def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -> Layout | None:
     """Layout of a table with one column of sequences: both chains in a text, or one."""
-    extra = {column: column for column in names.extra}
-    ids = {"id": names.id} if names.id else {}
+    fields = fields_of_pairs(table.names) | ({"id": names.id} if names.id else {})
+    fields |= {column: column for column in names.extra}
     for name in batch.schema.names:
         texts = [text for text in batch[name].to_pylist() if text and len(text) > 30]
         if not texts:
             continue
         separator = _separator(texts)
         if separator is not None:
-            return Layout("joined", {"sequence": name} | ids | extra, separator=separator)
+            return Layout("joined", fields | {"sequence": name}, separator=separator)
     contents = [_content(name, batch[name]) for name in batch.schema.names]
     chains = [one for one in contents if one.chain > _MOST]
     if not chains:
         return None
     best = min(chains, key=lambda one: (one.gaps > _MOST, -one.chain))
     if best.length > _SCFV_LENGTH and best.both > _MOST:
-        return Layout("joined", {"sequence": best.column} | ids | extra)
+        return Layout("joined", fields | {"sequence": best.column})
     return find_layout(table.names, replace(names, sequence=best.column))
 
 

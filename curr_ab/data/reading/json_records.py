@@ -44,6 +44,12 @@ def is_json(head: bytes) -> bool:
     return first.rstrip()[-1:] in b"{[,:" and following[:1] in b'"{[}]' and b'"' in following[:2]
 
 
+def _after_blanks(text: str, place: int) -> int:
+    match = _BLANKS.match(text, place)
+    assert match is not None
+    return match.end()
+
+
 class _Values:
     """Values of a JSON text one after another, of which memory holds one."""
 
@@ -69,11 +75,10 @@ class _Values:
     def peek(self) -> str:
         """The next letter that is neither blank nor comma; nothing at the end."""
         while True:
-            match = _BLANKS.match(self._letters, self._place)
-            assert match is not None
-            if match.end() < len(self._letters):
-                self.line += self._letters.count("\n", self._place, match.end())
-                self._place = match.end()
+            end = _after_blanks(self._letters, self._place)
+            if end < len(self._letters):
+                self.line += self._letters.count("\n", self._place, end)
+                self._place = end
                 return self._letters[self._place]
             if not self._more():
                 return ""
@@ -87,10 +92,10 @@ class _Values:
         """True before a list of objects, or an empty one."""
         if self.peek() != "[":
             return False
-        self._place += 1
-        is_so = self.peek() in "{]"
-        self._place = self._letters.rindex("[", 0, self._place)
-        return is_so
+        while (end := _after_blanks(self._letters, self._place + 1)) == len(self._letters):
+            if not self._more():
+                return False
+        return self._letters[end] in "{]"
 
     def value(self) -> Any:
         self.peek()
@@ -120,23 +125,26 @@ def _array(values: _Values) -> Iterator[Any]:
 
 def _columns(source: str, whole: Mapping[str, Any]) -> Iterator[Any]:
     """Records of an object that holds columns, or one record."""
-    if {"columns", "data"} <= set(whole):  # pandas, orient="split"
-        yield from (dict(zip(whole["columns"], row, strict=True)) for row in whole["data"])
+    names, rows = whole.get("columns"), whole.get("data")
+    if isinstance(names, list) and isinstance(rows, list):  # as pandas writes them with orient="split"
+        if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+            raise MalformedSource(source, "the rows of the JSON must be as long as its columns")
+        yield from (dict(zip(names, row, strict=True)) for row in rows)
         return
     for name, records in whole.items():
         if name not in _BESIDE and isinstance(records, list) and records and isinstance(records[0], dict):
             yield from records
             return
     columns = [list(column.values()) if isinstance(column, dict) else column for column in whole.values()]
-    if all(isinstance(column, list) for column in columns):
-        if len({len(column) for column in columns}) > 1:
-            raise MalformedSource(source, "the columns of the JSON must be equally long")
-        yield from (dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True))
-    elif any(map(_is_plain, whole.values())) and not set(whole) & _BESIDE:
-        yield whole
-    else:
+    if set(whole) & _BESIDE or not whole:
         problem = f"the JSON must hold a list of records, such as {_REARRANGEMENTS}"
-        raise MalformedSource(source, f"{problem}; it holds {', '.join(whole)}")
+        raise MalformedSource(source, f"{problem}; it holds {', '.join(whole) or 'nothing'}")
+    if any(map(_is_plain, columns)):
+        yield whole
+        return
+    if len(set(map(len, columns))) > 1:
+        raise MalformedSource(source, "the columns of the JSON must be equally long")
+    yield from (dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _object(source: str, values: _Values) -> Iterator[Any]:

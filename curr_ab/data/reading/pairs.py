@@ -15,9 +15,10 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, t
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
+from curr_ab.data.reading.cut import cut_domains, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
-from curr_ab.data.reading.residues import cdr3_of, residues_of, split_joined
+from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
 from curr_ab.data.reading.sources import MalformedSource, unknown_columns
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
@@ -112,7 +113,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
     }
     if layout.kind == "joined":
         joined = batch[layout.columns["sequence"]].cast(pa.string())
-        return out | split_joined(joined, layout.separator)
+        if layout.separator:
+            return out | split_joined(joined, layout.separator)
+        return out | dict(zip(CHAINS, split_domains(letters(joined)), strict=True))  # of an scFv
     for name, rules in layout.rules.items():
         if name not in _SEQUENCES:
             out[name] = cdr3_of(text, rules)
@@ -122,6 +125,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
             cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
             out[name], num_translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
             recognised.translated += num_translated
+            if cdr3 is not None:
+                field = "cdr3" if name == "sequence" else f"cdr3_{name}"
+                out[field] = cdr3_of(text, layout.rules[field], out[name])
     if {"contig", "high_confidence", "productive"} <= out.keys():  # 10x: empty where it cannot be productive
         out["productive"] = pc.if_else(truth(out["productive"]).is_valid(), out["productive"], "false")
     return out
@@ -197,7 +203,7 @@ def _cells(
 
 
 def _each_chain(columns: Columns) -> Columns:
-    """Pairs as single chains, the heavy one first; names of both of a pair end in the chain."""
+    """Pairs as single chains, the heavy one first; both keep the name of their pair."""
     has = {
         chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
         for chain in CHAINS
@@ -217,10 +223,6 @@ def _each_chain(columns: Columns) -> Columns:
             if name == chain or name.endswith(f"_{chain}"):
                 taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
         out[name] = taken
-    if "id" in out and both.any():
-        ids = pc.coalesce(out["id"].cast(pa.string()), out["record"].cast(pa.string()))
-        ends = pa.array(np.where(takes["heavy"], "_heavy", "_light").tolist(), pa.string())
-        out["id"] = pc.if_else(pa.array(both[rows]), pc.binary_join_element_wise(ids, ends, ""), ids)
     return out
 
 
@@ -229,12 +231,14 @@ def read_source(
     names: ColumnNames,
     chains: Chains,
     *,
+    annotate: bool = False,
     recognised: list[Recognised] | None = None,
     scratch: Path | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
 
-    Several files are read as one sample. What is recognised of each is added to `recognised`, and its counts
+    Chains are cut to their variable domains; `annotate` numbers those without a region mask as well. Several
+    files are read as one sample. What is recognised of each is added to `recognised`, and its counts
     are whole at the end. Rows of cells are spread over files in `scratch`.
     """
     files = [source] if isinstance(source, str | Table) else list(source)
@@ -255,12 +259,12 @@ def read_source(
             scratch=scratch,
         )
         constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
-        yield from (_arranged(columns, constants, names, own[0]) for columns in batches)
+        yield from (_arranged(columns, constants, names, own[0], annotate) for columns in batches)
         return
     for table, layout, one in zip(tables, layouts, own, strict=True):
         constants = describe_metadata(table.metadata)
         for columns in _rows(table, layout, one, chains):
-            yield _arranged(columns, constants, names, one)
+            yield _arranged(columns, constants, names, one, annotate)
 
 
 def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) -> Iterator[Columns]:
@@ -274,9 +278,13 @@ def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) 
 
 
 def _arranged(
-    columns: Columns, constants: Mapping[str, Any], names: ColumnNames, recognised: Recognised
+    columns: Columns,
+    constants: Mapping[str, Any],
+    names: ColumnNames,
+    recognised: Recognised,
+    annotate: bool,
 ) -> pa.RecordBatch:
-    batch = arrange(columns, constants, names.extra, recognised)
+    batch = cut_domains(arrange(columns, constants, names.extra, recognised), annotate=annotate)
     if SEVERAL_CHAINS in columns:
         batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
     return batch
@@ -287,11 +295,12 @@ def read_sources(
     names: ColumnNames,
     chains: Chains,
     *,
+    annotate: bool = False,
     recognised: list[Recognised] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read several sources as `read_source` does; files that belong together are read as one."""
     for sample in group_sources(sources, names):
-        yield from read_source(sample, names, chains, recognised=recognised)
+        yield from read_source(sample, names, chains, annotate=annotate, recognised=recognised)
 
 
 def read_pairs(
@@ -303,13 +312,15 @@ def read_pairs(
     extra_columns: Sequence[str] = (),
     chains: Chains = "paired",
     names: ColumnNames | None = None,
+    annotate: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
     Sources are files, patterns, `builtin`, `hf://owner/name`, or objects: data frames, Arrow tables, data
     sets, lists of pairs. Files that belong together, such as one for each locus, are read as one. Nothing is
-    cleaned: a missing chain is null, and residues are upper case without gaps. `names` has further columns
-    and rules; the others are short for its fields.
+    cleaned: a missing chain is null, and residues are upper case without gaps. Chains are cut to their
+    variable domains, and `annotate` gives all of them a region mask. `names` has further columns and rules;
+    the others are short for its fields.
     """
     names = names or ColumnNames()
     names = replace(
@@ -320,5 +331,5 @@ def read_pairs(
         extra=tuple(extra_columns) or names.extra,
     )
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
-    for batch in read_sources(tables_of(sources), names, chains):
+    for batch in read_sources(tables_of(sources), names, chains, annotate=annotate):
         yield batch.select(kept)

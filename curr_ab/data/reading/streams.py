@@ -151,7 +151,7 @@ def open_seekable(source: str) -> pa.NativeFile:
     if not layers:
         return pa.OSFile(path)
     with _unpack(path, layers) as stream:
-        return pa.BufferReader(stream.read())
+        return pa.BufferReader(b"".join(iter(lambda: stream.read(HEAD_BYTES), b"")))
 
 
 def _encoding(start: bytes) -> str | None:

@@ -116,6 +116,14 @@ class Recognised:
         if number:
             kind[name] = kind.get(name, 0) + number
 
+    def add(self, other: Recognised) -> None:
+        """Add the counts of another source."""
+        self.rows += other.rows
+        self.translated += other.translated
+        for kind, more in ((self.left_out, other.left_out), (self.emptied, other.emptied)):
+            for name, number in more.items():
+                self.count(kind, name, number)
+
     def lines(self) -> list[str]:
         """Lines for people: the layout with its columns, then what was changed or left out."""
         columns = ", ".join(f"{name} from {' + '.join(read)}" for name, read in self.columns.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from curr_ab.evaluation.pair_tables import PairTable, mutation_status, read_pair
 from curr_ab.evaluation.plan import RegionsPlan, SuitePlan
 from curr_ab.family import MEMBERS
 from curr_ab.files import replacing, write_parquet
+from curr_ab.inference.numbering import number_chain
 from curr_ab.inference.records import records_of
 from curr_ab.inference.scoring import score
 from curr_ab.measures.metrics import Flags, Floats
@@ -52,18 +54,43 @@ GROUPS = ("all", "mutated chains", "unmutated chains", "mutated residues", "germ
 
 
 def open_data(plan: RegionsPlan, sources: list[str]) -> PairTable:
-    """The pairs whose regions are known; at least two."""
+    """The pairs whose regions are known, from their masks or by alignment; at least two."""
     table = read_pair_table(sources, plan.split, plan.columns)
+    table = replace(table, pairs=_with_masks(table.pairs))
     known = [table.pairs[name] for chain in CHAINS for name in (chain, f"region_mask_{chain}")]
     complete = pc.and_(pc.and_(*map(pc.is_valid, known[:2])), pc.and_(*map(pc.is_valid, known[2:])))
     pairs = table.pairs.filter(complete)
     if len(pairs) < 2:
         raise ValueError(
-            f"{', '.join(sources)} ({table.split}): at least 2 pairs must say where their regions are; got "
-            f"{len(pairs)} of {len(table.pairs)}; add columns region_mask_heavy and region_mask_light "
-            "(docs/data.md)"
+            f"{', '.join(sources)} ({table.split}): at least 2 pairs must have regions; got {len(pairs)} "
+            f"of {len(table.pairs)}: both chains must be variable domains of antibodies, or bring columns "
+            "region_mask_heavy and region_mask_light (docs/data.md)"
         )
     return replace(table, pairs=pairs)
+
+
+def _with_masks(pairs: pa.Table) -> pa.Table:
+    """The pairs with a region mask for each chain that has none, where alignment numbers it."""
+    num_numbered = 0
+    for chain in CHAINS:
+        name = f"region_mask_{chain}"
+        missing = pc.and_(pairs[chain].is_valid(), pairs[name].is_null()).combine_chunks()
+        made = [_mask_of(text, chain) for text in pairs[chain].filter(missing).to_pylist()]
+        num_numbered += len(made)
+        masks = pc.replace_with_mask(pairs[name].combine_chunks(), missing, pa.array(made, pa.string()))
+        pairs = pairs.set_column(pairs.schema.get_field_index(name), name, masks)
+    if num_numbered:
+        print(
+            f"regions: {num_numbered:,} chains without a mask numbered by alignment (IMGT)", file=sys.stderr
+        )
+    return pairs
+
+
+def _mask_of(text: str, chain: str) -> str | None:
+    try:
+        return number_chain(text, chain).region_mask
+    except ValueError:
+        return None
 
 
 def measure(

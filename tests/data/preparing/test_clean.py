@@ -7,6 +7,7 @@ from itertools import pairwise
 import pyarrow.parquet as pq
 import pytest
 from support.pair_files import plain_text
+from support.whole_chains import CONSTANT, RECEPTOR
 
 from curr_ab.data import PreparationPlan, TokenDataset, prepare
 from curr_ab.data.preparing.clean import REASONS
@@ -25,6 +26,10 @@ def broken(row, reason):
         "ambiguous": (heavy, "XXX" + light[3:]),
         "wrong_chain": (light, heavy),
         "impossible_length": (heavy[-60:], light),
+        "t_cell_receptor": (heavy, RECEPTOR),
+        "several_domains": (f"{heavy}GGGGSGGGGSGGGGS{heavy}", light),
+        "truncated_domain": (heavy[30:], light),
+        "not_a_variable_domain": (CONSTANT["heavy"], light),
     }[reason]
 
 

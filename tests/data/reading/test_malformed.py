@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from support.pair_files import oas_text, pairs_of, plain_text
 
-from curr_ab.data import MalformedSource, PreparationPlan, prepare, read_pairs
+from curr_ab.data import ColumnNames, MalformedSource, PreparationPlan, prepare, read_pairs
+from curr_ab.data.reading.pairs import read_source
+from curr_ab.data.reading.table import Recognised
 
 
 def read(path: str) -> list[tuple[str, str]]:
@@ -93,16 +95,16 @@ def test_latin_1(corpus, write) -> None:
         read(write("a.fa", ">Jos\u00e9\nEVQL/DIQM\n".encode("latin-1")))
 
 
-def test_numbers_and_masks_must_fit(write) -> None:
-    header = "heavy,light,v_identity_heavy,mutation_mask_heavy\n"
-    with pytest.raises(
-        MalformedSource, match=r"a\.csv: record 2: v_identity_heavy must be a number; got 'high'"
-    ):
-        read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,high,0000\n"))
-    with pytest.raises(
-        MalformedSource, match=r"a\.csv: record 2: mutation_mask_heavy must have one of the letters 01"
-    ):
-        read(write("a.csv", header + "EVQL,DIQM,99,0000\nEVQL,DIQM,99,000\n"))
+def test_values_that_are_not_understood_are_left_empty_and_counted(write) -> None:
+    header = "heavy,light,v_identity_heavy,mutations_heavy,mutation_mask_heavy\n"
+    rows = "EVQL,DIQM,99,3,0000\nEVQL,DIQM,high,[],000\nEVQL,DIQM,97.5%,,\nEVQL,DIQM,1234,NA,01X0\n"
+    recognised: list[Recognised] = []
+    batches = read_source(write("a.csv", header + rows), ColumnNames(), "paired", recognised=recognised)
+    table = pa.Table.from_batches(batches)
+    assert table["v_identity_heavy"].to_pylist() == pytest.approx([0.99, None, 0.975, None])
+    assert table["mutations_heavy"].to_pylist() == [3, None, None, None]
+    assert table["mutation_mask_heavy"].to_pylist() == ["0000", None, None, None]
+    assert recognised[0].emptied == {"v_identity_heavy": 2, "mutations_heavy": 1, "mutation_mask_heavy": 2}
 
 
 @pytest.mark.heavy

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.pair_files import METADATA, oas_text, pairs_of, plain_text
 
-from curr_ab.data import PAIR_SCHEMA, read_pairs
+from curr_ab.data import PAIR_SCHEMA, ColumnNames, read_pairs
 
 
 def read(source: Any, **options: Any) -> pa.Table:
@@ -90,8 +90,14 @@ def test_single_chains_of_a_named_column(write) -> None:
     path = write("a.csv", "key,residues\nx,EVQL\n")
     table = read(path, heavy_column="residues", id_column="key", chains="unpaired")
     assert (table["heavy"].to_pylist(), table["light"].to_pylist()) == (["EVQL"], [None])
-    with pytest.raises(ValueError, match="the table holds pairs"):
-        read(write("b.csv", "heavy,light\nEVQL,DIQM\n"), chains="unpaired")
+
+
+def test_pairs_give_their_single_chains(write) -> None:
+    table = read(write("b.csv", "id,heavy,light\na,EVQL,DIQM\nb,ND,DIQL\nc,EVQM,\n"), chains="unpaired")
+    assert table["heavy"].to_pylist() == ["EVQL", None, None, "EVQM"]
+    assert table["light"].to_pylist() == [None, "DIQM", "DIQL", None]
+    assert table["id"].to_pylist() == ["a", "a", "b", "c"]
+    assert table["record"].to_pylist() == [1, 1, 2, 3]
 
 
 def test_letters_are_upper_case_without_gaps(write) -> None:
@@ -131,10 +137,15 @@ def test_airr_cells_without_a_single_partner_are_not_guessed(corpus, write) -> N
     assert table.num_rows == len(rows) - 1
 
 
-def test_airr_clones_pair_where_there_are_no_cells(corpus, write) -> None:
+def test_airr_clones_pair_on_demand(corpus, write) -> None:
     one = corpus[0]
     text = f"clone_id,v_call,sequence_aa\n7,IGHV1-2*01,{one['heavy']}\n7,IGKV1-5*01,{one['light']}\n"
-    table = read(write("airr.csv", text))
+    path = write("airr.csv", text)
+    with pytest.raises(
+        ValueError, match="single chains; read them as unpaired.*or pair the chains of a clone"
+    ):
+        read(path)
+    table = read(path, names=ColumnNames(pair_by="clone"))
     assert pairs(table) == [(one["heavy"], one["light"])]
     assert table["clone"].to_pylist() == ["7"]
 
@@ -170,8 +181,8 @@ def test_fasta_names_what_does_not_pair(write) -> None:
                 ),
             )
         )
-    with pytest.raises(ValueError, match=r"a\.fa, line 1: 'a' does not say which chain"):
-        read(write("a.fa", ">a\nEVQL\n"))
+    with pytest.raises(ValueError, match=r"a\.fa, line 5: 'b' does not say which chain"):
+        read(write("a.fa", ">a_H\nEVQL\n>a_L\nDIQM\n>b\nEVQL\n"))
 
 
 def test_zstd_and_patterns(corpus, tmp_path) -> None:

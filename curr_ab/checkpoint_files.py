@@ -1,0 +1,156 @@
+"""Files of a checkpoint: where a name points to, and what lies there; apart from `load`, without torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from curr_ab.family import NAMESPACE, REPO_PREFIX, find_member, nearest_members
+from curr_ab.files import read_object
+from curr_ab.results import checkpoint_digest
+from curr_ab.training_record import TRAINING, TrainingRecord, read_training
+
+CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+# In the order in which transformers prefers them.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Options of `from_pretrained` that say where the files are: tokenizer and adapter need them, too.
+HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
+_STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
+
+
+def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
+    """The folder or repository of a checkpoint: every command and function reads names this way.
+
+    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member
+    in any case, with or without the prefix of the repositories; an adapter is a folder or a repository, too.
+    """
+    text = str(name_or_path)
+    folder = Path(text)
+    if folder.is_dir():
+        if any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG, *WEIGHTS)):
+            return text
+        steps = step_folders(folder)
+        return str(steps[max(steps)]) if steps else text
+    if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
+        return text
+    if (member := find_member(text)) is not None:
+        return member.repo_id(namespace)
+    raise ValueError(
+        f"no checkpoint is called {text!r}: it is neither a folder nor a member nor a repository such as "
+        f"{namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
+    )
+
+
+def step_folders(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by step, ascending: `stepN` or `checkpoint-N`, here or in `checkpoints/`."""
+    for parent in (folder, folder / "checkpoints"):
+        steps = {
+            step: entry
+            for entry in (sorted(parent.iterdir()) if parent.is_dir() else ())
+            if entry.is_dir() and (step := step_of_folder(entry)) is not None
+        }
+        if steps:
+            return dict(sorted(steps.items()))
+    return {}
+
+
+def step_of_folder(folder: Path) -> int | None:
+    """The step that a checkpoint's folder is named after; None where its name is another."""
+    match = _STEP_FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def find_file(source: str, name: str, *, required: bool = False, **options: Any) -> Path | None:
+    """A file of a checkpoint, downloaded from a repository; None where no file has that name.
+
+    An unreachable Hub is an error only where the file is `required`. `options` are those of HUB_OPTIONS.
+    """
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=required,
+        **options,
+    )
+    return None if path is None else Path(path)
+
+
+def find_weights(source: str, revision: str | None = None) -> list[Path]:
+    """The file with the weights of a checkpoint, or its shards; of an adapter the adapter's own file."""
+    for name in (ADAPTER_WEIGHTS, *WEIGHTS):
+        path = find_file(source, name, revision=revision)
+        if path is None:
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        shards = []
+        for shard in sorted(set(read_object(path)["weight_map"].values())):
+            if (path := find_file(source, shard, revision=revision)) is None:
+                raise ValueError(f"{source} lacks {shard}, which its {name} lists; copy the checkpoint again")
+            shards.append(path)
+        return shards
+    where = "folder" if Path(source).is_dir() else "repository, or without network in the cache"
+    raise ValueError(
+        f"{source} has no model in it (none of {', '.join(WEIGHTS)} in the {where}); name a checkpoint, "
+        "such as RUN/checkpoints/step500000 or a member"
+    )
+
+
+def base_of_adapter(source: str, **options: Any) -> str | None:
+    """The base that an adapter names; None for a checkpoint that is complete by itself."""
+    path = find_file(source, ADAPTER_CONFIG, **options)
+    return None if path is None else str(read_object(path)["base_model_name_or_path"])
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """A checkpoint whose files are at hand and which is not loaded yet."""
+
+    source: str  # folder or repository
+    name: str  # the member's where it is one, else the run's, the folder's or the repository's
+    weights: tuple[Path, ...]  # of an adapter its own file, then its base's
+    base: str | None  # folder or repository, of an adapter
+    training: TrainingRecord | None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, as results name checkpoints."""
+        return checkpoint_digest(*self.weights)
+
+
+def find_checkpoint(
+    name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE
+) -> CheckpointSource:
+    """Locate a checkpoint by any name that `resolve` reads; the weights of a repository are downloaded."""
+    source = resolve(name_or_path, namespace)
+    record = find_file(source, TRAINING, revision=revision)
+    training = None if record is None else read_training(record)
+    weights = find_weights(source, revision)
+    base = base_of_adapter(source, revision=revision)
+    if base is not None:  # the revision is the adapter's; its base is named without any
+        base = resolve(base, namespace)
+        weights += find_weights(base)
+    name = (training.member if training else None) or _name_of(source)
+    return CheckpointSource(source, name, tuple(weights), base, training)
+
+
+def _name_of(source: str) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        text = source
+    elif folder.resolve().parent.name == "checkpoints":  # of a run: its name says more than `step500`
+        text = folder.resolve().parents[1].name
+    else:
+        text = folder.resolve().name
+    member = find_member(text.rpartition("/")[2])
+    return text if member is None else member.name

@@ -1,0 +1,120 @@
+"""Chains cut to their variable domains: whole where they are bare, with their masks, for a named outcome."""
+
+import random
+
+import pyarrow as pa
+import pytest
+from support.pair_files import oas_text, pairs_of, plain_text
+from support.whole_chains import CONSTANT, RECEPTOR, single_chain, whole_chain
+
+from curr_ab.data import read_pairs
+from curr_ab.data.reading import cut
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.cut import chain_kinds, needs_cutting, split_domains
+from curr_ab.data.reading.pairs import read_source
+
+
+def read(path, **options):
+    return pa.Table.from_batches(list(read_source(path, ColumnNames(), "paired", **options))).to_pylist()
+
+
+def longer(row, draw):
+    kind = {"K": "kappa", "L": "lambda"}[row["v_call_light"][2]]
+    chains = {
+        "heavy": whole_chain(row["heavy"], "heavy", draw),
+        "light": whole_chain(row["light"], kind, draw),
+    }
+    return row | chains
+
+
+def test_bare_domains_are_not_aligned(corpus, write, monkeypatch):
+    heavy, light = (pa.array([row[chain] for row in corpus[:300]]) for chain in ("heavy", "light"))
+    assert not needs_cutting(heavy, light)
+    monkeypatch.setattr(cut, "judge", lambda text, chain: cut.Judged(cut.UNCHANGED))
+    rows = read(write("a.csv", plain_text(corpus[:50])))
+    assert [(row["heavy"], row["light"]) for row in rows] == pairs_of(corpus[:50])
+    assert {row["domain_heavy"] for row in rows} == {None}
+
+
+def test_leaders_constant_parts_and_tags_go(corpus, write):
+    draw = random.Random(0)
+    rows = read(write("a.csv", plain_text([longer(row, draw) for row in corpus[:60]] + corpus[60:80])))
+    assert [(row["heavy"], row["light"]) for row in rows] == pairs_of(corpus[:80])
+    assert {row["domain_heavy"] for row in rows[:60]} == {"cut"}
+    assert {row["domain_light"] for row in rows[60:]} <= {None, "unchanged"}
+    for row, truth in zip(rows[:60], corpus, strict=False):
+        assert row["domain_end_heavy"] - row["domain_start_heavy"] + 1 == len(truth["heavy"])
+        assert len(row["region_mask_heavy"]) == len(truth["heavy"])
+        assert row["cdr3_light"] == truth["cdr3_light"]
+
+
+def test_one_row_in_a_hundred_is_found_by_the_sample(corpus, write):
+    rows = [dict(row) for row in corpus[:400]]
+    for row in rows[7::100]:
+        row["light"] += CONSTANT["kappa"]
+    found = read(write("a.csv", plain_text(rows)))
+    assert [row["light"] for row in found] == [row["light"] for row in corpus[:400]]
+
+
+def test_masks_are_cut_with_their_chain(corpus, write):
+    row = corpus[0]
+    lines = ["heavy,light,mutation_mask_heavy,region_mask_heavy"]
+    heavy, mask = "MKT" + row["heavy"] + CONSTANT["heavy"], row["mutation_mask_heavy"]
+    whole = "111" + row["region_mask_heavy"] + "7" * len(CONSTANT["heavy"])
+    lines += [f"{heavy},{row['light']},{'0' * 3 + mask + '0' * len(CONSTANT['heavy'])},{whole}"]
+    [read_row] = read(write("a.csv", "\n".join(lines) + "\n"))
+    assert read_row["heavy"] == row["heavy"]
+    assert read_row["mutation_mask_heavy"] == mask
+    assert read_row["region_mask_heavy"] == row["region_mask_heavy"]
+
+
+@pytest.mark.parametrize(
+    ("chain", "text", "outcome"),
+    [
+        ("heavy", lambda row: row["light"], "wrong_chain"),
+        ("light", lambda row: RECEPTOR, "t_cell_receptor"),
+        ("light", lambda row: row["heavy"], "wrong_chain"),
+        ("heavy", lambda row: CONSTANT["heavy"], "not_a_variable_domain"),
+        ("heavy", lambda row: row["heavy"][30:], "truncated_domain"),
+        ("heavy", lambda row: row["heavy"] + "GGGGS" * 3 + row["heavy"], "several_domains"),
+        ("heavy", lambda row: "GAGGTGCAGCTG" * 25, None),
+    ],
+)
+def test_outcomes(corpus, write, chain, text, outcome):
+    row = corpus[0] | {chain: text(corpus[0])}
+    [found] = read(write("a.csv", plain_text([row])))
+    assert found[f"domain_{chain}"] == outcome
+    assert found[chain] == row[chain]
+
+
+def test_annotation_of_every_row(corpus, write):
+    rows = read(write("a.csv", plain_text(corpus[:30])), annotate=True)
+    same = [
+        row["region_mask_heavy"] == truth["region_mask_heavy"]
+        for row, truth in zip(rows, corpus, strict=False)
+    ]
+    assert sum(same) >= 29
+    source = write("unit.csv.gz", oas_text(corpus[:5]))
+    assert [row["domain_heavy"] for row in read(source, annotate=True)] == [None] * 5  # it has its own masks
+
+
+def test_read_pairs_gives_domains(corpus, write):
+    path = write("a.csv", plain_text([longer(row, random.Random(1)) for row in corpus[:5]]))
+    batches = list(read_pairs(path, annotate=True))
+    assert batches[0]["heavy"].to_pylist() == [row["heavy"] for row in corpus[:5]]
+    assert "domain_heavy" not in batches[0].schema.names
+
+
+def test_both_chains_in_one_column(corpus):
+    draw = random.Random(3)
+    made = [single_chain(row["heavy"], row["light"], draw) for row in corpus[:30]]
+    column = pa.array([one.text for one in made] + [None, corpus[0]["heavy"], "MKTAYIAKQR"])
+    heavy, light = split_domains(column)
+    assert heavy.to_pylist() == [one.heavy for one in made] + [None, corpus[0]["heavy"], None]
+    assert light.to_pylist() == [one.light for one in made] + [None] * 3
+
+
+def test_chains_are_told_by_content(corpus):
+    heavy, light = ([row[chain] for row in corpus[:40]] for chain in ("heavy", "light"))
+    kinds = chain_kinds(pa.array([*heavy, *light, RECEPTOR, None, heavy[0] + light[0]]))
+    assert kinds.to_pylist() == ["heavy"] * 40 + ["light"] * 40 + [None] * 3
