@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +18,8 @@ from curr_ab.data.reading.table import Recognised
 from curr_ab.data.reading.translation import translate
 from curr_ab.options import OptionError
 
-CODONS = {
-    translate(pa.array([a + b + c]))[0].as_py(): a + b + c for a in "TCAG" for b in "TCAG" for c in "TCAG"
-}
+TRIPLETS = ["".join(triplet) for triplet in product("TCAG", repeat=3)]
+CODONS = dict(zip(translate(pa.array(TRIPLETS)).to_pylist(), TRIPLETS, strict=True))
 LEADER = "MDWTWRFLFVVAAATGVQS"
 
 
@@ -52,7 +52,6 @@ def cell_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "locus": locus,
             "sequence_aa": row[chain],
         }
-        | more
         for row in rows
         for chain, locus in (("heavy", "IGH"), ("light", "IGK"))
     ]
@@ -317,9 +316,8 @@ def test_a_file_for_each_locus(corpus, write, names, sample_of_file) -> None:
 def test_files_with_both_kinds_are_samples_of_their_own(corpus, write) -> None:
     rows = corpus[:4]
     whole = cell_rows(rows)
-    swapped = [
-        record | {"cell_id": whole[(number + 2) % 8]["cell_id"]} for number, record in enumerate(whole)
-    ]
+    others = [record["cell_id"] for record in (*whole[2:], *whole[:2])]
+    swapped = [record | {"cell_id": other} for record, other in zip(whole, others, strict=True)]
     files = [write("a_IGH.tsv", text_of(whole)), write("a_IGK.tsv", text_of(swapped))]
     table = pa.Table.from_batches(read_pairs(files))
     assert whole_pairs(table) == pairs_of(rows) * 2
@@ -330,9 +328,8 @@ def test_files_with_both_kinds_are_samples_of_their_own(corpus, write) -> None:
 def test_both_chains_in_one_column(corpus, write, sign, turned) -> None:
     rows = corpus[:5]
     linker = sign or "GGGGSGGGGSGGGGS"
-    texts = [
-        linker.join((row["light"], row["heavy"]) if turned else (row["heavy"], row["light"])) for row in rows
-    ]
+    order = ("light", "heavy") if turned else ("heavy", "light")
+    texts = [linker.join(row[chain] for chain in order) for row in rows]
     if sign == " [SEP] ":
         texts = [" ".join(text.replace(sign, "_")).replace("_", "[SEP]") for text in texts]
     records = [{"name": row["id"], "sequence": text} for row, text in zip(rows, texts, strict=True)]
@@ -353,9 +350,7 @@ def test_single_chains_are_told_by_content(corpus, write) -> None:
 
 
 def test_cells_in_ids(corpus, write) -> None:
-    rows = [
-        row | {"id": f"ACGTACGTACGTAC{letters}-1"} for row, letters in zip(corpus, ("AA", "CC"), strict=False)
-    ]
+    rows = [row | {"id": f"ACGTACGTACGTAC{end}-1"} for row, end in zip(corpus[:2], "AC", strict=True)]
     records = cell_rows(rows)
     for number, record in enumerate(records):
         record["sequence_id"] = f"{record.pop('cell_id')}_contig_{number}"
