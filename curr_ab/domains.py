@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from curr_ab.extras import needs_extra
@@ -77,7 +78,7 @@ def _annotator(chains: str, scheme: Scheme = "imgt") -> Annotator:
 @cache
 def number_of(label: str) -> int:
     """The position of a label without its insertion: 111 of "111A"."""
-    return int(label.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    return int("".join(takewhile(str.isdigit, label)))  # 27 insertions on, no letter follows
 
 
 def _region_lengths(labels: tuple[str, ...], ends: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,6 +21,9 @@ class PrepareOptions(Options):
     out: Path = option(help="Folder of the shards", metavar="FOLDER")
     keep_going: bool = option(False, "Set malformed files aside and say so, rather than stop at the first")
     keep_dropped: bool = option(False, "Write the dropped records to dropped.parquet")
+    report: Path | None = option(
+        None, "Table of what became of each record: .csv, .tsv or .parquet", metavar="FILE"
+    )
     processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
     quiet: bool = option(False, QUIET)
 
@@ -81,6 +84,7 @@ def _prepare(args: argparse.Namespace) -> None:
         processes=options.processes or os.cpu_count() or 1,
         keep_going=options.keep_going,
         keep_dropped=options.keep_dropped,
+        report=options.report,
         progress=not options.quiet,
     )
     if not options.quiet:

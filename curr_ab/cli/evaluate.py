@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curr_ab.cli.shell import add_command, refuse_for_several
-from curr_ab.evaluation.plan import PLANS, ClassificationPlan, SuitePlan
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.evaluation.plan import PLANS, ClassificationPlan, SuitePlan, TablePlan
 from curr_ab.extras import needs_extra
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
@@ -75,6 +76,8 @@ def add_commands(commands: Any) -> None:
         parser = add_command(suites, suite, text, _evaluate, MeasureOptions, more=f" {data}")
         shared = [one.name for one in fields(SuitePlan)]
         add_flags(parser.add_argument_group("suite"), plan, leave_out=shared)
+        if issubclass(plan, TablePlan):
+            add_flags(parser.add_argument_group("input"), ColumnNames)
         add_flags(parser.add_argument_group("model"), SuitePlan)
         flags = parser.get_default("flags")
         if issubclass(plan, ClassificationPlan):  # the rest of the recipe is changed by settings
@@ -93,6 +96,8 @@ def _evaluate(args: argparse.Namespace) -> None:
             "evaluation runs in one process: start one for each model, on a GPU each, with the same --out"
         )
     options, given = read_options(args, MeasureOptions), read_flags(args, PLANS[args.suite])
+    if issubclass(PLANS[args.suite], TablePlan):
+        given["names"] = read_options(args, ColumnNames)
     if "name" in given:
         refuse_for_several(options.model, "name", "models")
     with needs_extra("finetune" if args.suite in ("specificity", "pairing", "fitness") else "pretrain"):

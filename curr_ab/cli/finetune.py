@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.cli.shell import Parser, add_command, interruptible, run
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
@@ -17,6 +18,8 @@ DESCRIPTION = f"""Fine-tune a member for a task: a fit for each fold, what each 
 RECIPE is {", ".join(shipped_recipes())}, or a YAML file of your own.
 The same command goes on where the run in OUT stands. To use several devices, start the same arguments with
 `accelerate launch --config_file train_scripts/accelerate/ddp.yaml train_scripts/finetune.py`."""
+
+_OF_RECIPE = ("heavy", "light", "id")  # names of columns that a recipe has itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", "Changes of the file, in which they are written `name: value`"
     )
     add_flags(recipe, Recipe, leave_out=("name",))
+    add_flags(parser.add_argument_group("input"), ColumnNames, leave_out=_OF_RECIPE)
     parser.set_defaults(run=_finetune)
 
 
@@ -62,17 +66,18 @@ def _finetune(args: argparse.Namespace) -> None:
     """Resolve the recipe, then print what it takes or fine-tune."""
     options = read_options(args, FinetuneOptions)
     recipe = resolve_recipe(args.recipe, read_flags(args, Recipe))
+    names = read_options(args, ColumnNames)
     if options.dry_run:
         from curr_ab.finetuning.preview import preview
 
-        print(preview(recipe, options.model, options.data))
+        print(preview(recipe, options.model, options.data, names=names))
         return
     if options.out is None:
         raise OptionError("out must name the folder of the run; got none", "out")
     from curr_ab.finetuning import cross_validate
 
     with interruptible("finetune"):
-        cross_validate(recipe, options.model, options.data, options.out, figures=True)
+        cross_validate(recipe, options.model, options.data, options.out, names=names, figures=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

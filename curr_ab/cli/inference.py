@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, add_command
+from curr_ab.cli.shell import InputOptions, add_command, say_recognised
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -25,7 +26,7 @@ from curr_ab.inference.settings import (
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
 if TYPE_CHECKING:
-    from curr_ab.inference.records import Read
+    from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
 
 _INPUT = "File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
@@ -38,6 +39,15 @@ class BulkOptions(Options):
     out: str = option(
         help="File of the results, whose suffix is the format; a name with / at its end is a folder of parts",
         metavar="FILE",
+    )
+    keep_columns: tuple[str, ...] = option(
+        (), "Columns of the input to write beside the results; all for all of them", metavar="NAME"
+    )
+    keep_going: bool = option(
+        False, "Leave out records that cannot be used, and list them beside the results, rather than stop"
+    )
+    report: Path | None = option(
+        None, "Table of what became of each record: .csv, .tsv or .parquet", metavar="FILE"
     )
     resume: bool = option(False, "Go on where an interrupted run ended")
     processes: int = option(1, "Number of processes, each on a GPU of its own", least=1)
@@ -109,7 +119,8 @@ def _add(
         parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
     else:
         parser.add_argument("input", metavar="INPUT", help=_INPUT)
-        add_flags(parser.add_argument_group("input"), InputOptions)
+    leave_out = ("unpaired",) if name == "pair" else ()
+    add_flags(parser.add_argument_group("input"), InputOptions, leave_out=leave_out)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
 
 
@@ -168,10 +179,16 @@ def _pair(args: argparse.Namespace) -> None:
         from curr_ab.inference.records import chain_reader
         from curr_ab.inference.tasks import PairTask
 
-    lights = tuple(chain_reader(args.lights, "light")())
+    names = read_options(args, InputOptions).names
+    read_lights = chain_reader(args.lights, "light", names=replace(names, heavy=None))
+    lights = tuple(record for record in read_lights() if not record.left_out)
+    for light in lights:
+        read_lights.check(light)
     task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=_tokens(args))
     head = "sequence-classification" if settings.by == "head" else "masked-lm"
-    _run(args, task, chain_reader(args.heavies, "heavy"), head)
+    keep = read_options(args, BulkOptions).keep_columns
+    read = chain_reader(args.heavies, "heavy", names=replace(names, light=None), keep=keep)
+    _run(args, task, read, head)
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -186,17 +203,18 @@ def _tokens(args: argparse.Namespace) -> int | None:
     return read_options(args, BulkOptions).tokens_per_batch
 
 
-def _read(args: argparse.Namespace) -> Read:
+def _read(args: argparse.Namespace) -> Reader:
     options = read_options(args, InputOptions)
     with needs_extra("data"):
         from curr_ab.inference.records import reader
-    columns = {f"{name}_column": column for name, column in options.names.named().items()}
-    return reader(args.input, unpaired=options.unpaired, **columns)
+    keep = read_options(args, BulkOptions).keep_columns
+    return reader(args.input, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
-def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "masked-lm") -> None:
+def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "masked-lm") -> None:
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
     from curr_ab.inference import Checkpoint, run_bulk
+    from curr_ab.inference.bulk import Output
     from curr_ab.inference.records import needs_numbering
 
     if options.quiet:
@@ -213,5 +231,19 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Read, head: str = "mask
                 "regions: numbered by alignment (IMGT), because the input has no region masks",
                 file=sys.stderr,
             )
-    how = {name: getattr(options, name) for name in ("resume", "processes", "records_per_part")}
-    run_bulk(task, checkpoint, read, options.out, progress=not options.quiet, **how)
+    names = ("resume", "processes", "records_per_part", "keep_going", "report")
+    how = {name: getattr(options, name) for name in names}
+    checked = run_bulk(
+        task,
+        checkpoint,
+        read,
+        options.out,
+        say=(lambda recognised: None) if options.quiet else say_recognised,
+        progress=not options.quiet,
+        **how,
+    )
+    for reason, count in Counter(checked.left_out.values()).items():
+        print(f"left out, {reason}: {count:,}", file=sys.stderr)
+    if checked.problems:
+        total = f"{len(checked.problems):,} of {checked.total:,} records"
+        print(f"{total} were left out; {Output.of(options.out).skipped} lists them", file=sys.stderr)

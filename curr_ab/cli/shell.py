@@ -10,10 +10,13 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.options import OptionError, Options, add_flags, option, unknown
+
+if TYPE_CHECKING:  # it loads pyarrow
+    from curr_ab.data.reading.table import Recognised
 
 QUIET = "Print no progress bar and no summary"
 CORES = "one for each processor core"
@@ -33,6 +36,13 @@ class InputOptions(Options):
 
     unpaired: bool = option(False, "Read single chains rather than pairs")
     names: ColumnNames = field(default_factory=ColumnNames)
+
+
+def say_recognised(recognised: Sequence[Recognised]) -> None:
+    """Print what was recognised of each source, and what was changed or left out."""
+    for one in recognised:
+        first, *others = one.lines()
+        print(f"{one.source}: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

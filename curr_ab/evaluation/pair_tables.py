@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.data.shards import INDEX_NAME, TokenDataset
 from curr_ab.options import OptionError
@@ -35,7 +37,7 @@ class PairTable:
         return self.pairs.take(pa.array(np.sort(rows)))
 
 
-def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
+def read_pair_table(sources: Sequence[str], split: str, names: ColumnNames) -> PairTable:
     """A split of a prepared folder; of a table the rows of that split, or all where it has no splits."""
     if len(sources) == 1 and Path(sources[0]).is_dir():
         dataset = prepared_split(sources, split)
@@ -43,9 +45,10 @@ def read_pair_table(sources: Sequence[str], split: str) -> PairTable:
         title = f"{dataset.folder.name} {dataset.fingerprint[:12]}"
         pairs = pa.concat_tables([pq.read_table(path) for path in paths])
         return PairTable(title, split, dataset.fingerprint, pairs)
-    from curr_ab.data.reading.pairs import read_pairs
+    from curr_ab.data.reading.pairs import read_sources
 
-    pairs = pa.Table.from_batches(list(read_pairs(sources)), schema=PAIR_SCHEMA)
+    batches = read_sources(tables_of(list(sources)), names, "paired")
+    pairs = pa.Table.from_batches([batch.select(PAIR_SCHEMA.names) for batch in batches], schema=PAIR_SCHEMA)
     if pairs["split"].null_count < len(pairs):
         pairs = pairs.filter(pc.equal(pairs["split"], split))
         if not len(pairs):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.recipe import Method
 from curr_ab.inference.settings import DTYPE_HELP, MODE_HELP, Dtype, LoadingOptions
 from curr_ab.options import OptionError, check_names, check_types, option, unknown
@@ -73,7 +74,22 @@ class LossPlan(SuitePlan):
 
 
 @dataclass(frozen=True)
-class RegionsPlan(SuitePlan):
+class TablePlan(SuitePlan):
+    """Options of suites that read tables. Names of columns count by what is read under them."""
+
+    names: ColumnNames | None = field(default=None, metadata={"execution": True})
+
+    @property
+    def columns(self) -> ColumnNames:
+        return self.names or ColumnNames()
+
+    def command(self, suite: str) -> str:
+        named = (f" --{name}-column {column}" for name, column in self.columns.named().items())
+        return super().command(suite) + "".join(named)
+
+
+@dataclass(frozen=True)
+class RegionsPlan(TablePlan):
     """The loss of each residue, masked alone, by region."""
 
     split: Split = option("test", "Split of the prepared pairs that is measured")
@@ -84,7 +100,7 @@ class RegionsPlan(SuitePlan):
 
 
 @dataclass(frozen=True)
-class FitnessPlan(SuitePlan):
+class FitnessPlan(TablePlan):
     """Rank correlations with measured fitness."""
 
     direction: str | None = option(
@@ -114,7 +130,7 @@ class FitnessPlan(SuitePlan):
 
 
 @dataclass(frozen=True)
-class ClassificationPlan(SuitePlan):
+class ClassificationPlan(TablePlan):
     """A head on the model, cross-validated."""
 
     recipe: str = option("specificity-binary", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")

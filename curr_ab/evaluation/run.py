@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from curr_ab.data.reading.objects import files_of, is_files
 from curr_ab.evaluation.measurement import RECORD, Measurement, Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS, make_plan
 from curr_ab.family import MEMBERS
@@ -77,7 +78,7 @@ def suite_of(name: str) -> Suite:
 def run_suite(
     suite: str,
     model: str | Path,
-    data: str | Path | Sequence[str | Path],
+    data: Any,
     out: str | Path,
     *,
     say: Callable[[str], None] = lambda line: None,
@@ -85,10 +86,14 @@ def run_suite(
 ) -> list[Result]:
     """The suite's numbers of one model, also added to `out/results.json`.
 
+    `data` are files, prepared folders, or objects, as `read_pairs` takes them.
     Every measurement has a folder of its own in `out/SUITE`, with all that it made. What was measured
     already, on the same weights and data with the same options, is read from there.
     """
     plan = make_plan(suite, options)
+    if not is_files(data):
+        with files_of(data) as names:
+            return run_suite(suite, model, names, out, say=say, **options)
     module = suite_of(suite)
     sources = [str(data)] if isinstance(data, str | Path) else [str(source) for source in data]
     subject = find_subject(model, plan)

@@ -12,6 +12,8 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adapter import save_adapter, without_folders
 from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
@@ -48,19 +50,24 @@ from curr_ab.training.stop import StopRequest
 def cross_validate(
     recipe: Recipe,
     model: str | Path,
-    data: Sequence[str | Path],
+    data: Any,
     out: str | Path,
     *,
+    names: ColumnNames | None = None,
     figures: bool = False,
 ) -> list[Result]:
     """Fit and measure each fold, from where the run in `out` stands; results of the folds and their means.
 
-    `model` is a member, a folder or a repository; `data` are files, or `hf://owner/name`. With `recipe.final`
-    the folder `adapter` holds a last fit on all examples; `figures` are drawn into a folder of that name.
+    `model` is a member, a folder or a repository; `data` are files or objects, as `read_pairs` takes them,
+    and `names` columns beside those that the recipe names. With `recipe.final` the folder `adapter` holds a
+    last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
-    with training_processes(folder.path, recipe.precision, recipe.trackers) as (accelerator, stop):
-        run = CrossValidation(recipe, model, [str(source) for source in data], folder, accelerator)
+    with (
+        files_of(data) as sources,
+        training_processes(folder.path, recipe.precision, recipe.trackers) as (accelerator, stop),
+    ):
+        run = CrossValidation(recipe, model, sources, folder, accelerator, names)
         results = run.run(stop)
         if figures and accelerator.is_main_process:
             draw_figures(folder.path)
@@ -77,11 +84,12 @@ class CrossValidation:
         data: Sequence[str],
         folder: FinetuningFolder,
         accelerator: Accelerator,
+        names: ColumnNames | None = None,
     ) -> None:
         self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
         with accelerator.main_process_first():  # it downloads, the others find it
             self.base = find_base(model)
-            self.examples = read_examples(recipe, data)
+            self.examples = read_examples(recipe, data, names=names)
         self.folds = split_folds(self.examples, recipe)
         self.sources = [without_folders(source) for source in expand_sources(data)]
         device = accelerator.device

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.labelled_pairs import Example, read_labelled_pairs
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
@@ -56,12 +58,13 @@ class Examples:
         return digest.hexdigest()
 
 
-def read_examples(recipe: Recipe, sources: Sequence[str]) -> Examples:
-    """The labelled pairs of files, patterns, `builtin` or `hf://owner/name`, checked and in order.
+def read_examples(recipe: Recipe, sources: Any, *, names: ColumnNames | None = None) -> Examples:
+    """The labelled pairs of files or objects, as `read_pairs` takes them, checked and in order.
 
-    Where the recipe makes its negatives, they follow the native pairs.
+    Where the recipe makes its negatives, they follow the native pairs. `names` are columns beside those that
+    the recipe names.
     """
-    pairs, notes = read_labelled_pairs(recipe, sources)
+    pairs, notes = read_labelled_pairs(recipe, sources, names)
     short = [pair for pair in pairs if len(pair.heavy) + len(pair.light) <= recipe.max_residues]
     num_dropped = len(pairs) - len(short)
     if num_dropped:

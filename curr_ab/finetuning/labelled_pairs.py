@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from curr_ab.data.preparing.clean import REASONS, drop_reasons
+import pyarrow as pa
+
+from curr_ab.data.preparing.clean import REASONS, drop_reasons, reasons_without_pair
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, find_layout
+from curr_ab.data.reading.columns import Layout
+from curr_ab.data.reading.first_rows import layout_of
 from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.pairs import read_source
-from curr_ab.data.reading.sources import MalformedSource, expand_sources
+from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.reading.table import Table
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
-from curr_ab.words import UNKNOWN_LABEL
+from curr_ab.words import CHAINS, UNKNOWN_LABEL
 
 # Whatever else looks odd is the user's choice: nobody labels a pair by mistake.
 _FATAL = ("several_chains", "missing_chain", "nucleotides", "stop_codon", "unknown_letter")
 _OF_SCHEMA = ("donor", "clone")  # read under the names that curr_ab.data recognises
+_MOST_NAMED = 20  # of bad records, in one error
 _NATIVE = 1  # index among the labels of a recipe that makes its negatives
 Label = int | float | tuple[int, ...]
 UNKNOWN_LETTER = "-"
@@ -44,15 +51,19 @@ class Example:
     light_is_mutated: bool | None = None
 
 
-def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Example], list[str]]:
+def read_labelled_pairs(
+    recipe: Recipe, sources: Any, names: ColumnNames | None = None
+) -> tuple[list[Example], list[str]]:
     """All records of all sources, and what is to be said about them."""
+    names = names_of(recipe, names)
     pairs: list[Example] = []
     notes: list[str] = []
     num_before = 0
-    for source in expand_sources(sources):
-        layout = _layout(source, recipe)
+    for table in map(open_table, tables_of(sources)):
+        source = table.source
+        layout = _layout(table, recipe, names)
         columns = label_columns(recipe) if set(label_columns(recipe)) <= layout.columns.keys() else ()
-        rows = list(_rows(source, recipe, layout, columns, notes))
+        rows = list(_rows(table, recipe, names, layout, columns, notes))
         if not rows:
             raise MalformedSource(source, "the table holds no record")
         if (
@@ -69,7 +80,15 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Ex
                 )
             order = ", ".join(f"{index} is {label}" for index, label in enumerate(recipe.labels))
             notes.append(f"{source}: {columns[0]} holds indices of the recipe's labels: {order}")
-        read = [_pair(source, recipe, row, columns, num_before + index) for index, row in enumerate(rows, 1)]
+        read: list[Example] = []
+        bad: dict[str, tuple[str, ...]] = {}  # and the options that might help
+        for index, row in enumerate(rows, 1):
+            try:
+                read.append(_pair(recipe, row, columns, num_before + index))
+            except ValueError as error:
+                fields = error.fields if isinstance(error, OptionError) else ()
+                bad[f"record {row['record']}, {error}"] = fields
+        _refuse(source, list(bad), len(rows), tuple(dict.fromkeys(itertools.chain(*bad.values()))))
         natives = [pair for pair in read if recipe.negatives == "given" or pair.label == _NATIVE]
         if len(natives) < len(read):
             kept = f"{len(natives):,} of {len(read):,} pairs are {recipe.labels[_NATIVE]} and kept"
@@ -79,21 +98,30 @@ def read_labelled_pairs(recipe: Recipe, sources: Sequence[str]) -> tuple[list[Ex
     return pairs, notes
 
 
-def _layout(source: str, recipe: Recipe) -> Layout:
+def names_of(recipe: Recipe, names: ColumnNames | None = None) -> ColumnNames:
+    """Columns that the recipe names, and the other names of the caller."""
+    own: dict[str, Any] = {"heavy": recipe.heavy_column, "light": recipe.light_column, "id": recipe.id_column}
+    return replace(names or ColumnNames(), **{name: column for name, column in own.items() if column})
+
+
+def _layout(table: Table, recipe: Recipe, names: ColumnNames) -> Layout:
     """Columns that the recipe needs, in the table; an error names those that it has."""
-    present = () if (table := open_table(source)).form == "FASTA" else table.names
+    source = table.source
+    present = () if table.form == "FASTA" else table.names
     columns = f"the columns are {', '.join(present)}" if present else "a FASTA file has none"
     needed = dict.fromkeys(label_columns(recipe), "label_column")
     if recipe.group_by is not None and recipe.group_by not in _OF_SCHEMA:
         needed[recipe.group_by] = "group_by"
     missing = [column for column in needed if column not in present]
     extra = tuple(column for column in needed if column in present)
-    names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
     try:
-        layout = find_layout(present, names)
+        layout = layout_of(replace(table, names=present), replace(names, extra=extra)) if present else None
     except ValueError as error:
         raise MalformedSource(source, str(error)) from error
-    if layout is None or layout.kind != "wide" or not {"heavy", "light"} <= layout.columns.keys():
+    is_paired = layout is not None and (
+        layout.kind in ("cells", "joined") or set(CHAINS) <= layout.columns.keys()
+    )
+    if layout is None or not is_paired:
         problem = f"a record needs a heavy and a light chain; name their columns; {columns}"
         raise MalformedSource(source, problem, fields=("heavy_column", "light_column"))
     if recipe.negatives != "given":
@@ -109,8 +137,9 @@ def _layout(source: str, recipe: Recipe) -> Layout:
             f"or take the fold_scheme rows, whose folds may leak; {columns}",
             fields=("group_by", "fold_scheme"),
         )
-    mutations = {"mutations_light", "v_identity_light"} & layout.columns.keys()
-    if recipe.negatives == "matched" and not ("v_call_light" in layout.columns and mutations):
+    chain = "" if layout.kind == "cells" else "_light"  # there each row is of one chain
+    mutations = {f"mutations{chain}", f"v_identity{chain}"} & layout.columns.keys()
+    if recipe.negatives == "matched" and not (f"v_call{chain}" in layout.columns and mutations):
         needs = "v_call_light, and mutations_light or v_identity_light"
         problem = f"matched negatives need {needs}; add them, or choose shuffled negatives; {columns}"
         raise MalformedSource(source, problem, fields=("negatives",))
@@ -118,26 +147,42 @@ def _layout(source: str, recipe: Recipe) -> Layout:
 
 
 def _rows(
-    source: str, recipe: Recipe, layout: Layout, columns: Sequence[str], notes: list[str]
+    table: Table,
+    recipe: Recipe,
+    names: ColumnNames,
+    layout: Layout,
+    columns: Sequence[str],
+    notes: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """The records as mappings; a record that cannot be a pair is refused, and so are swapped columns."""
+    """The records as mappings; records that cannot be pairs are refused, and so are swapped columns."""
+    source = table.source
     extra = tuple(column for column in (*columns, recipe.group_by) if column and column not in _OF_SCHEMA)
-    names = ColumnNames(recipe.heavy_column, recipe.light_column, recipe.id_column, extra)
     kept = ["id", "heavy", "light", "donor", "clone", "record", *extra]
     if recipe.negatives == "matched":
         kept += ["v_call_light", "mutations_light", "v_identity_light"]
-    num_rows, swapped = 0, []
-    for batch in read_source(source, names, "paired"):
+    num_rows, swapped, num_left_out = 0, [], 0
+    bad: list[str] = []
+    for batch in read_source(table, replace(names, extra=extra), "paired"):
+        left_out = reasons_without_pair(batch)
+        if left_out:
+            num_left_out += sum(reason is not None for reason in left_out)
+            batch = batch.filter(pa.array([reason is None for reason in left_out]))
         reasons = drop_reasons(batch, CleaningLimits(), paired=True).to_pylist()
         for record, reason in zip(batch["record"].to_pylist(), reasons, strict=True):
             if reason in _FATAL:
-                raise MalformedSource(source, f"record {record}: {REASONS[reason]}; mend or remove it")
+                bad.append(f"record {record}: {REASONS[reason]}; mend or remove it")
             if reason == "wrong_chain":
                 swapped.append(record)
         num_rows += batch.num_rows
-        yield from batch.select(list(dict.fromkeys(kept))).to_pylist()
-    heavy, light = layout.columns["heavy"], layout.columns["light"]
-    if 2 * len(swapped) > num_rows:
+        if not bad:
+            yield from batch.select(list(dict.fromkeys(kept))).to_pylist()
+    _refuse(source, bad, num_rows)
+    if num_left_out:
+        notes.append(
+            f"{source}: {num_left_out:,} chains are left out, whose cells have no other or several of a kind"
+        )
+    if 2 * len(swapped) > num_rows and layout.kind == "wide":
+        heavy, light = layout.columns["heavy"], layout.columns["light"]
         raise MalformedSource(
             source,
             f"{len(swapped):,} of {num_rows:,} pairs have a light chain in {heavy!r} or a heavy one in "
@@ -150,22 +195,27 @@ def _rows(
         )
 
 
-def _pair(source: str, recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: int) -> Example:
+def _refuse(source: str, bad: Sequence[str], num_rows: int, fields: tuple[str, ...] = ()) -> None:
+    """Refuse a source with records that cannot be used; the error names all, or the first twenty."""
+    if not bad:
+        return
+    count = f"{len(bad):,} of {num_rows:,} records cannot be used: " if len(bad) > 1 else ""
+    more = f"; and {len(bad) - _MOST_NAMED:,} more" if len(bad) > _MOST_NAMED else ""
+    raise MalformedSource(source, f"{count}{'; '.join(bad[:_MOST_NAMED])}{more}", fields=fields)
+
+
+def _pair(recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: int) -> Example:
     heavy, light = row["heavy"], row["light"]
     label: Label = _NATIVE
-    try:
-        if columns:
-            label = read_label(recipe, [row[column] for column in columns], heavy, light)
-        group = None if recipe.group_by is None else row[recipe.group_by]
-        # A column of floats has no other way to say that a value is missing.
-        if recipe.group_by is not None and (group is None or group.strip().casefold() in ("", "nan")):
-            raise ValueError(
-                f"column {recipe.group_by!r}: the group is missing; complete it or remove the record"
-            )
-        germline = _germline(row) if recipe.negatives == "matched" else (None, None)
-    except ValueError as error:
-        fields = error.fields if isinstance(error, OptionError) else ()
-        raise MalformedSource(source, f"record {row['record']}, {error}", fields=fields) from error
+    if columns:
+        label = read_label(recipe, [row[column] for column in columns], heavy, light)
+    group = None if recipe.group_by is None else row[recipe.group_by]
+    # A column of floats has no other way to say that a value is missing.
+    if recipe.group_by is not None and (group is None or group.strip().casefold() in ("", "nan")):
+        raise ValueError(
+            f"column {recipe.group_by!r}: the group is missing; complete it or remove the record"
+        )
+    germline = _germline(row) if recipe.negatives == "matched" else (None, None)
     return Example(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 
 from curr_ab.checkpoints import HEADS
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.fit import steps_per_epoch
@@ -26,9 +28,9 @@ _SHARE = {"full": 1.0, "lora": 2 / 3, "dora": 2 / 3}
 _FORWARD = 1 / 3
 
 
-def preview(recipe: Recipe, model: str | Path, data: Sequence[str]) -> str:
+def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames | None = None) -> str:
     """The text; nothing is trained, and the weights of the model are not read."""
-    examples = read_examples(recipe, data)
+    examples = read_examples(recipe, data, names=names)
     folds = split_folds(examples, recipe)
     config = model_config(recipe, checked_source(model))
     with torch.device("meta"):

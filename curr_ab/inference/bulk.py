@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
 from curr_ab.checkpoints import Checkpoint, model_digest
+from curr_ab.data.reading.table import Recognised
+from curr_ab.data.report import DROPPED, KEPT, Outcome, check_report, write_report
 from curr_ab.files import read_object, remove_leftovers, write_json, write_parquet
 from curr_ab.inference.formats import assemble, check_format, writer_for
-from curr_ab.inference.records import Read, Record, check_records, windows
+from curr_ab.inference.records import Checked, Reader, Record, check_records, reader, windows
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.options import OptionError
 from curr_ab.workers import Workers, num_cores
@@ -27,61 +32,113 @@ _PLAN = "plan.json"
 _AFTER_A_KILL = "go on with --resume, or with fewer processes (--processes)"
 
 
+@dataclass(frozen=True)
+class KeptColumns:
+    """Columns of the user that go beside the results, and whether they were asked for by name."""
+
+    names: tuple[str, ...]
+    named: bool
+
+    def beside(self, table: pa.Table, records: Sequence[Record], key: str) -> pa.Table:
+        """The results with the user's columns; `key` is the column of results that holds ids."""
+        rows = pc.index_in(table[key], pa.array([record.id for record in records], pa.string()))
+        for place, name in enumerate(self.names):
+            if name not in table.column_names:
+                values = pa.array([record.kept[place] for record in records], pa.string())
+                table = table.append_column(name, values.take(rows.combine_chunks()))
+            elif self.named and name != key:
+                problem = f"keep_columns must leave out {name!r}, which the results have of their own"
+                raise OptionError(f"{problem}; rename it in the input", "keep_columns")
+        return table
+
+
+_NOTHING = KeptColumns((), named=False)
+
+
 class Output(NamedTuple):
     """The place of the results: a file, with its parts beside it while it grows, or a folder of parts."""
 
     file: Path | None
     folder: Path
+    kept: KeptColumns
 
     @classmethod
-    def of(cls, out: str | os.PathLike[str]) -> Output:
+    def of(cls, out: str | os.PathLike[str], kept: KeptColumns = _NOTHING) -> Output:
         text = os.fspath(out)
         if text.endswith("/") or Path(text).is_dir():
-            return cls(None, Path(text))
+            return cls(None, Path(text), kept)
         path = Path(text)
         writer_for(path)
-        return cls(path, path.with_name(path.name + ".parts"))
+        if kept.names and path.suffix in (".npy", ".safetensors"):
+            problem = f"{path}: {path.suffix} holds numbers alone; keep columns in .csv or .parquet"
+            raise OptionError(problem, "keep_columns")
+        return cls(path, path.with_name(path.name + ".parts"), kept)
 
     def part(self, number: int) -> Path:
         return self.folder / f"part-{number:06}.parquet"
+
+    @property
+    def skipped(self) -> Path:
+        """The list of records that were left out."""
+        return self.folder / "skipped.csv" if self.file is None else self.file.with_suffix(".skipped.csv")
 
 
 def run_bulk(
     task: BulkTask,
     checkpoint: Checkpoint,
-    read: Read,
+    pairs: Any,
     out: str | os.PathLike[str],
     *,
     resume: bool = False,
     processes: int = 1,
     records_per_part: int | None = None,
+    keep_going: bool = False,
+    report: Path | None = None,
+    say: Callable[[Sequence[Recognised]], None] = lambda recognised: None,
     progress: bool = True,
-) -> None:
+) -> Checked:
     """Write the task's results for all records, in their order, in constant memory.
 
-    `read` is called twice: all records are checked before the first is computed. Every part appears whole.
-    `resume` goes on where an interrupted run ended, and the result is the same file as without the
-    interruption; a part whose records have changed since is an error.
+    `pairs` are files, objects, or a `reader` of them. They are read twice: all records are checked before
+    the first is computed. Those that cannot be used are an error that names them; with `keep_going` they are
+    left out and listed beside the results. `report` takes a row for each record; `say` learns before anything
+    is computed what was recognised of the sources.
+    Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
+    as without the interruption; a part whose records have changed since is an error.
     """
     from tqdm import tqdm
 
     if processes < 1:
         raise ValueError(f"processes must be at least 1; got {processes}")
-    output = Output.of(out)
     size = records_per_part or task.records_per_part
     if size < 1:
         raise ValueError(f"records_per_part must be at least 1; got {size}")
+    check_report(report)
+    read = pairs if isinstance(pairs, Reader) else reader(pairs)
+    output = Output.of(out, KeptColumns(read.kept, named=not read.keeps_all))
     model, tokenizer = checkpoint.load()
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
         settings = hashlib.sha256(settings.encode()).hexdigest()
     plan = {"task": settings, "model": model_digest(model, tokenizer), "records_per_part": size}
+    if read.kept:
+        plan["kept_columns"] = list(read.kept)
+
+    checked = check_records(read, tokenizer, partial(task.check, tokenizer))
+    say(checked.recognised)
+    if report is not None:
+        write_report(report, _outcomes(read, checked))
+    if not keep_going:
+        checked.require_none()
+    if checked.num_used == 0:
+        raise ValueError(f"the input must hold at least one record that can be used; got {_none_of(checked)}")
+    _open_folder(output, plan, resume)
+    output.skipped.unlink(missing_ok=True)  # of an earlier run
+    if checked.problems:
+        write_report(output.skipped, (one for one in _outcomes(read, checked) if one.outcome != KEPT))
 
     def prepared() -> Iterator[Record]:
-        return map(task.prepare, read())
-
-    total = check_records(prepared, tokenizer)
-    _open_folder(output, plan, resume)
+        return map(task.prepare, filter(checked.uses, read()))
 
     def todo() -> Iterator[tuple[int, list[Record]]]:
         for number, records in enumerate(windows(prepared(), size)):
@@ -90,7 +147,7 @@ def run_bulk(
             else:
                 yield number, records
 
-    with tqdm(total=total, unit="pair", disable=not progress) as bar:
+    with tqdm(total=checked.num_used, unit="pair", disable=not progress) as bar:
         if processes == 1:
             for number, records in todo():
                 _write_part(task, model, tokenizer, records, output, number)
@@ -101,14 +158,33 @@ def run_bulk(
             with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
-    parts = [output.part(number) for number in range(-(-total // size))]
+    parts = [output.part(number) for number in range(-(-checked.num_used // size))]
     for left in set(output.folder.glob("part-*.parquet")) - set(parts):
         left.unlink()  # the input has become shorter
     if output.file is None:
         write_json(output.folder / _PLAN, {**plan, "finished": True, "parts": len(parts)})
-        return
-    assemble(parts, output.file)
-    shutil.rmtree(output.folder)
+    else:
+        assemble(parts, output.file)
+        shutil.rmtree(output.folder)
+    return checked
+
+
+def _none_of(checked: Checked) -> str:
+    """The number of records, and why none of them can be used."""
+    if not checked.total:
+        return "none"
+    counts = Counter([*checked.left_out.values(), *(one.reason for one in checked.problems.values())])
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common(3))
+    return f"{checked.total:,} that cannot: {reasons}"
+
+
+def _outcomes(read: Reader, checked: Checked) -> Iterator[Outcome]:
+    """What becomes of each record."""
+    for record in read():
+        problem = checked.problems.get(record.number)
+        reason = problem.reason if problem else record.left_out
+        outcome, note = (DROPPED, reason) if reason else (KEPT, record.note)
+        yield Outcome(record.source, record.row, record.id, outcome, note)
 
 
 def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
@@ -132,7 +208,9 @@ def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
 
 
 def _digest(records: list[Record]) -> bytes:
-    return hashlib.sha256("".join(map(repr, records)).encode()).hexdigest().encode()
+    # Without the name of the file: it may be moved while a run waits to go on.
+    texts = (repr((*record[:6], record.kept)) for record in records)
+    return hashlib.sha256("".join(texts).encode()).hexdigest().encode()
 
 
 def _is_done(part: Path, records: list[Record]) -> bool:
@@ -149,7 +227,7 @@ def _is_done(part: Path, records: list[Record]) -> bool:
 def _write_part(
     task: BulkTask, model: Any, tokenizer: Any, records: list[Record], output: Output, number: int
 ) -> None:
-    table: pa.Table = task.table(model, tokenizer, records)
+    table: pa.Table = output.kept.beside(task.table(model, tokenizer, records), records, task.key)
     if output.file is not None:
         check_format(table.schema, output.file)
     write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(records)}))

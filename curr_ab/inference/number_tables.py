@@ -14,14 +14,14 @@ import pyarrow as pa
 from curr_ab.files import write_parquet
 from curr_ab.inference.formats import assemble, writer_for
 from curr_ab.inference.numbering import Numbering
-from curr_ab.inference.records import Read, Record, number_records, windows
+from curr_ab.inference.records import Reader, Record, number_records, windows
 from curr_ab.inference.settings import NumberSettings
 from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS
 
 _WINDOW = 1024
 
 
-def write_numbers(read: Read, out: str | os.PathLike[str], settings: NumberSettings) -> None:
+def write_numbers(read: Reader, out: str | os.PathLike[str], settings: NumberSettings) -> None:
     """Write the numbering of every record, in their order, in constant memory."""
     path = Path(out)
     writer_for(path)

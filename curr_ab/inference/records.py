@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.domains import Scheme
 from curr_ab.inference.numbering import Numbering, number_chain
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
-Read = Callable[[], Iterator["Record"]]  # the records from the start, each time it is called
+if TYPE_CHECKING:  # they load pyarrow, which lists of pairs do without
+    from curr_ab.data.reading.table import Recognised, Table
+
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
+_MOST_NAMED = 20  # of bad records, in one error
 _NUM_SPECIAL = 4  # tokens of a pair besides its residues
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
 
@@ -34,11 +41,17 @@ class Record(NamedTuple):
     region_mask_heavy: str | None = None  # one letter for each residue, 1-7 for FWR1 ... FWR4
     region_mask_light: str | None = None
     number: int = 0  # place in the input, from 1
+    kept: tuple[str | None, ...] = ()  # the user's own columns that results are to have
+    source: str = ""  # where it was read: the file or object, and the number of its record there
+    row: int = 0
+    note: str | None = None  # what the reader did to it, such as cutting a domain out
+    left_out: str | None = None  # why a record of a cell's chain is none of a pair
 
     @property
     def name(self) -> str:
-        """The record's name in errors."""
-        return f"record {self.number:,} ({self.id!r})"
+        """The record's name in errors: its number in its file, which is named where there are several."""
+        file = f" of {self.source}" if self.row and self.row != self.number else ""
+        return f"record {self.row or self.number:,}{file} ({self.id!r})"
 
     def chain(self, name: str) -> str | None:
         return self.heavy if name == "heavy" else self.light
@@ -51,83 +64,189 @@ class Record(NamedTuple):
         return self.region_mask_heavy if chain == "heavy" else self.region_mask_light
 
 
-def records_of(pairs: Any) -> Iterator[Record]:
+def records_of(pairs: Any, *, names: ColumnNames | None = None, unpaired: bool = False) -> Iterator[Record]:
     """Records of a list, an iterator or a table; `None` stands for a chain that is not there.
 
-    Items are `(heavy, light)`, mappings with `heavy`, `light` and perhaps `id`, or records. Tables (pandas,
-    Arrow, or a stream of Arrow batches such as `read_pairs` gives) have columns under the names that
-    `curr_ab.data` knows, and both chains in every row.
+    Items are `(heavy, light)` or records, which are taken as they are, or mappings. Mappings and tables
+    (pandas, Polars, Arrow, data sets, mappings of columns) are read as files are: by the columns that
+    `curr_ab.data` knows or that `names` gives, in upper case and without gaps.
     """
-    if isinstance(pairs, str | Mapping) or (
+    if isinstance(pairs, str | os.PathLike) or (
         isinstance(pairs, tuple) and not isinstance(pairs, Record) and all(isinstance(c, str) for c in pairs)
     ):
         raise ValueError("give a list of pairs, such as [(heavy, light)]; a file is read by read_pairs(file)")
-    number = 0
-    for item in [pairs] if _is_table(pairs) or isinstance(pairs, Record) else pairs:
-        for record in _read_table(item) if _is_table(item) else [_read_item(item, number + 1)]:
-            number += 1
-            yield record._replace(number=number, id=record.id or str(number))
+    number = num_left_out = 0
+    for record in _records_of(pairs, names or ColumnNames(), unpaired):
+        if record.left_out:
+            num_left_out += 1
+            continue
+        number += 1
+        yield record._replace(number=number, id=record.id or str(number))
+    if num_left_out:
+        text = f"{num_left_out:,} chains are left out: their cells have no other chain, or several of a kind"
+        warnings.warn(text, stacklevel=2)
 
 
-def _is_table(item: Any) -> bool:
-    return hasattr(item, "columns") and (hasattr(item, "itertuples") or hasattr(item, "schema"))
+def _records_of(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Record]:
+    if isinstance(pairs, Record):
+        yield pairs
+    elif _is_read(pairs):
+        yield from _read_batch(pairs)
+    elif not isinstance(pairs, list | tuple | Iterator) and not _is_rows(pairs):
+        yield from _read_tables(pairs, names, unpaired)
+    else:
+        items = iter(pairs)
+        for number, item in enumerate(items, start=1):
+            if isinstance(item, Record):
+                yield item
+            elif _is_read(item):
+                yield from _read_batch(item)
+            elif not hasattr(item, "_asdict") and (isinstance(item, list | tuple) or _is_rows(item)):
+                yield _read_item(item, number)
+            else:
+                yield from _read_tables(itertools.chain([item], items), names, unpaired)
+
+
+def _is_rows(thing: Any) -> bool:
+    """Whether it is gone through item by item, rather than read as a table."""
+    from curr_ab.data.reading.objects import is_table
+
+    return not isinstance(thing, Mapping) and not is_table(thing)
+
+
+def _is_read(thing: Any) -> bool:
+    """Whether it is of `read_pairs`, and need not be understood once more."""
+    if hasattr(thing, "collect_schema"):  # of Polars, where to ask for the schema may take long
+        return False
+    names = getattr(getattr(thing, "schema", None), "names", None)
+    return isinstance(names, list) and {"id", *CHAINS, "record"} <= set(names)
 
 
 def _read_item(item: Any, number: int) -> Record:
-    if isinstance(item, Record):
-        return item
-    if isinstance(item, Mapping):
-        if unknown := item.keys() - set(Record._fields):
-            raise ValueError(
-                f"record {number:,}: the fields of a pair are {', '.join(Record._fields)}; got "
-                f"{sorted(unknown)[0]!r}"
-            )
-        chains = item.get("heavy"), item.get("light")
-        rest = {key: value for key, value in item.items() if key not in CHAINS}
-        return Record(**{"id": "", **rest}, heavy=chains[0], light=chains[1])
-    if isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
+    if not isinstance(item, str | bytes) and hasattr(item, "__getitem__") and len(item) == 2:
         return Record("", item[0], item[1])
     raise ValueError(f"record {number:,}: a pair must be written as (heavy, light); got {item!r}")
 
 
-def _read_table(table: Any) -> Iterator[Record]:
-    """The records of a table whose columns have names that `curr_ab.data` knows."""
-    from curr_ab.data.reading.column_names import ColumnNames
-    from curr_ab.data.reading.columns import find_layout
-    from curr_ab.extras import needs_extra
+def _read_tables(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Record]:
+    from curr_ab.data.reading.objects import tables_of
+    from curr_ab.data.reading.pairs import read_sources
 
-    if hasattr(table, "itertuples"):
-        with needs_extra("data"):
-            import pyarrow as pa
-        table = pa.Table.from_pandas(table, preserve_index=False)
-    layout = find_layout(table.schema.names, ColumnNames())
-    if layout is None or layout.kind != "wide" or not set(CHAINS) <= layout.columns.keys():
-        raise ValueError(
-            "a table of pairs must have a column for heavy and one for light chains; got the columns "
-            f"{', '.join(table.schema.names)}; rename two of them to heavy and light"
-        )
-    yield from _read_columns(table, layout.columns)
+    for batch in read_sources(tables_of(pairs), names, "unpaired" if unpaired else "paired"):
+        yield from _read_batch(batch)
 
 
-def _read_columns(table: Any, columns: Mapping[str, str]) -> Iterator[Record]:
-    """The records of an Arrow table or batch; `columns` maps fields of a record to columns."""
-    fields = [name for name in Record._fields if name in columns]
-    values = [table[columns[name]].cast("string").to_pylist() for name in fields]
-    for row in zip(*values, strict=True):
-        record = dict(zip(fields, row, strict=True))
-        yield Record(**{**record, "id": record.get("id") or ""})
+# Fields of a record, and the columns of the reader's batches that they are from.
+_COLUMNS = {name: name for name in Record._fields[:5]} | {"source": "source", "row": "record", "note": "note"}
 
 
-def require_pairs(records: Iterable[Record]) -> Iterator[Record]:
-    """The same records; one that lacks a chain ends the stream."""
-    for record in records:
-        for chain in CHAINS:
-            if not record.chain(chain):
+def _read_batch(batch: Any, kept: Sequence[str] = ()) -> Iterator[Record]:
+    """The records of a batch in the pair schema, with the values of the columns `kept`."""
+    from curr_ab.data.preparing.clean import reasons_without_pair
+
+    fields = [name for name, column in _COLUMNS.items() if column in batch.schema.names]
+    columns = [batch[_COLUMNS[name]].to_pylist() for name in fields]
+    own = [batch[name].to_pylist() for name in kept]
+    reasons = reasons_without_pair(batch)
+    for place, values in enumerate(zip(*columns, strict=True)):
+        known = dict(zip(fields, values, strict=True))
+        known["id"] = known["id"] or ""
+        user = tuple(column[place] for column in own)
+        yield Record(**known, kept=user, left_out=reasons[place] if reasons else None)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Records of files or objects, from the start each time it is called, bad ones among them."""
+
+    sources: tuple[str | Table, ...]
+    names: ColumnNames = field(default_factory=ColumnNames)
+    unpaired: bool = False
+    wanted: tuple[str, ...] = CHAINS  # chains that a record must have
+    kept: tuple[str, ...] = ()  # columns of the user that records bring with them
+    keeps_all: bool = False  # whether those are all that there are, rather than named
+
+    def __call__(self, recognised: list[Recognised] | None = None) -> Iterator[Record]:
+        """The records; what is recognised of each source is added to `recognised`."""
+        from curr_ab.data.reading.objects import tables_of, with_copies
+        from curr_ab.data.reading.pairs import read_source
+        from curr_ab.data.reading.samples import group_sources, open_sample
+
+        others = {name: None for name in CHAINS if self.wanted and name not in self.wanted}
+        chains: Chains = "unpaired" if self.unpaired else "paired"
+        number = 0
+        for sample in group_sources(tables_of(list(self.sources)), self.names):
+            names, copies = self.names, tuple[str, ...]()
+            if self.kept:
+                copied = [with_copies(table, self.kept) for table in open_sample(sample, names)]
+                sample, copies = tuple(table for table, _ in copied), copied[0][1]
+                names = replace(names, extra=copies)
+            for batch in read_source(sample, names, chains, recognised=recognised):
+                for record in _read_batch(batch, copies):
+                    number += 1
+                    record = record._replace(number=number, id=record.id or str(number))
+                    yield record.with_chains(others) if others else record
+
+    def check(self, record: Record) -> None:
+        """Refuse a record that lacks a chain."""
+        for chain_name in self.wanted:
+            if not record.chain(chain_name):
+                advice = "; complete it, or read single chains as unpaired"
                 raise OptionError(
-                    f"{record.name} has no {chain} chain; complete it, or read single chains as unpaired",
-                    "unpaired",
+                    f"{record.name} has no {chain_name} chain{advice if self.wanted == CHAINS else ''}",
+                    *(["unpaired"] if self.wanted == CHAINS else []),
                 )
-        yield record
+
+
+def reader(
+    pairs: Any, *, names: ColumnNames | None = None, unpaired: bool = False, keep: Sequence[str] = ()
+) -> Reader:
+    """The records of files or objects, in any form that `read_pairs` knows; pairs unless `unpaired`.
+
+    `keep` are columns that the records bring with them, `all` for all.
+    """
+    from curr_ab.data import MalformedSource
+    from curr_ab.data.reading.formats import open_table
+    from curr_ab.data.reading.objects import is_files, names_of_files, tables_of
+
+    sources = tuple(names_of_files(pairs) if is_files(pairs) else tables_of(pairs, again=True))
+    columns = tuple(keep)
+    if keep:
+        # Records of FASTA have no columns.
+        sheet = None if names is None else names.sheet
+        opened = [open_table(source, sheet) for source in tables_of(list(sources))]
+        tables = [table for table in opened if table.form != "FASTA"]
+        if keeps_all := columns == ("all",):
+            columns = tuple(dict.fromkeys(name for table in tables for name in table.names))
+        for table in tables:
+            missing = [name for name in columns if name not in table.names]
+            if missing and not keeps_all:
+                problem = (
+                    f"there is no column {missing[0]!r} to keep; the columns are {', '.join(table.names)}"
+                )
+                raise MalformedSource(table.source, problem, fields=("keep_columns",))
+    return Reader(
+        sources,
+        names or ColumnNames(),
+        unpaired,
+        wanted=() if unpaired else CHAINS,
+        kept=columns,
+        keeps_all=tuple(keep) == ("all",),
+    )
+
+
+def chain_reader(
+    pairs: Any, chain: str, *, names: ColumnNames | None = None, keep: Sequence[str] = ()
+) -> Reader:
+    """One chain of the records, whether the source holds that chain alone or pairs."""
+    from curr_ab.data import MalformedSource
+
+    read = reader(pairs, names=names, keep=keep)
+    try:
+        next(read(), None)
+    except MalformedSource:  # it has no column of the other chain
+        read = replace(read, unpaired=True)
+    return replace(read, wanted=(chain,))
 
 
 def windows(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
@@ -176,65 +295,81 @@ def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
     return TokenRecord(record, ids, positions, len(positions) - len(light))
 
 
-def reader(
-    source: str | os.PathLike[str],
-    *,
-    heavy_column: str | None = None,
-    light_column: str | None = None,
-    id_column: str | None = None,
-    unpaired: bool = False,
-) -> Read:
-    """The records of a file, in any form that `read_pairs` knows; pairs must be whole unless `unpaired`."""
-    from curr_ab.data import read_pairs
+class Problem(NamedTuple):
+    """A record that cannot be used, and why."""
 
-    def read() -> Iterator[Record]:
-        batches = read_pairs(
-            source,
-            heavy_column=heavy_column,
-            light_column=light_column,
-            id_column=id_column,
-            chains="unpaired" if unpaired else "paired",
-        )
-        # Batches come with the names of the schema, which has the position of a record under another name.
-        own_names = {name: name for name in Record._fields if name != "number"}
-        records = records_of(record for batch in batches for record in _read_columns(batch, own_names))
-        return records if unpaired else require_pairs(records)
+    name: str  # of the record
+    message: str
+    fields: tuple[str, ...] = ()  # options that might help
 
-    return read
+    @property
+    def reason(self) -> str:
+        return self.message.removeprefix(self.name).lstrip(",: ")
 
 
-def chain_reader(source: str | os.PathLike[str], chain: str) -> Read:
-    """One chain of a file's records, whether it holds that chain alone or pairs."""
-    from curr_ab.data import MalformedSource
+@dataclass(frozen=True)
+class Checked:
+    """Records of an input by number: those that cannot be used, and chains that are none of a pair."""
 
-    def read() -> Iterator[Record]:
-        other = {name: None for name in CHAINS if name != chain}
-        try:
-            next(reader(source)(), None)
-            unpaired = False
-        except MalformedSource:  # it has no column of the other chain
-            unpaired = True
-        for record in reader(source, unpaired=unpaired)():
-            if record.chain(chain) is None:
-                raise ValueError(f"{record.name} of {source} has no {chain} chain")
-            yield record.with_chains(other)
+    total: int
+    problems: Mapping[int, Problem]
+    left_out: Mapping[int, str]
+    recognised: Sequence[Recognised] = ()  # of each source
 
-    return read
+    @property
+    def num_used(self) -> int:
+        return self.total - len(self.problems) - len(self.left_out)
+
+    def uses(self, record: Record) -> bool:
+        return record.number not in self.problems and record.number not in self.left_out
+
+    def require_none(self) -> None:
+        """Refuse the input where a record cannot be used; the error names all, or the first twenty."""
+        if not self.problems:
+            return
+        problems = list(self.problems.values())
+        named = [one.message for one in problems[:_MOST_NAMED]]
+        if more := len(problems) - len(named):
+            named.append(f"and {more:,} more")
+        them = "them" if len(problems) > 1 else "it"
+        count = f"{len(problems):,} of {self.total:,} records cannot be used: " if len(problems) > 1 else ""
+        fields = dict.fromkeys(name for one in problems for name in one.fields)
+        raise OptionError(f"{count}{'; '.join(named)}; keep_going leaves {them} out", *fields, "keep_going")
 
 
-def check_records(read: Read, tokenizer: CurrAbTokenizer) -> int:
-    """The number of records; the first that cannot be used is an error, and so is an id's second use."""
+def check_records(
+    read: Reader, tokenizer: CurrAbTokenizer, check: Callable[[Record], Record] = lambda record: record
+) -> Checked:
+    """Every record that cannot be used; `check` gives the record as it will be tokenized, or refuses it.
+
+    The second use of an id is a problem, too.
+    """
     hashes = array("q")  # of the ids: eight bytes a record, where a set of texts would take a hundred
-    for record in read():
-        if not _is_ordinary(record, tokenizer.model_max_length):
-            tokenize(tokenizer, [record])
+    problems: dict[int, Problem] = {}
+    left_out: dict[int, str] = {}
+    total = 0
+    recognised: list[Recognised] = []
+    for record in read(recognised):
+        total += 1
+        if record.left_out:
+            left_out[record.number] = record.left_out
+            continue
+        try:
+            read.check(record)
+            prepared = check(record)
+            if not _is_ordinary(prepared, tokenizer.model_max_length):
+                tokenize(tokenizer, [prepared])
+        except ValueError as error:
+            fields = error.fields if isinstance(error, OptionError) else ()
+            problems[record.number] = Problem(record.name, str(error), fields)
         hashes.append(hash(record.id))
-    if not hashes:
-        raise ValueError("the input must hold at least one record; got none")
     values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
     if suspects := set(values[counts > 1].tolist()):
-        _check_ids(read, suspects)
-    return len(hashes)
+        for record, first in _repeated_ids(read, suspects):
+            advice = "make ids unique, or leave them out"
+            message = f"{record.name} has the id of {first}; {advice}"
+            problems.setdefault(record.number, Problem(record.name, message))
+    return Checked(total, dict(sorted(problems.items())), left_out, recognised)
 
 
 def _is_ordinary(record: Record, max_tokens: int) -> bool:
@@ -246,14 +381,14 @@ def _is_ordinary(record: Record, max_tokens: int) -> bool:
     return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
 
 
-def _check_ids(read: Read, suspects: set[int]) -> None:
-    """Tell records with the same id from those whose ids have the same hash by chance."""
-    first: dict[str, int] = {}
+def _repeated_ids(read: Reader, suspects: set[int]) -> Iterator[tuple[Record, str]]:
+    """Records with the id of an earlier one, and its name; chance may give other ids the same hash."""
+    first: dict[str, Record] = {}
     for record in read():
-        if hash(record.id) in suspects and first.setdefault(record.id, record.number) != record.number:
-            raise ValueError(
-                f"{record.name} has the id of record {first[record.id]:,}; make ids unique, or leave them out"
-            )
+        if hash(record.id) in suspects and not record.left_out:
+            earlier = first.setdefault(record.id, record)
+            if earlier.number != record.number:
+                yield record, earlier.name.partition(" (")[0]
 
 
 def _number(record: Record, chain: str, text: str, scheme: Scheme) -> Numbering:
@@ -276,7 +411,7 @@ def number_records(
     return out
 
 
-def needs_numbering(parts: Iterable[str], read: Read) -> bool:
+def needs_numbering(parts: Iterable[str], read: Reader) -> bool:
     """True where a part is a region of a chain for which the first record has no region mask."""
     letters = {match[2] for part in parts if (match := _REGION.fullmatch(part))}
     first = next(read(), None) if letters else None

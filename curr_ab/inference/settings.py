@@ -116,6 +116,9 @@ class EmbedSettings:
     number: bool = option(False, _NUMBER_HELP)
     scheme: Scheme = option("imgt", _SCHEME_HELP)
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class ScoreSettings:

@@ -15,10 +15,10 @@ from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals
-from curr_ab.inference.mutation import saturate_one, score_mutants_of
+from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record, number_records
+from curr_ab.inference.records import Record, number_records, residues_of, tokenize_one
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -76,6 +76,11 @@ class BulkTask:
         raise NotImplementedError
 
     @property
+    def key(self) -> str:
+        """The column of the results that holds the ids of records."""
+        return "id"
+
+    @property
     def parts_of_pairs(self) -> tuple[str, ...]:
         """Parts of a pair that results are of, such as CDRH3."""
         return ()
@@ -83,6 +88,10 @@ class BulkTask:
     def prepare(self, record: Record) -> Record:
         """The record as the tokenizer takes it."""
         return record
+
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        """The prepared record, or an error where the task cannot compute it."""
+        return _with_parts(tokenizer, self.prepare(record), self.parts_of_pairs)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
@@ -131,6 +140,16 @@ class EmbedTask(BulkTask, EmbedSettings):
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
+
+
+def _with_parts(tokenizer: Any, record: Record, parts: Sequence[str]) -> Record:
+    """The record, if it has residues in each of the parts."""
+    if wanted := [part for part in parts if part != "pair"]:
+        tokens = tokenize_one(tokenizer, record)
+        for part in wanted:
+            if not len(residues_of(part, tokens)):
+                raise ValueError(f"{record.name} has no residue in {part}")
+    return record
 
 
 def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
@@ -216,6 +235,11 @@ class MutateTask(BulkTask, MutateSettings):
     def parts_of_pairs(self) -> tuple[str, ...]:
         return (self.part,)
 
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        for mutant in self.mutants:
+            check_wild_type(record, parse_mutant(mutant))
+        return record if self.mutants else super().check(tokenizer, record)
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         marginals = self.marginals(model, tokenizer, self.mode)
         if self.mutants:
@@ -283,6 +307,10 @@ class PairTask(BulkTask, PairSettings):
     """`curr-ab pair`: the light chains for each record's heavy chain, best first."""
 
     records_per_part: int = 8
+
+    @property
+    def key(self) -> str:
+        return "heavy"
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         options: dict[str, Any] = {"mode": self.mode, "tokens_per_batch": self.tokens_per_batch}

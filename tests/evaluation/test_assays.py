@@ -10,7 +10,8 @@ from curr_ab.evaluation.suites.assays import read_assays
 @pytest.fixture(scope="module")
 def pairs():
     [(heavy, light), *_] = PAIRS
-    return [{"heavy": heavy + "S" * place, "light": light} for place in range(5)]
+    heavies = [heavy[:place] + "S" + heavy[place + 1 :] for place in range(60, 65)]
+    return [{"heavy": one, "light": light} for one in heavies]
 
 
 def test_the_direction_is_never_guessed(pairs, tmp_path):
@@ -75,7 +76,14 @@ def test_assays_without_what_they_need(pairs, tmp_path):
 
 def test_repeats_of_a_pair_are_merged(pairs, tmp_path):
     rows = [row | {"fitness": i + shift} for shift in (0, -0.4, 0.4) for i, row in enumerate(pairs)]
-    rows.append({**pairs[0], "heavy": pairs[1]["heavy"], "light": pairs[0]["light"] + "S", "fitness": 9})
+    rows.append(
+        {
+            **pairs[0],
+            "heavy": pairs[1]["heavy"],
+            "light": pairs[0]["light"].replace("T", "S", 1),
+            "fitness": 9,
+        }
+    )
     rows.append({**pairs[0], "fitness": ""})
     [assay] = read_assays([str(write(tmp_path / "a.csv", rows))], "higher")
     assert assay.fitness == pytest.approx([0, 1, 2, 3, 4, 9])

@@ -108,7 +108,7 @@ def test_residue_labels(read):
 
 def test_long_pairs_are_dropped_and_counted(read, published):
     table = published.copy()
-    table.loc[:2, "h_sequence"] += "GGGGS" * 20
+    table.loc[:2, "h_sequence"] = [chain[:55] + "GGGGS" * 20 + chain[55:] for chain in table.h_sequence[:3]]
     examples = read(table)
     assert (len(examples), examples.num_dropped, examples[0].number) == (197, 3, 4)
     assert "3 of 200 pairs have more than 315 residues: dropped" in examples.notes[0]
@@ -151,7 +151,7 @@ DEFECTS = {
         "l_sequence, donor",
     ),
     "no heavy column": (
-        lambda t: t.rename(columns={"h_sequence": "first"}),
+        lambda t: t.drop(columns="h_sequence"),
         "a record needs a heavy and a light chain; name their columns; the",
     ),
     "no donor column": (
@@ -195,7 +195,7 @@ DEFECTS = {
         lambda t: changed(t, 9, l_sequence="GACATCCAGATGACC" * 20),
         "record 10: the column holds nucleotides",
     ),
-    "stop codon": (lambda t: changed(t, 1, h_sequence=t.h_sequence[1] + "*"), "record 2: a stop codon"),
+    "stop codon": (lambda t: changed(t, 1, h_sequence=t.h_sequence[1][:60] + "*"), "record 2: a stop codon"),
     "rare class": (
         lambda t: t[(t.label == "HD") | (t.index.isin(t[t.label == "CoV"].index[:3]))],
         "3 examples labelled 'CoV' are fewer than the 5 parts of the folds; take fewer folds or",

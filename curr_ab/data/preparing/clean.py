@@ -31,6 +31,8 @@ REASONS = {
     "not_a_variable_domain": "nothing that aligns with the variable domain of an antibody",
     "duplicate": "the same residues as an earlier record",
 }
+# Of rows with one chain, of which some have no partner in every file: no fault of a record.
+_WITHOUT_PARTNER = ("several_chains", "non_productive", "missing_chain")
 _AMBIGUOUS = "[XBZUO]"
 _CALL = {"heavy": ("(?i)IGHV|^VH", "(?i)IG[KL]V|^V[KL]"), "light": ("(?i)IG[KL]V|^V[KL]", "(?i)IGHV|^VH")}
 
@@ -115,3 +117,11 @@ def drop_reasons(batch: pa.RecordBatch, limits: CleaningLimits, *, paired: bool)
         if pc.any(holds).as_py():
             reasons = pc.coalesce(reasons, pc.if_else(holds, reason, None))
     return reasons
+
+
+def reasons_without_pair(batch: pa.RecordBatch) -> list[str | None]:
+    """Why rows of a table with one chain in a row are none of a pair; empty where a row is to be a pair."""
+    if SEVERAL_CHAINS not in batch.schema.names:
+        return []
+    reasons = drop_reasons(batch, CleaningLimits(), paired=True).to_pylist()
+    return [reason if reason in _WITHOUT_PARTNER else None for reason in reasons]

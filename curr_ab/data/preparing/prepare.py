@@ -48,8 +48,10 @@ from curr_ab.data.preparing.splits import (
     write_splits,
     write_task_shard,
 )
+from curr_ab.data.reading.objects import files_of, is_files
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
+from curr_ab.data.report import check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
 from curr_ab.files import claimed, read_object, remove_leftovers, replacing, write_json
@@ -176,19 +178,29 @@ def _counts(parts: Sequence[dict[str, Any]], partitions: Sequence[dict[str, Any]
 
 
 def prepare(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Any,
     out: str | os.PathLike[str],
     plan: PreparationPlan | None = None,
     *,
     processes: int = 1,
     keep_going: bool = False,
     keep_dropped: bool = False,
+    report: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Write token shards into `out`; return the content of `dataset.json`.
 
+    Sources are files or objects, as `read_pairs` takes them; `report` takes a row for each of their records.
     A killed run is taken up where it ended. The result does not depend on `processes`.
     """
+    if report is not None or not is_files(sources):
+        check_report(report)
+        how: dict[str, Any] = {"processes": processes, "keep_going": keep_going, "progress": progress}
+        with files_of(sources, Path(out)) as names:
+            index = prepare(names, out, plan, keep_dropped=keep_dropped or report is not None, **how)
+        if report is not None:
+            write_preparation_report(report, Path(out))
+        return index
     plan, folder = plan or PreparationPlan(), Path(out)
     files = expand_sources(sources)
     if plan.cluster == "mmseqs":

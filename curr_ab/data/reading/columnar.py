@@ -9,7 +9,14 @@ import pyarrow.parquet
 
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import open_seekable
-from curr_ab.data.reading.table import BATCH_ROWS, Table, check_names, kinds_not_text, plain_batch
+from curr_ab.data.reading.table import (
+    BATCH_ROWS,
+    SOURCE_NAME,
+    Table,
+    check_names,
+    kinds_not_text,
+    plain_batch,
+)
 
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 ARROW_FILE, ARROW_STREAM = b"ARROW1", b"\xff\xff\xff\xff"
@@ -22,6 +29,7 @@ def open_parquet(path: str, source: str) -> Table:
     except _DAMAGE as error:
         raise MalformedSource(source, f"the Parquet file is damaged or cut off ({error})") from error
     schema = file.schema_arrow
+    source = (schema.metadata or {}).get(SOURCE_NAME, source.encode()).decode()
     check_names(source, schema.names)
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:

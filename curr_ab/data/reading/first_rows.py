@@ -164,7 +164,7 @@ def layout_of(table: Table, names: ColumnNames) -> Layout | None:
         known = {chain: layout.columns[chain] for chain in CHAINS if chain in layout.columns}
         if set(CHAINS) <= known.keys():
             return _surest(layout, table)
-        batch = first_rows(table, table.names)
+        batch = first_rows(table, [name for name in table.names if name not in names.extra])
         chosen = _by_content(batch, known) if batch is not None else None
         return (
             find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
@@ -174,7 +174,7 @@ def layout_of(table: Table, names: ColumnNames) -> Layout | None:
     if layout is not None:
         is_bare = layout.kind == "single" and "locus" not in layout.columns
         return _cells_in_ids(layout, table) if is_bare or "contig" in layout.columns else layout
-    batch = first_rows(table, table.names)
+    batch = first_rows(table, [name for name in table.names if name not in names.extra])
     if batch is None:
         return None
     if chosen := _by_content(batch, {}):

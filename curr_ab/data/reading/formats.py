@@ -24,8 +24,10 @@ def builtin_path() -> str:
     return str(files("curr_ab.data") / "builtin.parquet")
 
 
-def open_table(source: str, sheet: str | None = None) -> Table:
+def open_table(source: str | Table, sheet: str | None = None) -> Table:
     """Open a source, whose format is recognised by its content; `sheet` is that of a workbook."""
+    if isinstance(source, Table):  # an object's
+        return source
     if source.startswith(HUB_PREFIX):
         return open_hub(source)
     if source == BUILTIN:

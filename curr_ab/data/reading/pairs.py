@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,10 @@ from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
 from curr_ab.data.reading.cut import cut_domains, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
+from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
-from curr_ab.data.reading.sources import MalformedSource, expand_sources, unknown_columns
+from curr_ab.data.reading.sources import MalformedSource, unknown_columns
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
@@ -227,7 +227,7 @@ def _each_chain(columns: Columns) -> Columns:
 
 
 def read_source(
-    source: str | Sequence[str],
+    source: str | Table | Sequence[str | Table],
     names: ColumnNames,
     chains: Chains,
     *,
@@ -241,7 +241,7 @@ def read_source(
     files are read as one sample. What is recognised of each is added to `recognised`, and its counts
     are whole at the end. Rows of cells are spread over files in `scratch`.
     """
-    files = [source] if isinstance(source, str) else list(source)
+    files = [source] if isinstance(source, str | Table) else list(source)
     tables = open_sample(files, names)
     layouts = [_layout(table, names) for table in tables]
     for table, layout in zip(tables, layouts, strict=True):
@@ -250,7 +250,8 @@ def read_source(
     if recognised is not None:
         recognised += own
     if chains == "paired" and layouts[0].kind in ("cells", "single"):
-        size = sum(Path(file).stat().st_size for file in files if Path(file).exists())
+        paths = [Path(file) for file in files if isinstance(file, str)]
+        size = sum(path.stat().st_size for path in paths if path.exists())
         batches = pair_cells(
             _cells(tables, layouts, own, names),
             size_bytes=size,
@@ -289,8 +290,21 @@ def _arranged(
     return batch
 
 
+def read_sources(
+    sources: Sequence[str | Table],
+    names: ColumnNames,
+    chains: Chains,
+    *,
+    annotate: bool = False,
+    recognised: list[Recognised] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Read several sources as `read_source` does; files that belong together are read as one."""
+    for sample in group_sources(sources, names):
+        yield from read_source(sample, names, chains, annotate=annotate, recognised=recognised)
+
+
 def read_pairs(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Any,
     *,
     heavy_column: str | None = None,
     light_column: str | None = None,
@@ -302,10 +316,11 @@ def read_pairs(
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
-    Sources are files, patterns, `builtin` or `hf://owner/name`; files that belong together, such as one for
-    each locus, are read as one. Nothing is cleaned: a missing chain is null, and residues are upper case
-    without gaps. Chains are cut to their variable domains, and `annotate` gives all of them a region mask.
-    `names` has further columns and rules; the others are short for its fields.
+    Sources are files, patterns, `builtin`, `hf://owner/name`, or objects: data frames, Arrow tables, data
+    sets, lists of pairs. Files that belong together, such as one for each locus, are read as one. Nothing is
+    cleaned: a missing chain is null, and residues are upper case without gaps. Chains are cut to their
+    variable domains, and `annotate` gives all of them a region mask. `names` has further columns and rules;
+    the others are short for its fields.
     """
     names = names or ColumnNames()
     names = replace(
@@ -316,6 +331,5 @@ def read_pairs(
         extra=tuple(extra_columns) or names.extra,
     )
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
-    for sample in group_sources(expand_sources(sources), names):
-        for batch in read_source(sample, names, chains, annotate=annotate):
-            yield batch.select(kept)
+    for batch in read_sources(tables_of(sources), names, chains, annotate=annotate):
+        yield batch.select(kept)

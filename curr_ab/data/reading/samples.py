@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ from curr_ab.data.reading.table import Table
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
 
+Source = TypeVar("Source", bound=str | Table)
 _LOCUS_IN_NAME = re.compile(r"(?<![a-z0-9])(ig[hkl]|heavy|light|kappa|lambda|[hkl]|vh|vl)(?![a-z0-9])")
 _CONTIG_WORDS = re.compile(r"annotations?|contigs?|filtered|all|consensus|[._-]")
 
@@ -129,15 +131,16 @@ def _by_locus(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
             yield tuple(paths)
 
 
-def group_sources(sources: Sequence[str], names: ColumnNames) -> list[tuple[str, ...]]:
+def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[Source, ...]]:
     """The sources as samples, each of one file or of several that belong together, in the order given."""
     if len(sources) < 2:
         return [(source,) for source in sources]
-    files = [file for source in sources if Path(source).is_file() and (file := _open(source, names))]
+    paths = [source for source in sources if isinstance(source, str) and Path(source).is_file()]
+    files = [file for path in paths if (file := _open(path, names))]
     groups = list(_with_annotations(files)) if any(file.holds_contigs for file in files) else []
     taken = {path for group in groups for path in group}
     groups += _by_locus([file for file in files if file.path not in taken and not file.holds_contigs])
-    of = {path: group for group in groups for path in group}
+    of: dict[Any, tuple[Any, ...]] = {path: group for group in groups for path in group}
     ordered = dict.fromkeys(of.get(source, (source,)) for source in sources)
     return list(ordered)
 
@@ -164,7 +167,7 @@ def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
     return replace(table, names=(*table.names, added), read=read)
 
 
-def open_sample(files: Sequence[str], names: ColumnNames) -> list[Table]:
+def open_sample(files: Sequence[str | Table], names: ColumnNames) -> list[Table]:
     """Tables of the files of a sample; contigs become a column of their annotations."""
     tables = [open_table(file, names.sheet) for file in files]
     if len(tables) == 2 and tables[1].form == "FASTA":

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from curr_ab.data.reading.sources import MalformedSource
 
 BATCH_ROWS = 16_384
+SOURCE_NAME = b"curr_ab.source"  # in the metadata of a Parquet file: how errors and results call it
 _NULL_WORDS = ("", "NA", "None", "null", "nan", "NaN")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two openings of a file are two tables
 class Table:
     """Rows of one file or object; `read(columns)` gives columns from the first row on, in little memory."""
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curr_ab.data.preparing.clean import reasons_without_pair
+from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.fasta import fasta_records
-from curr_ab.data.reading.pairs import read_pairs
-from curr_ab.data.reading.sources import MalformedSource, expand_sources
+from curr_ab.data.reading.formats import open_table
+from curr_ab.data.reading.objects import tables_of
+from curr_ab.data.reading.pairs import read_source
+from curr_ab.data.reading.table import Table
+from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.measures.metrics import Floats
 from curr_ab.options import OptionError, read_yaml
 from curr_ab.words import CHAINS
@@ -38,10 +44,13 @@ class Assay:
     num_repeats: int = 0  # rows that were merged into an earlier one
 
 
-def read_assays(sources: Sequence[str], direction: str | None) -> list[Assay]:
-    """A table `heavy, light, fitness` for each assay, named after its file."""
+def read_assays(
+    sources: Any, direction: str | None, names_of_columns: ColumnNames | None = None
+) -> list[Assay]:
+    """A table of pairs with their fitness for each assay, named after its file."""
     directions = _read_directions(direction)
-    assays = [_read_assay(source, directions) for source in expand_sources(sources)]
+    columns = names_of_columns or ColumnNames()
+    assays = [_read_assay(open_table(source), directions, columns) for source in tables_of(sources)]
     names = [assay.name for assay in assays]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"names of assays must differ; got two files of {twice[0]}; rename one")
@@ -52,12 +61,11 @@ def read_assays(sources: Sequence[str], direction: str | None) -> list[Assay]:
     return assays
 
 
-def _read_assay(source: str, directions: Mapping[str, str]) -> Assay:
-    pairs = _read(source)
+def _read_assay(table: Table, directions: Mapping[str, str], columns: ColumnNames) -> Assay:
+    source, pairs = table.source, _read(table, columns)
     name = Path(source).name.split(".")[0]
-    values = [
-        _number(text, f"{source}, record {row}") for row, text in enumerate(pairs[FITNESS].to_pylist(), 1)
-    ]
+    rows = zip(pairs["record"].to_pylist(), pairs[FITNESS].to_pylist(), strict=True)
+    values = [_number(text, f"{source}, record {record}") for record, text in rows]
     sign = _SIGNS[_direction(name, source, pairs, directions)]
     known = [value is not None for value in values]
     fitness = np.array([value for value in values if value is not None], dtype=np.float64)
@@ -82,16 +90,17 @@ def _merge_repeats(pairs: pa.Table, fitness: Floats) -> tuple[npt.NDArray[np.int
     return firsts, np.bincount(of_rows, fitness) / np.bincount(of_rows)
 
 
-def _read(source: str) -> pa.Table:
+def _read(table: Table, columns: ColumnNames) -> pa.Table:
     """Its pairs with their fitness, and with the direction where it has such a column."""
-    try:
-        batches = list(read_pairs(source, extra_columns=[FITNESS, DIRECTION]))
-    except MalformedSource:  # what else may be wrong with it is wrong again
-        batches = list(read_pairs(source, extra_columns=[FITNESS]))
+    extra = (FITNESS, *([DIRECTION] if DIRECTION in table.names else []))
+    batches = []
+    for batch in read_source(table, replace(columns, extra=extra), "paired"):
+        if left_out := reasons_without_pair(batch):
+            batch = batch.filter(pa.array([reason is None for reason in left_out]))
+        batches.append(batch.select([*PAIR_SCHEMA.names, *extra]))
     if not batches:
-        raise ValueError(
-            f"{source} must have records; got none; add rows below its header, or leave the file out"
-        )
+        problem = "must have records; got none; add rows below its header, or leave the file out"
+        raise ValueError(f"{table.source} {problem}")
     return pa.Table.from_batches(batches)
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curr_ab.data.reading.pairs import read_pairs
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.objects import tables_of
+from curr_ab.data.reading.pairs import read_sources
 from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.pair_tables import mutation_status
 from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.labelled_pairs import Example
+from curr_ab.finetuning.labelled_pairs import Example, names_of
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.statistics import mean_and_standard_error
@@ -53,6 +55,8 @@ def _digest(content: Any) -> str:
 def recipe_of(plan: ClassificationPlan) -> Recipe:
     """The recipe with the protocol's folds and method."""
     changes: dict[str, Any] = {"method": plan.method, "seed": plan.seed, "final": False}
+    own = ("heavy", "light", "id")  # names of columns that a recipe has itself
+    changes |= {f"{name}_column": column for name, column in plan.columns.named().items() if name in own}
     if plan.dtype != "auto":
         changes["precision"] = _PRECISIONS[plan.dtype]
     if plan.protocol == "published":
@@ -79,7 +83,7 @@ def recipe_of(plan: ClassificationPlan) -> Recipe:
 def open_data(plan: ClassificationPlan, sources: list[str]) -> LabelledData:
     """The labelled pairs, checked."""
     recipe = recipe_of(plan)
-    return LabelledData(recipe, sources, read_examples(recipe, sources))
+    return LabelledData(recipe, sources, read_examples(recipe, sources, names=plan.columns))
 
 
 def measure(
@@ -98,7 +102,9 @@ def measure(
         )
     suite = "pairing" if isinstance(plan, PairingPlan) else "specificity"
     run = folder / RUN
-    rows = cross_validate(data.recipe, subject.checkpoint.name, data.sources, run, figures=True)
+    rows = cross_validate(
+        data.recipe, subject.checkpoint.name, data.sources, run, names=plan.columns, figures=True
+    )
     details: dict[str, Detail] = {"protocol": plan.protocol}
     if plan.set:
         details["changes"] = " ".join(plan.set)
@@ -107,7 +113,7 @@ def measure(
     about = subject.result_fields(plan.command(suite))
     results = [replace(row, details={**row.details, **details}, **about) for row in rows]
     if suite == "pairing":
-        status = status_of_chains(data.recipe, data.sources)
+        status = status_of_chains(data.recipe, data.sources, plan.columns)
         if status is None:
             say("  no column tells which chains are mutated: accuracy is not split by mutation status")
         else:
@@ -121,15 +127,12 @@ def measure(
     return results
 
 
-def status_of_chains(recipe: Recipe, sources: Sequence[str]) -> Status | None:
+def status_of_chains(
+    recipe: Recipe, sources: Sequence[str], names: ColumnNames | None = None
+) -> Status | None:
     """Mutation status of each chain of the tables, as far as they tell it; None where they never do."""
     status: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
-    for batch in read_pairs(
-        sources,
-        heavy_column=recipe.heavy_column,
-        light_column=recipe.light_column,
-        id_column=recipe.id_column,
-    ):
+    for batch in read_sources(tables_of(list(sources)), names_of(recipe, names), "paired"):
         for chain, known in mutation_status(pa.Table.from_batches([batch])).items():
             for residues, mutated in zip(batch[chain].to_pylist(), known, strict=True):
                 if mutated is not None:

@@ -75,7 +75,7 @@ class FitnessData:
 
 def open_data(plan: FitnessPlan, sources: list[str]) -> FitnessData:
     """All assays, with the direction of each."""
-    assays = read_assays(sources, plan.direction)
+    assays = read_assays(sources, plan.direction, plan.columns)
     germlines = None if plan.germlines is None else read_germlines(plan.germlines)
     digest = sha256()
     for assay in assays:

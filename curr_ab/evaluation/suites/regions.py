@@ -55,7 +55,7 @@ GROUPS = ("all", "mutated chains", "unmutated chains", "mutated residues", "germ
 
 def open_data(plan: RegionsPlan, sources: list[str]) -> PairTable:
     """The pairs whose regions are known, from their masks or by alignment; at least two."""
-    table = read_pair_table(sources, plan.split)
+    table = read_pair_table(sources, plan.split, plan.columns)
     table = replace(table, pairs=_with_masks(table.pairs))
     known = [table.pairs[name] for chain in CHAINS for name in (chain, f"region_mask_{chain}")]
     complete = pc.and_(pc.and_(*map(pc.is_valid, known[:2])), pc.and_(*map(pc.is_valid, known[2:])))
