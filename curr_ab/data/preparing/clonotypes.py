@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from importlib import import_module
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow as pa
 from curr_ab.data.preparing.components import Labels, unite
 from curr_ab.data.preparing.order import PartitionTask, read_partition
 from curr_ab.data.preparing.parts import LZ4
+from curr_ab.domains import find_domains
 from curr_ab.files import read_object, replacing, write_json
 from curr_ab.options import OptionError
 
@@ -128,10 +128,9 @@ def align_cdr3s(chains: Sequence[str]) -> list[str]:
     """CDRH3s of chains of which no column knows them, empty where there is no heavy domain."""
     if not chains:
         return []
-    domains = import_module("curr_ab.domains")  # only where it must be: alignment takes half a millisecond
     found = []
     for chain in chains:
-        domain = next((one for one in domains.find_domains(chain) if one.chain == "H"), None)
+        domain = next((one for one in find_domains(chain) if one.chain == "H"), None)
         found.append(chain[domain.cdr3] if domain else "")
     return found
 

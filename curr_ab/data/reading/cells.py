@@ -174,6 +174,8 @@ def pair_cells(
     The rows are spread over files in `scratch` by their cell, so that memory holds one file at a time.
     """
     num_partitions = min(1 + 4 * size_bytes // _PARTITION_BYTES, _MOST_PARTITIONS)
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="curr_ab_cells_", dir=scratch) as folder:
         paths = [Path(folder, f"{index}.arrow") for index in range(num_partitions)]
         writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}

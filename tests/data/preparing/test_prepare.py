@@ -335,7 +335,7 @@ def test_a_source_that_changed_after_the_end_is_noticed(corpus, sources, tmp_pat
 def test_a_source_that_changes_while_it_is_read(sources, tmp_path, monkeypatch) -> None:
     def growing(source, *rest, **more):
         yield from read_source(source, *rest, **more)
-        with open(source, "a") as file:
+        with open(source[0], "a") as file:
             file.write("\n")
 
     read_source = parts.read_source
