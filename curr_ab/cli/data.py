@@ -93,7 +93,11 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _print_summary(index: dict[str, Any]) -> None:
     report = index["report"]
-    _print_recognised(index["recognised"])
+    from curr_ab.data.preparing.checks import check_rows
+    from curr_ab.data.reading.table import Recognised, summaries
+
+    for source, changes in summaries([Recognised(**one) for one in index["recognised"]]):
+        print(source, *(f"  {change}" for change in changes), sep="\n")
     print(f"{report['kept']:,} of {report['read']:,} records kept")
     for reason, count in report["dropped"].items():
         print(f"  dropped, {reason}: {count:,}")
@@ -103,47 +107,10 @@ def _print_summary(index: dict[str, Any]) -> None:
         print(f"  {report['repeated_ids']:,} records have the id of an earlier one; they are kept")
     for split, pairs in report["pairs"].items():
         print(f"{split}: {pairs:,} in {report['clusters'][split]:,} clusters")
-    print(f"clusters in more than one split: {report['clusters_in_several_splits']}")
-    if "test_pairs_compared" in report:  # a folder that was made earlier lacks these counts
-        _print_check(report)
+    for name, count in check_rows(report):
+        print(f"{name}: {count}")
     print("subsets: " + ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items()))
     print(f"fingerprint {index['fingerprint']}")
-
-
-def _print_check(report: dict[str, Any]) -> None:
-    if "donor" in report["annotated_before_duplicates"]:
-        without = report.get("pairs_without_donor", 0)
-        known = f" ({without:,} pairs have no donor)" if without else ""
-        print(f"donors in more than one split: {report['donors_in_several_splits']:,}{known}")
-    print(f"equal heavy chains in more than one split: {report['heavy_chains_in_several_splits']:,}")
-    mates, compared = report["test_pairs_with_clone_mates_in_training"], report["test_pairs_compared"]
-    print(f"test pairs with a clone-mate in training: {mates:,} of {compared:,} whose CDRH3 is written")
-    if counts := report.get("clonotypes"):
-        names = {"cdr3": "from the source", "region_mask": "from region masks", "alignment": "by alignment"}
-        names |= {
-            "without_cdr3": "unknown",
-            "without_v_gene": "without V gene",
-            "without_j_gene": "without J gene",
-        }
-        found = [f"{counts[name]:,} {words}" for name, words in names.items() if counts.get(name)]
-        print(f"CDRH3s for clonotypes: {', '.join(found) or 'none'}")
-
-
-def _print_recognised(sources: list[dict[str, Any]]) -> None:
-    """Print the layout that each source was read in, once for those that are alike but for their counts."""
-    from curr_ab.data.reading.table import Recognised
-
-    recognised = [Recognised(**source) for source in sources]
-    alike: dict[str, list[Recognised]] = {}
-    for one in recognised:
-        alike.setdefault(one.lines()[0], []).append(one)
-    for line, (first, *others) in alike.items():
-        more = f" and {len(others):,} more" if others else ""
-        print(f"{first.source}{more}: {line}")
-        for other in others:
-            first.add(other)
-        for about in first.lines()[1:]:
-            print(f"  {about}")
 
 
 def _simulate(args: argparse.Namespace) -> None:

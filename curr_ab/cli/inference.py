@@ -26,6 +26,7 @@ from curr_ab.inference.settings import (
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
 if TYPE_CHECKING:
+    from curr_ab.checkpoints import Checkpoint
     from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
 
@@ -91,15 +92,16 @@ def add_commands(commands: Any) -> None:
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
     parser.add_argument("input", metavar="INPUT", help=_INPUT)
+    add_flags(parser.add_argument_group("results"), BulkOptions, leave_out=("tokens_per_batch",))
     add_flags(parser.add_argument_group("input"), InputOptions)
 
 
 def _number(args: argparse.Namespace) -> None:
-    settings = read_options(args, NumberSettings)
-    read = _read(args)
-    from curr_ab.inference.number_tables import write_numbers
+    settings, options = read_options(args, NumberSettings), read_options(args, BulkOptions)
+    read = replace(_read(args), wanted=())  # one chain can be numbered without the other
+    from curr_ab.inference.number_tables import NumberTask
 
-    write_numbers(read, settings.out, settings)
+    _run_task(options, NumberTask(**vars(settings)), None, read)
 
 
 def _add(
@@ -213,8 +215,7 @@ def _read(args: argparse.Namespace) -> Reader:
 
 def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "masked-lm") -> None:
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
-    from curr_ab.inference import Checkpoint, run_bulk
-    from curr_ab.inference.bulk import Output
+    from curr_ab.inference import Checkpoint
     from curr_ab.inference.records import needs_numbering
 
     if options.quiet:
@@ -231,6 +232,13 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
                 "regions: numbered by alignment (IMGT), because the input has no region masks",
                 file=sys.stderr,
             )
+    _run_task(options, task, checkpoint, read)
+
+
+def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | None, read: Reader) -> None:
+    from curr_ab.inference import run_bulk
+    from curr_ab.inference.bulk import Output
+
     names = ("resume", "processes", "records_per_part", "keep_going", "report")
     how = {name: getattr(options, name) for name in names}
     checked = run_bulk(

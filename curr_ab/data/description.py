@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from curr_ab.data.preparing.checks import check_rows
 from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.preparing.splits import SPLITS
+from curr_ab.data.reading.table import Recognised, summaries
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import replacing
 from curr_ab.pages import render_page
@@ -54,6 +56,11 @@ class Description:
         """Counts that the preparation left in `dataset.json`."""
         report: Mapping[str, Any] = self.index["report"]
         return report
+
+    @property
+    def sources(self) -> list[tuple[str, list[str]]]:
+        """What was recognised of each source, and what became of its rows."""
+        return summaries([Recognised(**one) for one in self.index.get("recognised", ())])
 
     @property
     def cluster_sizes(self) -> dict[int, int]:
@@ -144,7 +151,10 @@ def table(description: Description) -> str:
     lines += [
         f"{split:<12} {report['pairs'][split]:>12,} {report['clusters'][split]:>12,}" for split in SPLITS
     ]
-    lines += [f"clusters in more than one split: {report['clusters_in_several_splits']}", ""]
+    lines += [*(f"{name}: {count}" for name, count in check_rows(report)), ""]
+    for source, changes in description.sources:
+        lines += [source, *(f"  {change}" for change in changes)]
+    lines += [""] if description.sources else []
     lines += [f"{'dropped as':<20} {'records':>12}"]
     lines += [f"{reason:<20} {count:>12,}" for reason, count in report["dropped"].items()] or ["nothing"]
     return "\n".join(lines)
@@ -234,6 +244,7 @@ def _page(description: Description, pictures: Mapping[str, Path]) -> str:
         description=description,
         report=report,
         splits=[(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS],
+        checks=check_rows(report),
         dropped=[(f"{reason}: {REASONS[reason]}", f"{n:,}") for reason, n in report["dropped"].items()],
         statistics=statistics,
         images=images,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +17,16 @@ from curr_ab.options import OptionError
 
 _BATCH = 16_384
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-KEPT, DROPPED, DUPLICATE = "kept", "dropped", "duplicate"
+# In a prepared folder: the dropped records; what was done to the others, and rows that are no record.
+DROPPED_NAME, NOTES_NAME = "dropped.parquet", "notes.parquet"
+KEPT, DROPPED, DUPLICATE, JOINED = "kept", "dropped", "duplicate", "joined"
 SCHEMA = pa.schema(
     [
         ("source", pa.string()),  # file or object
         ("record", pa.int64()),  # its number there, from 1
         ("id", pa.string()),
-        ("outcome", pa.string()),  # kept, dropped or duplicate
-        ("note", pa.string()),  # the reason, or what was done to it, such as a cut
+        ("outcome", pa.string()),  # kept, dropped, duplicate, or joined with another record
+        ("note", pa.string()),  # the reason, the other record, or what was done to it, such as a cut
     ]
 )
 
@@ -37,6 +39,15 @@ class Outcome(NamedTuple):
     id: str
     outcome: str
     note: str | None
+
+
+def outcomes(columns: Mapping[str, Any], outcome: str, note: Any) -> pa.RecordBatch:
+    """Rows of a report on records that came out alike, from columns with their source, record and id."""
+    number = columns["record"].cast(pa.string())
+    ids = pc.coalesce(columns["id"].cast(pa.string()), number) if "id" in columns else number
+    note = pa.repeat(pa.scalar(note), len(number)) if isinstance(note, str) else note
+    of_all = [columns["source"], columns["record"], ids, pa.repeat(pa.scalar(outcome), len(number)), note]
+    return pa.table(of_all, SCHEMA).combine_chunks().to_batches()[0]
 
 
 def check_report(path: Path | None) -> None:
@@ -61,22 +72,23 @@ def _batches(outcomes: Iterable[Outcome]) -> Iterator[pa.RecordBatch]:
 
 
 def write_preparation_report(path: Path, folder: Path) -> None:
-    """Write a row for each record that went into a prepared folder, or was dropped on the way."""
-    kept = [
-        pyarrow.parquet.read_table(file, columns=["source", "record", "id"])
-        for file in sorted(folder.glob("*-[0-9]*.parquet"))
-    ]
-    dropped = pyarrow.parquet.read_table(
-        folder / "dropped.parquet", columns=["source", "record", "id", "reason"]
-    ).rename_columns(["source", "record", "id", "note"])
+    """Write a row for each row of the sources, whether it went into the prepared folder or not."""
+    names = ["source", "record", "id"]
+    files = sorted(folder.glob("*-[0-9]*.parquet"))
+    kept = pa.concat_tables([pyarrow.parquet.read_table(file, columns=names) for file in files])
+    kept = kept.append_column("outcome", pa.repeat(pa.scalar(KEPT), len(kept)))
+    dropped = pyarrow.parquet.read_table(folder / DROPPED_NAME, columns=[*names, "reason"])
+    dropped = dropped.rename_columns([*names, "note"])
     outcome = pc.if_else(pc.equal(dropped["note"], DUPLICATE), DUPLICATE, DROPPED)
-    rows = pa.concat_tables(
-        [
-            *(table.append_column("outcome", pa.repeat(pa.scalar(KEPT), len(table))) for table in kept),
-            dropped.append_column("outcome", outcome),
-        ],
-        promote_options="default",
-    )
+    tables = [dropped.append_column("outcome", outcome)]
+    if (folder / NOTES_NAME).exists():  # a folder that was made earlier has none
+        notes = pyarrow.parquet.read_table(folder / NOTES_NAME)
+        is_kept = pc.equal(notes["outcome"], KEPT)
+        tables.append(notes.filter(pc.invert(is_kept)))
+        keys = names[:2]
+        done = notes.filter(is_kept).group_by(keys, use_threads=False).aggregate([("note", "first")])
+        kept = kept.join(done.select([*keys, "note_first"]).rename_columns([*keys, "note"]), keys)
+    rows = pa.concat_tables([kept, *tables], promote_options="default")
     rows = rows.sort_by([("source", "ascending"), ("record", "ascending")]).select(SCHEMA.names).cast(SCHEMA)
     _write_batches(path, rows.to_batches(_BATCH))
 

@@ -85,7 +85,7 @@ class Output(NamedTuple):
 
 def run_bulk(
     task: BulkTask,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     pairs: Any,
     out: str | os.PathLike[str],
     *,
@@ -99,10 +99,11 @@ def run_bulk(
 ) -> Checked:
     """Write the task's results for all records, in their order, in constant memory.
 
-    `pairs` are files, objects, or a `reader` of them. They are read twice: all records are checked before
-    the first is computed. Those that cannot be used are an error that names them; with `keep_going` they are
-    left out and listed beside the results. `report` takes a row for each record; `say` learns before anything
-    is computed what was recognised of the sources.
+    `checkpoint` is None for a task without a model. `pairs` are files, objects, or a `reader` of them. They
+    are read twice: all records are checked before the first is computed. Those that cannot be used are an
+    error that names them; with `keep_going` they are left out and listed beside the results. `report` takes
+    a row for each row of the input; `say` learns before anything is computed what was recognised of the
+    sources.
     Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
     as without the interruption; a part whose records have changed since is an error.
     """
@@ -116,11 +117,12 @@ def run_bulk(
     check_report(report)
     read = pairs if isinstance(pairs, Reader) else reader(pairs)
     output = Output.of(out, KeptColumns(read.kept, named=not read.keeps_all))
-    model, tokenizer = checkpoint.load()
+    model, tokenizer = checkpoint.load() if checkpoint else (None, None)
     settings = repr(task)
     if len(settings) > 1000:  # lists of mutants or of light chains
         settings = hashlib.sha256(settings.encode()).hexdigest()
-    plan = {"task": settings, "model": model_digest(model, tokenizer), "records_per_part": size}
+    digest = None if tokenizer is None else model_digest(model, tokenizer)
+    plan: dict[str, Any] = {"task": settings, "model": digest, "records_per_part": size}
     if read.kept:
         plan["kept_columns"] = list(read.kept)
 
@@ -135,7 +137,7 @@ def run_bulk(
     _open_folder(output, plan, resume)
     output.skipped.unlink(missing_ok=True)  # of an earlier run
     if checked.problems:
-        write_report(output.skipped, (one for one in _outcomes(read, checked) if one.outcome != KEPT))
+        write_report(output.skipped, (one for one in _outcomes(read, checked) if one.outcome == DROPPED))
 
     def prepared() -> Iterator[Record]:
         return map(task.prepare, filter(checked.uses, read()))
@@ -179,12 +181,21 @@ def _none_of(checked: Checked) -> str:
 
 
 def _outcomes(read: Reader, checked: Checked) -> Iterator[Outcome]:
-    """What becomes of each record."""
-    for record in read():
+    """What becomes of each record, and of rows that are none of their own."""
+    aside: list[pa.RecordBatch] = []
+
+    def rows() -> Iterator[Outcome]:
+        for batch in aside:
+            yield from (Outcome(**row) for row in batch.to_pylist())
+        aside.clear()
+
+    for record in read(aside=aside.append):
+        yield from rows()
         problem = checked.problems.get(record.number)
         reason = problem.reason if problem else record.left_out
         outcome, note = (DROPPED, reason) if reason else (KEPT, record.note)
         yield Outcome(record.source, record.row, record.id, outcome, note)
+    yield from rows()
 
 
 def _open_folder(output: Output, plan: dict[str, Any], resume: bool) -> None:
@@ -236,10 +247,12 @@ def _write_part(
 _own: tuple[BulkTask, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
 
 
-def _begin(task: BulkTask, checkpoint: Checkpoint, processes: int, output: Output, number: int) -> None:
+def _begin(
+    task: BulkTask, checkpoint: Checkpoint | None, processes: int, output: Output, number: int
+) -> None:
     global _own
     torch.set_num_threads(max(1, num_cores() // processes))
-    _own = (task, *checkpoint.load(number), output)
+    _own = (task, *(checkpoint.load(number) if checkpoint else (None, None)), output)
 
 
 def _write_own_part(part: tuple[int, list[Record]]) -> int:

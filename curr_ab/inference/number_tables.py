@@ -1,50 +1,43 @@
-"""Tables of numbered chains: a row for each residue, or for each record with the residues of its regions."""
+"""Numbering as a bulk task: a row for each residue, or for each record with the residues of its regions."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curr_ab.files import write_parquet
-from curr_ab.inference.formats import assemble, writer_for
 from curr_ab.inference.numbering import Numbering
-from curr_ab.inference.records import Reader, Record, number_records, windows
+from curr_ab.inference.records import Record, number_records
 from curr_ab.inference.settings import NumberSettings
+from curr_ab.inference.tasks import BulkTask
 from curr_ab.words import CHAIN_REGIONS, CHAINS, REGIONS
 
-_WINDOW = 1024
 
+@dataclass(frozen=True, kw_only=True)
+class NumberTask(BulkTask, NumberSettings):
+    """`curr-ab number`, which needs no model."""
 
-def write_numbers(read: Reader, out: str | os.PathLike[str], settings: NumberSettings) -> None:
-    """Write the numbering of every record, in their order, in constant memory."""
-    path = Path(out)
-    writer_for(path)
-    with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as folder:
-        parts: list[Path] = []
-        for records in windows(read(), _WINDOW):
-            parts.append(Path(folder, f"{len(parts)}.parquet"))
-            write_parquet(parts[-1], _table(records, settings))
-        if not parts:
-            raise ValueError("the input must hold at least one record; got none")
-        assemble(parts, path)
+    records_per_part: int = 1024
 
+    def check(self, tokenizer: Any, record: Record) -> Record:
+        if record.heavy is None and record.light is None:
+            raise ValueError(f"{record.name} has no chain")
+        number_records([record], self.scheme)
+        return record
 
-def _table(records: list[Record], settings: NumberSettings) -> pa.Table:
-    numbered = number_records(records, settings.scheme)
-    if settings.per_record:
-        types = [f"type_{chain}" for chain in CHAINS]
-        schema = pa.schema([(name, pa.string()) for name in ("id", *types, *CHAIN_REGIONS)])
-        return pa.Table.from_pylist([_regions(*one) for one in numbered], schema)
-    names = ("id", "chain", "type", "position", "residue", settings.scheme, "region")
-    schema = pa.schema([(name, pa.int32() if name == "position" else pa.string()) for name in names])
-    rows = [dict(zip(names, row, strict=True)) for one in numbered for row in _residues(*one)]
-    return pa.Table.from_pylist(rows, schema)
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        numbered = number_records(records, self.scheme)
+        if self.per_record:
+            types = [f"type_{chain}" for chain in CHAINS]
+            schema = pa.schema([(name, pa.string()) for name in ("id", *types, *CHAIN_REGIONS)])
+            return pa.Table.from_pylist([_regions(*one) for one in numbered], schema)
+        names = ("id", "chain", "type", "position", "residue", self.scheme, "region")
+        schema = pa.schema([(name, pa.int32() if name == "position" else pa.string()) for name in names])
+        rows = [dict(zip(names, row, strict=True)) for one in numbered for row in _residues(*one)]
+        return pa.Table.from_pylist(rows, schema)
 
 
 def _residues(record: Record, numbering: dict[str, Numbering]) -> Iterator[tuple[Any, ...]]:

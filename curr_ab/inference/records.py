@@ -24,6 +24,7 @@ from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
 
 if TYPE_CHECKING:  # they load pyarrow, which lists of pairs do without
+    from curr_ab.data.reading.pairs import Aside
     from curr_ab.data.reading.table import Recognised, Table
 
 _ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
@@ -166,8 +167,13 @@ class Reader:
     kept: tuple[str, ...] = ()  # columns of the user that records bring with them
     keeps_all: bool = False  # whether those are all that there are, rather than named
 
-    def __call__(self, recognised: list[Recognised] | None = None) -> Iterator[Record]:
-        """The records; what is recognised of each source is added to `recognised`."""
+    def __call__(
+        self, recognised: list[Recognised] | None = None, aside: Aside | None = None
+    ) -> Iterator[Record]:
+        """The records; what is recognised of each source is added to `recognised`.
+
+        `aside` takes what became of rows that are no record of their own.
+        """
         from curr_ab.data.reading.objects import tables_of, with_copies
         from curr_ab.data.reading.pairs import read_source
         from curr_ab.data.reading.samples import group_sources, open_sample
@@ -181,7 +187,7 @@ class Reader:
                 copied = [with_copies(table, self.kept) for table in open_sample(sample, names)]
                 sample, copies = tuple(table for table, _ in copied), copied[0][1]
                 names = replace(names, extra=copies)
-            for batch in read_source(sample, names, chains, recognised=recognised):
+            for batch in read_source(sample, names, chains, recognised=recognised, aside=aside):
                 for record in _read_batch(batch, copies):
                     number += 1
                     record = record._replace(number=number, id=record.id or str(number))
@@ -338,7 +344,9 @@ class Checked:
 
 
 def check_records(
-    read: Reader, tokenizer: CurrAbTokenizer, check: Callable[[Record], Record] = lambda record: record
+    read: Reader,
+    tokenizer: CurrAbTokenizer | None,
+    check: Callable[[Record], Record] = lambda record: record,
 ) -> Checked:
     """Every record that cannot be used; `check` gives the record as it will be tokenized, or refuses it.
 
@@ -357,7 +365,7 @@ def check_records(
         try:
             read.check(record)
             prepared = check(record)
-            if not _is_ordinary(prepared, tokenizer.model_max_length):
+            if tokenizer is not None and not _is_ordinary(prepared, tokenizer.model_max_length):
                 tokenize(tokenizer, [prepared])
         except ValueError as error:
             fields = error.fields if isinstance(error, OptionError) else ()

@@ -103,7 +103,6 @@ class EmbeddingPlan:
 class NumberSettings(Options):
     """Settings of `curr-ab number`."""
 
-    out: str = option(help="File of the results: .csv, .tsv or .parquet", metavar="FILE")
     scheme: Scheme = option("imgt", "Numbering scheme of positions and regions")
     per_record: bool = option(False, "Write a row for each record, with the residues of its regions")
 

@@ -136,3 +136,31 @@ def check_splits(folder: Path, shards: Mapping[str, Sequence[str]], workers: Wor
         "test_pairs_compared": len(test),
         "test_pairs_with_clone_mates_in_training": sum(pair in mates for pair in pairs),
     }
+
+
+def check_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and counts of what is in more than one split, for people."""
+    rows = [("clusters in more than one split", f"{report['clusters_in_several_splits']:,}")]
+    if "test_pairs_compared" not in report:  # a folder that was made earlier lacks the other counts
+        return rows
+    if "donor" in report["annotated_before_duplicates"]:
+        without = report.get("pairs_without_donor", 0)
+        known = f" ({without:,} pairs have no donor)" if without else ""
+        rows.append(("donors in more than one split", f"{report['donors_in_several_splits']:,}{known}"))
+    rows.append(
+        ("equal heavy chains in more than one split", f"{report['heavy_chains_in_several_splits']:,}")
+    )
+    mates, compared = report["test_pairs_with_clone_mates_in_training"], report["test_pairs_compared"]
+    rows.append(
+        ("test pairs with a clone-mate in training", f"{mates:,} of {compared:,} whose CDRH3 is written")
+    )
+    if counts := report.get("clonotypes"):
+        names = {"cdr3": "from the source", "region_mask": "from region masks", "alignment": "by alignment"}
+        names |= {
+            "without_cdr3": "unknown",
+            "without_v_gene": "without V gene",
+            "without_j_gene": "without J gene",
+        }
+        found = [f"{counts[name]:,} {words}" for name, words in names.items() if counts.get(name)]
+        rows.append(("CDRH3s for clonotypes", ", ".join(found) or "none"))
+    return rows

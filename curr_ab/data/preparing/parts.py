@@ -23,6 +23,7 @@ from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource, locate
 from curr_ab.data.reading.table import Recognised
+from curr_ab.data.report import KEPT, SCHEMA, outcomes
 from curr_ab.data.schema import ANNOTATIONS, PAIR_SCHEMA
 from curr_ab.data.tokens import encode_pairs
 from curr_ab.files import file_digest, read_object, replacing, write_json
@@ -64,6 +65,10 @@ class FileTask:
     @property
     def dropped_path(self) -> Path:
         return self.path.with_suffix(".dropped.parquet")
+
+    @property
+    def notes_path(self) -> Path:
+        return self.path.with_suffix(".notes.parquet")
 
 
 def _path(source: str) -> Path:
@@ -140,9 +145,13 @@ def _kept(
     task: PartTask,
     drops: Counter[str],
     dropped: pa.parquet.ParquetWriter | None,
+    notes: pa.parquet.ParquetWriter | None,
     recognised: list[Recognised],
 ) -> Iterator[pa.RecordBatch]:
-    """Usable records of the source; the others are counted in `drops`, and written to `dropped`."""
+    """Usable records of the source; the others are counted in `drops`, and written to `dropped`.
+
+    What was done to usable ones, and what became of rows that are no record, is written to `notes`.
+    """
     batches = read_source(
         task.source,
         task.names,
@@ -150,9 +159,15 @@ def _kept(
         annotate=task.annotate,
         recognised=recognised,
         scratch=task.scratch,
+        aside=notes and notes.write_batch,
     )
     for batch in batches:
         reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
+        if notes is not None:
+            noted = batch.filter(pc.and_(reasons.is_null(), batch["note"].is_valid()))
+            if noted.num_rows:
+                columns = dict(zip(noted.schema.names, noted.columns, strict=True))
+                notes.write_batch(outcomes(columns, KEPT, noted["note"]))
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(reason.as_py() for reason in pc.drop_null(reasons))
         if dropped is not None and reasons.null_count < len(reasons):
@@ -161,13 +176,18 @@ def _kept(
         yield batch.filter(reasons.is_null())
 
 
-def _write(task: PartTask, path: Path, dropped: pa.parquet.ParquetWriter | None) -> dict[str, Any]:
+def _write(
+    task: PartTask,
+    path: Path,
+    dropped: pa.parquet.ParquetWriter | None,
+    notes: pa.parquet.ParquetWriter | None,
+) -> dict[str, Any]:
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
     recognised: list[Recognised] = []
     kept = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
-        for block in _blocks(_kept(task, drops, dropped, recognised)):
+        for block in _blocks(_kept(task, drops, dropped, notes, recognised)):
             annotated.update({name: len(block) - block[name].null_count for name in ANNOTATIONS})
             kept += len(block)
             write_buckets(writer, _with_keys(block, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
@@ -191,13 +211,16 @@ def write_part(task: PartTask) -> dict[str, Any]:
         with (
             replacing(task.path) as path,
             replacing(task.dropped_path) as dropped_path,
+            replacing(task.notes_path) as notes_path,
             pa.parquet.ParquetWriter(dropped_path, DROPPED_SCHEMA, compression="zstd") as dropped,
+            pa.parquet.ParquetWriter(notes_path, SCHEMA, compression="zstd") as notes,
         ):
-            summary = _write(task, path, dropped if task.keep_dropped else None)
+            tables = (dropped, notes) if task.keep_dropped else (None, None)
+            summary = _write(task, path, *tables)
     except MalformedSource as error:
         if not task.keep_going:
             raise
-        for earlier in (task.path, task.dropped_path):  # of the source before it changed
+        for earlier in (task.path, task.dropped_path, task.notes_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
         summary = {"kept": 0, "drops": {}, "annotated": {}, "recognised": [], "set_aside": str(error)}
     digests = [source_digest(source) for source in task.source]

@@ -32,7 +32,6 @@ from curr_ab.data.preparing.order import (
 )
 from curr_ab.data.preparing.parts import (
     BUCKET_BITS,
-    FileTask,
     PartTask,
     source_digest,
     source_identity,
@@ -51,7 +50,7 @@ from curr_ab.data.preparing.splits import (
 from curr_ab.data.reading.objects import files_of, is_files
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
-from curr_ab.data.report import check_report, write_preparation_report
+from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
 from curr_ab.files import claimed, read_object, remove_leftovers, replacing, write_json
@@ -129,7 +128,8 @@ def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], *, keep_dropp
             if path.name.partition(".")[0] not in names:
                 path.unlink()
     if not keep_dropped:
-        (out / "dropped.parquet").unlink(missing_ok=True)
+        for name in (DROPPED_NAME, NOTES_NAME):
+            (out / name).unlink(missing_ok=True)
 
 
 def _remove_work(out: Path) -> None:
@@ -149,13 +149,16 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
         )
 
 
-def _join_dropped(tasks: Sequence[FileTask], path: Path) -> None:
+def _join(tables: Sequence[Path], path: Path) -> None:
+    """Join those tables of rows that there are."""
+    existing = [table for table in tables if table.exists()]
+    if not existing:  # of parts that an earlier version left
+        return
     with replacing(path) as temporary:
-        existing = [task.dropped_path for task in tasks if task.dropped_path.exists()]
         schema = pa.parquet.read_schema(existing[0])
         with pa.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for dropped in existing:
-                for batch in pa.parquet.ParquetFile(dropped).iter_batches():
+            for table in existing:
+                for batch in pa.parquet.ParquetFile(table).iter_batches():
                     writer.write_batch(batch)
 
 
@@ -321,7 +324,8 @@ def _run_stages(
     tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
     entries = workers.run(write_task_shard, tasks, "write shards")
     if keep_dropped:
-        _join_dropped([*part_tasks, *partitions], folder / "dropped.parquet")
+        _join([task.dropped_path for task in [*part_tasks, *partitions]], folder / DROPPED_NAME)
+        _join([task.notes_path for task in part_tasks], folder / NOTES_NAME)
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from curr_ab.data.reading.annotate import Columns, truth
 from curr_ab.data.reading.columns import REGION_PIECES
 from curr_ab.data.reading.cut import chain_kinds
 from curr_ab.data.reading.evidence import shown_chain
+from curr_ab.data.report import JOINED, outcomes
 from curr_ab.data.schema import FIELDS
 from curr_ab.words import CHAINS
 
 _PARTITION_BYTES = 64 << 20
 _MOST_PARTITIONS = 512  # all of their files are open at once
-_EITHER_CHAIN = {"productive", "cdr_mask", "umis", *REGION_PIECES}
+_EITHER_CHAIN = {"productive", "cdr_mask", "umis", "translated", *REGION_PIECES}
 _EITHER_CHAIN |= {field.name.removesuffix("_heavy") for field in FIELDS if field.name.endswith("_heavy")}
 _OF_ROW = ("locus", "cell", "is_cell", "high_confidence", "rev_comp", "contig")  # not of a pair
 SEVERAL_CHAINS = "several_chains"
@@ -126,7 +127,18 @@ def _of_most_umis(cells: _Cells, umis: pa.Array) -> tuple[_Cells, Flags]:
     return _Cells(cells.codes, keeps), exceeded
 
 
-def _join(rows: pa.Table, key: str, several_chains: str) -> Iterator[pa.RecordBatch]:
+def _joined_rows(heavy: pa.Table, light: pa.Table) -> pa.RecordBatch:
+    """Outcomes of light chains, whose row in the pairs is that of their heavy chain."""
+    same = pc.equal(heavy["source"], light["source"])
+    file = pc.if_else(same, "", pc.binary_join_element_wise(" of ", heavy["source"], ""))
+    number = heavy["record"].cast(pa.string())
+    note = pc.binary_join_element_wise("joined with record ", number, file, "")
+    return outcomes(dict(zip(light.column_names, light.columns, strict=True)), JOINED, note)
+
+
+def _join(
+    rows: pa.Table, key: str, several_chains: str, aside: Callable[[pa.RecordBatch], None] | None
+) -> Iterator[pa.RecordBatch]:
     """Join cells by the rule for several chains; other rows stay, marked where a cell has several."""
     codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
     keyed = rows[key].is_valid().to_numpy()
@@ -150,6 +162,9 @@ def _join(rows: pa.Table, key: str, several_chains: str) -> Iterator[pa.RecordBa
         name: rows[name].take(sides["light" if name == "light" or name.endswith("_light") else "heavy"])
         for name in rows.column_names
     }
+    if aside is not None and len(heavy):
+        names = [name for name in ("source", "record", "id") if name in rows.column_names]
+        aside(_joined_rows(*(rows.select(names).take(side) for side in sides.values())))
     alone = np.setdiff1d(np.arange(len(codes)), np.concatenate([heavy, light]))
     flags = pa.array(((usable & several[codes]) | exceeded)[alone])
     together = pa.concat_tables(
@@ -168,10 +183,12 @@ def pair_cells(
     size_bytes: int,
     several_chains: str = "drop",
     scratch: Path | None = None,
+    aside: Callable[[pa.RecordBatch], None] | None = None,
 ) -> Iterator[Columns]:
     """Join the pairs among chains that were told apart, each batch with the keys of its cells, in any order.
 
     The rows are spread over files in `scratch` by their cell, so that memory holds one file at a time.
+    `aside` takes the outcomes of light chains that were joined.
     """
     num_partitions = min(1 + 4 * size_bytes // _PARTITION_BYTES, _MOST_PARTITIONS)
     if scratch is not None:
@@ -195,5 +212,5 @@ def pair_cells(
         for index in sorted(writers):
             with pa.ipc.open_file(str(paths[index])) as reader:
                 rows = reader.read_all()
-            for batch in _join(rows, "cell_key", several_chains):
+            for batch in _join(rows, "cell_key", several_chains, aside):
                 yield dict(zip(batch.schema.names, batch.columns, strict=True))

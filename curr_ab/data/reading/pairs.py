@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,21 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, t
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
-from curr_ab.data.reading.cut import cut_domains, split_domains
+from curr_ab.data.reading.cut import CUT, OUTCOMES, TRUNCATED, cut_domains, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
 from curr_ab.data.reading.sources import MalformedSource, unknown_columns
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
+from curr_ab.data.report import DROPPED, outcomes
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
 
 _SEQUENCES = (*CHAINS, "sequence")
+# Takes the outcomes of rows that are no record of their own.
+Aside = Callable[[pa.RecordBatch], None]
 _KEY_SIGN = "\x1f"  # between sample and cell
 _LAYOUTS = {
     "wide": "both chains in a row",
@@ -123,8 +126,9 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
     for name in _SEQUENCES:
         if name in layout.rules:
             cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
-            out[name], num_translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
-            recognised.translated += num_translated
+            out[name], translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
+            recognised.translated += pc.sum(translated).as_py() or 0
+            out["translated" if name == "sequence" else f"translated_{name}"] = translated
             if cdr3 is not None:
                 field = "cdr3" if name == "sequence" else f"cdr3_{name}"
                 out[field] = cdr3_of(text, layout.rules[field], out[name])
@@ -149,7 +153,7 @@ def _numbered(
 
 
 def _single_chains(
-    table: Table, layout: Layout, recognised: Recognised
+    table: Table, layout: Layout, recognised: Recognised, aside: Aside | None
 ) -> Iterator[tuple[Columns, pa.RecordBatch]]:
     """The same for a table with one chain in a row, without rows that hold no chain of an antibody's cell."""
     for columns, batch in _numbered(table, layout, recognised):
@@ -157,6 +161,9 @@ def _single_chains(
         for reason, holds in reasons_to_leave_out(columns, table.metadata).items():
             holds = pc.and_(holds, keep)
             recognised.count(recognised.left_out, reason, int(pc.sum(holds).as_py() or 0))
+            if aside is not None and pc.any(holds).as_py():
+                left_out = {name: column.filter(holds) for name, column in columns.items()}
+                aside(outcomes(left_out, DROPPED, reason))
             keep = pc.and_not(keep, holds)
         if not pc.all(keep).as_py():
             columns = {name: column.filter(keep) for name, column in columns.items()}
@@ -185,25 +192,26 @@ def _cells(
     layouts: Sequence[Layout],
     recognised: Sequence[Recognised],
     names: ColumnNames,
+    aside: Aside | None,
 ) -> Iterator[tuple[Columns, pa.Array]]:
     """Chains of all tables of a sample, told apart, with the keys of their cells."""
     by_sample = len(tables) == 1 or names.sample is not None or samples_agree(tables, layouts)
     fields = dict.fromkeys(name for layout in layouts for name in (*layout.columns, *layout.rules))
     for table, layout, own in zip(tables, layouts, recognised, strict=True):
         constants = describe_metadata(table.metadata)
-        for columns, batch in _single_chains(table, layout, own):
+        for columns, batch in _single_chains(table, layout, own, aside):
             keys = _keys(columns, batch, layout, by_clone=names.pair_by == "clone", by_sample=by_sample)
             for name in fields:
                 columns.setdefault(name, pa.repeat(pa.scalar(constants.get(name), pa.string()), len(keys)))
             columns = {
-                name: column if name == "record" else column.cast(pa.string())
+                name: column if name in ("record", "translated") else column.cast(pa.string())
                 for name, column in columns.items()
             }
             yield tell_chains_apart(columns, table.metadata), keys
 
 
 def _each_chain(columns: Columns) -> Columns:
-    """Pairs as single chains, the heavy one first; both keep the name of their pair."""
+    """Pairs as single chains, the heavy one first; the chain ends the ids of two that are of one row."""
     has = {
         chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
         for chain in CHAINS
@@ -216,6 +224,11 @@ def _each_chain(columns: Columns) -> Columns:
     rows = np.sort(np.concatenate([np.arange(num_rows), np.flatnonzero(both)]))
     is_second = np.concatenate([[False], rows[1:] == rows[:-1]]) if len(rows) else np.zeros(0, bool)
     takes = {"heavy": heavy[rows] & ~is_second, "light": light[rows] & (is_second | ~heavy[rows])}
+    ending = np.where(takes["heavy"], "_heavy", "_light")
+    numbers = columns["record"].cast(pa.string())
+    ids = pc.coalesce(columns["id"].cast(pa.string()), numbers) if "id" in columns else numbers
+    ids = ids.take(pa.array(rows))
+    unique = pc.binary_join_element_wise(ids, pa.array(ending.tolist(), pa.string()), "")
     out: Columns = {}
     for name, column in columns.items():
         taken = column.take(pa.array(rows))
@@ -223,7 +236,7 @@ def _each_chain(columns: Columns) -> Columns:
             if name == chain or name.endswith(f"_{chain}"):
                 taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
         out[name] = taken
-    return out
+    return out | {"id": pc.if_else(pa.array(both[rows]), unique, ids)}
 
 
 def read_source(
@@ -234,12 +247,14 @@ def read_source(
     annotate: bool = False,
     recognised: list[Recognised] | None = None,
     scratch: Path | None = None,
+    aside: Aside | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
 
     Chains are cut to their variable domains; `annotate` numbers those without a region mask as well. Several
     files are read as one sample. What is recognised of each is added to `recognised`, and its counts
-    are whole at the end. Rows of cells are spread over files in `scratch`.
+    are whole at the end. Rows of cells are spread over files in `scratch`. `aside` takes what became of rows
+    that are no record of their own; the column `note` says what was done to one that is.
     """
     files = [source] if isinstance(source, str | Table) else list(source)
     tables = open_sample(files, names)
@@ -253,28 +268,52 @@ def read_source(
         paths = [Path(file) for file in files if isinstance(file, str)]
         size = sum(path.stat().st_size for path in paths if path.exists())
         batches = pair_cells(
-            _cells(tables, layouts, own, names),
+            _cells(tables, layouts, own, names, aside),
             size_bytes=size,
             several_chains=names.several_chains,
             scratch=scratch,
+            aside=aside,
         )
         constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
         yield from (_arranged(columns, constants, names, own[0], annotate) for columns in batches)
         return
     for table, layout, one in zip(tables, layouts, own, strict=True):
         constants = describe_metadata(table.metadata)
-        for columns in _rows(table, layout, one, chains):
+        for columns in _rows(table, layout, one, chains, aside):
             yield _arranged(columns, constants, names, one, annotate)
 
 
-def _rows(table: Table, layout: Layout, recognised: Recognised, chains: Chains) -> Iterator[Columns]:
+def _rows(
+    table: Table, layout: Layout, recognised: Recognised, chains: Chains, aside: Aside | None
+) -> Iterator[Columns]:
     """Pairs, or single chains, that need no other row."""
     if layout.kind in ("cells", "single"):
-        for columns, _ in _single_chains(table, layout, recognised):
+        for columns, _ in _single_chains(table, layout, recognised, aside):
             yield tell_chains_apart(columns, table.metadata)
         return
     for columns, _ in _numbered(table, layout, recognised):
         yield _each_chain(columns) if chains == "unpaired" else columns
+
+
+_CUT = pa.array([CUT, TRUNCATED])
+
+
+def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
+    """What was done to the chains of each row; null where they are as they stand in the source."""
+    notes = pa.nulls(batch.num_rows, pa.string())
+    for chain in CHAINS:
+        done: dict[int, list[str]] = {}
+        if f"translated_{chain}" in columns:
+            for row in pc.indices_nonzero(columns[f"translated_{chain}"]).to_pylist():
+                done[row] = ["translated from nucleotides"]
+        for row in pc.indices_nonzero(pc.is_in(batch[f"domain_{chain}"], _CUT)).to_pylist():
+            start, end = (batch[f"domain_{side}_{chain}"][row].as_py() for side in ("start", "end"))
+            done.setdefault(row, []).append(f"cut to residues {start} to {end}")
+        if done:
+            words = {row: f"{chain} chain {', '.join(texts)}" for row, texts in done.items()}
+            own = pa.array([words.get(row) for row in range(batch.num_rows)], pa.string())
+            notes = pc.binary_join_element_wise(notes, own, "; ", null_handling="skip")
+    return pc.if_else(pc.equal(notes, ""), None, notes)
 
 
 def _arranged(
@@ -285,6 +324,8 @@ def _arranged(
     annotate: bool,
 ) -> pa.RecordBatch:
     batch = cut_domains(arrange(columns, constants, names.extra, recognised), annotate=annotate)
+    recognised.cut += sum(pc.sum(pc.is_in(batch[name], _CUT)).as_py() or 0 for name in OUTCOMES)
+    batch = batch.append_column("note", _notes(columns, batch))
     if SEVERAL_CHAINS in columns:
         batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
     return batch

@@ -50,15 +50,15 @@ def residues_of(
     *,
     cdr3: pa.Array | None = None,
     reverse: pa.Array | None = None,
-) -> tuple[pa.Array, int]:
-    """Residues by the first rule that gives some, row by row; and in how many rows they were translated.
+) -> tuple[pa.Array, pa.Array]:
+    """Residues by the first rule that gives some, row by row; and true for each row that was translated.
 
     Nucleotides that have no open frame stay as they are, where no other rule gives residues. `reverse` is
     true where the text of a contig is of the other strand.
     """
     num_rows = len(next(iter(columns.values())))
     out, unread = pa.nulls(num_rows, pa.string()), pa.nulls(num_rows, pa.string())
-    num_translated = 0
+    translated = pa.repeat(pa.scalar(False), num_rows)
     for rule in rules:
         if not out.null_count:
             break
@@ -81,11 +81,11 @@ def residues_of(
                 cdr3=None if cdr3 is None else cdr3.take(rows),
                 contig=rule.is_contig,
             )
-            num_translated += len(read) - read.null_count
+            translated = pc.or_(translated, pc.replace_with_mask(wanted, wanted, read.is_valid()))
             unread = pc.coalesce(unread, pc.if_else(nucleotides, text, None))
             text = pc.replace_with_mask(pc.if_else(nucleotides, None, text), wanted, read)
         out = pc.coalesce(out, text)
-    return pc.coalesce(out, unread), num_translated
+    return pc.coalesce(out, unread), translated
 
 
 def cdr3_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -109,6 +109,7 @@ class Recognised:
     columns: dict[str, list[str]]  # field → the columns that it is read from
     rows: int = 0
     translated: int = 0  # chains that were nucleotides
+    cut: int = 0  # chains that had more than their variable domain
     left_out: dict[str, int] = field(default_factory=dict)  # rows, by reason
     emptied: dict[str, int] = field(default_factory=dict)  # values that could not be understood, by field
 
@@ -120,6 +121,7 @@ class Recognised:
         """Add the counts of another source."""
         self.rows += other.rows
         self.translated += other.translated
+        self.cut += other.cut
         for kind, more in ((self.left_out, other.left_out), (self.emptied, other.emptied)):
             for name, number in more.items():
                 self.count(kind, name, number)
@@ -130,9 +132,26 @@ class Recognised:
         lines = [f"{self.form}, {self.layout}: {columns}"]
         if self.translated:
             lines.append(f"{self.translated:,} chains translated from nucleotides")
+        if self.cut:
+            lines.append(f"{self.cut:,} chains cut to their variable domain")
         lines += [f"{number:,} rows left out: {reason}" for reason, number in self.left_out.items()]
         lines += [
             f"{number:,} values of {name} left empty: they could not be understood"
             for name, number in self.emptied.items()
         ]
         return lines
+
+
+def summaries(recognised: Sequence[Recognised]) -> list[tuple[str, list[str]]]:
+    """The layout of each source and what became of its rows; sources of one layout are added up."""
+    alike: dict[str, list[Recognised]] = {}
+    for one in recognised:
+        alike.setdefault(one.lines()[0], []).append(one)
+    out = []
+    for layout, (first, *others) in alike.items():
+        whole = replace(first, left_out=dict(first.left_out), emptied=dict(first.emptied))
+        for other in others:
+            whole.add(other)
+        more = f" and {len(others):,} more" if others else ""
+        out.append((f"{first.source}{more}: {layout}", whole.lines()[1:]))
+    return out
