@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
 
-_INPUT = "File: CSV, TSV, Parquet, AIRR or FASTA; or `builtin`"
+_INPUT = "Files of pairs, packed or not: CSV, Excel, Parquet, JSON, AIRR, 10x, OAS or FASTA; or `builtin`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def add_commands(commands: Any) -> None:
     _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
-    parser.add_argument("input", metavar="INPUT", help=_INPUT)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
     add_flags(parser.add_argument_group("results"), BulkOptions, leave_out=("tokens_per_batch",))
     add_flags(parser.add_argument_group("input"), InputOptions)
 
@@ -120,7 +120,7 @@ def _add(
         parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
         parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
     else:
-        parser.add_argument("input", metavar="INPUT", help=_INPUT)
+        parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
     leave_out = ("unpaired",) if name == "pair" else ()
     add_flags(parser.add_argument_group("input"), InputOptions, leave_out=leave_out)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
@@ -210,7 +210,7 @@ def _read(args: argparse.Namespace) -> Reader:
     with needs_extra("data"):
         from curr_ab.inference.records import reader
     keep = read_options(args, BulkOptions).keep_columns
-    return reader(args.input, names=options.names, unpaired=options.unpaired, keep=keep)
+    return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
 def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "masked-lm") -> None:

@@ -18,6 +18,7 @@ from curr_ab.evaluation.run import run_suite
 from curr_ab.finetuning import cross_validate, resolve_recipe
 from curr_ab.finetuning.prediction import PredictTask, head_of
 from curr_ab.inference import run_bulk
+from curr_ab.inference.number_tables import NumberTask
 from curr_ab.inference.records import chain_reader
 from curr_ab.inference.tasks import EmbedTask, MutateTask, PairTask, RestoreTask, ScoreTask
 
@@ -112,6 +113,7 @@ BULK = {
     "restore": [],
     "predict": [],
     "pair": ["--mode", "unmasked"],
+    "number": [],
 }
 
 
@@ -121,8 +123,25 @@ def test_a_file_in_a_bulk_command(command, name, files, folder, tuned, rows, tmp
     model = tuned if command == "predict" else folder
     inputs = [str(files / name)] * (2 if command == "pair" else 1)
     out = tmp_path / "out.csv"
-    assert main([command, str(model), *inputs, "--out", str(out), *BULK[command], *QUIET]) == 0
+    words = [command, *inputs, "--quiet"] if command == "number" else [command, str(model), *inputs, *QUIET]
+    assert main([*words, "--out", str(out), *BULK[command]]) == 0
     assert sorted(ids_of(out)) == (sorted(rows["id"]) if name != "airr.tsv" else sorted(rows["id"] + "_IGH"))
+
+
+SINGLE = ["embed", "score", "mutate", "restore", "predict", "number"]
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.fasta", "airr.tsv"])
+@pytest.mark.parametrize("command", SINGLE)
+def test_pairs_as_single_chains(command, name, files, folder, tuned, rows, tmp_path):
+    """Two chains of one row have an id each; the ids of rows with one chain are left as they are."""
+    out, model = tmp_path / "out.csv", tuned if command == "predict" else folder
+    words = [command] if command == "number" else [command, str(model), *QUIET]
+    how = ["--mode", "unmasked"] if command in ("score", "mutate") else []
+    file = ["--unpaired", "--quiet", "--out", str(out), str(files / name)]
+    assert main([*words, *how, *file]) == 0
+    ends = ("_IGH", "_IGK") if name == "airr.tsv" else ("_heavy", "_light")
+    assert sorted(ids_of(out)) == sorted(one + end for one in rows["id"] for end in ends)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -197,6 +216,7 @@ TASKS = {
     "restore": RestoreTask(),
     "predict": PredictTask(),
     "pair": None,
+    "number": NumberTask(),
 }
 
 
@@ -212,7 +232,7 @@ def test_an_object_in_a_bulk_task(command, kind, folder, tuned, rows, tmp_path):
         task = PairTask(lights=tuple(chain_reader(make(kind, few), "light")()), mode="unmasked")
         pairs = chain_reader(pairs, "heavy")
     checkpoint = Checkpoint(model, head=head, device="cpu", dtype="float32")
-    run_bulk(task, checkpoint, pairs, out, progress=False)
+    run_bulk(task, None if command == "number" else checkpoint, pairs, out, progress=False)
     assert ids_of(out) == few["id"].tolist()
 
 

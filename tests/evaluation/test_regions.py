@@ -166,5 +166,5 @@ def test_figures_show_the_models_of_the_same_pairs(uniform_folder, folder, corpu
 def test_pairs_without_regions_are_refused(folder, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("heavy,light\nEVQLVESGGG,DIQMTQSPSS\nEVQLVESGGG,DIQMTQSPST\n")
-    with pytest.raises(ValueError, match="say where their regions are; got 0 of 2"):
+    with pytest.raises(ValueError, match="at least 2 pairs must have regions; got 0 of 2"):
         run_suite("regions", folder, table, tmp_path)

@@ -132,3 +132,29 @@ def test_a_table_of_numbers(tmp_path):
     assert "".join(row[name] for name in CHAIN_REGIONS) == HEAVY + LIGHT
     path.write_text(f"id,heavy,light\nb,{HEAVY},{RECEPTOR}\n")
     assert main(["number", str(path), "--out", str(out)]) == 2
+
+
+@pytest.mark.heavy
+def test_numbering_is_a_bulk_command(tmp_path, capsys):
+    """Bad records are all named before anything is written, or left out and listed; the rest is resumed."""
+    path, out, report = tmp_path / "pairs.csv", tmp_path / "out.csv", tmp_path / "report.csv"
+    rows = [f"n{n},{heavy},{light},b{n}" for n, (heavy, light) in enumerate(PAIRS[:4])]
+    rows[1:1] = [f"r,{HEAVY},{RECEPTOR},x", ",,,"]
+    path.write_text("\n".join(["id,heavy,light,batch", *rows, f"n0,{HEAVY},,y"]) + "\n")
+    words = ["number", str(path), "--out", str(out), "--per-record", "--records-per-part", "2"]
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "3 of 7 records cannot be used: record 2 ('r'): " in error
+    assert "record 3 ('3') has no chain" in error
+    assert "record 7 ('n0') has the id of record 1" in error and "(--keep-going)" in error
+    assert not out.exists()
+    more = ["--keep-going", "--keep-columns", "batch", "--report", str(report)]
+    for processes in ("1", "2"):
+        assert main([*words, *more, "--processes", processes]) == 0
+        found = pyarrow.csv.read_csv(out, convert_options=TEXT).to_pylist()
+        assert [(row["id"], row["batch"]) for row in found] == [(f"n{n}", f"b{n}") for n in range(4)]
+    outcomes = pyarrow.csv.read_csv(report).to_pylist()
+    assert [row["outcome"] for row in outcomes] == [
+        *("kept", "dropped", "dropped", "kept", "kept", "kept", "dropped")
+    ]
+    assert len(pyarrow.csv.read_csv(tmp_path / "out.skipped.csv")) == 3

@@ -300,7 +300,7 @@ _CUT = pa.array([CUT, TRUNCATED])
 
 def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
     """What was done to the chains of each row; null where they are as they stand in the source."""
-    notes = pa.nulls(batch.num_rows, pa.string())
+    notes: dict[int, list[str]] = {}
     for chain in CHAINS:
         done: dict[int, list[str]] = {}
         if f"translated_{chain}" in columns:
@@ -309,11 +309,11 @@ def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
         for row in pc.indices_nonzero(pc.is_in(batch[f"domain_{chain}"], _CUT)).to_pylist():
             start, end = (batch[f"domain_{side}_{chain}"][row].as_py() for side in ("start", "end"))
             done.setdefault(row, []).append(f"cut to residues {start} to {end}")
-        if done:
-            words = {row: f"{chain} chain {', '.join(texts)}" for row, texts in done.items()}
-            own = pa.array([words.get(row) for row in range(batch.num_rows)], pa.string())
-            notes = pc.binary_join_element_wise(notes, own, "; ", null_handling="skip")
-    return pc.if_else(pc.equal(notes, ""), None, notes)
+        for row, texts in done.items():
+            notes.setdefault(row, []).append(f"{chain} chain {', '.join(texts)}")
+    if not notes:
+        return pa.nulls(batch.num_rows, pa.string())
+    return pa.array(["; ".join(notes.get(row, ())) or None for row in range(batch.num_rows)], pa.string())
 
 
 def _arranged(

@@ -99,6 +99,10 @@ def plain_batch(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
     return plain
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 @dataclass
 class Recognised:
     """What was recognised of a source, and what became of its rows; the counts grow while it is read."""
@@ -131,12 +135,12 @@ class Recognised:
         columns = ", ".join(f"{name} from {' + '.join(read)}" for name, read in self.columns.items())
         lines = [f"{self.form}, {self.layout}: {columns}"]
         if self.translated:
-            lines.append(f"{self.translated:,} chains translated from nucleotides")
+            lines.append(f"{_counted(self.translated, 'chain')} translated from nucleotides")
         if self.cut:
-            lines.append(f"{self.cut:,} chains cut to their variable domain")
-        lines += [f"{number:,} rows left out: {reason}" for reason, number in self.left_out.items()]
+            lines.append(f"{_counted(self.cut, 'chain')} cut to the variable domain")
+        lines += [f"{_counted(number, 'row')} left out: {reason}" for reason, number in self.left_out.items()]
         lines += [
-            f"{number:,} values of {name} left empty: they could not be understood"
+            f"{_counted(number, 'value')} of {name} left empty, which could not be understood"
             for name, number in self.emptied.items()
         ]
         return lines
