@@ -81,13 +81,12 @@ def write_preparation_report(path: Path, folder: Path) -> None:
     dropped = dropped.rename_columns([*names, "note"])
     outcome = pc.if_else(pc.equal(dropped["note"], DUPLICATE), DUPLICATE, DROPPED)
     tables = [dropped.append_column("outcome", outcome)]
-    if (folder / NOTES_NAME).exists():  # a folder that was made earlier has none
-        notes = pyarrow.parquet.read_table(folder / NOTES_NAME)
-        is_kept = pc.equal(notes["outcome"], KEPT)
-        tables.append(notes.filter(pc.invert(is_kept)))
-        keys = names[:2]
-        done = notes.filter(is_kept).group_by(keys, use_threads=False).aggregate([("note", "first")])
-        kept = kept.join(done.select([*keys, "note_first"]).rename_columns([*keys, "note"]), keys)
+    notes = pyarrow.parquet.read_table(folder / NOTES_NAME)
+    is_kept = pc.equal(notes["outcome"], KEPT)
+    tables.append(notes.filter(pc.invert(is_kept)))
+    keys = names[:2]
+    done = notes.filter(is_kept).group_by(keys, use_threads=False).aggregate([("note", "first")])
+    kept = kept.join(done.select([*keys, "note_first"]).rename_columns([*keys, "note"]), keys)
     rows = pa.concat_tables([kept, *tables], promote_options="default")
     rows = rows.sort_by([("source", "ascending"), ("record", "ascending")]).select(SCHEMA.names).cast(SCHEMA)
     _write_batches(path, rows.to_batches(_BATCH))

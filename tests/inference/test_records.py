@@ -187,7 +187,8 @@ def test_cells_without_a_pair_are_no_bad_records(folder, tmp_path, capsys):
     assert "left out, several_chains: 3\n" in (error := capsys.readouterr().err)
     assert "left out, missing_chain: 1\n" in error
     reasons = pd.read_csv(report).set_index("record")["note"].dropna().to_dict()
-    assert reasons == {3: "missing_chain", **dict.fromkeys((4, 5, 6), "several_chains")}
+    joined = {2: "joined with record 1", 7: "joined with record 8"}
+    assert reasons == {**joined, 3: "missing_chain", **dict.fromkeys((4, 5, 6), "several_chains")}
     with pytest.warns(UserWarning, match="4 chains are left out"):
         assert [one.row for one in records_of(pd.read_csv(tmp_path / "cells.csv"))] == [1, 8]
 

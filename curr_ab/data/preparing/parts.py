@@ -66,10 +66,6 @@ class FileTask:
     def dropped_path(self) -> Path:
         return self.path.with_suffix(".dropped.parquet")
 
-    @property
-    def notes_path(self) -> Path:
-        return self.path.with_suffix(".notes.parquet")
-
 
 def _path(source: str) -> Path:
     return Path(builtin_path() if source == BUILTIN else locate(source)[0])
@@ -99,9 +95,14 @@ class PartTask(FileTask):
     limits: CleaningLimits
     seed: int
     keep_going: bool
+    keep_notes: bool
 
     def identity(self) -> list[list[Any]]:
         return [source_identity(source) for source in self.source]
+
+    @property
+    def notes_path(self) -> Path:
+        return self.path.with_suffix(".notes.parquet")
 
     @property
     def scratch(self) -> Path:
@@ -215,8 +216,9 @@ def write_part(task: PartTask) -> dict[str, Any]:
             pa.parquet.ParquetWriter(dropped_path, DROPPED_SCHEMA, compression="zstd") as dropped,
             pa.parquet.ParquetWriter(notes_path, SCHEMA, compression="zstd") as notes,
         ):
-            tables = (dropped, notes) if task.keep_dropped else (None, None)
-            summary = _write(task, path, *tables)
+            summary = _write(
+                task, path, dropped if task.keep_dropped else None, notes if task.keep_notes else None
+            )
     except MalformedSource as error:
         if not task.keep_going:
             raise

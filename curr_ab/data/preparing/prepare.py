@@ -47,7 +47,7 @@ from curr_ab.data.preparing.splits import (
     write_splits,
     write_task_shard,
 )
-from curr_ab.data.reading.objects import files_of, is_files
+from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
@@ -121,14 +121,14 @@ def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[
     return {split: [entry["name"] for entry in entries] for split, entries in shards.items()}
 
 
-def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], *, keep_dropped: bool) -> None:
+def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], flags: Mapping[str, bool]) -> None:
     """Remove the shards that an unfinished run on other sources or settings left."""
     for split, names in shards.items():
         for path in out.glob(f"{split}-[0-9]*.*"):
             if path.name.partition(".")[0] not in names:
                 path.unlink()
-    if not keep_dropped:
-        for name in (DROPPED_NAME, NOTES_NAME):
+    for flag, name in (("keep_dropped", DROPPED_NAME), ("keep_notes", NOTES_NAME)):
+        if not flags.get(flag):
             (out / name).unlink(missing_ok=True)
 
 
@@ -152,8 +152,6 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
 def _join(tables: Sequence[Path], path: Path) -> None:
     """Join those tables of rows that there are."""
     existing = [table for table in tables if table.exists()]
-    if not existing:  # of parts that an earlier version left
-        return
     with replacing(path) as temporary:
         schema = pa.parquet.read_schema(existing[0])
         with pa.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
@@ -196,19 +194,29 @@ def prepare(
     Sources are files or objects, as `read_pairs` takes them; `report` takes a row for each of their records.
     A killed run is taken up where it ended. The result does not depend on `processes`.
     """
-    if report is not None or not is_files(sources):
-        check_report(report)
-        how: dict[str, Any] = {"processes": processes, "keep_going": keep_going, "progress": progress}
-        with files_of(sources, Path(out)) as names:
-            index = prepare(names, out, plan, keep_dropped=keep_dropped or report is not None, **how)
-        if report is not None:
-            write_preparation_report(report, Path(out))
-        return index
-    plan, folder = plan or PreparationPlan(), Path(out)
+    check_report(report)
+    flags = {"keep_going": keep_going, "keep_dropped": keep_dropped or report is not None}
+    if report is not None:
+        flags["keep_notes"] = True
+    with files_of(sources, Path(out)) as names:
+        index = _prepare(names, Path(out), plan or PreparationPlan(), flags, processes, progress=progress)
+    if report is not None:
+        write_preparation_report(report, Path(out))
+    return index
+
+
+def _prepare(
+    sources: Any,
+    folder: Path,
+    plan: PreparationPlan,
+    flags: dict[str, bool],
+    processes: int,
+    *,
+    progress: bool,
+) -> dict[str, Any]:
     files = expand_sources(sources)
     if plan.cluster == "mmseqs":
         require_mmseqs()  # now, not after hours of reading
-    flags = {"keep_going": keep_going, "keep_dropped": keep_dropped}
     request = {"sources": files, "settings": plan.settings(), **flags}
     if (finished := _finished(folder, request)) is not None:
         _remove_work(folder)
@@ -221,7 +229,7 @@ def prepare(
             with Workers(processes, progress=progress) as workers:
                 index = _run_stages(samples, folder, plan, workers, processes=processes, **flags)
             index["request"] = request
-            _remove_others(folder, _names(index["splits"]), keep_dropped=keep_dropped)
+            _remove_others(folder, _names(index["splits"]), flags)
             write_json(folder / INDEX_NAME, index)
         _remove_work(folder)
     return read_object(folder / INDEX_NAME)
@@ -236,6 +244,7 @@ def _run_stages(
     processes: int,
     keep_going: bool,
     keep_dropped: bool,
+    keep_notes: bool = False,
 ) -> dict[str, Any]:
     """Run every stage in turn; each takes from disk what an earlier run finished. Return the index."""
     work = folder / WORK_NAME
@@ -251,6 +260,7 @@ def _run_stages(
             folder=work / "parts",
             keep_going=keep_going,
             keep_dropped=keep_dropped,
+            keep_notes=keep_notes,
         )
         for index, file in enumerate(files)
     ]
@@ -325,6 +335,7 @@ def _run_stages(
     entries = workers.run(write_task_shard, tasks, "write shards")
     if keep_dropped:
         _join([task.dropped_path for task in [*part_tasks, *partitions]], folder / DROPPED_NAME)
+    if keep_notes:
         _join([task.notes_path for task in part_tasks], folder / NOTES_NAME)
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:

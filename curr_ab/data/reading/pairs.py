@@ -15,7 +15,7 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, t
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
-from curr_ab.data.reading.cut import CUT, OUTCOMES, TRUNCATED, cut_domains, split_domains
+from curr_ab.data.reading.cut import CUT, TRUNCATED, cut_domains, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
@@ -324,7 +324,6 @@ def _arranged(
     annotate: bool,
 ) -> pa.RecordBatch:
     batch = cut_domains(arrange(columns, constants, names.extra, recognised), annotate=annotate)
-    recognised.cut += sum(pc.sum(pc.is_in(batch[name], _CUT)).as_py() or 0 for name in OUTCOMES)
     batch = batch.append_column("note", _notes(columns, batch))
     if SEVERAL_CHAINS in columns:
         batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])

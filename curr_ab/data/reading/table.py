@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -99,10 +100,6 @@ def plain_batch(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
     return plain
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 @dataclass
 class Recognised:
     """What was recognised of a source, and what became of its rows; the counts grow while it is read."""
@@ -113,7 +110,6 @@ class Recognised:
     columns: dict[str, list[str]]  # field → the columns that it is read from
     rows: int = 0
     translated: int = 0  # chains that were nucleotides
-    cut: int = 0  # chains that had more than their variable domain
     left_out: dict[str, int] = field(default_factory=dict)  # rows, by reason
     emptied: dict[str, int] = field(default_factory=dict)  # values that could not be understood, by field
 
@@ -125,7 +121,6 @@ class Recognised:
         """Add the counts of another source."""
         self.rows += other.rows
         self.translated += other.translated
-        self.cut += other.cut
         for kind, more in ((self.left_out, other.left_out), (self.emptied, other.emptied)):
             for name, number in more.items():
                 self.count(kind, name, number)
@@ -135,12 +130,10 @@ class Recognised:
         columns = ", ".join(f"{name} from {' + '.join(read)}" for name, read in self.columns.items())
         lines = [f"{self.form}, {self.layout}: {columns}"]
         if self.translated:
-            lines.append(f"{_counted(self.translated, 'chain')} translated from nucleotides")
-        if self.cut:
-            lines.append(f"{_counted(self.cut, 'chain')} cut to the variable domain")
-        lines += [f"{_counted(number, 'row')} left out: {reason}" for reason, number in self.left_out.items()]
+            lines.append(f"{self.translated:,} chains translated from nucleotides")
+        lines += [f"{number:,} rows left out: {reason}" for reason, number in self.left_out.items()]
         lines += [
-            f"{_counted(number, 'value')} of {name} left empty, which could not be understood"
+            f"{number:,} values of {name} left empty: they could not be understood"
             for name, number in self.emptied.items()
         ]
         return lines
@@ -153,7 +146,7 @@ def summaries(recognised: Sequence[Recognised]) -> list[tuple[str, list[str]]]:
         alike.setdefault(one.lines()[0], []).append(one)
     out = []
     for layout, (first, *others) in alike.items():
-        whole = replace(first, left_out=dict(first.left_out), emptied=dict(first.emptied))
+        whole = deepcopy(first)
         for other in others:
             whole.add(other)
         more = f" and {len(others):,} more" if others else ""

@@ -96,7 +96,7 @@ def test_pairs_give_their_single_chains(write) -> None:
     table = read(write("b.csv", "id,heavy,light\na,EVQL,DIQM\nb,ND,DIQL\nc,EVQM,\n"), chains="unpaired")
     assert table["heavy"].to_pylist() == ["EVQL", None, None, "EVQM"]
     assert table["light"].to_pylist() == [None, "DIQM", "DIQL", None]
-    assert table["id"].to_pylist() == ["a", "a", "b", "c"]
+    assert table["id"].to_pylist() == ["a_heavy", "a_light", "b", "c"]
     assert table["record"].to_pylist() == [1, 1, 2, 3]
 
 
