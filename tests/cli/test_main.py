@@ -38,6 +38,7 @@ COMMANDS = {
     "restore": "./folder pairs.csv --out r.csv",
     "pair": "./folder heavies.csv lights.csv --out p.csv",
     "predict": "./folder pairs.csv --out p.csv",
+    "number": "pairs.csv --out n.csv",
     **{f"evaluate {suite}": "--model ./folder --data shards --out measured" for suite in PLANS},
     "compare": "runs/a runs/b",
     "scaling fit": "runs.csv --law iso-data",

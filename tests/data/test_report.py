@@ -86,11 +86,11 @@ def test_prepare_says_what_was_cut(corpus, write, tmp_path, capsys) -> None:
     out = str(tmp_path / "out")
     words = ["data", "prepare", write("a.csv", plain_text(rows)), "--out", out, "--cluster", "exact"]
     assert main([*words, "--processes", "1"]) == 0
-    assert "  1 chain cut to the variable domain\n" in capsys.readouterr().out
+    assert "  cut to the variable domain: 1 of 80 chains\n" in capsys.readouterr().out
     assert main(["data", "describe", out, "--quiet"]) == 0
-    assert "  1 chain cut to the variable domain\n" in capsys.readouterr().out
+    assert "  cut to the variable domain: 1 of 80 chains\n" in capsys.readouterr().out
     page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert "1 chain cut to the variable domain" in page
+    assert "cut to the variable domain: 1 of 80 chains" in page
     assert "CSV, both chains in a row: heavy from heavy, id from id, light from light" in page
     assert "equal heavy chains in more than one split" in page
     assert "test pairs with a clone-mate in training" in page

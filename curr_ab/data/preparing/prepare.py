@@ -288,7 +288,7 @@ def _run_stages(
         )
 
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
-    identities = [part["identity"] for part in parts]
+    identities = [identity for part in parts for identity in part["identity"]]
     if plan.group_by_donor:
         identities.append("donors of duplicates")  # earlier work did not keep them
     stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]

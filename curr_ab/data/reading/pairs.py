@@ -15,7 +15,7 @@ from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, t
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.columns import Layout
-from curr_ab.data.reading.cut import CUT, TRUNCATED, cut_domains, split_domains
+from curr_ab.data.reading.cut import CUT, TRUNCATED, DomainCutter, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
@@ -275,12 +275,14 @@ def read_source(
             aside=aside,
         )
         constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
-        yield from (_arranged(columns, constants, names, own[0], annotate) for columns in batches)
+        cutter = DomainCutter(own[0], annotate=annotate)
+        yield from (_arranged(columns, constants, names, cutter) for columns in batches)
         return
     for table, layout, one in zip(tables, layouts, own, strict=True):
         constants = describe_metadata(table.metadata)
+        cutter = DomainCutter(one, annotate=annotate)
         for columns in _rows(table, layout, one, chains, aside):
-            yield _arranged(columns, constants, names, one, annotate)
+            yield _arranged(columns, constants, names, cutter)
 
 
 def _rows(
@@ -320,10 +322,9 @@ def _arranged(
     columns: Columns,
     constants: Mapping[str, Any],
     names: ColumnNames,
-    recognised: Recognised,
-    annotate: bool,
+    cutter: DomainCutter,
 ) -> pa.RecordBatch:
-    batch = cut_domains(arrange(columns, constants, names.extra, recognised), annotate=annotate)
+    batch = cutter.cut(arrange(columns, constants, names.extra, cutter.recognised))
     batch = batch.append_column("note", _notes(columns, batch))
     if SEVERAL_CHAINS in columns:
         batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])

@@ -110,6 +110,8 @@ class Recognised:
     columns: dict[str, list[str]]  # field → the columns that it is read from
     rows: int = 0
     translated: int = 0  # chains that were nucleotides
+    chains: int = 0
+    aligned: dict[str, int] = field(default_factory=dict)  # those of them that were, by outcome
     left_out: dict[str, int] = field(default_factory=dict)  # rows, by reason
     emptied: dict[str, int] = field(default_factory=dict)  # values that could not be understood, by field
 
@@ -121,7 +123,12 @@ class Recognised:
         """Add the counts of another source."""
         self.rows += other.rows
         self.translated += other.translated
-        for kind, more in ((self.left_out, other.left_out), (self.emptied, other.emptied)):
+        self.chains += other.chains
+        for kind, more in (
+            (self.aligned, other.aligned),
+            (self.left_out, other.left_out),
+            (self.emptied, other.emptied),
+        ):
             for name, number in more.items():
                 self.count(kind, name, number)
 
@@ -131,12 +138,24 @@ class Recognised:
         lines = [f"{self.form}, {self.layout}: {columns}"]
         if self.translated:
             lines.append(f"{self.translated:,} chains translated from nucleotides")
+        lines += self._lines_of_cutting()
         lines += [f"{number:,} rows left out: {reason}" for reason, number in self.left_out.items()]
         lines += [
             f"{number:,} values of {name} left empty: they could not be understood"
             for name, number in self.emptied.items()
         ]
         return lines
+
+    def _lines_of_cutting(self) -> list[str]:
+        if not self.chains:
+            return []
+        if not self.aligned:
+            return [f"none of {self.chains:,} chains was cut: a sample of them is of variable domains alone"]
+        lines = [f"cut to the variable domain: {self.aligned.get('cut', 0):,} of {self.chains:,} chains"]
+        others = [
+            f"{name} {number:,}" for name, number in self.aligned.items() if name not in ("cut", "unchanged")
+        ]
+        return lines + [f"not one whole variable domain of its kind: {', '.join(others)}"] * bool(others)
 
 
 def summaries(recognised: Sequence[Recognised]) -> list[tuple[str, list[str]]]:

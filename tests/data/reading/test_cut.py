@@ -10,8 +10,9 @@ from support.whole_chains import CONSTANT, RECEPTOR, single_chain, whole_chain
 from curr_ab.data import read_pairs
 from curr_ab.data.reading import cut
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.cut import chain_kinds, needs_cutting, split_domains
+from curr_ab.data.reading.cut import chain_kinds, split_domains
 from curr_ab.data.reading.pairs import read_source
+from curr_ab.words import CHAINS
 
 
 def read(path, **options):
@@ -27,13 +28,45 @@ def longer(row, draw):
     return row | chains
 
 
+def recognised_of(path, **options):
+    recognised = []
+    rows = [row for batch in read_source(path, ColumnNames(), "paired", recognised=recognised, **options)
+            for row in batch.to_pylist()]  # fmt: skip
+    return rows, recognised[0]
+
+
 def test_bare_domains_are_not_aligned(corpus, write, monkeypatch):
-    heavy, light = (pa.array([row[chain] for row in corpus[:300]]) for chain in ("heavy", "light"))
-    assert not needs_cutting(heavy, light)
     monkeypatch.setattr(cut, "judge", lambda text, chain: cut.Judged(cut.UNCHANGED))
-    rows = read(write("a.csv", plain_text(corpus[:50])))
+    rows, recognised = recognised_of(write("a.csv", plain_text(corpus[:50])))
     assert [(row["heavy"], row["light"]) for row in rows] == pairs_of(corpus[:50])
     assert {row["domain_heavy"] for row in rows} == {None}
+    assert (recognised.chains, recognised.aligned) == (100, {})
+    [_, line] = recognised.lines()
+    assert line == "none of 100 chains was cut: a sample of them is of variable domains alone"
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_long_chain_that_no_sample_sees(corpus, write, chain):
+    rows = [dict(corpus[number % len(corpus)]) for number in range(5_000)]
+    bare = next(row for row in corpus if len(row[chain]) + 22 > cut._LONG[chain])
+    rows[3_333] = bare | {chain: "MDMRVPAQLLGLLLLWLRGARC" + bare[chain]}
+    read_rows, recognised = recognised_of(write("a.csv", plain_text(rows)))
+    assert read_rows[3_333][chain] == bare[chain]
+    assert read_rows[3_333][f"domain_{chain}"] == "cut"
+    assert recognised.chains == 10_000 and recognised.aligned["cut"] == 1
+    assert sum(recognised.aligned.values()) < 50  # nearly none of the others is aligned in vain
+
+
+def test_what_was_cut_is_counted(corpus, write):
+    draw = random.Random(4)
+    rows = [longer(row, draw) for row in corpus[:20]]
+    rows[3]["light"], rows[5]["light"] = RECEPTOR, rows[5]["light"][:60]
+    recognised = recognised_of(write("a.csv", plain_text(rows)))[1]
+    assert recognised.aligned == {"cut": 38, "t_cell_receptor": 1, "truncated_domain": 1}
+    assert recognised.lines()[1:] == [
+        "cut to the variable domain: 38 of 40 chains",
+        "not one whole variable domain of its kind: t_cell_receptor 1, truncated_domain 1",
+    ]
 
 
 def test_leaders_constant_parts_and_tags_go(corpus, write):
