@@ -38,6 +38,7 @@ COMMANDS = {
     "restore": "./folder pairs.csv --out r.csv",
     "pair": "./folder heavies.csv lights.csv --out p.csv",
     "predict": "./folder pairs.csv --out p.csv",
+    "number": "pairs.csv --out n.csv",
     **{f"evaluate {suite}": "--model ./folder --data shards --out measured" for suite in PLANS},
     "compare": "runs/a runs/b",
     "scaling fit": "runs.csv --law iso-data",
@@ -364,7 +365,7 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("embed m i --out o --device cuda:99", "GPUs here; got cuda:99 (--device)"),
         (
             "data prepare pairs.csv --out o --cluster exact --unpaired --quiet",
-            "without unpaired (--unpaired)",
+            "name the columns of whole variable domains (--heavy-column, --light-column)",
         ),
         (
             "data prepare pairs.csv --out o --cluster exact --quiet --light-column lite",

@@ -24,6 +24,7 @@ _HEADER_BYTES = 64 << 20
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(rb'"?sep=.?"?[ ]*')  # Excel's own, for a CSV that it will open
 _ROW = re.compile(r"Row #(\d+): ?")
+_COUNTS = re.compile(r"Expected \d+ columns, got \d+")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
 # Residues or nucleotides, also with blanks between them: longer than a column's name and without its letters.
 _RESIDUES = re.compile(r"[A-Za-z*.\-]{40,}|[A-Za-z*](?: [A-Za-z*]){39,}")
@@ -103,13 +104,13 @@ def _delimiter(source: str, header: str, sample: list[str], line: int) -> str:
     """The delimiter that divides header and records into as many columns; the most, where several do."""
     columns = {mark: len(_fields(header, mark)) for mark in (*_DELIMITERS, _BLANKS)}
     of_records = {mark: {len(_fields(record, mark)) for record in sample} for mark in columns}
-    for mark in _DELIMITERS:
-        if columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
+    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
+    for mark in _DELIMITERS:  # each field of a good table may hold as many of another sign
+        if not agreed and columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
             problem = (
                 f"the line above the header must be JSON, or begin with #; got {header[:60]!r}; remove it"
             )
             raise MalformedSource(source, problem, line)
-    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
     if not agreed and all(columns[mark] == 1 for mark in _DELIMITERS):
         return _BLANKS if columns[_BLANKS] > 1 and of_records[_BLANKS] <= {columns[_BLANKS]} else ","
     return max(agreed or _DELIMITERS, key=lambda mark: columns[mark])
@@ -212,7 +213,10 @@ def _failure(source: str, block: bytes, line: int, delimiter: bytes, error: Exce
             line += 1
     if row := _ROW.search(text):
         line += line_of_record(block, delimiter, int(row[1]))
-    return MalformedSource(source, _ROW_OF.sub("", text)[:200], line)
+    problem = _ROW_OF.sub("", text)
+    if counts := _COUNTS.match(problem):  # the row behind it may be long
+        problem = f"{counts[0]}; complete the line, or quote a field that holds the delimiter"
+    return MalformedSource(source, problem[:200], line)
 
 
 def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:

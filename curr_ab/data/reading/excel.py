@@ -98,7 +98,10 @@ def _choose(source: str, workbook: CalamineWorkbook, name: str | None) -> _Sheet
     sheets = [sheet for sheet in (_look_at(workbook, name) for name in names) if sheet]
     if not sheets:
         where = f"the sheet {name!r}" if name else f"the workbook, of the sheets {', '.join(names)},"
-        raise MalformedSource(source, f"{where} must have columns of sequences below a header; it has none")
+        raise MalformedSource(
+            source,
+            f"{where} must have columns of sequences below a header; it has none; name another sheet or file",
+        )
     most = max(min(sheet.num_sequences, 2) for sheet in sheets)
     best = [sheet for sheet in sheets if min(sheet.num_sequences, 2) == most]
     if len(best) > 1:

@@ -127,12 +127,14 @@ def _pairs(source: str) -> Iterator[tuple[str, str | None, str | None]]:
             continue
         first_line, first_chain, first_letters = waiting.pop(mark.id)
         if first_chain == mark.chain:
-            problem = f"{mark.id!r} ({first_chain}) is not followed by its other chain"
+            problem = f"{mark.id!r} ({first_chain}) is not followed by its other chain; add it, or rename one"
             raise MalformedSource(source, problem, first_line)
         heavy, light = (first_letters, letters) if mark.chain == "light" else (letters, first_letters)
         yield mark.id, heavy, light
     for name, (line, chain, _) in waiting.items():
-        raise MalformedSource(source, f"{name!r} ({chain}) is not followed by its other chain", line)
+        other = "light" if chain == "heavy" else "heavy"
+        problem = f"{name!r} ({chain}) is not followed by its other chain; add the {other} one, or remove it"
+        raise MalformedSource(source, problem, line)
 
 
 def open_fasta(source: str) -> Table:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout
-from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides
+from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides, shown_chain
 from curr_ab.data.reading.residues import residues_of
+from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.table import Table
 from curr_ab.words import CHAINS
 
@@ -121,6 +123,18 @@ def _by_content(batch: pa.RecordBatch, known: Mapping[str, str]) -> dict[str, st
     return chosen if set(CHAINS) <= chosen.keys() else None
 
 
+def _of_different_chains(batch: pa.RecordBatch, contents: Sequence[_Content]) -> tuple[str, str] | None:
+    """Two columns of which most rows show a heavy chain in one and a light chain in the other."""
+    kinds = {
+        one.column: shown_chain(residues_of({one.column: batch[one.column]}, (Rule((one.column,)),))[0])
+        for one in contents
+    }
+    for first, second in combinations(kinds, 2):
+        if _share(pc.xor(kinds[first], kinds[second]), len(batch)) > _MOST:
+            return first, second
+    return None
+
+
 def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -> Layout | None:
     """Layout of a table with one column of sequences: both chains in a text, or one."""
     fields = fields_of_pairs(table.names) | ({"id": names.id} if names.id else {})
@@ -136,6 +150,13 @@ def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -
     chains = [one for one in contents if one.chain > _MOST]
     if not chains:
         return None
+    if two := _of_different_chains(batch, chains):
+        problem = (
+            f"columns {two[0]!r} and {two[1]!r} hold chains, and which is the heavy one differs from row "
+        )
+        problem += "to row; name them, and leave rows the other way round out"
+        ready = dict(zip(("heavy_column", "light_column"), two, strict=True))
+        raise MalformedSource(table.source, problem, table.header_line, tuple(ready), ready)
     best = min(chains, key=lambda one: (one.gaps > _MOST, -one.chain))
     if best.length > _SCFV_LENGTH and best.both > _MOST:
         return Layout("joined", fields | {"sequence": best.column})
