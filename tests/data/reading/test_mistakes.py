@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,6 +320,5 @@ def test_the_command_that_is_given_ready_runs(tmp_path, capsys) -> None:
         assert main([*command, "--test", "1", "--validation", "1", "--processes", "1"]) == 2
         _, _, ready = capsys.readouterr().err.partition("; for example: ")
         words = shlex.split(ready)
-        shutil.rmtree(tmp_path / f"out {number}", ignore_errors=True)
         assert main(words[1:]) == 0
         assert "12 of 12 records kept" in capsys.readouterr().out
