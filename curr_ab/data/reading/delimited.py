@@ -14,7 +14,7 @@ import pyarrow.csv
 from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, num_lines, whole_records
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import HEAD_BYTES, damaged, open_text, read_head
-from curr_ab.data.reading.table import Table, check_names
+from curr_ab.data.reading.table import Table, check_names, grouped_names
 
 _DELIMITERS = "\t,;|"
 _BLANKS, _WHOLE_LINE = " ", "\x1f"  # runs of blanks count as one; lines are columns
@@ -130,6 +130,21 @@ def _is_comment(head: bytes, start: int, end: int) -> bool:
     return True
 
 
+def _is_title(line: str) -> bool:
+    """A row that fills its first column alone, or none, as sheets are written with a title above the table."""
+    fields = max((_fields(line, mark) for mark in _DELIMITERS), key=len)
+    return len(fields) > 2 and not any(fields[1:])
+
+
+def _is_group(names: list[str], below: list[str], sample: list[str]) -> bool:
+    """A row that groups columns, above their names: `Heavy chain,,Light chain,` or a word for each column."""
+    words = [name for name in below if name]
+    is_above = names.count("") > 1 or len(set(names)) < len(names)
+    are_names = len(set(words)) < len(words) and not any(re.fullmatch(r"[\d.,]+", word) for word in words)
+    records_follow = any(_RESIDUES.search(record) for record in sample[1:])
+    return len(names) == len(below) and is_above and are_names and records_follow
+
+
 def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
     """The head's layout; None where the header does not end in it."""
     start, line, metadata = 0, 1, dict[str, Any]()
@@ -144,7 +159,11 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
             return None
         if text.lstrip().startswith((b"{", b'"{')):
             metadata = _metadata(source, _decode(source, text, line), line)
-        elif text.strip() and not _SEPARATOR_LINE.fullmatch(text) and not _is_comment(head, start, end):
+        elif text.strip() and not (
+            _SEPARATOR_LINE.fullmatch(text)
+            or _is_comment(head, start, end)
+            or _is_title(text.decode(errors="replace"))
+        ):
             break
         start, line = _next_line(head, end), line + 1
     else:
@@ -163,6 +182,10 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
         return _Layout(_WHOLE_LINE, ("sequence",), None, start, metadata)
     delimiter = _delimiter(source, header, sample, line)
     names = _fields(header, delimiter)
+    if sample and _is_group(names, below := _fields(sample[0], delimiter), sample):
+        names = list(grouped_names(names, below))
+        line += num_lines(head[start:first_byte])
+        first_byte = _next_line(head, first_byte)
     if any(_RESIDUES.fullmatch(name) for name in names):
         problem = "the header is missing: this line holds residues"
         raise MalformedSource(

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout
-from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides, shown_chain
-from curr_ab.data.reading.residues import residues_of
+from curr_ab.data.reading.evidence import CHAIN_LETTERS, SHOWS, is_nucleotides, shown_chain
+from curr_ab.data.reading.residues import LIST_SIGNS, residues_of
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.table import Table
 from curr_ab.words import CHAINS
@@ -22,7 +22,7 @@ _NUM_ROWS = 500
 _MOST = 0.5  # share of the first rows from which a column is taken to hold what they show
 _SCFV_LENGTH = 180  # residues: two V domains are longer, one is not
 # Between two chains in one text, once blanks are taken out. The words are those of tokenizers.
-_SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+")
+_SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+", r"['\"],['\"]")
 BARCODE_IN_ID = r"^(?P<cell>[ACGT]{10,}(?:-\d+)?)_(?:contig_)?\d+$"
 
 
@@ -66,13 +66,13 @@ def _content(column: str, text: pa.Array) -> _Content:
         pc.invert(is_nucleotides(pc.fill_null(residues, ""))),
     )
     chains = residues.filter(pc.fill_null(is_chain, False))
-    shows = {chain: pc.match_substring_regex(chains, KINDS[chain][0]) for chain in CHAINS}
+    is_heavy = shown_chain(chains)
     both = pc.and_(*(pc.match_substring_regex(chains, SHOWS[chain]) for chain in CHAINS))
     return _Content(
         column,
         _share(is_chain, rows),
-        _share(pc.and_not(shows["heavy"], shows["light"]), rows),
-        _share(pc.and_not(shows["light"], shows["heavy"]), rows),
+        _share(is_heavy, rows),
+        _share(pc.invert(is_heavy), rows),
         _share(both, rows),
         float(pc.mean(pc.binary_length(chains)).as_py() or 0),
         _share(pc.match_substring_regex(text, r"[-.]"), rows),
@@ -102,7 +102,7 @@ def _surest(layout: Layout, table: Table) -> Layout:
 
 def _separator(texts: Sequence[str]) -> str | None:
     """The pattern that splits most texts into two chains; None where there is none."""
-    packed = [re.sub(r"\s+", "", text.upper()) for text in texts]
+    packed = [re.sub(LIST_SIGNS, "", text.upper()) for text in texts]
     for pattern in _SEPARATORS:
         parts = [[part for part in re.split(pattern, text) if part] for text in packed]
         chains = [len(two) == 2 and all(re.fullmatch("[A-Z*.-]{60,}", part) for part in two) for two in parts]
@@ -193,8 +193,8 @@ def layout_of(table: Table, names: ColumnNames) -> Layout | None:
             else layout
         )
     if layout is not None:
-        is_bare = layout.kind == "single" and "locus" not in layout.columns
-        return _cells_in_ids(layout, table) if is_bare or "contig" in layout.columns else layout
+        is_single = layout.kind == "single" or "contig" in layout.columns
+        return _cells_in_ids(layout, table) if is_single else layout
     batch = first_rows(table, [name for name in table.names if name not in names.extra])
     if batch is None:
         return None

@@ -11,6 +11,7 @@ from curr_ab.data.reading.columns import Rule
 from curr_ab.data.reading.evidence import is_nucleotides, shown_chain
 from curr_ab.data.reading.translation import read_nucleotides, reverse_complement, translate
 
+LIST_SIGNS = r"\s+|^[\[(]?['\"]|['\"][\])]?$"  # blanks, and what is around a list of two texts
 # Words for a chain that is not there. None of them is a sequence.
 ABSENT = (
     "",
@@ -29,9 +30,9 @@ ABSENT = (
 
 
 def letters(column: pa.Array) -> pa.Array:
-    """Residues in upper case without blanks and alignment gaps; null where a chain is missing."""
+    """Residues in upper case without blanks, newlines and alignment gaps; null where a chain is missing."""
     column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
-    if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
+    if pc.any(pc.match_substring_regex(column, r"[-.\s]")).as_py():
         column = pc.replace_substring_regex(column, r"[-.\s]", "")
     is_short = pc.less(pc.binary_length(column), 14)
     if not pc.any(is_short).as_py():
@@ -122,7 +123,7 @@ def cdr3_of(
 
 def split_joined(text: pa.Array, separator: str) -> dict[str, pa.Array]:
     """The heavy and the light chain of texts with both, in the order that their residues show."""
-    packed = pc.replace_substring_regex(pc.ascii_upper(text), r"\s+", "")
+    packed = pc.replace_substring_regex(pc.ascii_upper(text), LIST_SIGNS, "")
     packed = pc.replace_substring_regex(
         packed, f"^(?:\\[CLS\\]|<CLS>|(?:{separator}))+|(?:{separator})+$", ""
     )
