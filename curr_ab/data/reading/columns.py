@@ -199,6 +199,7 @@ class _ChainColumn:
     @property
     def base(self) -> str:
         rest = self.rest[:-1] if self.rest[-1:] == ("x",) else self.rest  # pandas' suffix of a merged column
+        rest = rest[1:] if rest[:1] == ("chain",) and len(rest) > 1 else rest
         return "_".join(rest)
 
 

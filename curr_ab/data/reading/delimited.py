@@ -131,7 +131,7 @@ def _is_comment(head: bytes, start: int, end: int) -> bool:
 
 
 def _is_title(line: str) -> bool:
-    """A row that fills its first column alone, or none, as sheets are written with a title above the table."""
+    """A row that fills its first column alone, or none: a title above the table of a sheet."""
     fields = max((_fields(line, mark) for mark in _DELIMITERS), key=len)
     return len(fields) > 2 and not any(fields[1:])
 
@@ -140,7 +140,8 @@ def _is_group(names: list[str], below: list[str], sample: list[str]) -> bool:
     """A row that groups columns, above their names: `Heavy chain,,Light chain,` or a word for each column."""
     words = [name for name in below if name]
     is_above = names.count("") > 1 or len(set(names)) < len(names)
-    are_names = len(set(words)) < len(words) and not any(re.fullmatch(r"[\d.,]+", word) for word in words)
+    are_values = any(re.fullmatch(rf"[\d.,]+|{_CHAIN}", word) for word in words)
+    are_names = len(set(words)) < len(words) and not are_values
     records_follow = any(_RESIDUES.search(record) for record in sample[1:])
     return len(names) == len(below) and is_above and are_names and records_follow
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout
+from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout, words_of
 from curr_ab.data.reading.evidence import CHAIN_LETTERS, SHOWS, is_nucleotides, shown_chain
 from curr_ab.data.reading.residues import LIST_SIGNS, residues_of
 from curr_ab.data.reading.sources import MalformedSource
@@ -23,6 +23,7 @@ _MOST = 0.5  # share of the first rows from which a column is taken to hold what
 _SCFV_LENGTH = 180  # residues: two V domains are longer, one is not
 # Between two chains in one text, once blanks are taken out. The words are those of tokenizers.
 _SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+", r"['\"],['\"]")
+_MAY_NAME = {"clone", "clone_id", "clone_name", "pdb", "pdb_id", "pdb_code"}  # or families and repeats
 BARCODE_IN_ID = r"^(?P<cell>[ACGT]{10,}(?:-\d+)?)_(?:contig_)?\d+$"
 
 
@@ -176,21 +177,51 @@ def _cells_in_ids(layout: Layout, table: Table) -> Layout:
     return replace(layout, kind="cells", cell_in_id=True)
 
 
+def _holds_letters(table: Table, columns: Sequence[str]) -> bool:
+    """True of columns that name the chains of a structure, such as `Hchain` with the letter H."""
+    if not all("chain" in column.lower() for column in columns):
+        return False
+    batch = first_rows(table, columns)
+    lengths = [pc.max(pc.binary_length(column)).as_py() for column in batch.columns] if batch else []
+    return bool(lengths) and max(length or 0 for length in lengths) <= 2
+
+
+def _named(layout: Layout, table: Table) -> Layout:
+    """The layout with names of records from a column of clones or structures, where each has its own."""
+    column = next((name for name in table.names if "_".join(words_of(name)) in _MAY_NAME), None)
+    if "id" in layout.columns or column is None or layout.kind == "cells":
+        return layout
+    batch = first_rows(table, [column])
+    if batch is None or column not in batch.schema.names:
+        return layout
+    is_name = not batch[column].null_count and len(batch[column].unique()) == len(batch)
+    return replace(layout, columns={**layout.columns, "id": column}) if is_name else layout
+
+
 def layout_of(table: Table, names: ColumnNames) -> Layout | None:
     """The layout of a table, by the names of its columns and, where they do not decide, by its first rows."""
+    layout = _layout_of(table, names)
+    return layout and _named(layout, table)
+
+
+def _layout_of(table: Table, names: ColumnNames) -> Layout | None:
     layout = find_layout(table.names, names)
     if table.metadata and layout is not None:  # OAS: every row has what the first has, and there are many
         return replace(layout, rules={name: rules[:1] for name, rules in layout.rules.items()})
     if layout is not None and layout.kind == "wide":
         known = {chain: layout.columns[chain] for chain in CHAINS if chain in layout.columns}
         if set(CHAINS) <= known.keys():
-            return _surest(layout, table)
+            if names.heavy or names.light or not _holds_letters(table, list(known.values())):
+                return _surest(layout, table)
+            known = {}
         batch = first_rows(table, [name for name in table.names if name not in names.extra])
         chosen = _by_content(batch, known) if batch is not None else None
         return (
             find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
             if chosen
             else layout
+            if known
+            else None
         )
     if layout is not None:
         is_single = layout.kind == "single" or "contig" in layout.columns

@@ -213,10 +213,10 @@ def a_header_alone(pairs, folder):
     return [str(write(folder / "a.csv", "id,heavy,light\n"))]
 
 
-@mistake(r"TheraSAbDab\.csv", "line 1", "no sequence column", "Therapeutic, Format, INN", "--heavy-column")
-def a_table_of_antibodies_without_sequences(pairs, folder):
-    records = [{"Therapeutic": f"T{n}umab", "Format": "Whole mAb", "INN": 2000 + n} for n in range(12)]
-    return [str(write(folder / "TheraSAbDab.csv", table_text(list(records[0]), records)))]
+@mistake(r"sabdab_summary\.tsv", "line 1", "no sequence column", "pdb, Hchain, Lchain", "--heavy-column")
+def structures_with_the_letters_of_their_chains(pairs, folder):
+    records = [{"pdb": f"{n}abc", "Hchain": "H", "Lchain": "L", "resolution": 2.1} for n in range(12)]
+    return [str(write(folder / "sabdab_summary.tsv", table_text(list(records[0]), records, delimiter="\t")))]
 
 
 @mistake("donor", "--group-by-donor")
