@@ -28,10 +28,14 @@ _LIMITS = {
 
 
 class OptionError(ValueError):
-    """A refused value: the message names the `fields`, and the command line adds their flags."""
+    """A refused value: the message names the `fields`, and the command line adds their flags.
 
-    def __init__(self, message: str, *fields: str) -> None:
+    `ready` are values of options with which the same command would run; a switch has the value "".
+    """
+
+    def __init__(self, message: str, *fields: str, ready: Mapping[str, str] | None = None) -> None:
         super().__init__(message, *fields)  # all of it, because errors travel between processes by their args
+        self.ready = dict(ready or {})
 
     def __str__(self) -> str:
         return str(self.args[0])

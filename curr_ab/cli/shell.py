@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -109,20 +110,29 @@ def run(parser: Parser, argv: Sequence[str] | None) -> int:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {_in_one_line(error, args)}", file=sys.stderr)
+        words = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        print(f"{parser.prog}: {_in_one_line(error, args, words)}", file=sys.stderr)
         return 2
     return 0
 
 
-def _in_one_line(error: Exception, args: argparse.Namespace) -> str:
-    """The message, and the flags of the fields that it names; the way out where a system's error has none."""
+def _in_one_line(error: Exception, args: argparse.Namespace, words: Sequence[str]) -> str:
+    """The message, and the flags of the fields that it names; the way out where a system's error has none.
+
+    The command of these words is given again with the options that would make it run, where those are known.
+    """
     if isinstance(error, OSError) and error.filename and type(error) in _ADVICE:
         return f"{error.filename}: {_ADVICE[type(error)]}"
     if isinstance(error, UnicodeDecodeError):
         return f"a file must be text in UTF-8; {error}"
     flags = getattr(args, "flags", {})
     named = [flags[name] for name in getattr(error, "fields", ()) if name in flags]
-    return " ".join(str(error).split()) + (f" ({', '.join(named)})" if named else "")
+    line = " ".join(str(error).split()) + (f" ({', '.join(named)})" if named else "")
+    ready = {flags[name]: value for name, value in getattr(error, "ready", {}).items() if name in flags}
+    if ready:
+        more = [word for flag, value in ready.items() for word in (flag, value) if word]
+        line += f"; for example: {shlex.join([*words, *more])}"
+    return line
 
 
 def add_command(

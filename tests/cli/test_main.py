@@ -365,7 +365,7 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("embed m i --out o --device cuda:99", "GPUs here; got cuda:99 (--device)"),
         (
             "data prepare pairs.csv --out o --cluster exact --unpaired --quiet",
-            "without unpaired (--unpaired)",
+            "name the columns of whole variable domains (--heavy-column, --light-column)",
         ),
         (
             "data prepare pairs.csv --out o --cluster exact --quiet --light-column lite",

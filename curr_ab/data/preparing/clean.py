@@ -31,6 +31,23 @@ REASONS = {
     "not_a_variable_domain": "nothing that aligns with the variable domain of an antibody",
     "duplicate": "the same residues as an earlier record",
 }
+# What can be done where no record is left, and the options for it; nothing where the file decides.
+_COLUMNS = ("heavy_column", "light_column")
+WAYS_OUT: dict[str, tuple[str, tuple[str, ...]]] = {
+    "several_chains": ("choose which chain of a cell counts", ("several_chains",)),
+    "non_productive": ("take the productive ones of another file", ()),
+    "missing_chain": ("read single chains as unpaired", ("unpaired",)),
+    "nucleotides": ("name the columns of residues", _COLUMNS),
+    "stop_codon": ("name the columns of residues", _COLUMNS),
+    "unknown_letter": ("name the columns of residues", _COLUMNS),
+    "ambiguous": ("allow more of them", ("max_ambiguous",)),
+    "t_cell_receptor": ("give a file of antibodies", ()),
+    "several_domains": ("name the columns of one chain each", _COLUMNS),
+    "wrong_chain": ("name the columns the other way round", _COLUMNS),
+    "impossible_length": ("name the columns of whole variable domains", _COLUMNS),
+    "truncated_domain": ("name the columns of whole variable domains", _COLUMNS),
+    "not_a_variable_domain": ("name the columns of antibodies", _COLUMNS),
+}
 # Of rows with one chain, of which some have no partner in every file: no fault of a record.
 _WITHOUT_PARTNER = ("several_chains", "non_productive", "missing_chain")
 _AMBIGUOUS = "[XBZUO]"

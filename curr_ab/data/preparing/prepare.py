@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.preparing.checks import check_splits
-from curr_ab.data.preparing.clean import REASONS
+from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
 from curr_ab.data.preparing.components import blocks, label_equal, new_array
@@ -49,7 +49,8 @@ from curr_ab.data.preparing.splits import (
 )
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.samples import group_sources
-from curr_ab.data.reading.sources import expand_sources
+from curr_ab.data.reading.sources import MalformedSource, expand_sources
+from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
@@ -178,6 +179,31 @@ def _counts(parts: Sequence[dict[str, Any]], partitions: Sequence[dict[str, Any]
     }
 
 
+def _no_usable_record(parts: Sequence[dict[str, Any]]) -> OptionError:
+    """The error where no record is left: why, what was left out before, and the chief reason's way out."""
+    counts = _counts(parts, [])
+    recognised = [Recognised(**one) for part in parts for one in part["recognised"]]
+    for other in recognised[1:]:
+        recognised[0].add(other)
+    lines, columns = (recognised[0].lines()[1:], recognised[0].columns) if recognised else ([], {})
+    files = [file for part in parts for file in part["source"]]
+    dropped, ready, fields = counts["dropped"], dict[str, str](), tuple[str, ...]()
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
+    no_rows = "no row is left" if recognised and recognised[0].left_out else "they hold no records"
+    problem = "; ".join([f"no usable record in {len(parts)} source(s) ({reasons or no_rows})", *lines])
+    if dropped:
+        chief = max(dropped, key=lambda reason: dropped[reason])
+        advice, fields = WAYS_OUT[chief]
+        problem += f"; {chief}: {REASONS[chief]}; {advice}"
+        swapped = [columns[chain][0] for chain in CHAINS[::-1] if chain in columns]
+        if chief == "wrong_chain" and len(swapped) == 2 and " + " not in "".join(swapped):  # of regions
+            ready = dict(zip(("heavy_column", "light_column"), swapped, strict=True))
+    if counts["set_aside"]:
+        problem += f"; set aside: {'; '.join(counts['set_aside'])}"
+    named = files[0] + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
+    return MalformedSource(named, problem, fields=fields, ready=ready)
+
+
 def prepare(
     sources: Any,
     out: str | os.PathLike[str],
@@ -267,13 +293,7 @@ def _run_stages(
     parts = workers.run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
     if num_rows == 0:
-        counts = _counts(parts, [])
-        reasons = (
-            ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items())
-            or "they hold no records"
-        )
-        aside = f"; set aside: {'; '.join(counts['set_aside'])}" if counts["set_aside"] else ""
-        raise ValueError(f"no usable record in {len(files)} source(s) ({reasons}){aside}")
+        raise _no_usable_record(parts)
 
     # Now, and not after hours more; duplicates can only make it worse.
     held_out = sum(held_out_rows(split, getattr(plan, split), num_rows) for split in SPLITS[1:])

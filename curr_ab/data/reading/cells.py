@@ -146,6 +146,9 @@ def _join(
     productive = truth(pc.coalesce(rows["productive_heavy"], rows["productive_light"]))
     # Where no column says it, a stop or a shift of the frame does; MiXCR writes the latter as _.
     broken = pc.match_substring_regex(pc.coalesce(rows["heavy"], rows["light"]), "[*_].")
+    for name in {"cdr3_heavy", "cdr3_light"} & set(rows.column_names):  # of a contig the open part is read
+        stopped = pc.match_substring(rows[name], "*")
+        broken = pc.if_else(pc.fill_null(stopped, False), True, broken)
     usable = keyed & pc.coalesce(productive, pc.invert(broken), pa.scalar(True)).to_numpy()
     cells = _Cells(codes, {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS})
     exceeded = np.zeros(len(codes), np.bool_)

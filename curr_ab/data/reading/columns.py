@@ -81,6 +81,7 @@ _RANKS: dict[str, float] = {
     **dict.fromkeys(("vdj_nucleotide", "nucleotide_sequence", "target_sequences"), 12),
 }
 _OF_ABSTAR = {"nongermline_mask", "gene_segment_mask", "cdr_mask", "v_mutation_count_aa"}
+_POSITION, _FEWEST_POSITIONS = re.compile(r"\d+[a-z]?"), 90  # of a numbered V domain
 _REGIONS_RANK, _NUCLEOTIDE_REGIONS_RANK, _CONTIG_RANK = 3, 11, 12
 # Names of the seven regions, framework and CDR; `{}` is the number.
 _REGION_NAMES = (
@@ -198,6 +199,7 @@ class _ChainColumn:
     @property
     def base(self) -> str:
         rest = self.rest[:-1] if self.rest[-1:] == ("x",) else self.rest  # pandas' suffix of a merged column
+        rest = rest[1:] if rest[:1] == ("chain",) and len(rest) > 1 else rest
         return "_".join(rest)
 
 
@@ -253,11 +255,19 @@ def _region_rules(present: Mapping[str, str]) -> list[tuple[float, Rule]]:
     return rules
 
 
+def _numbered_rules(present: Mapping[str, str]) -> list[tuple[float, Rule]]:
+    """The rule that joins a column for each position, as ANARCI writes them, in their order."""
+    positions = [column for base, column in present.items() if _POSITION.fullmatch(base)]
+    return (
+        [(float(_REGIONS_RANK), Rule(tuple(positions), False))] if len(positions) > _FEWEST_POSITIONS else []
+    )
+
+
 def _sequence_rules(
     ranked: Iterable[tuple[float | None, str, str]], present: Mapping[str, str]
 ) -> tuple[Rule, ...]:
     """Rules for the residues of a chain, the surest first; `ranked` are rank, base and column."""
-    rules = _region_rules(present)
+    rules = _region_rules(present) + _numbered_rules(present)
     for rank, base, column in ranked:
         if rank is not None:
             if base == "sequence_aa" and _OF_ABSTAR & present.keys():
@@ -335,6 +345,8 @@ def _single(whole: Mapping[str, str]) -> tuple[dict[str, str], Rules]:
     for name, names in _SINGLE_CHAIN_NAMES.items():
         if name not in fields and (column := _first(names, whole)):
             fields[name] = column
+    if {"id", "domain_no", "chain_type"} <= whole.keys():  # of ANARCI: each chain of a pair has its file
+        fields["cell"] = whole["id"]
     rules = {}
     if cdr3 := _cdr3_rules(whole):
         rules["cdr3"] = cdr3
@@ -365,6 +377,7 @@ def find_layout(columns: Sequence[str], names: ColumnNames) -> Layout | None:
     """Find the layout by the column names; None where no sequence column is known."""
     _check_names(columns, names)
     whole = {"_".join(words_of(column)): column for column in reversed(columns)}
+    whole = dict(reversed(whole.items()))  # the first of like names, in the order of the table
     named = names.named()
     extra = {column: column for column in names.extra}
     wide, wide_rules = _wide(columns, whole)

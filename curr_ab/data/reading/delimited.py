@@ -14,7 +14,7 @@ import pyarrow.csv
 from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, num_lines, whole_records
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import HEAD_BYTES, damaged, open_text, read_head
-from curr_ab.data.reading.table import Table, check_names
+from curr_ab.data.reading.table import Table, check_names, grouped_names
 
 _DELIMITERS = "\t,;|"
 _BLANKS, _WHOLE_LINE = " ", "\x1f"  # runs of blanks count as one; lines are columns
@@ -24,6 +24,7 @@ _HEADER_BYTES = 64 << 20
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(rb'"?sep=.?"?[ ]*')  # Excel's own, for a CSV that it will open
 _ROW = re.compile(r"Row #(\d+): ?")
+_COUNTS = re.compile(r"Expected \d+ columns, got \d+")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
 # Residues or nucleotides, also with blanks between them: longer than a column's name and without its letters.
 _RESIDUES = re.compile(r"[A-Za-z*.\-]{40,}|[A-Za-z*](?: [A-Za-z*]){39,}")
@@ -103,13 +104,13 @@ def _delimiter(source: str, header: str, sample: list[str], line: int) -> str:
     """The delimiter that divides header and records into as many columns; the most, where several do."""
     columns = {mark: len(_fields(header, mark)) for mark in (*_DELIMITERS, _BLANKS)}
     of_records = {mark: {len(_fields(record, mark)) for record in sample} for mark in columns}
-    for mark in _DELIMITERS:
-        if columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
+    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
+    for mark in _DELIMITERS:  # each field of a good table may hold as many of another sign
+        if not agreed and columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
             problem = (
                 f"the line above the header must be JSON, or begin with #; got {header[:60]!r}; remove it"
             )
             raise MalformedSource(source, problem, line)
-    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
     if not agreed and all(columns[mark] == 1 for mark in _DELIMITERS):
         return _BLANKS if columns[_BLANKS] > 1 and of_records[_BLANKS] <= {columns[_BLANKS]} else ","
     return max(agreed or _DELIMITERS, key=lambda mark: columns[mark])
@@ -129,6 +130,22 @@ def _is_comment(head: bytes, start: int, end: int) -> bool:
     return True
 
 
+def _is_title(line: str) -> bool:
+    """A row that fills its first column alone, or none: a title above the table of a sheet."""
+    fields = max((_fields(line, mark) for mark in _DELIMITERS), key=len)
+    return len(fields) > 2 and not any(fields[1:])
+
+
+def _is_group(names: list[str], below: list[str], sample: list[str]) -> bool:
+    """A row that groups columns, above their names: `Heavy chain,,Light chain,` or a word for each column."""
+    words = [name for name in below if name]
+    is_above = names.count("") > 1 or len(set(names)) < len(names)
+    are_values = any(re.fullmatch(rf"[\d.,]+|{_CHAIN}", word) for word in words)
+    are_names = len(set(words)) < len(words) and not are_values
+    records_follow = any(_RESIDUES.search(record) for record in sample[1:])
+    return len(names) == len(below) and is_above and are_names and records_follow
+
+
 def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
     """The head's layout; None where the header does not end in it."""
     start, line, metadata = 0, 1, dict[str, Any]()
@@ -143,7 +160,11 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
             return None
         if text.lstrip().startswith((b"{", b'"{')):
             metadata = _metadata(source, _decode(source, text, line), line)
-        elif text.strip() and not _SEPARATOR_LINE.fullmatch(text) and not _is_comment(head, start, end):
+        elif text.strip() and not (
+            _SEPARATOR_LINE.fullmatch(text)
+            or _is_comment(head, start, end)
+            or _is_title(text.decode(errors="replace"))
+        ):
             break
         start, line = _next_line(head, end), line + 1
     else:
@@ -162,6 +183,10 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
         return _Layout(_WHOLE_LINE, ("sequence",), None, start, metadata)
     delimiter = _delimiter(source, header, sample, line)
     names = _fields(header, delimiter)
+    if sample and _is_group(names, below := _fields(sample[0], delimiter), sample):
+        names = list(grouped_names(names, below))
+        line += num_lines(head[start:first_byte])
+        first_byte = _next_line(head, first_byte)
     if any(_RESIDUES.fullmatch(name) for name in names):
         problem = "the header is missing: this line holds residues"
         raise MalformedSource(
@@ -212,7 +237,10 @@ def _failure(source: str, block: bytes, line: int, delimiter: bytes, error: Exce
             line += 1
     if row := _ROW.search(text):
         line += line_of_record(block, delimiter, int(row[1]))
-    return MalformedSource(source, _ROW_OF.sub("", text)[:200], line)
+    problem = _ROW_OF.sub("", text)
+    if counts := _COUNTS.match(problem):  # the row behind it may be long
+        problem = f"{counts[0]}; complete the line, or quote a field that holds the delimiter"
+    return MalformedSource(source, problem[:200], line)
 
 
 def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -39,10 +39,19 @@ def is_nucleotides(text: pa.Array) -> pa.Array:
 
 
 def shown_chain(residues: pa.Array) -> pa.Array:
-    """True where the residues show a heavy chain, false where a light one, null where neither or both."""
-    shows = {
-        chain: pc.fill_null(pc.match_substring_regex(residues, own), False)
-        for chain, (own, _) in KINDS.items()
-    }
-    # Framework 4 cut off short is the weaker evidence: it decides where the other kind shows nothing.
-    return pc.if_else(pc.xor(shows["heavy"], shows["light"]), shows["heavy"], pa.scalar(None, pa.bool_()))
+    """True where the residues show a heavy chain, false where a light one, null where neither or both.
+
+    Framework 4 cut off short is the weaker evidence: it decides where nothing else does. Every fifth light
+    chain, such as one that ends …WVFGGGTKLTVL, has a letter W where a heavy chain's would begin.
+    """
+    shown = pa.nulls(len(residues), pa.bool_())
+    for patterns in (SHOWS, {chain: own for chain, (own, _) in KINDS.items()}):
+        shows = {
+            chain: pc.fill_null(pc.match_substring_regex(residues, patterns[chain]), False)
+            for chain in CHAINS
+        }
+        is_one = pc.xor(shows["heavy"], shows["light"])
+        shown = pc.coalesce(shown, pc.if_else(is_one, shows["heavy"], pa.scalar(None, pa.bool_())))
+        if not shown.null_count:
+            break
+    return shown

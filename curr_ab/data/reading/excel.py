@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curr_ab.data.reading.sources import MalformedSource, locate
 from curr_ab.data.reading.streams import open_seekable
-from curr_ab.data.reading.table import Table, check_names, text_batches
+from curr_ab.data.reading.table import Table, check_names, grouped_names, text_batches
 from curr_ab.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -56,17 +56,10 @@ def _header(rows: Sequence[Sequence[str | None]], first: int, columns: list[int]
 
 def _names(rows: Sequence[Sequence[str | None]], header: int) -> tuple[str, ...]:
     """Names of the columns; one that stands twice takes the words of the row above, too."""
-    names = [" ".join((name or "").split()) for name in rows[header]]
-    if header == 0:
-        return tuple(names)
-    group, groups = "", list[str]()
-    for text in rows[header - 1]:
-        group = " ".join((text or group).split())
-        groups.append(group)
-    return tuple(
-        f"{group} {name}" if group and name and names.count(name) > 1 else name
-        for name, group in zip(names, groups, strict=True)
-    )
+    texts = [
+        [" ".join((text or "").split()) for text in row] for row in rows[max(header - 1, 0) : header + 1]
+    ]
+    return grouped_names(texts[0], texts[1]) if header else tuple(texts[0])
 
 
 def _look_at(workbook: CalamineWorkbook, name: str) -> _Sheet | None:
@@ -98,7 +91,10 @@ def _choose(source: str, workbook: CalamineWorkbook, name: str | None) -> _Sheet
     sheets = [sheet for sheet in (_look_at(workbook, name) for name in names) if sheet]
     if not sheets:
         where = f"the sheet {name!r}" if name else f"the workbook, of the sheets {', '.join(names)},"
-        raise MalformedSource(source, f"{where} must have columns of sequences below a header; it has none")
+        raise MalformedSource(
+            source,
+            f"{where} must have columns of sequences below a header; it has none; name another sheet or file",
+        )
     most = max(min(sheet.num_sequences, 2) for sheet in sheets)
     best = [sheet for sheet in sheets if min(sheet.num_sequences, 2) == most]
     if len(best) > 1:

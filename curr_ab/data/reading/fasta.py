@@ -17,11 +17,16 @@ _HEAVY = r"heavy(?:[_ -]?chain)?|hc|vhh?|igh|h"
 _LIGHT = r"(?:light|kappa|lambda)(?:[_ -]?chain)?|lc|v[lk]|vkappa|vlambda|ig[kl]|[lk]"
 _CHAIN = rf"(?:(?P<heavy>{_HEAVY})|(?P<light>{_LIGHT}))"
 # Where a name says which chain it is; what is left of it is the pair's.
-_SUFFIX = re.compile(rf"(?P<id>.*?)[_|:/.\-]{_CHAIN}", re.IGNORECASE)
+_BEHIND = r"(?:[_ -]?(?:variable|region|domain|seq(?:uence)?|protein|aa|chain))*"
+_SUFFIX = re.compile(rf"(?P<id>.*?)[_|:/.\-]{_CHAIN}{_BEHIND}", re.IGNORECASE)
 _PREFIX = re.compile(rf"{_CHAIN}[_|:/.\-](?P<id>.+)", re.IGNORECASE)
-_FIELD = re.compile(_CHAIN, re.IGNORECASE)  # between bars
+_ALONE = re.compile(rf"[:|]?{_CHAIN}(?:\s+(?:chain\b)?\W*(?P<id>\S.*))?", re.IGNORECASE)  # the name behind it
+_GENE = r"(?:[vdj]\d[\w*/-]*)?"
+_FIELD = re.compile(rf"(?:(?P<heavy>(?:{_HEAVY}){_GENE})|(?P<light>(?:{_LIGHT}){_GENE}))", re.IGNORECASE)
 _WORD = re.compile(
-    r"\b(?:(?P<heavy>heavy|vhh?|igh|hc)|(?P<light>light|kappa|lambda|v[lk]|ig[kl]|lc))\b", re.IGNORECASE
+    rf"\b(?:(?P<heavy>heavy|vhh?|igh{_GENE}|hc|(?<=chain[=:])h)"
+    rf"|(?P<light>light|kappa|lambda|v[lk]|ig[kl]{_GENE}|lc|(?<=chain[=:])l))(?![\w*])",
+    re.IGNORECASE,
 )
 _PDB = re.compile(r"(?P<id>\w{4})_\d+\|Chains? (?P<chains>[^|]*)", re.IGNORECASE)
 _JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
@@ -85,12 +90,14 @@ def _mark(header: str) -> _Mark:
     for pattern in (_SUFFIX, _PREFIX):
         if (match := pattern.fullmatch(name)) and match["id"]:
             return _Mark(match["id"], _chain_of(match))
+    if match := _ALONE.fullmatch(header):
+        return _Mark((match["id"] or "").strip(), _chain_of(match))
     fields = header.split("|")
     for index, field in enumerate(fields):
         if index and (match := _FIELD.fullmatch(field.strip())):
             return _Mark(fields[0].strip(), _chain_of(match))
     if word := _WORD.search(header, len(name)):
-        return _Mark(name, _chain_of(word))
+        return _Mark(name.rstrip(",;"), _chain_of(word))
     return _Mark(name, None)
 
 
@@ -109,7 +116,7 @@ def _holds_pairs(source: str) -> bool:
     return False
 
 
-def _pairs(source: str) -> Iterator[tuple[str, str | None, str | None]]:
+def _pairs(source: str) -> Iterator[tuple[str | None, str | None, str | None]]:
     """Name, heavy and light chain of each pair; a record waits for its other chain wherever that stands."""
     waiting: dict[str, tuple[int, str, str]] = {}
     for line, header, letters in _records(source):
@@ -127,12 +134,14 @@ def _pairs(source: str) -> Iterator[tuple[str, str | None, str | None]]:
             continue
         first_line, first_chain, first_letters = waiting.pop(mark.id)
         if first_chain == mark.chain:
-            problem = f"{mark.id!r} ({first_chain}) is not followed by its other chain"
+            problem = f"{mark.id!r} ({first_chain}) is not followed by its other chain; add it, or rename one"
             raise MalformedSource(source, problem, first_line)
         heavy, light = (first_letters, letters) if mark.chain == "light" else (letters, first_letters)
-        yield mark.id, heavy, light
+        yield mark.id or None, heavy, light
     for name, (line, chain, _) in waiting.items():
-        raise MalformedSource(source, f"{name!r} ({chain}) is not followed by its other chain", line)
+        other = "light" if chain == "heavy" else "heavy"
+        problem = f"{name!r} ({chain}) is not followed by its other chain; add the {other} one, or remove it"
+        raise MalformedSource(source, problem, line)
 
 
 def open_fasta(source: str) -> Table:

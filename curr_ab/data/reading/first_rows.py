@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout
-from curr_ab.data.reading.evidence import CHAIN_LETTERS, KINDS, SHOWS, is_nucleotides
-from curr_ab.data.reading.residues import residues_of
+from curr_ab.data.reading.columns import Layout, Rule, fields_of_pairs, find_layout, words_of
+from curr_ab.data.reading.evidence import CHAIN_LETTERS, SHOWS, is_nucleotides, shown_chain
+from curr_ab.data.reading.residues import LIST_SIGNS, residues_of
+from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.table import Table
 from curr_ab.words import CHAINS
 
@@ -20,7 +22,8 @@ _NUM_ROWS = 500
 _MOST = 0.5  # share of the first rows from which a column is taken to hold what they show
 _SCFV_LENGTH = 180  # residues: two V domains are longer, one is not
 # Between two chains in one text, once blanks are taken out. The words are those of tokenizers.
-_SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+")
+_SEPARATORS = (r"(?:\[SEP\]|<SEP>|<CLS>|<EOS>)+", r"[|:/;,_]+", r"['\"],['\"]")
+_MAY_NAME = {"clone", "clone_id", "clone_name", "pdb", "pdb_id", "pdb_code"}  # or families and repeats
 BARCODE_IN_ID = r"^(?P<cell>[ACGT]{10,}(?:-\d+)?)_(?:contig_)?\d+$"
 
 
@@ -64,13 +67,13 @@ def _content(column: str, text: pa.Array) -> _Content:
         pc.invert(is_nucleotides(pc.fill_null(residues, ""))),
     )
     chains = residues.filter(pc.fill_null(is_chain, False))
-    shows = {chain: pc.match_substring_regex(chains, KINDS[chain][0]) for chain in CHAINS}
+    is_heavy = shown_chain(chains)
     both = pc.and_(*(pc.match_substring_regex(chains, SHOWS[chain]) for chain in CHAINS))
     return _Content(
         column,
         _share(is_chain, rows),
-        _share(pc.and_not(shows["heavy"], shows["light"]), rows),
-        _share(pc.and_not(shows["light"], shows["heavy"]), rows),
+        _share(is_heavy, rows),
+        _share(pc.invert(is_heavy), rows),
         _share(both, rows),
         float(pc.mean(pc.binary_length(chains)).as_py() or 0),
         _share(pc.match_substring_regex(text, r"[-.]"), rows),
@@ -100,7 +103,7 @@ def _surest(layout: Layout, table: Table) -> Layout:
 
 def _separator(texts: Sequence[str]) -> str | None:
     """The pattern that splits most texts into two chains; None where there is none."""
-    packed = [re.sub(r"\s+", "", text.upper()) for text in texts]
+    packed = [re.sub(LIST_SIGNS, "", text.upper()) for text in texts]
     for pattern in _SEPARATORS:
         parts = [[part for part in re.split(pattern, text) if part] for text in packed]
         chains = [len(two) == 2 and all(re.fullmatch("[A-Z*.-]{60,}", part) for part in two) for two in parts]
@@ -121,6 +124,18 @@ def _by_content(batch: pa.RecordBatch, known: Mapping[str, str]) -> dict[str, st
     return chosen if set(CHAINS) <= chosen.keys() else None
 
 
+def _of_different_chains(batch: pa.RecordBatch, contents: Sequence[_Content]) -> tuple[str, str] | None:
+    """Two columns of which most rows show a heavy chain in one and a light chain in the other."""
+    kinds = {
+        one.column: shown_chain(residues_of({one.column: batch[one.column]}, (Rule((one.column,)),))[0])
+        for one in contents
+    }
+    for first, second in combinations(kinds, 2):
+        if _share(pc.xor(kinds[first], kinds[second]), len(batch)) > _MOST:
+            return first, second
+    return None
+
+
 def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -> Layout | None:
     """Layout of a table with one column of sequences: both chains in a text, or one."""
     fields = fields_of_pairs(table.names) | ({"id": names.id} if names.id else {})
@@ -136,6 +151,13 @@ def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -
     chains = [one for one in contents if one.chain > _MOST]
     if not chains:
         return None
+    if two := _of_different_chains(batch, chains):
+        problem = (
+            f"columns {two[0]!r} and {two[1]!r} hold chains, and which is the heavy one differs from row "
+        )
+        problem += "to row; name them, and leave rows the other way round out"
+        ready = dict(zip(("heavy_column", "light_column"), two, strict=True))
+        raise MalformedSource(table.source, problem, table.header_line, tuple(ready), ready)
     best = min(chains, key=lambda one: (one.gaps > _MOST, -one.chain))
     if best.length > _SCFV_LENGTH and best.both > _MOST:
         return Layout("joined", fields | {"sequence": best.column})
@@ -155,25 +177,55 @@ def _cells_in_ids(layout: Layout, table: Table) -> Layout:
     return replace(layout, kind="cells", cell_in_id=True)
 
 
+def _holds_letters(table: Table, columns: Sequence[str]) -> bool:
+    """True of columns that name the chains of a structure, such as `Hchain` with the letter H."""
+    if not all("chain" in column.lower() for column in columns):
+        return False
+    batch = first_rows(table, columns)
+    lengths = [pc.max(pc.binary_length(column)).as_py() for column in batch.columns] if batch else []
+    return bool(lengths) and max(length or 0 for length in lengths) <= 2
+
+
+def _named(layout: Layout, table: Table) -> Layout:
+    """The layout with names of records from a column of clones or structures, where each has its own."""
+    column = next((name for name in table.names if "_".join(words_of(name)) in _MAY_NAME), None)
+    if "id" in layout.columns or column is None or layout.kind == "cells":
+        return layout
+    batch = first_rows(table, [column])
+    if batch is None or column not in batch.schema.names:
+        return layout
+    is_name = not batch[column].null_count and len(batch[column].unique()) == len(batch)
+    return replace(layout, columns={**layout.columns, "id": column}) if is_name else layout
+
+
 def layout_of(table: Table, names: ColumnNames) -> Layout | None:
     """The layout of a table, by the names of its columns and, where they do not decide, by its first rows."""
+    layout = _layout_of(table, names)
+    return layout and _named(layout, table)
+
+
+def _layout_of(table: Table, names: ColumnNames) -> Layout | None:
     layout = find_layout(table.names, names)
     if table.metadata and layout is not None:  # OAS: every row has what the first has, and there are many
         return replace(layout, rules={name: rules[:1] for name, rules in layout.rules.items()})
     if layout is not None and layout.kind == "wide":
         known = {chain: layout.columns[chain] for chain in CHAINS if chain in layout.columns}
         if set(CHAINS) <= known.keys():
-            return _surest(layout, table)
+            if names.heavy or names.light or not _holds_letters(table, list(known.values())):
+                return _surest(layout, table)
+            known = {}
         batch = first_rows(table, [name for name in table.names if name not in names.extra])
         chosen = _by_content(batch, known) if batch is not None else None
         return (
             find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
             if chosen
             else layout
+            if known
+            else None
         )
     if layout is not None:
-        is_bare = layout.kind == "single" and "locus" not in layout.columns
-        return _cells_in_ids(layout, table) if is_bare or "contig" in layout.columns else layout
+        is_single = layout.kind == "single" or "contig" in layout.columns
+        return _cells_in_ids(layout, table) if is_single else layout
     batch = first_rows(table, [name for name in table.names if name not in names.extra])
     if batch is None:
         return None

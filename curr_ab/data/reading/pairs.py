@@ -57,26 +57,32 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
     return layout
 
 
-def _check_chains(source: str, layout: Layout, names: ColumnNames, chains: Chains) -> None:
+def _check_chains(table: Table, layout: Layout, names: ColumnNames, chains: Chains) -> None:
+    source = table.source
     missing = [chain for chain in CHAINS if chain not in layout.columns]
     if chains == "paired" and layout.kind == "wide" and missing:
         column = f"{missing[0]}_column"
         advice = f"name it with {column}, or read single chains as unpaired"
         problem = f"no column is known as the {missing[0]} chain; {advice}"
-        raise MalformedSource(source, problem, fields=(column, "unpaired"))
+        raise MalformedSource(source, problem, fields=(column, "unpaired"), ready={"unpaired": ""})
     if layout.kind in ("cells", "single") and "sequence" not in layout.rules:
-        problem = "the annotations of contigs hold no sequences; name their FASTA file in the same command"
+        problem = "the annotations of contigs hold no sequences; name their FASTA file in the same command, "
+        problem += "such as filtered_contig.fasta, or the column that holds them"
         raise MalformedSource(source, problem, fields=("sequence_column",))
     if chains == "unpaired" or layout.kind not in ("cells", "single"):
         return
     if names.pair_by == "clone" and "clone" not in layout.columns:
         problem = "no column is known as the clone; pair_by must be cell"
         raise MalformedSource(source, problem, fields=("pair_by",))
+    if table.form == "FASTA" and layout.kind == "single":
+        problem = "the names of the records do not say which chain is heavy and which is light; name them "
+        problem += "ID_heavy and ID_light, or read single chains as unpaired"
+        raise MalformedSource(source, problem, fields=("unpaired",), ready={"unpaired": ""})
     if names.pair_by == "cell" and layout.kind == "single":
         problem = "the table holds single chains; read them as unpaired, or name the column of their cell"
         ways = ("unpaired", "cell_column")
         if "clone" not in layout.columns:
-            raise MalformedSource(source, problem, fields=ways)
+            raise MalformedSource(source, problem, fields=ways, ready={"unpaired": ""})
         problem += ", or pair the chains of a clone"
         raise MalformedSource(source, problem, fields=(*ways, "pair_by"))
     if names.several_chains == "most_umis" and "umis" not in layout.columns:
@@ -207,7 +213,16 @@ def _cells(
                 name: column if name in ("record", "translated") else column.cast(pa.string())
                 for name, column in columns.items()
             }
-            yield tell_chains_apart(columns, table.metadata), keys
+            yield _told_apart(columns, table, own), keys
+
+
+def _told_apart(columns: Columns, table: Table, recognised: Recognised) -> Columns:
+    """Values under the names of their chains; chains of which nothing tells the kind are counted."""
+    out = tell_chains_apart(columns, table.metadata)
+    unknown = pc.and_(columns["sequence"].is_valid(), pc.and_(out["heavy"].is_null(), out["light"].is_null()))
+    name = next((name for name in ("locus", "v_call") if name in columns), "sequence")
+    recognised.count(recognised.emptied, name, int(pc.sum(unknown).as_py() or 0))
+    return out
 
 
 def _each_chain(columns: Columns) -> Columns:
@@ -260,7 +275,7 @@ def read_source(
     tables = open_sample(files, names)
     layouts = [_layout(table, names) for table in tables]
     for table, layout in zip(tables, layouts, strict=True):
-        _check_chains(table.source, layout, names, chains)
+        _check_chains(table, layout, names, chains)
     own = [_recognised(table, layout) for table, layout in zip(tables, layouts, strict=True)]
     if recognised is not None:
         recognised += own
@@ -291,7 +306,7 @@ def _rows(
     """Pairs, or single chains, that need no other row."""
     if layout.kind in ("cells", "single"):
         for columns, _ in _single_chains(table, layout, recognised, aside):
-            yield tell_chains_apart(columns, table.metadata)
+            yield _told_apart(columns, table, recognised)
         return
     for columns, _ in _numbered(table, layout, recognised):
         yield _each_chain(columns) if chains == "unpaired" else columns

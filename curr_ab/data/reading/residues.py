@@ -11,6 +11,7 @@ from curr_ab.data.reading.columns import Rule
 from curr_ab.data.reading.evidence import is_nucleotides, shown_chain
 from curr_ab.data.reading.translation import read_nucleotides, reverse_complement, translate
 
+LIST_SIGNS = r"\s+|^[\[(]?['\"]|['\"][\])]?$"  # blanks, and what is around a list of two texts
 # Words for a chain that is not there. None of them is a sequence.
 ABSENT = (
     "",
@@ -29,9 +30,9 @@ ABSENT = (
 
 
 def letters(column: pa.Array) -> pa.Array:
-    """Residues in upper case without blanks and alignment gaps; null where a chain is missing."""
+    """Residues in upper case without blanks, newlines and alignment gaps; null where a chain is missing."""
     column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
-    if pc.any(pc.match_substring_regex(column, "[-. ]")).as_py():
+    if pc.any(pc.match_substring_regex(column, r"[-.\s]")).as_py():
         column = pc.replace_substring_regex(column, r"[-.\s]", "")
     is_short = pc.less(pc.binary_length(column), 14)
     if not pc.any(is_short).as_py():
@@ -121,8 +122,11 @@ def cdr3_of(
 
 
 def split_joined(text: pa.Array, separator: str) -> dict[str, pa.Array]:
-    """The heavy and the light chain of texts with both, in the order that their residues show."""
-    packed = pc.replace_substring_regex(pc.ascii_upper(text), r"\s+", "")
+    """The heavy and the light chain of texts with both, in the order that their residues show.
+
+    One chain decides where the other shows nothing, and the order of most texts where neither does.
+    """
+    packed = pc.replace_substring_regex(pc.ascii_upper(text), LIST_SIGNS, "")
     packed = pc.replace_substring_regex(
         packed, f"^(?:\\[CLS\\]|<CLS>|(?:{separator}))+|(?:{separator})+$", ""
     )
@@ -130,7 +134,9 @@ def split_joined(text: pa.Array, separator: str) -> dict[str, pa.Array]:
     is_pair = pc.fill_null(pc.equal(pc.list_value_length(parts), 2), False)
     two = pc.if_else(is_pair, parts, pa.scalar(["", ""], parts.type))
     first, second = (letters(pc.list_element(two, index)) for index in range(2))
-    swapped = pc.and_(
-        pc.fill_null(pc.invert(shown_chain(first)), False), pc.fill_null(shown_chain(second), False)
-    )
+    is_heavy, is_light = shown_chain(first), pc.invert(shown_chain(second))
+    agreed = pc.if_else(pc.equal(is_heavy, is_light), is_heavy, None)
+    one = pc.if_else(pc.is_null(is_heavy), is_light, pc.if_else(pc.is_null(is_light), is_heavy, agreed))
+    most = pc.mean(one.cast(pa.uint8())).as_py()
+    swapped = pc.invert(pc.fill_null(one, most is None or most >= 0.5))
     return {"heavy": pc.if_else(swapped, second, first), "light": pc.if_else(swapped, first, second)}

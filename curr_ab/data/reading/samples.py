@@ -23,6 +23,7 @@ from curr_ab.words import CHAINS
 
 Source = TypeVar("Source", bound=str | Table)
 _LOCUS_IN_NAME = re.compile(r"(?<![a-z0-9])(ig[hkl]|heavy|light|kappa|lambda|[hkl]|vh|vl)(?![a-z0-9])")
+_HEAVY_WORDS = {"igh", "heavy", "h", "vh"}
 _CONTIG_WORDS = re.compile(r"annotations?|contigs?|filtered|all|consensus|[._-]")
 
 
@@ -49,6 +50,12 @@ class _File:
     @property
     def holds_annotations(self) -> bool:
         return self.layout is not None and self.layout.kind == "cells" and "contig" in self.layout.columns
+
+    @property
+    def chain_in_name(self) -> str | None:
+        """The chain that the file's name says, as in `vh_sequences.fasta`."""
+        word = _LOCUS_IN_NAME.search(self.stem.replace("_", "-"))
+        return None if word is None else "heavy" if word[0] in _HEAVY_WORDS else "light"
 
 
 def _open(path: str, names: ColumnNames) -> _File | None:
@@ -131,6 +138,18 @@ def _by_locus(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
             yield tuple(paths)
 
 
+def _chains_apart(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
+    """FASTA files of heavy and of light chains, of the same name but for the chain, the heavy one first."""
+    of_name: dict[tuple[Path, str], list[_File]] = defaultdict(list)
+    for file in files:
+        if file.holds_contigs and file.chain_in_name:
+            of_name[file.folder, _LOCUS_IN_NAME.sub("", file.stem.replace("_", "-"))].append(file)
+    for alike in of_name.values():
+        ordered = sorted(alike, key=lambda file: file.chain_in_name or "")
+        if [file.chain_in_name for file in ordered].count("heavy") == 1 and len(ordered) > 1:
+            yield tuple(file.path for file in ordered)
+
+
 def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[Source, ...]]:
     """The sources as samples, each of one file or of several that belong together, in the order given."""
     if len(sources) < 2:
@@ -139,6 +158,7 @@ def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[S
     files = [file for path in paths if (file := _open(path, names))]
     groups = list(_with_annotations(files)) if any(file.holds_contigs for file in files) else []
     taken = {path for group in groups for path in group}
+    groups += _chains_apart([file for file in files if file.path not in taken])
     groups += _by_locus([file for file in files if file.path not in taken and not file.holds_contigs])
     of: dict[Any, tuple[Any, ...]] = {path: group for group in groups for path in group}
     ordered = dict.fromkeys(of.get(source, (source,)) for source in sources)
@@ -167,9 +187,29 @@ def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
     return replace(table, names=(*table.names, added), read=read)
 
 
+def _join_chains(heavy: Table, lights: Sequence[Table]) -> Table:
+    """Heavy and light chains of FASTA files, paired by their names; null where a name has no other chain."""
+    known: list[pa.Table] = []
+
+    def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        if not known:
+            batches = (batch for light in lights for batch in light.read(light.names))
+            known.append(pa.Table.from_batches(batches, schema).combine_chunks())
+        ids, sequences = (known[0][name].combine_chunks() for name in heavy.names)
+        for batch in heavy.read(heavy.names):
+            light = sequences.take(pc.index_in(batch["id"], value_set=ids))
+            columns = {"id": batch["id"], "heavy": batch["sequence"], "light": light}
+            yield pa.record_batch({name: columns[name] for name in names})
+
+    schema = pa.schema([(name, pa.string()) for name in heavy.names])
+    return replace(heavy, names=("id", *CHAINS), read=read)
+
+
 def open_sample(files: Sequence[str | Table], names: ColumnNames) -> list[Table]:
     """Tables of the files of a sample; contigs become a column of their annotations."""
     tables = [open_table(file, names.sheet) for file in files]
+    if len(tables) > 1 and all(table.form == "FASTA" and table.names[-1] == "sequence" for table in tables):
+        return [_join_chains(tables[0], tables[1:])]
     if len(tables) == 2 and tables[1].form == "FASTA":
         layout = find_layout(tables[0].names, names)
         if layout is not None and "contig" in layout.columns:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from curr_ab.options import OptionError
 
@@ -24,13 +25,18 @@ class MalformedSource(OptionError):
     """A source that cannot be read further; the message names the file and, where it has one, the line."""
 
     def __init__(
-        self, source: str, problem: str, line: int | None = None, fields: tuple[str, ...] = ()
+        self,
+        source: str,
+        problem: str,
+        line: int | None = None,
+        fields: tuple[str, ...] = (),
+        ready: Mapping[str, str] | None = None,
     ) -> None:
         place = f"{source}{f', line {line}' if line else ''}"
-        super().__init__(printable(f"{place}: {problem}"), *fields)
-        self._parts = (source, problem, line, fields)
+        super().__init__(printable(f"{place}: {problem}"), *fields, ready=ready)
+        self._parts = (source, problem, line, fields, ready)
 
-    def __reduce__(self) -> tuple[type[MalformedSource], tuple[str, str, int | None, tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type[MalformedSource], tuple[Any, ...]]:
         return type(self), self._parts  # workers send their errors pickled
 
 

@@ -207,7 +207,8 @@ def refuse_documents(source: str, head: bytes) -> None:
 
 
 def _broken(source: str, error: Exception, line: int) -> MalformedSource:
-    return MalformedSource(source, f"the compressed file is damaged or cut off ({error})", line)
+    problem = f"the compressed file is damaged or cut off ({error}); copy or download it again"
+    return MalformedSource(source, problem, line)
 
 
 def damaged(source: str, error: Exception) -> MalformedSource:

@@ -42,6 +42,18 @@ def check_names(source: str, names: Sequence[str], line: int | None = None) -> N
             )
 
 
+def grouped_names(groups: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns below a row of groups; one that stands twice takes the words of its group, too."""
+    group, wide = "", list[str]()
+    for text in groups:  # a group stands above the first of its columns
+        group = text or group
+        wide.append(group)
+    return tuple(
+        f"{group} {name}" if group and name and names.count(name) > 1 else name
+        for name, group in zip(names, wide, strict=True)
+    )
+
+
 def without_null_words(values: pa.Array) -> pa.Array:
     """The column with null for words such as NA; readers leave them, because an id may be one."""
     if not pa.types.is_string(values.type):

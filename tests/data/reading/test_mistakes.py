@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,10 +213,10 @@ def a_header_alone(pairs, folder):
     return [str(write(folder / "a.csv", "id,heavy,light\n"))]
 
 
-@mistake(r"a\.fa", "(?i)pairs", "--unpaired|--no-unpaired")
-def unpaired_on_pairs_of_a_fasta(pairs, folder):
-    records = [(f"m{n}_{chain.kind}", chain.residues) for n, pair in enumerate(pairs) for chain in pair]
-    return [str(write(folder / "a.fa", fasta_text(records))), "--unpaired"]
+@mistake(r"sabdab_summary\.tsv", "line 1", "no sequence column", "pdb, Hchain, Lchain", "--heavy-column")
+def structures_with_the_letters_of_their_chains(pairs, folder):
+    records = [{"pdb": f"{n}abc", "Hchain": "H", "Lchain": "L", "resolution": 2.1} for n in range(12)]
+    return [str(write(folder / "sabdab_summary.tsv", table_text(list(records[0]), records, delimiter="\t")))]
 
 
 @mistake("donor", "--group-by-donor")
@@ -223,9 +224,10 @@ def group_by_donor_without_donors(pairs, folder):
     return [*table(folder / "a.csv", pairs), "--group-by-donor"]
 
 
-@mistake(r"a\.csv", "--light-column")
-def one_column_named_of_two(pairs, folder):
-    return [*table(folder / "a.csv", pairs, "id,one,two"), "--heavy-column", "one"]
+@mistake(r"a\.csv", "light chain", "--light-column", "--unpaired")
+def one_column_named_where_the_other_holds_no_chain(pairs, folder):
+    records = [{"id": n, "one": heavy.residues, "two": "VL3-1"} for n, (heavy, _) in enumerate(pairs)]
+    return [str(write(folder / "a.csv", table_text(list(records[0]), records))), "--heavy-column", "one"]
 
 
 @mistake(r"run\.out", "no sequence|no column|sequences", "--heavy-column|CSV|table")
@@ -282,3 +284,41 @@ def test_mistake_ends_in_one_line(name, tmp_path, monkeypatch, capsys) -> None:
     assert [pattern for pattern in made.says if not re.search(pattern, said)] == [], said
     assert "Traceback" not in said and "iconv" not in said
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_what_the_content_decides_is_no_mistake(tmp_path, capsys) -> None:
+    """One column named of two, and single chains of a FASTA with pairs."""
+    pairs = Draw("what the content decides", 0).pairs(12)
+    (path,) = table(tmp_path / "a.csv", pairs, "id,one,two")
+    records = [(f"m{n}_{chain.kind}", chain.residues) for n, pair in enumerate(pairs) for chain in pair]
+    fasta = write(tmp_path / "a.fa", fasta_text(records))
+    for arguments, kept in (
+        ([path, "--heavy-column", "one"], "12 of 12"),
+        ([fasta, "--unpaired"], "24 of 24"),
+    ):
+        command = [
+            "data",
+            "prepare",
+            *map(str, arguments),
+            "--out",
+            str(tmp_path / kept),
+            "--cluster",
+            "exact",
+        ]
+        assert main([*command, "--test", "1", "--validation", "1", "--processes", "1"]) == 0
+        assert f"{kept} records kept" in capsys.readouterr().out
+
+
+def test_the_command_that_is_given_ready_runs(tmp_path, capsys) -> None:
+    """For swapped columns, and for a table with one kind of chain alone."""
+    pairs = Draw("ready commands", 0).pairs(12)
+    (swapped,) = table(tmp_path / "swapped table.csv", pairs, "id,light,heavy")
+    records = [{"id": n, "light": light.residues} for n, (_, light) in enumerate(pairs)]
+    alone = write(tmp_path / "alone.csv", table_text(["id", "light"], records))
+    for number, path in enumerate((swapped, str(alone))):
+        command = ["data", "prepare", path, "--out", str(tmp_path / f"out {number}"), "--cluster", "exact"]
+        assert main([*command, "--test", "1", "--validation", "1", "--processes", "1"]) == 2
+        _, _, ready = capsys.readouterr().err.partition("; for example: ")
+        words = shlex.split(ready)
+        assert main(words[1:]) == 0
+        assert "12 of 12 records kept" in capsys.readouterr().out

@@ -9,7 +9,7 @@ left out, so that no reader can be made for one file.
 - `molecules`: chains, contigs and their parts;
 - `writing`: tables as text, Excel sheets, compressed files;
 - `cells`: contigs of cells, and the pairs among them;
-- `cell_ranger`, `airr`, `oas`, `pair_tables`, `one_column`, `fasta_files`, `objects`: shapes, by the
-  kind of source;
+- `cell_ranger`, `airr`, `oas`, `pair_tables`, `sheets`, `one_column`, `fasta_files`, `objects`: shapes,
+  by the kind of source;
 - `damaged`: files that end in an error, and the place that it must name.
 """

@@ -328,6 +328,76 @@ def bd_rhapsody(draw: Draw, folder: Path) -> Shape:
     return cells.shape(write(folder / "S1_VDJ_Dominant_Contigs.csv", text))
 
 
+@shape
+def mixcr_whole_targets(draw: Draw, folder: Path) -> Shape:
+    """Clones of cells with the nucleotides of the target, and the CDR3 as the only residues."""
+    cells, records = cells_of(draw, "missing_chain", genes=None), []
+    for number, row in enumerate(cells.rows):
+        records.append(
+            {
+                "cloneId": number,
+                "tagValueCELL": row.barcode.removesuffix("-1"),
+                "readCount": f"{row.umis * 37}.0",
+                "uniqueMoleculeCount": row.umis,
+                "targetSequences": row.contig.v_domain,
+                "targetQualities": "F" * len(row.contig.v_domain),
+                **{f"all{s.upper()}HitsWithScore": f"{call}*00(1400)" for s, call in row.gene.items()},
+                "aaSeqCDR3": row.chain.junction if row.productive else f"{row.chain.junction[:3]}*W",
+                "refPoints": ":::::::0:-3:11:::::12:-5:39:::",
+            }
+        )
+    needs = ("tagValueCELL", "targetSequences", "allVHitsWithScore", "aaSeqCDR3")
+    text = table_text(draw.columns(records, needs), records, delimiter="\t")
+    cells.pairs = [
+        Pair(pair.heavy, pair.light, (pair.names[0].removesuffix("-1"),), pair.annotation)
+        for pair in cells.pairs
+    ]
+    return cells.shape(write(folder / "sample.clones.tsv", text), "cdr3")
+
+
+@shape
+def igblast_of_cells(draw: Draw, folder: Path) -> Shape:
+    """IgBLAST run on the contigs of Cell Ranger: their names alone say the cell."""
+    cells, records = cells_of(draw, "missing_chain", genes=None), []
+    for row in cells.rows:
+        record = airr_record(row) | {"sequence_aa": row.contig.sequence_aa, "v_identity": "97.966"}
+        record |= {"sequence_alignment": row.contig.v_domain, "sequence_alignment_aa": row.contig.residues}
+        record |= {f"{name}_aa": row.chain.regions[name] for name in REGIONS}
+        own = ("cell_id", "clone_id", "consensus_count", "duplicate_count")
+        records.append({name: value for name, value in record.items() if name not in own})
+    needs = ("sequence_id", "v_call", "productive", "locus", "sequence_alignment_aa", "cdr3", "cdr3_aa")
+    text = table_text(draw.columns(records, needs), records, delimiter="\t")
+    return cells.shape(write(folder / "igblast.tsv", text), "cdr3", "v_call")
+
+
+@shape
+def anarci_numbers(draw: Draw, folder: Path) -> Shape:
+    """A column for each position, and a file for the chains of each kind."""
+    named, sources = draw.named(8), []
+    for file, kind in (("run_H.csv", 0), ("run_KL.csv", 1)):
+        records, positions = [], dict[str, None]()
+        for name, *chains in named:
+            chain = chains[kind]
+            before = with_gaps({**chain.regions, "cdr3": "", "fwr4": ""}, "-")
+            cdr3 = chain.regions["cdr3"]
+            half, more = (len(cdr3) + 1) // 2, max(len(cdr3) - 13, 0)
+            loop = cdr3[:half] + "-" * (13 - len(cdr3)) + cdr3[half:]
+            letters = [*before, *loop, *chain.regions["fwr4"]]
+            numbers = [*map(str, range(1, 112)), *(f"111{chr(65 + n)}" for n in range(more))]
+            numbers += map(str, range(112, 112 + len(letters) - len(numbers)))
+            positions |= dict.fromkeys(numbers)
+            about = {"Id": name, "domain_no": 0, "hmm_species": "human", "chain_type": chain.locus[-1]}
+            records.append(
+                about | {"e-value": 1e-50, "v_gene": ""} | dict(zip(numbers, letters, strict=True))
+            )
+        ordered = sorted(positions, key=lambda number: (int(number[:3].rstrip("ABCDEFG")), number))
+        columns = ["Id", "domain_no", "hmm_species", "chain_type", "e-value", "v_gene", *ordered]
+        filled = [dict.fromkeys(columns, "-") | record for record in records]
+        sources.append(write(folder / file, table_text(columns, filled)))
+    pairs = [Pair(heavy.residues, light.residues, (name,)) for name, heavy, light in named]
+    return Shape(sources[::-1] if draw.variant else sources, pairs)
+
+
 # Single chains
 
 

@@ -156,3 +156,64 @@ def fasta_single_contigs(draw: Draw, folder: Path) -> Shape:
         records.append((name, contig_of(chain, draw.rng).sequence))
         pairs.append(single(chain, name))
     return Shape(write(folder / "contigs.fasta", fasta_text(records)), pairs, {"chains": "unpaired"})
+
+
+HEADERS: tuple[Header, ...] = (
+    lambda name, chain: f"{'VH' if chain.kind == 'heavy' else 'VL'} {name}",
+    lambda name, chain: f"{name}_{chain.kind}_chain_variable_region",
+    lambda name, chain: f"{name}_{'VH' if chain.kind == 'heavy' else 'VL'}_aa",
+    lambda name, chain: f"{name} chain={chain.kind[0].upper()}",
+    lambda name, chain: f"{name}|{chain.v_call}|human",
+    lambda name, chain: f"{name}, {'HC' if chain.kind == 'heavy' else 'LC'}",
+    lambda name, chain: f"{name} {chain.v_call} {chain.j_call}",
+)
+
+
+@shape
+def fasta_further_headers(draw: Draw, folder: Path) -> Shape:
+    """Each pair in a form of its own."""
+    records, pairs = [], []
+    for number, (name, heavy, light) in enumerate(_named(draw, 2 * len(HEADERS))):
+        header = HEADERS[number % len(HEADERS)]
+        records += [(header(name, chain), chain.residues) for chain in (heavy, light)]
+        pairs.append(Pair(heavy.residues, light.residues, (name,)))
+    return Shape(write(folder / "pairs.fasta", fasta_text(records)), pairs)
+
+
+@shape
+def fasta_letters_alone(draw: Draw, folder: Path) -> Shape:
+    """H and L and no name, as programs for structures read them."""
+    records, pairs = [], []
+    for heavy, light in draw.pairs(1 + 2 * draw.variant):
+        records += [("H", heavy.residues), ("L", light.residues)]
+        pairs.append(Pair(heavy.residues, light.residues))
+    return Shape(write(folder / "model.fasta", fasta_text(records)), pairs)
+
+
+@shape
+def fasta_file_per_chain(draw: Draw, folder: Path) -> Shape:
+    """Heavy chains in one file, light ones under the same names in another, in another order."""
+    named = _named(draw)
+    names = ("VL.fasta", "VH.fasta") if draw.variant else ("set1_heavy.fa", "set1_light.fa")
+    of_file = {name: "heavy" if "heavy" in name or "VH" in name else "light" for name in names}
+    sources = []
+    for name, kind in of_file.items():
+        records = [(id, heavy.residues if kind == "heavy" else light.residues) for id, heavy, light in named]
+        draw.rng.shuffle(records)
+        sources.append(write(folder / name, fasta_text(records)))
+    return Shape(sources, [Pair(heavy.residues, light.residues, (id,)) for id, heavy, light in named])
+
+
+@shape
+def fasta_of_databases(draw: Draw, folder: Path) -> Shape:
+    """Single chains under accessions, with words of UniProt or GenBank behind them."""
+    records, pairs = [], []
+    for number, chain in enumerate(chain for pair in draw.pairs(6) for chain in pair):
+        words = f"immunoglobulin {chain.kind} chain variable region, partial [Homo sapiens]"
+        name = f"AAK{number}71{number}.1"
+        if draw.variant:
+            name = f"sp|P{number}DOX5|IG{number}_HUMAN"
+            words = f"Immunoglobulin {chain.kind} variable OS=Homo sapiens OX=9606 PE=1 SV=2"
+        records.append((f"{name} {words}", chain.residues))
+        pairs.append(single(chain, name))
+    return Shape(write(folder / "sequence.fasta", fasta_text(records, 70)), pairs, {"chains": "unpaired"})

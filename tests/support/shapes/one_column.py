@@ -107,3 +107,14 @@ def bare_lines_of_single_chains(draw: Draw, folder: Path) -> Shape:
     ]
     text = "\n".join(chain.residues for chain in chains) + "\n"
     return Shape(write(folder / "chains.txt", text), pairs, {"chains": "unpaired"})
+
+
+@shape
+def joined_light_first(draw: Draw, folder: Path) -> Shape:
+    """Light chains that end with the W of a heavy chain's framework 4 among them: every fifth does."""
+    records, pairs = [], []
+    for name, heavy, light in draw.named(40):
+        records.append({"name": name, "sequence": f"{light.residues}|{heavy.residues}"})
+        pairs.append(Pair(heavy.residues, light.residues, (name,)))
+    text = table_text(draw.columns(records, ("name", "sequence")), records)
+    return Shape(write(folder / "joined.csv", text), pairs)
