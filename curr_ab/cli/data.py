@@ -22,7 +22,7 @@ class PrepareOptions(Options):
     keep_going: bool = option(False, "Set malformed files aside and say so, rather than stop at the first")
     keep_dropped: bool = option(False, "Write the dropped records to dropped.parquet")
     report: Path | None = option(
-        None, "Table of what became of each record: .csv, .tsv or .parquet", metavar="FILE"
+        None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
     quiet: bool = option(False, QUIET)

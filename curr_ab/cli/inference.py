@@ -48,7 +48,7 @@ class BulkOptions(Options):
         False, "Leave out records that cannot be used, and list them beside the results, rather than stop"
     )
     report: Path | None = option(
-        None, "Table of what became of each record: .csv, .tsv or .parquet", metavar="FILE"
+        None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     resume: bool = option(False, "Go on where an interrupted run ended")
     processes: int = option(1, "Number of processes, each on a GPU of its own", least=1)

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.finetuned_models import save_base, save_tuned, tune
 from support.objects import OBJECTS
+from support.shapes import cell_ranger  # noqa: F401  # fills the table of shapes
+from support.shapes.drawing import draw_shape
 from support.tiny_models import save_checkpoint, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
@@ -256,3 +258,23 @@ def test_an_object_in_evaluate(kind, rows, folder, tmp_path):
     how = {"mode": "unmasked", "min_pairs": 3, "shots": (2,), "device": "cpu"}
     assert run_suite("fitness", folder, make(kind, rows), tmp_path / "o", **how)
     assert run_suite("regions", folder, make(kind, rows), tmp_path / "o", pairs=2, device="cpu")
+
+
+@pytest.mark.parametrize("command", ["number", "embed"])
+def test_contigs_and_their_annotations_in_a_bulk_command(command, folder, tmp_path):
+    """Files that belong together are named together, as in `prepare`."""
+    shape = draw_shape("tenx_3_annotations_and_contigs", 0, tmp_path)
+    out, model = tmp_path / "out.csv", [] if command == "number" else [str(folder), *QUIET]
+    words = [
+        command,
+        *model,
+        *map(str, shape.sources),
+        "--quiet",
+        "--out",
+        str(out),
+        "--keep-columns",
+        "umis",
+    ]
+    assert main(words) == 0
+    assert len(ids_of(out)) == len(shape.pairs)
+    assert pd.read_csv(out)["umis"].notna().all()
