@@ -14,7 +14,7 @@ import pyarrow.csv
 from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, num_lines, whole_records
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import HEAD_BYTES, damaged, open_text, read_head
-from curr_ab.data.reading.table import Table, check_names
+from curr_ab.data.reading.table import BATCH_ROWS, Table, check_names
 
 _DELIMITERS = "\t,;|"
 _BLANKS, _WHOLE_LINE = " ", "\x1f"  # runs of blanks count as one; lines are columns
@@ -24,6 +24,7 @@ _HEADER_BYTES = 64 << 20
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(rb'"?sep=.?"?[ ]*')  # Excel's own, for a CSV that it will open
 _ROW = re.compile(r"Row #(\d+): ?")
+_COUNTS = re.compile(r"Expected \d+ columns, got \d+")
 _ROW_OF = re.compile(r"^.*(?=Expected \d+ columns)", re.DOTALL)
 # Residues or nucleotides, also with blanks between them: longer than a column's name and without its letters.
 _RESIDUES = re.compile(r"[A-Za-z*.\-]{40,}|[A-Za-z*](?: [A-Za-z*]){39,}")
@@ -103,13 +104,13 @@ def _delimiter(source: str, header: str, sample: list[str], line: int) -> str:
     """The delimiter that divides header and records into as many columns; the most, where several do."""
     columns = {mark: len(_fields(header, mark)) for mark in (*_DELIMITERS, _BLANKS)}
     of_records = {mark: {len(_fields(record, mark)) for record in sample} for mark in columns}
-    for mark in _DELIMITERS:
-        if columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
+    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
+    for mark in _DELIMITERS:  # each field of a good table may hold as many of another sign
+        if not agreed and columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
             problem = (
                 f"the line above the header must be JSON, or begin with #; got {header[:60]!r}; remove it"
             )
             raise MalformedSource(source, problem, line)
-    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
     if not agreed and all(columns[mark] == 1 for mark in _DELIMITERS):
         return _BLANKS if columns[_BLANKS] > 1 and of_records[_BLANKS] <= {columns[_BLANKS]} else ","
     return max(agreed or _DELIMITERS, key=lambda mark: columns[mark])
@@ -185,7 +186,12 @@ def open_delimited(source: str, head: bytes) -> Table:
     form = "text lines" if layout.delimiter == _WHOLE_LINE else _FORMS.get(layout.delimiter, "CSV")
     names = tuple(name for name in layout.names if name)  # a column without a name cannot be asked for
     return Table(
-        source, form, names, lambda wanted: _read(source, layout, wanted), layout.metadata, layout.header_line
+        source,
+        form,
+        names,
+        lambda wanted: _larger(_read(source, layout, wanted)),
+        layout.metadata,
+        layout.header_line,
     )
 
 
@@ -212,7 +218,26 @@ def _failure(source: str, block: bytes, line: int, delimiter: bytes, error: Exce
             line += 1
     if row := _ROW.search(text):
         line += line_of_record(block, delimiter, int(row[1]))
-    return MalformedSource(source, _ROW_OF.sub("", text)[:200], line)
+    problem = _ROW_OF.sub("", text)
+    if counts := _COUNTS.match(problem):  # the row behind it may be long
+        problem = f"{counts[0]}; complete the line, or quote a field that holds the delimiter"
+    return MalformedSource(source, problem[:200], line)
+
+
+def _larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches joined behind the first, which a look at the first rows takes alone.
+
+    A block of a table of 200 columns has 1,000 rows, for which each of a hundred calls costs more than its work.
+    """
+    held, num_rows, size = list[pa.RecordBatch](), BATCH_ROWS, 0
+    for batch in batches:
+        held.append(batch)
+        num_rows, size = num_rows + batch.num_rows, size + batch.nbytes
+        if num_rows >= BATCH_ROWS or size >= BLOCK_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held, num_rows, size = [], 0, 0
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
 def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -230,7 +255,8 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
     try:
         with open_text(source) as stream:
             stream.read(layout.first_byte)
-            for block, place in whole_records(stream, mark.encode()):
+            for records, place in whole_records(stream, mark.encode()):
+                block: bytes | memoryview = records
                 if layout.delimiter == _BLANKS:
                     block = re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
                 options = pyarrow.csv.ReadOptions(
@@ -239,12 +265,12 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
                 try:
                     table = pyarrow.csv.read_csv(pa.BufferReader(block), options, parse, convert)
                 except pa.ArrowInvalid as error:
-                    if not block.strip():  # Arrow refuses text without records
+                    text = bytes(block)
+                    if not text.strip():  # Arrow refuses text without records
                         continue
                     line = _line_at(source, layout.first_byte + place)
-                    raise _failure(source, block, line, mark.encode(), error) from error
-                table = table.select(list(needed.values())).rename_columns(list(needed))
-                yield from table.to_batches()
+                    raise _failure(source, text, line, mark.encode(), error) from error
+                yield from table.select(list(needed.values())).rename_columns(list(needed)).to_batches()
     except BadText as error:
         line = _line_at(source, layout.first_byte + error.place)
         raise MalformedSource(source, str(error), line) from error
