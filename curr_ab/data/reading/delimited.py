@@ -227,7 +227,7 @@ def _failure(source: str, block: bytes, line: int, delimiter: bytes, error: Exce
 def _larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The batches joined behind the first, which a look at the first rows takes alone.
 
-    A block of a table of 200 columns has 1,000 rows, for which each of a hundred calls costs more than its work.
+    A block of a table with 200 columns has 500 rows, for which a call into Arrow costs more than its work.
     """
     held, num_rows, size = list[pa.RecordBatch](), BATCH_ROWS, 0
     for batch in batches:
