@@ -158,6 +158,7 @@ def _rows(
     source = table.source
     extra = tuple(column for column in (*columns, recipe.group_by) if column and column not in _OF_SCHEMA)
     kept = ["id", "heavy", "light", "donor", "clone", "record", *extra]
+    kept += [f"{what}_{chain}" for what in ("domain_start", "domain_end", "num_residues") for chain in CHAINS]
     if recipe.negatives == "matched":
         kept += ["v_call_light", "mutations_light", "v_identity_light"]
     num_rows, swapped, num_left_out = 0, [], 0
@@ -208,7 +209,10 @@ def _pair(recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: i
     heavy, light = row["heavy"], row["light"]
     label: Label = _NATIVE
     if columns:
-        label = read_label(recipe, [row[column] for column in columns], heavy, light)
+        texts = [row[column] for column in columns]
+        if recipe.target == "residues":
+            texts = [_of_domain(row, *one) for one in zip(CHAINS, texts, strict=True)]
+        label = read_label(recipe, texts, heavy, light)
     group = None if recipe.group_by is None else row[recipe.group_by]
     # A column of floats has no other way to say that a value is missing.
     if recipe.group_by is not None and (group is None or group.strip().casefold() in ("", "nan")):
@@ -217,6 +221,20 @@ def _pair(recipe: Recipe, row: dict[str, Any], columns: Sequence[str], number: i
         )
     germline = _germline(row) if recipe.negatives == "matched" else (None, None)
     return Example(row["id"], heavy, light, label, group, number, row["donor"], row["clone"], *germline)
+
+
+def _of_domain(row: dict[str, Any], chain: str, text: str | None) -> str | None:
+    """Labels of a chain's residues, cut as the chain was; those of the domain alone stay as they are."""
+    start, end = row[f"domain_start_{chain}"], row[f"domain_end_{chain}"]
+    if text is None or start is None or len(text.strip()) == len(row[chain]):
+        return text
+    num_labels, num_residues = len(text.strip()), row[f"num_residues_{chain}"]
+    if num_labels != num_residues:
+        raise ValueError(
+            f"{num_labels} labels for the {num_residues} residues of the {chain} chain, of which {start} to "
+            f"{end} are its variable domain; write one character for each, or for each of the domain"
+        )
+    return text.strip()[start - 1 : end]
 
 
 def _germline(row: dict[str, Any]) -> tuple[str, bool]:

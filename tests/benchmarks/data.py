@@ -21,12 +21,17 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 from support.whole_chains import single_chain, whole_chain
 
+from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.data.reading.cut import DomainCutter
 from curr_ab.data.reading.formats import builtin_path
+from curr_ab.data.reading.pairs import read_source
+from curr_ab.data.reading.table import Recognised
 from curr_ab.domains import find_domains
 from curr_ab.words import CHAINS
 
@@ -140,6 +145,23 @@ def measure_alignment(count: int = 1_000) -> dict[str, float]:
     return speeds
 
 
+def measure_cutting(unit: Path) -> tuple[float, float, int]:
+    """Processor seconds of reading a unit as it is and with no chain aligned, and how many chains are."""
+
+    def seconds() -> tuple[float, int]:
+        recognised: list[Recognised] = []
+        start = time.process_time()
+        for _ in read_source(str(unit), ColumnNames(), "paired", recognised=recognised):
+            pass
+        return time.process_time() - start, sum(recognised[0].aligned.values())
+
+    seconds()  # loads what is loaded once
+    with_cutting, num_aligned = min(seconds() for _ in range(3))
+    with mock.patch.object(DomainCutter, "cut", lambda cutter, batch: batch):
+        without, _ = min(seconds() for _ in range(3))
+    return with_cutting, without, num_aligned
+
+
 def main() -> None:
     """Print one line for each size and the ratio of the two times."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -157,6 +179,9 @@ def main() -> None:
         files = sorted(folder.glob("*.csv.gz"))
         size = sum(file.stat().st_size for file in files)
         print(f"archive: {num_files} files, {size / 1e6:.0f} MB compressed")
+        with_cutting, without, num_aligned = measure_cutting(files[0])
+        print(f"a file is read in {with_cutting:.2f} s, {num_aligned} chains aligned; ", end="")
+        print(f"in {without:.2f} s if none was")
         seconds = {}
         for count in (num_files // 10, num_files):
             pairs = count * PAIRS_PER_FILE

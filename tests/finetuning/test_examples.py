@@ -303,3 +303,24 @@ def test_a_table_of_another_task_is_no_advice_to_rename_the_classes(read, publis
     problem = "labels must be shuffled, native; got 'HD': remove or rename a column that does not say"
     with pytest.raises(ValueError, match=problem):
         read(published.sort_values("label", ascending=False), resolve_recipe("pairing"))
+
+
+LEADER, CONSTANT = "MDWTWRFLFVVAAATGVQS", "ASTKGPSVFPLAPSSKSTSGGTAALGC"
+
+
+def test_labels_of_residues_are_cut_with_their_chain(read):
+    recipe = resolve_recipe("paratope")
+    rows = plant("paratope", 20).to_pandas()
+    columns = [f"{recipe.label_column}_{chain}" for chain in ("heavy", "light")]
+    truth = read(rows, recipe)
+    whole = rows.copy()
+    whole["heavy"] = LEADER + rows["heavy"] + CONSTANT
+    in_domain = read(whole, recipe)
+    whole[columns[0]] = "1" * len(LEADER) + rows[columns[0]] + "1" * len(CONSTANT)
+    for examples in (read(whole, recipe), in_domain):
+        assert [(one.heavy, one.label) for one in examples] == [(one.heavy, one.label) for one in truth]
+    whole.loc[4, columns[0]] += "0"
+    length = len(whole.heavy[4])
+    message = f"record 5, {length + 1} labels for the {length} residues of the heavy chain, of which 20 to"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(whole, recipe)

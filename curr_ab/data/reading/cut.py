@@ -25,14 +25,15 @@ from curr_ab.words import CHAINS
 UNCHANGED, CUT = "unchanged", "cut"
 TRUNCATED, NO_DOMAIN, RECEPTOR = "truncated_domain", "not_a_variable_domain", "t_cell_receptor"
 WRONG_CHAIN, SEVERAL = "wrong_chain", "several_domains"
-# Columns of a batch that say what became of each chain, and where in it the domain lies, from 1.
+# Columns of a batch that say what became of each chain. Beside them stand `domain_start_*` and
+# `domain_end_*`, where in it the domain lies, from 1, and `num_residues_*`, its length before it was cut.
 OUTCOMES = tuple(f"domain_{chain}" for chain in CHAINS)
-# A chain is bare where it shows the beginning and the end of a domain, each in one of several ways, for any one
-# may be mutated: a first residue near the tryptophan after the first cysteine, or the germline's first
-# residues; the motif of framework 4, whole or cut off, or what surrounds it in a whole one. Where the cysteine
-# alone speaks for the beginning, it may be that of a leader: then the chain must not be long. Of real domains
-# 1 in 500 is not bare by this, of the built-in corpus with its hypermutations 1 in 28; of chains with a leader
-# or five residues of a constant part none is, but 1 in 1,000 of those with both.
+# A chain is bare where it shows the beginning and the end of a domain, each in one of several ways, for any
+# one may be mutated: what surrounds the first tryptophan, or the first residues of the germline; the motif of
+# framework 4, whole or cut off, or the residues beside it in a whole one. Where a cysteine before a tryptophan
+# is all that speaks for the beginning, it may be a leader's: then the chain must not be long. Of real domains
+# 1 in 200 is not bare by this, of the built-in corpus with its hypermutations 1 in 25; of 10,000 chains with
+# a leader and of as many with five or more residues of a constant part or a tag, none is.
 _BEGINS = {
     "heavy": "^[A-Z]{20,44}W[VIFLA][RKH][QKR]|^[EQDVAX]?[VIL][QKHRTN][LVMFI]",
     "light": "^[A-Z]{20,44}W[YFHL][QLH][QHRLK]|^[A-Z]{2,3}[VILMAE][LMVE]T[QH]",
@@ -45,9 +46,10 @@ _ENDS = {
 # Residues beyond which a chain that is not bare is aligned whatever the sample shows: of real domains 1 in
 # 10,000, of the built-in corpus 1 in 700; of domains with a leader 999 in 1,000.
 _LONG = {"heavy": 134, "light": 116}
+_SHORT = {"heavy": 105, "light": 98}  # nearly all are longer
 _LONGEST_DOMAIN = 160
-_FIRST_SAMPLE = 200  # rows of a source; of those that follow in other batches ...
-_EVERY = 128  # ... one in so many
+_FIRST_SAMPLE = 500  # rows of a source; of those that follow in other batches ...
+_EVERY = 64  # ... one in so many
 _ALIGNABLE = re.compile(r"[A-Z*_]{30,}")
 _NUCLEOTIDES = re.compile("[ACGTUN]+")
 
@@ -59,22 +61,36 @@ class Judged(NamedTuple):
     domain: Domain | None = None
 
 
+def _shown(column: pa.Array, chain: str) -> tuple[pa.Array, pa.Array]:
+    """True for each chain that shows the beginning of a domain of this kind; and the same of its end."""
+    short = pc.less_equal(pc.binary_length(column), _LONG[chain])
+    may_begin = pc.and_(short, pc.match_substring_regex(column, _MAY_BEGIN[chain]))
+    begins = pc.or_(may_begin, pc.match_substring_regex(column, _BEGINS[chain]))
+    return begins, pc.match_substring_regex(column, _ENDS[chain])
+
+
 def _is_bare(column: pa.Array, chain: str) -> pa.Array:
     """True for each chain that is surely one variable domain of this kind and nothing else."""
+    short = pc.less_equal(pc.binary_length(column), _LONGEST_DOMAIN)
+    return pc.and_(short, pc.and_(*_shown(column, chain)))
+
+
+def _is_odd(column: pa.Array, chain: str) -> pa.Array:
+    """True for each chain that shows neither beginning nor end, or lacks one and has no usual length."""
     lengths = pc.binary_length(column)
-    may_begin = pc.match_substring_regex(column, _MAY_BEGIN[chain])
-    begins = pc.or_(
-        pc.match_substring_regex(column, _BEGINS[chain]),
-        pc.and_(may_begin, pc.less_equal(lengths, _LONG[chain])),
-    )
-    ends = pc.match_substring_regex(column, _ENDS[chain])
-    return pc.and_(pc.less_equal(lengths, _LONGEST_DOMAIN), pc.and_(begins, ends))
+    usual = pc.and_(pc.greater_equal(lengths, _SHORT[chain]), pc.less_equal(lengths, _LONG[chain]))
+    shows_one = pc.or_(*_shown(column, chain))
+    return pc.invert(pc.or_(_is_bare(column, chain), pc.and_(usual, shows_one)))
 
 
-def _are_not_bare(column: pa.Array, chain: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Those of the rows whose chain is there and is not bare."""
-    bare = pc.fill_null(_is_bare(column.take(pa.array(rows)), chain), True)
-    return rows[~bare.to_numpy(zero_copy_only=False)]
+def _is_long(column: pa.Array, chain: str) -> pa.Array:
+    """True for each chain that is not bare and longer than nearly all domains."""
+    wanted = pc.fill_null(pc.greater(pc.binary_length(column), _LONG[chain]), False)
+    return pc.replace_with_mask(wanted, wanted, pc.invert(_is_bare(column.filter(wanted), chain)))
+
+
+def _rows_where(condition: pa.Array) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(pc.fill_null(condition, False).to_numpy(zero_copy_only=False))
 
 
 def judge(text: str, chain: str) -> Judged | None:
@@ -118,14 +134,11 @@ class DomainCutter:
         self.needs_cutting = self.needs_cutting or self._sample_shows_more(texts)
         self._is_first = False
         for chain, column in texts.items():
-            chosen = np.arange(len(column))
-            if not self.needs_cutting:
-                is_long = pc.fill_null(pc.greater(pc.binary_length(column), _LONG[chain]), False)
-                chosen = np.flatnonzero(is_long.to_numpy(zero_copy_only=False))
-            chosen = _are_not_bare(column, chain, chosen)
+            wanted = pc.invert(_is_bare(column, chain)) if self.needs_cutting else _is_long(column, chain)
             if self.annotate:
                 without = pc.and_(column.is_valid(), columns[f"region_mask_{chain}"].is_null())
-                chosen = np.union1d(chosen, np.flatnonzero(without.to_numpy(zero_copy_only=False)))
+                wanted = pc.or_(pc.fill_null(wanted, False), without)
+            chosen = _rows_where(wanted)
             outcomes = _cut_chain(columns, chain, chosen, self.annotate)
             self.recognised.chains += len(column) - column.null_count
             for outcome, number in outcomes.items():
@@ -136,7 +149,8 @@ class DomainCutter:
         for chain, column in texts.items():
             number = min(len(column), _FIRST_SAMPLE) if self._is_first else -(-len(column) // _EVERY)
             rows = np.unique(np.linspace(0, max(0, len(column) - 1), number).astype(int))
-            for text in column.take(pa.array(_are_not_bare(column, chain, rows))).to_pylist():
+            sample = column.take(pa.array(rows))
+            for text in sample.filter(_is_odd(sample, chain)).to_pylist():
                 judged = judge(text, chain)
                 if judged is not None and judged.outcome != UNCHANGED:
                     return True
@@ -148,7 +162,8 @@ def _cut_chain(
 ) -> Counter[str]:
     """Cut the chosen rows of one chain, in the columns that belong to it, and add those of the outcome."""
     outcome = {f"domain_{chain}": pa.string()}
-    outcome |= {f"domain_{end}_{chain}": pa.int32() for end in ("start", "end")}
+    places = (f"domain_start_{chain}", f"domain_end_{chain}", f"num_residues_{chain}")
+    outcome |= dict.fromkeys(places, pa.int32())
     num_rows = len(columns[chain])
     if not len(chosen):
         columns.update({name: pa.nulls(num_rows, kind) for name, kind in outcome.items()})
@@ -179,6 +194,7 @@ def _cut_chain(
     put(f"domain_{chain}", [one and one.outcome for one in judged])
     put(f"domain_start_{chain}", [one and one.start + 1 for one in domains])
     put(f"domain_end_{chain}", [one and one.end for one in domains])
+    put(f"num_residues_{chain}", [one and len(text) for one, text in zip(domains, texts, strict=True)])
     return Counter(one.outcome for one in judged if one is not None)
 
 

@@ -14,7 +14,7 @@ import pyarrow.csv
 from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, num_lines, whole_records
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import HEAD_BYTES, damaged, open_text, read_head
-from curr_ab.data.reading.table import Table, check_names, grouped_names
+from curr_ab.data.reading.table import BATCH_ROWS, Table, check_names, grouped_names
 
 _DELIMITERS = "\t,;|"
 _BLANKS, _WHOLE_LINE = " ", "\x1f"  # runs of blanks count as one; lines are columns
@@ -210,7 +210,12 @@ def open_delimited(source: str, head: bytes) -> Table:
     form = "text lines" if layout.delimiter == _WHOLE_LINE else _FORMS.get(layout.delimiter, "CSV")
     names = tuple(name for name in layout.names if name)  # a column without a name cannot be asked for
     return Table(
-        source, form, names, lambda wanted: _read(source, layout, wanted), layout.metadata, layout.header_line
+        source,
+        form,
+        names,
+        lambda wanted: _larger(_read(source, layout, wanted)),
+        layout.metadata,
+        layout.header_line,
     )
 
 
@@ -243,6 +248,22 @@ def _failure(source: str, block: bytes, line: int, delimiter: bytes, error: Exce
     return MalformedSource(source, problem[:200], line)
 
 
+def _larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches joined behind the first, which a look at the first rows takes alone.
+
+    A block of a table with 200 columns has 500 rows, for which a call into Arrow costs more than its work.
+    """
+    held, num_rows, size = list[pa.RecordBatch](), BATCH_ROWS, 0
+    for batch in batches:
+        held.append(batch)
+        num_rows, size = num_rows + batch.num_rows, size + batch.nbytes
+        if num_rows >= BATCH_ROWS or size >= BLOCK_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held, num_rows, size = [], 0, 0
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+
+
 def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Read the columns that are wanted as text, block by block."""
     labels = [f"column{index}" for index in range(len(layout.names))]  # names may be missing, these are not
@@ -258,7 +279,8 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
     try:
         with open_text(source) as stream:
             stream.read(layout.first_byte)
-            for block, place in whole_records(stream, mark.encode()):
+            for records, place in whole_records(stream, mark.encode()):
+                block: bytes | memoryview = records
                 if layout.delimiter == _BLANKS:
                     block = re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
                 options = pyarrow.csv.ReadOptions(
@@ -267,12 +289,12 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
                 try:
                     table = pyarrow.csv.read_csv(pa.BufferReader(block), options, parse, convert)
                 except pa.ArrowInvalid as error:
-                    if not block.strip():  # Arrow refuses text without records
+                    text = bytes(block)
+                    if not text.strip():  # Arrow refuses text without records
                         continue
                     line = _line_at(source, layout.first_byte + place)
-                    raise _failure(source, block, line, mark.encode(), error) from error
-                table = table.select(list(needed.values())).rename_columns(list(needed))
-                yield from table.to_batches()
+                    raise _failure(source, text, line, mark.encode(), error) from error
+                yield from table.select(list(needed.values())).rename_columns(list(needed)).to_batches()
     except BadText as error:
         line = _line_at(source, layout.first_byte + error.place)
         raise MalformedSource(source, str(error), line) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 _RECORD_BYTES = 64 << 20
 _QUOTE = ord('"')
 _NEWLINE = re.compile(rb"\r\n|\n|\r")
@@ -34,14 +34,14 @@ def num_lines(text: bytes, end: int | None = None) -> int:
 class QuotedFields:
     """Where the quoted fields of a block begin and end; the block begins with a record."""
 
-    def __init__(self, block: bytes, delimiter: bytes) -> None:
+    def __init__(self, block: bytes | bytearray, delimiter: bytes) -> None:
         self.starts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.ends = self.starts  # behind the closing quotes
         self.open: int | None = None  # the field that the block's end cuts off
         if b'"' in block and not self._find_balanced(block, delimiter):
             self._find(block, delimiter)
 
-    def _find_balanced(self, block: bytes, delimiter: bytes) -> bool:
+    def _find_balanced(self, block: bytes | bytearray, delimiter: bytes) -> bool:
         """The fast way, for text in which each quote opens or closes a field, or is doubled within one."""
         text = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(text == _QUOTE)
@@ -63,7 +63,7 @@ class QuotedFields:
         self.starts, self.ends = starts, ends
         return True
 
-    def _find(self, block: bytes, delimiter: bytes) -> None:
+    def _find(self, block: bytes | bytearray, delimiter: bytes) -> None:
         """The sure way: a quote within a field that does not begin with one is a letter."""
         opening = re.compile(rb"(?:\A|(?<=[\r\n" + re.escape(delimiter) + rb']))"')
         breaks, fields, position = b"\r\n" + delimiter, list[tuple[int, int]](), 0
@@ -91,7 +91,7 @@ class QuotedFields:
         return int(self.starts[index]) if index >= 0 and place < self.ends[index] else None
 
 
-def _end_of_records(block: bytes, fields: QuotedFields) -> int:
+def _end_of_records(block: bytes | bytearray, fields: QuotedFields) -> int:
     """Place behind the last newline that ends a record."""
     place = len(block) - block.endswith(b"\r")  # whose newline may go on
     while True:
@@ -104,28 +104,45 @@ def _end_of_records(block: bytes, fields: QuotedFields) -> int:
         place = field
 
 
-def whole_records(stream: Any, delimiter: bytes) -> Iterator[tuple[bytes, int]]:
-    """Blocks of whole records, and the place in the stream where each begins."""
-    rest, place, unclosed = b"", 0, "the quote that opens here must be closed"
+def _fill(stream: Any, buffer: bytearray, start: int) -> int:
+    """Read until the buffer is full or the stream ends; return where its text ends."""
+    with memoryview(buffer) as view:
+        while start < len(buffer) and (number := stream.readinto(view[start:])):
+            start += number
+    return start
+
+
+def whole_records(stream: Any, delimiter: bytes) -> Iterator[tuple[memoryview, int]]:
+    """Blocks of whole records, and the place in the stream where each begins.
+
+    All are read into one buffer, so that a block lasts until the next: copies of it took longer than to find
+    the quotes.
+    """
+    buffer, num_held, place = bytearray(BLOCK_BYTES), 0, 0
+    unclosed = "the quote that opens here must be closed"
     while True:
-        read = bytes(stream.read(BLOCK_BYTES))
-        block = rest + read if rest else read
+        size = _fill(stream, buffer, num_held)
+        is_last = size < len(buffer)
+        block = buffer[:size] if is_last else buffer
         try:
             fields = QuotedFields(block, delimiter)
         except BadText as error:
             raise BadText(str(error), place + error.place) from error
-        end = _end_of_records(block, fields) if read else len(block)
-        if not read and fields.open is not None and not _QUOTED.fullmatch(block, fields.open + 1):
+        end = size if is_last else _end_of_records(block, fields)
+        if is_last and fields.open is not None and not _QUOTED.fullmatch(block, fields.open + 1):
             raise BadText(unclosed, place + fields.open)
         if end:
-            yield block[:end], place
-        if not read:
+            yield memoryview(block)[:end], place
+        if is_last:
             return
-        rest, place = block[end:], place + end
-        if len(rest) > _RECORD_BYTES:
+        num_held, place = size - end, place + end
+        if num_held > _RECORD_BYTES:
             if fields.open is not None:
                 raise BadText(unclosed, place - end + fields.open)
             raise BadText(f"a record must be shorter than {_RECORD_BYTES >> 20} MB; is this a table?", place)
+        if num_held > len(buffer) // 2:
+            buffer = bytearray(2 * len(buffer))
+        buffer[:num_held] = block[end:]
 
 
 def line_of_record(block: bytes, delimiter: bytes, number: int) -> int:

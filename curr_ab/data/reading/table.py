@@ -58,10 +58,13 @@ def without_null_words(values: pa.Array) -> pa.Array:
     """The column with null for words such as NA; readers leave them, because an id may be one."""
     if not pa.types.is_string(values.type):
         return values
-    if (pc.min(pc.binary_length(values)).as_py() or 0) > max(map(len, _NULL_WORDS)):
+    short = pc.less_equal(pc.binary_length(values), max(map(len, _NULL_WORDS)))
+    if not pc.any(short).as_py():
         return values
-    is_null = pc.is_in(values, value_set=pa.array(_NULL_WORDS))
-    return pc.if_else(is_null, pa.scalar(None, values.type), values) if pc.any(is_null).as_py() else values
+    words = pa.array(_NULL_WORDS)
+    if not pc.any(pc.is_in(values.filter(short), value_set=words)).as_py():
+        return values
+    return pc.if_else(pc.is_in(values, value_set=words), pa.scalar(None, values.type), values)
 
 
 def text_batches(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> Iterator[pa.RecordBatch]:

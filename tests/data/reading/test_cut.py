@@ -1,16 +1,20 @@
 """Chains cut to their variable domains: whole where they are bare, with their masks, for a named outcome."""
 
 import random
+from collections import Counter
 
 import pyarrow as pa
 import pytest
 from support.pair_files import oas_text, pairs_of, plain_text
 from support.whole_chains import CONSTANT, RECEPTOR, single_chain, whole_chain
 
-from curr_ab.data import read_pairs
+from curr_ab.data import read_pairs, simulate_pairs
+from curr_ab.data.preparing.clean import drop_reasons
+from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading import cut
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.cut import chain_kinds, split_domains
+from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.words import CHAINS
 
@@ -151,3 +155,22 @@ def test_chains_are_told_by_content(corpus):
     heavy, light = ([row[chain] for row in corpus[:40]] for chain in ("heavy", "light"))
     kinds = chain_kinds(pa.array([*heavy, *light, RECEPTOR, None, heavy[0] + light[0]]))
     assert kinds.to_pylist() == ["heavy"] * 40 + ["light"] * 40 + [None] * 3
+
+
+@pytest.mark.heavy
+def test_no_chain_of_the_corpus_is_taken_for_another_thing(monkeypatch):
+    """None of 40,000, those that are not bare aligned; nor of 4,000 that are all aligned."""
+    monkeypatch.setattr(cut.DomainCutter, "_sample_shows_more", lambda cutter, texts: True)
+    bare = simulate_pairs(2_000, seed=11).select(["id", "heavy", "light"])
+    for annotate, source in ((False, "builtin"), (True, bare)):
+        reasons = Counter()
+        recognised = []
+        for table in tables_of(source):
+            for batch in read_source(
+                table, ColumnNames(), "paired", annotate=annotate, recognised=recognised
+            ):
+                reasons.update(drop_reasons(batch, CleaningLimits(), paired=True).to_pylist())
+        alarms = Counter(reasons) - Counter({None: reasons[None]})
+        assert alarms.total() <= reasons.total() // 1000, alarms
+        assert recognised[0].aligned["unchanged"] > 1_000
+        assert recognised[0].aligned.get("cut", 0) <= recognised[0].chains // 1000

@@ -170,7 +170,9 @@ def test_quotes_as_the_csv_module_reads_them(monkeypatch) -> None:
             with pytest.raises(records.BadText):
                 list(records.whole_records(io.BytesIO(text.encode()), b","))
             continue
-        blocks = [block.decode() for block, _ in records.whole_records(io.BytesIO(text.encode()), b",")]
+        blocks = [
+            bytes(block).decode() for block, _ in records.whole_records(io.BytesIO(text.encode()), b",")
+        ]
         assert "".join(blocks) == text
         found = [csv.reader(io.StringIO(block, newline=""), strict=True) for block in blocks]
         assert [row for reader in found for row in reader if row] == expected, text
