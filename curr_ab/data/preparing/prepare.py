@@ -198,6 +198,8 @@ def _no_usable_record(parts: Sequence[dict[str, Any]]) -> OptionError:
         swapped = [columns[chain][0] for chain in CHAINS[::-1] if chain in columns]
         if chief == "wrong_chain" and len(swapped) == 2 and " + " not in "".join(swapped):  # of regions
             ready = dict(zip(("heavy_column", "light_column"), swapped, strict=True))
+    elif lines:
+        problem += "; give a file with chains of antibodies"
     if counts["set_aside"]:
         problem += f"; set aside: {'; '.join(counts['set_aside'])}"
     named = files[0] + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")

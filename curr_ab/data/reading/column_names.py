@@ -46,7 +46,9 @@ class ColumnNames:
         if repeated:
             flags = [f"{name}_column" for name, column in named.items() if column == repeated[0]]
             raise OptionError(
-                f"a column must be named once; {repeated[0]!r} is named as {' and as '.join(flags)}", *flags
+                f"a column must be named once; {repeated[0]!r} is named as {' and as '.join(flags)}; "
+                "name another for one of them",
+                *flags,
             )
         if self.sequence is not None and {"heavy", "light"} & named.keys():
             raise OptionError(

@@ -80,8 +80,9 @@ _RANKS: dict[str, float] = {
     **dict.fromkeys(("sequence", "seq", "sequence_trimmed", "sequence_input", "contig"), 12),
     **dict.fromkeys(("vdj_nucleotide", "nucleotide_sequence", "target_sequences"), 12),
 }
+_OF_ANARCI = {"id", "domain_no", "chain_type"}
 _OF_ABSTAR = {"nongermline_mask", "gene_segment_mask", "cdr_mask", "v_mutation_count_aa"}
-_POSITION, _FEWEST_POSITIONS = re.compile(r"\d+[a-z]?"), 90  # of a numbered V domain
+_POSITION = re.compile(r"\d+[a-z]?")  # of a numbered V domain
 _REGIONS_RANK, _NUCLEOTIDE_REGIONS_RANK, _CONTIG_RANK = 3, 11, 12
 # Names of the seven regions, framework and CDR; `{}` is the number.
 _REGION_NAMES = (
@@ -257,10 +258,10 @@ def _region_rules(present: Mapping[str, str]) -> list[tuple[float, Rule]]:
 
 def _numbered_rules(present: Mapping[str, str]) -> list[tuple[float, Rule]]:
     """The rule that joins a column for each position, as ANARCI writes them, in their order."""
-    positions = [column for base, column in present.items() if _POSITION.fullmatch(base)]
-    return (
-        [(float(_REGIONS_RANK), Rule(tuple(positions), False))] if len(positions) > _FEWEST_POSITIONS else []
-    )
+    if not present.keys() >= _OF_ANARCI:  # of another table they may be features
+        return []
+    positions = tuple(column for base, column in present.items() if _POSITION.fullmatch(base))
+    return [(float(_REGIONS_RANK), Rule(positions, is_contig=False))] if positions else []
 
 
 def _sequence_rules(
@@ -345,7 +346,7 @@ def _single(whole: Mapping[str, str]) -> tuple[dict[str, str], Rules]:
     for name, names in _SINGLE_CHAIN_NAMES.items():
         if name not in fields and (column := _first(names, whole)):
             fields[name] = column
-    if {"id", "domain_no", "chain_type"} <= whole.keys():  # of ANARCI: each chain of a pair has its file
+    if whole.keys() >= _OF_ANARCI:  # of ANARCI: each chain of a pair has its file
         fields["cell"] = whole["id"]
     rules = {}
     if cdr3 := _cdr3_rules(whole):

@@ -11,6 +11,8 @@ from curr_ab.data.reading.columns import Rule
 from curr_ab.data.reading.evidence import is_nucleotides, shown_chain
 from curr_ab.data.reading.translation import read_nucleotides, reverse_complement, translate
 
+# Gaps and blanks, those of word processors included: a space that does not break, and some of no width.
+_BESIDE_LETTERS = r"[-.\s\x{a0}\x{200b}\x{feff}]"
 LIST_SIGNS = r"\s+|^[\[(]?['\"]|['\"][\])]?$"  # blanks, and what is around a list of two texts
 # Words for a chain that is not there. None of them is a sequence.
 ABSENT = (
@@ -32,8 +34,8 @@ ABSENT = (
 def letters(column: pa.Array) -> pa.Array:
     """Residues in upper case without blanks, newlines and alignment gaps; null where a chain is missing."""
     column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
-    if pc.any(pc.match_substring_regex(column, r"[-.\s]")).as_py():
-        column = pc.replace_substring_regex(column, r"[-.\s]", "")
+    if pc.any(pc.match_substring_regex(column, _BESIDE_LETTERS)).as_py():
+        column = pc.replace_substring_regex(column, _BESIDE_LETTERS, "")
     is_short = pc.less(pc.binary_length(column), 14)
     if not pc.any(is_short).as_py():
         return column

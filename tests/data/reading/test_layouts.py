@@ -13,6 +13,7 @@ import pytest
 from support.pair_files import PIECES, oas_fields, pairs_of
 
 from curr_ab.data import ColumnNames, MalformedSource, PreparationPlan, prepare, read_pairs
+from curr_ab.data.reading.columns import Rule, find_layout
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.reading.translation import translate
@@ -357,3 +358,9 @@ def test_cells_in_ids(corpus, write) -> None:
         del record["locus"]
     records = [record | {"v_call": f"IG{'HK'[number % 2]}V1-1"} for number, record in enumerate(records)]
     assert whole_pairs(read(write("airr.tsv", text_of(records)))[0]) == pairs_of(rows)
+
+
+def test_columns_that_are_called_by_numbers_are_features() -> None:
+    columns = ["id", "sequence", "chain", *map(str, range(320))]
+    layout = find_layout(columns, ColumnNames())
+    assert layout is not None and layout.rules["sequence"] == (Rule(("sequence",)),)

@@ -83,12 +83,13 @@ def sheet_with_decimal_commas(draw: Draw, folder: Path) -> Shape:
 
 @shape
 def sheet_with_wrapped_text(draw: Draw, folder: Path) -> Shape:
-    """Newlines within names of columns and within residues."""
+    """Newlines within names of columns and residues, and blanks of a word processor around these."""
     width = draw.rng.randrange(30, 70)
 
     def wrapped(chain: Chain) -> str:
         text = chain.residues
-        return "\n".join(text[place : place + width] for place in range(0, len(text), width))
+        lines = [text[place : place + width] for place in range(0, len(text), width)]
+        return "\u200b" + "\n".join(lines) + "\u00a0"
 
     def record(number: int, name: str, heavy: Chain, light: Chain) -> Record:
         columns = ("Antibody\nname", "Heavy chain\nsequence", "Light chain\nsequence")
