@@ -200,6 +200,8 @@ def refuse_documents(source: str, head: bytes) -> None:
         kind = "a tar archive; unpack it"
     elif _WEB_PAGE.match(head):
         kind = "a web page; download the file itself"
+    elif head.lstrip().startswith(b"<?xml"):
+        kind = "an XML document; save the table in it as CSV"
     elif _FASTQ.match(head):
         kind = "reads in FASTQ; give the assembled and annotated sequences"
     if kind:

@@ -119,6 +119,7 @@ def test_zip_archives(corpus, write) -> None:
         (b"%PDF-1.7 ...", "a PDF document"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"<!DOCTYPE html><html>", "a web page"),
+        (b'<?xml version="1.0"?><Workbook/>', "an XML document"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"@read1\nACGT\n+\nIIII\n", "FASTQ"),
         (gzip.compress(b"RDX3\n..."), "data of R"),

@@ -92,14 +92,14 @@ def latin_1(draw: Draw) -> tuple[bytes, str]:
 
 @damage
 def zeros(draw: Draw) -> tuple[bytes, str]:
-    return bytes(100_000), r"\w"
+    return bytes(100_000), r"line 1: .*no text"
 
 
 @damage
 def html_page(draw: Draw) -> tuple[bytes, str]:
     return (
         b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head></html>\n",
-        r"\w",
+        r"a web page; download the file itself",
     )
 
 
