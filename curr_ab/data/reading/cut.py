@@ -30,7 +30,7 @@ WRONG_CHAIN, SEVERAL = "wrong_chain", "several_domains"
 OUTCOMES = tuple(f"domain_{chain}" for chain in CHAINS)
 # A chain is bare where it shows the beginning and the end of a domain, each in one of several ways, for any
 # one may be mutated: what surrounds the first tryptophan, or the first residues of the germline; the motif of
-# framework 4, whole or cut off, or the residues beside it in a whole one. Where a cysteine before a tryptophan
+# framework 4, whole or cut off, or the residues beside it. Where a cysteine before a tryptophan
 # is all that speaks for the beginning, it may be a leader's: then the chain must not be long. Of real domains
 # 1 in 200 is not bare by this, of the built-in corpus with its hypermutations 1 in 25; of 10,000 chains with
 # a leader and of as many with five or more residues of a constant part or a tag, none is.
