@@ -122,7 +122,9 @@ def _print_check(report: dict[str, Any]) -> None:
         names = {"cdr3": "from the source", "region_mask": "from region masks", "alignment": "by alignment"}
         names |= {
             "without_cdr3": "unknown",
-            "without_v_gene": "without V gene",
+            "v_genes_by_alignment": "with the nearest V gene of the file",
+            "without_v_gene": "without V gene, linked by CDRH3 and framework",
+            "without_framework": "of these by CDRH3 alone",
             "without_j_gene": "without J gene",
         }
         found = [f"{counts[name]:,} {words}" for name, words in names.items() if counts.get(name)]

@@ -13,8 +13,9 @@ from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.data.preparing import clonotypes
-from curr_ab.data.preparing.clonotypes import allowed_mismatches, cdr3_of, close_rows, gene_of
+from curr_ab.data.preparing.clonotypes import allowed_mismatches, close_rows
 from curr_ab.data.preparing.components import settle, unite
+from curr_ab.data.preparing.genes import cdr3_of, gene_of
 
 
 def components(num_rows, links) -> np.ndarray:
