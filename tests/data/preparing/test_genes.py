@@ -7,12 +7,9 @@ import random
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from data.preparing.test_clonotypes import components
 from support.shapes.molecules import nucleotides
 
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.data.preparing import clonotypes
-from curr_ab.data.preparing.clonotypes import close_rows
 from curr_ab.data.preparing.genes import (
     NUM_BEFORE,
     before_cdr3,
@@ -49,12 +46,9 @@ def without_calls(rows, *columns: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["residues", "nucleotides", "gapped"])
-def test_genes_of_a_file(germline, tmp_path, form) -> None:
+def test_genes_of_a_file(germline, corpus, tmp_path, form) -> None:
     path = tmp_path / "v.fasta"
-    light = (
-        ">IGKV1-5*03\n"
-        + "DIQMTQSPSTLSASVGDRVTITCRASQSISSWLAWYQQKPGKAPKLLIYKASSLESGVPSRFSGSGSGTEFTLTISSLQPDDFATYYC\n"
-    )
+    light = ">IGKV1-5*03\n" + corpus[0]["light"] + "\n"
     path.write_text(fasta(germline, form) + light * (form == "residues"))
     genes = read_v_genes(path)
     texts = [row.tobytes().decode().lstrip("\0") for row in genes.before]
@@ -74,22 +68,15 @@ def test_nearest_gene(corpus, germline, tmp_path) -> None:
     assert np.mean([one == other for one, other in zip(nearest, truth, strict=True)]) > 0.97
     families = [(str(one)[:5], other[:5]) for one, other in zip(nearest, truth, strict=True)]
     assert np.mean([one == other for one, other in families]) > 0.999
-    assert nearest_genes(
-        before_cdr3(["A" * 100, corpus[0]["light"], "EVQ"], ["A", "T", ""]), read_v_genes(path)
-    ) == [
-        None,
-        None,
-        None,
-    ]
+    foreign = before_cdr3(["A" * 100, corpus[0]["light"], "EVQ"], ["A", "T", ""])
+    assert nearest_genes(foreign, read_v_genes(path)) == [None] * 3
 
 
 def test_sources_without_genes_get_them(corpus, germline, write, tmp_path) -> None:
     rows = [row for row in corpus if row["v_call_heavy"] in germline][:120]
     rows[1:2] = [{**rows[1], "v_call_heavy": "IGHV9-9*01"}]  # the source's own word stays
-    text = without_calls(
-        [{**row, "v_call_heavy": row["v_call_heavy"] * (n == 1)} for n, row in enumerate(rows)],
-        "v_call_heavy",
-    )
+    given = [{**row, "v_call_heavy": row["v_call_heavy"] * (n == 1)} for n, row in enumerate(rows)]
+    text = without_calls(given, "v_call_heavy")
     path, genes = write("a.csv", text), write("v.fasta", fasta(germline, "gapped"))
     plan = PreparationPlan(v_genes=genes)
     index = prepare(path, tmp_path / "out", plan)
@@ -109,63 +96,10 @@ def test_sources_without_genes_get_them(corpus, germline, write, tmp_path) -> No
 def test_files_without_genes(write, tmp_path, corpus) -> None:
     path = write("a.csv", without_calls(corpus[:20]))
     message = "v_genes must be a FASTA of germline V genes of heavy chains"
-    for text in (
-        ">IGKV1-5\nDIQMTQSPSTLSASVGDRVTITCRASQSISSWLAWYQQKPGKAPKLL\n",
-        ">IGHJ4*02\nYFDYWGQGTLVTVSS\n",
-    ):
+    for text in (f">IGKV1-5\n{corpus[0]['light']}\n", ">IGHJ4*02\nYFDYWGQGTLVTVSS\n"):
         with pytest.raises(ValueError, match=message):
             prepare(path, tmp_path / "out", PreparationPlan(v_genes=write(f"{len(text)}.fasta", text)))
     with pytest.raises(ValueError, match="v_genes must be a FASTA file that can be read"):
         prepare(path, tmp_path / "out", PreparationPlan(v_genes=tmp_path / "none.fasta"))
     with pytest.raises(ValueError, match="v_genes must be none for the cluster exact"):
         PreparationPlan(v_genes=tmp_path / "none.fasta", cluster="exact")
-
-
-@pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
-def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
-    """Every link, and no other, where CDRH3s are close and, without a V gene, what is before them is alike."""
-    monkeypatch.setattr(clonotypes, "_SORT_COST", sort_cost)
-    draws = np.random.default_rng(0)
-    seen = set()
-    for _ in range(20):
-        num_rows = 60
-        v = draws.choice(np.array((0, 0, 1, 2), np.uint64), num_rows)
-        residues = draws.integers(65, 68, (num_rows, 6)).astype(np.uint8)
-        kinds = draws.integers(65, 85, (4, NUM_BEFORE)).astype(np.uint8)
-        before = kinds[draws.integers(0, 4, num_rows)]
-        mutated = draws.random(before.shape) < draws.choice([0.0, 0.08, 0.13], (num_rows, 1))
-        before[mutated] = 90
-        before[draws.random(num_rows) < 0.05] = 0  # not known
-        links = []
-        for one in range(num_rows):
-            for other in range(one):
-                share = (before[one] == before[other]).mean()
-                like = share >= 0.8 or not before[one].any() or not before[other].any()
-                if v[one] and v[other]:
-                    like = v[one] == v[other]
-                if like and (residues[one] != residues[other]).sum() <= 1:
-                    links.append((np.array([one]), np.array([other])))
-        ours = components(num_rows, close_rows(v, np.ones_like(v), residues, 1, before))
-        assert ours.tolist() == components(num_rows, links).tolist()
-        seen.add(len(set(ours.tolist())))
-    assert max(seen) > 2
-
-
-def test_short_cdr3s_of_many_genes_stay_apart(monkeypatch) -> None:
-    """Thousands of rows of one CDRH3, of which nobody compares all pairs: one clonotype for each V gene."""
-    draws = np.random.default_rng(1)
-    kinds = draws.integers(65, 85, (30, NUM_BEFORE)).astype(np.uint8)
-    kind = draws.integers(0, 30, 6_000)
-    before = kinds[kind]
-    before[draws.random(before.shape) < 0.05] = 90
-    residues = np.full((6_000, 5), 65, np.uint8)
-    compared = []
-    monkeypatch.setattr(clonotypes, "are_alike", lambda *of: compared.append(len(of[0])) or ALIKE(*of))
-    nothing = np.zeros(6_000, np.uint64)
-    ours = components(6_000, close_rows(nothing, nothing, residues, 1, before))
-    firsts = {name: row for row, name in reversed(list(enumerate(kind.tolist())))}
-    assert ours.tolist() == [firsts[name] for name in kind.tolist()]
-    assert sum(compared) < 6_000 * 30 * 10
-
-
-ALIKE = clonotypes.are_alike
