@@ -1,7 +1,9 @@
 """Clonotypes: heavy chains of one V gene, J gene and CDRH3 length whose CDRH3s are close, by single linkage.
 
 A row without a V gene is linked by its CDRH3 and by the residues before it, which must be alike; one without
-a J gene by V gene and CDRH3. A row without a CDRH3 is linked to equal heavy chains only.
+a J gene by V gene and CDRH3. Rows of different genes are linked too where those residues are alike and the
+CDRH3s differ in one at most: sources name nearly equal genes differently. A row without a CDRH3 is linked to
+equal heavy chains only.
 """
 
 from __future__ import annotations
@@ -133,8 +135,8 @@ def require_known(counts: Counter[str]) -> None:
 
 
 def _of_length(
-    partitions: Sequence[PartitionTask], starts: Sequence[int], length: int, *, with_before: bool
-) -> tuple[Labels, Keys, Keys, Residues, Residues | None]:
+    partitions: Sequence[PartitionTask], starts: Sequence[int], length: int
+) -> tuple[Labels, Keys, Keys, Residues, Residues]:
     """Rows of all partitions with a CDRH3 of this length: number, genes, CDRH3 and what is before it."""
     batches = []
     for task, start in zip(partitions, starts, strict=True):
@@ -143,24 +145,22 @@ def _of_length(
             with pa.OSFile(str(_path(task))) as file, pa.ipc.open_file(file) as reader:
                 batch = reader.get_batch(lengths.index(length))
             rows, v, j = (batch[name].to_numpy() for name in ("row", "v", "j"))
-            width = NUM_BEFORE if with_before else 0
             cdr3s = np.frombuffer(batch["cdr3"].buffers()[2], np.uint8, count=length * len(rows))
-            before = np.frombuffer(batch["before"].buffers()[1], np.uint8, count=width * len(rows))
-            texts = cdr3s.reshape(-1, length), before.reshape(len(rows), width)
+            before = np.frombuffer(batch["before"].buffers()[1], np.uint8, count=NUM_BEFORE * len(rows))
+            texts = cdr3s.reshape(-1, length), before.reshape(-1, NUM_BEFORE)
             batches.append((rows + start, v, j, *texts))
     rows, v, j, cdr3s, before = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    return rows, v, j, cdr3s, before if with_before else None
+    return rows, v, j, cdr3s, before
 
 
 def link_clonotypes(
     partitions: Sequence[PartitionTask], starts: Sequence[int], labels: Labels, identity: float
 ) -> None:
     """Unite the rows of each clonotype; one length of CDRH3 is in memory at a time."""
-    summaries = [read_object(_summary_path(task)) for task in partitions]
-    with_before = any(one["counts"]["without_v_gene"] for one in summaries)
-    for length in sorted(set().union(*(one["lengths"] for one in summaries))):
+    present = [read_object(_summary_path(task))["lengths"] for task in partitions]
+    for length in sorted(set().union(*present)):
         mismatches = allowed_mismatches(length, identity)
-        rows, v, j, cdr3s, before = _of_length(partitions, starts, length, with_before=with_before)
+        rows, v, j, cdr3s, before = _of_length(partitions, starts, length)
         waiting: list[tuple[Labels, Labels]] = []
         for link in close_rows(v, j, cdr3s, mismatches, before):
             waiting.append(link)
@@ -185,8 +185,8 @@ def close_rows(
 ) -> Iterator[tuple[Labels, Labels]]:
     """Links that connect all rows of matching genes whose CDRH3s differ in at most so many residues.
 
-    `before` are the residues before the CDRH3s, which must be alike where a V gene is not known; without them
-    such rows are linked by the CDRH3 alone.
+    `before` are the residues before the CDRH3s, which must be alike where a V gene is not known, and which link
+    rows of different genes whose CDRH3s differ in one at most; without them the CDRH3 alone stands for a gene.
     """
     genes, text = (v * _STEP) ^ (j * _SPREAD), _sums(residues)
     frames = np.zeros_like(text) if before is None else _sums(before)
@@ -199,20 +199,25 @@ def close_rows(
     v, j, residues = v[rows], j[rows], residues[rows]
     before = None if before is None else before[rows]
     without_v, without_j = v == 0, (v != 0) & (j == 0)
+    everyone, no_genes = np.ones(len(rows), bool), np.zeros_like(v)
     # Pairs of rows by the genes that both know; of each pair one row at least knows no more than these.
-    stages = [(~without_v & ~without_j, genes[rows], np.ones(len(rows), bool), None)]
+    stages = [(~without_v & ~without_j, genes[rows], everyone, None, mismatches)]
     if without_j.any():
-        stages.append((~without_v, v, without_j, None))
+        stages.append((~without_v, v, without_j, None, mismatches))
     if without_v.any():
-        stages.append((np.ones(len(rows), bool), np.zeros_like(v), without_v, before))
-    for inside, keys, decisive, alike in stages:
+        stages.append((everyone, no_genes, without_v, before, mismatches))
+    # Sources differ in the names of genes that are nearly equal, such as IGHV3-53 and IGHV3-66.
+    if before is not None and not without_v.all():
+        known = np.count_nonzero(before, axis=1) >= FEWEST_BEFORE
+        stages.append((known, no_genes, everyone, before, 1))
+    for inside, keys, decisive, alike, most in stages:
         chosen = np.flatnonzero(inside)
         chosen = chosen[np.argsort(keys[chosen], kind="stable")]
         cuts = np.flatnonzero(np.diff(keys[chosen])) + 1
         for bucket in np.split(chosen, cuts):
             if len(bucket) > 1 and decisive[bucket].any():
                 frames_of_bucket = None if alike is None else alike[bucket]
-                for one, other in _close(residues[bucket], decisive[bucket], mismatches, frames_of_bucket):
+                for one, other in _close(residues[bucket], decisive[bucket], most, frames_of_bucket):
                     yield rows[bucket[one]], rows[bucket[other]]
 
 

@@ -59,14 +59,14 @@ def test_close_rows(monkeypatch, genes, mismatches, sort_cost) -> None:
 
 @pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
 def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
-    """Every link, and no other: without a V gene the residues before the CDRH3s must be alike."""
+    """All links and no others: without a V gene the residues before the CDRH3s are alike."""
     monkeypatch.setattr(clonotypes, "_SORT_COST", sort_cost)
     draws = np.random.default_rng(0)
     seen = set()
     for _ in range(20):
         num_rows = 60
         v = draws.choice(np.array((0, 0, 1, 2), np.uint64), num_rows)
-        residues = draws.integers(65, 68, (num_rows, 6)).astype(np.uint8)
+        residues = draws.integers(65, 69, (num_rows, 9)).astype(np.uint8)
         kinds = draws.integers(65, 85, (4, NUM_BEFORE)).astype(np.uint8)
         before = kinds[draws.integers(0, 4, num_rows)]
         mutated = draws.random(before.shape) < draws.choice([0.0, 0.08, 0.13], (num_rows, 1))
@@ -75,13 +75,17 @@ def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
         links = []
         for one in range(num_rows):
             for other in range(one):
-                share = (before[one] == before[other]).mean()
-                like = share >= 0.8 or not before[one].any() or not before[other].any()
-                if v[one] and v[other]:
-                    like = v[one] == v[other]
-                if like and (residues[one] != residues[other]).sum() <= 1:
+                unknown = not before[one].any() or not before[other].any()
+                alike = unknown or (before[one] == before[other]).mean() >= 0.8
+                if not (v[one] and v[other]):
+                    allowed = 2 if alike else -1
+                elif v[one] == v[other]:
+                    allowed = 2
+                else:
+                    allowed = 1 if alike and not unknown else -1
+                if (residues[one] != residues[other]).sum() <= allowed:
                     links.append((np.array([one]), np.array([other])))
-        ours = components(num_rows, close_rows(v, np.ones_like(v), residues, 1, before))
+        ours = components(num_rows, close_rows(v, np.ones_like(v), residues, 2, before))
         assert ours.tolist() == components(num_rows, links).tolist()
         seen.add(len(set(ours.tolist())))
     assert max(seen) > 2
