@@ -185,8 +185,8 @@ def close_rows(
 ) -> Iterator[tuple[Labels, Labels]]:
     """Links that connect all rows of matching genes whose CDRH3s differ in at most so many residues.
 
-    `before` are the residues before the CDRH3s, which must be alike where a V gene is not known, and which link
-    rows of different genes whose CDRH3s differ in one at most; without them the CDRH3 alone stands for a gene.
+    `before` are the residues before the CDRH3s, which must be alike where a V gene is not known. They link
+    rows of different genes too, whose CDRH3s differ in one at most. Without them the CDRH3 stands alone.
     """
     genes, text = (v * _STEP) ^ (j * _SPREAD), _sums(residues)
     frames = np.zeros_like(text) if before is None else _sums(before)
