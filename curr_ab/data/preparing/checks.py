@@ -20,6 +20,7 @@ from curr_ab.workers import Workers
 _UNITS = {"clusters": "cluster", "donors": "donor", "heavy_chains": "heavy"}
 _COLUMNS = [*_UNITS.values(), "v_call_heavy", "j_call_heavy", "cdr3_heavy", "region_mask_heavy"]
 _ROWS_AT_ONCE = 1 << 15
+_CLONOTYPE = pa.schema([("group", pa.string()), ("cdr3", pa.string()), ("before", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class CheckTask:
 
     shard: Path
     held_out: Mapping[str, pa.Array]  # values of each unit
-    test: pa.Table  # clonotype and CDRH3, each once
+    test: pa.Table  # clonotypes, each once
 
 
 def _cdr3(batch: pa.RecordBatch) -> pa.Array:
@@ -44,14 +45,22 @@ def _cdr3(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _clonotypes(batch: pa.RecordBatch) -> pa.Table:
-    """V gene, J gene and length as one text, and the CDRH3, of the rows that have a CDRH3."""
+    """V gene, J gene and length as one text, and the CDRH3, of the rows that have a CDRH3.
+
+    Where the V gene is not known, the residues before the CDRH3 stand for it.
+    """
     cdr3 = _cdr3(batch)
     genes = [
         pc.fill_null(pc.replace_substring_regex(batch[name], r"^(Homsap )?([^*,; |]*).*$", r"\2"), "")
         for name in ("v_call_heavy", "j_call_heavy")
     ]
     group = pc.binary_join_element_wise(*genes, pc.binary_length(cdr3).cast(pa.string()), " ")
-    return pa.table({"group": group, "cdr3": cdr3}).filter(pc.greater(pc.binary_length(cdr3), 0))
+    columns = (genes[0].to_pylist(), batch["heavy"].to_pylist(), cdr3.to_pylist())
+    before = [
+        "" if v or not text else heavy[: heavy.rindex(text)] for v, heavy, text in zip(*columns, strict=True)
+    ]
+    table = pa.table([group, cdr3, pa.array(before, pa.string())], schema=_CLONOTYPE)
+    return table.filter(pc.greater(pc.binary_length(cdr3), 0))
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -72,26 +81,33 @@ def _differ_by_one(one: str, other: str) -> bool:
     return sum(a != b for a, b in zip(one, other, strict=True)) <= 1
 
 
-def _mates(train: pa.Table, test: pa.Table) -> set[tuple[str, str]]:
+def _alike(one: str, other: str) -> bool:
+    """Whether more than 80 % of the residues before the CDRH3s are equal, or both V genes are known."""
+    equal = [a == b for a, b in zip(reversed(one[-96:]), reversed(other[-96:]), strict=False)]
+    return sum(equal) > 0.8 * len(equal) or not equal
+
+
+def _mates(train: pa.Table, test: pa.Table) -> set[tuple[str, ...]]:
     """Clonotypes of the test set of which the training set has one that differs by a residue at most."""
-    found: set[tuple[str, str]] = set()
+    found: set[tuple[str, ...]] = set()
     train = train.filter(pc.is_in(train["group"], pc.unique(test["group"])))
     for first in (True, False):
         halves = _half(test, first)
-        of_half: dict[str, list[str]] = {}
-        for half, cdr3 in zip(halves.to_pylist(), test["cdr3"].to_pylist(), strict=True):
-            of_half.setdefault(half, []).append(cdr3)
+        of_half: dict[str, list[tuple[str, ...]]] = {}
+        for half, one in zip(halves.to_pylist(), test.to_pylist(), strict=True):
+            of_half.setdefault(half, []).append(tuple(one.values()))
         near = train.append_column("half", _half(train, first)).filter(pc.is_in(_half(train, first), halves))
         for row in near.group_by(near.column_names).aggregate([]).to_pylist():
-            others = (cdr3 for cdr3 in of_half[row["half"]] if _differ_by_one(cdr3, row["cdr3"]))
-            found.update((row["group"], cdr3) for cdr3 in others)
+            for one in of_half[row["half"]]:
+                if _differ_by_one(one[1], row["cdr3"]) and _alike(one[2], row["before"]):
+                    found.add(one)
     return found
 
 
-def check_shard(task: CheckTask) -> tuple[dict[str, list[Any]], set[tuple[str, str]]]:
+def check_shard(task: CheckTask) -> tuple[dict[str, list[Any]], set[tuple[str, ...]]]:
     """Held-out values that the shard has too, and clonotypes of the test set with a mate in it."""
     shared: dict[str, set[Any]] = {unit: set() for unit in task.held_out}
-    mates: set[tuple[str, str]] = set()
+    mates: set[tuple[str, ...]] = set()
     for batch in _batches(task.shard):
         for unit, values in task.held_out.items():
             column = batch[_UNITS[unit]]
@@ -103,8 +119,9 @@ def check_shard(task: CheckTask) -> tuple[dict[str, list[Any]], set[tuple[str, s
 def check_splits(folder: Path, shards: Mapping[str, Sequence[str]], workers: Workers) -> dict[str, Any]:
     """Units with pairs in more than one split, and test pairs with a clone-mate in the training set.
 
-    A clone-mate has the same V gene, J gene and length of the CDRH3, and at most one residue of it differs.
-    Compared are the test pairs whose CDRH3 the files know, by its column or by the region mask.
+    A clone-mate has the same V gene, J gene and length of the CDRH3, and at most one residue of it differs;
+    where both V genes are unknown, more than 80 % of the residues before the CDRH3 are equal. Compared are
+    the test pairs whose CDRH3 the files know, by its column or by the region mask.
     """
     values: dict[str, dict[str, set[Any]]] = {}
     clonotypes = []
@@ -116,21 +133,20 @@ def check_splits(folder: Path, shards: Mapping[str, Sequence[str]], workers: Wor
                     values[split][unit].update(pc.unique(batch[column].drop_null()).to_pylist())
                 if split == "test":
                     clonotypes.append(_clonotypes(batch))
-    empty = pa.table({"group": pa.array([], pa.string()), "cdr3": pa.array([], pa.string())})
-    test = pa.concat_tables([empty, *clonotypes])
+    test = pa.concat_tables([_CLONOTYPE.empty_table(), *clonotypes])
     held_out = {
         unit: pa.array(sorted(values["validation"][unit] | values["test"][unit]), kind)
         for unit, kind in zip(_UNITS, (pa.int64(), pa.string(), pa.string()), strict=True)
     }
-    distinct = test.group_by(["group", "cdr3"]).aggregate([])
+    distinct = test.group_by(_CLONOTYPE.names).aggregate([])
     tasks = [CheckTask(folder / f"{shard}.parquet", held_out, distinct) for shard in shards["train"]]
     shared = {unit: values["validation"][unit] & values["test"][unit] for unit in _UNITS}
-    mates: set[tuple[str, str]] = set()
+    mates: set[tuple[str, ...]] = set()
     for found, of_test in workers.run(check_shard, tasks, "check"):
         for unit, names in found.items():
             shared[unit].update(names)
         mates |= of_test
-    pairs = zip(test["group"].to_pylist(), test["cdr3"].to_pylist(), strict=True)
+    pairs = zip(*(test[name].to_pylist() for name in _CLONOTYPE.names), strict=True)
     return {
         **{f"{unit}_in_several_splits": len(names) for unit, names in shared.items()},
         "test_pairs_compared": len(test),
@@ -158,7 +174,9 @@ def check_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         names = {"cdr3": "from the source", "region_mask": "from region masks", "alignment": "by alignment"}
         names |= {
             "without_cdr3": "unknown",
-            "without_v_gene": "without V gene",
+            "v_genes_by_alignment": "with the nearest V gene of the file",
+            "without_v_gene": "without V gene, linked by CDRH3 and framework",
+            "without_framework": "of these by CDRH3 alone",
             "without_j_gene": "without J gene",
         }
         found = [f"{counts[name]:,} {words}" for name, words in names.items() if counts.get(name)]

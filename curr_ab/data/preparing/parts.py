@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from curr_ab.data.preparing.clean import drop_reasons
+from curr_ab.data.preparing.genes import fill_genes, read_v_genes
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.formats import builtin_path
@@ -93,6 +94,7 @@ class PartTask(FileTask):
     chains: Chains
     annotate: bool
     limits: CleaningLimits
+    v_genes: Path | None
     seed: int
     keep_going: bool
     keep_notes: bool
@@ -186,9 +188,12 @@ def _write(
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
     recognised: list[Recognised] = []
-    kept = 0
+    kept = num_genes = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
         for block in _blocks(_kept(task, drops, dropped, notes, recognised)):
+            if task.v_genes is not None:
+                block, num_filled = fill_genes(block, read_v_genes(task.v_genes))
+                num_genes += num_filled
             annotated.update({name: len(block) - block[name].null_count for name in ANNOTATIONS})
             kept += len(block)
             write_buckets(writer, _with_keys(block, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
@@ -197,6 +202,7 @@ def _write(
         "drops": dict(drops),
         "annotated": dict(annotated),
         "recognised": [asdict(one) for one in recognised],
+        "v_genes": num_genes,
         "set_aside": None,
     }
 
@@ -227,7 +233,14 @@ def write_part(task: PartTask) -> dict[str, Any]:
             raise
         for earlier in (task.path, task.dropped_path, task.notes_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
-        summary = {"kept": 0, "drops": {}, "annotated": {}, "recognised": [], "set_aside": str(error)}
+        summary = {
+            "kept": 0,
+            "drops": {},
+            "annotated": {},
+            "recognised": [],
+            "v_genes": 0,
+            "set_aside": str(error),
+        }
     digests = [source_digest(source) for source in task.source]
     if task.identity() != identity:
         raise ValueError(

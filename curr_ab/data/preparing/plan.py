@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.files import file_digest
 from curr_ab.options import OptionError, check_types, option
 
 Clustering = Literal["clonotype", "mmseqs", "exact", "source"]
@@ -53,6 +55,12 @@ class PreparationPlan:
         above=0,
         most=1,
     )
+    v_genes: Path | None = option(
+        None,
+        "FASTA of germline V genes, as residues or nucleotides, of which a heavy chain without a V gene gets "
+        "the nearest, for clonotypes",
+        metavar="FILE",
+    )
     identity: float = option(
         0.9, "Share of equal residues from which MMseqs2 puts pairs into a cluster", above=0, most=1
     )
@@ -83,6 +91,11 @@ class PreparationPlan:
                 "group_by_donor must be no for the cluster source: a source's own split cannot be grouped by "
                 "donor as well",
                 *("group_by_donor", "cluster"),
+            )
+        if self.v_genes is not None and self.cluster != "clonotype":
+            raise OptionError(
+                f"v_genes must be none for the cluster {self.cluster}, which takes no genes",
+                *("v_genes", "cluster"),
             )
         if not -(1 << 63) <= self.seed < 1 << 63:
             raise OptionError(f"seed must be a whole number of 64 bits; got {self.seed}", "seed")
@@ -118,7 +131,11 @@ class PreparationPlan:
 
         Folders that were made before these options existed are known again.
         """
-        settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"names": self.names.settings()}))
+        plain = asdict(self) | {"names": self.names.settings()}
+        del plain["v_genes"]
+        settings: dict[str, Any] = json.loads(json.dumps(plain))
+        if self.v_genes is not None:  # by its content, wherever it lies
+            settings["v_genes"] = file_digest(self.v_genes)
         if self.cluster != "clonotype":
             del settings["cdr3_identity"]
         if not self.allow_cut_clusters:

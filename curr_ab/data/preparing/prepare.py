@@ -23,6 +23,7 @@ from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
 from curr_ab.data.preparing.components import blocks, label_equal, new_array
+from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
     PartitionTask,
     gather_keys,
@@ -245,6 +246,8 @@ def _prepare(
     files = expand_sources(sources)
     if plan.cluster == "mmseqs":
         require_mmseqs()  # now, not after hours of reading
+    if plan.v_genes is not None:
+        read_v_genes(plan.v_genes)
     request = {"sources": files, "settings": plan.settings(), **flags}
     if (finished := _finished(folder, request)) is not None:
         _remove_work(folder)
@@ -284,6 +287,7 @@ def _run_stages(
             chains=plan.chains,
             annotate=plan.annotate,
             limits=plan.limits,
+            v_genes=plan.v_genes,
             seed=plan.seed,
             folder=work / "parts",
             keep_going=keep_going,
@@ -343,6 +347,8 @@ def _run_stages(
     splits = write_splits(plan, partitions, order_keys=keys["order"], labels=labels)
     report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
     if plan.cluster == "clonotype":
+        if plan.v_genes is not None:
+            clonotypes["v_genes_by_alignment"] = sum(part["v_genes"] for part in parts)
         report["clonotypes"] = dict(sorted(clonotypes.items()))
     if plan.group_by_donor:
         report |= read_object(donors_path(labels))

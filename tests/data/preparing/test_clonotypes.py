@@ -13,8 +13,9 @@ from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.data.preparing import clonotypes
-from curr_ab.data.preparing.clonotypes import allowed_mismatches, cdr3_of, close_rows, gene_of
+from curr_ab.data.preparing.clonotypes import allowed_mismatches, close_rows
 from curr_ab.data.preparing.components import settle, unite
+from curr_ab.data.preparing.genes import NUM_BEFORE, are_alike, cdr3_of, gene_of
 
 
 def components(num_rows, links) -> np.ndarray:
@@ -54,6 +55,57 @@ def test_close_rows(monkeypatch, genes, mismatches, sort_cost) -> None:
         assert ours.tolist() == compared(v, j, residues, mismatches).tolist()
         seen.add(len(set(ours.tolist())))
     assert max(seen) > 2
+
+
+@pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
+def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
+    """All links and no others: without a V gene the residues before the CDRH3s are alike."""
+    monkeypatch.setattr(clonotypes, "_SORT_COST", sort_cost)
+    draws = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        num_rows = 60
+        v = draws.choice(np.array((0, 0, 1, 2), np.uint64), num_rows)
+        residues = draws.integers(65, 69, (num_rows, 9)).astype(np.uint8)
+        kinds = draws.integers(65, 85, (4, NUM_BEFORE)).astype(np.uint8)
+        before = kinds[draws.integers(0, 4, num_rows)]
+        mutated = draws.random(before.shape) < draws.choice([0.0, 0.08, 0.13], (num_rows, 1))
+        before[mutated] = 90
+        before[draws.random(num_rows) < 0.05] = 0  # not known
+        links = []
+        for one in range(num_rows):
+            for other in range(one):
+                unknown = not before[one].any() or not before[other].any()
+                alike = unknown or (before[one] == before[other]).mean() >= 0.8
+                if not (v[one] and v[other]):
+                    allowed = 2 if alike else -1
+                elif v[one] == v[other]:
+                    allowed = 2
+                else:
+                    allowed = 1 if alike and not unknown else -1
+                if (residues[one] != residues[other]).sum() <= allowed:
+                    links.append((np.array([one]), np.array([other])))
+        ours = components(num_rows, close_rows(v, np.ones_like(v), residues, 2, before))
+        assert ours.tolist() == components(num_rows, links).tolist()
+        seen.add(len(set(ours.tolist())))
+    assert max(seen) > 2
+
+
+def test_short_cdr3s_of_many_genes_stay_apart(monkeypatch) -> None:
+    """Thousands of rows of one CDRH3, of which nobody compares all pairs: one clonotype for each V gene."""
+    draws = np.random.default_rng(1)
+    kinds = draws.integers(65, 85, (30, NUM_BEFORE)).astype(np.uint8)
+    kind = draws.integers(0, 30, 6_000)
+    before = kinds[kind]
+    before[draws.random(before.shape) < 0.05] = 90
+    residues = np.full((6_000, 5), 65, np.uint8)
+    compared = []
+    monkeypatch.setattr(clonotypes, "are_alike", lambda *of: compared.append(len(of[0])) or are_alike(*of))
+    nothing = np.zeros(6_000, np.uint64)
+    ours = components(6_000, close_rows(nothing, nothing, residues, 1, before))
+    firsts = {name: row for row, name in reversed(list(enumerate(kind.tolist())))}
+    assert ours.tolist() == [firsts[name] for name in kind.tolist()]
+    assert sum(compared) < 6_000 * 30 * 10
 
 
 def test_links_of_many_rows() -> None:
