@@ -60,7 +60,7 @@ import os, subprocess, sys, threading
 process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 def watch():
     sys.stdin.read()
-    os.killpg(0, 9)
+    os.killpg(0, 9) if hasattr(os, "killpg") else process.kill()
 threading.Thread(target=watch, daemon=True).start()
 code = process.wait()
 os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
