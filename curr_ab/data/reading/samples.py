@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -188,7 +189,7 @@ def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
 
 
 def _join_chains(heavy: Table, lights: Sequence[Table]) -> Table:
-    """Heavy and light chains of FASTA files, paired by their names; null where a name has no other chain."""
+    """Heavy and light chains of FASTA files, paired by name; light ones without a partner are last."""
     known: list[pa.Table] = []
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -196,10 +197,16 @@ def _join_chains(heavy: Table, lights: Sequence[Table]) -> Table:
             batches = (batch for light in lights for batch in light.read(light.names))
             known.append(pa.Table.from_batches(batches, schema).combine_chunks())
         ids, sequences = (known[0][name].combine_chunks() for name in heavy.names)
+        alone = np.ones(len(ids), np.bool_)
         for batch in heavy.read(heavy.names):
-            light = sequences.take(pc.index_in(batch["id"], value_set=ids))
-            columns = {"id": batch["id"], "heavy": batch["sequence"], "light": light}
+            places = pc.index_in(batch["id"], value_set=ids)
+            alone[pc.drop_null(places).to_numpy()] = False
+            columns = {"id": batch["id"], "heavy": batch["sequence"], "light": sequences.take(places)}
             yield pa.record_batch({name: columns[name] for name in names})
+        rest = {"id": ids.filter(pa.array(alone)), "light": sequences.filter(pa.array(alone))}
+        rest["heavy"] = pa.nulls(len(rest["id"]), pa.string())
+        if len(rest["id"]):
+            yield pa.record_batch({name: rest[name] for name in names})
 
     schema = pa.schema([(name, pa.string()) for name in heavy.names])
     return replace(heavy, names=("id", *CHAINS), read=read)

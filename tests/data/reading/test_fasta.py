@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from curr_ab.data import MalformedSource
+from curr_ab.data import MalformedSource, read_pairs
 from curr_ab.data.reading.formats import open_table
 
 HEAVY, LIGHT = "EVQLVESGGGLVQPGG", "DIQMTQSPSSLSASVG"
@@ -106,3 +107,18 @@ def test_what_does_not_pair(write) -> None:
         )
     with pytest.raises(MalformedSource, match=r"a\.fa, line 6: the record must have a name after '>'"):
         rows(write("a.fa", text_of([("a_H", "a_L")]) + ">\nEV\n"))
+
+
+def test_chains_without_a_partner_in_the_other_file_stay(write) -> None:
+    heavy = write("x_heavy.fa", ">a\nEVQA\n>b\nEVQB\n>c\nEVQC\n")
+    light = write("x_light.fa", ">b\nDIQB\n>d\nDIQD\n>a\nDIQA\n>a\nDIQE\n")
+    rows = pa.Table.from_batches(read_pairs([light, heavy])).select(["id", "heavy", "light"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", "EVQA", "DIQA"),
+        ("b", "EVQB", "DIQB"),
+        ("c", "EVQC", None),
+        ("d", None, "DIQD"),
+        ("a", None, "DIQE"),
+    ]
+    single = pa.Table.from_batches(read_pairs([heavy, light], chains="unpaired"))
+    assert sum(single[chain].null_count for chain in ("heavy", "light")) == 7 == len(single)
