@@ -81,7 +81,8 @@ def _mates(train: pa.Table, test: pa.Table) -> set[tuple[str, str]]:
         of_half: dict[str, list[str]] = {}
         for half, cdr3 in zip(halves.to_pylist(), test["cdr3"].to_pylist(), strict=True):
             of_half.setdefault(half, []).append(cdr3)
-        near = train.append_column("half", _half(train, first)).filter(pc.is_in(_half(train, first), halves))
+        of_train = _half(train, first)
+        near = train.append_column("half", of_train).filter(pc.is_in(of_train, halves))
         for row in near.group_by(near.column_names).aggregate([]).to_pylist():
             others = (cdr3 for cdr3 in of_half[row["half"]] if _differ_by_one(cdr3, row["cdr3"]))
             found.update((row["group"], cdr3) for cdr3 in others)
