@@ -85,6 +85,18 @@ def test_leaders_constant_parts_and_tags_go(corpus, write):
         assert row["cdr3_light"] == truth["cdr3_light"]
 
 
+@pytest.mark.parametrize("prefix", ["M", "MA", "GS", "AYG", "GSHM"])
+def test_a_prefix_of_few_residues_goes(corpus, write, prefix):
+    rows = [row | {chain: prefix + row[chain] for chain in CHAINS} for row in corpus[:100]]
+    cut_rows = read(write("a.csv", plain_text(rows)))
+    same = [
+        cut_row[chain] == row[chain]
+        for cut_row, row in zip(cut_rows, corpus, strict=False)
+        for chain in CHAINS
+    ]
+    assert sum(same) >= 199, [row["heavy"] for row in cut_rows]
+
+
 def test_one_row_in_a_hundred_is_found_by_the_sample(corpus, write):
     rows = [dict(row) for row in corpus[:400]]
     for row in rows[7::100]:
