@@ -59,6 +59,42 @@ def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     assert json.loads((out / "dataset.json").read_text())["fingerprint"] in page
 
 
+def test_what_was_read_is_said_and_recorded(corpus, write, tmp_path, capsys) -> None:
+    """The table of a database, as single chains: both of its columns, and the genes by their own names."""
+    lines = ["Name,VH or VHH,VL,Heavy V Gene,Notes"]
+    lines += [f"m{n},{r['heavy']},{r['light']},IGHV3-23 (Human),x" for n, r in enumerate(corpus[:40])]
+    path = write("database.csv", "\n".join(lines) + "\n")
+    for more, kept in (((), 40), (("--unpaired",), 80)):
+        out = tmp_path / f"of{kept}"
+        arguments = [
+            "data",
+            "prepare",
+            path,
+            "--out",
+            str(out),
+            "--cluster",
+            "exact",
+            "--processes",
+            "1",
+            *more,
+        ]
+        assert main([*arguments, "--test", "0", "--validation", "0"]) == 0
+        first, *_ = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{path}: CSV, both chains in a row: ")
+        for columns in (
+            "heavy from VH or VHH",
+            "light from VL",
+            "id from Name",
+            "v_call_heavy from Heavy V Gene",
+        ):
+            assert columns in first
+        index = json.loads((out / "dataset.json").read_text())
+        chains = len({r["heavy"] for r in corpus[:40]} | {r["light"] for r in corpus[:40]})
+        assert index["report"]["kept"] == (chains if more else kept)
+        (recognised,) = index["recognised"]
+        assert recognised["columns"]["heavy"] == ["VH or VHH"] and recognised["columns"]["light"] == ["VL"]
+
+
 @pytest.mark.heavy
 def test_describe_without_annotation(corpus, write, tmp_path, capsys) -> None:
     out = tmp_path / "out"
