@@ -93,18 +93,11 @@ def _mates(train: pa.Table, test: pa.Table) -> set[tuple[str, ...]]:
     train = train.filter(pc.is_in(train["group"], pc.unique(test["group"])))
     for first in (True, False):
         halves = _half(test, first)
-<<<<<<< .merge_file_bp9O8w
         of_half: dict[str, list[tuple[str, ...]]] = {}
         for half, one in zip(halves.to_pylist(), test.to_pylist(), strict=True):
             of_half.setdefault(half, []).append(tuple(one.values()))
-        near = train.append_column("half", _half(train, first)).filter(pc.is_in(_half(train, first), halves))
-=======
-        of_half: dict[str, list[str]] = {}
-        for half, cdr3 in zip(halves.to_pylist(), test["cdr3"].to_pylist(), strict=True):
-            of_half.setdefault(half, []).append(cdr3)
         of_train = _half(train, first)
         near = train.append_column("half", of_train).filter(pc.is_in(of_train, halves))
->>>>>>> .merge_file_JltpTX
         for row in near.group_by(near.column_names).aggregate([]).to_pylist():
             for one in of_half[row["half"]]:
                 if _differ_by_one(one[1], row["cdr3"]) and _alike(one[2], row["before"]):
