@@ -13,7 +13,7 @@ import pytest
 from support.pair_files import METADATA, oas_text, pairs_of, plain_text
 
 from curr_ab.data import MalformedSource, read_pairs
-from curr_ab.data.reading import records
+from curr_ab.data.reading import delimited, records
 from curr_ab.data.reading.formats import open_table
 
 HEAVY = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRF"
@@ -242,6 +242,7 @@ def test_only_the_columns_asked_for_are_read(corpus, write) -> None:
 def test_memory_holds_a_block(corpus, write, monkeypatch) -> None:
     """Batches come before the file is read to its end, for packed files, too."""
     monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(delimited, "BATCH_ROWS", 300)
     path = write("a.csv.gz", plain_text(corpus))
     sizes = [batch.num_rows for batch in open_table(path).read(["id"])]
     assert sum(sizes) == len(corpus)

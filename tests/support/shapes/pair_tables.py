@@ -201,9 +201,9 @@ def cov_abdab_unpaired(draw: Draw, folder: Path) -> Shape:
         records.append(
             {"Name": name, "VH or VHH": heavy.residues, "VL": light.residues if has_light else "ND"}
         )
-        pairs.append(Pair(heavy.residues, None, (name,)))
+        pairs.append(Pair(heavy.residues, None, (f"{name}_heavy" if has_light else name,)))
         if has_light:
-            pairs.append(Pair(None, light.residues, (name,)))
+            pairs.append(Pair(None, light.residues, (f"{name}_light",)))
     text = table_text(list(records[0]), records)
     return Shape(write(folder / "CoV-AbDab.csv", text, "utf-8-sig"), pairs, {"chains": "unpaired"})
 
