@@ -59,7 +59,7 @@ class Description:
 
     @property
     def sources(self) -> list[tuple[str, list[str]]]:
-        """What was recognised of each source, and what became of its rows."""
+        """Layout that was recognised of each source, and the fate of its rows."""
         return summaries([Recognised(**one) for one in self.index.get("recognised", ())])
 
     @property

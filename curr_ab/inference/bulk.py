@@ -181,7 +181,7 @@ def _none_of(checked: Checked) -> str:
 
 
 def _outcomes(read: Reader, checked: Checked) -> Iterator[Outcome]:
-    """What becomes of each record, and of rows that are none of their own."""
+    """Outcome of each record, and of rows that are no records of their own."""
     aside: list[pa.RecordBatch] = []
 
     def rows() -> Iterator[Outcome]:

@@ -109,14 +109,14 @@ def _records_of(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Reco
 
 
 def _is_rows(thing: Any) -> bool:
-    """Whether it is gone through item by item, rather than read as a table."""
+    """True for what is gone through item by item, rather than read as a table."""
     from curr_ab.data.reading.objects import is_table
 
     return not isinstance(thing, Mapping) and not is_table(thing)
 
 
 def _is_read(thing: Any) -> bool:
-    """Whether it is of `read_pairs`, and need not be understood once more."""
+    """True for a batch of `read_pairs`, which need not be understood once more."""
     if hasattr(thing, "collect_schema"):  # of Polars, where to ask for the schema may take long
         return False
     names = getattr(getattr(thing, "schema", None), "names", None)

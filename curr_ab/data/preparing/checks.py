@@ -82,7 +82,7 @@ def _differ_by_one(one: str, other: str) -> bool:
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether more than 80 % of the residues before the CDRH3s are equal, or both V genes are known."""
+    """True where more than 80 % of the residues before the CDRH3s are equal, or both V genes are known."""
     equal = [a == b for a, b in zip(reversed(one[-96:]), reversed(other[-96:]), strict=False)]
     return sum(equal) > 0.8 * len(equal) or not equal
 

@@ -275,7 +275,7 @@ def _sorted(
 
 
 def _alike(before: Residues, one: Labels, other: Labels) -> Decisive:
-    """Whether the residues before the CDRH3s of these rows are alike, two by two."""
+    """Tell, two by two, if the residues before the CDRH3s of these rows are alike."""
     step = _PAIRS_AT_ONCE // NUM_BEFORE
     pieces = [np.zeros(0, bool)]
     for start in range(0, len(one), step):

@@ -25,48 +25,15 @@ _CHAIN_WORDS = {
 }
 _V_DOMAIN = {"v", "vh", "vl", "vk", "vhh", "hv", "lv", "fv", "fvh", "fvl", "variable", "domain", "vdj", "vj"}
 _V_DOMAIN |= {"vhseq", "vlseq", "vkappa", "vlambda"}
-_RESIDUES = {
-    "aa",
-    "protein",
-    "prot",
-    "amino",
-    "acid",
-    "acids",
-    "residues",
-    "peptide",
-    "translation",
-    "translated",
-}
-_NUCLEOTIDES = {
-    "nt",
-    "nts",
-    "nuc",
-    "nucl",
-    "nucleotide",
-    "nucleotides",
-    "dna",
-    "cdna",
-    "rna",
-    "mrna",
-    "codons",
-}
+_RESIDUES = {"aa", "protein", "prot", "amino", "acid", "acids"}
+_RESIDUES |= {"residues", "peptide", "translation", "translated"}
+_NUCLEOTIDES = {"nt", "nts", "nuc", "nucl", "nucleotide", "nucleotides"}
+_NUCLEOTIDES |= {"dna", "cdna", "rna", "mrna", "codons"}
 _WHOLE_CHAIN = {"hc", "lc", "full", "whole", "igg"}
 _ALIGNED = {"aligned", "alignment", "aho", "imgt", "kabat", "chothia", "martin", "gapped", "numbered", "msa"}
 _CHANGED = {"mut", "mutant", "mutated", "variant", "design", "designed"}  # rather than the chain it is of
-_SEQUENCE = {
-    "sequence",
-    "sequences",
-    "seq",
-    "seqs",
-    "chain",
-    "region",
-    "input",
-    "fasta",
-    "antibody",
-    "ab",
-    "mab",
-}
-_SEQUENCE |= {"or", "of", "the", "trimmed", "ungapped", "imputed"}
+_SEQUENCE = {"sequence", "sequences", "seq", "seqs", "chain", "region", "input", "fasta", "antibody", "ab"}
+_SEQUENCE |= {"mab", "or", "of", "the", "trimmed", "ungapped", "imputed"}
 
 # How surely a column holds a V domain in residues, the lowest first: beside names that are used for one thing
 # alone there are words, see `_rank`. Some names stand for residues or nucleotides, and their content decides.
@@ -219,7 +186,7 @@ def _chain_columns(columns: Sequence[str]) -> dict[str, list[_ChainColumn]]:
 
 
 def _rank(column: _ChainColumn) -> float | None:
-    """How surely a column of a table with both chains holds a V domain; None where it does not."""
+    """Rank of a column of a table with both chains, the lowest for a sure V domain; None for another."""
     base, rest = column.base, set(column.rest)
     changed = 0.5 if rest & _CHANGED else 0.0
     if base in _RANKS and not rest <= _RESIDUES | _SEQUENCE:  # of those the words for the chain say more

@@ -96,7 +96,7 @@ def _rows_where(condition: pa.Array) -> npt.NDArray[np.intp]:
 
 
 def judge(text: str, chain: str) -> Judged | None:
-    """What alignment says of a chain; None where it holds nucleotides or signs that are not residues."""
+    """Judge a chain by alignment; None where it holds nucleotides or signs that are not residues."""
     if not _ALIGNABLE.fullmatch(text):
         return None if len(text) >= 30 or not text.isalpha() else Judged(NO_DOMAIN)
     if _NUCLEOTIDES.fullmatch(text):

@@ -63,7 +63,7 @@ def _names(rows: Sequence[Sequence[str | None]], header: int) -> tuple[str, ...]
 
 
 def _look_at(workbook: CalamineWorkbook, name: str) -> _Sheet | None:
-    """What a sheet holds; None where it has no sequences below a header."""
+    """Content of a sheet; None where it has no sequences below a header."""
     sheet = workbook.get_sheet_by_name(name)
     rows = [[_text(value) for value in row] for row in islice(sheet.iter_rows(), _HEAD_ROWS)]
     with_sequence = [index for index, row in enumerate(rows) if any(map(_is_sequence, row))]

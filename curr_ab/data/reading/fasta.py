@@ -33,7 +33,7 @@ _JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
 
 
 class _Mark(NamedTuple):
-    """What a record's header says: the pair's name and the chain, where it names one."""
+    """Reading of a record's header: the pair's name and the chain, where it names one."""
 
     id: str
     chain: str | None

@@ -1,4 +1,4 @@
-"""What the first rows of a table show of its columns, where their names do not decide."""
+"""Content of a table's first rows, which tells its columns apart where their names do not decide."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 def is_table(thing: Any) -> bool:
-    """Whether it has columns: a data frame, Arrow, a data set, or a mapping of columns."""
+    """True for a thing with columns: a data frame, Arrow, a data set, or a mapping of columns."""
     if isinstance(thing, Table) or _is_columns(thing):
         return True
     signs = ("__arrow_c_stream__", "__arrow_c_array__", "collect_schema", "iloc", "scanner", "with_format")
@@ -64,7 +64,7 @@ def tables_of(given: Any, *, again: bool = False) -> list[str | Table]:
 
 
 def is_files(given: Any) -> bool:
-    """Whether these are names of files, one or a list, rather than objects with pairs in them."""
+    """True for names of files, one or a list, rather than objects with pairs in them."""
     return _is_name(given) or (isinstance(given, list | tuple) and all(map(_is_name, given)))
 
 
@@ -199,7 +199,7 @@ def _kept_table(pairs: Any, source: str = "pairs") -> Table:
 
 
 def _is_once(pairs: Any) -> bool:
-    """Whether reading uses it up: a generator, or a reader of Arrow's."""
+    """True for what reading uses up: a generator, or a reader of Arrow's."""
     return hasattr(pairs, "__next__") or hasattr(pairs, "read_next_batch")
 
 

@@ -316,7 +316,7 @@ _CUT = pa.array([CUT, TRUNCATED])
 
 
 def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
-    """What was done to the chains of each row; null where they are as they stand in the source."""
+    """Note of each row on what was done to its chains; null where they are as they stand in the source."""
     notes: dict[int, list[str]] = {}
     for chain in CHAINS:
         done: dict[int, list[str]] = {}

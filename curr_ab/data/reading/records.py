@@ -18,7 +18,7 @@ _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
 
 
 class BadText(ValueError):
-    """What is wrong with the text, and the place of it in bytes."""
+    """Fault in the text, and its place in bytes."""
 
     def __init__(self, problem: str, place: int) -> None:
         super().__init__(problem)
@@ -32,7 +32,7 @@ def num_lines(text: bytes, end: int | None = None) -> int:
 
 
 class QuotedFields:
-    """Where the quoted fields of a block begin and end; the block begins with a record."""
+    """Begin and end of the quoted fields of a block, which begins with a record."""
 
     def __init__(self, block: bytes | bytearray, delimiter: bytes) -> None:
         self.starts: npt.NDArray[np.int64] = np.zeros(0, np.int64)

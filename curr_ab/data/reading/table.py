@@ -117,7 +117,7 @@ def plain_batch(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
 
 @dataclass
 class Recognised:
-    """What was recognised of a source, and what became of its rows; the counts grow while it is read."""
+    """Layout that was recognised of a source, and the fate of its rows; the counts grow while it is read."""
 
     source: str
     form: str
