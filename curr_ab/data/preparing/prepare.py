@@ -190,7 +190,7 @@ def _no_usable_record(parts: Sequence[dict[str, Any]]) -> OptionError:
     files = [file for part in parts for file in part["source"]]
     dropped, ready, fields = counts["dropped"], dict[str, str](), tuple[str, ...]()
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
-    no_rows = "no row is left" if recognised and recognised[0].left_out else "they hold no records"
+    no_rows = "no row is left" if recognised and recognised[0].left_out else "they hold no records below the header"
     problem = "; ".join([f"no usable record in {len(parts)} source(s) ({reasons or no_rows})", *lines])
     if dropped:
         chief = max(dropped, key=lambda reason: dropped[reason])
@@ -199,7 +199,7 @@ def _no_usable_record(parts: Sequence[dict[str, Any]]) -> OptionError:
         swapped = [columns[chain][0] for chain in CHAINS[::-1] if chain in columns]
         if chief == "wrong_chain" and len(swapped) == 2 and " + " not in "".join(swapped):  # of regions
             ready = dict(zip(("heavy_column", "light_column"), swapped, strict=True))
-    elif lines:
+    else:
         problem += "; give a file with chains of antibodies"
     if counts["set_aside"]:
         problem += f"; set aside: {'; '.join(counts['set_aside'])}"

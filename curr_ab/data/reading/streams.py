@@ -189,7 +189,7 @@ def read_head(source: str, size: int = HEAD_BYTES) -> bytes:
     except (OSError, UnicodeError) as error:
         raise damaged(source, error) from error
     if not head.strip():
-        raise MalformedSource(source, "the file is empty")
+        raise MalformedSource(source, "the file is empty; copy it again, or name another")
     return head
 
 

@@ -116,7 +116,7 @@ def test_keep_going_sets_aside_and_says_so(corpus, write, tmp_path) -> None:
             prepare([good, bad], tmp_path / "strict", plan, processes=processes)
     index = prepare([good, bad], tmp_path / "strict", plan, keep_going=True)  # where the strict run ended
     assert index["report"]["kept"] == 100
-    assert index["report"]["set_aside"] == [f"{bad}: the file is empty"]
+    assert index["report"]["set_aside"] == [f"{bad}: the file is empty; copy it again, or name another"]
     with pytest.raises(ValueError, match="other sources or settings"):
         prepare([good, bad], tmp_path / "strict", plan)
     with pytest.raises(ValueError, match=r"no usable record.*set aside: .*bad\.csv: the file is empty"):
