@@ -23,6 +23,7 @@ PUBLISHED_MILLIONS = {"8M": 7.51, "35M": 33.50, "150M": 148.14, "350M": 355.25, 
 
 
 @pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.heavy
 def test_parameter_counts(name):
     size = member(name).size
     config = CurrAbConfig(**member(name).config())

@@ -80,6 +80,7 @@ def test_an_import_that_points_up_is_seen(text):
     assert any(points_up("data.shards", name) for name in names(ast.parse(text)))
 
 
+@pytest.mark.heavy
 def test_no_files_import_each_other_in_a_circle():
     """Also not through others, and not inside functions."""
     modules = {".".join(path.relative_to(HOUSE).with_suffix("").parts) for path in HOUSE.rglob("*.py")}

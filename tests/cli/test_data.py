@@ -59,6 +59,7 @@ def test_prepare_and_describe(corpus, write, tmp_path, capsys) -> None:
     assert json.loads((out / "dataset.json").read_text())["fingerprint"] in page
 
 
+@pytest.mark.heavy
 def test_what_was_read_is_said_and_recorded(corpus, write, tmp_path, capsys) -> None:
     """The table of a database, as single chains: both of its columns, and the genes by their own names."""
     lines = ["Name,VH or VHH,VL,Heavy V Gene,Notes"]

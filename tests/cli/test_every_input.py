@@ -24,6 +24,7 @@ from curr_ab.inference.number_tables import NumberTask
 from curr_ab.inference.records import chain_reader
 from curr_ab.inference.tasks import EmbedTask, MutateTask, PairTask, RestoreTask, ScoreTask
 
+pytestmark = pytest.mark.heavy
 NUM_PAIRS = 12
 QUIET = ["--dtype", "float32", "--quiet", "--device", "cpu"]
 QUICK = {"folds": 2, "epochs": 1, "precision": "fp32", "final": False, "method": "probe", "trackers": ()}

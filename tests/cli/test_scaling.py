@@ -135,6 +135,7 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
         ),
     ],
 )
+@pytest.mark.heavy
 def test_bad_input_is_one_line_and_status_2(
     results: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +145,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert error[-1].startswith("curr-ab: ")
 
 
+@pytest.mark.heavy
 def test_advice_and_plan_are_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fast = ["--draws", "50", "--workers", "1"]
     assert main(["scaling", "advise", "--gpu-hours", "100", "--gpu", "h100", *fast]) == 0

@@ -29,6 +29,7 @@ def reported(command, sources, path, **options):
 
 @pytest.mark.parametrize("command", ["prepare", "number"])
 @pytest.mark.parametrize("name", ["tenx_bcr_and_tcr", "tenx_7_all_contigs", "tenx_3_annotations_and_contigs"])
+@pytest.mark.heavy
 def test_contigs_of_cells_join_with_their_report(name, command, tmp_path) -> None:
     shape = draw_shape(name, 0, tmp_path)
     sources = [str(path) for path in shape.sources] if isinstance(shape.sources, list) else str(shape.sources)
@@ -80,6 +81,7 @@ def test_what_was_cut_stands_in_the_report(corpus, write, command, tmp_path) -> 
     assert all(pd.isna(note) for note in notes)
 
 
+@pytest.mark.heavy
 def test_prepare_says_what_was_cut(corpus, write, tmp_path, capsys) -> None:
     rows = [dict(row) for row in corpus[:40]]
     rows[2]["heavy"] = LEADERS[0] + rows[2]["heavy"]

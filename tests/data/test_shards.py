@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.heavy
 def test_round_trip_with_masks(folder, split) -> None:
     data = TokenDataset(folder, split)
     rows = [
@@ -95,6 +96,7 @@ def test_records_without_masks(corpus, write, tmp_path) -> None:
     assert TokenDataset(tmp_path / "bare").mask_names == ()
 
 
+@pytest.mark.heavy
 def test_subsets_are_nested_beginnings(folder, tmp_path) -> None:
     full, half, quarter = (TokenDataset(folder, "train", subset) for subset in "FHQ")
     whole = TokenDataset(folder)

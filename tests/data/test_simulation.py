@@ -33,6 +33,7 @@ def test_same_seed_same_pairs(simulated) -> None:
     assert simulate_pairs(150, seed=4, num_donors=5).to_pylist() != simulated
 
 
+@pytest.mark.heavy
 def test_masks_fit_the_residues(rows) -> None:
     for row in rows:
         for chain in CHAINS:

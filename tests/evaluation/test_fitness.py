@@ -108,6 +108,7 @@ def test_partial_correlation_is_that_of_the_formula():
     assert correlate(x, y, 0, z).value == pytest.approx(formula)
 
 
+@pytest.mark.heavy
 def test_the_interval_covers_the_truth():
     random = np.random.default_rng(2)
     covered = 0
@@ -136,6 +137,7 @@ def test_a_model_is_controlled_for_the_mutations_of_each_chain(folder, pairs, tm
         assert "germline" not in number(results, score=part).details
 
 
+@pytest.mark.heavy
 def test_chains_are_scored_apart(folder, pairs, tmp_path):
     rows = [{"heavy": r["heavy"], "light": r["light"], "fitness": i} for i, r in enumerate(pairs[:12])]
     with pytest.warns(UserWarning, match="not controlled"):

@@ -91,6 +91,7 @@ def test_the_overall_row_tells_the_scaling_fit_what_was_trained(run, corpus, tmp
     assert "parameters" not in rows["heavy CDR3"].details
 
 
+@pytest.mark.heavy
 def test_bfloat16_is_close(folder, corpus, tmp_path):
     exact, rough = (
         by_place(run_suite("loss", folder, corpus, tmp_path, pairs=10, dtype=dtype))["all"].value

@@ -269,6 +269,7 @@ def test_published_figures_stand_beside_the_members_alone(folder, corpus, tmp_pa
     assert f"| {difference} |" in table
 
 
+@pytest.mark.heavy
 def test_which_published_figure_belongs_to_a_number(folder, corpus, tmp_path):
     row = overall(folder, corpus, tmp_path, pairs=4, name="650M-Q")
     assert published_for(row).task == "test-loss-2025-05"  # the later version does not show it

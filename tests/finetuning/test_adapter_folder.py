@@ -68,6 +68,7 @@ def test_the_package_loads_it(tuned, case, merge, caplog):
     assert not caplog.records  # nothing is said to be missing that the adapter brings
 
 
+@pytest.mark.heavy
 def test_tuning_made_a_difference(tuned):
     """Else all of the above would be the same for a base whose adapter was lost."""
     predictions = [expected for case, (_, expected) in tuned.items() if case[0] == "classes"]
@@ -154,6 +155,7 @@ def load_finetuned_without_tokenizer(folder, tokenizer):
     return load_finetuned(folder, device="cpu")
 
 
+@pytest.mark.heavy
 def test_peft_finds_the_base_by_itself(tuned):
     """`AutoPeftModel` reads the base's name and the task from the adapter alone."""
     folder, expected = tuned["classes", "lora", "cls"]

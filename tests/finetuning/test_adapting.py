@@ -47,6 +47,7 @@ def train_a_little(model, rows):
         ("frozen", ()),
     ],
 )
+@pytest.mark.heavy
 def test_only_the_intended_matrices_change(build, rows, method, names):
     changes = {} if method == "frozen" else {"target_modules": list(names)}
     model = build(method=method, **changes)

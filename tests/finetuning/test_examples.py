@@ -226,6 +226,7 @@ def test_absent_class(read, published):
         ("inf", "'inf' is not a finite number"),
     ],
 )
+@pytest.mark.heavy
 def test_numbers_that_are_none(read, value, problem):
     table = plant("affinity", 20).to_pandas()
     with pytest.raises(ValueError, match=re.escape(problem)):
@@ -308,6 +309,7 @@ def test_a_table_of_another_task_is_no_advice_to_rename_the_classes(read, publis
 LEADER, CONSTANT = "MDWTWRFLFVVAAATGVQS", "ASTKGPSVFPLAPSSKSTSGGTAALGC"
 
 
+@pytest.mark.heavy
 def test_labels_of_residues_are_cut_with_their_chain(read):
     recipe = resolve_recipe("paratope")
     rows = plant("paratope", 20).to_pandas()

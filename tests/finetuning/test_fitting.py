@@ -68,6 +68,7 @@ def fit(recipe, accelerator, member, examples, folder, fold=None, rows=None, mos
 
 
 @pytest.mark.parametrize("task", ["specificity-binary", "paratope"])
+@pytest.mark.heavy
 def test_packed_answers_are_those_of_each_example_alone(task, make_recipe, examples_of, member, tokenizer):
     recipe, examples = make_recipe(task), examples_of(task)
     rows = TokenRows(examples.items, recipe)

@@ -52,6 +52,7 @@ def memorised(examples, folds):
     return np.concatenate(right).mean()
 
 
+@pytest.mark.heavy
 def test_rows_leak_and_groups_do_not(clonal):
     """A model that remembers is right about the sisters of what it saw, and knows nothing."""
     assert len(clonal) > 500

@@ -59,6 +59,7 @@ def test_paratope_is_in_loops_alone():
 
 
 @pytest.mark.parametrize("task", ["affinity", "developability"])
+@pytest.mark.heavy
 def test_numbers_follow_the_residues(task):
     corpus = {row["id"]: row for row in pq.read_table(builtin_path()).to_pylist()}
     loops, numbers = [], []
@@ -75,6 +76,7 @@ def test_numbers_follow_the_residues(task):
     assert 0.9 < explained < 0.999
 
 
+@pytest.mark.heavy
 def test_the_same_again():
     assert plant("affinity", 50).equals(plant("affinity", 50))
     assert not plant("affinity", 50).equals(plant("affinity", 50, seed=1))

@@ -66,6 +66,7 @@ def run(folder, table, out, *more):
     return main(["predict", str(folder), str(table), "--out", str(out), *options, *more])
 
 
+@pytest.mark.heavy
 def test_classes_of_a_file(tuned, pairs, table, tmp_path):
     assert run(tuned["classes"], table, tmp_path / "out.csv") == 0
     found = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pydict()
@@ -77,6 +78,7 @@ def test_classes_of_a_file(tuned, pairs, table, tmp_path):
     assert found["prediction"] == [TARGETS["classes"][place] for place in expected.argmax(1).tolist()]
 
 
+@pytest.mark.heavy
 def test_numbers_and_residues_of_a_file(tuned, pairs, table, tmp_path):
     assert run(tuned["number"], table, tmp_path / "out.parquet") == 0
     found = pq.read_table(tmp_path / "out.parquet").to_pydict()
@@ -94,6 +96,7 @@ def test_numbers_and_residues_of_a_file(tuned, pairs, table, tmp_path):
     assert found["position"][first - 1 : first + 1] == [first, 1]
 
 
+@pytest.mark.heavy
 def test_an_interrupted_file_is_gone_on_with(tuned, table, tmp_path, monkeypatch):
     """Like the other commands: parts that are there are not computed again."""
     from curr_ab.inference import bulk

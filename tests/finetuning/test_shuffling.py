@@ -73,6 +73,7 @@ def test_negatives(scheme, read, cells, of_id):
 
 
 @pytest.mark.parametrize("group", ["donor", "clone"])
+@pytest.mark.heavy
 def test_no_cell_gives_chains_to_two_parts(group, read, of_id):
     recipe, examples = read(group_by=group, early_stopping=2)
     for fold in split_folds(examples, recipe):
@@ -121,6 +122,7 @@ def test_mutation_status_and_germline_tell_shuffled_but_not_matched_pairs(read, 
     assert abs(accuracy(matched, folds, germline) - 0.5) < 0.01
 
 
+@pytest.mark.heavy
 def test_the_same_again(read):
     assert read()[1].fingerprint == read()[1].fingerprint != read(seed=7)[1].fingerprint
 

@@ -94,6 +94,7 @@ def test_residues_and_attention(folder, deep, tokenizer, table, few, simulated, 
         (["--out", "e.csv", "--layers", "9"], "layers must be from"),
     ],
 )
+@pytest.mark.heavy
 def test_what_does_not_fit_together(arguments, message, folder, few, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("embed", folder, few, *arguments) == 2
@@ -241,6 +242,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
+@pytest.mark.heavy
 def test_a_bad_record_far_down_costs_nothing(kind, folder, tmp_path, capsys):
     heavy, light, message = BAD[kind]
     lines = [f"n{number},EVQLE,DIQMT\n" for number in range(1, 46)]

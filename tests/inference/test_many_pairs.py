@@ -25,6 +25,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.heavy
 def test_the_input_is_drawn_as_it_is_needed(deep, tokenizer, simulated):
     drawn = itertools.count()
 

@@ -64,6 +64,7 @@ def test_multi_mutants_add_up(deep, tokenizer, reference):
     assert found[1] == pytest.approx(reference(5, "A") + reference(32, "W"), abs=4e-5)
 
 
+@pytest.mark.heavy
 def test_whole_sequences(deep, tokenizer):
     mutants = [f"H:{HEAVY[4]}5A", f"H:{HEAVY[4]}5del", f"L:{LIGHT[9]}10insAG"]
     found = score_mutants(deep, tokenizer, (HEAVY, LIGHT), mutants, by="sequence")

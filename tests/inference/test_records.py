@@ -101,6 +101,7 @@ def test_many_bad_records_are_counted(tokenizer):
         check_records(read, tokenizer).require_none()
 
 
+@pytest.mark.heavy
 def test_a_bad_record_of_a_large_file_is_named(tokenizer, tmp_path):
     lines = [f"n{number},EVQLE,DIQMT\n" for number in range(1, 80_001)]
     lines[70_122] = "n70123,EVQL7,DIQMT\n"
@@ -113,6 +114,7 @@ def test_a_bad_record_of_a_large_file_is_named(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.heavy
 def test_columns_of_the_user_come_along_untouched(suffix, folder, table, frame, tmp_path):
     out = tmp_path / f"scores.{suffix}"
     words = ["--mode", "unmasked", "--id-column", "key", "--keep-going", "--records-per-part", 4]

@@ -108,6 +108,7 @@ def test_what_the_modules_refuse():
         load("regression", "pearson").compute(predictions=[1, 2], references=[3, 3])
 
 
+@pytest.mark.heavy
 def test_a_repository_is_loaded_with_its_core(monkeypatch, tmp_path):
     """Over HTTP, where the library fetches nothing but the files that the module asks for."""
     asked = set()

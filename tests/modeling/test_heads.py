@@ -136,6 +136,7 @@ NUMBERS = (3, "regression", torch.randn(4, 3, generator=torch.Generator().manual
         *((*case, False) for case in (SINGLE, SEVERAL, NUMBER)),
     ],
 )
+@pytest.mark.heavy
 def test_losses_equal_those_of_stock(num_labels, problem, labels, named, batch):
     torch.manual_seed(0)
     config = tiny_config(classifier_pooling="cls", num_labels=num_labels)

@@ -42,6 +42,7 @@ def with_implementation(model, name):
 
 
 @torch.no_grad()
+@pytest.mark.heavy
 def test_implementations_agree(model, batches):
     for name, inputs in batches.items():
         eager = with_implementation(model, "eager")(**inputs).logits

@@ -172,6 +172,7 @@ def train_once(model, rows, seed=5):
     return loss.item(), [p.grad.clone() for p in model.parameters() if p.requires_grad]
 
 
+@pytest.mark.heavy
 def test_training_with_dropout_repeats_from_the_seed(rows, calls):
     """Resuming restores the seed's state; checkpointing draws the forward's numbers once more."""
     model = shake(CurrAbForMaskedLM(tiny_config()))

@@ -98,6 +98,7 @@ def test_payload_breaks_no_rule():
         ),
     ],
 )
+@pytest.mark.heavy
 def test_each_rule_is_seen_to_break(added, complaint):
     payload = read_payload()
     payload["modeling", "modeling_curr_ab.py"] += f"\n{added}\n"

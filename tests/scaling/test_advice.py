@@ -28,12 +28,14 @@ def test_the_paper_says_five_and_a_half_million_pairs_for_650m() -> None:
     assert "noise of sd 0.0003" in paper.note and "extrapolated" in paper.note
 
 
+@pytest.mark.heavy
 def test_size_and_data_are_each_others_answer() -> None:
     data = advise(Question(parameters=1e8), doubt=FAST)[0].sequences
     assert data is not None
     assert advise(Question(sequences=data), doubt=FAST)[0].parameters == pytest.approx(1e8)
 
 
+@pytest.mark.heavy
 def test_a_law_is_silent_outside_its_runs() -> None:
     mlm = next(a for a in advise(Question(sequences=2e6), doubt=FAST) if a.law == CHENG_MLM.name)
     assert mlm.parameters is None and mlm.sequences is None
@@ -49,6 +51,7 @@ def test_no_law_is_stretched_beyond_ten_times_its_runs() -> None:
         assert {answer.sequences for answer in advise(question, doubt=FAST)} == {None}
 
 
+@pytest.mark.heavy
 def test_given_noise_is_the_papers_noise_too() -> None:
     narrow, wide = (
         advise(Question(parameters=6.5e8), doubt=Doubt(draws=200, noise_sd=noise_sd))[0].sequences_interval

@@ -185,6 +185,7 @@ def test_intervals_cover_the_truth_in_ninety_of_a_hundred_repetitions(parametric
     assert min(covered.values()) >= 90, covered
 
 
+@pytest.mark.heavy
 def test_points_are_recovered_without_bias(parametric_runs: Simulate) -> None:
     fitted = []
     for seed in range(100):

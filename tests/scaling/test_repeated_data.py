@@ -77,6 +77,7 @@ def test_the_constants_are_recovered_from_simulated_runs(repeated_runs: Simulate
     assert between.low < 15.3878 < between.high
 
 
+@pytest.mark.heavy
 def test_without_excess_parameters_their_constant_is_not_determined(repeated_runs: Simulate) -> None:
     runs = repeated_runs(80)
     few = runs.take(runs.parameters < 0.03 * runs.unique_tokens)  # below what the data can use

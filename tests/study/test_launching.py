@@ -152,6 +152,7 @@ def test_subsets_that_the_data_do_not_have_are_refused(make, prepared, tmp_path)
         run_study(preset, tmp_path / "study", data=prepared, say=lambda line: None)
 
 
+@pytest.mark.heavy
 def test_a_dry_run_shows_cells_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", "--preset", "mini", "--dry-run", "--set", "*-Q.steps=70"]) == 0
@@ -216,6 +217,7 @@ def resolved(words):
         ["--preset", "paper", "--data", "my shards", "--only", "8M-F", "8M-H"],
     ],
 )
+@pytest.mark.heavy
 def test_the_commands_that_are_told_make_the_study_again_and_go_on(words, tmp_path):
     """One in a fresh folder, whichever command went on with the study; the other where the study lies."""
     path = tmp_path / "a study"

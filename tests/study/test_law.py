@@ -36,6 +36,7 @@ def cells(optima, seeds=(1,), curvature=0.5, scatter=0.0):
     ]
 
 
+@pytest.mark.heavy
 def test_optima_and_exponent_are_found_with_intervals():
     law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 6e5}))
     estimates = law.fit.estimates
@@ -54,6 +55,7 @@ def test_optima_and_exponent_are_found_with_intervals():
     assert any("D12 (12 pairs): the lowest loss is that of 110K" in remark for remark in law.remarks)
 
 
+@pytest.mark.heavy
 def test_several_seeds_give_the_noise():
     law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02))
     assert "scatter of the losses between seeds" in law.remarks[0]
@@ -70,6 +72,7 @@ def test_without_a_minimum_there_is_no_law_but_words():
     assert StudyLaw.from_plain(json.loads(json.dumps(law.to_plain()))) == law
 
 
+@pytest.mark.heavy
 def test_an_optimum_outside_the_sizes_is_said_to_be_there():
     law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 5e6}))
     assert any("(5M) lies above the largest size that was trained" in remark for remark in law.remarks)

@@ -26,6 +26,7 @@ def test_presets_of_the_package_have_all_members(name):
     assert make_preset(preset.to_dict(), name) == preset
 
 
+@pytest.mark.heavy
 def test_the_paper_s_cells_are_the_family_s_published_plan():
     for cell in cells_of(read_preset("paper"), "data"):
         member = MEMBERS[cell.member]

@@ -133,6 +133,7 @@ def test_words_cannot_become_markup():
 
 
 @pytest.mark.parametrize("name", studies.ALL)
+@pytest.mark.heavy
 def test_everything_is_inside_and_links_are_relative(name):
     page = render_page(studies.ALL[name]())
     words = Words(page)

@@ -69,6 +69,7 @@ def test_several_chains_in_a_cell(corpus, write, tmp_path) -> None:
     assert index["report"]["kept"] == 39
 
 
+@pytest.mark.heavy
 def test_duplicates_in_and_across_files(corpus, write, tmp_path) -> None:
     first, second = corpus[:40], [{**row, "id": f"again{row['id']}"} for row in corpus[20:60]]
     paths = [write("a.csv", plain_text(first + first[:3])), write("b.csv", plain_text(second))]

@@ -42,6 +42,7 @@ def compared(v, j, residues, mismatches) -> np.ndarray:
 @pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
 @pytest.mark.parametrize("mismatches", [1, 2])
 @pytest.mark.parametrize("genes", [(1,), (0, 1), (0, 1, 2)])
+@pytest.mark.heavy
 def test_close_rows(monkeypatch, genes, mismatches, sort_cost) -> None:
     monkeypatch.setattr(clonotypes, "_SORT_COST", sort_cost)
     monkeypatch.setattr(clonotypes, "_PAIRS_AT_ONCE", 700)
@@ -58,6 +59,7 @@ def test_close_rows(monkeypatch, genes, mismatches, sort_cost) -> None:
 
 
 @pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
+@pytest.mark.heavy
 def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
     """All links and no others: without a V gene the residues before the CDRH3s are alike."""
     monkeypatch.setattr(clonotypes, "_SORT_COST", sort_cost)

@@ -46,6 +46,7 @@ def without_calls(rows, *columns: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["residues", "nucleotides", "gapped"])
+@pytest.mark.heavy
 def test_genes_of_a_file(germline, corpus, tmp_path, form) -> None:
     path = tmp_path / "v.fasta"
     light = ">IGKV1-5*03\n" + corpus[0]["light"] + "\n"
@@ -72,6 +73,7 @@ def test_nearest_gene(corpus, germline, tmp_path) -> None:
     assert nearest_genes(foreign, read_v_genes(path)) == [None] * 3
 
 
+@pytest.mark.heavy
 def test_sources_without_genes_get_them(corpus, germline, write, tmp_path) -> None:
     rows = [row for row in corpus if row["v_call_heavy"] in germline][:120]
     rows[1:2] = [{**rows[1], "v_call_heavy": "IGHV9-9*01"}]  # the source's own word stays

@@ -57,6 +57,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.heavy
 def test_nothing_is_lost(corpus, sources, tmp_path) -> None:
     index = prepare(sources, tmp_path / "out", EXACT)
     stored = []
@@ -247,6 +248,7 @@ def test_a_killed_process_leaves_no_other(sources, tmp_path, victim) -> None:
     assert content(tmp_path / "killed") == uninterrupted(tmp_path / "whole", sources)
 
 
+@pytest.mark.heavy
 def test_finished_and_foreign_folders(sources, tmp_path) -> None:
     first = prepare(sources, tmp_path / "out", EXACT)
     stamp = (tmp_path / "out" / "train-00000.tokens.npy").stat().st_mtime_ns
@@ -258,6 +260,7 @@ def test_finished_and_foreign_folders(sources, tmp_path) -> None:
         prepare(sources[:1], tmp_path / "out", EXACT)
 
 
+@pytest.mark.heavy
 def test_source_that_changed_after_an_interruption_is_read_again(corpus, sources, tmp_path) -> None:
     Path(sources[2]).write_text("id,heavy,light\n1,EVQL\n")
     with pytest.raises(ValueError, match=r"c\.tsv, line 2"):
@@ -268,6 +271,7 @@ def test_source_that_changed_after_an_interruption_is_read_again(corpus, sources
     assert (report["read"], report["kept"]) == (300 + 150 + 400, 400 + 400)
 
 
+@pytest.mark.heavy
 def test_source_that_broke_after_an_interruption_leaves_nothing(corpus, sources, tmp_path) -> None:
     Path(sources[2]).write_text("id,heavy,light\n1,EVQL\n")
     with pytest.raises(ValueError, match=r"c\.tsv, line 2"):
@@ -323,6 +327,7 @@ def test_annotation_and_provenance_are_kept(corpus, tmp_path) -> None:
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["report"]["read"] == 20_000
 
 
+@pytest.mark.heavy
 def test_a_source_that_changed_after_the_end_is_noticed(corpus, sources, tmp_path) -> None:
     index = prepare(sources, tmp_path / "out", EXACT)
     Path(sources[1]).touch()  # another time, the same content
@@ -344,6 +349,7 @@ def test_a_source_that_changes_while_it_is_read(sources, tmp_path, monkeypatch) 
         prepare(sources[1], tmp_path / "out", EXACT)
 
 
+@pytest.mark.heavy
 def test_a_failed_run_does_not_block_its_folder(
     corpus, sources, write, tmp_path, monkeypatch, capsys
 ) -> None:
@@ -366,6 +372,7 @@ def test_a_failed_run_does_not_block_its_folder(
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+@pytest.mark.heavy
 def test_two_runs_in_one_folder(sources, tmp_path) -> None:
     with (
         claimed(tmp_path / "out" / ".work", "prepares in"),
@@ -376,6 +383,7 @@ def test_two_runs_in_one_folder(sources, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["labels", "splits", "order", "id_labels"])
+@pytest.mark.heavy
 def test_a_full_disk_in_one_sentence(sources, tmp_path, monkeypatch, stage) -> None:
     """The room of an array is taken before it is mapped; written without room, a map kills the process."""
 
@@ -453,6 +461,7 @@ def test_sizes_are_checked_before_the_rows_are_ordered(sources, tmp_path, option
     assert [path.name for path in (tmp_path / "out" / ".work").iterdir() if path.is_dir()] == ["parts"]
 
 
+@pytest.mark.heavy
 def test_annotation_is_covered_by_digests(corpus, write, tmp_path) -> None:
     """A cut Parquet file is noticed, and other donors of the same residues are other data."""
     marks = {}

@@ -81,6 +81,7 @@ def annotated(rows, number_of_donors) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.heavy
 def test_donors_stay_together(corpus, write, tmp_path) -> None:
     plan = PreparationPlan(cluster="exact", group_by_donor=True, validation=0.1, test=0.1)
     path = write("a.csv", annotated(one_of_each_heavy_chain(corpus)[:1200], 30))

@@ -86,6 +86,7 @@ def test_leaders_constant_parts_and_tags_go(corpus, write):
 
 
 @pytest.mark.parametrize("prefix", ["M", "MA", "GS", "AYG", "GSHM"])
+@pytest.mark.heavy
 def test_a_prefix_of_few_residues_goes(corpus, write, prefix):
     rows = [row | {chain: prefix + row[chain] for chain in CHAINS} for row in corpus[:100]]
     cut_rows = read(write("a.csv", plain_text(rows)))

@@ -54,6 +54,7 @@ PACKERS = {
 
 @pytest.mark.parametrize("packer", PACKERS)
 @pytest.mark.parametrize("form", ["text", "Parquet", "FASTA", "JSON lines"])
+@pytest.mark.heavy
 def test_packed_files_whatever_their_names(corpus, write, packer, form) -> None:
     rows = corpus[:200]
     table = pa.Table.from_pylist(rows).select(["id", "heavy", "light"])
@@ -78,6 +79,7 @@ def test_several_members_are_one_file(corpus, write, packer) -> None:
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bz2", "xz", "zstd", "zip"])
+@pytest.mark.heavy
 def test_packed_files_that_are_cut_off(corpus, write, packer) -> None:
     data = PACKERS[packer](plain_text(corpus).encode())
     with pytest.raises(MalformedSource, match=r"cut\.bin.*damaged or cut off") as failure:
@@ -165,6 +167,7 @@ def with_chains(corpus: list[dict[str, Any]], make: Any) -> pa.Table:
     ids=str,
 )
 @pytest.mark.parametrize("form", ["Parquet", "Arrow file", "Arrow stream", "Feather"])
+@pytest.mark.heavy
 def test_text_of_any_type(corpus, tmp_path, kind, form) -> None:
     rows = corpus[:50]
     path = tmp_path / "table"

@@ -19,6 +19,7 @@ def read(path: str) -> list[tuple[str, str]]:
     return list(zip(table["heavy"].to_pylist(), table["light"].to_pylist(), strict=True))
 
 
+@pytest.mark.heavy
 def test_truncated_gzip(corpus, tmp_path) -> None:
     whole = gzip.compress(oas_text(corpus).encode())
     path = tmp_path / "unit.csv.gz"

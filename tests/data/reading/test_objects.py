@@ -36,6 +36,7 @@ def test_every_object(kind):
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
+@pytest.mark.heavy
 def test_an_object_that_is_read_again(kind):
     again = tables_of(OBJECTS[kind](ROWS), again=True)
     assert rows_of(read(again)) == rows_of(read(again)) == ROWS
@@ -138,6 +139,7 @@ def test_objects_as_files(kind):
 
 
 @pytest.mark.parametrize("kind", ["pandas", "generator of mappings", "data set"])
+@pytest.mark.heavy
 def test_prepared_from_an_object(kind, corpus, tmp_path):
     """The same shards as from a file with the same rows."""
     rows = [(row["id"], row["heavy"], row["light"]) for row in corpus[:60]]
@@ -154,6 +156,7 @@ def test_prepared_from_an_object(kind, corpus, tmp_path):
     assert sorted(kept["id"].to_pylist()) == sorted(row[0] for row in rows)
 
 
+@pytest.mark.heavy
 def test_a_report_joins_with_the_rows_of_the_user(corpus, tmp_path):
     frame = pd.DataFrame(corpus[:40])[["id", "heavy", "light"]]
     frame.loc[3, "light"] = None

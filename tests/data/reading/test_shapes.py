@@ -80,6 +80,7 @@ PREPARED = [
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", PREPARED)
+@pytest.mark.heavy
 def test_shape_is_prepared(name, variant, tmp_path, capsys) -> None:
     shape = draw_shape(name, variant, tmp_path)
     sources = shape.sources if isinstance(shape.sources, list) else [shape.sources]

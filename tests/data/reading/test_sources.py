@@ -196,6 +196,7 @@ def test_zstd_and_patterns(corpus, tmp_path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.heavy
 def test_builtin_corpus_is_whole() -> None:
     table = read("builtin")
     assert table.num_rows == 20_000

@@ -183,6 +183,7 @@ def test_lines_of_errors_behind_fields_of_several_lines(write, small_blocks) -> 
     fails(write("a.csv", text), r"a\.csv, line 8: Expected 2 columns, got 1")
 
 
+@pytest.mark.heavy
 def test_zeros(write, tmp_path) -> None:
     path = tmp_path / "zeros.csv"
     with path.open("wb") as file:
