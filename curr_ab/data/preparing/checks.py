@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def _half(table: pa.Table, first: bool) -> pa.Array:
 
 
 def _differ_by_one(one: str, other: str) -> bool:
-    return sum(a != b for a, b in zip(one, other, strict=True)) <= 1
+    num_different: int = sum(map(ne, one, other))  # of one length
+    return num_different <= 1
 
 
 def _alike(one: str, other: str) -> bool:

@@ -190,7 +190,8 @@ def _no_usable_record(parts: Sequence[dict[str, Any]]) -> OptionError:
     files = [file for part in parts for file in part["source"]]
     dropped, ready, fields = counts["dropped"], dict[str, str](), tuple[str, ...]()
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
-    no_rows = "no row is left" if recognised and recognised[0].left_out else "they hold no records below the header"
+    is_left_out = recognised and recognised[0].left_out
+    no_rows = "no row is left" if is_left_out else "they hold no records below the header"
     problem = "; ".join([f"no usable record in {len(parts)} source(s) ({reasons or no_rows})", *lines])
     if dropped:
         chief = max(dropped, key=lambda reason: dropped[reason])

@@ -86,7 +86,8 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _num_fields(line: str, delimiter: str) -> int:
-    plain = '"' not in line and delimiter in _DELIMITERS  # OAS has two hundred columns, and many files
+    """The number of `_fields`, much faster for a line without quotes: OAS has 200 columns and many files."""
+    plain = '"' not in line and delimiter in _DELIMITERS
     return line.count(delimiter) + 1 if plain else len(_fields(line, delimiter))
 
 
@@ -108,16 +109,20 @@ def _next_line(head: bytes, start: int) -> int:
 def _delimiter(source: str, header: str, sample: list[str], line: int) -> str:
     """The delimiter that divides header and records into as many columns; the most, where several do."""
     columns = {mark: _num_fields(header, mark) for mark in (*_DELIMITERS, _BLANKS)}
-    of_records = {mark: {_num_fields(record, mark) for record in sample} for mark in columns}
-    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records[mark] <= {columns[mark]}]
-    for mark in _DELIMITERS:  # each field of a good table may hold as many of another sign
-        if not agreed and columns[mark] == 1 and len(of_records[mark]) == 1 and min(of_records[mark]) > 2:
+
+    def of_records(mark: str) -> set[int]:
+        return {_num_fields(record, mark) for record in sample}
+
+    agreed = [mark for mark in _DELIMITERS if columns[mark] > 1 and of_records(mark) <= {columns[mark]}]
+    # Each field of a good table may hold as many of another sign.
+    for mark in _DELIMITERS if not agreed else ():
+        if columns[mark] == 1 and len(of_records(mark)) == 1 and min(of_records(mark)) > 2:
             problem = (
                 f"the line above the header must be JSON, or begin with #; got {header[:60]!r}; remove it"
             )
             raise MalformedSource(source, problem, line)
     if not agreed and all(columns[mark] == 1 for mark in _DELIMITERS):
-        return _BLANKS if columns[_BLANKS] > 1 and of_records[_BLANKS] <= {columns[_BLANKS]} else ","
+        return _BLANKS if columns[_BLANKS] > 1 and of_records(_BLANKS) <= {columns[_BLANKS]} else ","
     return max(agreed or _DELIMITERS, key=lambda mark: columns[mark])
 
 
