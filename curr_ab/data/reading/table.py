@@ -149,7 +149,7 @@ class Recognised:
 
     def lines(self) -> list[str]:
         """Lines for people: the layout with its columns, then what was changed or left out."""
-        columns = ", ".join(f"{name} from {' + '.join(read)}" for name, read in self.columns.items())
+        columns = ", ".join(f"{name} from {', else '.join(read)}" for name, read in self.columns.items())
         lines = [f"{self.form}, {self.layout}: {columns}"]
         if self.translated:
             lines.append(f"{self.translated:,} chains translated from nucleotides")
