@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from support.finetuned_models import save_base, save_tuned, tune
 from support.objects import OBJECTS
-from support.shapes import cell_ranger  # noqa: F401  # fills the table of shapes
 from support.shapes.drawing import draw_shape
 from support.tiny_models import save_checkpoint, shake, tiny_config
 

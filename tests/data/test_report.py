@@ -100,12 +100,13 @@ def test_prepare_says_what_was_cut(corpus, write, tmp_path, capsys) -> None:
 
 def test_a_prepared_folder_is_a_data_set(corpus, write, tmp_path, monkeypatch) -> None:
     """`load_dataset(folder)` finds the three splits, whatever else lies there."""
-    datasets = pytest.importorskip("datasets")
+    from datasets import load_dataset
+
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
     index = prepare(
         write("a.csv", plain_text(corpus[:60])), out, PreparationPlan(cluster="exact"), keep_dropped=True
     )
-    data = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    data = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in data.items()} == index["report"]["pairs"]
     assert {row["heavy"] for rows in data.values() for row in rows} == {row["heavy"] for row in corpus[:60]}

@@ -147,21 +147,31 @@ def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
 
 
+def stand_in_for_mmseqs(folder, monkeypatch, *more, representative) -> None:
+    """A binary that gives each sequence the representative that an expression says."""
+    lines = [
+        "#!/usr/bin/env python3",
+        "import sys",
+        *more,
+        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]",
+        f"lines = [f'{{{representative}}}\\t{{name}}\\n' for name in names]",
+        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(lines)",
+    ]
+    folder.mkdir()
+    (folder / "mmseqs").write_text("\n".join(lines))
+    (folder / "mmseqs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
 @pytest.mark.heavy
 def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     """What the binary puts together stays together; a stand-in puts eight neighbours together."""
-    binary = tmp_path / "bin" / "mmseqs"
-    binary.parent.mkdir()
-    binary.write_text(
-        "#!/usr/bin/env python3\n"
-        "import sys\n"
-        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]\n"
-        "assert sys.argv[1] == 'easy-linclust' and sys.argv[sys.argv.index('--min-seq-id') + 1] == '0.8'\n"
-        "lines = [f'{int(name) // 8 * 8 + 7}\\t{name}\\n' for name in names]\n"
-        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(lines)\n"
+    stand_in_for_mmseqs(
+        tmp_path / "bin",
+        monkeypatch,
+        "assert sys.argv[1] == 'easy-linclust' and sys.argv[sys.argv.index('--min-seq-id') + 1] == '0.8'",
+        representative="int(name) // 8 * 8 + 7",
     )
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
     path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:800]))
     index = prepare(path, tmp_path / "out", PreparationPlan(cluster="mmseqs", identity=0.8, test=0.1))
     assert index["report"]["cluster_sizes"] == {"8": 100}
@@ -196,16 +206,7 @@ def test_split_depends_on_the_seed_through_the_keys_alone() -> None:
 @pytest.mark.heavy
 def test_mmseqs_keeps_equal_heavy_chains_together(corpus, write, tmp_path, monkeypatch) -> None:
     """Another light chain pulls a pair below the threshold: here the binary leaves every pair alone."""
-    binary = tmp_path / "bin" / "mmseqs"
-    binary.parent.mkdir()
-    binary.write_text(
-        "#!/usr/bin/env python3\n"
-        "import sys\n"
-        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]\n"
-        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(f'{name}\\t{name}\\n' for name in names)\n"
-    )
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    stand_in_for_mmseqs(tmp_path / "bin", monkeypatch, representative="name")
     heavies = [row["heavy"] for row in one_of_each_heavy_chain(corpus)]
     rows = [{**row, "heavy": heavies[number // 4]} for number, row in enumerate(corpus[:400])]
     index = prepare(write("a.csv", plain_text(rows)), tmp_path / "out", PreparationPlan(cluster="mmseqs"))

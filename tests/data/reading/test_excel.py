@@ -16,7 +16,6 @@ from curr_ab.data import ColumnNames, MalformedSource, read_pairs
 from curr_ab.data.reading.formats import open_table
 from curr_ab.data.reading.pairs import read_source
 
-pytest.importorskip("python_calamine")
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 # Each fills the table of shapes.
-from support.shapes import airr, cell_ranger, fasta_files, oas, objects, one_column, pair_tables, sheets  # noqa: F401
 from support.shapes.damaged import DAMAGED, make_damaged
 from support.shapes.drawing import SHAPES, Pair, draw_shape
 

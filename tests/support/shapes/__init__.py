@@ -13,3 +13,7 @@ left out, so that no reader can be made for one file.
   by the kind of source;
 - `damaged`: files that end in an error, and the place that it must name.
 """
+
+from support.shapes import airr, cell_ranger, fasta_files, oas, objects, one_column, pair_tables, sheets
+
+__all__ = ["airr", "cell_ranger", "fasta_files", "oas", "objects", "one_column", "pair_tables", "sheets"]

@@ -29,9 +29,13 @@ def _pairs(draw: Draw, path: Path, header: Header, text: Callable[[Chain], str] 
     return Shape(write(path, fasta_text(records, 60 + 20 * draw.variant)), pairs)
 
 
+def _by_kind(name: str, chain: Chain) -> str:
+    return f"{name}_{chain.kind}"
+
+
 @shape
 def fasta_suffix(draw: Draw, folder: Path) -> Shape:
-    return _pairs(draw, folder / "pairs.fasta", lambda name, chain: f"{name}_{chain.kind}")
+    return _pairs(draw, folder / "pairs.fasta", _by_kind)
 
 
 @shape
@@ -99,8 +103,7 @@ def fasta_protein_data_bank(draw: Draw, folder: Path) -> Shape:
 
 @shape
 def fasta_nucleotides(draw: Draw, folder: Path) -> Shape:
-    header = lambda name, chain: f"{name}_{chain.kind}"  # noqa: E731
-    return _pairs(draw, folder / "vdj.fasta", header, lambda chain: nucleotides(chain.residues, draw.rng))
+    return _pairs(draw, folder / "vdj.fasta", _by_kind, lambda chain: nucleotides(chain.residues, draw.rng))
 
 
 @shape
@@ -112,8 +115,7 @@ def fasta_whole_chains(draw: Draw, folder: Path) -> Shape:
 
 @shape
 def fasta_with_gaps(draw: Draw, folder: Path) -> Shape:
-    header = lambda name, chain: f"{name}_{chain.kind}"  # noqa: E731
-    return _pairs(draw, folder / "aligned.fasta", header, lambda chain: with_gaps(chain.regions, "-"))
+    return _pairs(draw, folder / "aligned.fasta", _by_kind, lambda chain: with_gaps(chain.regions, "-"))
 
 
 @shape
