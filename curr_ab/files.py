@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name next to `path`; it takes the place of `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id, because a killed run may leave a worker that still writes while the next run begins.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Nobody else's name: a killed run may leave a worker that still writes while the next run begins, and
+    # machines that share the folder have processes of the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
