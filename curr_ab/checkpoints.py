@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -22,6 +22,7 @@ from curr_ab.modeling import (
     CurrAbModel,
     CurrAbPreTrainedModel,
 )
+from curr_ab.number_types import Precision, choose_precision
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 
@@ -123,38 +124,6 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted = PeftModel.from_pretrained(model, adapter, **options)
     return (adapted.merge_and_unload() if merge else adapted).eval()
-
-
-class Precision(NamedTuple):
-    """A number type, and the reason for it."""
-
-    dtype: torch.dtype
-    reason: str
-
-
-def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
-    """The number type asked for, or the fast one; never float16 on a CPU, which multiplies it one by one.
-
-    bfloat16 moves a pooled embedding by up to about 0.03, a log-probability by a few hundredths.
-    """
-    if wanted != "auto":
-        if wanted not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype must be auto, float32 or bfloat16; got {wanted!r}")
-        return Precision(getattr(torch, wanted), "as asked for")
-    if device.type == "cuda":
-        if torch.cuda.get_device_capability(device) >= (8, 0):
-            return Precision(torch.bfloat16, "the GPU multiplies it")
-        return Precision(torch.float32, "the GPU does not multiply bfloat16")
-    if device.type == "cpu":
-        # Both are private names of torch, but the only ones; where they are gone float32 is right too.
-        for feature, name in {
-            "AMX": "_is_amx_tile_supported",
-            "AVX-512": "_is_avx512_bf16_supported",
-        }.items():
-            if getattr(torch.cpu, name, bool)():
-                return Precision(torch.bfloat16, f"the CPU multiplies it ({feature})")
-        return Precision(torch.float32, "the CPU does not multiply bfloat16")
-    return Precision(torch.float32, f"nothing is known of {device.type}")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from support.pretrained_model import corpus
 from support.tiny_models import stock_twin
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
-from curr_ab.checkpoints import choose_precision
 from curr_ab.inference import embed, saturate, score
+from curr_ab.number_types import choose_precision
 
 
 def side_by_side(ways, repeats):
