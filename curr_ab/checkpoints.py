@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.checkpoint_files import CONFIG, HUB_OPTIONS, base_of_adapter, find_file, resolve
+from curr_ab.checkpoint_files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    HUB_OPTIONS,
+    base_of_adapter,
+    check_architecture,
+    find_file,
+    resolve,
+)
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.modeling import (
@@ -24,6 +32,7 @@ from curr_ab.modeling import (
 )
 from curr_ab.number_types import Precision, choose_precision
 from curr_ab.options import OptionError
+from curr_ab.reach import downloads_explained, reach
 from curr_ab.tokenization import CurrAbTokenizer
 
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
@@ -66,28 +75,31 @@ def load(
         if refused in kwargs:
             raise TypeError(f"load() takes no {refused}; use {instead}")
     kwargs["revision"] = revision or "main"
+    kwargs = reach(source, (CONFIG, ADAPTER_CONFIG), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     own_separator = {} if separator is None else {"separator": separator}
-    base = base_of_adapter(source, **options)
-    if base is None:
-        tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-        model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
-    else:
-        # Revision and subfolder are the adapter's; its base is named without any.
-        of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
-        base = resolve(base, namespace)
-        config = find_file(source, CONFIG, **options)
-        if config is None:
-            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
-            tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
-        else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+    with downloads_explained(source):
+        base = base_of_adapter(source, **options)
+        if base is None:
+            check_architecture(source, **options)
             tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-        if config is not None and "classification" in head:
-            tuned = CurrAbConfig.from_json_file(config)
-            model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
+            model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
         else:
-            model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
-        model = _adapt(model, source, options, merge)
+            # Revision and subfolder are the adapter's; its base is named without any.
+            of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
+            base = resolve(base, namespace)
+            config = find_file(source, CONFIG, **options)
+            if config is None:
+                base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+                tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
+            else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+                tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
+            if config is not None and "classification" in head:
+                tuned = CurrAbConfig.from_json_file(config)
+                model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
+            else:
+                model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
+            model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
 
