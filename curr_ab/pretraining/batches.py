@@ -58,15 +58,9 @@ class TrainingData:
             "split": "train",
             "subset": self.plan.training_subset,
             "num_pairs": len(self.paired),
-            "num_tokens": int(self.paired.lengths().sum(dtype=np.int64)),
+            "num_tokens": self.paired.num_tokens,
             "num_unpaired": 0 if self.unpaired is None else len(self.unpaired),
         }
-
-    @property
-    def squared_length(self) -> float:
-        """Sum of squared lengths over sum of lengths of the pairs: what attention costs by the token."""
-        lengths = self.paired.lengths().astype(np.float64)
-        return float(np.square(lengths).sum() / lengths.sum())
 
     def step(self, step: int, rank: int, num_processes: int, num_micro_batches: int) -> StepBatches:
         """The part of step `step` (from 0) that process `rank` computes.
