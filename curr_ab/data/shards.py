@@ -172,6 +172,11 @@ class TokenDataset:
         """Names of the masks in these shards."""
         return tuple(self.index["masks"])
 
+    @property
+    def shard_bounds(self) -> npt.NDArray[np.int64]:
+        """The first pair of each shard, and the number of all pairs."""
+        return np.unique(np.minimum(self._starts, self._num_pairs))
+
     def __len__(self) -> int:
         return self._num_pairs
 

@@ -104,6 +104,13 @@ class PretrainingPlan:
     max_gradient_norm: float = option(1.0, "Norm to which longer gradients are shortened")
     # The published runs used fp16; bf16 needs no loss scaling and is what today's devices are made for.
     precision: Precision = option("bf16", "Number type of the matrix products; weights are kept in fp32")
+    shards_at_once: int | None = option(
+        None,
+        "Number of shards from which the pairs of a stretch of steps are drawn, for disks that are slow at "
+        "random reads",
+        shown="all",
+        above=0,
+    )
     seed: int = option(PUBLISHED.seed, "Seed of weights, batches, masks and dropout", least=0)
 
     evaluation_seed: int = option(
