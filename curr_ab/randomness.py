@@ -29,6 +29,34 @@ def sampled(seed: int, source: str, places: Indices, size: int) -> Indices:
     return items
 
 
+def sampled_in_stretches(
+    seed: int, source: str, places: Indices, bounds: Indices, shards_at_once: int
+) -> Indices:
+    """As `sampled`, but the items come from few shards at a time; shard i is the items from `bounds[i]` on.
+
+    A pass takes the shards in random order, and a stretch of it shuffles the items of `shards_at_once`.
+    """
+    size = int(bounds[-1])
+    epochs = places // size
+    items = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        in_epoch = np.flatnonzero(epochs == epoch)
+        within = places[in_epoch] % size
+        order = random_stream(seed, f"{source} shards", int(epoch)).permutation(len(bounds) - 1)
+        ends = np.cumsum(np.diff(bounds)[order])  # of the shards, where they stand in this pass
+        firsts = np.concatenate([[0], ends[:-1]])
+        begins = np.append(firsts[::shards_at_once], size)
+        stretches = np.searchsorted(begins, within, side="right") - 1
+        for stretch in np.unique(stretches):
+            chosen = np.flatnonzero(stretches == stretch)
+            begin, end = begins[stretch : stretch + 2]
+            randomness = random_stream(seed, source, int(epoch), int(stretch))
+            stands = begin + shuffled(within[chosen] - begin, int(end - begin), randomness)
+            shards = np.searchsorted(ends, stands, side="right")
+            items[in_epoch[chosen]] = bounds[order[shards]] + stands - firsts[shards]
+    return items
+
+
 def shuffled(places: Indices, size: int, randomness: np.random.Generator) -> Indices:
     """Where a random permutation of `size` items sends these places.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curr_ab.randomness import random_stream, sampled, shuffled
+from curr_ab.randomness import random_stream, sampled, sampled_in_stretches, shuffled
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 128, 129, 1_000, 70_001])
@@ -47,3 +47,41 @@ def test_seed_and_source_change_the_order():
 def test_empty_data_are_refused():
     with pytest.raises(ValueError, match="the paired data are empty"):
         sampled(1, "paired", np.arange(3), 0)
+
+
+BOUNDS = np.array([0, 30, 60, 67, 97, 127])  # five shards, one of them short
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5, 9])
+def test_stretches_have_every_pair_once_an_epoch_and_few_shards_at_a_time(at_once):
+    items = sampled_in_stretches(42, "paired", np.arange(3 * 127), BOUNDS, at_once)
+    for epoch in items.reshape(3, 127):
+        assert sorted(epoch) == list(range(127))
+        shards = np.searchsorted(BOUNDS, epoch, side="right") - 1
+        sizes, groups = np.diff(BOUNDS), []
+        while len(shards):
+            # What comes first belongs to a stretch, which is as long as all of its shards.
+            group = list(dict.fromkeys(shards.tolist()))[:at_once]
+            length = sizes[group].sum()
+            assert set(shards[:length]) == set(group)
+            groups.append(length)
+            shards = shards[length:]
+        assert len(groups) == -(-5 // at_once)
+    orders = items.reshape(3, 127)
+    assert not np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[1], orders[2])
+
+
+def test_a_place_in_a_stretch_is_found_without_those_before_it():
+    whole = sampled_in_stretches(1, "paired", np.arange(1_000), BOUNDS, 2)
+    places = np.array([999, 3, 500, 126, 127])
+    assert np.array_equal(sampled_in_stretches(1, "paired", places, BOUNDS, 2), whole[places])
+    assert not np.array_equal(sampled_in_stretches(2, "paired", np.arange(1_000), BOUNDS, 2), whole)
+
+
+@pytest.mark.heavy
+def test_shards_and_their_pairs_come_in_an_order_as_random_as_it_should_be():
+    bounds = np.arange(0, 21, 4)  # five shards of four
+    orders = np.array([sampled_in_stretches(seed, "test", np.arange(20), bounds, 2) for seed in range(4_000)])
+    for place in (0, 7, 19):
+        counts = np.bincount(orders[:, place], minlength=20)
+        assert ((counts - 200) ** 2 / 200).sum() < 43.8, (place, counts)

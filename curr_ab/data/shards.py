@@ -1,11 +1,16 @@
-"""Token shards on disk: arrays that are mapped into memory, and a data set with random access to them."""
+"""Token shards on disk: their arrays, and a data set with random access to the pairs in them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
+from io import FileIO
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +25,20 @@ from curr_ab.words import VOCABULARY
 
 FORMAT = "curr-ab token shards 1"
 INDEX_NAME = "dataset.json"
+_HEADER_BYTES = 128  # of an array of one dimension in NumPy's format
+_BLOCK = 1 << 20  # pairs whose lengths are in memory at once
 # In a shard's entry; the oldest folders have neither. A file names its sources; the fingerprint ignores them.
 PARQUET_DIGEST, ANNOTATION_DIGEST = "parquet_sha256", "annotation_sha256"
 
 
+def array_name(shard: str, array: str) -> str:
+    """Name of the file of one array of a shard."""
+    return f"{shard}.{array}.npy"
+
+
 def shard_path(folder: Path, shard: str, array: str) -> Path:
     """Path of one array of a shard."""
-    return folder / f"{shard}.{array}.npy"
+    return folder / array_name(shard, array)
 
 
 def parquet_path(folder: Path, shard: str) -> Path:
@@ -95,6 +107,18 @@ def fingerprint(
     return sha256(text.encode()).hexdigest()
 
 
+def _read(file: FileIO, start: int, values: npt.NDArray[Any]) -> None:
+    """Fill `values` from byte `start` of the array in the file."""
+    file.seek(_HEADER_BYTES + start)
+    if file.readinto(values.data) != values.nbytes:
+        raise ValueError(f"{file.name!r} ends too early; prepare the data again")
+
+
+Pairs = Sequence[int] | npt.NDArray[np.int64]
+# A shard, and the row of each pair there with the pair's place in the request.
+_InShard = tuple[int, list[tuple[int, int]]]
+
+
 @dataclass(frozen=True)
 class GatheredPairs:
     """Tokens, lengths and masks of several pairs, end to end in the requested order."""
@@ -104,16 +128,13 @@ class GatheredPairs:
     masks: tuple[Tokens, ...]
 
 
-@dataclass(frozen=True)
-class _Shard:
-    tokens: Tokens
-    offsets: npt.NDArray[np.int64]
-    heavy_lengths: npt.NDArray[np.uint16]
-    masks: dict[str, Tokens]
-
-
 class TokenDataset:
-    """A split of a prepared folder, or a nested subset of its training set, read from mapped files."""
+    """A split of a prepared folder, or a nested subset of its training set.
+
+    Each call opens the files that its pairs are in, reads these pairs alone, and closes the files again. So
+    open files and memory do not depend on the number of shards, and processes and threads share nothing. Maps
+    would keep a file open each, and read megabytes around a pair that is not in memory yet.
+    """
 
     def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
         self.folder = Path(folder)
@@ -140,11 +161,6 @@ class TokenDataset:
         self._entries: list[dict[str, Any]] = self.index["splits"][split]
         self._starts = np.cumsum([0, *(entry["num_pairs"] for entry in self._entries)])
         self._num_pairs = int(self._starts[-1] if subset is None else self.index["subsets"][subset])
-        self._open: dict[int, _Shard] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A loader's worker maps the files anew; pickled, the mapped arrays would travel whole.
-        return self.__dict__ | {"_open": {}}
 
     @property
     def fingerprint(self) -> str:
@@ -156,86 +172,134 @@ class TokenDataset:
         """Names of the masks in these shards."""
         return tuple(self.index["masks"])
 
+    @property
+    def shard_bounds(self) -> npt.NDArray[np.int64]:
+        """The first pair of each shard, and the number of all pairs."""
+        return np.unique(np.minimum(self._starts, self._num_pairs))
+
     def __len__(self) -> int:
         return self._num_pairs
 
-    def _shard(self, index: int) -> _Shard:
-        if index not in self._open:
-            entry = self._entries[index]
-
-            def array(name: str) -> Any:
-                return np.load(shard_path(self.folder, entry["name"], name), mmap_mode="r")
-
-            masks = {mask: array(mask) for mask in self.mask_names}
-            shard = _Shard(array("tokens"), array("offsets"), array("heavy_lengths"), masks)
-            expected = (entry["num_tokens"], entry["num_pairs"] + 1)
-            if (len(shard.tokens), len(shard.offsets)) != expected:
-                raise ValueError(
-                    f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; "
-                    "prepare the data again"
-                )
-            self._open[index] = shard
-        return self._open[index]
-
-    def _locate(self, pair: int) -> tuple[_Shard, int]:
-        if not 0 <= pair < self._num_pairs:
-            raise IndexError(f"pair must be at least 0 and below {self._num_pairs}; got {pair}")
-        index = int(np.searchsorted(self._starts, pair, side="right")) - 1
-        return self._shard(index), pair - int(self._starts[index])
-
-    def __getitem__(self, pair: int) -> Tokens:
-        """Token ids of one pair, as a view of the file."""
-        shard, row = self._locate(pair)
-        return shard.tokens[shard.offsets[row] : shard.offsets[row + 1]]
-
-    def heavy_length(self, pair: int) -> int:
-        """Number of residues of the heavy chain: its tokens are [1 : 1 + heavy_length]."""
-        shard, row = self._locate(pair)
-        return int(shard.heavy_lengths[row])
-
-    def mask(self, pair: int, name: str) -> Tokens:
-        """Mask of every token: 0 where unknown or not a residue, else 1 + the letter's position."""
-        shard, row = self._locate(pair)
-        if name not in shard.masks:
+    def _open(self, shard: int, array: str) -> FileIO:
+        """The file of an array, whose size must be that of the index."""
+        entry = self._entries[shard]
+        match array:
+            case "offsets":
+                size = 8 * (entry["num_pairs"] + 1)
+            case "heavy_lengths":
+                size = 2 * entry["num_pairs"]
+            case _:
+                size = entry["num_tokens"]
+        # Not by `shard_path`, which takes longer than to open the file.
+        file = FileIO(os.path.join(self.folder, array_name(entry["name"], array)))
+        if file.seek(0, os.SEEK_END) != _HEADER_BYTES + size:
+            file.close()
             raise ValueError(
-                f"mask must be one of {', '.join(self.mask_names) or '(none)'} in {self.folder}; got {name!r}"
+                f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"
             )
-        return shard.masks[name][shard.offsets[row] : shard.offsets[row + 1]]
+        return file
 
-    def gather(
-        self, pairs: Sequence[int] | npt.NDArray[np.int64], masks: Sequence[str] = ()
-    ) -> GatheredPairs:
-        """Copy the tokens and masks of many pairs."""
+    def _locate(self, pairs: Pairs) -> list[_InShard]:
+        """Where the pairs lie: shard by shard, and in each from its beginning to its end."""
         chosen = np.asarray(pairs, np.int64)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < self._num_pairs:
             raise IndexError(
                 f"pairs must be at least 0 and below {self._num_pairs}; got {chosen.min()} to {chosen.max()}"
             )
-        shard_of_pair = np.searchsorted(self._starts, chosen, side="right") - 1
-        lengths = np.empty(len(chosen), np.int64)
-        firsts = np.empty(len(chosen), np.int64)
-        for index in np.unique(shard_of_pair):
-            inside = shard_of_pair == index
-            offsets = self._shard(int(index)).offsets
-            rows = chosen[inside] - self._starts[index]
-            firsts[inside], lengths[inside] = offsets[rows], offsets[rows + 1] - offsets[rows]
+        order = np.argsort(chosen, kind="stable")
+        shards = np.searchsorted(self._starts, chosen[order], side="right") - 1
+        rows = chosen[order] - self._starts[shards]
+        located = zip(shards.tolist(), rows.tolist(), order.tolist(), strict=True)
+        return [
+            (shard, [(row, place) for _, row, place in inside])
+            for shard, inside in groupby(located, itemgetter(0))
+        ]
+
+    def _read_rows(self, array: str, located: list[_InShard], values: npt.NDArray[Any]) -> None:
+        """Fill each line of `values` with what begins at the pair's row of an array."""
+        for shard, inside in located:
+            with self._open(shard, array) as file:
+                for row, place in inside:
+                    _read(file, row * values.itemsize, values[place])
+
+    def __getitem__(self, pair: int) -> Tokens:
+        """Token ids of one pair."""
+        return self.gather([pair]).tokens
+
+    def heavy_length(self, pair: int) -> int:
+        """Number of residues of the heavy chain: its tokens are [1 : 1 + heavy_length]."""
+        return int(self.heavy_lengths([pair])[0])
+
+    def heavy_lengths(self, pairs: Pairs) -> npt.NDArray[np.uint16]:
+        """Number of residues of each heavy chain."""
+        lengths = np.empty((len(pairs), 1), np.uint16)
+        self._read_rows("heavy_lengths", self._locate(pairs), lengths)
+        return lengths[:, 0]
+
+    def mask(self, pair: int, name: str) -> Tokens:
+        """Mask of every token: 0 where unknown or not a residue, else 1 + the letter's position."""
+        return self.gather([pair], [name]).masks[0]
+
+    def gather(self, pairs: Pairs, masks: Sequence[str] = ()) -> GatheredPairs:
+        """Read the tokens and masks of many pairs; it costs what these pairs are, however many there are."""
+        for name in masks:
+            if name not in self.mask_names:
+                raise ValueError(
+                    f"mask must be one of {', '.join(self.mask_names) or '(none)'} in {self.folder}; "
+                    f"got {name!r}"
+                )
+        located = self._locate(pairs)
+        bounds = np.empty((len(pairs), 2), np.int64)
+        self._read_rows("offsets", located, bounds)
+        lengths = bounds[:, 1] - bounds[:, 0]
         ends = np.cumsum(lengths)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-        source, shard_of_token = within + np.repeat(firsts, lengths), np.repeat(shard_of_pair, lengths)
-        arrays = [np.empty(len(source), np.uint8) for _ in range(1 + len(masks))]
-        for index in np.unique(shard_of_pair):
-            inside = shard_of_token == index
-            shard = self._shard(int(index))
-            for array, values in zip(arrays, (shard.tokens, *(shard.masks[m] for m in masks)), strict=True):
-                array[inside] = values[source[inside]]
+        slices = list(zip(bounds[:, 0].tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True))
+        arrays = [np.empty(lengths.sum(), np.uint8) for _ in range(1 + len(masks))]
+        for shard, inside in located:
+            for name, array in zip(("tokens", *masks), arrays, strict=True):
+                with self._open(shard, name) as file:
+                    for _, place in inside:
+                        offset, start, end = slices[place]
+                        _read(file, offset, array[start:end])
         return GatheredPairs(arrays[0], lengths, tuple(arrays[1:]))
 
+    def _length_blocks(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Lengths of the pairs, in blocks that fit into memory."""
+        left = self._num_pairs
+        for shard, entry in enumerate(self._entries):
+            num_rows = min(left, entry["num_pairs"])
+            if not num_rows:
+                return
+            with self._open(shard, "offsets") as file:
+                for row in range(0, num_rows, _BLOCK):
+                    offsets = np.empty(min(_BLOCK, num_rows - row) + 1, np.int64)
+                    _read(file, 8 * row, offsets)
+                    yield np.diff(offsets)
+            left -= num_rows
+
     def lengths(self) -> npt.NDArray[np.uint16]:
-        """Number of tokens of every pair, for packing pairs into batches."""
-        lengths = [
-            np.diff(self._shard(index).offsets).astype(np.uint16) for index in range(len(self._entries))
-        ]
-        return np.concatenate([*lengths, np.zeros(0, np.uint16)])[: self._num_pairs]
+        """Number of tokens of every pair, for packing pairs into batches: two bytes of memory a pair."""
+        lengths = [block.astype(np.uint16) for block in self._length_blocks()]
+        return np.concatenate([*lengths, np.zeros(0, np.uint16)])
+
+    @cached_property
+    def _length_sums(self) -> tuple[int, int]:
+        """Sums of the lengths and of their squares."""
+        sums = np.zeros(2, np.int64)
+        for lengths in self._length_blocks():
+            sums += lengths.sum(), np.square(lengths).sum()
+        return int(sums[0]), int(sums[1])
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of all pairs."""
+        return self._length_sums[0]
+
+    @property
+    def squared_length(self) -> float:
+        """Sum of squared lengths over sum of lengths of the pairs: what attention costs by the token."""
+        total, squares = self._length_sums
+        return squares / total
 
     def verify(self) -> None:
         """Read every file of this split and compare it with its digest in the index."""

@@ -110,11 +110,9 @@ class HeldOut:
                 gathered.tokens, randomness, MASK_FRACTION, MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
             )
         codes = dict(zip(masks, gathered.masks, strict=True))
+        heavy_lengths = self.dataset.heavy_lengths(pairs)
         heavy = np.concatenate(
-            [
-                np.arange(n) <= self.dataset.heavy_length(p)
-                for p, n in zip(pairs, gathered.lengths, strict=True)
-            ]
+            [np.arange(n) <= heavy for heavy, n in zip(heavy_lengths, gathered.lengths, strict=True)]
         )
         regions, segments = _regions(codes, heavy, len(gathered.tokens))
         if self.objective == "clm":  # a region is that of the residue that is predicted

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
-from curr_ab.randomness import random_stream, sampled
+from curr_ab.randomness import random_stream, sampled, sampled_in_stretches
 from curr_ab.training.packed_rows import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
 from curr_ab.words import CDR3_CODE
@@ -58,15 +58,9 @@ class TrainingData:
             "split": "train",
             "subset": self.plan.training_subset,
             "num_pairs": len(self.paired),
-            "num_tokens": int(self.paired.lengths().sum(dtype=np.int64)),
+            "num_tokens": self.paired.num_tokens,
             "num_unpaired": 0 if self.unpaired is None else len(self.unpaired),
         }
-
-    @property
-    def squared_length(self) -> float:
-        """Sum of squared lengths over sum of lengths of the pairs: what attention costs by the token."""
-        lengths = self.paired.lengths().astype(np.float64)
-        return float(np.square(lengths).sum() / lengths.sum())
 
     def step(self, step: int, rank: int, num_processes: int, num_micro_batches: int) -> StepBatches:
         """The part of step `step` (from 0) that process `rank` computes.
@@ -85,7 +79,7 @@ class TrainingData:
         ):
             if dataset is not None and chosen.any():
                 # A record has one number for both streams: what the draws were before does not matter.
-                items = sampled(plan.seed, source, numbers[chosen], len(dataset))
+                items = drawn(plan, source, dataset, numbers[chosen])
                 parts.append(dataset.gather(items, self.masks if source == "paired" else ()))
         tokens = np.concatenate([part.tokens for part in parts])
         ends = np.cumsum(np.concatenate([part.lengths for part in parts]))
@@ -104,6 +98,15 @@ class TrainingData:
             num_tokens=len(tokens),
             num_unpaired=int(unpaired.sum()),
         )
+
+
+def drawn(
+    plan: PretrainingPlan, source: str, dataset: TokenDataset, places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The record at each of these places of the run."""
+    if plan.shards_at_once is None:
+        return sampled(plan.seed, source, places, len(dataset))
+    return sampled_in_stretches(plan.seed, source, places, dataset.shard_bounds, plan.shards_at_once)
 
 
 def unpaired_fraction(plan: PretrainingPlan, step: int) -> float:

@@ -112,7 +112,7 @@ class Training:
         if accelerator.is_main_process:
             run.begin(plan, self.data.identity)
         model = build_model(plan, attention)
-        self.flops_per_token = training_flops_per_token(model.config, self.data.squared_length)
+        self.flops_per_token = training_flops_per_token(model.config, self.data.paired.squared_length)
         self.peak_flops = peak_flops(device, plan.precision)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
         start_trackers(accelerator, public_plan(plan))

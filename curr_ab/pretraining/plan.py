@@ -108,6 +108,13 @@ class PretrainingPlan:
         "Number type of the matrix products, Muon's among them; weights are kept in fp32",
         shown="auto, bf16 where the hardware multiplies it, else fp32; a run keeps the type it began in",
     )
+    shards_at_once: int | None = option(
+        None,
+        "Number of shards from which the pairs of a stretch of steps are drawn, for disks that are slow at "
+        "random reads",
+        shown="all",
+        above=0,
+    )
     seed: int = option(PUBLISHED.seed, "Seed of weights, batches, masks and dropout", least=0)
 
     evaluation_seed: int = option(

@@ -36,16 +36,16 @@ def preview(plan: PretrainingPlan) -> str:
         model = CurrAbForMaskedLM(config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     dataset = TokenDataset(plan.data, "train", plan.training_subset)
-    lengths = dataset.lengths().astype(np.float64)
-    length = float(lengths.mean())
+    length = dataset.num_tokens / len(dataset)
     sampled_steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
     single = float(np.mean([unpaired_fraction(plan, int(step)) for step in sampled_steps]))
     seen = plan.steps * plan.pairs_per_step
     tokens = seen * length
     if plan.unpaired_data is not None:
-        unpaired = TokenDataset(plan.unpaired_data, "train").lengths().astype(np.float64)
-        tokens = seen * ((1 - single) * length + single * float(unpaired.mean()))
-    flops = tokens * training_flops_per_token(config, float(np.square(lengths).sum() / lengths.sum()))
+        unpaired = TokenDataset(plan.unpaired_data, "train")
+        unpaired_length = unpaired.num_tokens / len(unpaired)
+        tokens = seen * ((1 - single) * length + single * unpaired_length)
+    flops = tokens * training_flops_per_token(config, dataset.squared_length)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = -(-plan.pairs_per_step // processes)
     dropout = config.attention_probs_dropout_prob

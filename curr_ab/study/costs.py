@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from curr_ab.data.shards import TokenDataset
@@ -48,10 +47,10 @@ def cost_of(cell: Cell) -> Cost:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
-    lengths = dataset.lengths().astype(np.float64) if dataset else np.array([float(TOKENS_PER_PAIR)])
+    length = dataset.num_tokens / len(dataset) if dataset else float(TOKENS_PER_PAIR)
     seen = plan.steps * plan.pairs_per_step
-    tokens = seen * float(lengths.mean())
-    squared = float(np.square(lengths).sum() / lengths.sum())
+    tokens = seen * length
+    squared = dataset.squared_length if dataset else length
     flops = tokens * training_flops_per_token(build_config(plan), squared)
     checkpoints = len(plan.checkpoint_at)
     # An export holds every checkpoint as a revision, and the last once more.

@@ -190,7 +190,9 @@ def main() -> None:
             )
             rate = pairs / seconds[pairs]
             print(f"{pairs:>9,} pairs: {seconds[pairs]:6.1f} s, {rate:,.0f} pairs/s, ", end="")
-            print(f"peak memory {peak / 1e9:.2f} GB, peak disk {disk / 1e6:,.0f} MB", flush=True)
+            print(f"peak memory {peak / 1e9:.2f} GB, peak disk {disk / 1e6:,.0f} MB, ", end="")
+            report = json.loads((folder / f"out{count}" / "dataset.json").read_text())["report"]
+            print(f"{sum(report['clusters'].values()):,} clusters", flush=True)
         small, large = sorted(seconds)
         print(f"ten times the pairs take {seconds[large] / seconds[small]:.1f} times the time")
 

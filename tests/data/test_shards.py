@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
+import tracemalloc
 from dataclasses import replace
+from io import FileIO
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.many_shards import write_many_shards
 from support.pair_files import plain_text
 
 from curr_ab import CurrAbTokenizer
@@ -137,7 +143,56 @@ def test_random_access_over_shards(folder) -> None:
     assert len(lengths) == len(data)
     for pair in (0, 2_999, 3_000, 5_999, 6_000, len(data) - 1):
         assert len(data[pair]) == lengths[pair]
-        assert isinstance(data[pair].base, np.memmap)
+        assert data[pair].flags.writeable  # a copy, which keeps no file open
+
+
+class CountedFile(FileIO):
+    """Counts what is opened and read."""
+
+    opened: ClassVar[list[str]] = []
+    bytes_read = 0
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.opened.append(Path(path).name)
+
+    def readinto(self, buffer):
+        count = super().readinto(buffer)
+        CountedFile.bytes_read += count
+        return count
+
+
+@pytest.mark.parametrize("num_shards", [3, 60])
+def test_a_batch_costs_what_it_contains(tmp_path, monkeypatch, num_shards) -> None:
+    data = TokenDataset(write_many_shards(tmp_path / "many", num_shards, 7))
+    monkeypatch.setattr("curr_ab.data.shards.FileIO", CountedFile)
+    monkeypatch.setattr(CountedFile, "opened", [])
+    monkeypatch.setattr(CountedFile, "bytes_read", 0)
+    gathered = data.gather([15, 20, 3, 16, 20], ["region_mask"])
+    arrays = ("offsets", "tokens", "region_mask")
+    assert sorted(CountedFile.opened) == sorted(
+        f"train-{shard:05d}.{array}.npy" for shard in (0, 2) for array in arrays
+    )
+    assert CountedFile.bytes_read == 5 * 2 * 8 + 2 * len(gathered.tokens)
+
+
+def test_sums_of_lengths_are_those_of_all_pairs_and_hold_a_block_in_memory(tmp_path, monkeypatch) -> None:
+    folder = write_many_shards(tmp_path / "many", 2, 30_000)
+    index = json.loads((folder / "dataset.json").read_text())
+    for num_pairs in (60_000, 30_001, 13):
+        index["subsets"]["Q"] = num_pairs
+        (folder / "dataset.json").write_text(json.dumps(index))
+        lengths = TokenDataset(folder, "train", "Q").lengths().astype(np.float64)
+        assert len(lengths) == num_pairs
+        expected = lengths.sum(), float(np.square(lengths).sum() / lengths.sum())
+        monkeypatch.setattr("curr_ab.data.shards._BLOCK", 1_000)
+        data = TokenDataset(folder, "train", "Q")
+        tracemalloc.start()
+        assert (data.num_tokens, data.squared_length) == expected
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 60_000  # bytes; one byte a pair would be more
+        monkeypatch.undo()
 
 
 def test_many_pairs_at_once_over_shards(folder) -> None:

@@ -1,14 +1,17 @@
 """A batch is a function of seed, step and rank: the same work for any number of processes, and no padding."""
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from support.many_shards import write_many_shards
 
 from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
-from curr_ab.pretraining.batches import TrainingData, unpaired_fraction
+from curr_ab.pretraining.batches import TrainingData, drawn, unpaired_fraction
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.step import summed_loss
 from curr_ab.training.costs import choose_attention, takes_packed_rows
@@ -63,6 +66,25 @@ def test_an_epoch_shows_every_pair_of_the_subset_once(make_plan):
     known = [tuple(subset[pair].tolist()) for pair in range(len(subset))]
     assert len(seen) == len(set(seen)) == steps * plan.pairs_per_step
     assert set(seen) <= set(known) and len(known) - len(seen) < plan.pairs_per_step
+
+
+def test_shards_at_once_bound_the_shards_of_a_batch_and_nothing_else(make_plan, tmp_path):
+    """Still a function of seed and step, for any number of processes, and every pair once an epoch."""
+    folder = write_many_shards(tmp_path / "many", num_shards=20, pairs_per_shard=8)
+    index = json.loads((folder / "dataset.json").read_text())
+    index["subsets"]["Q"] = 148  # half of the 19th shard is in it
+    (folder / "dataset.json").write_text(json.dumps(index))
+    plan = make_plan(data=str(folder), subset="Q", shards_at_once=4, pairs_per_step=16)
+    data = TrainingData(plan)
+    seen = np.concatenate([drawn(plan, "paired", data.paired, 16 * n + np.arange(16)) for n in range(37)])
+    assert np.bincount(seen[: 4 * 148]).tolist() == [4] * 148
+    for step in range(37):
+        assert len(set(seen[16 * step :][:16] // 8)) <= 8  # of two stretches, where one ends
+    alone = rows_of(TrainingData(plan).step(30, 0, 1, 1))
+    parts = [TrainingData(plan).step(30, rank, 4, 1) for rank in range(4)]
+    assert sorted(row for part in parts for row in rows_of(part)) == alone
+    anywhere = drawn(replace(plan, shards_at_once=None), "paired", data.paired, np.arange(32))
+    assert len(set(anywhere[:16] // 8)) > 8
 
 
 def test_masks_differ_from_step_to_step_and_from_seed_to_seed(make_plan):

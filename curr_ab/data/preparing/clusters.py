@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from curr_ab.files import replacing, write_json
 from curr_ab.options import OptionError
 from curr_ab.workers import describe_end
 
-AFTER_A_KILL = "run the same command again, it goes on"
+OLDEST_RELEASE = 14  # of MMseqs2, with which all this was tried
 INSTALL = "install it (Debian: apt-get install mmseqs2; conda: conda install -c bioconda mmseqs2)"
+_BYTES_PER_PAIR = 750  # of MMseqs2's files and its input
+_NO_ROOM = 1 << 24  # bytes
 
 
 def require_mmseqs() -> str:
@@ -31,6 +34,14 @@ def require_mmseqs() -> str:
     if binary is None:
         raise OptionError(
             f"the cluster mmseqs needs MMseqs2: {INSTALL}, or choose the cluster clonotype or exact",
+            "cluster",
+        )
+    said = subprocess.run([binary, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    release = re.match(r"(\d+)[.-]", said)  # 14-7e284; what somebody built says its commit alone
+    if release is not None and int(release[1]) < OLDEST_RELEASE:
+        raise OptionError(
+            f"the cluster mmseqs needs MMseqs2 of release {OLDEST_RELEASE} or later; {binary} is {said}; "
+            f"{INSTALL}",
             "cluster",
         )
     return binary
@@ -67,32 +78,53 @@ os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
 """
 
 
-def _run_mmseqs(command: list[str]) -> None:
+def _run_mmseqs(command: list[str], folder: Path, num_pairs: int) -> None:
     guarded = [sys.executable, "-c", _GUARD, *command]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(guarded, start_new_session=True, text=True, **pipes) as process:  # type: ignore[call-overload]
         said = process.stdout.read()  # the guard's input stays open meanwhile
         status = process.wait()
-    if status != 0:
-        last = [line.strip() for line in said.splitlines() if line.strip()][-1:]
-        end = describe_end(status) if status < 128 else describe_end(128 - status)  # a shell's word for it
-        raise ValueError(": ".join([f"MMseqs2 {end}", *last]) + f"; {AFTER_A_KILL}")
+    if status == 0:
+        return
+    last = [line.strip() for line in said.splitlines() if line.strip()][-1:]
+    end = describe_end(status) if status < 128 else describe_end(128 - status)  # a shell's word for it
+    problem, advice = ": ".join([f"MMseqs2 {end}", *last]), "run the same command again, it goes on"
+    if shutil.disk_usage(folder).free < _NO_ROOM:  # which it does not say itself
+        needed = num_pairs * _BYTES_PER_PAIR / 1e6
+        problem += f"; no space is left in {folder.resolve()}, where it needs about {needed:,.0f} MB"
+        raise ValueError(f"{problem}: make room, and {advice}")
+    if end.startswith("was killed"):
+        raise OptionError(f"{problem}; {advice}, and takes less memory with mmseqs_memory", "mmseqs_memory")
+    raise ValueError(f"{problem}; {advice}")
 
 
 def link_similar(
     plan: PreparationPlan, partitions: list[PartitionTask], labels: Labels, *, threads: int, folder: Path
 ) -> None:
-    """Unite the rows of each cluster of MMseqs2's linear-time clustering."""
+    """Unite the rows of each cluster of MMseqs2's linear-time clustering.
+
+    Threads and memory decide nothing about the clusters.
+    """
     binary = require_mmseqs()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fasta, result = Path(scratch, "pairs.fasta"), Path(scratch, "result")
-        _write_fasta(partitions, fasta)
-        command = [binary, "easy-linclust", str(fasta), str(result), str(Path(scratch, "tmp"))]
-        command += ["--min-seq-id", str(plan.identity), "-c", str(plan.coverage)]
-        command += ["--threads", str(threads), "-v", "1"]
-        _run_mmseqs(command)
+        fasta, sequences, clusters, table, other = (
+            str(Path(scratch, name)) for name in ("pairs.fasta", "pairs", "clusters", "clusters.tsv", "other")
+        )
+        _write_fasta(partitions, Path(fasta))
+        linclust = ["linclust", sequences, clusters, other, "--threads", str(threads)]
+        linclust += ["--min-seq-id", str(plan.identity), "-c", str(plan.coverage)]
+        if plan.mmseqs_memory is not None:
+            linclust += ["--split-memory-limit", f"{plan.mmseqs_memory}B"]
+        # Its `easy-linclust` also writes the clusters as FASTA, twice: that is half of the room on the disk.
+        # Mode 1, as there, leaves the sequences where they lie, in their order, which decides between equals.
+        for command in (
+            ["createdb", fasta, sequences, "--createdb-mode", "1"],
+            linclust,
+            ["createtsv", sequences, sequences, clusters, table, "--threads", str(threads)],
+        ):
+            _run_mmseqs([binary, *command, "-v", "1"], folder, len(labels))
         with pyarrow.csv.open_csv(
-            f"{result}_cluster.tsv",
+            table,
             pyarrow.csv.ReadOptions(column_names=["representative", "member"]),
             pyarrow.csv.ParseOptions(delimiter="\t"),
         ) as reader:

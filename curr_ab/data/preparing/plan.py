@@ -37,7 +37,10 @@ class CleaningLimits:
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """All that decides about the result. Shares are floats and numbers of pairs are integers."""
+    """All that decides about the result. Shares are floats and numbers of pairs are integers.
+
+    Only `mmseqs_memory` decides nothing: it may change when a preparation goes on.
+    """
 
     names: ColumnNames = field(default_factory=ColumnNames)
     chains: Chains = "paired"
@@ -65,6 +68,13 @@ class PreparationPlan:
         0.9, "Share of equal residues from which MMseqs2 puts pairs into a cluster", above=0, most=1
     )
     coverage: float = option(0.8, "Share of a pair that MMseqs2 must align for a cluster", above=0, most=1)
+    mmseqs_memory: int | None = option(
+        None,
+        "Memory that MMseqs2 may take for its tables, in bytes, such as 8G",
+        shown="all that the machine has",
+        above=0,
+        execution=True,
+    )
     allow_cut_clusters: bool = option(
         False, "Take the source's own splits even if they cut its clusters, and count these"
     )
@@ -132,7 +142,7 @@ class PreparationPlan:
         Folders that were made before these options existed are known again.
         """
         plain = asdict(self) | {"names": self.names.settings()}
-        del plain["v_genes"]
+        del plain["v_genes"], plain["mmseqs_memory"]
         settings: dict[str, Any] = json.loads(json.dumps(plain))
         if self.v_genes is not None:  # by its content, wherever it lies
             settings["v_genes"] = file_digest(self.v_genes)

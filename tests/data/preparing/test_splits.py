@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -151,11 +152,15 @@ def stand_in_for_mmseqs(folder, monkeypatch, *more, representative) -> None:
     """A binary that gives each sequence the representative that an expression says."""
     lines = [
         "#!/usr/bin/env python3",
-        "import sys",
+        "import shutil, sys",
+        "verb, *arguments = sys.argv[1:]",
         *more,
-        "names = [line[1:].strip() for line in open(sys.argv[2]) if line.startswith('>')]",
-        f"lines = [f'{{{representative}}}\\t{{name}}\\n' for name in names]",
-        "open(sys.argv[3] + '_cluster.tsv', 'w').writelines(lines)",
+        "if verb == 'createdb':",
+        "    shutil.copy(arguments[0], arguments[1])",
+        "if verb == 'createtsv':",
+        "    names = [line[1:].strip() for line in open(arguments[0]) if line.startswith('>')]",
+        f"    lines = [f'{{{representative}}}\\t{{name}}\\n' for name in names]",
+        "    open(arguments[3], 'w').writelines(lines)",
     ]
     folder.mkdir()
     (folder / "mmseqs").write_text("\n".join(lines))
@@ -169,7 +174,7 @@ def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     stand_in_for_mmseqs(
         tmp_path / "bin",
         monkeypatch,
-        "assert sys.argv[1] == 'easy-linclust' and sys.argv[sys.argv.index('--min-seq-id') + 1] == '0.8'",
+        "assert verb != 'linclust' or arguments[arguments.index('--min-seq-id') + 1] == '0.8'",
         representative="int(name) // 8 * 8 + 7",
     )
     path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:800]))
@@ -179,6 +184,60 @@ def test_mmseqs_clusters_are_read(corpus, write, tmp_path, monkeypatch) -> None:
     clusters = splits_by(stored(tmp_path / "out"), lambda row: row["cluster"])
     assert set(clusters) == set(range(0, 800, 8))  # named after the first row, not after the representative
     assert all(len(splits) == 1 for splits in clusters.values())
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("said", "taken"), [("13-45111", False), ("9.4bb2c", False), ("17-b804f", True), ("4589151554", True)]
+)
+def test_mmseqs_must_not_be_older_than_what_was_tried(
+    corpus, write, tmp_path, monkeypatch, said, taken
+) -> None:
+    more = ["if verb == 'version':", f"    print('{said}')"]
+    stand_in_for_mmseqs(tmp_path / "bin", monkeypatch, *more, representative="name")
+    path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:60]))
+    plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
+    if taken:
+        assert prepare(path, tmp_path / "out", plan)["report"]["kept"] == 60
+        return
+    message = rf"needs MMseqs2 of release 14 or later; .*bin/mmseqs is {said}; install it \(Debian"
+    with pytest.raises(ValueError, match=message):
+        prepare(path, tmp_path / "out", plan)
+
+
+@pytest.mark.heavy
+def test_memory_of_mmseqs_is_limited_and_decides_nothing(corpus, write, tmp_path, monkeypatch) -> None:
+    more = ["if verb == 'linclust':", f"    open('{tmp_path}/said', 'a').write(' '.join(arguments) + '\\n')"]
+    stand_in_for_mmseqs(tmp_path / "bin", monkeypatch, *more, representative="int(name) // 8 * 8")
+    path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:80]))
+    plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
+    fingerprints = {
+        prepare(path, tmp_path / str(memory), replace(plan, mmseqs_memory=memory))["fingerprint"]
+        for memory in (None, 8_000_000_000)
+    }
+    free, limited = (tmp_path / "said").read_text().splitlines()
+    assert "--split" not in free and "--split-memory-limit 8000000000B" in limited
+    assert len(fingerprints) == 1
+    # Nor does it make another request of a folder that is finished.
+    prepare(path, tmp_path / "None", replace(plan, mmseqs_memory=1_000_000))
+    assert len((tmp_path / "said").read_text().splitlines()) == 2
+
+
+@pytest.mark.heavy
+def test_mmseqs_on_a_full_disk(corpus, write, tmp_path, monkeypatch) -> None:
+    more = ["if verb == 'linclust':", "    sys.exit('Cannot close data file')"]
+    stand_in_for_mmseqs(tmp_path / "bin", monkeypatch, *more, representative="name")
+    path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:80]))
+    plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
+    begins = "MMseqs2 ended with status 1: Cannot close data file; "
+    with pytest.raises(ValueError, match=f"^{begins}run the same command again, it goes on$"):
+        prepare(path, tmp_path / "out", plan)
+    usage = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr("curr_ab.data.preparing.clusters._BYTES_PER_PAIR", 10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    full = "no space is left in .*, where it needs about 80 MB: make room, and run the same command again"
+    with pytest.raises(ValueError, match=begins + full):
+        prepare(path, tmp_path / "out", plan)
 
 
 def test_crossing_is_counted() -> None:
@@ -289,7 +348,8 @@ def test_light_chains_alone(corpus, write, tmp_path) -> None:
 def test_mmseqs_ends_with_its_parent_and_in_one_line(corpus, write, tmp_path, monkeypatch) -> None:
     binary = tmp_path / "bin" / "mmseqs"
     binary.parent.mkdir()
-    binary.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/started\nsleep 300 & wait\n")
+    first = '#!/bin/sh\n[ "$1" = version ] && exit\n'
+    binary.write_text(f"{first}echo $$ > {tmp_path}/started\nsleep 300 & wait\n")
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
     path = write("a.csv", plain_text(corpus[:60]))
@@ -302,10 +362,10 @@ def test_mmseqs_ends_with_its_parent_and_in_one_line(corpus, write, tmp_path, mo
         assert len(family) == 3  # the guard, the binary and what it started
         process.kill()
     assert psutil.wait_procs(family, timeout=30)[1] == []
-    binary.write_text("#!/bin/sh\necho Error: no room\nkill -9 $$\n")
+    binary.write_text(f"{first}echo Error: no room\nkill -9 $$\n")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
         "curr-ab: MMseqs2 was killed (signal 9; out of memory?): Error: no room; "
-        "run the same command again, it goes on\n"
+        "run the same command again, it goes on, and takes less memory with mmseqs_memory (--mmseqs-memory)\n"
     )
