@@ -21,8 +21,9 @@ from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED, KEPT, Outcome, check_report, write_report
 from curr_ab.files import read_object, remove_leftovers, write_json, write_parquet
+from curr_ab.inference.checks import Checked, check_records
 from curr_ab.inference.formats import assemble, check_format, writer_for
-from curr_ab.inference.records import Checked, Reader, Record, check_records, reader, windows
+from curr_ab.inference.records import Reader, Record, reader, windows
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.options import OptionError
 from curr_ab.workers import Workers, num_cores
