@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class Checked:
     total: int
     problems: Mapping[int, Problem]
     left_out: Mapping[int, str]
+    digest: str  # of what all records say, wherever they were read
     recognised: Sequence[Recognised] = ()  # of each source
 
     @property
@@ -77,10 +79,11 @@ def check_records(
     hashes = array("q")  # of the ids: eight bytes a record, where a set of texts would take a hundred
     problems: dict[int, Problem] = {}
     left_out: dict[int, str] = {}
-    total = 0
+    total, digest = 0, hashlib.sha256()
     recognised: list[Recognised] = []
     for record in read(recognised):
         total += 1
+        digest.update(record.content)
         if record.left_out:
             left_out[record.number] = record.left_out
             continue
@@ -99,7 +102,7 @@ def check_records(
             advice = "make ids unique, or leave them out"
             message = f"{record.name} has the id of {first}; {advice}"
             problems.setdefault(record.number, Problem(record.name, message))
-    return Checked(total, dict(sorted(problems.items())), left_out, recognised)
+    return Checked(total, dict(sorted(problems.items())), left_out, digest.hexdigest(), recognised)
 
 
 def _is_ordinary(record: Record, max_tokens: int) -> bool:

@@ -1,4 +1,4 @@
-"""Pairs from lists, iterators or tables as a stream of records, checked before they are used."""
+"""Pairs from lists, iterators, tables or files as a stream of records, and the tokens of each."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ class Record(NamedTuple):
         """The record's name in errors: its number in its file, which is named where there are several."""
         file = f" of {self.source}" if self.row and self.row != self.number else ""
         return f"record {self.row or self.number:,}{file} ({self.id!r})"
+
+    @property
+    def content(self) -> bytes:
+        """What results may depend on, for digests; not its file, which may be moved while a run waits."""
+        return repr((*self[:6], self.kept)).encode()
 
     def chain(self, name: str) -> str | None:
         return self.heavy if name == "heavy" else self.light
