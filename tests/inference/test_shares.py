@@ -114,6 +114,7 @@ def test_shares_one_after_another_make_the_same_bytes(way, compute, tmp_path):
     assert everything(tmp_path / "shares") == everything(tmp_path / "whole")
 
 
+@pytest.mark.heavy
 def test_a_share_computes_its_own_parts(compute, tmp_path, monkeypatch):
     calls = num_calls(monkeypatch, EmbedTask)
     out = tmp_path / "out.csv"
@@ -137,6 +138,7 @@ def test_more_shares_than_parts(compute, tmp_path, monkeypatch):
     assert len(calls) == 5 and (tmp_path / "out.npy").exists()
 
 
+@pytest.mark.heavy
 def test_what_shares_left_goes_on_in_other_numbers_of_shares_or_alone(compute, tmp_path, monkeypatch):
     compute(EMBED, tmp_path / "whole.csv")
     calls = num_calls(monkeypatch, EmbedTask)
@@ -152,6 +154,7 @@ def test_what_shares_left_goes_on_in_other_numbers_of_shares_or_alone(compute, t
     assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+@pytest.mark.heavy
 def test_another_plan_model_or_input_is_refused(compute, pairs, tmp_path):
     out = tmp_path / "out.csv"
     compute(SCORE, out, share=Share(0, 3))
@@ -174,6 +177,7 @@ def test_another_plan_model_or_input_is_refused(compute, pairs, tmp_path):
         compute(SCORE, out, share=Share(1, 3), given=tmp_path / "other.csv")
 
 
+@pytest.mark.heavy
 def test_a_second_process_of_the_same_share_is_told_so(compute, tmp_path, monkeypatch):
     out, real = tmp_path / "out.csv", EmbedTask.table
 
@@ -194,6 +198,7 @@ def test_a_second_process_of_the_same_share_is_told_so(compute, tmp_path, monkey
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+@pytest.mark.heavy
 def test_two_joiners_make_one_file(compute, tmp_path, monkeypatch):
     out, real, calls = tmp_path / "out.csv", output.assemble, []
 
@@ -215,6 +220,7 @@ def test_two_joiners_make_one_file(compute, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("who", ["a share", "join"])
+@pytest.mark.heavy
 def test_a_joiner_that_was_lost_holds_nobody_up(who, compute, tmp_path, monkeypatch):
     out, real = tmp_path / "out.csv", output.assemble
 
@@ -250,6 +256,7 @@ def test_parts_that_are_missing_are_named_by_share(compute, tmp_path):
         join_parts(SCORE, out)
 
 
+@pytest.mark.heavy
 def test_bad_input_is_named_by_every_share_before_anything_is_computed(compute, pairs, tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text(pairs.read_text() + "bad,EVQLJ,DIQMT\n")
@@ -271,6 +278,7 @@ def command(folder, pairs, out, *more, name="embed"):
     return list(map(str, [name, folder, pairs, *options, *more]))
 
 
+@pytest.mark.heavy
 def test_the_command_line(folder, pairs, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.csv"
     assert main(command(folder, pairs, tmp_path / "whole.csv")) == 0
