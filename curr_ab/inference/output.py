@@ -68,7 +68,7 @@ class Output:
         A share goes on in a folder that others have begun, a run alone only to resume it. Fails early where
         nothing can be written.
         """
-        if not self.plan and any(self.folder.glob("[!.]*")):
+        if any(self.folder.glob("[!.]*")) and not self.plan:  # in this order: another may begin meanwhile
             raise ValueError(f"{self.folder} is not empty, and nothing says what it holds; name another")
         with claimed(self.folder, "opens", wait=True):
             earlier = self.plan

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -196,6 +197,20 @@ def test_a_second_process_of_the_same_share_is_told_so(compute, tmp_path, monkey
     compute(EMBED, out, share=Share(0, 2))
     compute(EMBED, tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_shares_may_begin_at_the_same_moment(compute, tmp_path, monkeypatch):
+    out, real = tmp_path / "out.csv", Path.glob
+
+    def glob(folder, pattern):
+        if pattern == "[!.]*":  # as one share looks into the folder, another begins in it
+            monkeypatch.setattr(Path, "glob", real)
+            compute(EMBED, out, share=Share(0, 2))
+        return real(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", glob)
+    compute(EMBED, out, share=Share(1, 2))
+    assert Path.glob is real and out.exists()
 
 
 @pytest.mark.heavy
