@@ -7,13 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -23,35 +21,14 @@ from curr_ab.data.report import DROPPED, KEPT, Outcome, check_report, write_repo
 from curr_ab.files import ClaimedError, write_parquet
 from curr_ab.inference.checks import Checked, check_records
 from curr_ab.inference.formats import check_format
-from curr_ab.inference.output import ALONE, Output
+from curr_ab.inference.output import ALONE, KeptColumns, Output
 from curr_ab.inference.records import Reader, Record, reader, windows
 from curr_ab.inference.tasks import BulkTask
-from curr_ab.options import OptionError
 from curr_ab.share import Share, parse_share
 from curr_ab.workers import Workers, num_cores
 
 DIGEST = b"records"  # in a part's metadata: of the records that it was computed from
 _AFTER_A_KILL = "go on with --resume, or with fewer processes (--processes)"
-
-
-@dataclass(frozen=True)
-class KeptColumns:
-    """Columns of the user that go beside the results, and whether they were asked for by name."""
-
-    names: tuple[str, ...]
-    named: bool
-
-    def beside(self, table: pa.Table, records: Sequence[Record], key: str) -> pa.Table:
-        """The results with the user's columns; `key` is the column of results that holds ids."""
-        rows = pc.index_in(table[key], pa.array([record.id for record in records], pa.string()))
-        for place, name in enumerate(self.names):
-            if name not in table.column_names:
-                values = pa.array([record.kept[place] for record in records], pa.string())
-                table = table.append_column(name, values.take(rows.combine_chunks()))
-            elif self.named and name != key:
-                problem = f"keep_columns must leave out {name!r}, which the results have of their own"
-                raise OptionError(f"{problem}; rename it in the input", "keep_columns")
-        return table
 
 
 def run_bulk(
@@ -92,10 +69,7 @@ def run_bulk(
         share = parse_share(share)
     own = share or ALONE
     read = pairs if isinstance(pairs, Reader) else reader(pairs)
-    output, kept = Output.of(out), KeptColumns(read.kept, named=not read.keeps_all)
-    if kept.names and output.file is not None and output.file.suffix in (".npy", ".safetensors"):
-        problem = f"{out}: {output.file.suffix} holds numbers alone; keep columns in .csv or .parquet"
-        raise OptionError(problem, "keep_columns")
+    output = Output.of(out, KeptColumns(read.kept, named=not read.keeps_all))
     model, tokenizer = checkpoint.load() if checkpoint else (None, None)
     digest = None if tokenizer is None else model_digest(model, tokenizer)
 
@@ -137,11 +111,11 @@ def run_bulk(
             _write_skipped(output.skipped, read, checked)
         if processes == 1:
             for number, records in todo():
-                _write_part(task, model, tokenizer, records, output, kept, number)
+                _write_part(task, model, tokenizer, records, output, number)
                 bar.update(len(records))
         else:
             del model  # the workers have their own
-            begin = partial(_begin, task, checkpoint, processes, output, kept)
+            begin = partial(_begin, task, checkpoint, processes, output)
             with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
@@ -225,38 +199,27 @@ def _is_done(part: Path, records: list[Record]) -> bool:
 
 
 def _write_part(
-    task: BulkTask,
-    model: Any,
-    tokenizer: Any,
-    records: list[Record],
-    output: Output,
-    kept: KeptColumns,
-    number: int,
+    task: BulkTask, model: Any, tokenizer: Any, records: list[Record], output: Output, number: int
 ) -> None:
-    table: pa.Table = kept.beside(task.table(model, tokenizer, records), records, task.key)
+    table: pa.Table = output.kept.beside(task.table(model, tokenizer, records), records, task.key)
     if output.file is not None:
         check_format(table.schema, output.file)
     write_parquet(output.part(number), table.replace_schema_metadata({DIGEST: _digest(records)}))
 
 
-# Of a worker process: what it works with, where its parts go, and what goes beside them.
-_own: tuple[BulkTask, Any, Any, Output, KeptColumns]
+_own: tuple[BulkTask, Any, Any, Output]  # of a worker process: what it works with, and where its parts go
 
 
 def _begin(
-    task: BulkTask,
-    checkpoint: Checkpoint | None,
-    processes: int,
-    output: Output,
-    kept: KeptColumns,
-    number: int,
+    task: BulkTask, checkpoint: Checkpoint | None, processes: int, output: Output, number: int
 ) -> None:
     global _own
     torch.set_num_threads(max(1, num_cores() // processes))
-    _own = (task, *(checkpoint.load(number) if checkpoint else (None, None)), output, kept)
+    _own = (task, *(checkpoint.load(number) if checkpoint else (None, None)), output)
 
 
 def _write_own_part(part: tuple[int, list[Record]]) -> int:
     number, records = part
-    _write_part(*_own[:3], records, *_own[3:], number)
+    task, model, tokenizer, output = _own
+    _write_part(task, model, tokenizer, records, output, number)
     return len(records)

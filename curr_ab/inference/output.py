@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from curr_ab.files import claimed, read_object, remove_folder, remove_leftovers, write_json
 from curr_ab.inference.formats import assemble, writer_for
+from curr_ab.inference.records import Record
 from curr_ab.options import OptionError
 from curr_ab.share import Share
 
@@ -19,6 +23,29 @@ ALONE = Share(0, 1)  # a process without others has all parts
 # What a run alone need not find unchanged: it looks at every part, and the input may have grown.
 _LOOKED_AT = ("input", "parts")
 _NAMED = 20  # shares in one line, and parts of each
+
+
+@dataclass(frozen=True)
+class KeptColumns:
+    """Columns of the user that go beside the results, and whether they were asked for by name."""
+
+    names: tuple[str, ...]
+    named: bool
+
+    def beside(self, table: pa.Table, records: Sequence[Record], key: str) -> pa.Table:
+        """The results with the user's columns; `key` is the column of results that holds ids."""
+        rows = pc.index_in(table[key], pa.array([record.id for record in records], pa.string()))
+        for place, name in enumerate(self.names):
+            if name not in table.column_names:
+                values = pa.array([record.kept[place] for record in records], pa.string())
+                table = table.append_column(name, values.take(rows.combine_chunks()))
+            elif self.named and name != key:
+                problem = f"keep_columns must leave out {name!r}, which the results have of their own"
+                raise OptionError(f"{problem}; rename it in the input", "keep_columns")
+        return table
+
+
+_NOTHING = KeptColumns((), named=False)
 
 
 @dataclass(frozen=True)
@@ -32,15 +59,19 @@ class Output:
 
     file: Path | None
     folder: Path
+    kept: KeptColumns
 
     @classmethod
-    def of(cls, out: str | os.PathLike[str]) -> Output:
+    def of(cls, out: str | os.PathLike[str], kept: KeptColumns = _NOTHING) -> Output:
         text = os.fspath(out)
         if text.endswith("/") or Path(text).is_dir():
-            return cls(None, Path(text))
+            return cls(None, Path(text), kept)
         path = Path(text)
         writer_for(path)
-        return cls(path, path.with_name(path.name + ".parts"))
+        if kept.names and path.suffix in (".npy", ".safetensors"):
+            problem = f"{path}: {path.suffix} holds numbers alone; keep columns in .csv or .parquet"
+            raise OptionError(problem, "keep_columns")
+        return cls(path, path.with_name(path.name + ".parts"), kept)
 
     def part(self, number: int) -> Path:
         return self.folder / f"part-{number:06}.parquet"
