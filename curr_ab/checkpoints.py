@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -140,7 +141,10 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint and how to load it; with `device="auto"` process n takes the n-th of several GPUs."""
+    """A checkpoint and how to load it; with `device="auto"` process n takes the n-th of several GPUs.
+
+    The processes that a launcher such as torchrun starts are counted, too.
+    """
 
     name: str
     _: KW_ONLY
@@ -164,6 +168,7 @@ class Checkpoint:
                 raise OptionError(message, "device")
             return device
         if torch.cuda.is_available():
+            process += int(os.environ.get("LOCAL_RANK", "0"))
             return torch.device("cuda", process % torch.cuda.device_count())
         return torch.device("cpu")
 

@@ -105,23 +105,28 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class ClaimedError(ValueError):
+    """Another process holds the folder."""
+
+
 @contextmanager
-def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
+def claimed(folder: Path, doing: str, *, wait: bool = False, lock_name: str = ".lock") -> Iterator[None]:
     """Hold the folder; `doing` says what another process does there, as in "trains in".
 
-    The lock ends with its holder, also when that is killed.
+    The lock ends with its holder, also when that is killed. Locks of other names are for work beside each
+    other in one folder.
     """
     import filelock
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
+    lock = filelock.FileLock(folder / lock_name)
     try:
         with warnings.catch_warnings():
             # On a disk without locks filelock would go on with a mark that outlives its holder.
             warnings.filterwarnings("error", ".*flock", UserWarning)
             lock.acquire(blocking=wait)
     except filelock.Timeout as error:
-        raise ValueError(f"another process {doing} {folder}; wait for it or stop it") from error
+        raise ClaimedError(f"another process {doing} {folder}; wait for it or stop it") from error
     except (OSError, NotImplementedError, UserWarning) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{folder} cannot be locked ({reason}); choose a folder on another disk") from error

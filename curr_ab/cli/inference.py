@@ -24,6 +24,7 @@ from curr_ab.inference.settings import (
     ScoreSettings,
 )
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
+from curr_ab.share import Share, parse_share
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
@@ -50,7 +51,14 @@ class BulkOptions(Options):
     report: Path | None = option(
         None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
-    resume: bool = option(False, "Go on where an interrupted run ended")
+    resume: bool = option(False, "Go on where an interrupted run ended; shares do so in any case")
+    shard: str | None = option(
+        None,
+        "Share of the work, as 0/8 for the first of eight; env takes it from torchrun's or Slurm's variables",
+        shown="all of it",
+        metavar="I/N",
+    )
+    join: bool = option(False, "Join the parts of shares, if the last one did not, and compute nothing")
     processes: int = option(1, "Number of processes, each on a GPU of its own", least=1)
     records_per_part: int | None = option(
         None, "Number of records that are written together", shown="chosen by the command", least=1
@@ -59,6 +67,19 @@ class BulkOptions(Options):
         None, "Number of tokens that are computed at once", shown="2,000 on a CPU, 32,768 on a GPU", least=1
     )
     quiet: bool = option(False, "Print no progress bar and no line on the number type")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.join and (self.shard or self.resume):
+            raise OptionError("join must be given without shard and resume: nothing is computed", "join")
+        _ = self.share  # one that is none is refused
+
+    @property
+    def share(self) -> Share | None:
+        try:
+            return None if self.shard is None else parse_share(self.shard)
+        except ValueError as error:
+            raise OptionError(str(error), "shard") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +244,7 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
 
         disable_progress_bar()
     checkpoint = Checkpoint(name=args.model, head=head, **vars(loading))
-    if not options.quiet:
+    if not options.quiet and not options.join:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
         print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
@@ -236,10 +257,13 @@ def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "ma
 
 
 def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | None, read: Reader) -> None:
-    from curr_ab.inference import run_bulk
-    from curr_ab.inference.bulk import Output
+    from curr_ab.inference.bulk import join_parts, run_bulk
+    from curr_ab.inference.output import Output
 
-    names = ("resume", "processes", "records_per_part", "keep_going", "report")
+    if options.join:
+        join_parts(task, options.out)
+        return
+    names = ("resume", "share", "processes", "records_per_part", "keep_going", "report")
     how = {name: getattr(options, name) for name in names}
     checked = run_bulk(
         task,
@@ -255,3 +279,5 @@ def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | Non
     if checked.problems:
         total = f"{len(checked.problems):,} of {checked.total:,} records"
         print(f"{total} were left out; {Output.of(options.out).skipped} lists them", file=sys.stderr)
+    if options.share is not None and (missing := Output.of(options.out).describe_missing()):
+        print(f"share {options.share} is done; {missing}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Pairs from lists, iterators or tables as a stream of records, checked before they are used."""
+"""Pairs from lists, iterators, tables or files as a stream of records, and the tokens of each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import itertools
 import os
 import re
 import warnings
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +19,12 @@ from curr_ab.domains import Scheme
 from curr_ab.inference.numbering import Numbering, number_chain
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES
+from curr_ab.words import CHAINS, REGIONS
 
 if TYPE_CHECKING:  # they load pyarrow, which lists of pairs do without
     from curr_ab.data.reading.pairs import Aside
     from curr_ab.data.reading.table import Recognised, Table
 
-_ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
-_MOST_NAMED = 20  # of bad records, in one error
-_NUM_SPECIAL = 4  # tokens of a pair besides its residues
 _REGION = re.compile(r"(CDR|FWR)([HL])([1-4])")
 
 
@@ -53,6 +48,11 @@ class Record(NamedTuple):
         """The record's name in errors: its number in its file, which is named where there are several."""
         file = f" of {self.source}" if self.row and self.row != self.number else ""
         return f"record {self.row or self.number:,}{file} ({self.id!r})"
+
+    @property
+    def content(self) -> bytes:
+        """What results may depend on, for digests; not its file, which may be moved while a run waits."""
+        return repr((*self[:6], self.kept)).encode()
 
     def chain(self, name: str) -> str | None:
         return self.heavy if name == "heavy" else self.light
@@ -299,104 +299,6 @@ def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
     positions = (~torch.isin(ids, torch.tensor(special))).nonzero().flatten()
     light = (record.light or "").replace("<mask>", "X")
     return TokenRecord(record, ids, positions, len(positions) - len(light))
-
-
-class Problem(NamedTuple):
-    """A record that cannot be used, and why."""
-
-    name: str  # of the record
-    message: str
-    fields: tuple[str, ...] = ()  # options that might help
-
-    @property
-    def reason(self) -> str:
-        return self.message.removeprefix(self.name).lstrip(",: ")
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Records of an input by number: those that cannot be used, and chains that are none of a pair."""
-
-    total: int
-    problems: Mapping[int, Problem]
-    left_out: Mapping[int, str]
-    recognised: Sequence[Recognised] = ()  # of each source
-
-    @property
-    def num_used(self) -> int:
-        return self.total - len(self.problems) - len(self.left_out)
-
-    def uses(self, record: Record) -> bool:
-        return record.number not in self.problems and record.number not in self.left_out
-
-    def require_none(self) -> None:
-        """Refuse the input where a record cannot be used; the error names all, or the first twenty."""
-        if not self.problems:
-            return
-        problems = list(self.problems.values())
-        named = [one.message for one in problems[:_MOST_NAMED]]
-        if more := len(problems) - len(named):
-            named.append(f"and {more:,} more")
-        them = "them" if len(problems) > 1 else "it"
-        count = f"{len(problems):,} of {self.total:,} records cannot be used: " if len(problems) > 1 else ""
-        fields = dict.fromkeys(name for one in problems for name in one.fields)
-        raise OptionError(f"{count}{'; '.join(named)}; keep_going leaves {them} out", *fields, "keep_going")
-
-
-def check_records(
-    read: Reader,
-    tokenizer: CurrAbTokenizer | None,
-    check: Callable[[Record], Record] = lambda record: record,
-) -> Checked:
-    """Every record that cannot be used; `check` gives the record as it will be tokenized, or refuses it.
-
-    The second use of an id is a problem, too.
-    """
-    hashes = array("q")  # of the ids: eight bytes a record, where a set of texts would take a hundred
-    problems: dict[int, Problem] = {}
-    left_out: dict[int, str] = {}
-    total = 0
-    recognised: list[Recognised] = []
-    for record in read(recognised):
-        total += 1
-        if record.left_out:
-            left_out[record.number] = record.left_out
-            continue
-        try:
-            read.check(record)
-            prepared = check(record)
-            if tokenizer is not None and not _is_ordinary(prepared, tokenizer.model_max_length):
-                tokenize(tokenizer, [prepared])
-        except ValueError as error:
-            fields = error.fields if isinstance(error, OptionError) else ()
-            problems[record.number] = Problem(record.name, str(error), fields)
-        hashes.append(hash(record.id))
-    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
-    if suspects := set(values[counts > 1].tolist()):
-        for record, first in _repeated_ids(read, suspects):
-            advice = "make ids unique, or leave them out"
-            message = f"{record.name} has the id of {first}; {advice}"
-            problems.setdefault(record.number, Problem(record.name, message))
-    return Checked(total, dict(sorted(problems.items())), left_out, recognised)
-
-
-def _is_ordinary(record: Record, max_tokens: int) -> bool:
-    """True where the tokenizer surely takes the record: much faster than to ask the tokenizer."""
-    chains = [text for name in CHAINS if (text := record.chain(name)) is not None]
-    if not chains or sum(map(len, chains)) + _NUM_SPECIAL > max_tokens:
-        return False
-    # Nucleotides are letters of residues, too; a sequence with an E, a P or a Q is not one of nucleotides.
-    return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
-
-
-def _repeated_ids(read: Reader, suspects: set[int]) -> Iterator[tuple[Record, str]]:
-    """Records with the id of an earlier one, and its name; chance may give other ids the same hash."""
-    first: dict[str, Record] = {}
-    for record in read():
-        if hash(record.id) in suspects and not record.left_out:
-            earlier = first.setdefault(record.id, record)
-            if earlier.number != record.number:
-                yield record, earlier.name.partition(" (")[0]
 
 
 def _number(record: Record, chain: str, text: str, scheme: Scheme) -> Numbering:

@@ -8,7 +8,10 @@ import torch
 from support.tiny_models import PAIRS
 
 import curr_ab
+from curr_ab.cli.inference import BulkOptions
 from curr_ab.cli.main import build_parser
+from curr_ab.options import read_options
+from curr_ab.share import Share
 
 TEXT = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
 
@@ -31,3 +34,16 @@ def test_commands():
     assert len(commands) == 6
     for line in commands:
         assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)
+
+
+def test_commands_on_several_machines(monkeypatch):
+    """What Slurm and the launchers are given is understood, too."""
+    text = "".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
+    commands = [match[1] for match in re.finditer(r"(?:curr-ab|-m curr_ab) (embed [^\n\"]*)", text)]
+    assert len(commands) == 4
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for command in commands:
+        args = build_parser().parse_args(shlex.split(command))
+        options = read_options(args, BulkOptions)
+        assert options.join or options.share == Share(0, 4)

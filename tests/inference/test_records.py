@@ -10,7 +10,8 @@ from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.inference import embed, records_of, run_bulk
-from curr_ab.inference.records import check_records, reader
+from curr_ab.inference.checks import check_records
+from curr_ab.inference.records import reader
 from curr_ab.inference.tasks import ScoreTask
 
 BAD = {3: ("EVQLJ", "DIQMT"), 5: ("EVQLE", None), 6: ("E" * 330, "DIQMT"), 8: ("EVQLE", "DIQMT")}
