@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from curr_ab.data import builtin_path
 from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
@@ -18,7 +20,7 @@ from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record, number_records, residues_of, tokenize_one
+from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -47,6 +49,7 @@ _MUTATIONS = {
     "mutant": "string",
     "log_odds": "float32",
 }
+_MUTANTS = pa.schema([("id", pa.string()), ("mutant", pa.string()), ("score", pa.float64())])
 _RESTORED = {
     "id": "string",
     "variant": "int32",
@@ -96,6 +99,11 @@ class BulkTask:
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         """The results of these records, in their order."""
         raise NotImplementedError
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        """The columns of the results: of an example, because their number and types hang on the model."""
+        [example] = records_of(next(pq.ParquetFile(builtin_path()).iter_batches(1)))
+        return self.table(model, tokenizer, [example]).slice(0, 0)
 
     def marginals(self, model: Any, tokenizer: Any, mode: Mode) -> Marginals:
         return Marginals(model, tokenizer, mode, tokens_per_batch=self.tokens_per_batch)
@@ -192,6 +200,9 @@ class ScoreTask(BulkTask, ScoreSettings):
         types = {name: "int32" if name.startswith("residues") else "float64" for name in rows[0]}
         return _table(rows, types | {"id": "string"})
 
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        return BulkTask.without_rows(replace(self, mode="unmasked"), model, tokenizer)
+
     def _row(self, score: Score) -> dict[str, Any]:
         record = score.tokens.record
         row: dict[str, Any] = {"id": score.id}
@@ -248,7 +259,7 @@ class MutateTask(BulkTask, MutateSettings):
                 columns["id"] += [record.id] * len(self.mutants)
                 columns["mutant"] += self.mutants
                 columns["score"] += score_mutants_of(marginals, record, self.mutants, self.by)
-            return pa.table(columns)
+            return pa.table(columns, schema=_MUTANTS)
         records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         rows = []
         for record, numbering in zip(records, numbers, strict=True):
@@ -261,6 +272,11 @@ class MutateTask(BulkTask, MutateSettings):
                     row[self.scheme] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
         return _table(rows, _MUTATIONS | ({self.scheme: "string"} if numbers[0] else {}))
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        if self.mutants:
+            return self.table(model, tokenizer, [])
+        return BulkTask.without_rows(replace(self, mode="unmasked", heat_maps=None), model, tokenizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +307,9 @@ class RestoreTask(BulkTask, RestoreSettings):
             for one in restore_window(marginals, records, self.plan)
         ]
         return _table(rows, _RESTORED)
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        return self.table(model, tokenizer, [])
 
 
 def _describe(filled: Sequence[Any]) -> str:
