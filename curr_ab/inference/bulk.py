@@ -21,7 +21,7 @@ from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED, KEPT, Outcome, check_report, write_report
 from curr_ab.files import read_object, remove_leftovers, write_json, write_parquet
-from curr_ab.inference.formats import assemble, check_format, writer_for
+from curr_ab.inference.formats import assemble, check_format, write_index, writer_for
 from curr_ab.inference.records import Checked, Reader, Record, check_records, reader, windows
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.options import OptionError
@@ -164,6 +164,7 @@ def run_bulk(
     for left in set(output.folder.glob("part-*.parquet")) - set(parts):
         left.unlink()  # the input has become shorter
     if output.file is None:
+        write_index(parts, output.folder)
         write_json(output.folder / _PLAN, {**plan, "finished": True, "parts": len(parts)})
     else:
         assemble(parts, output.file)

@@ -30,6 +30,7 @@ from curr_ab.inference.settings import (
     RestoreSettings,
     ScoreSettings,
 )
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, Mode
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
@@ -144,7 +145,10 @@ class EmbedTask(BulkTask, EmbedSettings):
         embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
         for name in embeddings[0]:
-            column, shape = _array_column([features[name] for features in embeddings], name)
+            arrays = [features[name] for features in embeddings]
+            if self.precision == "float16":
+                arrays = [_in_float16(array, one, name) for array, one in zip(arrays, records, strict=True)]
+            column, shape = _array_column(arrays)
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
@@ -160,7 +164,15 @@ def _with_parts(tokenizer: Any, record: Record, parts: Sequence[str]) -> Record:
     return record
 
 
-def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
+def _in_float16(array: Array, record: Record, name: str) -> Any:
+    """The values rounded to float16; larger ones would be infinite."""
+    if (largest := np.abs(array).max()) > np.finfo(np.float16).max:
+        problem = f"{record.name}: {name} holds {largest:,.0f}, and float16 ends at 65,504; write float32"
+        raise OptionError(problem, "precision")
+    return array.astype(np.float16)
+
+
+def _array_column(arrays: list[Any]) -> tuple[pa.Array, list[int]]:
     flat = pa.array(np.concatenate([array.ravel() for array in arrays]))
     if arrays[0].ndim == 1:  # pooled
         return pa.FixedSizeListArray.from_arrays(flat, len(arrays[0])), [len(arrays[0])]
