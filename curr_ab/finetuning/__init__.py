@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from curr_ab.finetuning.examples import Examples, read_examples
     from curr_ab.finetuning.folds import Fold, split_folds
     from curr_ab.finetuning.labelled_pairs import Example
-    from curr_ab.finetuning.prediction import load_finetuned, predict
+    from curr_ab.finetuning.prediction import BatchPredictor, load_finetuned, predict
     from curr_ab.finetuning.recipe import Recipe, resolve_recipe
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
+    "BatchPredictor": "prediction",
     "Example": "labelled_pairs",
     "Examples": "examples",
     "Fold": "folds",
@@ -32,6 +33,7 @@ _LAZY = {
     "split_folds": "folds",
 }
 __all__ = [
+    "BatchPredictor",
     "Example",
     "Examples",
     "Fold",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from curr_ab.checkpoint_files import CONFIG, find_file, resolve
-from curr_ab.checkpoints import load
+from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
+from curr_ab.inference.batch_functions import BatchFunction
 from curr_ab.inference.records import Record, records_of, tokenize, windows
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
@@ -135,6 +136,18 @@ class PredictTask(BulkTask):
             return pa.table({**columns, **_class_columns(label_names(model), np.stack(predictions))})
         columns = _residue_columns(records)
         return pa.table({**columns, **_class_columns(label_names(model), np.concatenate(predictions))})
+
+
+class BatchPredictor(BatchFunction):
+    """`curr-ab predict` of a batch."""
+
+    task_type = PredictTask
+
+    def __init__(self, model: str | Path | Checkpoint, **options: Any) -> None:
+        super().__init__(model, **options)
+        given = self.checkpoint
+        head = head_of(given.name, revision=given.revision, namespace=given.namespace)
+        self.checkpoint = replace(given, head=head)
 
 
 def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
+    from curr_ab.inference.batch_functions import BatchEmbedder, BatchMutator, BatchRestorer, BatchScorer
     from curr_ab.inference.bulk import run_bulk
     from curr_ab.inference.embedding import attention_maps, embed
     from curr_ab.inference.marginals import Marginals
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
+    "BatchEmbedder": "batch_functions",
+    "BatchMutator": "batch_functions",
+    "BatchRestorer": "batch_functions",
+    "BatchScorer": "batch_functions",
     "Checkpoint": "curr_ab.checkpoints",
     "EmbeddingPlan": "settings",
     "Marginals": "marginals",
@@ -37,6 +42,10 @@ _LAZY = {
     "score_mutants": "mutation",
 }
 __all__ = [
+    "BatchEmbedder",
+    "BatchMutator",
+    "BatchRestorer",
+    "BatchScorer",
     "Checkpoint",
     "EmbeddingPlan",
     "Marginals",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,15 @@ import pyarrow.parquet as pq
 
 from curr_ab.files import replacing
 from curr_ab.inference.tasks import SHAPE
+from curr_ab.options import OptionError
+
+ROW_GROUP = 32 << 20  # bytes of a row group in a joined Parquet file, before compression
+INDEX = "index.parquet"
+_INDEX_MEMORY = "500MB"  # to sort ids in; what does not fit is sorted on disk
+_MOST_HEADER = 100_000_000  # bytes of JSON that readers of safetensors accept
+_INDEX_ROWS = 65_536  # of a row group of the index: so many are read to find an id
+_RANGES = pa.schema([("id", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("rows", pa.int64())])
+_SAFETENSORS_TYPES = {"<f4": "F32", "<f2": "F16"}
 
 
 def writer_for(out: Path) -> Callable[[Sequence[Path], Path], None]:
@@ -54,6 +64,11 @@ def check_format(schema: pa.Schema, out: Path) -> None:
         raise ValueError(f"{out}: {out.suffix} holds embeddings; write a table as .csv or .parquet")
     if out.suffix == ".npy" and (len(arrays) != 1 or ragged):
         raise ValueError(f"{out}: .npy holds one pooled embedding of each pair; write several as .parquet")
+    if out.suffix in (".csv", ".tsv") and any(
+        _number_type(schema.field(name).type) == "<f2" for name in arrays
+    ):
+        problem = f"{out}: {out.suffix} has no number types; write float16 as .parquet, .npy or .safetensors"
+        raise OptionError(problem, "precision")
     if out.suffix in (".csv", ".tsv") and ragged:
         raise ValueError(
             f"{out}: residues of each pair do not fit into {out.suffix}; write .safetensors or .parquet"
@@ -75,9 +90,24 @@ def _tables(parts: Sequence[Path], columns: list[str] | None = None) -> Iterator
 
 
 def _write_parquet(parts: Sequence[Path], path: Path) -> None:
+    """Row groups of the same size whatever the parts are: a group for each would make a footer of 10 MB."""
     with pq.ParquetWriter(path, pq.read_schema(parts[0]).remove_metadata(), compression="zstd") as writer:
-        for table in _tables(parts):
-            writer.write_table(table.replace_schema_metadata(None))
+        for group in _grouped(_tables(parts)):
+            writer.write_table(group.replace_schema_metadata(None))
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows in as many tables as fit ROW_GROUP bytes each, a table of the input at least."""
+    waiting: list[pa.Table] = []
+    num_bytes = 0
+    for table in tables:
+        if waiting and num_bytes + table.nbytes > ROW_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting, num_bytes = [], 0
+        waiting.append(table)
+        num_bytes += table.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _write_csv(parts: Sequence[Path], path: Path) -> None:
@@ -110,13 +140,25 @@ def _values(column: Any) -> Any:
     column = column.combine_chunks()
     while not pa.types.is_floating(column.type):
         column = column.flatten()
-    return column.to_numpy(zero_copy_only=False).astype("<f4", copy=False)
+    return column.to_numpy(zero_copy_only=False).astype(_number_type(column.type), copy=False)
+
+
+def _number_type(kind: pa.DataType) -> str:
+    """The type of the numbers in a list column, as NumPy writes it in a file."""
+    while pa.types.is_nested(kind):
+        kind = kind.value_type
+    return "<f2" if pa.types.is_float16(kind) else "<f4"
 
 
 def _write_npy(parts: Sequence[Path], path: Path) -> None:
-    [(name, shape)] = _array_shapes(pq.read_schema(parts[0])).items()
+    schema = pq.read_schema(parts[0])
+    [(name, shape)] = _array_shapes(schema).items()
     num_rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, *shape)}
+    header = {
+        "descr": _number_type(schema.field(name).type),
+        "fortran_order": False,
+        "shape": (num_rows, *shape),
+    }
     with open(path, "wb") as file:
         np.lib.format.write_array_header_2_0(file, header)
         for table in _tables(parts, [name]):
@@ -125,31 +167,67 @@ def _write_npy(parts: Sequence[Path], path: Path) -> None:
 
 def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
     """Pooled embeddings as one matrix for each name; residues and attention as one tensor for each pair."""
-    shapes = _array_shapes(pq.read_schema(parts[0]))
+    schema = pq.read_schema(parts[0])
+    shapes = _array_shapes(schema)
     several = sum(-1 in shape for shape in shapes.values()) > 1
-    header: dict[str, Any] = {}
-    end = 0
+    header: list[str] = []  # as text, which takes a tenth of the memory
+    num_chars = end = 0
 
-    def add(key: str, shape: list[int]) -> None:
-        nonlocal end
-        start, end = end, end + 4 * math.prod(shape)
-        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    def add(key: str, name: str, shape: list[int]) -> None:
+        nonlocal num_chars, end
+        descr = _number_type(schema.field(name).type)
+        start, end = end, end + np.dtype(descr).itemsize * math.prod(shape)
+        about = {"dtype": _SAFETENSORS_TYPES[descr], "shape": shape, "data_offsets": [start, end]}
+        header.append(f"{json.dumps(key)}:{json.dumps(about, separators=(',', ':'))}")
+        num_chars += len(header[-1]) + 1
+        if num_chars > _MOST_HEADER - 16:
+            raise ValueError(
+                f"a .safetensors file holds no more than {len(header) - 1:,} of these tensors, because its "
+                "header must not be longer than 100 MB; write .parquet, or a folder of parts"
+            )
 
     num_rows = sum(pq.read_metadata(part).num_rows for part in parts)
     for name, shape in shapes.items():
         if -1 not in shape:
-            add(name, [num_rows, *shape])
+            add(name, name, [num_rows, *shape])
             continue
         for table in _tables(parts, ["id", name]):
             lengths = pc.list_value_length(table[name]).to_pylist()
             for one, length in zip(table["id"].to_pylist(), lengths, strict=True):
                 # The length counts residues, or the square of their number for each layer and head.
                 residues = length if len(shape) == 2 else math.isqrt(length // math.prod(shape[:2]))
-                add(f"{one}/{name}" if several else one, [residues if n == -1 else n for n in shape])
-    text = json.dumps(header).encode()
+                add(f"{one}/{name}" if several else one, name, [residues if n == -1 else n for n in shape])
+    text = f"{{{','.join(header)}}}".encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in shapes:
             for table in _tables(parts, [name]):
                 file.write(_values(table[name]).tobytes())
+
+
+def write_index(parts: Sequence[Path], folder: Path) -> None:
+    """Where the rows of each id lie in a folder of parts, sorted by id, so that one is found at once."""
+    import duckdb
+
+    # The rows of an id are neighbours, and its part holds all of them.
+    ranges = pa.RecordBatchReader.from_batches(_RANGES, map(_ranges, parts))
+    with TemporaryDirectory(prefix=".index.", suffix=".tmp", dir=folder) as scratch:
+        settings: dict[str, Any] = {"memory_limit": _INDEX_MEMORY, "temp_directory": scratch, "threads": 1}
+        with replacing(folder / INDEX) as temporary, duckdb.connect(config=settings) as database:
+            database.execute("SET enable_progress_bar = false")
+            rows = database.from_arrow(ranges).order("id")
+            try:
+                rows.write_parquet(str(temporary), compression="zstd", row_group_size=_INDEX_ROWS)
+            except duckdb.IOException as error:  # such as that of a full disk
+                raise OSError(str(error)) from error
+
+
+def _ranges(part: Path) -> pa.RecordBatch:
+    """The id, file, first row and number of rows of each record in a part, by its first column."""
+    ids = pq.read_table(part, columns=[pq.read_schema(part).names[0]], use_threads=False)
+    runs = pc.run_end_encode(ids.column(0).combine_chunks())
+    ends = runs.run_ends.to_numpy()
+    starts = np.concatenate([[0], ends[:-1]])
+    names = pa.repeat(pa.scalar(part.name), len(ends))
+    return pa.record_batch([runs.values, names, pa.array(starts), pa.array(ends - starts)], schema=_RANGES)

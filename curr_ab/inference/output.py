@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.files import claimed, read_object, remove_folder, remove_leftovers, write_json
-from curr_ab.inference.formats import assemble, writer_for
+from curr_ab.inference.formats import assemble, write_index, writer_for
 from curr_ab.inference.records import Record
 from curr_ab.options import OptionError
 from curr_ab.share import Share
@@ -169,6 +169,8 @@ class Output:
             assemble(parts, self.file)
             if plan["shares"] == 1:
                 return  # the whole folder goes
+        else:
+            write_index(parts, self.folder)
         with claimed(self.folder, "opens", wait=True):  # a share that opens it sees all parts or the end
             write_json(self.folder / _PLAN, {**plan, "finished": True})
             kept = set(parts) if self.file is None else set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -68,10 +69,10 @@ class _Draft:
         self.ids = tokens.input_ids.clone()
         self.open = (self.ids[tokens.positions] == mask_id).nonzero().flatten().tolist()  # among the residues
         self.filled: dict[int, Filled] = {}
-        # A generator for each variant of each record: the batch that it shares has no part in it.
-        self.random = torch.Generator().manual_seed(
-            (plan.seed * 1_000_003 + tokens.record.number) * 1_009 + variant
-        )
+        # A generator for each variant of each record: the batch that it shares and its place in the input
+        # have no part in it, for the input may be cut into batches that know nothing of each other.
+        digest = hashlib.sha256(f"{plan.seed} {variant} {tokens.record.id}".encode()).digest()
+        self.random = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
         self.limits = {(chain, position): residues for chain, position, residues in plan.allowed_at}
 
     def fill(self, log_probabilities: Tensor, residue_ids: Tensor) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from curr_ab.data import builtin_path
 from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
 from curr_ab.inference.heat_maps import write_heat_maps
@@ -18,7 +20,7 @@ from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
-from curr_ab.inference.records import Record, number_records, residues_of, tokenize_one
+from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -28,6 +30,7 @@ from curr_ab.inference.settings import (
     RestoreSettings,
     ScoreSettings,
 )
+from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, Mode
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
@@ -47,6 +50,7 @@ _MUTATIONS = {
     "mutant": "string",
     "log_odds": "float32",
 }
+_MUTANTS = pa.schema([("id", pa.string()), ("mutant", pa.string()), ("score", pa.float64())])
 _RESTORED = {
     "id": "string",
     "variant": "int32",
@@ -97,6 +101,11 @@ class BulkTask:
         """The results of these records, in their order."""
         raise NotImplementedError
 
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        """The columns of the results: of an example, because their number and types hang on the model."""
+        [example] = records_of(next(pq.ParquetFile(builtin_path()).iter_batches(1)))
+        return self.table(model, tokenizer, [example]).slice(0, 0)
+
     def marginals(self, model: Any, tokenizer: Any, mode: Mode) -> Marginals:
         return Marginals(model, tokenizer, mode, tokens_per_batch=self.tokens_per_batch)
 
@@ -136,7 +145,10 @@ class EmbedTask(BulkTask, EmbedSettings):
         embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
         for name in embeddings[0]:
-            column, shape = _array_column([features[name] for features in embeddings], name)
+            arrays = [features[name] for features in embeddings]
+            if self.precision == "float16":
+                arrays = [_in_float16(array, one, name) for array, one in zip(arrays, records, strict=True)]
+            column, shape = _array_column(arrays)
             columns.append(column)
             fields.append(pa.field(name, column.type, metadata={SHAPE: json.dumps(shape)}))
         return pa.table(columns, schema=pa.schema(fields))
@@ -152,7 +164,15 @@ def _with_parts(tokenizer: Any, record: Record, parts: Sequence[str]) -> Record:
     return record
 
 
-def _array_column(arrays: list[Array], name: str) -> tuple[pa.Array, list[int]]:
+def _in_float16(array: Array, record: Record, name: str) -> Any:
+    """The values rounded to float16; larger ones would be infinite."""
+    if (largest := np.abs(array).max()) > np.finfo(np.float16).max:
+        problem = f"{record.name}: {name} holds {largest:,.0f}, and float16 ends at 65,504; write float32"
+        raise OptionError(problem, "precision")
+    return array.astype(np.float16)
+
+
+def _array_column(arrays: list[Any]) -> tuple[pa.Array, list[int]]:
     flat = pa.array(np.concatenate([array.ravel() for array in arrays]))
     if arrays[0].ndim == 1:  # pooled
         return pa.FixedSizeListArray.from_arrays(flat, len(arrays[0])), [len(arrays[0])]
@@ -191,6 +211,9 @@ class ScoreTask(BulkTask, ScoreSettings):
         rows = [self._row(score) for score in scores]
         types = {name: "int32" if name.startswith("residues") else "float64" for name in rows[0]}
         return _table(rows, types | {"id": "string"})
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        return BulkTask.without_rows(replace(self, mode="unmasked"), model, tokenizer)
 
     def _row(self, score: Score) -> dict[str, Any]:
         record = score.tokens.record
@@ -248,7 +271,7 @@ class MutateTask(BulkTask, MutateSettings):
                 columns["id"] += [record.id] * len(self.mutants)
                 columns["mutant"] += self.mutants
                 columns["score"] += score_mutants_of(marginals, record, self.mutants, self.by)
-            return pa.table(columns)
+            return pa.table(columns, schema=_MUTANTS)
         records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         rows = []
         for record, numbering in zip(records, numbers, strict=True):
@@ -261,6 +284,11 @@ class MutateTask(BulkTask, MutateSettings):
                     row[self.scheme] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
         return _table(rows, _MUTATIONS | ({self.scheme: "string"} if numbers[0] else {}))
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        if self.mutants:
+            return self.table(model, tokenizer, [])
+        return BulkTask.without_rows(replace(self, mode="unmasked", heat_maps=None), model, tokenizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +319,9 @@ class RestoreTask(BulkTask, RestoreSettings):
             for one in restore_window(marginals, records, self.plan)
         ]
         return _table(rows, _RESTORED)
+
+    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
+        return self.table(model, tokenizer, [])
 
 
 def _describe(filled: Sequence[Any]) -> str:

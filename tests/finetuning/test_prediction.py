@@ -1,5 +1,8 @@
 """`predict`: lists and files, in the order of the input, for classes, residues and numbers."""
 
+import pickle
+
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -7,8 +10,9 @@ import torch
 from support.finetuned_models import TARGETS, save_base, save_tuned, tune
 from support.tiny_models import PAIRS
 
+from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
-from curr_ab.finetuning import load_finetuned, predict
+from curr_ab.finetuning import BatchPredictor, load_finetuned, predict
 from curr_ab.finetuning.prediction import label_names, target_of
 
 
@@ -149,3 +153,17 @@ def test_a_pairing_adapter_ranks_light_chains(tmp_path, table, pairs):
         float(one[1]) for one in predict(model, tokenizer, [(pairs[0][0], light) for _, light in pairs])
     ]
     assert found["score"][: len(pairs)] == pytest.approx(sorted(expected, reverse=True), abs=2e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.heavy
+def test_a_batch_gives_the_commands_table(tuned, table, tmp_path, target):
+    """To the bit where batches are cut as the parts are; the head is found as the command finds it."""
+    out = tmp_path / "p.parquet"
+    run(tuned[target], table, out)
+    function = BatchPredictor(Checkpoint(str(tuned[target]), device="cpu", dtype="float32"))
+    rows = pyarrow.csv.read_csv(table).combine_chunks()
+    travelled = pickle.loads(pickle.dumps(function))
+    found = pa.concat_tables([travelled(batch) for batch in rows.to_batches(5)])
+    assert found.cast(pq.read_schema(out)).equals(pq.read_table(out))
+    assert function(rows.slice(0, 0)).schema == found.schema

@@ -4,16 +4,18 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 from support.tiny_models import PAIRS
 
 import curr_ab
 from curr_ab.cli.inference import BulkOptions
-from curr_ab.cli.main import build_parser
+from curr_ab.cli.main import build_parser, main
 from curr_ab.options import read_options
 from curr_ab.share import Share
 
 TEXT = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_python(folder, tokenizer, monkeypatch):
@@ -21,10 +23,24 @@ def test_python(folder, tokenizer, monkeypatch):
         curr_ab, "load", lambda name: curr_ab.checkpoints.load(folder, device="cpu", dtype=torch.float32)
     )
     heavy, light = PAIRS[0]
-    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        variables = {"heavy": heavy[:44], "light": light[:40]}
-        exec(block, variables)
-        assert variables["one"].pll() < 0
+    functions, _ = BLOCKS
+    variables = {"heavy": heavy[:44], "light": light[:40]}
+    exec(functions, variables)
+    assert variables["one"].pll() < 0
+
+
+@pytest.mark.heavy
+def test_reading_a_folder(folder, table, simulated, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--records-per-part", "25", "--dtype", "float32", "--quiet", "--precision", "float16"]
+    assert main(["embed", str(folder), str(table), "--out", "embeddings/", *options]) == 0
+    _, reading = BLOCKS
+    reading = reading.replace("1_000", "20").replace("P10", simulated[20].id).replace("P20", simulated[30].id)
+    variables = {"wanted": simulated[40].id}
+    exec(reading, variables)
+    assert variables["one"]["id"].to_pylist() == [simulated[40].id]
+    assert variables["some"]["id"].to_list() == [one.id for one in simulated[20:40]]
+    assert sorted(row[0] for row in variables["between"]) == [one.id for one in simulated[20:31]]
 
 
 def test_commands():

@@ -72,10 +72,11 @@ def test_samples_follow_their_seed(deep, tokenizer):
     assert texts != [
         found.record.heavy for found in one(deep, tokenizer, method="sample", variants=4, seed=4)
     ]
-    # Company changes nothing: a variant depends on its record's number, not on the batch.
-    pairs = [(UNKNOWN, LIGHT), (HEAVY[:50] + "XX" + HEAVY[52:], LIGHT)]
+    # Company and place change nothing: a variant depends on its record's id.
+    pairs = [{"id": "2", "heavy": HEAVY[:50] + "XX" + HEAVY[52:], "light": LIGHT}]
+    pairs.append({"id": "1", "heavy": UNKNOWN, "light": LIGHT})
     plan = RestorationPlan(method="sample", variants=4, seed=3)
-    assert [found.record.heavy for found in restore(deep, tokenizer, pairs, plan)][:4] == texts
+    assert [found.record.heavy for found in restore(deep, tokenizer, pairs, plan)][4:] == texts
 
 
 @pytest.mark.heavy

@@ -31,7 +31,7 @@ _SEQUENCES = (*CHAINS, "sequence")
 # Takes the outcomes of rows that are no record of their own.
 Aside = Callable[[pa.RecordBatch], None]
 _KEY_SIGN = "\x1f"  # between sample and cell
-_LAYOUTS = {
+LAYOUTS = {
     "wide": "both chains in a row",
     "joined": "both chains in one column",
     "cells": "one chain in a row, with its cell",
@@ -99,7 +99,7 @@ def _recognised(table: Table, layout: Layout) -> Recognised:
             columns[name] = [layout.columns[name]]
     if layout.samples:
         columns["sample"] = [" + ".join(layout.samples)]
-    return Recognised(table.source, table.form, _LAYOUTS[layout.kind], columns)
+    return Recognised(table.source, table.form, LAYOUTS[layout.kind], columns)
 
 
 def _plain(values: pa.Array, numbers: bool) -> pa.Array:
