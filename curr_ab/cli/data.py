@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from curr_ab.cli.shell import CORES, QUIET, InputOptions, add_command
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
+from curr_ab.share import parse_share
+from curr_ab.workers import num_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,13 @@ class PrepareOptions(Options):
         None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
+    share: str | None = option(
+        None,
+        "Share of the work, I/N as 0/8 for the first of eight, where N processes that see one folder run the "
+        "same command; env takes it from Slurm's array or torchrun",
+        flag="shard",
+        metavar="I/N",
+    )
     quiet: bool = option(False, QUIET)
 
 
@@ -81,11 +89,12 @@ def _prepare(args: argparse.Namespace) -> None:
         args.sources,
         options.out,
         plan,
-        processes=options.processes or os.cpu_count() or 1,
+        processes=options.processes or num_cores(),
         keep_going=options.keep_going,
         keep_dropped=options.keep_dropped,
         report=options.report,
         progress=not options.quiet,
+        share=parse_share(options.share) if options.share else None,
     )
     if not options.quiet:
         _print_summary(index)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,7 @@ def run_bulk(
     report: Path | None = None,
     say: Callable[[Sequence[Recognised]], None] = lambda recognised: None,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> Checked:
     """Write the task's results for all records, in their order, in constant memory.
 
@@ -105,7 +107,8 @@ def run_bulk(
     a row for each row of the input; `say` learns before anything is computed what was recognised of the
     sources.
     Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
-    as without the interruption; a part whose records have changed since is an error.
+    as without the interruption; a part whose records have changed since is an error. An `executor`, whose
+    workers see the same files, computes the parts instead of `processes` of this machine.
     """
     from tqdm import tqdm
 
@@ -150,14 +153,14 @@ def run_bulk(
                 yield number, records
 
     with tqdm(total=checked.num_used, unit="pair", disable=not progress) as bar:
-        if processes == 1:
+        if processes == 1 and executor is None:
             for number, records in todo():
                 _write_part(task, model, tokenizer, records, output, number)
                 bar.update(len(records))
         else:
             del model  # the workers have their own
             begin = partial(_begin, task, checkpoint, processes, output)
-            with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
+            with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL, executor=executor) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
     parts = [output.part(number) for number in range(-(-checked.num_used // size))]
