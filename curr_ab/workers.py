@@ -40,12 +40,13 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+def end_with_parent(before: Callable[[], None] = lambda: None, parent: Any = None) -> None:
     """End this process, after `before`, when its parent is gone, which a killed parent cannot see to itself.
 
     A worker that waits for work would wait for ever: the pool's pipes stay open on the workers' side.
+    The `parent` is that of another library's pool.
     """
-    parent = multiprocessing.parent_process()
+    parent = parent or multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
 
@@ -55,6 +56,17 @@ def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_input() -> None:
+    """End this process when its standard input ends, as that of a command whose caller was killed does."""
+
+    def watch() -> None:
+        while os.read(0, 1 << 10):  # not by `sys.stdin`, whose lock the end of Python waits for
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def describe_end(exit_code: int) -> str:
