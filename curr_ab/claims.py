@@ -33,13 +33,15 @@ class SharedWork:
         self._held: set[Path] = set()
         self._signs: dict[Path, tuple[int, float]] = {}  # the time of a claim, and when it was new here
         self._stop = threading.Event()
+        self._signs_of_life = threading.Thread(target=self._give_signs, daemon=True)
 
     def __enter__(self) -> SharedWork:
-        threading.Thread(target=self._give_signs, daemon=True).start()
+        self._signs_of_life.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
+        self._signs_of_life.join()
         for claim in self._held:
             claim.unlink(missing_ok=True)
 
