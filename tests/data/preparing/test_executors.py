@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -260,6 +261,22 @@ def ways(sources, out, script) -> dict[str, list[list[str]]]:
     }
 
 
+def started(command: list[str]) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that all of its processes can be killed at once."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=quiet)
+
+
+def begun_at(out: Path) -> int:
+    """When somebody last took up the work."""
+    path = out / ".work" / "request.json"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def is_begun(out: Path, before: int, runs: list[subprocess.Popen[bytes]]) -> bool:
+    return begun_at(out) not in (0, before) or any(run.poll() is not None for run in runs)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("disk", ["disk", "memory"])
 def test_kill_at_any_moment_and_go_on_in_any_way(corpus, write, tmp_path, disk, request) -> None:
@@ -277,16 +294,10 @@ def test_kill_at_any_moment_and_go_on_in_any_way(corpus, write, tmp_path, disk, 
     chance, num_killed = random.Random(disk), 0
     while num_killed < 10:
         way, commands = chance.choice([*ways(sources, out, script).items()])
-        runs = [
-            subprocess.Popen(
-                one, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            for one in commands
-        ]
-        wait_until(
-            lambda: (out / ".work" / "request.json").exists() or any(r.poll() is not None for r in runs)
-        )
-        time.sleep(chance.uniform(0, 2))
+        before = begun_at(out)
+        runs = [started(one) for one in commands]
+        wait_until(partial(is_begun, out, before, runs))
+        time.sleep(chance.uniform(0, 1.5))
         victims = runs if chance.random() < 0.5 else runs[:1]
         num_killed += any(run.poll() is None for run in victims)
         for run in victims:
