@@ -173,8 +173,9 @@ def _step(words: Sequence[str], more: Sequence[str]) -> ShareOfCommand:
             continue
         if name == "--executor":
             place = len(kept)
-        if not is_whole:
+        # A list ends where the next option begins.
+        while not is_whole and left and not left[0].startswith("-"):
             left.popleft()
-            while name == "--slurm" and left and not left[0].startswith("-"):
-                left.popleft()
+            if name != "--slurm":
+                break
     return ShareOfCommand((*kept[:place], *more), tuple(kept[place:]), os.getcwd())
