@@ -17,6 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import psutil
 import pytest
 from support.dask_cluster import dask_client
 from support.kills import curr_ab
@@ -61,6 +62,12 @@ def command(sources, out, *more, setup="pass"):
 def as_tasks(sources, out, *more):
     """A command of which each task is a process of its own."""
     return [sys.executable, "-m", "curr_ab", *command(sources, out, *more)[3:]]
+
+
+def started(command: list[str]) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that all of its processes can be killed at once."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=quiet)
 
 
 @pytest.mark.heavy
@@ -168,6 +175,30 @@ def test_an_error_of_a_task_is_one_line_at_the_end(write, tmp_path) -> None:
     assert last.startswith("curr-ab: task 0 of 2 ended with status 2: ") and "no usable record" in last
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("processes", [1, 2])
+def test_tasks_end_with_the_command_that_started_them(tmp_path, processes) -> None:
+    options = ["--executor", "local-tasks", "--tasks", 2, "--processes", processes]
+    with started(as_tasks(["builtin"], tmp_path / "out", *options)) as run:
+        family = psutil.Process(run.pid)
+        tasks: list[psutil.Process] = []
+        while len(tasks) < processes:
+            assert run.poll() is None
+            tasks = [child for child in family.children(recursive=True) if is_task(child)]
+        run.kill()
+    _, left = psutil.wait_procs(tasks, timeout=5)
+    for one in left:
+        one.kill()
+    assert left == []
+
+
+def is_task(process: psutil.Process) -> bool:
+    try:
+        return "runpy.run_module('curr_ab'" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 SBATCH = r"""#!{python}
 import os, pathlib, re, shutil, subprocess, sys
 *options, script = sys.argv[1:]
@@ -259,12 +290,6 @@ def ways(sources, out, script) -> dict[str, list[list[str]]]:
         "tasks": [as_tasks(sources, out, *local)],
         "dask": [[sys.executable, str(script), str(out), *sources]],
     }
-
-
-def started(command: list[str]) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that all of its processes can be killed at once."""
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=quiet)
 
 
 def begun_at(out: Path) -> int:
