@@ -7,8 +7,9 @@ import json
 import os
 import secrets
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_PATIENCE = 30.0  # seconds for which the others wait while the first or the last is alone in the folder
+
+
 class ClaimedError(ValueError):
     """Another process holds the folder."""
 
@@ -134,3 +138,45 @@ def claimed(folder: Path, doing: str, *, wait: bool = False, lock_name: str = ".
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed_together(
+    folder: Path, doing: str, *, first: Callable[[], None], last: Callable[[], None]
+) -> Iterator[None]:
+    """Hold the folder beside others who hold it this way, on any machine, and beside nobody else.
+
+    Whoever comes when nobody is there does `first`, and who leaves nobody behind, without an error, `last`.
+    """
+    try:
+        import fcntl  # filelock's locks have one holder each
+    except ImportError as error:
+        raise ValueError(f"{folder} can be shared on Linux and macOS alone; leave the share out") from error
+
+    def holds(kind: int) -> bool:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            reason = f"cannot be locked ({error.strerror}); choose a folder on another disk"
+            raise ValueError(f"{folder} {reason}") from error
+        return True
+
+    waits_until = time.monotonic() + _PATIENCE
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("a+b") as file:
+            alone = holds(fcntl.LOCK_EX)
+            is_removed = os.fstat(file.fileno()).st_nlink == 0  # by the last one, between our two steps
+            if alone and not is_removed:
+                first()
+            # In between, nobody holds it; who comes then finds what `first` left.
+            if not is_removed and holds(fcntl.LOCK_SH):
+                yield
+                if holds(fcntl.LOCK_EX):
+                    last()
+                return
+        if time.monotonic() > waits_until:
+            raise ValueError(f"another process {doing} {folder}; wait for it or stop it")
+        time.sleep(0.05)

@@ -1,16 +1,24 @@
-"""Processes that share work: the pool, the end of a worker without its parent, and why one ended."""
+"""Processes that share work: the pool or another executor, the end of a worker, and why one ended."""
 
 from __future__ import annotations
 
 import importlib
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from contextlib import AbstractContextManager
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -22,6 +30,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 _AHEAD = 2  # tasks of each worker that are under way: one to work on, one to go on with
+_AHEAD_OF_EXECUTOR = 100  # the same for all workers of an executor, which does not say how many it has
 _WORTH_A_POOL = 4.0  # seconds of work; starting processes takes one or two
 _CHUNKS_PER_WORKER = 16  # enough to keep all busy and the bar moving, few enough to cost nothing
 
@@ -31,12 +40,13 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+def end_with_parent(before: Callable[[], None] = lambda: None, parent: Any = None) -> None:
     """End this process, after `before`, when its parent is gone, which a killed parent cannot see to itself.
 
     A worker that waits for work would wait for ever: the pool's pipes stay open on the workers' side.
+    The `parent` is that of another library's pool.
     """
-    parent = multiprocessing.parent_process()
+    parent = parent or multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
 
@@ -46,6 +56,17 @@ def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_input() -> None:
+    """End this process when its standard input ends, as that of a command whose caller was killed does."""
+
+    def watch() -> None:
+        while os.read(0, 1 << 10):  # not by `sys.stdin`, whose lock the end of Python waits for
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def describe_end(exit_code: int) -> str:
@@ -78,7 +99,8 @@ class Workers:
     """Processes that are started when they are first of use, serve every stage, and end with their parent.
 
     `begin` is called in each worker before its first task, with the worker's number. `after_a_kill` is what a
-    user can do about a killed worker.
+    user can do about a killed worker. An `executor` does the tasks instead, with workers of its own, all of
+    number 0; whoever made it decides what they see, and ends it.
     """
 
     def __init__(
@@ -88,11 +110,13 @@ class Workers:
         progress: bool = False,
         begin: Callable[[int], None] | None = None,
         after_a_kill: str = "run the same command again, it goes on; or fewer processes with --processes",
+        executor: Executor | None = None,
     ) -> None:
         if processes < 1:
             raise ValueError(f"the number of processes must be at least 1; got {processes}")
-        self._processes, self._progress, self._begin = processes, progress, begin
-        self._after_a_kill = after_a_kill
+        self.processes, self.progress, self._begin = processes, progress, begin
+        self._after_a_kill, self._executor = after_a_kill, executor
+        self._name = secrets.token_hex(8)  # by which a foreign worker knows that it has begun
         self._context = _Spawning()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -108,24 +132,31 @@ class Workers:
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task], title: str) -> list[Result]:
         """Results in the order of the tasks, with a bar; the first error ends the run."""
-        with needs_extra("data"):
-            from tqdm import tqdm
-
         results: dict[int, Result] = {}
-        with tqdm(total=len(tasks), desc=title, disable=not self._progress) as bar:
-            alone = self._processes == 1 or len(tasks) <= 1
-            done = enumerate(map(function, tasks)) if alone else self.completed(function, tasks)
+        with self.bar(len(tasks), title) as bar:
+            done = enumerate(map(function, tasks)) if len(tasks) <= 1 else self.completed(function, tasks)
             for place, result in done:
                 results[place] = result
                 bar.update()
         return [results[place] for place in range(len(tasks))]
 
+    def bar(self, total: int, title: str) -> Any:
+        """The bar of a stage."""
+        with needs_extra("data"):
+            from tqdm import tqdm
+
+        return tqdm(total=total, desc=title, disable=not self.progress)
+
     def completed(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+        self, function: Callable[[Task], Result], tasks: Iterable[Task], *, ahead: int = _AHEAD
     ) -> Iterator[tuple[int, Result]]:
         """The place and the result of each task as it ends; a task is taken when a worker has room for it."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._processes, self._context, _enter, (self._begin,))
+        if self.processes == 1 and self._executor is None:
+            yield from enumerate(map(function, tasks))
+            return
+        most = ahead * self.processes
+        if self._executor is not None:
+            most = max(most, _AHEAD_OF_EXECUTOR)
         under_way: dict[Future[Result], int] = {}
 
         def ended() -> Iterator[tuple[int, Result]]:
@@ -134,16 +165,34 @@ class Workers:
 
         try:
             for place, task in enumerate(tasks):
-                under_way[self._pool.submit(_work, function, task)] = place
-                if len(under_way) >= _AHEAD * self._processes:
+                under_way[self._submit(function, task)] = place
+                if len(under_way) >= most:
                     yield from ended()
             while under_way:
                 yield from ended()
-        except BrokenProcessPool:
-            self._pool.shutdown()
-            raise ChildProcessError(self._why_broken()) from None
+        except (BrokenExecutor, CancelledError) as error:
+            raise ChildProcessError(self._why_broken(error)) from None
+        except Exception as error:
+            if type(error).__name__ != "KilledWorker":  # Dask's, after three workers that ended over a task
+                raise
+            raise ChildProcessError(self._why_broken(error)) from None
+        finally:
+            for future in under_way:
+                future.cancel()
 
-    def _why_broken(self) -> str:
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        if self._executor is not None:
+            return self._executor.submit(_work_for_other, self._name, self._begin, function, task)
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.processes, self._context, _enter, (self._begin,))
+        return self._pool.submit(_work, function, task)
+
+    def _why_broken(self, error: BaseException) -> str:
+        if self._executor is not None:
+            reason = str(error).partition(". ")[0].rstrip(".") or type(error).__name__
+            return f"a worker of the executor was lost ({reason}); run the same again, it goes on"
+        if self._pool is not None:
+            self._pool.shutdown()
         codes = [process.exitcode or 0 for process in self._context.processes]
         # When one is gone, the pool ends the others, by SIGTERM.
         code = next((code for code in codes if code not in (0, -signal.SIGTERM)), -signal.SIGTERM)
@@ -172,6 +221,22 @@ def _work(function: Callable[[Task], Result], task: Task) -> Result:
     if _begin is not None:
         _begin(int(multiprocessing.current_process().name))
         _begin = None
+    return function(task)
+
+
+_begun: str | None = None  # the `Workers` for whose tasks this process has begun
+_beginning = threading.Lock()  # an executor's workers may be threads
+
+
+def _work_for_other(
+    name: str, begin: Callable[[int], None] | None, function: Callable[[Task], Result], task: Task
+) -> Result:
+    global _begun
+    if begin is not None:
+        with _beginning:
+            if _begun != name:
+                begin(0)
+                _begun = name
     return function(task)
 
 

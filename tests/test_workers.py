@@ -1,15 +1,21 @@
 """The pool of processes: order, errors, and the ends of its workers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import pytest
-from support.kills import curr_ab, fail_to_begin, kill_one
+from support.dask_cluster import dask_client
+from support.kills import beginnings, count_beginnings, curr_ab, fail_to_begin, kill_one
 
 from curr_ab.workers import Workers, describe_end, map_chunks, num_cores
+
+__all__ = ["dask_client"]
 
 # Tasks of the standard library: a worker must find them, and what `python -c` defines it does not.
 SLEEPING = """
@@ -59,6 +65,70 @@ def test_an_error_of_a_task_or_of_a_beginning_is_what_the_caller_gets():
         pytest.raises(LookupError, match=r"no begin in worker [01]"),
     ):
         workers.run(abs, [1, 2], "abs")
+
+
+@pytest.mark.heavy
+def test_tasks_go_to_another_executor():
+    """Which begins once for each of its processes, does any number of stages, and is left running."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with Workers(1, executor=pool, begin=count_beginnings) as workers:
+            assert workers.run(abs, range(-20, 0), "abs") == list(range(20, 0, -1))
+            assert workers.run(beginnings, ["one", "two"], "the same workers, which have begun") == [1, 1]
+            with pytest.raises(ValueError, match="invalid literal for int"):
+                workers.run(int, ["1", "x", "2"], "int")
+        with Workers(1, executor=pool, begin=count_beginnings) as workers:
+            assert workers.run(beginnings, ["one", "two"], "others begin anew") == [2, 2]
+        assert pool.submit(abs, -1).result() == 1
+
+
+def test_threads_of_an_executor_begin_once():
+    began = []
+    with ThreadPoolExecutor(4) as pool, Workers(1, executor=pool, begin=began.append) as workers:
+        assert workers.run(abs, range(-20, 0), "abs") == list(range(20, 0, -1))
+    assert began == [0]
+
+
+def test_an_executor_is_given_no_more_than_it_can_soon_do():
+    taken = []
+
+    def tasks():
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(1) as pool, Workers(1, executor=pool) as workers:
+        for done, _ in enumerate(workers.completed(abs, tasks())):
+            assert len(taken) - done <= 100
+
+
+@pytest.mark.heavy
+def test_a_lost_worker_of_an_executor_is_one_line():
+    with (
+        ProcessPoolExecutor(2, get_context("spawn")) as pool,
+        Workers(2, executor=pool) as workers,
+        pytest.raises(ChildProcessError) as caught,
+    ):
+        workers.run(os._exit, [9] * 3, "exit")
+    assert re.fullmatch(
+        r"a worker of the executor was lost \(A process in the process pool was terminated abruptly.*\); "
+        "run the same again, it goes on",
+        str(caught.value),
+    )
+
+
+@pytest.mark.heavy
+def test_a_task_that_ends_every_worker_of_dask_is_one_line(dask_client):
+    with (
+        dask_client.get_executor() as executor,
+        Workers(2, executor=executor) as workers,
+        pytest.raises(ChildProcessError) as caught,
+    ):
+        workers.run(os._exit, [9] * 3, "exit")
+    assert re.fullmatch(
+        r"a worker of the executor was lost \(Attempted to run task .* on 4 different workers, but all those "
+        r"workers died while running it\); run the same again, it goes on",
+        str(caught.value),
+    )
 
 
 def test_the_number_of_processes_is_checked():

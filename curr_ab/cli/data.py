@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import CORES, QUIET, InputOptions, add_command
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, add_command, hand_on
+from curr_ab.cluster import ExecutorOptions
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
-from curr_ab.options import Options, add_flags, option, read_flags, read_options
+from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
+from curr_ab.share import Share, parse_share
+from curr_ab.workers import num_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,21 @@ class PrepareOptions(Options):
         None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
+    shard: str | None = option(
+        None,
+        "Share of the work, as 0/8 for the first of eight processes that are given the same command and see "
+        "the same folder; env takes it from torchrun's or Slurm's variables",
+        shown="all of it",
+        metavar="I/N",
+    )
     quiet: bool = option(False, QUIET)
+
+    @property
+    def share(self) -> Share | None:
+        try:
+            return None if self.shard is None else parse_share(self.shard)
+        except ValueError as error:
+            raise OptionError(str(error), "shard") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +71,7 @@ def add_commands(commands: Any) -> None:
 
     text = "clean pairs of all sources, split them so that relatives stay together, and write token shards"
     more = " The same command goes on where it was interrupted."
-    prepare = add_command(verbs, "prepare", text, _prepare, PrepareOptions, more=more)
+    prepare = add_command(verbs, "prepare", text, _prepare, PrepareOptions, ExecutorOptions, more=more)
     help = "Files, patterns such as 'oas/*.csv.gz', builtin, hf://owner/name"
     prepare.add_argument("sources", nargs="+", metavar="SOURCE", help=help)
     add_flags(prepare.add_argument_group("input"), InputOptions)
@@ -75,17 +91,20 @@ def _prepare(args: argparse.Namespace) -> None:
     options, source = read_options(args, PrepareOptions), read_options(args, InputOptions)
     given = read_flags(args, PreparationPlan) | {"names": source.names}
     plan = PreparationPlan(chains="unpaired" if source.unpaired else "paired", **given)
+    if hand_on(args, options.out, options.processes) == "slurm":
+        return
     from curr_ab.data import prepare
 
     index = prepare(
         args.sources,
         options.out,
         plan,
-        processes=options.processes or os.cpu_count() or 1,
+        processes=options.processes or num_cores(),
         keep_going=options.keep_going,
         keep_dropped=options.keep_dropped,
         report=options.report,
         progress=not options.quiet,
+        share=options.share,
     )
     if not options.quiet:
         _print_summary(index)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, add_command, say_recognised
+from curr_ab.cli.shell import InputOptions, add_command, hand_on, say_recognised
+from curr_ab.cluster import ExecutorOptions
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -131,12 +132,15 @@ def _add(
     def checked(args: argparse.Namespace) -> None:
         for options in (*settings, BulkOptions, InputOptions, LoadingOptions):
             read_options(args, options)  # a wrong value is refused before torch is loaded
-        run(args)
+        bulk = read_options(args, BulkOptions)
+        if hand_on(args, bulk.out, bulk.processes) == "processes":
+            run(args)
 
     parser = add_command(commands, name, text, checked, *settings)
     help = "Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
     parser.add_argument("model", metavar="MODEL", help=help)
     add_flags(parser.add_argument_group("results"), BulkOptions)
+    add_flags(parser.add_argument_group("executor"), ExecutorOptions)
     if name == "pair":
         parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
         parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")

@@ -11,10 +11,12 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from curr_ab.cluster import ExecutorOptions, run_in_tasks
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.options import OptionError, Options, add_flags, option, unknown
+from curr_ab.options import OptionError, Options, add_flags, option, read_options, unknown
 
 if TYPE_CHECKING:  # it loads pyarrow
     from curr_ab.data.reading.table import Recognised
@@ -104,14 +106,14 @@ class Parser(argparse.ArgumentParser):
 def run(parser: Parser, argv: Sequence[str] | None) -> int:
     """Run one command; bad input ends in one line on standard error and exit status 2, Ctrl-C in 130."""
     args = parser.parse_args(argv)
+    args.words = list(sys.argv[1:] if argv is None else argv)
     try:
         args.run(args)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        words = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
-        print(f"{parser.prog}: {_in_one_line(error, args, words)}", file=sys.stderr)
+        print(f"{parser.prog}: {_in_one_line(error, args, [parser.prog, *args.words])}", file=sys.stderr)
         return 2
     return 0
 
@@ -149,6 +151,15 @@ def add_command(
         add_flags(parser, kind)
     parser.set_defaults(run=run)
     return parser
+
+
+def hand_on(args: argparse.Namespace, out: str | Path, processes: int | None) -> str:
+    """Have the command done by tasks, if the options ask for that; return the name of the executor."""
+    options = read_options(args, ExecutorOptions)
+    if options.executor != "processes":
+        for line in run_in_tasks(args.words, options, Path(out), processes=processes):
+            print(line)
+    return options.executor
 
 
 def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ def run_bulk(
     report: Path | None = None,
     say: Callable[[Sequence[Recognised]], None] = lambda recognised: None,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> Checked:
     """Write the task's results for all records, in their order, in constant memory.
 
@@ -56,6 +58,7 @@ def run_bulk(
     Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
     as without the interruption; a part whose records have changed since is an error. With a `share`, such as
     `2/8`, this process computes each eighth part, others the rest in the same folder, and the last joins all.
+    An `executor`, whose workers see the same files, computes the parts instead of `processes` of this machine.
     """
     from tqdm import tqdm
 
@@ -109,14 +112,14 @@ def run_bulk(
     ):
         if own.index == 0:
             _write_skipped(output.skipped, read, checked)
-        if processes == 1:
+        if processes == 1 and executor is None:
             for number, records in todo():
                 _write_part(task, model, tokenizer, records, output, number)
                 bar.update(len(records))
         else:
             del model  # the workers have their own
             begin = partial(_begin, task, checkpoint, processes, output)
-            with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL) as workers:
+            with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL, executor=executor) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
     missing = output.missing()

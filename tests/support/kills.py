@@ -54,6 +54,17 @@ def fail_to_begin(number):
     raise LookupError(f"no begin in worker {number}")
 
 
+BEGINNINGS = []
+
+
+def count_beginnings(number):
+    BEGINNINGS.append(number)
+
+
+def beginnings(task):
+    return len(BEGINNINGS)
+
+
 def workers_of(pid):
     """Spawned processes, and those that a fork server has made."""
     workers = []

@@ -8,9 +8,12 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
+from operator import call
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from curr_ab.claims import SharedWork
 from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
@@ -48,19 +52,28 @@ from curr_ab.data.preparing.splits import (
     write_splits,
     write_task_shard,
 )
-from curr_ab.data.reading.objects import files_of
+from curr_ab.data.reading.objects import files_of, is_files
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
-from curr_ab.files import claimed, read_object, remove_leftovers, replacing, write_json
+from curr_ab.files import (
+    claimed,
+    claimed_together,
+    read_object,
+    remove_leftovers,
+    replacing,
+    write_json,
+)
 from curr_ab.options import OptionError
+from curr_ab.share import Share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
 
-WORK_NAME = ".work"
+WORK_NAME, STARTED_NAME = ".work", "request.json"
+Stage = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # as `Workers.run`
 _BYTES_PER_PAIR = 1_300  # while it runs: docs/scale.md
 
 
@@ -83,11 +96,17 @@ def _finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     return index
 
 
+def _started(request: dict[str, Any]) -> dict[str, Any]:
+    """What the unfinished work of a request remembers of it."""
+    return {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
+
+
 def _begin(out: Path, request: dict[str, Any], *, progress: bool) -> None:
     """Take up the unfinished work of this request, or begin anew where it is of another one."""
+    if _finished(out, request) is not None:  # by the process that held the lock
+        return
     work = out / WORK_NAME
-    started = work / "request.json"
-    wanted = {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
+    started, wanted = work / STARTED_NAME, _started(request)
     if started.exists() and read_object(started) != wanted:
         if progress:
             print(
@@ -97,8 +116,36 @@ def _begin(out: Path, request: dict[str, Any], *, progress: bool) -> None:
         for folder in work.iterdir():
             if folder.is_dir():
                 shutil.rmtree(folder)
-    shutil.rmtree(work / "scratch", ignore_errors=True)  # of a run that was killed
+    for left in ("scratch", "claims"):  # of a run that was killed
+        shutil.rmtree(work / left, ignore_errors=True)
     write_json(started, wanted)
+
+
+@contextmanager
+def _held(out: Path, request: dict[str, Any], share: Share | None, *, progress: bool) -> Iterator[None]:
+    """Hold the folder, alone or together with the other shares; the lock lies where all goes at the end."""
+    work, doing = out / WORK_NAME, "prepares in"
+    begin, end = partial(_begin, out, request, progress=progress), partial(_remove_work, out)
+    if share is None:
+        with claimed(work, doing):
+            begin()
+            yield
+            end()
+        return
+    with claimed_together(work, doing, first=begin, last=end):
+        if _finished(out, request) is None and read_object(work / STARTED_NAME) != _started(request):
+            raise OtherRequest(f"shares at work in {out} have other sources or settings; wait for them")
+        yield
+
+
+@contextmanager
+def _stages(workers: Workers, folder: Path, share: Share | None) -> Iterator[Stage]:
+    """How a stage is run: by the workers, or by those of all shares."""
+    if share is None:
+        yield workers.run
+    else:
+        with SharedWork(folder / WORK_NAME / "claims", share, workers) as shared:
+            yield shared.run
 
 
 @contextmanager
@@ -123,14 +170,14 @@ def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[
     return {split: [entry["name"] for entry in entries] for split, entries in shards.items()}
 
 
-def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], flags: Mapping[str, bool]) -> None:
-    """Remove the shards that an unfinished run on other sources or settings left."""
+def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], tables: Container[str]) -> None:
+    """Remove the shards and tables that an unfinished run on other sources or settings left."""
     for split, names in shards.items():
         for path in out.glob(f"{split}-[0-9]*.*"):
             if path.name.partition(".")[0] not in names:
                 path.unlink()
-    for flag, name in (("keep_dropped", DROPPED_NAME), ("keep_notes", NOTES_NAME)):
-        if not flags.get(flag):
+    for name in (DROPPED_NAME, NOTES_NAME):
+        if name not in tables:
             (out / name).unlink(missing_ok=True)
 
 
@@ -149,6 +196,17 @@ def _repeated_ids(keys: Path, folder: Path) -> int:
         return sum(
             int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
         )
+
+
+def _count(labels: Path, splits: Path, id_keys: Path, folder: Path) -> dict[str, Any]:
+    """What the index says of clusters, splits and ids, unless an earlier run counted it."""
+    path = folder / "report.json"
+    if not path.exists():
+        report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
+        write_json(path, report | {"repeated_ids": _repeated_ids(id_keys, folder)})
+    report = read_object(path)
+    report["cluster_sizes"] = {int(size): count for size, count in report["cluster_sizes"].items()}
+    return report
 
 
 def _join(tables: Sequence[Path], path: Path) -> None:
@@ -218,18 +276,29 @@ def prepare(
     keep_dropped: bool = False,
     report: Path | None = None,
     progress: bool = False,
+    executor: Executor | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Write token shards into `out`; return the content of `dataset.json`.
 
     Sources are files or objects, as `read_pairs` takes them; `report` takes a row for each of their records.
-    A killed run is taken up where it ended. The result does not depend on `processes`.
+    A killed run is taken up where it ended. Tasks go to `processes` of this machine, or to an `executor`,
+    whose workers see the same files. With a `share` other processes that are called alike do the others of
+    the same preparation, and each returns when all of it is done. The result depends on none of these.
     """
     check_report(report)
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped or report is not None}
     if report is not None:
         flags["keep_notes"] = True
-    with files_of(sources, Path(out)) as names:
-        index = _prepare(names, Path(out), plan or PreparationPlan(), flags, processes, progress=progress)
+    if share is not None and not is_files(sources):
+        raise ValueError(
+            "the sources of a share must be files, which all of them read; write the objects first"
+        )
+    with (
+        files_of(sources, Path(out)) as names,
+        Workers(processes, progress=progress, executor=executor) as workers,
+    ):
+        index = _prepare(names, Path(out), plan or PreparationPlan(), flags, workers, share)
     if report is not None:
         write_preparation_report(report, Path(out))
     return index
@@ -240,9 +309,8 @@ def _prepare(
     folder: Path,
     plan: PreparationPlan,
     flags: dict[str, bool],
-    processes: int,
-    *,
-    progress: bool,
+    workers: Workers,
+    share: Share | None,
 ) -> dict[str, Any]:
     files = expand_sources(sources)
     if plan.cluster == "mmseqs":
@@ -254,16 +322,16 @@ def _prepare(
         _remove_work(folder)
         return finished
     # The lock lies in the folder that goes when all is done.
-    with claimed(folder / WORK_NAME, "prepares in"), _full_disk_explained(folder):
-        if (finished := _finished(folder, request)) is None:  # by the process that held the lock
-            _begin(folder, request, progress=progress)
+    with _held(folder, request, share, progress=workers.progress), _full_disk_explained(folder):
+        if _finished(folder, request) is None:
             samples = group_sources(files, plan.names)
-            with Workers(processes, progress=progress) as workers:
-                index = _run_stages(samples, folder, plan, workers, processes=processes, **flags)
-            index["request"] = request
-            _remove_others(folder, _names(index["splits"]), flags)
-            write_json(folder / INDEX_NAME, index)
-        _remove_work(folder)
+            try:
+                with _stages(workers, folder, share) as run:
+                    _run_stages(samples, folder, plan, request, run, workers, **flags)
+            except FileNotFoundError:
+                # Where a disk locks for each machine alone, another share may have removed the work by now.
+                if share is None or _finished(folder, request) is None:
+                    raise
     return read_object(folder / INDEX_NAME)
 
 
@@ -271,14 +339,15 @@ def _run_stages(
     files: Sequence[tuple[str, ...]],
     folder: Path,
     plan: PreparationPlan,
+    request: dict[str, Any],
+    run: Stage,
     workers: Workers,
     *,
-    processes: int,
     keep_going: bool,
     keep_dropped: bool,
     keep_notes: bool = False,
-) -> dict[str, Any]:
-    """Run every stage in turn; each takes from disk what an earlier run finished. Return the index."""
+) -> None:
+    """Run every stage in turn, up to the index; each takes from disk what an earlier run finished."""
     work = folder / WORK_NAME
     part_tasks = [
         PartTask(
@@ -297,7 +366,7 @@ def _run_stages(
         )
         for index, file in enumerate(files)
     ]
-    parts = workers.run(write_part, part_tasks, "read and clean")
+    parts = run(write_part, part_tasks, "read and clean")
     num_rows = sum(part["kept"] for part in parts)
     if num_rows == 0:
         raise _no_usable_record(parts)
@@ -333,27 +402,28 @@ def _run_stages(
         for index in range(1 << bits)
     ]
     if bits > BUCKET_BITS:
-        workers.run(spread_bucket, partitions[:: 1 << (bits - BUCKET_BITS)], "spread")
-    ordered = workers.run(write_partition, partitions, "order")
+        run(spread_bucket, partitions[:: 1 << (bits - BUCKET_BITS)], "spread")
+    ordered = run(write_partition, partitions, "order")
     counts = _counts(parts, ordered)
-    keys = gather_keys(partitions, stage)
     clonotypes = Counter[str]()
     if plan.cluster == "clonotype":
-        for found in workers.run(write_clonotypes, partitions, "find clonotypes"):
+        for found in run(write_clonotypes, partitions, "find clonotypes"):
             clonotypes.update(found)
         require_known(clonotypes)
-    labels = write_labels(
-        plan, partitions, sequence_keys=keys["sequence_key"], folder=stage, processes=processes
+    # One task each: whichever share takes it, the others wait.
+    (keys,) = run(call, [partial(gather_keys, partitions, stage)], "gather keys")
+    label = partial(write_labels, plan, partitions, sequence_keys=keys["sequence_key"], folder=stage)
+    (labels,) = run(call, [partial(label, processes=workers.processes)], "label")
+    (splits,) = run(
+        call, [partial(write_splits, plan, partitions, order_keys=keys["order"], labels=labels)], "split"
     )
-    splits = write_splits(plan, partitions, order_keys=keys["order"], labels=labels)
-    report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
+    (report,) = run(call, [partial(_count, labels, splits, keys["id_key"], stage)], "count")
     if plan.cluster == "clonotype":
         if plan.v_genes is not None:
             clonotypes["v_genes_by_alignment"] = sum(part["v_genes"] for part in parts)
         report["clonotypes"] = dict(sorted(clonotypes.items()))
     if plan.group_by_donor:
         report |= read_object(donors_path(labels))
-    report["repeated_ids"] = _repeated_ids(keys["id_key"], stage)
     subsets = subset_sizes(plan.subsets, report["pairs"]["train"])
 
     present = counts["annotated_before_duplicates"]
@@ -361,16 +431,11 @@ def _run_stages(
         mask for mask in MASK_LETTERS if plan.masks and any(f"{mask}_{chain}" in present for chain in CHAINS)
     )
     tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
-    entries = workers.run(write_task_shard, tasks, "write shards")
-    if keep_dropped:
-        _join([task.dropped_path for task in [*part_tasks, *partitions]], folder / DROPPED_NAME)
-    if keep_notes:
-        _join([task.notes_path for task in part_tasks], folder / NOTES_NAME)
+    entries = run(write_task_shard, tasks, "write shards")
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)
-    report |= check_splits(folder, _names(shards), workers)
-    return {
+    index = {
         "format": FORMAT,
         "fingerprint": fingerprint(plan.settings(), shards, subsets),
         "vocabulary": VOCABULARY,
@@ -384,4 +449,25 @@ def _run_stages(
             for part in parts
             for identity, digest in zip(part["identity"], part["sha256"], strict=True)
         ],
+        "request": request,
     }
+    tables = {}
+    if keep_dropped:
+        tables[DROPPED_NAME] = [task.dropped_path for task in [*part_tasks, *partitions]]
+    if keep_notes:
+        tables[NOTES_NAME] = [task.notes_path for task in part_tasks]
+    run(call, [partial(_write_index, folder, index, tables, workers)], "index")
+
+
+def _write_index(
+    out: Path, index: dict[str, Any], tables: Mapping[str, Sequence[Path]], workers: Workers
+) -> None:
+    """Join the tables, check the splits, and write the index last of all, unless another share did."""
+    if _finished(out, index["request"]) is not None:
+        return
+    for name, parts in tables.items():
+        _join(parts, out / name)
+    names = _names(index["splits"])
+    index["report"] |= check_splits(out, names, workers)
+    _remove_others(out, names, tables)
+    write_json(out / INDEX_NAME, index)

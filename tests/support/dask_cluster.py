@@ -1,0 +1,12 @@
+"""Two workers of Dask, processes of this machine."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def dask_client():
+    """Without its page on the network, and without a word on standard error."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
