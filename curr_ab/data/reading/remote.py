@@ -11,6 +11,8 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -46,14 +48,13 @@ class RemoteFile(str):
         """Name, size and version, by which a change is noticed; what is of a commit cannot change."""
         if self.startswith(HUB) and _COMMIT.search(self):
             return [str(self), 0, 0]
-        try:
-            system, path = _file_system(self.address)
+        system, path = _file_system(self.address)
+        with _reaching(self.address):
             system.invalidate_cache()
-            info = system.info(path)
-        except FileNotFoundError:
-            return [str(self), 0, 0]
-        except Exception as error:  # each file system has its own
-            raise _unreachable(self.address, error) from None
+            try:
+                info = system.info(path)
+            except FileNotFoundError:
+                return [str(self), 0, 0]
         version = next((str(info[name]) for name in _VERSION if info.get(name)), 0)
         return [str(self), info.get("size") or 0, version]
 
@@ -70,24 +71,23 @@ class RemoteFile(str):
         copy = RemoteFile(self.address, self.part)
         weakref.finalize(copy, shutil.rmtree, place, ignore_errors=True)
         copy.path = str(Path(place, "copy"))
-        try:
-            system, path = _file_system(self.address)
+        system, path = _file_system(self.address)
+        with _reaching(self.address):
             if num_bytes is not None:
                 Path(copy.path).write_bytes(system.cat_file(path, end=num_bytes)[:num_bytes])
                 return copy
-            size, free = system.info(path).get("size"), shutil.disk_usage(place).free
-            if size is None or size <= free:
-                system.get_file(path, copy.path)
-                received = Path(copy.path).stat().st_size
-        except Exception as error:
-            raise _unreachable(self.address, error) from None
+            size = system.info(path).get("size")  # some servers do not say it
+        free = shutil.disk_usage(place).free
         if size is not None and size > free:
             needed = f"a copy of {self} of {size / 1e6:,.1f} MB"
             raise OSError(
                 f"{Path(place).parent} must have room for {needed}; it has {free / 1e6:,.1f}; make room there"
             )
-        if size is not None and received != size:
-            raise _unreachable(self.address, EOFError(f"{received:,} of {size:,} bytes came"))
+        with _reaching(self.address):
+            system.get_file(path, copy.path)
+            received = Path(copy.path).stat().st_size
+            if size is not None and received != size:
+                raise EOFError(f"{received:,} of {size:,} bytes came")
         return copy
 
 
@@ -96,21 +96,26 @@ def here(source: Any, folder: Path | None = None) -> Any:
     return source.copied(folder) if isinstance(source, RemoteFile) else source
 
 
-def _unreachable(address: str, error: Exception) -> OSError:
-    """An OSError, for the file may be good; without the library's error, which holds the whole address."""
-    reason = shown(str(error).replace(address, shown(address))) or type(error).__name__
-    return OSError(f"{shown(address)} cannot be fetched ({reason}); run the same command again when it can")
+@contextmanager
+def _reaching(address: str) -> Iterator[None]:
+    """One OSError for those of all libraries: the file may be good. Theirs hold the whole address."""
+    try:
+        yield
+    except Exception as error:  # each library has its own
+        reason = shown(str(error)) or type(error).__name__
+        message = f"{shown(address)} cannot be fetched ({reason}); run the same command again when it can"
+        raise OSError(message) from None
 
 
 def _file_system(address: str) -> tuple[Any, str]:
     with needs_extra("data"):
         import fsspec
-        from fsspec.registry import known_implementations
     protocol = address.partition("://")[0]
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(address)
     except ImportError as error:
-        library = known_implementations.get(protocol, {}).get("class", str(error)).partition(".")[0]
+        cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+        library = (cause.name or protocol).partition(".")[0]
         raise MissingExtra(f"{library} is missing for {shown(address)}: pip install {library}") from None
     except ValueError:
         known = "s3, gs, https, hf, or another that fsspec knows"
@@ -123,38 +128,34 @@ def find_remote(name: str) -> list[str]:
     address, _, part = name.partition("#")
     if _is_data_set(address):
         return _files_of_data_set(address)
-    try:
-        address = _with_commit(address)
-        system, path = _file_system(address)
-        # In an address of the web a question mark begins the query.
-        if "*" in path if address.startswith("http") else glob.has_magic(path):
-            found = system.glob(path, detail=True)
-            files = sorted(file for file, info in found.items() if info["type"] == "file")
-            start = address.removesuffix(path)  # protocol, and where paths do not hold it the host
-            return [RemoteFile(start + file, part or None) for file in files]
-        kind = system.info(path)["type"]
-    except FileNotFoundError:
-        return []
-    except (MissingExtra, ValueError):
-        raise
-    except Exception as error:
-        raise _unreachable(address, error) from None
+    system, path = _file_system(address)
+    with _reaching(address):
+        try:
+            if address.startswith(HUB) and not _COMMIT.search(address):
+                address = _with_commit(system, path)
+                path = address.removeprefix(HUB)
+            # In an address of the web a question mark begins the query.
+            if "*" in path if address.startswith("http") else glob.has_magic(path):
+                found = system.glob(path, detail=True)
+                files = sorted(file for file, info in found.items() if info["type"] == "file")
+                start = address.removesuffix(path)  # protocol, and where paths do not hold it the host
+                return [RemoteFile(start + file, part or None) for file in files]
+            kind = system.info(path)["type"]
+        except FileNotFoundError:
+            return []
     if kind == "directory":
         folder = shown(address)
         raise ValueError(f"{folder} is a folder; name its files with a pattern, such as '{folder}/*.csv.gz'")
     return [RemoteFile(address, part or None)]
 
 
-def _with_commit(address: str) -> str:
-    """The address with the commit that its revision is now, where it is of a repository on the Hub."""
-    if not address.startswith(HUB) or _COMMIT.search(address):
-        return address
-    system, path = _file_system(address)
-    place = system.resolve_path(path)
-    if not hasattr(place, "revision"):  # a bucket has no commits
-        return address
+def _with_commit(system: Any, path: str) -> str:
+    """The address on the Hub with the commit that its revision is now."""
     from huggingface_hub import HfApi
 
+    place = system.resolve_path(path)
+    if not hasattr(place, "revision"):  # a bucket has no commits
+        return HUB + path
     api = HfApi(endpoint=system.endpoint, token=system.token)
     commit = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision).sha
     return f"{HUB}{place.repo_type}s/{place.repo_id}@{commit}/{place.path_in_repo}"

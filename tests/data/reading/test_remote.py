@@ -122,9 +122,14 @@ def test_errors_name_file_and_line(memory, copies) -> None:
         expand_sources("memory://a")
 
 
-@pytest.mark.parametrize(("address", "library"), [("s3://b/x.csv", "s3fs"), ("gs://b/x.csv", "gcsfs")])
+@pytest.mark.parametrize(
+    ("address", "library"),
+    [("s3://b/x.csv", "s3fs"), ("gs://b/x.csv", "gcsfs"), ("https://b/x.csv", "aiohttp")],
+)
 def test_a_library_that_is_missing_is_named(address, library, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, library, None)  # also where it is there
+    monkeypatch.setitem(sys.modules, library, None)  # also where it is there, and was loaded before
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
     with pytest.raises(ImportError, match=rf"^{library} is missing for {address}: pip install {library}$"):
         expand_sources(address)
 
@@ -158,6 +163,17 @@ def test_a_copy_that_does_not_fit_is_refused(corpus, memory, copies, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(
         OSError, match=r"temporary must have room for a copy of memory://a/x\.csv of 0.0 MB; it has 0.0;"
+    ):
+        pairs("memory://a/x.csv")
+
+
+def test_a_copy_that_breaks_off_is_an_error(corpus, memory, copies, monkeypatch) -> None:
+    text = plain_text(corpus[:5])
+    memory.pipe("/a/x.csv", text.encode())
+    cut = text[: text.rindex("\n", 0, -1) + 1]  # between two lines, where no reader would notice it
+    monkeypatch.setattr(type(memory), "get_file", lambda self, path, to: Path(to).write_text(cut))
+    with pytest.raises(
+        OSError, match=r"^memory://a/x\.csv cannot be fetched \([\d,]+ of [\d,]+ bytes came\); run"
     ):
         pairs("memory://a/x.csv")
 
@@ -196,7 +212,8 @@ def test_prepare_records_the_version_and_notices_a_change(corpus, memory, tmp_pa
     assert [source[0] for source in index["sources"]] == [f"memory://a/{n}.csv" for n in range(3)]
     assert [source[3] for source in index["sources"]] == [source[3] for source in here["sources"]]
     assert prepare("memory://a/*.csv", tmp_path / "out", PLAN) == index
-    memory.pipe("/a/1.csv", plain_text(corpus[:21]).encode())
+    changed = (tmp_path / "1.csv").read_text().replace("sim", "mis")  # as long as before
+    memory.pipe("/a/1.csv", changed.encode())
     with pytest.raises(ValueError, match=r"memory://a/1\.csv has changed since"):
         prepare("memory://a/*.csv", tmp_path / "out", PLAN)
 
