@@ -58,7 +58,7 @@ def run_bulk(
     Every part appears whole. `resume` goes on where an interrupted run ended, and the result is the same file
     as without the interruption; a part whose records have changed since is an error. With a `share`, such as
     `2/8`, this process computes each eighth part, others the rest in the same folder, and the last joins all.
-    An `executor`, whose workers see the same files, computes the parts instead of `processes` of this machine.
+    An `executor`, whose workers see the same files, computes parts instead of `processes` of this machine.
     """
     from tqdm import tqdm
 

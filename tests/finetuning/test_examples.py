@@ -277,18 +277,17 @@ def test_fasta_has_no_labels(tmp_path, published):
 
 
 def test_hub_data_set(tmp_path, published, monkeypatch):
-    """`hf://` goes through the same columns; a local file stands in for the Hub."""
+    """`hf://` goes through the same columns; a local folder stands in for the Hub."""
     import datasets
 
-    path = tmp_path / "pairs.parquet"
-    published.to_parquet(path)
+    published.to_parquet(tmp_path / "train.parquet")
 
     def local(name, config, **options):
         assert name == "owner/name"
-        return real("parquet", data_files=str(path), split=options["split"], streaming=True)
+        return real(str(tmp_path), config, **options)
 
-    real = datasets.load_dataset
-    monkeypatch.setattr(datasets, "load_dataset", local)
+    real = datasets.load_dataset_builder
+    monkeypatch.setattr(datasets, "load_dataset_builder", local)
     examples = read_examples(BINARY, ["hf://owner/name?split=train"])
     assert [one.heavy for one in examples] == published.h_sequence.tolist()
 

@@ -232,7 +232,16 @@ async def tree(hub: Hub, request: Request, kind: str, repo: str, revision: str, 
     inside = {path: entry for path, entry in files.items() if not folder or path.startswith(folder + "/")}
     if not inside:
         raise Refused(404, f"{folder} does not exist", "EntryNotFound")
+    start = len(folder) + 1 if folder else 0
+    if request.query_params.get("recursive", "").lower() not in ("true", "1"):
+        folders = {path[: path.index("/", start)] for path in inside if "/" in path[start:]}
+        inside = {path: entry for path, entry in inside.items() if "/" not in path[start:]}
+        return [*map(a_folder, sorted(folders)), *(described(*item) for item in inside.items())]
     return [described(path, entry) for path, entry in inside.items()]
+
+
+def a_folder(path: str) -> dict[str, Any]:
+    return {"type": "directory", "path": path, "size": 0, "oid": "0" * 40}
 
 
 def described(path: str, entry: Entry) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.column_names import Chains, ColumnNames
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
+from curr_ab.data.reading.remote import RemoteFile, here
 from curr_ab.data.reading.sources import BUILTIN, MalformedSource, locate
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import KEPT, SCHEMA, outcomes
@@ -74,13 +75,15 @@ def _path(source: str) -> Path:
 
 def source_identity(source: str) -> list[Any]:
     """Name, size and time of a source, by which a change since an earlier run is noticed."""
+    if isinstance(source, RemoteFile):
+        return source.identity()
     path = _path(source)
     stat = path.stat() if path.exists() else None
     return [source, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0]
 
 
 def source_digest(source: str) -> str | None:
-    """SHA-256 of a source, which tells a change from a copy; None for the Hub."""
+    """SHA-256 of a source, which tells a change from a copy; None for one that is not here."""
     path = _path(source)
     return file_digest(path) if path.exists() else None
 
@@ -217,6 +220,7 @@ def write_part(task: PartTask) -> dict[str, Any]:
             done |= {"identity": [done["identity"]], "sha256": digests, "recognised": []}
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
             return done
+    task = replace(task, source=tuple(here(source, task.scratch) for source in task.source))
     try:
         with (
             replacing(task.path) as path,

@@ -88,8 +88,12 @@ def _finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     index = read_object(out / INDEX_NAME)
     if index["request"] != request:
         raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
+    sources = {
+        str(source): source for source in request["sources"]
+    }  # with addresses that records do not hold
     for name, size, modified, digest in index.get("sources", ()):  # the oldest have none
-        if source_identity(name) != [name, size, modified] and source_digest(name) != digest:
+        source = sources.get(name, name)
+        if source_identity(source) != [name, size, modified] and source_digest(source) != digest:
             raise OtherRequest(
                 f"{name} has changed since {out} was prepared from it; choose another folder or delete it"
             )

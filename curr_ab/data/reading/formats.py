@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 
 from curr_ab.data.reading.columnar import ARROW_FILE, ARROW_STREAM, open_arrow, open_parquet
 from curr_ab.data.reading.delimited import open_delimited
 from curr_ab.data.reading.fasta import open_fasta
-from curr_ab.data.reading.hub import open_hub
 from curr_ab.data.reading.json_records import is_json, open_json
-from curr_ab.data.reading.sources import BUILTIN, HUB_PREFIX, MalformedSource
+from curr_ab.data.reading.remote import RemoteFile
+from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.reading.streams import read_head, refuse_documents
 from curr_ab.data.reading.table import Table
 
@@ -28,8 +29,14 @@ def open_table(source: str | Table, sheet: str | None = None) -> Table:
     """Open a source, whose format is recognised by its content; `sheet` is that of a workbook."""
     if isinstance(source, Table):  # an object's
         return source
-    if source.startswith(HUB_PREFIX):
-        return open_hub(source)
+    if isinstance(source, RemoteFile):
+        # Only what reads the table holds the copy: it goes when the table does.
+        table = _open_file(source.copied(), sheet)
+        return replace(table, source=str(table.source))
+    return _open_file(source, sheet)
+
+
+def _open_file(source: str, sheet: str | None) -> Table:
     if source == BUILTIN:
         return open_parquet(builtin_path(), source)
     head = read_head(source)

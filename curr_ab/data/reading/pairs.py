@@ -18,9 +18,10 @@ from curr_ab.data.reading.columns import Layout
 from curr_ab.data.reading.cut import CUT, TRUNCATED, DomainCutter, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
 from curr_ab.data.reading.objects import tables_of
+from curr_ab.data.reading.remote import here
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
-from curr_ab.data.reading.sources import MalformedSource, unknown_columns
+from curr_ab.data.reading.sources import MalformedSource, locate, unknown_columns
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
 from curr_ab.data.report import DROPPED, outcomes
 from curr_ab.data.schema import PAIR_SCHEMA
@@ -151,7 +152,7 @@ def _numbered(
     for batch in table.read(layout.columns_read):
         columns = _fields(batch, layout, recognised)
         end = first_record + batch.num_rows
-        columns["record"] = pa.array(range(first_record, end), pa.int64())
+        columns["record"] = pa.array(np.arange(first_record, end, dtype=np.int64))
         columns["source"] = pa.repeat(pa.scalar(table.source), batch.num_rows)
         recognised.rows += batch.num_rows
         first_record = end
@@ -271,7 +272,7 @@ def read_source(
     are whole at the end. Rows of cells are spread over files in `scratch`. `aside` takes what became of rows
     that are no record of their own; the column `note` says what was done to one that is.
     """
-    files = [source] if isinstance(source, str | Table) else list(source)
+    files = [here(file, scratch) for file in ([source] if isinstance(source, str | Table) else source)]
     tables = open_sample(files, names)
     layouts = [_layout(table, names) for table in tables]
     for table, layout in zip(tables, layouts, strict=True):
@@ -280,7 +281,7 @@ def read_source(
     if recognised is not None:
         recognised += own
     if chains == "paired" and layouts[0].kind in ("cells", "single"):
-        paths = [Path(file) for file in files if isinstance(file, str)]
+        paths = [Path(locate(file)[0]) for file in files if isinstance(file, str)]
         size = sum(path.stat().st_size for path in paths if path.exists())
         batches = pair_cells(
             _cells(tables, layouts, own, names, aside),
@@ -372,11 +373,11 @@ def read_pairs(
 ) -> Iterator[pa.RecordBatch]:
     """Read record batches in `PAIR_SCHEMA`, followed by `extra_columns` as text, in constant memory.
 
-    Sources are files, patterns, `builtin`, `hf://owner/name`, or objects: data frames, Arrow tables, data
-    sets, lists of pairs. Files that belong together, such as one for each locus, are read as one. Nothing is
-    cleaned: a missing chain is null, and residues are upper case without gaps. Chains are cut to their
-    variable domains, and `annotate` gives all of them a region mask. `names` has further columns and rules;
-    the others are short for its fields.
+    Sources are files, patterns, `builtin`, addresses such as `s3://…` and `hf://owner/name`, or objects: data
+    frames, Arrow tables, data sets, lists of pairs. Files that belong together, such as one for each locus,
+    are read as one. Nothing is cleaned: a missing chain is null, and residues are upper case without gaps.
+    Chains are cut to their variable domains, and `annotate` gives all of them a region mask. `names` has
+    further columns and rules; the others are short for its fields.
     """
     names = names or ColumnNames()
     names = replace(

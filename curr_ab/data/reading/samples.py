@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +20,9 @@ from curr_ab.data.reading.cells import HEAVY, LIGHT, locus_of
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.columns import Layout, find_layout
 from curr_ab.data.reading.formats import open_table
-from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.reading.remote import RemoteFile
+from curr_ab.data.reading.sources import MalformedSource, locate
+from curr_ab.data.reading.streams import open_stream
 from curr_ab.data.reading.table import Table
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
@@ -25,6 +30,8 @@ from curr_ab.words import CHAINS
 Source = TypeVar("Source", bound=str | Table)
 _LOCUS_IN_NAME = re.compile(r"(?<![a-z0-9])(ig[hkl]|heavy|light|kappa|lambda|[hkl]|vh|vl)(?![a-z0-9])")
 _HEAVY_WORDS = {"igh", "heavy", "h", "vh"}
+_HEAD_BYTES = 1 << 20  # of a file elsewhere
+_REQUESTS_AT_ONCE = 16
 _CONTIG_WORDS = re.compile(r"annotations?|contigs?|filtered|all|consensus|[._-]")
 
 
@@ -33,7 +40,7 @@ class _File:
     """A file that may belong to others: it holds contigs, their annotations, or other chains of cells."""
 
     path: str
-    table: Table
+    table: Table  # of a file elsewhere, of its first lines
     layout: Layout | None
 
     @property
@@ -59,10 +66,24 @@ class _File:
         return None if word is None else "heavy" if word[0] in _HEAVY_WORDS else "light"
 
 
+def _head(path: str) -> str:
+    """The file, or of one elsewhere a copy of its first lines, which tell as much."""
+    if not isinstance(path, RemoteFile):
+        return path
+    copy = path.copied(num_bytes=_HEAD_BYTES)
+    file, lines = Path(locate(copy)[0]), b""
+    if file.stat().st_size == _HEAD_BYTES:
+        with suppress(OSError), open_stream(copy) as stream:
+            while block := stream.read(1 << 12):  # more would be lost with the end
+                lines += block
+        file.write_bytes(lines[: lines.rfind(b"\n") + 1])
+    return copy
+
+
 def _open(path: str, names: ColumnNames) -> _File | None:
     """The file, where it may belong to others; what is wrong with it is said when it is read."""
     try:
-        table = open_table(path)
+        table = open_table(_head(path))
         if table.metadata:
             return None
         file = _File(path, table, find_layout(table.names, ColumnNames() if table.form == "FASTA" else names))
@@ -155,8 +176,11 @@ def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[S
     """The sources as samples, each of one file or of several that belong together, in the order given."""
     if len(sources) < 2:
         return [(source,) for source in sources]
+    remote = [source for source in sources if isinstance(source, RemoteFile)]
     paths = [source for source in sources if isinstance(source, str) and Path(source).is_file()]
-    files = [file for path in paths if (file := _open(path, names))]
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        opened = [*map(_open, paths, repeat(names)), *pool.map(_open, remote, repeat(names))]
+    files = [file for file in opened if file is not None]
     groups = list(_with_annotations(files)) if any(file.holds_contigs for file in files) else []
     taken = {path for group in groups for path in group}
     groups += _chains_apart([file for file in files if file.path not in taken])

@@ -1,4 +1,4 @@
-"""Sources of pairs by name: files, patterns, parts of files, data sets on the Hub; the error of a bad one."""
+"""Sources of pairs by name: files here and elsewhere, patterns, parts of files; the error of a bad one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curr_ab.data.reading.remote import RemoteFile, find_remote, shown
 from curr_ab.options import OptionError
 
 BUILTIN = "builtin"
-HUB_PREFIX = "hf://"
 
 
 def printable(text: str) -> str:
@@ -34,7 +34,7 @@ class MalformedSource(OptionError):
     ) -> None:
         place = f"{source}{f', line {line}' if line else ''}"
         super().__init__(printable(f"{place}: {problem}"), *fields, ready=ready)
-        self._parts = (source, problem, line, fields, ready)
+        self._parts = (str(source), problem, line, fields, ready)
 
     def __reduce__(self) -> tuple[type[MalformedSource], tuple[Any, ...]]:
         return type(self), self._parts  # workers send their errors pickled
@@ -42,6 +42,8 @@ class MalformedSource(OptionError):
 
 def locate(source: str) -> tuple[str, str | None]:
     """Path of a file and the part of it that is named behind '#': a sheet, or a file in a zip archive."""
+    if isinstance(source, RemoteFile):
+        return source.path or source, source.part
     path, separator, part = source.partition("#")
     while separator and not os.path.exists(source):
         if os.path.isfile(path):
@@ -58,27 +60,33 @@ def _matches(pattern: str) -> list[str]:
 def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
     """List the sources in the order given, each once; a pattern gives its files in alphabetical order."""
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    names: dict[str, None] = {}
+    names: dict[str, str] = {}
     for source in given:
         name = os.fspath(source)
-        if name == BUILTIN or name.startswith(HUB_PREFIX):
-            matches = [name]
-        elif Path(name).is_dir():
-            raise ValueError(
-                f"{printable(name)} is a folder; name its files with a pattern, such as "
-                f"'{printable(name)}/*.csv.gz'"
-            )
-        elif os.path.exists(locate(name)[0]):
-            matches = [name]
-        else:
-            matches = _matches(name)
-            if not matches and "#" in name:
-                pattern, _, part = name.rpartition("#")
-                matches = [f"{match}#{part}" for match in _matches(pattern)]
+        matches = [name]
+        if not isinstance(name, RemoteFile):  # that was found before
+            name = name.removeprefix("file://")
+            matches = find_remote(name) if "://" in name else _local_files(name)
         if not matches:
-            raise ValueError(f"no file matches {printable(name)}; correct the name or the pattern")
-        names.update(dict.fromkeys(matches))
+            raise ValueError(f"no file matches {printable(shown(name))}; correct the name or the pattern")
+        for match in matches:
+            other = names.setdefault(match, match)
+            if getattr(other, "address", None) != getattr(match, "address", None):
+                raise MalformedSource(match, "two addresses differ in their query alone; copy the files here")
     return list(names)
+
+
+def _local_files(name: str) -> list[str]:
+    if Path(name).is_dir():
+        folder = printable(name)
+        raise ValueError(f"{folder} is a folder; name its files with a pattern, such as '{folder}/*.csv.gz'")
+    if name == BUILTIN or os.path.exists(locate(name)[0]):
+        return [name]
+    matches = _matches(name)
+    if not matches and "#" in name:
+        pattern, _, part = name.rpartition("#")
+        matches = [f"{match}#{part}" for match in _matches(pattern)]
+    return matches
 
 
 def unknown_columns(source: str, columns: Sequence[str], line: int | None = None) -> MalformedSource:

@@ -18,7 +18,6 @@ import pytest
 from support.pair_files import pairs_of, plain_text
 
 from curr_ab.data import MalformedSource, PreparationPlan, prepare, read_pairs
-from curr_ab.data.reading import hub
 from curr_ab.data.reading.formats import open_table
 
 
@@ -259,20 +258,6 @@ def test_keep_going_sets_damaged_files_of_every_kind_aside(corpus, write, tmp_pa
     index = prepare([good, *bad], tmp_path / "out", PreparationPlan(cluster="exact"), keep_going=True)
     assert index["report"]["kept"] == 100
     assert len(index["report"]["set_aside"]) == len(bad)
-
-
-def test_the_first_batch_of_the_hub_is_fetched_once(corpus, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    pq.write_table(pa.Table.from_pylist(corpus[:30]), tmp_path / "train.parquet")
-    opened = []
-    original = hub._stream
-    monkeypatch.setattr(hub, "_stream", lambda source: opened.append(source) or original(source))
-    table = open_table(f"hf://{tmp_path}")
-    for _ in range(2):  # a second reading begins anew
-        assert [row["heavy"] for batch in table.read(["heavy"]) for row in batch.to_pylist()] == [
-            row["heavy"] for row in corpus[:30]
-        ]
-    assert len(opened) == 2
 
 
 def test_patterns_take_parts(corpus, tmp_path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from support.pair_files import METADATA, oas_text, pairs_of, plain_text
 
 from curr_ab.data import PAIR_SCHEMA, ColumnNames, read_pairs
+from curr_ab.data.reading.sources import expand_sources
 
 
 def read(source: Any, **options: Any) -> pa.Table:
@@ -203,12 +204,17 @@ def test_builtin_corpus_is_whole() -> None:
     assert all(table[name].null_count == 0 for name in PAIR_SCHEMA.names)
 
 
-def test_hub_data_set_is_streamed(corpus, tmp_path, monkeypatch) -> None:
+def test_a_data_set_is_its_files(corpus, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    pq.write_table(pa.Table.from_pylist(corpus[:30]), tmp_path / "train.parquet")
-    assert pairs(read(f"hf://{tmp_path}")) == pairs_of(corpus[:30])
+    for split, rows in {"train-0": corpus[:30], "train-1": corpus[30:40], "test-0": corpus[40:42]}.items():
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    assert expand_sources(f"hf://{tmp_path}") == [str(tmp_path / f"train-{n}.parquet") for n in range(2)]
+    assert pairs(read(f"hf://{tmp_path}")) == pairs_of(corpus[:40])
+    assert pairs(read(f"hf://{tmp_path}?split=test")) == pairs_of(corpus[40:42])
     with pytest.raises(ValueError, match="unknown option 'part'"):
         read(f"hf://{tmp_path}?part=train")
+    with pytest.raises(ValueError, match="must have the split 'other'; it has train, test"):
+        read(f"hf://{tmp_path}?split=other")
 
 
 def test_reading_takes_constant_memory(corpus, tmp_path: Path) -> None:
