@@ -369,7 +369,7 @@ def _run_stages(
     shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for entry in entries:
         shards[entry["name"].partition("-")[0]].append(entry)
-    report |= check_splits(folder, _names(shards), workers)
+    report |= check_splits(folder, _names(shards), scratch=work / "scratch", threads=processes)
     return {
         "format": FORMAT,
         "fingerprint": fingerprint(plan.settings(), shards, subsets),
