@@ -51,7 +51,7 @@ def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
         labels[chosen] = chosen[first][inverse]
 
 
-def _first_rows(labels: Labels, rows: Labels) -> Labels:
+def find(labels: Labels, rows: Labels) -> Labels:
     """The first known row of each row's component; the way there is halved for the next who asks."""
     found = np.asarray(labels[rows])
     while True:
@@ -66,7 +66,7 @@ def _first_rows(labels: Labels, rows: Labels) -> Labels:
 def unite(labels: Labels, rows: Labels, others: Labels) -> None:
     """Link each of `rows` with the one of `others` at its place; memory holds these rows alone."""
     while len(rows):
-        ends = _first_rows(labels, rows), _first_rows(labels, others)
+        ends = find(labels, rows), find(labels, others)
         low, high = np.minimum(*ends), np.maximum(*ends)
         apart = low != high
         rows, others = low[apart], high[apart]
@@ -76,7 +76,7 @@ def unite(labels: Labels, rows: Labels, others: Labels) -> None:
 def settle(labels: Labels) -> None:
     """Make every label the first row of its component, after the last link."""
     for block in blocks(len(labels)):
-        labels[block] = _first_rows(labels, np.arange(block.start, block.stop))
+        labels[block] = find(labels, np.arange(block.start, block.stop))
 
 
 def connected(labels: Labels, others: Labels) -> Labels:
