@@ -22,7 +22,7 @@ from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
-from curr_ab.data.preparing.components import blocks, label_equal, new_array
+from curr_ab.data.preparing.components import repeated
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
     PartitionTask,
@@ -138,17 +138,6 @@ def _remove_work(out: Path) -> None:
     """Remove the files that only an unfinished run needs."""
     shutil.rmtree(out / WORK_NAME, ignore_errors=True)
     remove_leftovers(out)
-
-
-def _repeated_ids(keys: Path, folder: Path) -> int:
-    """Number of records with the id of an earlier one; they are kept, and differ in source and record."""
-    with replacing(folder / "id_labels.npy") as path:
-        ids = np.load(keys, mmap_mode="r")
-        labels = new_array(path, np.int64, len(ids))
-        label_equal(ids, labels)
-        return sum(
-            int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
-        )
 
 
 def _join(tables: Sequence[Path], path: Path) -> None:
@@ -316,8 +305,6 @@ def _run_stages(
 
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
     identities = [identity for part in parts for identity in part["identity"]]
-    if plan.group_by_donor:
-        identities.append("donors of duplicates")  # earlier work did not keep them
     stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
@@ -353,7 +340,9 @@ def _run_stages(
         report["clonotypes"] = dict(sorted(clonotypes.items()))
     if plan.group_by_donor:
         report |= read_object(donors_path(labels))
-    report["repeated_ids"] = _repeated_ids(keys["id_key"], stage)
+    # Records with the id of an earlier one are kept; they differ in source and record.
+    ids = np.load(keys["id_key"], mmap_mode="r")
+    report["repeated_ids"] = sum(len(rows) for rows, _ in repeated(ids, stage))
     subsets = subset_sizes(plan.subsets, report["pairs"]["train"])
 
     present = counts["annotated_before_duplicates"]
