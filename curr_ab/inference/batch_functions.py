@@ -15,8 +15,9 @@ from curr_ab.checkpoints import Checkpoint
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.pairs import LAYOUTS
 from curr_ab.data.reading.table import Recognised
-from curr_ab.inference.bulk import KeptColumns
-from curr_ab.inference.records import Reader, Record, check_records, reader
+from curr_ab.inference.checks import check_records
+from curr_ab.inference.output import KeptColumns
+from curr_ab.inference.records import Reader, Record, reader
 from curr_ab.inference.tasks import BulkTask, EmbedTask, MutateTask, RestoreTask, ScoreTask
 
 # Threads of one process, as Dask has them, would fight for the device and for torch's number of threads.

@@ -9,18 +9,18 @@ equal heavy chains only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
 from math import comb
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.preparing.components import Labels, unite
+from curr_ab.data.preparing.components import Labels, find, settle, unite
 from curr_ab.data.preparing.genes import (
     FEWEST_BEFORE,
     NUM_BEFORE,
@@ -50,7 +50,7 @@ _SCHEMA = pa.schema(
 )
 _SORT_COST = 64  # of a row, in comparisons of two residues
 _PAIRS_AT_ONCE = 1 << 22  # residues that are compared at once
-_LINKS_AT_ONCE = 1 << 20
+_EQUAL_PIECES = 3  # of the pieces into which CDRH3s are cut, in two that are close
 _ALL_COMPARED = 200  # rows; in larger groups each is compared with the first of its kind
 # Odd numbers of the golden ratio and of splitmix64, which spread bits.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -161,18 +161,7 @@ def link_clonotypes(
     for length in sorted(set().union(*present)):
         mismatches = allowed_mismatches(length, identity)
         rows, v, j, cdr3s, before = _of_length(partitions, starts, length)
-        waiting: list[tuple[Labels, Labels]] = []
-        for link in close_rows(v, j, cdr3s, mismatches, before):
-            waiting.append(link)
-            if sum(len(one) for one, _ in waiting) >= _LINKS_AT_ONCE:
-                _unite(labels, rows, waiting)
-        _unite(labels, rows, waiting)
-
-
-def _unite(labels: Labels, rows: Labels, waiting: list[tuple[Labels, Labels]]) -> None:
-    if waiting:
-        unite(labels, *(rows[np.concatenate(ends)] for ends in zip(*waiting, strict=True)))
-        waiting.clear()
+        unite(labels, rows, rows[close_rows(v, j, cdr3s, mismatches, before)])
 
 
 def allowed_mismatches(length: int, identity: float) -> int:
@@ -182,8 +171,8 @@ def allowed_mismatches(length: int, identity: float) -> int:
 
 def close_rows(
     v: Keys, j: Keys, residues: Residues, mismatches: int, before: Residues | None = None
-) -> Iterator[tuple[Labels, Labels]]:
-    """Links that connect all rows of matching genes whose CDRH3s differ in at most so many residues.
+) -> Labels:
+    """Labels that connect all rows of matching genes whose CDRH3s differ in at most so many residues.
 
     `before` are the residues before the CDRH3s, which must be alike where a V gene is not known. They link
     rows of different genes too, whose CDRH3s differ in one at most. Without them the CDRH3 stands alone.
@@ -194,84 +183,171 @@ def close_rows(
     equal = (text[order][1:] == text[order][:-1]) & (genes[order][1:] == genes[order][:-1])
     same = equal & (frames[order][1:] == frames[order][:-1])
     linked = equal & ((v[order][1:] != 0) | same)
-    yield order[1:][linked], order[:-1][linked]
-    rows = order[np.concatenate([[True], ~same])]  # the rest are of one each
-    v, j, residues = v[rows], j[rows], residues[rows]
-    before = None if before is None else before[rows]
+    labels = np.arange(len(order))
+    unite(labels, order[1:][linked], order[:-1][linked])
+    # One row of each kind, with the residues before the CDRH3 and without.
+    rows, texts = (np.sort(order[np.concatenate([[True], ~repeated])]) for repeated in (same, equal))
+    everyone, no_genes = np.ones(len(v), bool), np.zeros_like(v)
     without_v, without_j = v == 0, (v != 0) & (j == 0)
-    everyone, no_genes = np.ones(len(rows), bool), np.zeros_like(v)
     # Pairs of rows by the genes that both know; of each pair one row at least knows no more than these.
-    stages = [(~without_v & ~without_j, genes[rows], everyone, None, mismatches)]
+    stages: list[tuple[Labels, Keys, Decisive, Residues | None, int]] = [
+        (texts[(v[texts] != 0) & (j[texts] != 0)], genes, everyone, None, mismatches)
+    ]
     if without_j.any():
-        stages.append((~without_v, v, without_j, None, mismatches))
+        stages.append((texts[v[texts] != 0], v, without_j, None, mismatches))
     if without_v.any():
-        stages.append((everyone, no_genes, without_v, before, mismatches))
+        stages.append((rows, no_genes, without_v, before, mismatches))
     # Sources differ in the names of genes that are nearly equal, such as IGHV3-53 and IGHV3-66.
     if before is not None and not without_v.all():
-        known = np.count_nonzero(before, axis=1) >= FEWEST_BEFORE
-        stages.append((known, no_genes, everyone, before, 1))
-    for inside, keys, decisive, alike, most in stages:
-        chosen = np.flatnonzero(inside)
+        known = np.count_nonzero(before[rows], axis=1) >= FEWEST_BEFORE
+        stages.append((rows[known], no_genes, everyone, before, 1))
+    for chosen, keys, decisive, alike, most in stages:
         chosen = chosen[np.argsort(keys[chosen], kind="stable")]
         cuts = np.flatnonzero(np.diff(keys[chosen])) + 1
         for bucket in np.split(chosen, cuts):
             if len(bucket) > 1 and decisive[bucket].any():
-                frames_of_bucket = None if alike is None else alike[bucket]
-                for one, other in _close(residues[bucket], decisive[bucket], most, frames_of_bucket):
-                    yield rows[bucket[one]], rows[bucket[other]]
+                _Bucket(
+                    labels=labels,
+                    rows=bucket,
+                    residues=residues[bucket],
+                    decisive=decisive[bucket],
+                    mismatches=min(most, residues.shape[1]),
+                    before=None if alike is None else alike[bucket],
+                ).link()
+    settle(labels)
+    return labels
 
 
-def _close(
-    residues: Residues, decisive: Decisive, mismatches: int, before: Residues | None
-) -> Iterator[tuple[Any, Any]]:
-    """Links within one bucket: all against all where that is less work than a sort for each way to differ."""
-    num_rows, length = residues.shape
-    mismatches = min(mismatches, length)
-    if num_rows * length <= comb(length, mismatches) * _SORT_COST:
-        return _compared(residues, decisive, mismatches, before)
-    return _sorted(residues, decisive, mismatches, before)
+@dataclass(frozen=True, kw_only=True)
+class _Bucket:
+    """Rows that are linked where their CDRH3s are close, by the labels of all rows.
 
+    Rows that are connected already are not compared: which links connect them makes no difference.
+    """
 
-def _compared(
-    residues: Residues, decisive: Decisive, mismatches: int, before: Residues | None
-) -> Iterator[tuple[Any, Any]]:
-    num_rows, length = residues.shape
-    step = max(1, _PAIRS_AT_ONCE // (num_rows * length))
-    for start in range(0, num_rows, step):
-        # Of each two rows the later one is compared with the earlier.
-        some, rest = residues[start : start + step], residues[start:]
-        distances = (some[:, None, :] != rest[None]).sum(-1, dtype=np.uint16)
-        near = distances <= mismatches
-        near &= decisive[start : start + step, None] | decisive[None, start:]
-        one, other = np.nonzero(near)
-        one, other = one[one < other] + start, other[one < other] + start
-        if before is not None:
-            alike = _alike(before, one, other)
-            one, other = one[alike], other[alike]
-        yield one, other
+    labels: Labels
+    rows: Labels
+    residues: Residues
+    decisive: Decisive
+    mismatches: int
+    before: Residues | None
 
+    def link(self) -> None:
+        """Compare all with all where that is less work than a sort for each way to differ."""
+        num_rows, length = self.residues.shape
+        # Some of them are equal in two close rows: the fewer, the more rows to compare, but fewer ways to
+        # differ. Where residues before the CDRH3 decide, each is a residue, so that few are compared.
+        num_pieces = length if self.before is not None else min(length, self.mismatches + _EQUAL_PIECES)
+        if num_rows * length <= comb(num_pieces, self.mismatches) * _SORT_COST:
+            self._compare_all()
+        elif not self._sort(num_pieces):
+            self._sort(length)
 
-def _sorted(
-    residues: Residues, decisive: Decisive, mismatches: int, before: Residues | None
-) -> Iterator[tuple[Any, Any]]:
-    """Rows that are equal but for some positions are neighbours in the order of all the others."""
-    numbers, whole = _numbers(residues.shape[1]), _sums(residues)
-    for left_out in combinations(range(residues.shape[1]), mismatches):
-        keys = whole.copy()
-        for position in left_out:
-            keys -= numbers[position][residues[:, position]]
-        order = np.argsort(keys)
-        equal = keys[order][1:] == keys[order][:-1]
-        if not equal.any():
-            continue
-        group = np.concatenate([[0], np.cumsum(~equal)])
-        num_decisive = np.bincount(group, decisive[order])
-        if before is None:
-            equal &= num_decisive[group][1:] > 0
-            yield order[1:][equal], order[:-1][equal]
-        else:
-            worth = ((np.bincount(group) > 1) & (num_decisive > 0))[group]
-            yield from _alike_in_groups(order[worth], group[worth], decisive, before)
+    def _labels(self, some: Labels) -> Labels:
+        return find(self.labels, self.rows[some])
+
+    def _unite(self, some: Labels, others: Labels) -> None:
+        unite(self.labels, self.rows[some], self.rows[others])
+
+    def _compare_all(self) -> None:
+        num_rows, length = self.residues.shape
+        step = max(1, _PAIRS_AT_ONCE // (num_rows * length))
+        for start in range(0, num_rows, step):
+            # Of each two rows the later one is compared with the earlier.
+            some, rest = self.residues[start : start + step], self.residues[start:]
+            distances = (some[:, None, :] != rest[None]).sum(-1, dtype=np.uint16)
+            near = distances <= self.mismatches
+            near &= self.decisive[start : start + step, None] | self.decisive[None, start:]
+            one, other = np.nonzero(np.triu(near, 1))
+            self._unite_alike(one + start, other + start)
+
+    def _unite_alike(self, some: Labels, others: Labels) -> None:
+        if self.before is not None:
+            apart = self._labels(some) != self._labels(others)
+            some, others = some[apart], others[apart]
+            alike = _alike(self.before, some, others)
+            some, others = some[alike], others[alike]
+        self._unite(some, others)
+
+    def _sort(self, num_pieces: int) -> bool:
+        """Link rows by their order without some pieces; false where that is no gain over single residues."""
+        num_rows, length = self.residues.shape
+        numbers = _numbers(length)
+        cuts = np.arange(num_pieces) * length // num_pieces
+        values = np.stack([numbers[place][self.residues[:, place]] for place in range(length)])
+        pieces: Keys = np.add.reduceat(values, cuts, axis=0)
+        whole = pieces.sum(axis=0, dtype=np.uint64)
+        for left_out in combinations(range(num_pieces), self.mismatches):
+            keys = whole - pieces[list(left_out)].sum(axis=0, dtype=np.uint64)
+            order = np.argsort(keys)
+            equal = keys[order][1:] == keys[order][:-1]
+            if not equal.any():
+                continue
+            group = np.concatenate([[0], np.cumsum(~equal)])
+            order, group = self._worth(order, group)
+            if self.before is not None:
+                self._link_alike(order, group)
+            elif num_pieces == length:
+                same = group[1:] == group[:-1]
+                self._unite(order[1:][same], order[:-1][same])
+            elif (
+                length * np.sum(np.bincount(group) ** 2)
+                > num_rows * comb(length, self.mismatches) * _SORT_COST
+            ):
+                return False
+            else:
+                self._link_near(order, group)
+        return True
+
+    def _worth(self, order: Labels, group: Labels) -> tuple[Labels, Labels]:
+        """The groups in which something is left to link, each in the order of its rows."""
+        labels = self._labels(order)
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        several = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
+        several &= np.logical_or.reduceat(self.decisive[order], starts)
+        kept = np.repeat(several, np.diff(starts, append=len(order)))
+        order, group = order[kept], group[kept]
+        sorted_again = np.lexsort((order, group))
+        return order[sorted_again], group[sorted_again]
+
+    def _link_near(self, order: Labels, group: Labels) -> None:
+        """Link the rows of one group that are near: each is compared with those behind it."""
+        labels = self._labels(order)
+        behind = np.searchsorted(group, group, "right") - np.arange(1, len(group) + 1)
+        pieces = np.cumsum(behind) * self.residues.shape[1] // _PAIRS_AT_ONCE
+        for places in np.split(np.arange(len(order)), np.flatnonzero(np.diff(pieces)) + 1):
+            counts = behind[places]
+            one = np.repeat(places, counts)
+            other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts)
+            apart = labels[one] != labels[other]
+            some, others = order[one[apart]], order[other[apart]]
+            near = (self.residues[some] != self.residues[others]).sum(-1, dtype=np.uint16) <= self.mismatches
+            near &= self.decisive[some] | self.decisive[others]
+            self._unite(some[near], others[near])
+
+    def _link_alike(self, order: Labels, group: Labels) -> None:
+        """Link the rows of one group that are alike before the CDRH3; each decisive row takes its turn.
+
+        In large groups those that were linked to an earlier one have no turn of their own, so that the work
+        grows with the number of rows times that of V genes.
+        """
+        assert self.before is not None
+        waits = self.decisive[order]
+        while waits.any():
+            _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
+            turns = np.flatnonzero(waits)
+            first = np.full(len(sizes), -1)
+            first[group[turns][::-1]] = turns[::-1]  # the last assignment is the first row
+            left = first[group] >= 0
+            left[first[first >= 0]] = False
+            leaders = order[first[group[left]]]
+            order, group, waits = order[left], group[left], waits[left]
+            few = sizes[group] <= _ALL_COMPARED
+            asked = ~few | (self._labels(order) != self._labels(leaders))
+            alike = np.zeros(len(order), bool)
+            alike[asked] = _alike(self.before, order[asked], leaders[asked])
+            self._unite(order[alike], leaders[alike])
+            waits &= ~alike | few
 
 
 def _alike(before: Residues, one: Labels, other: Labels) -> Decisive:
@@ -282,29 +358,6 @@ def _alike(before: Residues, one: Labels, other: Labels) -> Decisive:
         some, others = before[one[start : start + step]], before[other[start : start + step]]
         pieces.append(are_alike(some, others, LIKE_BEFORE))
     return np.concatenate(pieces)
-
-
-def _alike_in_groups(
-    order: Labels, group: Labels, decisive: Decisive, before: Residues
-) -> Iterator[tuple[Any, Any]]:
-    """Links of rows of one group that are alike before the CDRH3; each decisive row takes its turn.
-
-    In large groups those that were linked to an earlier one have no turn of their own, so that the work grows
-    with the number of rows times that of V genes.
-    """
-    waits = decisive[order]
-    while waits.any():
-        _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
-        turns = np.flatnonzero(waits)
-        first = np.full(len(sizes), -1)
-        first[group[turns][::-1]] = turns[::-1]  # the last assignment is the first row
-        left = first[group] >= 0
-        left[first[first >= 0]] = False
-        leaders = order[first[group[left]]]
-        order, group, waits = order[left], group[left], waits[left]
-        alike = _alike(before, order, leaders)
-        yield order[alike], leaders[alike]
-        waits &= ~alike | (sizes[group] <= _ALL_COMPARED)
 
 
 def _numbers(length: int) -> Keys:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from curr_ab.data.preparing.clonotypes import link_clonotypes
-from curr_ab.data.preparing.components import Labels, label_equal, new_array, settle, unite
-from curr_ab.data.preparing.order import PartitionTask, first_rows, num_kept, read_donors, read_partition
+from curr_ab.data.preparing.components import Labels, blocks, new_array, repeated, settle, unite
+from curr_ab.data.preparing.order import PartitionTask, first_rows, read_donors, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.files import replacing, write_json
 from curr_ab.options import OptionError
@@ -132,48 +133,35 @@ def link_similar(
                 unite(labels, batch["member"].to_numpy(), batch["representative"].to_numpy())
 
 
-def label_column(partitions: list[PartitionTask], column: str, labels: Labels) -> None:
-    """Give rows of one value, such as a clone, the index of the first of them; others stay alone."""
-    first_of: dict[str, int] = {}
-    row = 0
-    for task in partitions:
-        values = read_partition(task, [column])[column].combine_chunks().dictionary_encode()
-        names = values.dictionary.to_pylist()
-        codes = values.indices.to_numpy(zero_copy_only=False)
-        valid = values.is_valid().to_numpy(zero_copy_only=False)
-        rows = np.arange(row, row + len(values))
-        if names:
-            codes = codes[valid].astype(np.int64)
-            here = np.full(len(names), -1)  # the first row of each value in this partition
-            here[codes[::-1]] = rows[valid][::-1]  # the last assignment is the first row
-            firsts = np.array(
-                [first_of.setdefault(name, int(first)) for name, first in zip(names, here, strict=True)]
-            )
-            rows[valid] = firsts[codes]
-        labels[row : row + len(rows)] = rows
-        row += len(rows)
+def _clones(partitions: list[PartitionTask]) -> Iterator[tuple[Labels, pa.Array]]:
+    for task, start in zip(partitions, first_rows(partitions), strict=True):
+        clones = read_partition(task, ["clone"])["clone"].combine_chunks()
+        yield start + np.flatnonzero(clones.is_valid()), clones.drop_null()
 
 
-def link_donors(partitions: list[PartitionTask], labels: Labels) -> int:
-    """Unite the rows of each donor, also through duplicates that were dropped; return the rows without one.
+def _donors(partitions: list[PartitionTask]) -> Iterator[tuple[Labels, pa.Array]]:
+    """Also those of duplicates that were dropped."""
+    for task, start in zip(partitions, first_rows(partitions), strict=True):
+        donors = read_donors(task)
+        yield start + donors["row"].to_numpy(), donors["donor"].combine_chunks()
+
+
+def link_values(labels: Labels, values: Iterator[tuple[Labels, pa.Array]]) -> int:
+    """Unite the rows of each value, such as those of a donor; return the number of rows that have one.
 
     Clusters that share a donor cannot be held apart, nor can those of donors who share one.
     """
     first_of: dict[str, int] = {}
-    num_without = 0
-    for task, start in zip(partitions, first_rows(partitions), strict=True):
-        donors = read_donors(task)
-        rows = donors["row"].to_numpy() + start
-        encoded = donors["donor"].combine_chunks().dictionary_encode()
+    num_known = 0
+    for rows, column in values:
+        encoded = column.dictionary_encode()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
-        here = dict(zip(codes.tolist(), rows.tolist(), strict=True))  # a row of each donor
-        names = encoded.dictionary.to_pylist()
-        firsts = np.array(
-            [first_of.setdefault(name, here[code]) for code, name in enumerate(names)], np.int64
-        )
+        here = dict(zip(codes.tolist(), rows.tolist(), strict=True))  # a row of each value
+        names = enumerate(encoded.dictionary.to_pylist())
+        firsts = np.array([first_of.setdefault(name, here[code]) for code, name in names], np.int64)
         unite(labels, rows, firsts[codes])
-        num_without += num_kept(task) - len(np.unique(rows))
-    return num_without
+        num_known += len(np.unique(rows))
+    return num_known
 
 
 def write_labels(
@@ -194,17 +182,20 @@ def write_labels(
     keys = np.load(sequence_keys, mmap_mode="r")
     with replacing(path) as temporary:
         labels = new_array(temporary, np.int64, len(keys))
+        for block in blocks(len(labels)):
+            labels[block] = np.arange(block.start, block.stop)
         if plan.cluster == "source":
-            label_column(partitions, "clone", labels)
+            link_values(labels, _clones(partitions))
         else:
-            label_equal(keys, labels)
+            for rows, firsts in repeated(keys, folder):
+                labels[rows] = firsts
         if plan.cluster == "mmseqs":
             link_similar(plan, partitions, labels, threads=processes, folder=folder)
         elif plan.cluster == "clonotype":
             link_clonotypes(partitions, first_rows(partitions), labels, plan.cdr3_identity)
         if plan.group_by_donor:
-            num_without = link_donors(partitions, labels)
-            write_json(donors_path(path), {"pairs_without_donor": num_without})
+            num_known = link_values(labels, _donors(partitions))
+            write_json(donors_path(path), {"pairs_without_donor": len(labels) - num_known})
         settle(labels)
         labels.flush()
     return path

@@ -7,8 +7,8 @@ the same component, and `settle` makes it the first.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 Labels = npt.NDArray[np.int64]
 BLOCK = 1 << 22  # rows of an array that are in memory at once
+_KEYED = np.dtype([("key", np.uint64), ("row", np.int64)])
 
 
 def blocks(num_rows: int) -> Iterator[slice]:
@@ -37,21 +38,38 @@ def new_array(path: Path, dtype: type, num_rows: int) -> Any:
     return array
 
 
-def label_equal(keys: npt.NDArray[np.uint64], labels: Labels) -> None:
-    """Give rows of equal keys the index of the first of them; one range of keys is in memory at a time."""
-    num_ranges = 1 + len(keys) // BLOCK
-    bounds = [index * (1 << 64) // num_ranges for index in range(num_ranges + 1)]
-    for low, high in pairwise(bounds):
-        rows = []
+def repeated(keys: npt.NDArray[np.uint64], folder: Path) -> Iterator[tuple[Labels, Labels]]:
+    """Rows with the key of an earlier row, each with the first row of that key.
+
+    Keys are spread over files in `folder` by their first bits, so that memory holds one file at a time and
+    the work grows with the number of rows.
+    """
+    bits = (len(keys) // BLOCK).bit_length()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        paths = [Path(scratch, str(number)) for number in range(1 << bits)]
         for block in blocks(len(keys)):
-            inside = (keys[block] >= np.uint64(low)) & (keys[block] <= np.uint64(high - 1))
-            rows.append(block.start + np.flatnonzero(inside))
-        chosen = np.concatenate([*rows, np.zeros(0, np.int64)])
-        _, first, inverse = np.unique(keys[chosen], return_index=True, return_inverse=True)
-        labels[chosen] = chosen[first][inverse]
+            found = np.empty(block.stop - block.start, _KEYED)
+            found["key"], found["row"] = keys[block], np.arange(block.start, block.stop)
+            files = (found["key"] >> np.uint64(1) >> np.uint64(63 - bits)).astype(np.uint16)
+            found = found[np.argsort(files, kind="stable")]
+            ends = np.cumsum(np.bincount(files, minlength=len(paths)))
+            for path, some in zip(paths, np.split(found, ends[:-1]), strict=True):
+                with path.open("ab") as file:  # not kept open: there may be more than a process may have
+                    file.write(some.tobytes())
+        for path in paths:
+            found = np.fromfile(path, _KEYED)
+            path.unlink()
+            order = np.argsort(found["key"].copy())
+            ordered, rows = found["key"][order], found["row"][order]
+            is_first = np.ones(len(ordered), bool)
+            is_first[1:] = ordered[1:] != ordered[:-1]
+            firsts = np.minimum.reduceat(rows, np.flatnonzero(is_first)) if len(rows) else rows
+            firsts = firsts[np.cumsum(is_first) - 1]
+            yield rows[rows != firsts], firsts[rows != firsts]
 
 
-def _first_rows(labels: Labels, rows: Labels) -> Labels:
+def find(labels: Labels, rows: Labels) -> Labels:
     """The first known row of each row's component; the way there is halved for the next who asks."""
     found = np.asarray(labels[rows])
     while True:
@@ -66,7 +84,7 @@ def _first_rows(labels: Labels, rows: Labels) -> Labels:
 def unite(labels: Labels, rows: Labels, others: Labels) -> None:
     """Link each of `rows` with the one of `others` at its place; memory holds these rows alone."""
     while len(rows):
-        ends = _first_rows(labels, rows), _first_rows(labels, others)
+        ends = find(labels, rows), find(labels, others)
         low, high = np.minimum(*ends), np.maximum(*ends)
         apart = low != high
         rows, others = low[apart], high[apart]
@@ -76,7 +94,7 @@ def unite(labels: Labels, rows: Labels, others: Labels) -> None:
 def settle(labels: Labels) -> None:
     """Make every label the first row of its component, after the last link."""
     for block in blocks(len(labels)):
-        labels[block] = _first_rows(labels, np.arange(block.start, block.stop))
+        labels[block] = find(labels, np.arange(block.start, block.stop))
 
 
 def connected(labels: Labels, others: Labels) -> Labels:

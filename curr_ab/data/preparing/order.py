@@ -39,10 +39,6 @@ class PartitionTask(FileTask):
     keep_donors: bool = False  # of the duplicates too
 
     @property
-    def keys_path(self) -> Path:
-        return self.path.with_suffix(".keys.npy")
-
-    @property
     def donors_path(self) -> Path:
         return self.path.with_suffix(".donors.arrow")
 
@@ -104,7 +100,7 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
     """Write the rows in order without duplicates, of which the one that was read first is kept."""
     if task.summary_path.exists():
         return read_object(task.summary_path)
-    rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_read_unsorted(task)])
+    rows = pa.concat_tables([PART_SCHEMA.empty_table(), *_read_unsorted(task)]).combine_chunks()
     high, low = (rows[key].to_numpy() for key in ("order", "order_low"))
     order = np.lexsort((low, high))
     high, low = high[order], low[order]
@@ -121,8 +117,6 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
         with replacing(task.donors_path) as path, pa.ipc.new_file(str(path), donors.schema) as writer:
             writer.write_table(donors)
     rows = rows.take(pa.array(order[~repeated]))
-    with replacing(task.keys_path) as path, path.open("wb") as file:
-        np.save(file, np.stack([rows[key].to_numpy() for key in KEYS]))
     with replacing(task.path) as path, pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
         writer.write_table(rows, max_chunksize=16_384)
     summary = {"kept": len(rows), "duplicates": int(repeated.sum())}
@@ -131,10 +125,11 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
 
 
 def read_partition(task: PartitionTask, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a partition, in order."""
-    with pa.OSFile(str(task.path)) as file, pa.ipc.open_file(file) as reader:
-        table = reader.read_all()
-    return table if columns is None else table.select(columns)
+    """The rows of a partition, in order; of all columns or of these."""
+    columns = PART_SCHEMA.names if columns is None else columns
+    options = pa.ipc.IpcReadOptions(included_fields=[PART_SCHEMA.get_field_index(name) for name in columns])
+    with pa.OSFile(str(task.path)) as file, pa.ipc.open_file(file, options=options) as reader:
+        return reader.read_all().select(columns)
 
 
 def read_donors(task: PartitionTask) -> pa.Table:
@@ -155,17 +150,12 @@ def first_rows(tasks: Sequence[PartitionTask]) -> list[int]:
 
 def gather_keys(tasks: list[PartitionTask], folder: Path) -> dict[str, Path]:
     """Write an array for each key, over the rows of all partitions; return their paths."""
-    paths = {key: folder / f"{key}.npy" for key in KEYS}
-    if all(path.exists() for path in paths.values()):
-        return paths
-    num_rows = sum(np.load(task.keys_path, mmap_mode="r").shape[1] for task in tasks)
-    for row, path in enumerate(paths.values()):
-        with replacing(path) as temporary:
-            keys = new_array(temporary, np.uint64, num_rows)
-            start = 0
-            for task in tasks:
-                values = np.load(task.keys_path, mmap_mode="r")[row]
-                keys[start : start + len(values)] = values
-                start += len(values)
-            keys.flush()
+    paths = {key: folder / f"{key}.npy" for key in KEYS if key != "order_low"}
+    for key, path in paths.items():
+        if not path.exists():
+            with replacing(path) as temporary:
+                keys = new_array(temporary, np.uint64, sum(map(num_kept, tasks)))
+                for task, start in zip(tasks, first_rows(tasks), strict=True):
+                    keys[start : start + num_kept(task)] = read_partition(task, [key])[key].to_numpy()
+                keys.flush()
     return paths

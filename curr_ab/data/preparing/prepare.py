@@ -26,7 +26,7 @@ from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
-from curr_ab.data.preparing.components import blocks, label_equal, new_array
+from curr_ab.data.preparing.components import repeated
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
     PartitionTask,
@@ -191,23 +191,14 @@ def _remove_work(out: Path) -> None:
     remove_leftovers(out)
 
 
-def _repeated_ids(keys: Path, folder: Path) -> int:
-    """Number of records with the id of an earlier one; they are kept, and differ in source and record."""
-    with replacing(folder / "id_labels.npy") as path:
-        ids = np.load(keys, mmap_mode="r")
-        labels = new_array(path, np.int64, len(ids))
-        label_equal(ids, labels)
-        return sum(
-            int((labels[block] != np.arange(block.start, block.stop)).sum()) for block in blocks(len(ids))
-        )
-
-
 def _count(labels: Path, splits: Path, id_keys: Path, folder: Path) -> dict[str, Any]:
     """What the index says of clusters, splits and ids, unless an earlier run counted it."""
     path = folder / "report.json"
     if not path.exists():
         report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
-        write_json(path, report | {"repeated_ids": _repeated_ids(id_keys, folder)})
+        # Records with the id of an earlier one are kept; they differ in source and record.
+        ids = np.load(id_keys, mmap_mode="r")
+        write_json(path, report | {"repeated_ids": sum(len(rows) for rows, _ in repeated(ids, folder))})
     report = read_object(path)
     report["cluster_sizes"] = {int(size): count for size, count in report["cluster_sizes"].items()}
     return report
@@ -389,8 +380,6 @@ def _run_stages(
 
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
     identities = [identity for part in parts for identity in part["identity"]]
-    if plan.group_by_donor:
-        identities.append("donors of duplicates")  # earlier work did not keep them
     stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
@@ -472,6 +461,7 @@ def _write_index(
     for name, parts in tables.items():
         _join(parts, out / name)
     names = _names(index["splits"])
-    index["report"] |= check_splits(out, names, workers)
+    scratch = out / WORK_NAME / "scratch"
+    index["report"] |= check_splits(out, names, scratch=scratch, threads=workers.processes)
     _remove_others(out, names, tables)
     write_json(out / INDEX_NAME, index)

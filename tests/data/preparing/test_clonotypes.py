@@ -39,7 +39,7 @@ def compared(v, j, residues, mismatches) -> np.ndarray:
     return components(len(v), links)
 
 
-@pytest.mark.parametrize("sort_cost", [64, 0])  # mostly by comparison, and always by sorting
+@pytest.mark.parametrize("sort_cost", [64, 8, 0])  # mostly by comparison, by pieces, by single residues
 @pytest.mark.parametrize("mismatches", [1, 2])
 @pytest.mark.parametrize("genes", [(1,), (0, 1), (0, 1, 2)])
 @pytest.mark.heavy
@@ -52,7 +52,7 @@ def test_close_rows(monkeypatch, genes, mismatches, sort_cost) -> None:
         num_rows = 60
         v, j = draws.choice(np.array(genes, np.uint64), (2, num_rows))
         residues = draws.integers(65, 69, (num_rows, 6 if mismatches == 1 else 9)).astype(np.uint8)
-        ours = components(num_rows, close_rows(v, j, residues, mismatches))
+        ours = close_rows(v, j, residues, mismatches)
         assert ours.tolist() == compared(v, j, residues, mismatches).tolist()
         seen.add(len(set(ours.tolist())))
     assert max(seen) > 2
@@ -87,7 +87,7 @@ def test_framework_stands_for_the_gene(monkeypatch, sort_cost) -> None:
                     allowed = 1 if alike and not unknown else -1
                 if (residues[one] != residues[other]).sum() <= allowed:
                     links.append((np.array([one]), np.array([other])))
-        ours = components(num_rows, close_rows(v, np.ones_like(v), residues, 2, before))
+        ours = close_rows(v, np.ones_like(v), residues, 2, before)
         assert ours.tolist() == components(num_rows, links).tolist()
         seen.add(len(set(ours.tolist())))
     assert max(seen) > 2
@@ -104,7 +104,7 @@ def test_short_cdr3s_of_many_genes_stay_apart(monkeypatch) -> None:
     compared = []
     monkeypatch.setattr(clonotypes, "are_alike", lambda *of: compared.append(len(of[0])) or are_alike(*of))
     nothing = np.zeros(6_000, np.uint64)
-    ours = components(6_000, close_rows(nothing, nothing, residues, 1, before))
+    ours = close_rows(nothing, nothing, residues, 1, before)
     firsts = {name: row for row, name in reversed(list(enumerate(kind.tolist())))}
     assert ours.tolist() == [firsts[name] for name in kind.tolist()]
     assert sum(compared) < 6_000 * 30 * 10
@@ -132,7 +132,7 @@ def test_one_gene_with_very_many_rows() -> None:
     mutants[np.arange(len(mutants)), draws.integers(0, 14, len(mutants))] = 90
     together = np.concatenate([residues, mutants])
     same = np.ones(len(together), np.uint64)
-    labels = components(len(together), close_rows(same, same, together, 1))
+    labels = close_rows(same, same, together, 1)
     assert (labels[len(residues) :] == np.arange(0, len(residues), 3)).mean() > 0.999
     assert len(np.unique(labels)) > 0.999 * len(residues)
 

@@ -357,7 +357,7 @@ def test_a_failed_run_does_not_block_its_folder(
     with pytest.raises(ValueError, match="no sequence column is known"):
         prepare(write("d.csv", "a,b\nEVQ,DIQ\n"), tmp_path / "out", EXACT)
 
-    def broken(*args):
+    def broken(*arguments, **options):
         raise ValueError("a check that fails")
 
     with monkeypatch.context() as patch:
@@ -382,7 +382,7 @@ def test_two_runs_in_one_folder(sources, tmp_path) -> None:
     prepare(sources, tmp_path / "out", EXACT)
 
 
-@pytest.mark.parametrize("stage", ["labels", "splits", "order", "id_labels"])
+@pytest.mark.parametrize("stage", ["labels", "splits", "order", "id_key"])
 @pytest.mark.heavy
 def test_a_full_disk_in_one_sentence(sources, tmp_path, monkeypatch, stage) -> None:
     """The room of an array is taken before it is mapped; written without room, a map kills the process."""
