@@ -116,7 +116,7 @@ def link_similar(
         linclust += ["--min-seq-id", str(plan.identity), "-c", str(plan.coverage)]
         if plan.mmseqs_memory is not None:
             linclust += ["--split-memory-limit", f"{plan.mmseqs_memory}B"]
-        # Its `easy-linclust` also writes the clusters as FASTA, twice: that is half of the room on the disk.
+        # Its `easy-linclust` also writes the clusters as FASTA, twice: that is 40 % of the room on the disk.
         # Mode 1, as there, leaves the sequences where they lie, in their order, which decides between equals.
         for command in (
             ["createdb", fasta, sequences, "--createdb-mode", "1"],

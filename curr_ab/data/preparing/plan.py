@@ -72,7 +72,7 @@ class PreparationPlan:
         None,
         "Memory that MMseqs2 may take for its tables, in bytes, such as 8G",
         shown="all that the machine has",
-        above=0,
+        least=10**8,  # with a few megabytes it fails without a word
         execution=True,
     )
     allow_cut_clusters: bool = option(

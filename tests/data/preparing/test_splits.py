@@ -135,7 +135,7 @@ def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
     assert all(len(splits) == 1 for splits in families.values())
     assert index["report"]["clusters_in_several_splits"] == 0
     assert sum(index["report"]["clusters"].values()) <= 100
-    again = prepare(path, tmp_path / "again", plan, processes=2)
+    again = prepare(path, tmp_path / "again", replace(plan, mmseqs_memory=10**8), processes=2)
     assert again["fingerprint"] == index["fingerprint"]
 
 
@@ -219,8 +219,10 @@ def test_memory_of_mmseqs_is_limited_and_decides_nothing(corpus, write, tmp_path
     assert "--split" not in free and "--split-memory-limit 8000000000B" in limited
     assert len(fingerprints) == 1
     # Nor does it make another request of a folder that is finished.
-    prepare(path, tmp_path / "None", replace(plan, mmseqs_memory=1_000_000))
+    prepare(path, tmp_path / "None", replace(plan, mmseqs_memory=4_000_000_000))
     assert len((tmp_path / "said").read_text().splitlines()) == 2
+    with pytest.raises(ValueError, match=r"mmseqs_memory must be at least 100000000; got 8$"):
+        replace(plan, mmseqs_memory=8)
 
 
 @pytest.mark.heavy
