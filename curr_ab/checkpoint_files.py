@@ -10,6 +10,7 @@ from typing import Any
 
 from curr_ab.family import NAMESPACE, REPO_PREFIX, find_member, nearest_members
 from curr_ab.files import read_object
+from curr_ab.reach import reach
 from curr_ab.results import checkpoint_digest
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
@@ -23,6 +24,7 @@ WEIGHTS = (
 )
 # Options of `from_pretrained` that say where the files are: tokenizer and adapter need them, too.
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
+MODEL_TYPE = "esm"  # of the family, too, so that stock transformers reads it
 _STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
 
 
@@ -71,10 +73,12 @@ def step_of_folder(folder: Path) -> int | None:
 def find_file(source: str, name: str, *, required: bool = False, **options: Any) -> Path | None:
     """A file of a checkpoint, downloaded from a repository; None where no file has that name.
 
-    An unreachable Hub is an error only where the file is `required`. `options` are those of HUB_OPTIONS.
+    `options` are those of HUB_OPTIONS. A connection that breaks meanwhile is an error only where the file is
+    `required`.
     """
     from transformers.utils import cached_file
 
+    options = reach(source, (CONFIG, ADAPTER_CONFIG), **options)
     path = cached_file(
         source,
         name,
@@ -110,6 +114,21 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
     """The base that an adapter names; None for a checkpoint that is complete by itself."""
     path = find_file(source, ADAPTER_CONFIG, **options)
     return None if path is None else str(read_object(path)["base_model_name_or_path"])
+
+
+def check_architecture(source: str, **options: Any) -> None:
+    """Refuse what is no checkpoint, and one of another architecture, of which no weight would be loaded."""
+    path = find_file(source, CONFIG, **options)
+    if path is None:
+        raise ValueError(
+            f"{source} is no checkpoint: it has no {CONFIG}; name a folder that has, such as "
+            "RUN/checkpoints/step500000, or a member"
+        )
+    kind = read_object(path).get("model_type")
+    if kind != MODEL_TYPE:
+        raise ValueError(
+            f"{source} holds a model of the type {kind}; name a checkpoint of this family or of ESM-2"
+        )
 
 
 @dataclass(frozen=True)

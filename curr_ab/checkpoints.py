@@ -6,12 +6,20 @@ import hashlib
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.checkpoint_files import CONFIG, HUB_OPTIONS, base_of_adapter, find_file, resolve
+from curr_ab.checkpoint_files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    HUB_OPTIONS,
+    base_of_adapter,
+    check_architecture,
+    find_file,
+    resolve,
+)
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.modeling import (
@@ -22,7 +30,9 @@ from curr_ab.modeling import (
     CurrAbModel,
     CurrAbPreTrainedModel,
 )
+from curr_ab.number_types import Precision, choose_precision
 from curr_ab.options import OptionError
+from curr_ab.reach import downloads_explained, reach
 from curr_ab.tokenization import CurrAbTokenizer
 
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
@@ -65,28 +75,31 @@ def load(
         if refused in kwargs:
             raise TypeError(f"load() takes no {refused}; use {instead}")
     kwargs["revision"] = revision or "main"
+    kwargs = reach(source, (CONFIG, ADAPTER_CONFIG), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     own_separator = {} if separator is None else {"separator": separator}
-    base = base_of_adapter(source, **options)
-    if base is None:
-        tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-        model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
-    else:
-        # Revision and subfolder are the adapter's; its base is named without any.
-        of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
-        base = resolve(base, namespace)
-        config = find_file(source, CONFIG, **options)
-        if config is None:
-            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
-            tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
-        else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+    with downloads_explained(source):
+        base = base_of_adapter(source, **options)
+        if base is None:
+            check_architecture(source, **options)
             tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-        if config is not None and "classification" in head:
-            tuned = CurrAbConfig.from_json_file(config)
-            model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
+            model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
         else:
-            model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
-        model = _adapt(model, source, options, merge)
+            # Revision and subfolder are the adapter's; its base is named without any.
+            of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
+            base = resolve(base, namespace)
+            config = find_file(source, CONFIG, **options)
+            if config is None:
+                base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+                tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
+            else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+                tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
+            if config is not None and "classification" in head:
+                tuned = CurrAbConfig.from_json_file(config)
+                model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
+            else:
+                model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
+            model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
 
@@ -123,38 +136,6 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted = PeftModel.from_pretrained(model, adapter, **options)
     return (adapted.merge_and_unload() if merge else adapted).eval()
-
-
-class Precision(NamedTuple):
-    """A number type, and the reason for it."""
-
-    dtype: torch.dtype
-    reason: str
-
-
-def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
-    """The number type asked for, or the fast one; never float16 on a CPU, which multiplies it one by one.
-
-    bfloat16 moves a pooled embedding by up to about 0.03, a log-probability by a few hundredths.
-    """
-    if wanted != "auto":
-        if wanted not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype must be auto, float32 or bfloat16; got {wanted!r}")
-        return Precision(getattr(torch, wanted), "as asked for")
-    if device.type == "cuda":
-        if torch.cuda.get_device_capability(device) >= (8, 0):
-            return Precision(torch.bfloat16, "the GPU multiplies it")
-        return Precision(torch.float32, "the GPU does not multiply bfloat16")
-    if device.type == "cpu":
-        # Both are private names of torch, but the only ones; where they are gone float32 is right too.
-        for feature, name in {
-            "AMX": "_is_amx_tile_supported",
-            "AVX-512": "_is_avx512_bf16_supported",
-        }.items():
-            if getattr(torch.cpu, name, bool)():
-                return Precision(torch.bfloat16, f"the CPU multiplies it ({feature})")
-        return Precision(torch.float32, "the CPU does not multiply bfloat16")
-    return Precision(torch.float32, f"nothing is known of {device.type}")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from curr_ab.finetuning.run_folder import (
     write_predictions,
 )
 from curr_ab.measures.fold_figures import draw_figures
+from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
@@ -63,11 +64,14 @@ def cross_validate(
     last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
+    precision = training_precision(recipe.precision, folder.precision)
+    recipe = replace(recipe, precision=precision.name)
     with (
         files_of(data) as sources,
         training_processes(folder.path, recipe.precision, recipe.trackers) as (accelerator, stop),
     ):
         run = CrossValidation(recipe, model, sources, folder, accelerator, names)
+        run.say(f"{precision.name}: {precision.reason}")
         results = run.run(stop)
         if figures and accelerator.is_main_process:
             draw_figures(folder.path)

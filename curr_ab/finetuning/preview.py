@@ -20,6 +20,7 @@ from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
+from curr_ab.number_types import training_precision
 from curr_ab.training.costs import expected_time, training_flops_per_token
 
 # Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
@@ -37,6 +38,7 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
     flops = operations(recipe, config, examples, folds)
     steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
+    precision = training_precision(recipe.precision)
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -51,7 +53,8 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
         f"model            {describe_trainable(shape)}",
         f"learning rate    {recipe.peak_learning_rate:g}",
         f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-        f"time             {expected_time(flops, recipe.precision, shape.num_parameters())}",
+        f"products         {precision.name}: {precision.reason}",
+        f"time             {expected_time(flops, precision.name, shape.num_parameters())}",
     ]
     return "\n".join(lines)
 

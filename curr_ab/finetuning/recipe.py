@@ -97,8 +97,10 @@ class Recipe:
     )
     weight_decay: float = option(0.01, "Weight decay of matrices; biases and norms have none", least=0)
     max_gradient_norm: float = option(1.0, "Norm to which longer gradients are shortened", above=0)
-    precision: Literal["bf16", "fp32"] = option(
-        "bf16", "Number type of the matrix products; weights are kept in fp32"
+    precision: Literal["auto", "bf16", "fp32"] = option(
+        "auto",
+        "Number type of the matrix products; weights are kept in fp32",
+        shown="auto, bf16 where the hardware multiplies it, else fp32; a run keeps the type it began in",
     )
     class_weights: Literal["none", "balanced"] = option(
         "none", "Weights of the classes; with balanced, rare classes count for more"

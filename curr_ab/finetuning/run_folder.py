@@ -65,6 +65,11 @@ class FinetuningFolder:
         """The fit on everything; its adapter is that of the whole folder."""
         return FitFolder(self.path / "final", self.adapter)
 
+    @property
+    def precision(self) -> str | None:
+        """The number type in which the run began; None before that."""
+        return resolve_recipe(self.recipe_file).precision if self.recipe_file.exists() else None
+
     def begin(
         self, recipe: Recipe, data: dict[str, Any], folds: Sequence[Fold], earlier_name: str | None = None
     ) -> str:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, evaluate, loss_results
+from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import StepBatches, TrainingData
 from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
 from curr_ab.pretraining.model import build_config, build_model
@@ -41,6 +42,8 @@ from curr_ab.training.stop import Interrupted, StopRequest
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
     """Train to the plan's last step, from where the run in `out` stands; the last checkpoint folder."""
     run = RunFolder(out)
+    precision = training_precision(plan.precision, run.precision)
+    plan = replace(plan, precision=precision.name)
     with training_processes(run.path, plan.precision, plan.trackers) as (accelerator, stop):
         if plan.pairs_per_step % accelerator.num_processes:
             raise ValueError(
@@ -50,6 +53,7 @@ def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
         try:
             training = Training(plan, run, accelerator)
             with closing(training.reporter):
+                training.reporter.say(f"{precision.name}: {precision.reason}")
                 training.run_to_end(stop)
         except torch.OutOfMemoryError as error:
             raise ValueError(advice_on_memory(plan, accelerator)) from error

@@ -16,7 +16,7 @@ PUBLISHED = TrainingPlan()
 Objective = Literal["mlm", "clm"]
 Schedule = Literal["linear", "cosine", "constant"]
 Optimizer = Literal["adamw", "muon"]
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 CurriculumKind = Literal["paired-only", "sigmoid", "constant", "unpaired-then-paired"]
 
 
@@ -103,7 +103,11 @@ class PretrainingPlan:
     )
     max_gradient_norm: float = option(1.0, "Norm to which longer gradients are shortened")
     # The published runs used fp16; bf16 needs no loss scaling and is what today's devices are made for.
-    precision: Precision = option("bf16", "Number type of the matrix products; weights are kept in fp32")
+    precision: Precision = option(
+        "auto",
+        "Number type of the matrix products, Muon's among them; weights are kept in fp32",
+        shown="auto, bf16 where the hardware multiplies it, else fp32; a run keeps the type it began in",
+    )
     seed: int = option(PUBLISHED.seed, "Seed of weights, batches, masks and dropout", least=0)
 
     evaluation_seed: int = option(

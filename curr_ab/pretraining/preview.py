@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
+from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import unpaired_fraction
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
@@ -26,6 +28,8 @@ def preview(plan: PretrainingPlan) -> str:
     import yaml
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = training_precision(plan.precision)
+    plan = replace(plan, precision=precision.name)
     pairs = plan.pairs_per_micro_batch or default_micro_batch(device)
     config = build_config(plan)
     with torch.device("meta"):
@@ -60,6 +64,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"tokens           {tokens:.3e}",
         f"operations       {flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
+        f"products         {precision.name}: {precision.reason}",
         f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",

@@ -23,6 +23,11 @@ class RunFolder(TrainingFolder):
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step{step}"
 
+    @property
+    def precision(self) -> str | None:
+        """The number type in which the run began; None before that."""
+        return resolve_plan({}, [self.plan_file]).precision if self.plan_file.exists() else None
+
     def begin(self, plan: PretrainingPlan, data: dict[str, Any]) -> None:
         """Record plan and data, or make sure that those of the run that is here are the same."""
         if self.plan_file.exists():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curr_ab.pretraining.batches import StepBatches
+from curr_ab.pretraining.muon import Muon
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream
 from curr_ab.training.packed_rows import TokenBatch
@@ -73,8 +74,9 @@ def build_optimizers(model: nn.Module, plan: PretrainingPlan) -> list[torch.opti
     )
     if not muon:
         return [adamw]
+    kind = Muon if plan.precision == "fp32" else torch.optim.Muon
     # Its updates are as long as AdamW's, so that one learning rate serves both.
-    adjusted = torch.optim.Muon(
+    adjusted = kind(
         muon, lr=plan.peak_learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
     return [adamw, adjusted]

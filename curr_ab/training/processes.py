@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 
 from curr_ab.files import claimed, remove_leftovers
 from curr_ab.training.stop import StopRequest
@@ -71,6 +71,11 @@ def start_processes(out: Path, precision: str, trackers: Sequence[str] = ()) -> 
             mixed_precision="no" if precision == "fp32" else precision,
             log_with=list(trackers) or None,
             project_dir=out,
+        )
+    if accelerator.num_processes > 1 and len(types := set(gather_object([precision]))) > 1:
+        raise ValueError(
+            "the processes must multiply in one number type; their machines chose "
+            f"{' and '.join(sorted(types))}: set precision"
         )
     installed = {str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with}
     if missing := sorted(set(trackers) - installed):

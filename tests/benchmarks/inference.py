@@ -22,9 +22,10 @@ from support.pretrained_model import corpus
 from support.tiny_models import save_checkpoint, stock_twin
 
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
-from curr_ab.checkpoints import Checkpoint, choose_precision
+from curr_ab.checkpoints import Checkpoint
 from curr_ab.data import builtin_path
 from curr_ab.inference import BatchEmbedder, embed, run_bulk, saturate, score
+from curr_ab.number_types import choose_precision
 
 
 def side_by_side(ways, repeats):

@@ -102,6 +102,7 @@ class Hub:
         if fault and fault["kind"] == "status":
             await request.body()
             raise_with = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
+            raise_with |= {"X-Error-Code": fault["code"]} if "code" in fault else {}
             return JSONResponse({"error": "injected"}, fault["status"], raise_with)
         if fault and fault["kind"] == "race":  # somebody else commits just before
             repo = self.store.repo("models", fault["name"])

@@ -10,7 +10,7 @@ from support.tiny_models import PAIRS, stock_twin
 
 import curr_ab
 from curr_ab import CurrAbForMaskedLM
-from curr_ab.checkpoints import choose_precision, model_digest
+from curr_ab.checkpoints import model_digest
 from curr_ab.inference import Checkpoint, embed, score
 from curr_ab.tokenization.tokenization_curr_ab import VOCABULARY
 
@@ -52,17 +52,6 @@ def test_bfloat16_is_near(folder):
     assert pooled[1].dtype == np.float32
     assert 0 < np.abs(pooled[0] - pooled[1]).max() <= 0.03
     assert sums[1] == pytest.approx(sums[0], rel=0.01) and sums[0] != sums[1]
-
-
-def test_the_number_type_has_a_reason():
-    for wanted in ("float32", "bfloat16"):
-        assert choose_precision(torch.device("cpu"), wanted)[0] is getattr(torch, wanted)
-    chosen = choose_precision(torch.device("cpu"))
-    multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    assert chosen.dtype is (torch.bfloat16 if multiplies else torch.float32)
-    assert "CPU" in chosen.reason
-    with pytest.raises(ValueError, match="dtype must be auto, float32 or bfloat16; got 'float16'"):
-        choose_precision(torch.device("cpu"), "float16")
 
 
 def test_digests_tell_models_apart(folder, deep, tokenizer, tmp_path):

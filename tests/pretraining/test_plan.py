@@ -16,7 +16,7 @@ def test_the_defaults_are_the_published_plan():
     shared = {field.name for field in fields(TrainingPlan)} & {
         field.name for field in fields(PretrainingPlan)
     }
-    # bf16 instead of the published fp16 is the one deliberate difference.
+    # The machine's type instead of the published fp16 is the one deliberate difference.
     assert {name for name in shared if getattr(plan, name) != getattr(published, name)} == {"precision"}
     assert shared >= {"steps", "warmup_steps", "pairs_per_step", "peak_learning_rate", "adam_beta2", "seed"}
 
@@ -117,6 +117,6 @@ def test_the_command_says_what_is_missing(corpus, capsys):
     assert "out must name the folder of the run; got none (--out)" in capsys.readouterr().err
     assert main(["pretrain", "8M-F", "--data", "nowhere", "--out", "x", "--precision", "fp-16"]) == 2
     assert (
-        "precision must be one of bf16, fp16, fp32; got 'fp-16'; did you mean fp16? (--precision)"
+        "precision must be one of auto, bf16, fp16, fp32; got 'fp-16'; did you mean fp16? (--precision)"
         in capsys.readouterr().err
     )

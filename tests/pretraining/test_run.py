@@ -1,6 +1,7 @@
 """A whole run: what it writes, what it learns, where the next one starts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from support.training_processes import finish, start, train
 from transformers import AutoModelForMaskedLM, EsmForMaskedLM
 
 import curr_ab
+from curr_ab.number_types import Precision
 from curr_ab.pretraining.loop import pretrain
+from curr_ab.pretraining.plan import resolve_plan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import checkpoint_digest, read_results
 from curr_ab.training.state import read_log
@@ -108,6 +111,19 @@ def test_one_process_may_train_again_in_another_precision(make_plan, tmp_path, m
     shown = capfd.readouterr().err
     assert shown.count("step 1 of 1: loss") == 2 and "left 0:00:00" in shown
     assert "Writing model shards" not in shown
+
+
+@pytest.mark.parametrize(("began", "faster"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_a_run_keeps_the_type_it_began_in(make_plan, tmp_path, monkeypatch, capfd, began, faster):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    fast = {"bf16": torch.bfloat16, "fp32": torch.float32}[faster]
+    monkeypatch.setattr("curr_ab.number_types.fast_type", lambda device: Precision(fast, "it is made for it"))
+    plan = make_plan(steps=1, warmup_steps=0, precision=began)
+    pretrain(plan, tmp_path)
+    pretrain(replace(plan, precision="auto"), tmp_path)
+    said = f"{began}: the run began in it; this machine is faster in {faster}"
+    assert said in capfd.readouterr().err
+    assert resolve_plan({}, [RunFolder(tmp_path).plan_file]).precision == began
 
 
 @pytest.mark.slow

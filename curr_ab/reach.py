@@ -1,0 +1,178 @@
+"""Repositories of the Hub within reach: one short question before anything is loaded, and why not in words.
+
+Without it transformers asks for a dozen files, each several times with growing pauses, and then names the
+last file that it missed, not the cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 5.0  # until an answer counts as none
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_HTTP = ("httpx", "httpcore", "requests", "urllib3")  # of the client, which was requests, httpx, now httpx2
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+_log = logging.getLogger("curr_ab")
+
+
+class OutOfReach(ValueError):
+    """A repository that cannot be read; the message says why, and the way out."""
+
+
+def reach(source: str, names: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """The options with which the files of a folder or repository are read, or an error with the cause.
+
+    `names` are files of which a checkpoint has one. Where the Hub cannot be reached and one lies in the
+    cache, the cache alone is read.
+    """
+    if Path(source).is_dir() or options.get("local_files_only"):
+        return options
+    asked = {name: options.get(name) for name in ("revision", "token", "cache_dir", "subfolder")}
+    alone = _cache_alone(source, names, **asked)
+    return {**options, "local_files_only": True} if alone else options
+
+
+@cache
+def _cache_alone(
+    source: str,
+    names: tuple[str, ...],
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | None,
+    subfolder: str | None,
+) -> bool:
+    """True where the Hub cannot be reached and the cache has a file; an error where it has none."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    paths = [f"{subfolder}/{name}" if subfolder else name for name in names]
+    cached = any(
+        isinstance(try_to_load_from_cache(source, path, cache_dir=cache_dir, revision=revision), str)
+        for path in paths
+    )
+    place = cache_dir or constants.HF_HUB_CACHE
+    if constants.HF_HUB_OFFLINE:
+        if cached:
+            return True
+        raise OutOfReach(
+            f"{source} is not in the cache ({place}), and HF_HUB_OFFLINE keeps the Hub away; unset it, or "
+            "name a folder"
+        )
+    try:
+        for path in paths:
+            try:
+                url = hf_hub_url(source, path, revision=revision)
+                get_hf_file_metadata(url, token=token, timeout=_SECONDS)
+                return False
+            except EntryNotFoundError:
+                continue
+    except HFValidationError:
+        raise OutOfReach(
+            f"{source} is neither a folder nor the name of a repository, which is owner/name"
+        ) from None
+    except GatedRepoError as error:
+        raise OutOfReach(
+            f"{source} is gated: ask for access on {constants.ENDPOINT}/{source}, then log in with "
+            "`hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise OutOfReach(
+            f"no folder and no repository of the Hub is called {source}, or it is private; correct the name, "
+            "or log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise OutOfReach(f"{source} has no revision {revision!r}{_revisions(source, token)}") from error
+    except Exception as error:  # of the client for HTTP, which has been three libraries
+        status = _status(error) if isinstance(error, HfHubHTTPError) else None
+        if status in (401, 403):
+            raise OutOfReach(
+                f"{constants.ENDPOINT} refuses access to {source} ({status}); log in with `hf auth login`, "
+                "or give a token that may read it"
+            ) from error
+        reason = f"it answers {status}" if status is not None else _words([*_causes(error)][-1])
+        if cached:
+            _log.warning(
+                "%s cannot be reached (%s); %s is read from the cache", constants.ENDPOINT, reason, source
+            )
+            return True
+        raise OutOfReach(
+            f"{source} is not on this machine, and {constants.ENDPOINT} cannot be reached "
+            f"({reason}{_proxy()}); connect and run it again, or name a folder"
+        ) from error
+    return False  # the repository is there, and has none of the names: who reads it says so
+
+
+@contextmanager
+def downloads_explained(source: str) -> Iterator[None]:
+    """One line with the cause where a download breaks off or the cache is full, which transformers hides."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        if Path(source).is_dir():
+            raise
+        causes = list(_causes(error))
+        for cause in causes:
+            if (number := getattr(cause, "errno", None)) in _UNWRITABLE:
+                raise OutOfReach(
+                    f"cannot write into the cache ({constants.HF_HUB_CACHE}): {os.strerror(number)}; make "
+                    "room, or set HF_HOME to a folder with more"
+                ) from error
+        if any(type(cause).__module__.startswith(_HTTP) for cause in causes):
+            raise OutOfReach(
+                f"the download of {source} broke off ({_words(causes[-1])}); run the same command again, it "
+                "goes on"
+            ) from error
+        raise
+
+
+def _status(error: Any) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, the first cause last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _words(error: BaseException) -> str:
+    """An error in the system's words."""
+    text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+    return text or {"ConnectTimeout": "no answer", "ReadTimeout": "no answer"}.get(
+        type(error).__name__, type(error).__name__
+    )
+
+
+def _proxy() -> str:
+    """The proxy that is asked, without the password in it."""
+    found = next((os.environ[name] for name in _PROXIES if os.environ.get(name)), None)
+    return "" if found is None else f", through the proxy {re.sub('//[^/@]*@', '//', found)}"
+
+
+def _revisions(source: str, token: str | bool | None) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        refs = HfApi(token=token).list_repo_refs(source)
+    except Exception:  # it was only for the message
+        return ""
+    return f"; it has {', '.join(ref.name for ref in (*refs.branches, *refs.tags))}"
