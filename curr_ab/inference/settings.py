@@ -11,7 +11,7 @@ from curr_ab.options import OptionError, Options, check_types, option, unknown
 from curr_ab.words import CHAIN_REGIONS, CHAINS, STANDARD_RESIDUES, Mode
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-Precision = Literal["float32", "float16"]
+StoredType = Literal["float32", "float16"]
 Pooling = Literal["mean", "max", "std", "cls", "none"]
 By = Literal["marginals", "sequence"]
 Method = Literal["greedy", "confident", "sample"]
@@ -113,7 +113,7 @@ class EmbedSettings:
     """Settings of `curr-ab embed`."""
 
     plan: EmbeddingPlan = field(default_factory=EmbeddingPlan)
-    precision: Precision = option("float32", "Number type that embeddings are written in")
+    precision: StoredType = option("float32", "Number type that embeddings are written in")
     number: bool = option(False, _NUMBER_HELP)
     scheme: Scheme = option("imgt", _SCHEME_HELP)
 
