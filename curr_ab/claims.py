@@ -128,7 +128,7 @@ class SharedWork:
             try:
                 with claim.open() as file:  # opened, because network file systems answer `stat` from memory
                     owner, renewed = file.read(), os.fstat(file.fileno()).st_mtime_ns
-            except FileNotFoundError:
+            except OSError:  # it has just gone
                 continue
             known, since = self._signs.get(claim, (0, now))
             if renewed != known:

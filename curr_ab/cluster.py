@@ -54,9 +54,8 @@ class ExecutorOptions(Options):
             raise OptionError(f"tasks must be {verb} for the executor {self.executor}", "tasks", "executor")
         if self.executor != "slurm" and self.slurm:
             raise OptionError(f"slurm must be left out for the executor {self.executor}", "slurm", "executor")
-        if self.executor == "slurm" and (
-            missing := [k for k in ("partition", "time") if k not in self.slurm]
-        ):
+        missing = [key for key in ("partition", "time") if key not in self.slurm]
+        if self.executor == "slurm" and missing:
             example = "partition=cpu time=24:00:00"
             raise OptionError(f"slurm must have {' and '.join(missing)}, as in {example}", "slurm")
 

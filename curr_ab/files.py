@@ -156,7 +156,7 @@ def claimed_together(
     def holds(kind: int) -> bool:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):  # file systems differ in what they say
             return False
         except OSError as error:
             reason = f"cannot be locked ({error.strerror}); choose a folder on another disk"

@@ -3,15 +3,19 @@
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
 from curr_ab.files import (
     claimed,
+    claimed_together,
     file_digest,
     remove_folder,
     remove_leftovers,
@@ -183,3 +187,54 @@ def test_a_disk_that_cannot_lock_is_refused(tmp_path, monkeypatch, number):
     message = r"cannot be locked \(.*\); choose a folder on another disk"
     with pytest.raises(ValueError, match=message), claimed(tmp_path, "works in"):
         pass
+
+
+def test_holders_together_are_first_and_last_once(tmp_path):
+    """And nobody who wants the folder alone comes between them."""
+    said = []
+
+    def together(name):
+        first, last = partial(said.append, f"{name} first"), partial(said.append, f"{name} last")
+        return claimed_together(tmp_path, "prepares in", first=first, last=last)
+
+    with together("a"):
+        alone = claimed(tmp_path, "prepares in")
+        with together("b"), pytest.raises(ValueError, match="another process prepares in"), alone:
+            raise AssertionError("it was alone")
+        with pytest.raises(LookupError), together("c"):
+            raise LookupError
+        assert said == ["a first"]
+    assert said == ["a first", "a last"]
+    with pytest.raises(LookupError), together("d"):
+        raise LookupError
+    assert said == ["a first", "a last", "d first"]
+    with claimed(tmp_path, "prepares in"):  # all of them are gone
+        pass
+
+
+def test_holders_together_wait_for_who_is_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("curr_ab.files._PATIENCE", 0.5)
+    nothing = {"first": lambda: None, "last": lambda: None}
+    with claimed(tmp_path, "prepares in"):
+        began = time.monotonic()
+        with (
+            pytest.raises(ValueError, match=r"another process prepares in .*; wait for it or stop it"),
+            claimed_together(tmp_path, "prepares in", **nothing),
+        ):
+            raise AssertionError("they were together")
+        assert time.monotonic() - began > 0.5
+
+
+def test_a_lock_that_went_with_its_folder_is_none(tmp_path, monkeypatch):
+    """The last one may remove the folder after another has opened the lock in it."""
+    real, folder = os.fstat, tmp_path / "work"
+
+    def remove_first(number):
+        monkeypatch.setattr(os, "fstat", real)
+        shutil.rmtree(folder)
+        return real(number)
+
+    folder.mkdir()
+    monkeypatch.setattr(os, "fstat", remove_first)
+    with claimed_together(folder, "prepares in", first=(folder / "begun").touch, last=lambda: None):
+        assert (folder / "begun").exists() and (folder / ".lock").exists()

@@ -47,9 +47,7 @@ def test_examples_of_shares_and_tasks_run(tmp_path) -> None:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m curr_ab "$@" --quiet\n')
     program.chmod(0o755)
-    lines = re.search(r"^for share in .*?(?=^curr-ab data prepare 'oas)", DOCUMENT, re.DOTALL | re.MULTILINE)[
-        0
-    ]
+    lines = re.search(r"^for share in .*?(?=^curr-ab data prepare 'oas)", DOCUMENT, re.DOTALL | re.M)[0]
     path = f"{program.parent}:{os.environ['PATH']}"
     subprocess.run(["bash", "-ec", lines], check=True, cwd=tmp_path, env=os.environ | {"PATH": path})
     fingerprints = {TokenDataset(tmp_path / name).fingerprint for name in ("corpus", "corpus2")}
