@@ -1,9 +1,10 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python -m benchmarks.data [PAIRS] [--processes N] [--cluster clonotype]
+    python -m benchmarks.data [PAIRS] [--processes N] [--cluster exact] [--other FOLDER]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
-tenth of it is measured first, and the two figures tell whether time grows linearly.
+tenth of it is measured first, and the two figures tell whether time grows linearly. FOLDER is another version
+of the project, such as a work tree of an earlier commit, which prepares the same files in turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,11 +26,13 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from support.whole_chains import single_chain, whole_chain
 
+from curr_ab.data.preparing.components import repeated
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.cut import DomainCutter
+from curr_ab.data.reading.cut import OUTCOMES, DomainCutter
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.table import Recognised
@@ -36,7 +40,15 @@ from curr_ab.domains import find_domains
 from curr_ab.words import CHAINS
 
 PAIRS_PER_FILE = 10_000
-CURR_AB = [sys.executable, "-c", "import sys; from curr_ab.cli.main import main; sys.exit(main())"]
+RUN = """
+import sys
+try:
+    from curr_ab.cli.main import main
+except ImportError:  # of an earlier commit
+    from curr_ab.cli import main
+sys.exit(main())
+"""
+CURR_AB = [sys.executable, "-c", RUN]
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 CODONS = dict(
     zip(
@@ -112,19 +124,38 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def measure(files: list[Path], out: Path, processes: int, cluster: str) -> tuple[float, int, int]:
-    """Seconds, peak memory and peak disk of one `curr-ab data prepare`."""
+def measure(
+    files: list[Path], out: Path, processes: int, cluster: str, project: Path | None = None
+) -> tuple[float, float, int, int]:
+    """Seconds, processor seconds, peak memory and peak disk of one `curr-ab data prepare`."""
     command = [*CURR_AB, "data", "prepare", *map(str, files), "--out", str(out)]
     command += ["--cluster", cluster, "--processes", str(processes), "--quiet"]
-    start, peak, disk = time.perf_counter(), 0, 0
-    process = subprocess.Popen(command)
+    environment = os.environ if project is None else {**os.environ, "PYTHONPATH": str(project)}
+    start, peak, disk, before = time.perf_counter(), 0, 0, processor_seconds()
+    process = subprocess.Popen(command, env=environment)
     while process.poll() is None:
         peak = max(peak, memory(process.pid))
         disk = max(disk, folder_bytes(out)) if out.exists() else disk
         time.sleep(0.1)
     if process.returncode != 0:
         raise SystemExit(f"prepare failed with status {process.returncode}")
-    return time.perf_counter() - start, peak, disk
+    return time.perf_counter() - start, processor_seconds() - before, peak, disk
+
+
+def processor_seconds() -> float:
+    """Of all processes that were started here and have ended, and of those that they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure_labels(num_keys: int, folder: Path) -> float:
+    """Processor seconds of finding equal keys among random ones, of which a tenth are."""
+    keys = np.random.default_rng(0).integers(0, 1 << 63, num_keys, np.uint64) * np.uint64(2)
+    keys[::10] = keys[1::10]
+    start = time.process_time()
+    if sum(len(rows) for rows, _ in repeated(keys, folder)) < num_keys // 10:
+        raise SystemExit("equal keys were not found")
+    return time.process_time() - start
 
 
 def measure_alignment(count: int = 1_000) -> dict[str, float]:
@@ -145,6 +176,13 @@ def measure_alignment(count: int = 1_000) -> dict[str, float]:
     return speeds
 
 
+def without_outcomes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch as a cutter leaves it that aligned nothing."""
+    for name in OUTCOMES:
+        batch = batch.append_column(name, pa.nulls(len(batch), pa.string()))
+    return batch
+
+
 def measure_cutting(unit: Path) -> tuple[float, float, int]:
     """Processor seconds of reading a unit as it is and with no chain aligned, and how many chains are."""
 
@@ -157,9 +195,14 @@ def measure_cutting(unit: Path) -> tuple[float, float, int]:
 
     seconds()  # loads what is loaded once
     with_cutting, num_aligned = min(seconds() for _ in range(3))
-    with mock.patch.object(DomainCutter, "cut", lambda cutter, batch: batch):
+    with mock.patch.object(DomainCutter, "cut", lambda cutter, batch: without_outcomes(batch)):
         without, _ = min(seconds() for _ in range(3))
     return with_cutting, without, num_aligned
+
+
+def clusters(out: Path) -> int:
+    report = json.loads((out / "dataset.json").read_text())["report"]
+    return sum(report["clusters"].values())
 
 
 def main() -> None:
@@ -168,6 +211,7 @@ def main() -> None:
     parser.add_argument("pairs", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cluster", choices=("clonotype", "exact", "mmseqs"), default="exact")
+    parser.add_argument("--other", type=Path)
     args = parser.parse_args()
     for kind, speed in measure_alignment().items():
         print(f"{kind}: {speed:,.0f} aligned in a second on one core")
@@ -182,19 +226,28 @@ def main() -> None:
         with_cutting, without, num_aligned = measure_cutting(files[0])
         print(f"a file is read in {with_cutting:.2f} s, {num_aligned} chains aligned; ", end="")
         print(f"in {without:.2f} s if none was")
+        labels = [measure_labels(10 * number, folder / "keys") for number in (args.pairs, 5 * args.pairs)]
+        print(
+            f"equal ones of {10 * args.pairs:,} keys are found in {labels[0]:.2f} processor seconds; ", end=""
+        )
+        print(f"five times the keys take {labels[1] / labels[0]:.1f} times the time")
         seconds = {}
         for count in (num_files // 10, num_files):
             pairs = count * PAIRS_PER_FILE
-            seconds[pairs], peak, disk = measure(
-                files[:count], folder / f"out{count}", args.processes, args.cluster
-            )
-            rate = pairs / seconds[pairs]
-            print(f"{pairs:>9,} pairs: {seconds[pairs]:6.1f} s, {rate:,.0f} pairs/s, ", end="")
-            print(f"peak memory {peak / 1e9:.2f} GB, peak disk {disk / 1e6:,.0f} MB, ", end="")
-            report = json.loads((folder / f"out{count}" / "dataset.json").read_text())["report"]
-            print(f"{sum(report['clusters'].values()):,} clusters", flush=True)
-        small, large = sorted(seconds)
-        print(f"ten times the pairs take {seconds[large] / seconds[small]:.1f} times the time")
+            for project in (None, args.other) if args.other else (None,):
+                name = "" if project is None else f" by {project}"
+                out = folder / f"out{count}{project is None}"
+                wall, used, peak, disk = measure(files[:count], out, args.processes, args.cluster, project)
+                seconds[pairs, project] = used
+                print(f"{pairs:>9,} pairs{name}: {used:6.1f} processor seconds, {wall:6.1f} s, ", end="")
+                print(f"{pairs / wall:,.0f} pairs/s, peak memory {peak / 1e9:.2f} GB, ", end="")
+                print(f"peak disk {disk / 1e6:,.0f} MB, {clusters(out):,} clusters", flush=True)
+            if args.other:
+                ratio = seconds[pairs, None] / seconds[pairs, args.other]
+                print(f"{pairs:>9,} pairs: {ratio:.2f} times the processor seconds of the other")
+        small, large = sorted(pairs for pairs, project in seconds if project is None)
+        growth = seconds[large, None] / seconds[small, None]
+        print(f"{large / small:.0f} times the pairs take {growth:.1f} times the processor seconds")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ _UNITS = {"clusters": "cluster", "donors": "donor", "heavy_chains": "heavy"}
 _MEMORY = "1GB"  # more than this is kept on disk; a check of 5 million pairs takes less
 # The order of the joins below is the better one: the held-out side, which is small, is the one in memory.
 _AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
+_SILENT = "SET enable_progress_bar = false"  # it would go to the output of a command
 _CROSSING = """
 SELECT count(*) FROM (
     SELECT {unit} FROM pairs SEMI JOIN (SELECT DISTINCT {unit} FROM pairs WHERE part <> 'train')
@@ -81,7 +82,7 @@ def check_splits(
             return int(database.execute(query).fetchall()[0][0])
 
         try:
-            database.execute(_AS_WRITTEN)
+            database.execute(f"{_AS_WRITTEN}; {_SILENT}")
             of_splits = []
             for split, names in shards.items():
                 if names:
