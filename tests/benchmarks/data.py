@@ -1,6 +1,6 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python -m benchmarks.data [PAIRS] [--processes N] [--cluster exact] [--other FOLDER]
+    python -m benchmarks.data [PAIRS] [--processes N] [--cluster exact] [--wide] [--other FOLDER]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
 tenth of it is measured first, and the two figures tell whether time grows linearly. FOLDER is another version
@@ -64,6 +64,7 @@ COLUMNS = (
     *(f"{piece}_aa" for piece in PIECES),
     "junction_aa",
 )
+WIDTH = 99  # columns of a chain in OAS itself
 METADATA = {"Run": "SRR0000000", "Author": "Simulated et al., 2026", "Species": "human", "Disease": "None"}
 
 
@@ -85,19 +86,30 @@ def fields(row: dict[str, str], chain: str, residues: str) -> list[str]:
     return [*head, *pieces, f"C{pieces[5]}W"]
 
 
-def write_unit(folder: Path, number: int) -> None:
+def filler(residues: str) -> list[str]:
+    """What OAS has beside the columns that are read: alignments, places, numbers, and ANARCI's numbering."""
+    numbering = str({f"{place} ": residue for place, residue in enumerate(residues, 1)})
+    texts = [*["".join(map(CODONS.__getitem__, residues))] * 7, *[residues] * 10, f'"{numbering}"']
+    return [*texts, *["295"] * (WIDTH - len(COLUMNS) - len(texts))]
+
+
+def write_unit(folder: Path, number: int, wide: bool = False) -> None:
     """One paired data unit, with the metadata line of OAS and its columns (nucleotides included)."""
     random = np.random.default_rng(number)
     corpus = pq.read_table(builtin_path()).to_pylist()
     lines = [json.dumps(json.dumps(METADATA | {"Subject": f"Subject-{number}"})).replace('\\"', '""')]
-    lines.append(",".join(f"{column}_{chain}" for chain in CHAINS for column in COLUMNS))
+    names = [*COLUMNS, *(f"filler_{place}" for place in range(WIDTH - len(COLUMNS) if wide else 0))]
+    lines.append(",".join(f"{column}_{chain}" for chain in CHAINS for column in names))
     rows = random.integers(0, len(corpus), PAIRS_PER_FILE).tolist()
     places = random.integers(0, 1 << 20, (PAIRS_PER_FILE, 4)).tolist()
     letters = random.integers(0, len(RESIDUES), (PAIRS_PER_FILE, 4)).tolist()
     for row, place, letter in zip(rows, places, letters, strict=True):
         pair = corpus[row]
         heavy, light = varied(pair["heavy"], place, letter), varied(pair["light"], place, letter)
-        lines.append(",".join([*fields(pair, "heavy", heavy), *fields(pair, "light", light)]))
+        of_chains = [fields(pair, "heavy", heavy), fields(pair, "light", light)]
+        if wide:
+            of_chains = [[*of_chains[0], *filler(heavy)], [*of_chains[1], *filler(light)]]
+        lines.append(",".join([*of_chains[0], *of_chains[1]]))
     with gzip.open(folder / f"unit_{number:04d}_paired.csv.gz", "wt", compresslevel=6) as file:
         file.write("\n".join(lines) + "\n")
 
@@ -212,6 +224,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cluster", choices=("clonotype", "exact", "mmseqs"), default="exact")
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--wide", action="store_true", help=f"{WIDTH} columns a chain, as OAS has, for 21")
     args = parser.parse_args()
     for kind, speed in measure_alignment().items():
         print(f"{kind}: {speed:,.0f} aligned in a second on one core")
@@ -219,7 +232,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="curr_ab_bench_") as name:
         folder = Path(name)
         with ProcessPoolExecutor(args.processes) as pool:
-            list(pool.map(write_unit, [folder] * num_files, range(num_files)))
+            list(pool.map(write_unit, [folder] * num_files, range(num_files), [args.wide] * num_files))
         files = sorted(folder.glob("*.csv.gz"))
         size = sum(file.stat().st_size for file in files)
         print(f"archive: {num_files} files, {size / 1e6:.0f} MB compressed")
