@@ -178,7 +178,7 @@ def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkey
     for name in ("8M-F", "brineylab/CurrAb-8M-F"):
         found = overall(name, corpus, tmp_path, pairs=4)
         assert found == replace(here, model="8M-F")
-    with pytest.raises(ValueError, match="without network in the cache"):
+    with pytest.raises(ValueError, match="brineylab/CurrAb-8M-H is not in the cache"):
         run_suite("loss", "brineylab/CurrAb-8M-H", corpus, tmp_path)
 
 

@@ -380,6 +380,8 @@ def _run_stages(
 
     # Named after the parts: a source that changed since an earlier run leads to a folder of its own.
     identities = [identity for part in parts for identity in part["identity"]]
+    if plan.group_by_donor:
+        identities.append("donors of duplicates")  # earlier work did not keep them
     stage = work / sha256(json.dumps(identities).encode()).hexdigest()[:16]
     bits = partition_bits(num_rows)
     partitions = [
