@@ -118,7 +118,7 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
 
 def check_architecture(source: str, **options: Any) -> None:
     """Refuse what is no checkpoint, and one of another architecture, of which no weight would be loaded."""
-    path = find_file(source, CONFIG, **options)
+    path = find_file(source, CONFIG, required=True, **options)
     if path is None:
         raise ValueError(
             f"{source} is no checkpoint: it has no {CONFIG}; name a folder that has, such as "

@@ -77,7 +77,8 @@ class ShareOfCommand:
         with subprocess.Popen(
             [sys.executable, "-c", _COMMAND, *command],
             cwd=self.folder,
-            env={"TQDM_MININTERVAL": "60", **os.environ},  # each line of a bar is one of the log
+            # Each line of a bar is one of the log; tasks of one machine take its GPUs in turn.
+            env={"TQDM_MININTERVAL": "60", "LOCAL_RANK": str(rank), **os.environ},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -99,8 +100,10 @@ def run_in_tasks(
     It has the options --shard, --processes and --quiet. Scripts and logs go to a folder of `out`'s name with
     `.tasks` behind it. Tasks that find their work done end at once, so that the command may be given again.
     """
-    if any(word.partition("=")[0] == "--shard" for word in words):
-        raise OptionError(f"shard must be left out for the executor {options.executor}", "shard", "executor")
+    for name in ("shard", "join"):
+        if any(word.partition("=")[0] == f"--{name}" for word in words):
+            problem = f"{name} must be left out for the executor {options.executor}"
+            raise OptionError(problem, name, "executor")
     folder = out.absolute().with_name(f"{out.name}.tasks")
     # Markers of earlier runs count for nothing: their results may have been removed.
     how = {"tasks": options.tasks, "logging_dir": str(folder), "skip_completed": False}

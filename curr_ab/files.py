@@ -166,7 +166,11 @@ def claimed_together(
     waits_until = time.monotonic() + _PATIENCE
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("a+b") as file:
+        try:
+            lock = (folder / ".lock").open("a+b")
+        except FileNotFoundError:  # the last one removed the folder meanwhile
+            continue
+        with lock as file:
             alone = holds(fcntl.LOCK_EX)
             is_removed = os.fstat(file.fileno()).st_nlink == 0  # by the last one, between our two steps
             if alone and not is_removed:

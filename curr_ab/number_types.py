@@ -30,11 +30,11 @@ def fast_type(device: torch.device) -> Precision:
         return Precision(torch.float32, "the GPU does not multiply bfloat16")
     if device.type != "cpu":
         return Precision(torch.float32, f"nothing is known of {device.type}")
-    # Private names of torch, but the only ones; where they are gone float32 is right too. A processor that
-    # ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA holds to less emulates bfloat16, as an older one does.
+    # Some are private names of torch, but the only ones; where they are gone float32 is right too. What
+    # ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA holds to less emulates it, as an older processor does.
     held = (
         torch.backends.cpu.get_cpu_capability() != "AVX512"
-        or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        or not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)()
     )
     for feature, name in {"AMX": "_is_amx_tile_supported", "AVX-512": "_is_avx512_bf16_supported"}.items():
         if not held and getattr(torch.cpu, name, bool)():

@@ -37,6 +37,8 @@ def sampled_in_stretches(
     A pass takes the shards in random order, and a stretch of it shuffles the items of `shards_at_once`.
     """
     size = int(bounds[-1])
+    if size < 1:
+        raise ValueError(f"the {source} data are empty")
     epochs = places // size
     items = np.empty_like(places)
     for epoch in np.unique(epochs):

@@ -61,10 +61,15 @@ def _cache_alone(
     )
 
     paths = [f"{subfolder}/{name}" if subfolder else name for name in names]
-    cached = any(
-        isinstance(try_to_load_from_cache(source, path, cache_dir=cache_dir, revision=revision), str)
-        for path in paths
-    )
+    try:
+        cached = any(
+            isinstance(try_to_load_from_cache(source, path, cache_dir=cache_dir, revision=revision), str)
+            for path in paths
+        )
+    except HFValidationError:
+        raise OutOfReach(
+            f"{source} is neither a folder nor the name of a repository, which is owner/name"
+        ) from None
     place = cache_dir or constants.HF_HUB_CACHE
     if constants.HF_HUB_OFFLINE:
         if cached:
@@ -81,10 +86,6 @@ def _cache_alone(
                 return False
             except EntryNotFoundError:
                 continue
-    except HFValidationError:
-        raise OutOfReach(
-            f"{source} is neither a folder nor the name of a repository, which is owner/name"
-        ) from None
     except GatedRepoError as error:
         raise OutOfReach(
             f"{source} is gated: ask for access on {constants.ENDPOINT}/{source}, then log in with "
@@ -165,7 +166,7 @@ def _words(error: BaseException) -> str:
 def _proxy() -> str:
     """The proxy that is asked, without the password in it."""
     found = next((os.environ[name] for name in _PROXIES if os.environ.get(name)), None)
-    return "" if found is None else f", through the proxy {re.sub('//[^/@]*@', '//', found)}"
+    return "" if found is None else f", through the proxy {re.sub('//.*@', '//', found)}"
 
 
 def _revisions(source: str, token: str | bool | None) -> str:

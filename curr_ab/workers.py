@@ -100,7 +100,7 @@ class Workers:
 
     `begin` is called in each worker before its first task, with the worker's number. `after_a_kill` is what a
     user can do about a killed worker. An `executor` does the tasks instead, with workers of its own, all of
-    number 0; whoever made it decides what they see, and ends it.
+    number 0; whoever made it decides what they see, and ends it. One at a time may use an executor.
     """
 
     def __init__(

@@ -90,6 +90,14 @@ def test_settings_of_slurm_are_checked(setting, problem, capsys, monkeypatch, tm
     assert problem in capsys.readouterr().err
 
 
+def test_tasks_do_not_join(capsys, tmp_path):
+    command = ["score", "8M-F", "pairs.csv", "--out", str(tmp_path / "x.csv"), "--join"]
+    assert main([*command, "--executor", "local-tasks", "--tasks", "3"]) == 2
+    assert (
+        "join must be left out for the executor local-tasks (--join, --executor)" in capsys.readouterr().err
+    )
+
+
 def test_without_datatrove_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "datatrove.executor", None)
     assert main([*PREPARE, "--executor", "local-tasks", "--tasks", "3"]) == 2

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import CORES, QUIET, InputOptions, add_command, hand_on
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, ShareOptions, add_command, hand_on
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
-from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
-from curr_ab.share import Share, parse_share
+from curr_ab.options import Options, add_flags, option, read_flags, read_options
 from curr_ab.workers import num_cores
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions(Options):
+class PrepareOptions(ShareOptions):
     """The way in which data are prepared; none of these changes a shard."""
 
     out: Path = option(help="Folder of the shards", metavar="FOLDER")
@@ -27,21 +26,7 @@ class PrepareOptions(Options):
         None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     processes: int | None = option(None, "Number of processes", shown=CORES, least=1)
-    shard: str | None = option(
-        None,
-        "Share of the work, as 0/8 for the first of eight processes that are given the same command and see "
-        "the same folder; env takes it from torchrun's or Slurm's variables",
-        shown="all of it",
-        metavar="I/N",
-    )
     quiet: bool = option(False, QUIET)
-
-    @property
-    def share(self) -> Share | None:
-        try:
-            return None if self.shard is None else parse_share(self.shard)
-        except ValueError as error:
-            raise OptionError(str(error), "shard") from None
 
 
 @dataclass(frozen=True, kw_only=True)

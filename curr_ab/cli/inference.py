@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, add_command, hand_on, say_recognised
+from curr_ab.cli.shell import InputOptions, ShareOptions, add_command, hand_on, say_recognised
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
@@ -25,7 +25,6 @@ from curr_ab.inference.settings import (
     ScoreSettings,
 )
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
-from curr_ab.share import Share, parse_share
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
@@ -36,7 +35,7 @@ _INPUT = "Files of pairs, packed or not: CSV, Excel, Parquet, JSON, AIRR, 10x, O
 
 
 @dataclass(frozen=True, kw_only=True)
-class BulkOptions(Options):
+class BulkOptions(ShareOptions):
     """The results, and the work on any number of pairs."""
 
     out: str = option(
@@ -53,12 +52,6 @@ class BulkOptions(Options):
         None, "Table of what became of each row of the input: .csv, .tsv or .parquet", metavar="FILE"
     )
     resume: bool = option(False, "Go on where an interrupted run ended; shares do so in any case")
-    shard: str | None = option(
-        None,
-        "Share of the work, as 0/8 for the first of eight; env takes it from torchrun's or Slurm's variables",
-        shown="all of it",
-        metavar="I/N",
-    )
     join: bool = option(False, "Join the parts of shares, if the last one did not, and compute nothing")
     processes: int = option(1, "Number of processes, each on a GPU of its own", least=1)
     records_per_part: int | None = option(
@@ -73,14 +66,6 @@ class BulkOptions(Options):
         super().__post_init__()
         if self.join and (self.shard or self.resume):
             raise OptionError("join must be given without shard and resume: nothing is computed", "join")
-        _ = self.share  # one that is none is refused
-
-    @property
-    def share(self) -> Share | None:
-        try:
-            return None if self.shard is None else parse_share(self.shard)
-        except ValueError as error:
-            raise OptionError(str(error), "shard") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +100,14 @@ def add_commands(commands: Any) -> None:
     parser = add_command(commands, "number", text, _number, NumberSettings)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
     add_flags(parser.add_argument_group("results"), BulkOptions, leave_out=("tokens_per_batch",))
+    add_flags(parser.add_argument_group("executor"), ExecutorOptions)
     add_flags(parser.add_argument_group("input"), InputOptions)
 
 
 def _number(args: argparse.Namespace) -> None:
     settings, options = read_options(args, NumberSettings), read_options(args, BulkOptions)
+    if hand_on(args, options.out, options.processes) != "processes":
+        return
     read = replace(_read(args), wanted=())  # one chain can be numbered without the other
     from curr_ab.inference.number_tables import NumberTask
 
@@ -283,5 +271,6 @@ def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | Non
     if checked.problems:
         total = f"{len(checked.problems):,} of {checked.total:,} records"
         print(f"{total} were left out; {Output.of(options.out).skipped} lists them", file=sys.stderr)
-    if options.share is not None and (missing := Output.of(options.out).describe_missing()):
-        print(f"share {options.share} is done; {missing}", file=sys.stderr)
+    share = options.share
+    if share is not None and share.count > 1 and (missing := Output.of(options.out).describe_missing()):
+        print(f"share {share} is done; {missing}", file=sys.stderr)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from curr_ab.cluster import ExecutorOptions, run_in_tasks
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.options import OptionError, Options, add_flags, option, read_options, unknown
+from curr_ab.share import Share, parse_share
 
 if TYPE_CHECKING:  # it loads pyarrow
     from curr_ab.data.reading.table import Recognised
@@ -39,6 +40,30 @@ class InputOptions(Options):
 
     unpaired: bool = option(False, "Read single chains rather than pairs")
     names: ColumnNames = field(default_factory=ColumnNames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareOptions(Options):
+    """A share of the command's work."""
+
+    shard: str | None = option(
+        None,
+        "Share of the work, as 0/8 for the first of eight processes that are given the same command and see "
+        "the same folder; env takes it from torchrun's or Slurm's variables",
+        shown="all of it",
+        metavar="I/N",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.share  # one that is none is refused
+
+    @property
+    def share(self) -> Share | None:
+        try:
+            return None if self.shard is None else parse_share(self.shard)
+        except ValueError as error:
+            raise OptionError(str(error), "shard") from None
 
 
 def say_recognised(recognised: Sequence[Recognised]) -> None:

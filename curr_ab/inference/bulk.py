@@ -118,7 +118,7 @@ def run_bulk(
                 bar.update(len(records))
         else:
             del model  # the workers have their own
-            begin = partial(_begin, task, checkpoint, processes, output)
+            begin = partial(_begin, task, checkpoint, None if executor is not None else processes, output)
             with Workers(processes, begin=begin, after_a_kill=_AFTER_A_KILL, executor=executor) as workers:
                 for _, done in workers.completed(_write_own_part, todo()):
                     bar.update(done)
@@ -214,10 +214,11 @@ _own: tuple[BulkTask, Any, Any, Output]  # of a worker process: what it works wi
 
 
 def _begin(
-    task: BulkTask, checkpoint: Checkpoint | None, processes: int, output: Output, number: int
+    task: BulkTask, checkpoint: Checkpoint | None, processes: int | None, output: Output, number: int
 ) -> None:
     global _own
-    torch.set_num_threads(max(1, num_cores() // processes))
+    if processes is not None:  # the threads of an executor's workers are up to whoever made it
+        torch.set_num_threads(max(1, num_cores() // processes))
     _own = (task, *(checkpoint.load(number) if checkpoint else (None, None)), output)
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.tasks import SHAPE
 from curr_ab.options import OptionError
@@ -208,7 +209,8 @@ def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
 
 def write_index(parts: Sequence[Path], folder: Path) -> None:
     """Where the rows of each id lie in a folder of parts, sorted by id, so that one is found at once."""
-    import duckdb
+    with needs_extra("data"):
+        import duckdb
 
     # The rows of an id are neighbours, and its part holds all of them.
     ranges = pa.RecordBatchReader.from_batches(_RANGES, map(_ranges, parts))

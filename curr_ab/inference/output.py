@@ -106,7 +106,8 @@ class Output:
             if earlier and share is None and not resume:
                 problem = "holds the parts of an earlier run: resume it, or remove the folder"
                 raise OptionError(f"{self.folder} {problem}", "resume")
-            differing = [key for key, value in plan.items() if earlier and earlier.get(key) != value]
+            # An earlier version wrote no empty list of kept columns.
+            differing = [key for key, value in plan.items() if earlier and (earlier.get(key) or []) != value]
             if changed := [key for key in differing if share is not None or key not in _LOOKED_AT]:
                 raise self._of_another_run(changed[0])
             if self.file is None or differing or not self.is_finished:
@@ -128,9 +129,11 @@ class Output:
         plan = self.plan
         if not plan:
             raise ValueError(f"{self.folder} holds no parts: none were computed, or they were removed")
-        if self.is_finished:
-            return []
+        if "parts" not in plan:
+            raise OptionError(f"{self.folder} was begun by an earlier version; resume it", "resume")
         there = {path.name for path in self.folder.glob("part-*.parquet")}
+        if self.is_finished:  # asked last: parts that were joined go after it is written
+            return []
         return [number for number in range(plan["parts"]) if self.part(number).name not in there]
 
     def describe_missing(self) -> str:

@@ -220,17 +220,15 @@ def reader(
     if keep:
         # Records of FASTA have no columns.
         sheet = None if names is None else names.sheet
-        opened = [open_table(source, sheet) for source in tables_of(list(sources))]
-        tables = [table for table in opened if table.form != "FASTA"]
+        opened = (open_table(source, sheet) for source in tables_of(list(sources)))  # one copy at a time
+        tables = [(table.source, table.names) for table in opened if table.form != "FASTA"]
         if keeps_all := columns == ("all",):
-            columns = tuple(dict.fromkeys(name for table in tables for name in table.names))
-        for table in tables:
-            missing = [name for name in columns if name not in table.names]
+            columns = tuple(dict.fromkeys(name for _, known in tables for name in known))
+        for source, known in tables:
+            missing = [name for name in columns if name not in known]
             if missing and not keeps_all:
-                problem = (
-                    f"there is no column {missing[0]!r} to keep; the columns are {', '.join(table.names)}"
-                )
-                raise MalformedSource(table.source, problem, fields=("keep_columns",))
+                problem = f"there is no column {missing[0]!r} to keep; the columns are {', '.join(known)}"
+                raise MalformedSource(source, problem, fields=("keep_columns",))
     return Reader(
         sources,
         names or ColumnNames(),

@@ -38,7 +38,9 @@ def door(tmp_path_factory):
     bert.mkdir()
     (bert / "config.json").write_text(json.dumps(config))
     folders = {NAME: member, "brineylab/empty": None, "brineylab/private": member, "brineylab/bert": bert}
-    folders |= {"brineylab/no-tokenizer": headless}
+    bare = shutil.copytree(member, home / "no-weights")
+    (bare / "model.safetensors").unlink()
+    folders |= {"brineylab/no-tokenizer": headless, "brineylab/no-weights": bare}
     with running_hub(home) as hub:
         repos = json.dumps({name: folder and str(folder) for name, folder in folders.items()})
         subprocess.run([sys.executable, "-c", FILL, repos], env=hub.environment(), check=True)
@@ -95,6 +97,8 @@ NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
             "is called brineylab/private, or it is private; correct the name, or log in",
         ),
         ("brineylab/nothing", {}, "no folder and no repository of the Hub is called brineylab/nothing"),
+        ("a/b/c", {}, "a/b/c is neither a folder nor the name of a repository, which is owner/name"),
+        ("brineylab/no-weights", {}, "brineylab/no-weights"),
         ("brineylab/empty", {}, "brineylab/empty is no checkpoint: it has no config.json"),
         (
             "brineylab/bert",

@@ -306,6 +306,8 @@ def test_the_command_line(folder, pairs, tmp_path, capsys, monkeypatch):
     assert main(command(folder, pairs, out, "--shard", "env")) == 0
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert main(command(folder, pairs, out, "--join")) == 0
+    assert main(command(folder, pairs, tmp_path / "one.csv", "--shard", "0/1")) == 0
+    assert (tmp_path / "one.csv").read_bytes() == out.read_bytes()
     capsys.readouterr()
     for refused in (
         ["--shard", "2/2"],

@@ -59,6 +59,7 @@ from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
+from curr_ab.extras import needs_extra
 from curr_ab.files import (
     claimed,
     claimed_together,
@@ -68,13 +69,13 @@ from curr_ab.files import (
     write_json,
 )
 from curr_ab.options import OptionError
-from curr_ab.share import Share
+from curr_ab.share import Share, parse_share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
 
 WORK_NAME, STARTED_NAME = ".work", "request.json"
 Stage = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # as `Workers.run`
-_BYTES_PER_PAIR = 1_300  # while it runs: docs/scale.md
+_BYTES_PER_PAIR = 1_600  # while it runs: docs/scale.md
 
 
 class OtherRequest(ValueError):
@@ -272,7 +273,7 @@ def prepare(
     report: Path | None = None,
     progress: bool = False,
     executor: Executor | None = None,
-    share: Share | None = None,
+    share: Share | str | None = None,
 ) -> dict[str, Any]:
     """Write token shards into `out`; return the content of `dataset.json`.
 
@@ -282,6 +283,10 @@ def prepare(
     the same preparation, and each returns when all of it is done. The result depends on none of these.
     """
     check_report(report)
+    with needs_extra("data"):  # now, and not at the check of the splits, after hours
+        import duckdb  # noqa: F401
+    if isinstance(share, str):
+        share = parse_share(share)
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped or report is not None}
     if report is not None:
         flags["keep_notes"] = True
@@ -294,7 +299,7 @@ def prepare(
         Workers(processes, progress=progress, executor=executor) as workers,
     ):
         index = _prepare(names, Path(out), plan or PreparationPlan(), flags, workers, share)
-    if report is not None:
+    if report is not None and (share is None or share.index == 0):
         write_preparation_report(report, Path(out))
     return index
 

@@ -28,7 +28,7 @@ _VERSION = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "mtime",
 
 def shown(text: str) -> str:
     """The text with addresses as others may see them: without user, password and query."""
-    text = re.sub(r"(?<=://)[^/\s'\"@]*@", "", text)
+    text = re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
     return re.sub(r"(\w://[^\s'\"?]*)\?[^\s'\"#]*", r"\1", text)
 
 
@@ -111,15 +111,17 @@ def _file_system(address: str) -> tuple[Any, str]:
     with needs_extra("data"):
         import fsspec
     protocol = address.partition("://")[0]
+    if protocol.rpartition("::")[2] not in fsspec.available_protocols():
+        known = "s3, gs, https, hf, or another that fsspec knows"
+        raise ValueError(f"{shown(address)}: the protocol must be {known}; got {protocol!r}")
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(address)
     except ImportError as error:
         cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
         library = (cause.name or protocol).partition(".")[0]
         raise MissingExtra(f"{library} is missing for {shown(address)}: pip install {library}") from None
-    except ValueError:
-        known = "s3, gs, https, hf, or another that fsspec knows"
-        raise ValueError(f"{shown(address)}: the protocol must be {known}; got {protocol!r}") from None
+    except Exception as error:  # each library has its own
+        raise OSError(f"{shown(address)} cannot be opened ({shown(str(error))})") from None
     return found
 
 
@@ -179,10 +181,10 @@ def _files_of_data_set(source: str) -> list[str]:
         options |= {"revision": revision} if revision else {}
     if unknown := set(options) - _OPTIONS:
         choices = ", ".join(sorted(_OPTIONS))
-        raise ValueError(f"{source}: unknown option {min(unknown)!r}; choose from {choices}")
+        raise ValueError(f"{shown(source)}: unknown option {min(unknown)!r}; choose from {choices}")
     builder = load_dataset_builder(name, options.get("config"), revision=options.get("revision"))
     splits, wanted = builder.config.data_files or {}, options.get("split", "train")
     if wanted not in splits:
         held = ", ".join(map(str, splits)) or "none"
-        raise ValueError(f"{source}: the data set must have the split {wanted!r}; it has {held}")
+        raise ValueError(f"{shown(source)}: the data set must have the split {wanted!r}; it has {held}")
     return [RemoteFile(file) if "://" in file else file for file in splits[wanted]]

@@ -253,7 +253,11 @@ def test_secrets_of_an_address_are_neither_shown_nor_recorded(corpus, web, tmp_p
 
 def test_addresses_are_shown_without_what_may_be_secret() -> None:
     assert shown("GET https://u:p@h.org/a/b.csv?sig=1&x=2#t failed") == "GET https://h.org/a/b.csv#t failed"
+    assert shown("s3://u:p@ss@h.org/a.csv") == "s3://h.org/a.csv"
     assert shown("is this it?") == "is this it?"
+    with pytest.raises(ValueError, match="unknown option 'token'; choose") as raised:
+        pairs("hf://owner/name?token=hf_verysecret")
+    assert "verysecret" not in str(raised.value)
     remote = RemoteFile("s3://key:secret@bucket/x.zip?versionId=3", "t.csv")
     assert remote == "s3://bucket/x.zip#t.csv"
     again = pickle.loads(pickle.dumps(remote))
