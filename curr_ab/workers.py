@@ -177,7 +177,8 @@ class Workers:
                 raise
             raise ChildProcessError(self._why_broken(error)) from None
         finally:
-            for future in under_way:
+            # The own pool does it when it ends; cancelled here, they would trip its thread in a broken pool.
+            for future in under_way if self._executor is not None else ():
                 future.cancel()
 
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:

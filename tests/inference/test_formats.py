@@ -115,7 +115,7 @@ def test_a_folder_has_an_index(bulk, simulated, tmp_path):
         one = next(one for one in simulated if one.id == place["id"])
         assert "".join(rows["residue"].to_pylist()) == one.heavy + one.light
     assert pa.compute.sum(index["rows"]).as_py() == len(whole)
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         INDEX,
         *(f"part-{number:06}.parquet" for number in range(3)),
         "plan.json",
