@@ -226,6 +226,8 @@ def main() -> None:
     parser.add_argument("--other", type=Path)
     parser.add_argument("--wide", action="store_true", help=f"{WIDTH} columns a chain, as OAS has, for 21")
     args = parser.parse_args()
+    if args.other is not None and not (args.other / "curr_ab").is_dir():
+        parser.error(f"{args.other} is no work tree of the project")
     for kind, speed in measure_alignment().items():
         print(f"{kind}: {speed:,.0f} aligned in a second on one core")
     num_files = max(10, args.pairs // PAIRS_PER_FILE)
