@@ -33,8 +33,8 @@ ABSENT = (
 
 def letters(column: pa.Array) -> pa.Array:
     """Residues in upper case without blanks, newlines and alignment gaps; null where a chain is missing."""
-    column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
-    if pc.any(pc.match_substring_regex(column, _BESIDE_LETTERS)).as_py():
+    if pc.any(pc.match_substring_regex(column, "[^A-Z]")).as_py():  # most tables hold nothing else
+        column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
         column = pc.replace_substring_regex(column, _BESIDE_LETTERS, "")
     is_short = pc.less(pc.binary_length(column), 14)
     if not pc.any(is_short).as_py():
