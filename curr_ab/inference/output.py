@@ -106,8 +106,8 @@ class Output:
             if earlier and share is None and not resume:
                 problem = "holds the parts of an earlier run: resume it, or remove the folder"
                 raise OptionError(f"{self.folder} {problem}", "resume")
-            # An earlier version wrote no empty list of kept columns.
-            differing = [key for key, value in plan.items() if earlier and (earlier.get(key) or []) != value]
+            known = {"kept_columns": []} | earlier  # an earlier version did not write that there are none
+            differing = [key for key, value in plan.items() if earlier and known.get(key) != value]
             if changed := [key for key in differing if share is not None or key not in _LOOKED_AT]:
                 raise self._of_another_run(changed[0])
             if self.file is None or differing or not self.is_finished:

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # not kept: it starts workers anew that a test has killed, while others run
 def dask_client():
     """Without its page on the network, and without a word on standard error."""
     distributed = pytest.importorskip("distributed")
