@@ -32,7 +32,6 @@ def test_examples_run(corpus, write, tmp_path, monkeypatch) -> None:
     header = header.replace("heavy", "VH").replace("light", "VL") + ",label"
     write("pairs.csv", "\n".join([header, *(f"{line},1" for line in lines)]) + "\n")
     monkeypatch.chdir(tmp_path)
-    pytest.importorskip("distributed")
     prepare("builtin", "shards", PreparationPlan(cluster="source"))
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     assert len(blocks) == 3
