@@ -124,6 +124,7 @@ def test_a_task_that_ends_every_worker_of_dask_is_one_line(dask_client):
         pytest.raises(ChildProcessError) as caught,
     ):
         workers.run(os._exit, [9] * 3, "exit")
+    dask_client.wait_for_workers(2, timeout=60)  # it starts them anew, and cannot be closed meanwhile
     assert re.fullmatch(
         r"a worker of the executor was lost \(Attempted to run task .* on 4 different workers, but all those "
         r"workers died while running it\); run the same again, it goes on",

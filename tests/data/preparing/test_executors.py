@@ -271,7 +271,7 @@ from distributed import Client, LocalCluster
 from curr_ab.data import PreparationPlan, prepare
 if __name__ == "__main__":
     plan = PreparationPlan(cluster="exact", pairs_per_shard=100)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     with LocalCluster(**options) as cluster, Client(cluster) as client, client.get_executor() as executor:
         prepare(sys.argv[2:], sys.argv[1], plan, keep_dropped=True, executor=executor)
 """
