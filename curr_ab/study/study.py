@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from curr_ab.data import PreparationPlan, prepare
-from curr_ab.data.preparing.prepare import OtherRequest
+from curr_ab.data.preparing.folder import OtherRequest
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import remove_folder, remove_leftovers, replacing, write_json
 from curr_ab.options import OptionError

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +24,14 @@ from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
 from curr_ab.data.preparing.components import repeated
+from curr_ab.data.preparing.folder import (
+    WORK_NAME,
+    finished,
+    full_disk_explained,
+    held,
+    remove_others,
+    remove_work,
+)
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
     PartitionTask,
@@ -38,8 +43,6 @@ from curr_ab.data.preparing.order import (
 from curr_ab.data.preparing.parts import (
     BUCKET_BITS,
     PartTask,
-    source_digest,
-    source_identity,
     write_part,
 )
 from curr_ab.data.preparing.plan import PreparationPlan
@@ -61,10 +64,7 @@ from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
 from curr_ab.extras import needs_extra
 from curr_ab.files import (
-    claimed,
-    claimed_together,
     read_object,
-    remove_leftovers,
     replacing,
     write_json,
 )
@@ -73,74 +73,7 @@ from curr_ab.share import Share, parse_share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
 
-WORK_NAME, STARTED_NAME = ".work", "request.json"
 Stage = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # as `Workers.run`
-_BYTES_PER_PAIR = 1_600  # while it runs: docs/scale.md
-
-
-class OtherRequest(ValueError):
-    """A folder that holds data, or unfinished work, of other sources or settings."""
-
-
-def _finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The index if this very request was finished before; a folder of another request is refused."""
-    if not (out / INDEX_NAME).exists():
-        return None
-    index = read_object(out / INDEX_NAME)
-    if index["request"] != request:
-        raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
-    sources = {
-        str(source): source for source in request["sources"]
-    }  # with addresses that records do not hold
-    for name, size, modified, digest in index.get("sources", ()):  # the oldest have none
-        source = sources.get(name, name)
-        if source_identity(source) != [name, size, modified] and source_digest(source) != digest:
-            raise OtherRequest(
-                f"{name} has changed since {out} was prepared from it; choose another folder or delete it"
-            )
-    return index
-
-
-def _started(request: dict[str, Any]) -> dict[str, Any]:
-    """What the unfinished work of a request remembers of it."""
-    return {name: value for name, value in request.items() if name != "keep_going"}  # parts see to that
-
-
-def _begin(out: Path, request: dict[str, Any], *, progress: bool) -> None:
-    """Take up the unfinished work of this request, or begin anew where it is of another one."""
-    if _finished(out, request) is not None:  # by the process that held the lock
-        return
-    work = out / WORK_NAME
-    started, wanted = work / STARTED_NAME, _started(request)
-    if started.exists() and read_object(started) != wanted:
-        if progress:
-            print(
-                f"{out} holds unfinished work on other sources or settings; beginning anew", file=sys.stderr
-            )
-        started.unlink()  # last of all it would stand for what is gone
-        for folder in work.iterdir():
-            if folder.is_dir():
-                shutil.rmtree(folder)
-    for left in ("scratch", "claims"):  # of a run that was killed
-        shutil.rmtree(work / left, ignore_errors=True)
-    write_json(started, wanted)
-
-
-@contextmanager
-def _held(out: Path, request: dict[str, Any], share: Share | None, *, progress: bool) -> Iterator[None]:
-    """Hold the folder, alone or together with the other shares; the lock lies where all goes at the end."""
-    work, doing = out / WORK_NAME, "prepares in"
-    begin, end = partial(_begin, out, request, progress=progress), partial(_remove_work, out)
-    if share is None:
-        with claimed(work, doing):
-            begin()
-            yield
-            end()
-        return
-    with claimed_together(work, doing, first=begin, last=end):
-        if _finished(out, request) is None and read_object(work / STARTED_NAME) != _started(request):
-            raise OtherRequest(f"shares at work in {out} have other sources or settings; wait for them")
-        yield
 
 
 @contextmanager
@@ -153,43 +86,9 @@ def _stages(workers: Workers, folder: Path, share: Share | None) -> Iterator[Sta
             yield shared.run
 
 
-@contextmanager
-def _full_disk_explained(out: Path) -> Iterator[None]:
-    """One sentence for a full disk, whichever library met it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
-            raise
-        written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-        message = (
-            f"no space is left in {out.resolve()}: {written / 1e6:,.0f} MB are written, and a preparation "
-            f"takes about {_BYTES_PER_PAIR / 1e3} kB there for each pair; make room and run the same command "
-            "again, it goes on"
-        )
-        raise OSError(message) from error
-
-
 def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
     """Names of the shards of each split."""
     return {split: [entry["name"] for entry in entries] for split, entries in shards.items()}
-
-
-def _remove_others(out: Path, shards: Mapping[str, Sequence[str]], tables: Container[str]) -> None:
-    """Remove the shards and tables that an unfinished run on other sources or settings left."""
-    for split, names in shards.items():
-        for path in out.glob(f"{split}-[0-9]*.*"):
-            if path.name.partition(".")[0] not in names:
-                path.unlink()
-    for name in (DROPPED_NAME, NOTES_NAME):
-        if name not in tables:
-            (out / name).unlink(missing_ok=True)
-
-
-def _remove_work(out: Path) -> None:
-    """Remove the files that only an unfinished run needs."""
-    shutil.rmtree(out / WORK_NAME, ignore_errors=True)
-    remove_leftovers(out)
 
 
 def _count(labels: Path, splits: Path, id_keys: Path, folder: Path) -> dict[str, Any]:
@@ -318,19 +217,19 @@ def _prepare(
     if plan.v_genes is not None:
         read_v_genes(plan.v_genes)
     request = {"sources": files, "settings": plan.settings(), **flags}
-    if (finished := _finished(folder, request)) is not None:
-        _remove_work(folder)
-        return finished
+    if (index := finished(folder, request)) is not None:
+        remove_work(folder)
+        return index
     # The lock lies in the folder that goes when all is done.
-    with _held(folder, request, share, progress=workers.progress), _full_disk_explained(folder):
-        if _finished(folder, request) is None:
+    with held(folder, request, share, progress=workers.progress), full_disk_explained(folder):
+        if finished(folder, request) is None:
             samples = group_sources(files, plan.names)
             try:
                 with _stages(workers, folder, share) as run:
                     _run_stages(samples, folder, plan, request, run, workers, **flags)
             except FileNotFoundError:
                 # Where a disk locks for each machine alone, another share may have removed the work by now.
-                if share is None or _finished(folder, request) is None:
+                if share is None or finished(folder, request) is None:
                     raise
     return read_object(folder / INDEX_NAME)
 
@@ -463,12 +362,12 @@ def _write_index(
     out: Path, index: dict[str, Any], tables: Mapping[str, Sequence[Path]], workers: Workers
 ) -> None:
     """Join the tables, check the splits, and write the index last of all, unless another share did."""
-    if _finished(out, index["request"]) is not None:
+    if finished(out, index["request"]) is not None:
         return
     for name, parts in tables.items():
         _join(parts, out / name)
     names = _names(index["splits"])
     scratch = out / WORK_NAME / "scratch"
     index["report"] |= check_splits(out, names, scratch=scratch, threads=workers.processes)
-    _remove_others(out, names, tables)
+    remove_others(out, names, tables)
     write_json(out / INDEX_NAME, index)
