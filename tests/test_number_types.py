@@ -12,6 +12,7 @@ from curr_ab.number_types import choose_precision, fast_type, training_precision
 
 CPU = torch.device("cpu")
 MULTIPLIES = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+MULTIPLIES &= not {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"} & set(os.environ)  # held to less
 
 
 def test_the_number_type_has_a_reason():
