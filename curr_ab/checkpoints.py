@@ -25,6 +25,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.modeling import (
     CurrAbConfig,
+    CurrAbForCausalLM,
     CurrAbForMaskedLM,
     CurrAbForSequenceClassification,
     CurrAbForTokenClassification,
@@ -36,8 +37,10 @@ from curr_ab.options import OptionError
 from curr_ab.reach import downloads_explained, reach
 from curr_ab.tokenization import CurrAbTokenizer
 
+LM = "lm"  # masked or causal, as the checkpoint is
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "masked-lm": CurrAbForMaskedLM,
+    "causal-lm": CurrAbForCausalLM,
     "sequence-classification": CurrAbForSequenceClassification,
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
@@ -47,7 +50,7 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
 def load(
     name_or_path: str | Path,
     *,
-    head: str = "masked-lm",
+    head: str = LM,
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = torch.float32,
@@ -61,12 +64,13 @@ def load(
     `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
     repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
     with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
+    The head `lm` is that of the checkpoint: masked, or causal where it was trained to predict what comes next.
     `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
     keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
     family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
     """
-    if head not in HEADS:
-        raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
+    if head not in (LM, *HEADS):
+        raise ValueError(f"head must be one of {', '.join((LM, *HEADS))}; got {head!r}")
     # A subfolder is one of the folder as it was named, not of a run's last checkpoint.
     keep_name = "subfolder" in kwargs and Path(name_or_path).is_dir()
     source = str(name_or_path) if keep_name else resolve(name_or_path, namespace)
@@ -82,13 +86,14 @@ def load(
     with downloads_explained(source):
         base = base_of_adapter(source, **options)
         if base is None:
-            check_architecture(source, **options)
+            head = _head_for(head, source, is_causal=check_architecture(source, **options))
             tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
             model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
         else:
             # Revision and subfolder are the adapter's; its base is named without any.
             of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
             base = resolve(base, namespace)
+            head = _head_for(head, base, is_causal=False)
             config = find_file(source, CONFIG, **options)
             if config is None:
                 base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
@@ -103,6 +108,15 @@ def load(
             model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
+
+
+def _head_for(head: str, source: str, *, is_causal: bool) -> str:
+    """The head that the checkpoint has where its language model is wanted."""
+    own, other = ("causal-lm", "masked-lm") if is_causal else ("masked-lm", "causal-lm")
+    if head == other:
+        kind = "causal" if is_causal else "masked"
+        raise ValueError(f"head must be {own} for {source}, which is a {kind} model; got {head}")
+    return own if head == LM else head
 
 
 def _load_without_head(
@@ -148,7 +162,7 @@ class Checkpoint:
 
     name: str
     _: KW_ONLY
-    head: str = "masked-lm"
+    head: str = LM
     revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"

@@ -1,4 +1,4 @@
-"""`curr-ab embed | score | mutate | restore | pair | predict | number`."""
+"""`curr-ab embed | score | mutate | restore | pair | generate | predict | number`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from curr_ab.cluster import ExecutorOptions
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     EmbedSettings,
+    GenerateSettings,
+    GenerationPlan,
     LoadingOptions,
     MutateSettings,
     NumberSettings,
@@ -25,6 +27,7 @@ from curr_ab.inference.settings import (
     ScoreSettings,
 )
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
+from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
@@ -95,6 +98,8 @@ def add_commands(commands: Any) -> None:
     text = "fill in unknown residues, which are written X, *, _ or <mask>"
     _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
     _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
+    text = "generate light chains for heavy ones, heavy chains for light ones, or pairs"
+    _add(commands, "generate", text, _generate, GenerationPlan, GenerateSettings)
     _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
@@ -133,8 +138,9 @@ def _add(
         parser.add_argument("heavies", metavar="HEAVIES", help="File of heavy chains, or of pairs")
         parser.add_argument("lights", metavar="LIGHTS", help="File of light chains, or of pairs")
     else:
-        parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
-    leave_out = ("unpaired",) if name == "pair" else ()
+        nargs, more = ("*", "; none where nothing is given") if name == "generate" else ("+", "")
+        parser.add_argument("inputs", nargs=nargs, metavar="INPUT", help=_INPUT + more)
+    leave_out = ("unpaired",) if name in ("pair", "generate") else ()
     add_flags(parser.add_argument_group("input"), InputOptions, leave_out=leave_out)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
 
@@ -200,10 +206,30 @@ def _pair(args: argparse.Namespace) -> None:
     for light in lights:
         read_lights.check(light)
     task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=_tokens(args))
-    head = "sequence-classification" if settings.by == "head" else "masked-lm"
+    head = "sequence-classification" if settings.by == "head" else "lm"
     keep = read_options(args, BulkOptions).keep_columns
     read = chain_reader(args.heavies, "heavy", names=replace(names, light=None), keep=keep)
     _run(args, task, read, head)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    plan = GenerationPlan(**read_flags(args, GenerationPlan))
+    options = read_options(args, BulkOptions)
+    if (plan.given == "nothing") == bool(args.inputs):
+        what = "no INPUT" if args.inputs else f"an INPUT with {plan.given} chains"
+        raise OptionError(f"given must be other than {plan.given}, or the command must have {what}", "given")
+    with needs_extra("data"):
+        from curr_ab.inference.records import BlankReader, chain_reader
+        from curr_ab.inference.tasks import GenerateTask
+    if plan.given == "nothing":
+        read: Reader = BlankReader((), wanted=(), count=plan.n)
+    else:
+        names = read_options(args, InputOptions).names
+        read = chain_reader(args.inputs, plan.given, names=names, keep=options.keep_columns)
+        if plan.fix or "input" in plan.not_in:
+            read = replace(read, wanted=CHAINS)
+    settings = read_flags(args, GenerateSettings) | {"plan": plan}
+    _run(args, GenerateTask(**settings, tokens_per_batch=_tokens(args)), read)
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -226,7 +252,7 @@ def _read(args: argparse.Namespace) -> Reader:
     return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
-def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "masked-lm") -> None:
+def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm") -> None:
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
     from curr_ab.inference import Checkpoint
     from curr_ab.inference.records import needs_numbering

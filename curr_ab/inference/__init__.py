@@ -1,4 +1,4 @@
-"""The everyday uses of the models: embed, score, mutate, restore, pair."""
+"""The everyday uses of the models: embed, score, mutate, restore, pair, generate."""
 
 from __future__ import annotations
 
@@ -8,31 +8,42 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
-    from curr_ab.inference.batch_functions import BatchEmbedder, BatchMutator, BatchRestorer, BatchScorer
+    from curr_ab.inference.batch_functions import (
+        BatchEmbedder,
+        BatchGenerator,
+        BatchMutator,
+        BatchRestorer,
+        BatchScorer,
+    )
     from curr_ab.inference.bulk import run_bulk
     from curr_ab.inference.embedding import attention_maps, embed
+    from curr_ab.inference.generation import Generated, generate
     from curr_ab.inference.marginals import Marginals
     from curr_ab.inference.mutation import saturate, score_mutants
     from curr_ab.inference.pairing import rank_lights
     from curr_ab.inference.records import Record, records_of
     from curr_ab.inference.restoration import restore
     from curr_ab.inference.scoring import Score, score
-    from curr_ab.inference.settings import EmbeddingPlan, RestorationPlan
+    from curr_ab.inference.settings import EmbeddingPlan, GenerationPlan, RestorationPlan
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
     "BatchEmbedder": "batch_functions",
+    "BatchGenerator": "batch_functions",
     "BatchMutator": "batch_functions",
     "BatchRestorer": "batch_functions",
     "BatchScorer": "batch_functions",
     "Checkpoint": "curr_ab.checkpoints",
     "EmbeddingPlan": "settings",
+    "Generated": "generation",
+    "GenerationPlan": "settings",
     "Marginals": "marginals",
     "Record": "records",
     "RestorationPlan": "settings",
     "Score": "scoring",
     "attention_maps": "embedding",
     "embed": "embedding",
+    "generate": "generation",
     "rank_lights": "pairing",
     "records_of": "records",
     "restore": "restoration",
@@ -43,17 +54,21 @@ _LAZY = {
 }
 __all__ = [
     "BatchEmbedder",
+    "BatchGenerator",
     "BatchMutator",
     "BatchRestorer",
     "BatchScorer",
     "Checkpoint",
     "EmbeddingPlan",
+    "Generated",
+    "GenerationPlan",
     "Marginals",
     "Record",
     "RestorationPlan",
     "Score",
     "attention_maps",
     "embed",
+    "generate",
     "rank_lights",
     "records_of",
     "restore",

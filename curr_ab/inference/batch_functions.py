@@ -18,7 +18,7 @@ from curr_ab.data.reading.table import Recognised
 from curr_ab.inference.checks import check_records
 from curr_ab.inference.output import KeptColumns
 from curr_ab.inference.records import Reader, Record, reader
-from curr_ab.inference.tasks import BulkTask, EmbedTask, MutateTask, RestoreTask, ScoreTask
+from curr_ab.inference.tasks import BulkTask, EmbedTask, GenerateTask, MutateTask, RestoreTask, ScoreTask
 
 # Threads of one process, as Dask has them, would fight for the device and for torch's number of threads.
 _one_at_a_time = threading.Lock()
@@ -55,6 +55,7 @@ class BatchFunction:
         kept = KeptColumns(read.kept, named=not read.keeps_all)
         with _one_at_a_time:
             model, tokenizer = _load(self.checkpoint, rank or 0)
+            self.task.check_model(model)
             records = self._records(read, tokenizer)
             compute = partial(self.task.table, records=records) if records else self.task.without_rows
             table = compute(model, tokenizer)
@@ -112,3 +113,9 @@ class BatchRestorer(BatchFunction):
     """`curr-ab restore` of a batch."""
 
     task_type = RestoreTask
+
+
+class BatchGenerator(BatchFunction):
+    """`curr-ab generate` of a batch, which has the chains that are given."""
+
+    task_type = GenerateTask

@@ -74,6 +74,7 @@ def run_bulk(
     read = pairs if isinstance(pairs, Reader) else reader(pairs)
     output = Output.of(out, KeptColumns(read.kept, named=not read.keeps_all))
     model, tokenizer = checkpoint.load() if checkpoint else (None, None)
+    task.check_model(model)
     digest = None if tokenizer is None else model_digest(model, tokenizer)
 
     checked = check_records(read, tokenizer, partial(task.check, tokenizer))

@@ -27,12 +27,20 @@ NUM_GROUPS = 7  # every 7th residue masked at once: 14 %, about what training ma
 WINDOW: dict[Mode, int] = {"exact": 32, "group": 256, "unmasked": 1024}
 
 
+def require_masked(model: Any, task: str) -> None:
+    """Refuse a causal model, which does not see what comes after a residue."""
+    if model.config.is_decoder:
+        raise ValueError(
+            f"{task} needs a masked member; this one is causal: generate, score or embed with it"
+        )
+
+
 class Marginals:
     """Log-probabilities [R, V] over the vocabulary for the residues of each pair, in one of the modes.
 
     `exact` masks each residue alone. `group` masks every seventh at once, in seven passes. `unmasked` shows
     all of them, and so each residue to its own prediction, in one pass. Results are float32 whatever the
-    model computes in.
+    model computes in. A causal model has no modes: of it they are of each residue given those before.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class Marginals:
             raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
         self.model, self.tokenizer, self.mode = model, tokenizer, mode
         self.layout, self.tokens_per_batch = layout, tokens_per_batch
+        self.is_causal = bool(model.config.is_decoder)
 
     def stream(self, records: Iterable[Record]) -> Iterator[tuple[TokenRecord, Tensor]]:
         """Each record with its log-probabilities, in input order and constant memory."""
@@ -57,6 +66,8 @@ class Marginals:
 
     def of(self, tokens: Sequence[TokenRecord]) -> list[Tensor]:
         """The same for records that are tokenized already, all at once."""
+        if self.is_causal:
+            return self.read_off([one.input_ids for one in tokens], [one.positions - 1 for one in tokens])
         if self.mode == "exact":
             return self._exact(tokens)
         if self.mode == "group":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import Marginals
+from curr_ab.inference.marginals import Marginals, require_masked
 from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize_one
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import By
@@ -61,6 +61,7 @@ def saturate(
     With `mode="exact"` these are masked marginals, with `mode="unmasked"` wild-type marginals, one pass for
     all. The other options are those of `Marginals`.
     """
+    require_masked(model, "mutate")
     marginals = Marginals(model, tokenizer, mode, **options)
     for record in records_of(pairs):
         yield saturate_one(marginals, record, part)
@@ -102,6 +103,7 @@ def score_mutants(
     mutations act together, and which insertions and deletions need.
     """
     record = next(records_of([pair]))
+    require_masked(model, "mutate")
     return score_mutants_of(Marginals(model, tokenizer, mode, **options), record, mutants, by)
 
 

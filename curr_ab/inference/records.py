@@ -204,6 +204,19 @@ class Reader:
                 )
 
 
+@dataclass(frozen=True)
+class BlankReader(Reader):
+    """So many records of which nothing is given."""
+
+    count: int = 0
+
+    def __call__(
+        self, recognised: list[Recognised] | None = None, aside: Aside | None = None
+    ) -> Iterator[Record]:
+        for number in range(1, self.count + 1):
+            yield Record(str(number), None, None, number=number)
+
+
 def reader(
     pairs: Any, *, names: ColumnNames | None = None, unpaired: bool = False, keep: Sequence[str] = ()
 ) -> Reader:

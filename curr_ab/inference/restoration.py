@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import WINDOW, Marginals
+from curr_ab.inference.marginals import WINDOW, Marginals, require_masked
 from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
 from curr_ab.inference.settings import RestorationPlan
 from curr_ab.modeling import CurrAbForMaskedLM
@@ -56,6 +56,7 @@ def restore(
     again, and goes on; `sample` draws in a random order, each residue given those drawn before.
     """
     plan = plan or RestorationPlan()
+    require_masked(model, "restore")
     marginals = Marginals(model, tokenizer, "unmasked")
     for window in windows(records_of(pairs), WINDOW["unmasked"]):
         yield from restore_window(marginals, [mask_unknown(record) for record in window], plan)

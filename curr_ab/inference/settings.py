@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ StoredType = Literal["float32", "float16"]
 Pooling = Literal["mean", "max", "std", "cls", "none"]
 By = Literal["marginals", "sequence"]
 Method = Literal["greedy", "confident", "sample"]
+Given = Literal["heavy", "light", "nothing"]
+Order = Literal["random", "confident"]
 Ranking = Literal["likelihood", "gain", "head"]
 
 DTYPE_HELP = "Number type to compute in; auto is bfloat16 where the hardware multiplies it, else float32"
@@ -219,3 +222,148 @@ class PairSettings(Options):
     )
     mode: Mode = option("group", MODE_HELP)
     top: int | None = option(None, "Number of rows for each heavy chain", shown="all", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a residue is drawn from its probabilities."""
+
+    temperature: float = option(1.0, "Temperature: below 1 the likely residues are likelier yet", above=0)
+    top_p: float = option(
+        1.0, "Draw among the likeliest residues that have this share together", above=0, most=1
+    )
+    top_k: int | None = option(None, "Draw among this many of the likeliest residues", shown="all", least=1)
+    min_p: float = option(0.0, "Leave out residues below this share of the likeliest", least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationPlan(Sampling):
+    """The chains that are wanted of each record, and how they are drawn."""
+
+    given: Given = option("heavy", "Chain that is given: heavy asks for light chains, nothing for pairs")
+    n: int = option(1, "Number of samples for each record; of pairs in all where nothing is given", least=1)
+    unique: bool = option(False, "Leave out what was drawn before for the same record")
+    seed: int = option(0, "Seed of all draws: the same seed gives the same chains")
+    start: tuple[str, ...] = option(
+        (), "First residues of a generated chain, such as DIQMT, or H:EVQL L:DIQMT", metavar="RESIDUES"
+    )
+    v_gene: tuple[str, ...] = option(
+        (), "V gene, family or locus that a chain begins with: IGKV1-39, IGKV1 or IGK", metavar="GENE"
+    )
+    start_residues: int = option(20, "Number of germline residues that v_gene gives", least=1)
+    fix: tuple[str, ...] = option(
+        (),
+        "Residues of the record's own chain that stand while the rest of it is drawn: L:1-23, CDRL3",
+        metavar="SPAN",
+    )
+    cdr: tuple[str, ...] = option(
+        (), "CDR that must stand in a generated chain, such as L3=QQYNSYPLT", metavar="L3=RESIDUES"
+    )
+    length_from: str | None = option(
+        None,
+        "Pairs whose region lengths generated chains take",
+        shown="masked members: the built-in corpus; causal ones end chains themselves",
+        metavar="FILE",
+    )
+    max_length: int = option(160, "Longest chain in residues", least=1)
+    allowed: str = option(STANDARD_RESIDUES, "Residues that may be drawn", flag="allow", metavar="RESIDUES")
+    common: bool = option(False, "Draw light chains that all heavy chains of the input share")
+    order: Order = option("random", "Order in which a masked member fills positions")
+    at_once: int = option(1, "Number of positions that a masked member fills in one pass", least=1)
+    sweeps: int = option(0, "Number of times that a masked member draws every residue anew", least=0)
+    any_sequence: bool = option(False, "Keep what is no complete V domain of the right chain, too")
+    not_in: tuple[str, ...] = option(
+        (),
+        "Pairs whose chains must not come out again: files, builtin, or input for the record's own",
+        metavar="FILE",
+    )
+    drop_lowest: float = option(
+        0.0, "Share of a record's samples that is left out for the lowest likelihood", least=0, below=1
+    )
+    tries: int = option(10, "Number of draws for each sample that is wanted, at most", least=1)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not self.allowed or set(self.allowed) - set(STANDARD_RESIDUES):
+            raise OptionError(f"allowed must be some of {STANDARD_RESIDUES}; got {self.allowed!r}", "allowed")
+        made = [chain for chain in CHAINS if chain != self.given]
+        named = {
+            "fix": [parse_span(text)[0] for text in self.fix],
+            "cdr": [parse_cdr(text)[0] for text in self.cdr],
+            "start": [parse_start(text, self.given)[0] for text in self.start],
+            "v_gene": [chain_of_gene(gene) for gene in self.v_gene],
+        }
+        for name, chains in named.items():
+            for chain in chains:
+                if chain not in made:
+                    message = f"{name} must be of a chain that is generated; the {chain} chain is given"
+                    raise OptionError(message, name, "given")
+        for other in ("cdr", "start", "v_gene"):
+            if self.fix and getattr(self, other):
+                message = f"{other} must be left out where fix keeps the record's own chain"
+                raise OptionError(message, other, "fix")
+        if self.fix and self.given == "nothing":
+            raise OptionError("fix needs records: give the heavy or the light chain", "fix", "given")
+        if self.common and self.given != "heavy":
+            raise OptionError(
+                "common must be used with given heavy: it makes light chains", "common", "given"
+            )
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The chains that are generated."""
+        return tuple(chain for chain in CHAINS if chain != self.given)
+
+
+def parse_span(text: str) -> tuple[str, str | tuple[int, int]]:
+    """The chain of `L:1-23`, `L:30` or `CDRL3`, and the positions or the region."""
+    if text in CHAIN_REGIONS:
+        return ("heavy" if text[3] == "H" else "light"), text
+    match = re.fullmatch(r"([HL]):([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if match is None or int(match[3] or match[2]) < int(match[2]):
+        raise OptionError(f"fix must be like L:1-23, L:30 or CDRL3; got {text!r}", "fix")
+    return ("heavy" if match[1] == "H" else "light"), (int(match[2]), int(match[3] or match[2]))
+
+
+def parse_cdr(text: str) -> tuple[str, str, str]:
+    """Chain, region and residues of `L3=QQYNSYPLT` or `CDRL3=QQYNSYPLT`."""
+    match = re.fullmatch(r"(?:CDR)?([HL])([123])=([A-Z]+)", text)
+    if match is None or set(match[3]) - set(STANDARD_RESIDUES):
+        raise OptionError(f"cdr must be like L3=QQYNSYPLT; got {text!r}", "cdr")
+    return ("heavy" if match[1] == "H" else "light"), f"CDR{match[2]}", match[3]
+
+
+def parse_start(text: str, given: Given) -> tuple[str, str]:
+    """Chain and residues of `L:DIQMT`; the chain may be left out where one is given."""
+    match = re.fullmatch(r"(?:([HL]):)?([A-Z]+)", text)
+    if match is None or set(match[2]) - set(STANDARD_RESIDUES):
+        raise OptionError(f"start must be residues, such as DIQMT or L:DIQMT; got {text!r}", "start")
+    if match[1] is None and given == "nothing":
+        raise OptionError(f"start must name its chain where nothing is given, as H:{match[2]}", "start")
+    if match[1] is None:
+        return ("light" if given == "heavy" else "heavy"), match[2]
+    return ("heavy" if match[1] == "H" else "light"), match[2]
+
+
+def chain_of_gene(gene: str) -> str:
+    """The chain that a V gene, a family or a locus is of."""
+    match = re.fullmatch(r"(?:IG)?([HKL])(?:V.*)?", gene.upper())
+    if match is None:
+        raise OptionError(f"v_gene must be like IGKV1-39, IGKV1 or IGK; got {gene!r}", "v_gene")
+    return "heavy" if match[1] == "H" else "light"
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """Settings of `curr-ab generate`."""
+
+    plan: GenerationPlan = field(default_factory=GenerationPlan)
+    pairing_head: str | None = option(
+        None, "Fine-tuned pairing head that judges each sample", shown="none", metavar="MODEL"
+    )
+    least_pairing: float = option(
+        0.5, "Probability of a native pair below which pairing_head leaves a sample out", least=0, most=1
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)

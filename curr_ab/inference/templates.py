@@ -1,0 +1,153 @@
+"""Templates of chains: the residues that may stand at each position, and whether the model ends the chain."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from curr_ab.inference.records import Record, number_records, reader, residues_of, tokenize_one
+from curr_ab.inference.settings import GenerationPlan, chain_of_gene, parse_cdr, parse_span, parse_start
+from curr_ab.options import OptionError
+from curr_ab.tokenization import CurrAbTokenizer
+from curr_ab.words import REGIONS
+
+BUILTIN = "builtin"
+
+
+class Template(NamedTuple):
+    """One chain to be generated."""
+
+    positions: tuple[str, ...]  # residues that may stand there: one letter, several, or all that are allowed
+    is_open: bool  # more may follow, and the model says where the chain ends
+
+
+class Frame(NamedTuple):
+    """The lengths of the regions of a natural chain."""
+
+    lengths: tuple[int, ...]
+
+
+def template_of(
+    plan: GenerationPlan,
+    chain: str,
+    record: Record,
+    tokenizer: CurrAbTokenizer,
+    is_causal: bool,
+    random: torch.Generator,
+) -> Template:
+    """What is to stand in a chain; lengths and germline starts are drawn where the plan leaves them open."""
+    free = plan.allowed
+    if spans := [span for text in plan.fix for span in [parse_span(text)] if span[0] == chain]:
+        return _redesigned(chain, record, spans, tokenizer, free)
+    start = _start(plan, chain, random)
+    cdrs = {number: letters for text in plan.cdr for of, number, letters in [parse_cdr(text)] if of == chain}
+    if not cdrs and is_causal and plan.length_from is None:
+        return Template(tuple(start), is_open=True)
+    frames = frames_of(plan.length_from or BUILTIN, chain)
+    frame = frames[int(torch.randint(len(frames), (), generator=random))]
+    positions: list[str] = []
+    for region, length in zip(REGIONS, frame.lengths, strict=True):
+        letters = cdrs.get(region)
+        positions += [free] * length if letters is None else list(letters)
+    positions[: len(start)] = start
+    return Template(tuple(positions), is_open=False)
+
+
+def _redesigned(
+    chain: str,
+    record: Record,
+    spans: Sequence[tuple[str, str | tuple[int, int]]],
+    tokenizer: CurrAbTokenizer,
+    free: str,
+) -> Template:
+    """The input's own chain, of which these spans stand."""
+    text = record.chain(chain)
+    if not text:
+        message = (
+            f"{record.name} has no {chain} chain, so no span of it can stand; give both chains, or no fix"
+        )
+        raise OptionError(message, "fix")
+    positions = [free] * len(text)
+    for _, span in spans:
+        if isinstance(span, str):
+            tokens = tokenize_one(tokenizer, record)
+            first = tokens.residues(chain).start
+            places = [int(index) - first for index in residues_of(span, tokens)]
+        else:
+            if span[1] > len(text):
+                message = f"{record.name}: fix must lie in the {chain} chain, which has {len(text)} residues"
+                raise OptionError(f"{message}; got position {span[1]}", "fix")
+            places = list(range(span[0] - 1, span[1]))
+        for place in places:
+            positions[place] = text[place]
+    return Template(tuple(positions), is_open=False)
+
+
+def _start(plan: GenerationPlan, chain: str, random: torch.Generator) -> str:
+    for text in plan.start:
+        of, letters = parse_start(text, plan.given)
+        if of == chain:
+            return letters
+    for gene in plan.v_gene:
+        if chain_of_gene(gene) == chain:
+            starts = germline_starts(gene)
+            return starts[int(torch.randint(len(starts), (), generator=random))][: plan.start_residues]
+    return ""
+
+
+@cache
+def germline_starts(gene: str) -> tuple[str, ...]:
+    """V regions of a gene, a family or a locus: of chains of the built-in corpus that have no mutation."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from curr_ab.data import builtin_path
+
+    chain = chain_of_gene(gene)
+    names = [chain, f"v_call_{chain}", f"cdr3_{chain}", f"mutations_{chain}"]
+    pairs = pq.read_table(builtin_path(), columns=names)
+    pairs = pairs.filter(pc.equal(pairs[f"mutations_{chain}"], 0))
+    regions: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for text, call, cdr3 in zip(*(pairs[name].to_pylist() for name in names[:3]), strict=True):
+        regions[call.split("*")[0]][text[: text.index(cdr3)]] += 1
+    full = gene.upper() if gene.upper().startswith("IG") else f"IG{gene.upper()}"
+    beginning = f"{full}V" if len(full) == len("IGK") else rf"{re.escape(full)}(?!\d)"
+    chosen = [name for name in regions if re.match(beginning, name)]
+    if not chosen:
+        message = f"v_gene must be one of {', '.join(sorted(regions))}, a family or a locus; got {gene}"
+        raise OptionError(message, "v_gene")
+    # As often as the corpus has the gene; its commonest V region stands for its alleles.
+    return tuple(
+        regions[name].most_common(1)[0][0] for name in sorted(chosen) for _ in range(regions[name].total())
+    )
+
+
+@cache
+def frames_of(source: str, chain: str) -> tuple[Frame, ...]:
+    """The region lengths of the chains of a file, or of the built-in corpus."""
+    read = reader([source], unpaired=source != BUILTIN)
+    frames = []
+    for record in read():
+        if record.left_out or not record.chain(chain):
+            continue
+        mask = record.region_mask(chain)
+        if mask is None:
+            try:
+                [(record, _)] = number_records([record.with_chains({_other(chain): None})])
+            except ValueError:
+                continue
+            mask = record.region_mask(chain) or ""
+        frames.append(Frame(tuple(mask.count(str(number)) for number in range(1, 8))))
+    if not frames:
+        message = f"length_from must hold {chain} chains whose regions can be told; {source} has none"
+        raise OptionError(message, "length_from")
+    return tuple(frames)
+
+
+def _other(chain: str) -> str:
+    return "light" if chain == "heavy" else "heavy"
