@@ -64,7 +64,7 @@ def load(
     `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
     repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
     with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
-    The head `lm` is that of the checkpoint: masked, or causal where it was trained to predict what comes next.
+    The head `lm` is the checkpoint's own: masked, or causal where it was trained to predict what comes next.
     `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
     keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
     family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.

@@ -99,7 +99,7 @@ def add_commands(commands: Any) -> None:
     _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
     _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
     text = "generate light chains for heavy ones, heavy chains for light ones, or pairs"
-    _add(commands, "generate", text, _generate, GenerationPlan, GenerateSettings)
+    _add(commands, "generate", text, _generate, GenerateSettings)
     _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
@@ -213,8 +213,8 @@ def _pair(args: argparse.Namespace) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    plan = GenerationPlan(**read_flags(args, GenerationPlan))
-    options = read_options(args, BulkOptions)
+    settings, options = read_flags(args, GenerateSettings), read_options(args, BulkOptions)
+    plan: GenerationPlan = settings["plan"]
     if (plan.given == "nothing") == bool(args.inputs):
         what = "no INPUT" if args.inputs else f"an INPUT with {plan.given} chains"
         raise OptionError(f"given must be other than {plan.given}, or the command must have {what}", "given")
@@ -228,7 +228,6 @@ def _generate(args: argparse.Namespace) -> None:
         read = chain_reader(args.inputs, plan.given, names=names, keep=options.keep_columns)
         if plan.fix or "input" in plan.not_in:
             read = replace(read, wanted=CHAINS)
-    settings = read_flags(args, GenerateSettings) | {"plan": plan}
     _run(args, GenerateTask(**settings, tokens_per_batch=_tokens(args)), read)
 
 
