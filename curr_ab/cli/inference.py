@@ -15,6 +15,7 @@ from curr_ab.cli.shell import InputOptions, ShareOptions, add_command, hand_on, 
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
+    Dtype,
     EmbedSettings,
     GenerateSettings,
     GenerationPlan,
@@ -228,7 +229,8 @@ def _generate(args: argparse.Namespace) -> None:
         read = chain_reader(args.inputs, plan.given, names=names, keep=options.keep_columns)
         if plan.fix or "input" in plan.not_in:
             read = replace(read, wanted=CHAINS)
-    _run(args, GenerateTask(**settings, tokens_per_batch=_tokens(args)), read)
+    # In bfloat16 a logit changes with the batch that it is in, and so would what is drawn.
+    _run(args, GenerateTask(**settings, tokens_per_batch=_tokens(args)), read, dtype="float32")
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -251,8 +253,13 @@ def _read(args: argparse.Namespace) -> Reader:
     return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
-def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm") -> None:
+def _run(
+    args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm", dtype: Dtype | None = None
+) -> None:
+    """Run a task; `dtype` stands where the user leaves it open."""
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
+    if dtype is not None and loading.dtype == "auto":
+        loading = replace(loading, dtype=dtype)
     from curr_ab.inference import Checkpoint
     from curr_ab.inference.records import needs_numbering
 

@@ -104,10 +104,13 @@ def check_model(model: Any, plan: GenerationPlan) -> bool:
     return is_causal
 
 
-def check_record(record: Record, plan: GenerationPlan) -> Record:
-    """The record, if it has what is given."""
+def check_record(tokenizer: CurrAbTokenizer, record: Record, plan: GenerationPlan) -> Record:
+    """The record, if it has what is given, and what is to stand of the chain that is drawn anew."""
     if plan.given != "nothing" and not record.chain(plan.given):
         raise ValueError(f"{record.name} has no {plan.given} chain, which is to be given")
+    if plan.fix:
+        for chain in plan.made:
+            template_of(plan, chain, record, tokenizer, False, torch.Generator())
     return record
 
 
@@ -126,7 +129,7 @@ def generate_window(
     if plan.common and len(records) >= _MOST_COMMON:
         raise OptionError(f"common must be used with fewer than {_MOST_COMMON:,} heavy chains", "common")
     for record in records:
-        check_record(record, plan)
+        check_record(tokenizer, record, plan)
     known = known_chains(tuple(source for source in plan.not_in if source != _INPUT))
     all_samples = [Samples(record) for record in records]
     wanted = 1 if plan.given == "nothing" else plan.n

@@ -388,7 +388,7 @@ class GenerateTask(BulkTask, GenerateSettings):
     def check(self, tokenizer: Any, record: Record) -> Record:
         if self.plan.given == "nothing":
             return record.with_chains({"heavy": "A"})  # the tokenizer wants a residue
-        return check_record(record, self.plan)
+        return check_record(tokenizer, record, self.plan)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         head = Checkpoint(self.pairing_head, head="sequence-classification") if self.pairing_head else None

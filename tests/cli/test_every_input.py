@@ -18,10 +18,10 @@ from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.evaluation.run import run_suite
 from curr_ab.finetuning import cross_validate, resolve_recipe
 from curr_ab.finetuning.prediction import PredictTask, head_of
-from curr_ab.inference import run_bulk
+from curr_ab.inference import GenerationPlan, run_bulk
 from curr_ab.inference.number_tables import NumberTask
 from curr_ab.inference.records import chain_reader
-from curr_ab.inference.tasks import EmbedTask, MutateTask, PairTask, RestoreTask, ScoreTask
+from curr_ab.inference.tasks import EmbedTask, GenerateTask, MutateTask, PairTask, RestoreTask, ScoreTask
 
 pytestmark = pytest.mark.heavy
 NUM_PAIRS = 12
@@ -218,6 +218,7 @@ TASKS = {
     "restore": RestoreTask(),
     "predict": PredictTask(),
     "pair": None,
+    "generate": GenerateTask(plan=GenerationPlan(any_sequence=True, at_once=40)),
     "number": NumberTask(),
 }
 
@@ -232,6 +233,7 @@ def test_an_object_in_a_bulk_task(command, kind, folder, tuned, rows, tmp_path):
     task = TASKS[command]
     if command == "pair":
         task = PairTask(lights=tuple(chain_reader(make(kind, few), "light")()), mode="unmasked")
+    if command in ("pair", "generate"):
         pairs = chain_reader(pairs, "heavy")
     checkpoint = Checkpoint(model, head=head, device="cpu", dtype="float32")
     run_bulk(task, None if command == "number" else checkpoint, pairs, out, progress=False)

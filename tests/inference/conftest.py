@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.tiny_models import save_checkpoint, shake, tiny_config
 
-from curr_ab import CurrAbForMaskedLM
+from curr_ab import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.data import builtin_path
 from curr_ab.inference import records_of
 
@@ -14,6 +14,13 @@ from curr_ab.inference import records_of
 def deep():
     torch.manual_seed(0)
     return shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=3))).eval()
+
+
+@pytest.fixture(scope="session")
+def causal():
+    torch.manual_seed(0)
+    config = tiny_config(num_hidden_layers=3, is_decoder=True, light_first=0.5)
+    return shake(CurrAbForCausalLM(config)).eval()
 
 
 @pytest.fixture(scope="session")

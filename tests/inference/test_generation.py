@@ -1,0 +1,363 @@
+"""Generation: what is given stands, seeds decide, samples that are left out are counted."""
+
+import itertools
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from support.tiny_models import PAIRS, save_checkpoint
+
+from curr_ab.checkpoints import Checkpoint
+from curr_ab.cli.main import main
+from curr_ab.data import builtin_path
+from curr_ab.inference import BatchGenerator, GenerationPlan, generate, run_bulk, score
+from curr_ab.inference.decoding import Alphabet, Draft, choose, decode
+from curr_ab.inference.generation import REASONS, domain_fault, generate_window
+from curr_ab.inference.records import BlankReader, Record
+from curr_ab.inference.settings import Sampling
+from curr_ab.inference.tasks import GenerateTask
+from curr_ab.inference.templates import Template, germline_starts
+from curr_ab.words import STANDARD_RESIDUES
+
+HEAVIES = [heavy for heavy, _ in PAIRS]
+HEAVY, LIGHT = PAIRS[0]
+FREELY = {"any_sequence": True, "max_length": 40}
+
+
+def drawn(model, tokenizer, pairs, **plan):
+    options = {name: plan.pop(name) for name in ["tokens_per_batch"] if name in plan}
+    return list(generate(model, tokenizer, pairs, GenerationPlan(**{**FREELY, **plan}), **options))
+
+
+def texts(samples):
+    return [(one.record.heavy, one.record.light) for one in samples]
+
+
+def test_sampling_draws_as_often_as_it_should():
+    log_probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
+
+    def shares(allowed=(True,) * 4, **sampling):
+        uniforms = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+        rows = log_probabilities.expand(10_000, 4)
+        chosen = choose(rows, torch.tensor(allowed).expand(10_000, 4), uniforms, Sampling(**sampling))
+        return [round(share, 2) for share in (chosen.bincount(minlength=4) / 10_000).tolist()]
+
+    assert shares() == [0.5, 0.3, 0.15, 0.05]
+    assert shares(top_k=2) == [0.62, 0.38, 0, 0]
+    assert shares(top_p=0.5) == [1, 0, 0, 0]
+    assert shares(top_p=0.51) == [0.62, 0.38, 0, 0]
+    assert shares(min_p=0.2) == [0.53, 0.32, 0.16, 0]
+    assert shares(temperature=0.5) == [0.68, 0.25, 0.06, 0.01]
+    assert shares(allowed=(False, True, True, False)) == [0, 0.67, 0.33, 0]
+
+
+def test_decoding_equals_the_model_run_anew_for_each_token(causal, tokenizer):
+    """By hand: the whole text through the model for each residue, without a cache."""
+    cls, eos = tokenizer.cls_token_id, tokenizer.eos_token_id
+    prompt = torch.tensor([*tokenizer(HEAVY)["input_ids"][:-1], cls, cls])
+    [one] = decode(
+        causal,
+        tokenizer,
+        [Draft((prompt,), (Template(("D", "IV"), is_open=True),), torch.Generator().manual_seed(5))],
+        Sampling(),
+        max_length=30,
+    )
+    uniforms = torch.rand(31, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    ids, letters, total = prompt.tolist(), "", 0.0
+    for number in range(31):
+        with torch.no_grad():
+            logits = causal(torch.tensor([ids])).logits[0, -1].log_softmax(-1).double()
+        candidates = [*tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)), cls, eos]
+        may = {0: "D", 1: "IV"}.get(number, STANDARD_RESIDUES if number < 30 else "")
+        allowed = torch.tensor([letter in may for letter in STANDARD_RESIDUES] + [False, number > 1])
+        chosen = int(
+            choose(logits[candidates][None], allowed[None], uniforms[number : number + 1], Sampling())[0]
+        )
+        total += float(logits[candidates[chosen]])
+        if candidates[chosen] == eos:
+            break
+        letters += STANDARD_RESIDUES[chosen]
+        ids.append(candidates[chosen])
+    assert one.chains == (letters,) and letters.startswith(("DI", "DV"))
+    assert one.log_likelihood == pytest.approx(total, abs=1e-4)
+
+
+def test_the_likelihood_is_that_of_the_score(causal, tokenizer):
+    """Of pairs: all residues and both ends of chains."""
+    for one in drawn(causal, tokenizer, None, given="nothing", n=5):
+        [scored] = score(causal, tokenizer, [(one.record.heavy, one.record.light)])
+        ids = scored.tokens.input_ids
+        with torch.no_grad():
+            logits = causal(ids[None]).logits[0].log_softmax(-1)
+        cls, eos = tokenizer.cls_token_id, tokenizer.eos_token_id
+        ends = logits[len(one.record.heavy), cls] + logits[-2, eos]
+        assert one.log_likelihood == pytest.approx(float(scored.log_probabilities.sum() + ends), abs=1e-3)
+        assert one.num_drawn == len(one.record.heavy) + len(one.record.light) + 2
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_the_seed_decides_in_any_batch(kind, causal, deep, tokenizer):
+    model = causal if kind == "causal" else deep
+    how = {"n": 3, "at_once": 30, "seed": 7}
+    pairs = HEAVIES[:4]
+    together = drawn(model, tokenizer, pairs, **how)
+    assert len(together) == 12
+    assert texts(together) == texts(drawn(model, tokenizer, pairs, tokens_per_batch=64, **how))
+    # By itself, a record has the same samples: its id and the seed alone decide.
+    alone = drawn(model, tokenizer, [Record("3", pairs[2], None)], **how)
+    assert texts(alone) == texts(together[6:9])
+    assert texts(drawn(model, tokenizer, pairs, **{**how, "seed": 8})) != texts(together)
+    assert len(set(texts(together))) == 12
+
+
+@pytest.mark.parametrize("given", ["heavy", "light", "nothing"])
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_what_is_given_stands(kind, given, causal, deep, tokenizer):
+    model = causal if kind == "causal" else deep
+    pairs = None if given == "nothing" else PAIRS[:3]
+    samples = drawn(model, tokenizer, pairs, given=given, n=2, at_once=60)
+    assert len(samples) == (2 if given == "nothing" else 6)
+    for place, one in enumerate(samples):
+        if given != "nothing":
+            assert one.record.chain(given) == PAIRS[place // 2][0 if given == "heavy" else 1]
+        for chain in ("heavy", "light"):
+            assert set(one.record.chain(chain)) <= set(STANDARD_RESIDUES)
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_spans_stand_always(kind, causal, deep, tokenizer):
+    model = causal if kind == "causal" else deep
+    number, n = (0, 250) if kind == "causal" else (0, 25)
+    for fix, spans in [
+        (("L:1-5", "L:50"), [(0, 5), (49, 50)]),
+        (("CDRL3", "CDRL1"), [(LIGHT.index("QQHYTTPPT"), 9), (LIGHT.index("QDVNTA"), 6)]),
+    ]:
+        spans = spans if fix[0].startswith("L") else [(start, start + length) for start, length in spans]
+        for one in drawn(model, tokenizer, [(HEAVY, LIGHT)], fix=fix, n=n, at_once=50):
+            light, number = one.record.light, number + 1
+            assert len(light) == len(LIGHT)
+            assert all(light[start:end] == LIGHT[start:end] for start, end in spans)
+    for one in drawn(model, tokenizer, [HEAVY], cdr=("L3=QQYNSYPLT",), start=("DIQMTQ",), n=n, at_once=50):
+        assert "QQYNSYPLT" in one.record.light and one.record.light.startswith("DIQMTQ")
+    for one in drawn(model, tokenizer, [HEAVY], allowed="ACDE", n=n, at_once=50):
+        assert set(one.record.light) <= set("ACDE")
+    assert number == 2 * n
+
+
+def test_a_germline_start_is_the_gene_s(causal, tokenizer):
+    for gene, names in [("IGKV1-39", {"IGKV1-39"}), ("IGLV3", None), ("K", None)]:
+        for one in drawn(causal, tokenizer, [HEAVY], v_gene=(gene,), n=4, start_residues=15):
+            assert any(one.record.light.startswith(start[:15]) for start in germline_starts(gene))
+        if names:
+            assert len(set(germline_starts(gene))) == 1
+    assert germline_starts("IGKV1-39")[0].startswith("DIQMTQSPSSLSASVGDRVTITCRASQSISSYLNW")
+    assert set(germline_starts("IGKV1-39")) < set(germline_starts("IGKV1")) < set(germline_starts("IGK"))
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_a_common_light_chain_suits_all_heavy_chains(kind, causal, deep, tokenizer):
+    model = causal if kind == "causal" else deep
+    samples = drawn(model, tokenizer, HEAVIES[:3], common=True, n=4, at_once=20)
+    lights = [[one.record.light for one in samples if one.record.heavy == heavy] for heavy in HEAVIES[:3]]
+    assert lights[0] == lights[1] == lights[2] and len(set(lights[0])) == 4
+    # It hangs on all of them: with another second heavy chain it is another.
+    other = drawn(model, tokenizer, [HEAVIES[0], HEAVIES[3], HEAVIES[2]], common=True, n=4, at_once=20)
+    assert [one.record.light for one in other[:4]] != lights[0]
+
+
+def test_samples_are_left_out_and_counted(causal, tokenizer):
+    """A model without training makes no V domain: all draws are tried, and counted."""
+    record = Record("a", HEAVY, None)
+    [samples] = generate_window(causal, tokenizer, [record], GenerationPlan(n=3, tries=4, max_length=30))
+    assert samples.kept == [] and samples.num_draws == 12 and samples.left_out == {"incomplete": 12}
+    # Chains of one or two letters come again and again.
+    few = GenerationPlan(any_sequence=True, max_length=2, allowed="AC", n=10, unique=True, tries=30)
+    [samples] = generate_window(causal, tokenizer, [record], few)
+    lights = [one.record.light for one in samples.kept]
+    assert len(set(lights)) == len(lights) <= 6 and samples.left_out["duplicate"] == samples.num_draws - len(
+        lights
+    )
+    known = GenerationPlan(any_sequence=True, max_length=2, allowed="AC", n=10, not_in=("input",))
+    [samples] = generate_window(causal, tokenizer, [record._replace(light="AA")], known)
+    assert samples.left_out["known"] and "AA" not in {one.record.light for one in samples.kept}
+
+
+def test_the_least_likely_are_left_out(causal, tokenizer):
+    record = Record("a", HEAVY, None)
+    freely = GenerationPlan(**FREELY, n=8)
+    [everything] = generate_window(causal, tokenizer, [record], GenerationPlan(**FREELY, n=10))
+    [samples] = generate_window(causal, tokenizer, [record], GenerationPlan(**FREELY, n=8, drop_lowest=0.2))
+    assert len(samples.kept) == freely.n and samples.left_out == {"unlikely": 2}
+    worst = sorted(everything.kept, key=lambda one: -one.perplexity)[:2]
+    assert {one.sample for one in everything.kept} - {one.sample for one in samples.kept} == {
+        one.sample for one in worst
+    }
+
+
+def test_domains_are_told_by_content():
+    assert domain_fault(HEAVY, "heavy") is None and domain_fault(LIGHT, "light") is None
+    assert domain_fault(LIGHT, "heavy") == domain_fault(HEAVY, "light") == "wrong_chain"
+    for text in ("", "A" * 100, HEAVY[30:], HEAVY[:90], HEAVY + "GGGGSGGGGSGGGGS" + LIGHT, HEAVY + "ASTKGPS"):
+        assert domain_fault(text, "heavy") == "incomplete"
+
+
+@pytest.mark.heavy
+def test_real_chains_are_domains():
+    pairs = pq.read_table(builtin_path(), columns=["heavy", "light"]).slice(0, 500).to_pylist()
+    faults = Counter(domain_fault(pair[chain], chain) for pair in pairs for chain in ("heavy", "light"))
+    assert faults[None] >= 998
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"allowed": "AB"}, "allowed must be some of"),
+        ({"fix": ("H:1-3",)}, "fix must be of a chain that is generated; the heavy chain is given"),
+        ({"fix": ("L:3-1",)}, "fix must be like L:1-23"),
+        ({"cdr": ("L3=QQ*",)}, "cdr must be like L3=QQYNSYPLT"),
+        ({"start": ("H:EV",)}, "start must be of a chain that is generated"),
+        ({"given": "nothing", "start": ("EV",)}, "start must name its chain"),
+        ({"v_gene": ("TRBV",)}, "v_gene must be like IGKV1-39"),
+        ({"fix": ("CDRL1",), "start": ("DI",)}, "start must be left out where fix keeps"),
+        ({"common": True, "given": "light"}, "common must be used with given heavy"),
+        ({"top_p": 0.0}, "top_p must be"),
+    ],
+)
+def test_plans_that_cannot_be(plan, message):
+    with pytest.raises(ValueError, match=message):
+        GenerationPlan(**plan)
+
+
+def test_records_and_models_that_cannot_be(causal, deep, tokenizer):
+    with pytest.raises(
+        ValueError, match=r"fix must lie in the light chain, which has 107 residues; got position 200"
+    ):
+        drawn(causal, tokenizer, [(HEAVY, LIGHT)], fix=("L:200",))
+    with pytest.raises(ValueError, match="has no light chain, so no span of it can stand"):
+        drawn(causal, tokenizer, [HEAVY], fix=("L:2",))
+    with pytest.raises(ValueError, match="has no heavy chain, which is to be given"):
+        drawn(causal, tokenizer, [(None, LIGHT)])
+    with pytest.raises(ValueError, match="sweeps must be 0 for a causal member"):
+        drawn(causal, tokenizer, [HEAVY], sweeps=1)
+    with pytest.raises(ValueError, match="v_gene must be one of IGKV1-12"):
+        drawn(causal, tokenizer, [HEAVY], v_gene=("IGKV99",))
+    causal.config.light_first = 0.0
+    try:
+        with pytest.raises(ValueError, match="it was trained with the heavy chain first"):
+            drawn(causal, tokenizer, [(None, LIGHT)], given="light")
+    finally:
+        causal.config.light_first = 0.5
+
+
+def test_sweeps_draw_anew_from_what_stands(deep, tokenizer):
+    before = drawn(deep, tokenizer, [HEAVY], n=2, at_once=60)
+    after = drawn(deep, tokenizer, [HEAVY], n=2, at_once=60, sweeps=1)
+    for one, other in zip(before, after, strict=True):
+        assert len(one.record.light) == len(other.record.light)
+        differing = sum(a != b for a, b in zip(one.record.light, other.record.light, strict=True))
+        assert differing > len(one.record.light) // 2
+
+
+def test_confident_takes_the_surest_first(deep, tokenizer):
+    """Drawn with next to no temperature: the surest residue of all, then the next given that."""
+    [one] = drawn(deep, tokenizer, [(HEAVY, LIGHT[:6])], fix=("L:1",), order="confident", temperature=1e-6)
+    ids = tokenizer(HEAVY, LIGHT[:1] + "<mask>" * 5, return_tensors="pt")["input_ids"]
+    standard = torch.tensor(tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
+    while (left := (ids[0] == 32).nonzero().flatten()).numel():
+        with torch.no_grad():
+            logits = deep(input_ids=ids).logits[0][left].log_softmax(-1)[:, standard]
+        sure = (logits.double() / 1e-6).softmax(-1).amax(1)
+        place = int(sure.argsort(descending=True, stable=True)[0])
+        break
+    first = left[place]
+    assert one.record.light[int(first) - len(HEAVY) - 3] == STANDARD_RESIDUES[int(logits[place].argmax())]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_processes_and_parts_give_the_same_bytes(kind, causal, deep, tokenizer, tmp_path):
+    folder = save_checkpoint(causal if kind == "causal" else deep, tmp_path / "model")
+    checkpoint = Checkpoint(str(folder), device="cpu", dtype="float32")
+    task = GenerateTask(plan=GenerationPlan(**FREELY, n=2, at_once=40))
+    pairs = [(heavy, None) for heavy in itertools.islice(itertools.cycle(HEAVIES), 12)]
+    table = [Record(str(number), heavy, None) for number, (heavy, _) in enumerate(pairs)]
+    frame = {"id": [one.id for one in table], "heavy": [one.heavy for one in table]}
+    from curr_ab.inference.records import chain_reader
+
+    for name, how in {
+        "one": {},
+        "two": {"processes": 2, "records_per_part": 5},
+        "parts": {"records_per_part": 1},
+    }.items():
+        run_bulk(
+            task, checkpoint, chain_reader(frame, "heavy"), tmp_path / f"{name}.csv", progress=False, **how
+        )
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "parts.csv").read_bytes()
+
+
+def test_a_record_without_a_sample_has_a_row(causal, tokenizer):
+    task = GenerateTask(plan=GenerationPlan(max_length=20, tries=2))
+    table = task.table(causal, tokenizer, [Record("a", HEAVY, None)])
+    [row] = table.to_pylist()
+    assert row["light"] is None and row["draws"] == 2 and row["incomplete"] == 2
+    assert set(REASONS) < set(row)
+
+
+def test_pairs_of_nothing_in_a_bulk_task(causal, tokenizer):
+    records = list(BlankReader((), wanted=(), count=4)())
+    task = GenerateTask(plan=GenerationPlan(**FREELY, given="nothing", n=4))
+    rows = task.table(causal, tokenizer, records).to_pylist()
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4"] and all(row["heavy"] for row in rows)
+
+
+def test_a_batch_function(causal, tmp_path):
+    folder = save_checkpoint(causal, tmp_path / "model")
+    batch = BatchGenerator(folder, plan=GenerationPlan(**FREELY, n=2), unpaired=True)
+    out = batch({"id": ["a", "b"], "heavy": HEAVIES[:2]})
+    assert out["id"].to_pylist() == ["a", "a", "b", "b"]
+
+
+@pytest.mark.heavy
+def test_the_command(causal, deep, tmp_path, capsys):
+    folder = str(save_checkpoint(causal, tmp_path / "model"))
+    quiet = ["--any-sequence", "--max-length", "30", "--quiet"]
+    assert (
+        main(
+            [
+                "generate",
+                folder,
+                "--given",
+                "nothing",
+                "--n",
+                "3",
+                "--out",
+                str(tmp_path / "p.parquet"),
+                *quiet,
+            ]
+        )
+        == 0
+    )
+    pairs = pq.read_table(tmp_path / "p.parquet")
+    assert pairs.num_rows == 3
+    out = str(tmp_path / "l.csv")
+    assert main(["generate", folder, str(tmp_path / "p.parquet"), "--n", "2", "--out", out, *quiet]) == 0
+    assert (tmp_path / "l.csv").read_text().count("\n") == 7
+    assert main(["generate", folder, "--out", out, *quiet]) != 0
+    assert "an INPUT with heavy chains" in capsys.readouterr().err
+    for command in ("mutate", "restore"):
+        assert main([command, folder, str(tmp_path / "p.parquet"), "--out", out, "--quiet"]) != 0
+        assert f"{command} needs a masked member; this one is causal" in capsys.readouterr().err
+
+
+def test_the_alphabet_ends_chains_where_it_may(tokenizer):
+    alphabet = Alphabet(tokenizer)
+    table = alphabet.table([Template(("D",), True), Template(("A", "CD"), False)], 4, STANDARD_RESIDUES)
+    assert table.shape == (3, 5, 22)
+    assert table[0, 0].nonzero().flatten().tolist() == [alphabet.letters.index("D")]
+    assert table[0, 1:4].sum(1).tolist() == [21] * 3 and table[0, 4].nonzero().flatten().tolist() == [
+        alphabet.separator
+    ]
+    assert table[1, 0].nonzero().flatten().tolist() == [alphabet.separator]
+    assert table[2].sum(1).tolist() == [1, 2, 1, 1, 1] and table[2, 2, alphabet.end]
