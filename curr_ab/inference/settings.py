@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.domains import Scheme
@@ -98,6 +99,18 @@ class EmbeddingPlan:
                 raise OptionError(message, "layers")
         layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
         return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceOptions(Options):
+    """Germline genes and natural chains that chains are compared with."""
+
+    v_genes: tuple[Path, ...] = option(
+        (), "FASTA files of germline V genes, as residues or nucleotides, gapped or not", metavar="FILE"
+    )
+    natural: tuple[str, ...] = option(
+        (), "Files of natural chains or pairs, or `builtin`; the nearest one is reported", metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
