@@ -1,4 +1,4 @@
-"""The everyday uses of the models: embed, score, mutate, restore, pair."""
+"""The everyday uses of the models: embed, score, mutate, design, restore, pair."""
 
 from __future__ import annotations
 
@@ -8,32 +8,47 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
-    from curr_ab.inference.batch_functions import BatchEmbedder, BatchMutator, BatchRestorer, BatchScorer
+    from curr_ab.inference.batch_functions import (
+        BatchDesigner,
+        BatchEmbedder,
+        BatchMutator,
+        BatchRestorer,
+        BatchScorer,
+    )
     from curr_ab.inference.bulk import run_bulk
+    from curr_ab.inference.designs import Designed, design
     from curr_ab.inference.embedding import attention_maps, embed
     from curr_ab.inference.marginals import Marginals
     from curr_ab.inference.mutation import saturate, score_mutants
     from curr_ab.inference.pairing import rank_lights
     from curr_ab.inference.records import Record, records_of
+    from curr_ab.inference.references import References, read_references
     from curr_ab.inference.restoration import restore
     from curr_ab.inference.scoring import Score, score
-    from curr_ab.inference.settings import EmbeddingPlan, RestorationPlan
+    from curr_ab.inference.settings import DesignPlan, EmbeddingPlan, ReferenceOptions, RestorationPlan
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
+    "BatchDesigner": "batch_functions",
     "BatchEmbedder": "batch_functions",
     "BatchMutator": "batch_functions",
     "BatchRestorer": "batch_functions",
     "BatchScorer": "batch_functions",
     "Checkpoint": "curr_ab.checkpoints",
+    "DesignPlan": "settings",
+    "Designed": "designs",
     "EmbeddingPlan": "settings",
     "Marginals": "marginals",
     "Record": "records",
+    "ReferenceOptions": "settings",
+    "References": "references",
     "RestorationPlan": "settings",
     "Score": "scoring",
     "attention_maps": "embedding",
+    "design": "designs",
     "embed": "embedding",
     "rank_lights": "pairing",
+    "read_references": "references",
     "records_of": "records",
     "restore": "restoration",
     "run_bulk": "bulk",
@@ -42,19 +57,26 @@ _LAZY = {
     "score_mutants": "mutation",
 }
 __all__ = [
+    "BatchDesigner",
     "BatchEmbedder",
     "BatchMutator",
     "BatchRestorer",
     "BatchScorer",
     "Checkpoint",
+    "DesignPlan",
+    "Designed",
     "EmbeddingPlan",
     "Marginals",
     "Record",
+    "ReferenceOptions",
+    "References",
     "RestorationPlan",
     "Score",
     "attention_maps",
+    "design",
     "embed",
     "rank_lights",
+    "read_references",
     "records_of",
     "restore",
     "run_bulk",

@@ -62,14 +62,17 @@ class Germline:
             for place, identity, _ in zip(*self._compare(texts, chain), strict=True)
         ]
 
-    def distances(self, texts: Sequence[str], chain: str) -> list[int | None]:
-        """The number of these positions at which each chain differs from its nearest gene."""
-        found = self._compare(texts, chain)
+    def distances(self, texts: Sequence[str], chain: str, domain: Domain | None = None) -> list[int | None]:
+        """The number of these positions at which each chain differs from its nearest gene.
+
+        `domain` is that of all, where they differ by substitutions alone: nothing is aligned then.
+        """
+        found = self._compare(texts, chain, domain)
         return [None if place < 0 else int(number) for place, _, number in zip(*found, strict=True)]
 
     def residues(self, text: str, chain: str) -> list[str]:
         """The nearest gene's residue at each place of the chain; empty where it has none."""
-        place, domain = int(self._compare([text], chain)[0][0]), _domain(text, chain)
+        place, domain = int(self._compare([text], chain)[0][0]), domain_of(text, chain)
         out = [""] * len(text)
         if place >= 0 and domain is not None:
             for number, label in enumerate(domain.labels, start=domain.start):
@@ -77,13 +80,15 @@ class Germline:
                     out[number] = chr(self._rows[chain][place, position - 1]).strip("\0")
         return out
 
-    def _compare(self, texts: Sequence[str | None], chain: str) -> tuple[Array, Array, Array]:
+    def _compare(
+        self, texts: Sequence[str | None], chain: str, given: Domain | None = None
+    ) -> tuple[Array, Array, Array]:
         """Place of the nearest gene (-1 where there is none), identity, number of differences."""
         rows = np.zeros((len(texts), NUM_POSITIONS), np.uint8)
         begins, inserted = np.zeros((2, len(texts)), np.int64)
         known = np.zeros(len(texts), np.bool_)
         for number, text in enumerate(texts):
-            if text and (domain := _domain(text, chain)) is not None:
+            if text and (domain := given or domain_of(text, chain)) is not None:
                 rows[number], inserted[number] = _by_position(text, domain)
                 begins[number], known[number] = number_of(domain.labels[0]) - 1, True
         inside = np.arange(NUM_POSITIONS) >= begins[:, None]
@@ -102,7 +107,8 @@ class Germline:
         return places.astype(np.int64), shares, differences
 
 
-def _domain(text: str, chain: str) -> Domain | None:
+def domain_of(text: str, chain: str) -> Domain | None:
+    """The variable domain of a kind in a chain."""
     return next((one for one in find_domains(text) if CHAIN_OF[one.chain] == chain), None)
 
 
@@ -146,10 +152,26 @@ class Natural:
             for place, identity in self._search(texts, chain)
         ]
 
-    def text(self, chain: str, text: str) -> str | None:
-        """The residues of the nearest natural chain."""
+    def distances(self, texts: Sequence[str], chain: str) -> list[int | None]:
+        """The number of edits between each chain and its nearest."""
+        return [
+            None
+            if place is None or identity is None
+            else round((1 - identity) * max(len(text), len(self._texts[chain][place])))
+            for text, (place, identity) in zip(texts, self._search(texts, chain), strict=True)
+        ]
+
+    def residues(self, text: str, chain: str) -> list[str]:
+        """The nearest chain's residue at each IMGT position of the chain; empty where it has none."""
         [(place, _)] = self._search([text], chain)
-        return None if place is None else self._texts[chain][place]
+        own, out = domain_of(text, chain), [""] * len(text)
+        if place is None or own is None or (other := domain_of(self._texts[chain][place], chain)) is None:
+            return out
+        nearest = self._texts[chain][place][other.start : other.end]
+        by_label = dict(zip(other.labels, nearest, strict=True))
+        for number, label in enumerate(own.labels, start=own.start):
+            out[number] = by_label.get(label, "")
+        return out
 
     def _search(self, texts: Sequence[str | None], chain: str) -> list[tuple[int | None, float | None]]:
         out: list[tuple[int | None, float | None]] = [(None, None)] * len(texts)

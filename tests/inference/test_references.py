@@ -5,22 +5,12 @@ import random
 import numpy as np
 import pytest
 from support.tiny_models import PAIRS
+from support.v_genes import HEAVY, LAMBDA
 
+from curr_ab.inference import references
 from curr_ab.inference.records import records_of
 from curr_ab.inference.references import Natural, edit_distances, read_references
 from curr_ab.inference.settings import ReferenceOptions
-
-HEAVY = "EVQLVESGGGLVQPGGSLRLSCAASGFTFSSYAMSWVRQAPGKGLEWVSAISGSGGSTYYADSVKGRFTISRDNSKNTLYLQMNSLRAEDTAVYYCAK"
-KAPPA = "DIQMTQSPSSLSASVGDRVTITCRASQSISSYLNWYQQKPGKAPKLLIYAASSLQSGVPSRFSGSGSGTDFTLTISSLQPEDFATYYCQQSYSTP"
-LAMBDA = "QSVLTQPPSVSGAPGQRVTISCTGSSSNIGAGYDVHWYQQLPGTAPKLLIYGNSNRPSGVPDRFSGSKSGTSASLAITGLQAEDEADYYCQSYDSSLSG"
-
-
-@pytest.fixture(scope="session")
-def v_genes(tmp_path_factory):
-    path = tmp_path_factory.mktemp("genes") / "v.fasta"
-    genes = {"IGHV3-23*01": HEAVY, "IGHV3-23*04": HEAVY, "IGKV1-39*01": KAPPA, "IGLV1-40*01": LAMBDA}
-    path.write_text("".join(f">{name}\n{text}\n" for name, text in genes.items()))
-    return path
 
 
 def levenshtein(one, other):
@@ -63,7 +53,8 @@ def test_edit_distances():
         assert edit_distances(query, letters, lengths).tolist() == [levenshtein(query, one) for one in texts]
 
 
-def test_nearest_chain_is_that_of_all_pairs(simulated):
+def test_nearest_chain_is_that_of_all_pairs(simulated, monkeypatch):
+    monkeypatch.setattr(references, "_FIRST_LOOK", 1)
     draw = random.Random(1)
     natural = Natural(
         (one.id, chain, one.chain(chain)) for one in simulated[:40] for chain in ("heavy", "light")
@@ -91,11 +82,11 @@ def test_natural_chains_of_a_file(tmp_path):
         "id,heavy,light\n"
         + "".join(f"a{number},{heavy},{light}\n" for number, (heavy, light) in enumerate(PAIRS[:3]))
     )
-    references = read_references(ReferenceOptions(natural=(str(path),)))
-    columns = references.columns(list(records_of([PAIRS[1], PAIRS[3]])))
+    found = read_references(ReferenceOptions(natural=(str(path),)))
+    columns = found.columns(list(records_of([PAIRS[1], PAIRS[3]])))
     assert columns["nearest_heavy"][0] == "a1_heavy" and columns["nearest_identity_light"][0] == 1.0
     assert columns["nearest_identity_heavy"][1] < 1
-    assert tuple(columns) == references.names()
+    assert tuple(columns) == found.names()
 
 
 @pytest.mark.parametrize("name", ["v_genes", "natural"])
