@@ -1,4 +1,4 @@
-"""`curr-ab embed | score | mutate | restore | pair | generate | predict | number`."""
+"""`curr-ab embed | score | mutate | design | restore | pair | generate | predict | number`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from curr_ab.cli.shell import InputOptions, ShareOptions, add_command, hand_on, 
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
+    DesignSettings,
     Dtype,
     EmbedSettings,
     GenerateSettings,
@@ -96,6 +97,8 @@ def add_commands(commands: Any) -> None:
     _add(commands, "score", "score pairs by pseudo-log-likelihood and perplexity", _score, ScoreSettings)
     text = "score all single mutants by their log-odds, or the mutants that are given"
     _add(commands, "mutate", text, _mutate, MutateSettings, MutantsOptions)
+    text = "propose mutants that are likelier, nearer to germline, or better by a fine-tuned head"
+    _add(commands, "design", text, _design, DesignSettings)
     text = "fill in unknown residues, which are written X, *, _ or <mask>"
     _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
     _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
@@ -176,6 +179,20 @@ def _mutate(args: argparse.Namespace) -> None:
     task = MutateTask(**given, tokens_per_batch=_tokens(args))
     for mutant in task.mutants:
         parse_mutant(mutant)
+    _run(args, task, read)
+
+
+def _design(args: argparse.Namespace) -> None:
+    settings, loading, read = (
+        read_flags(args, DesignSettings),
+        read_options(args, LoadingOptions),
+        _read(args),
+    )
+    from curr_ab.inference import Checkpoint
+    from curr_ab.inference.design_tables import DesignTask
+
+    device = Checkpoint(name=args.model, **vars(loading)).device_of()
+    task = DesignTask(**settings, tokens_per_batch=_tokens(args)).stamped(str(device))
     _run(args, task, read)
 
 

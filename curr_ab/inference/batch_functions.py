@@ -16,6 +16,7 @@ from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.pairs import LAYOUTS
 from curr_ab.data.reading.table import Recognised
 from curr_ab.inference.checks import check_records
+from curr_ab.inference.design_tables import DesignTask
 from curr_ab.inference.output import KeptColumns
 from curr_ab.inference.records import Reader, Record, reader
 from curr_ab.inference.tasks import BulkTask, EmbedTask, GenerateTask, MutateTask, RestoreTask, ScoreTask
@@ -107,6 +108,12 @@ class BatchMutator(BatchFunction):
     """`curr-ab mutate` of a batch."""
 
     task_type = MutateTask
+
+
+class BatchDesigner(BatchFunction):
+    """`curr-ab design` of a batch."""
+
+    task_type = DesignTask
 
 
 class BatchRestorer(BatchFunction):

@@ -76,9 +76,12 @@ class Alphabet:
         self.ids = torch.tensor([*ids, tokenizer.cls_token_id, tokenizer.eos_token_id])
         self.separator, self.end = len(ids), len(ids) + 1  # their places among the candidates
 
-    def table(self, templates: Sequence[Template], max_length: int, allowed: str) -> Tensor:
-        """True for what may stand: [segments, rows, candidates]; a segment is a chain or a separator."""
-        table = torch.zeros(2 * len(templates) - 1, max_length + 1, len(self.ids), dtype=torch.bool)
+    def table(self, templates: Sequence[Template], max_length: int, longest: int, allowed: str) -> Tensor:
+        """True for what may stand: [segments, rows, candidates]; a segment is a chain or a separator.
+
+        A row is the number of residues that the chain has already, up to `longest`.
+        """
+        table = torch.zeros(2 * len(templates) - 1, longest + 1, len(self.ids), dtype=torch.bool)
         for number, template in enumerate(templates):
             if number:
                 table[2 * number - 1, :, self.separator] = True  # its second half
@@ -159,9 +162,11 @@ def _decode_batch(
     allowed: str,
 ) -> list[Drawn]:
     device = model.device
-    tables = torch.stack([alphabet.table(draft.templates, max_length, allowed) for draft in drafts])
+    # Of one length: a fixed template may be longer than what the model may add.
+    longest = max(max_length, *(len(one.positions) for draft in drafts for one in draft.templates))
+    tables = torch.stack([alphabet.table(draft.templates, max_length, longest, allowed) for draft in drafts])
     num_segments = tables.shape[1]
-    max_new = (num_segments // 2 + 1) * (max_length + 1) + num_segments // 2
+    max_new = (num_segments // 2 + 1) * (longest + 1) + num_segments // 2
     uniforms = torch.stack(
         [torch.rand(max_new, generator=draft.random, dtype=torch.float64) for draft in drafts]
     )

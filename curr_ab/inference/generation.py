@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.pairing import head_scores
 from curr_ab.inference.records import BlankReader, Record, reader, records_of, tokenize_one, windows
 from curr_ab.inference.settings import GenerationPlan
-from curr_ab.inference.templates import template_of
+from curr_ab.inference.templates import germline_starts, template_of
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS
@@ -64,17 +65,19 @@ def generate(
     pairs: Any = None,
     plan: GenerationPlan | None = None,
     *,
+    v_genes: tuple[Path, ...] = (),
     tokens_per_batch: int | None = None,
 ) -> Iterator[Generated]:
     """Samples of each record, in input order; a causal or a masked model.
 
     `pairs` are chains as text, or anything that has records of the given chain; none where the plan gives
-    nothing.
+    nothing. `v_genes` are FASTA files of the genes that the plan's `v_gene` names.
     """
     plan = plan or GenerationPlan()
     size = _MOST_COMMON if plan.common else _ALONE
     for window in windows(_records(pairs, plan), size):
-        for samples in generate_window(model, tokenizer, window, plan, tokens_per_batch=tokens_per_batch):
+        how: dict[str, Any] = {"v_genes": v_genes, "tokens_per_batch": tokens_per_batch}
+        for samples in generate_window(model, tokenizer, window, plan, **how):
             yield from samples.kept
 
 
@@ -123,6 +126,7 @@ def generate_window(
     tokens_per_batch: int | None = None,
     head: Checkpoint | None = None,
     least_pairing: float = 0.5,
+    v_genes: tuple[Path, ...] = (),
 ) -> list[Samples]:
     """The samples of some records; those that are left out are drawn again, as often as the plan tries."""
     is_causal = check_model(model, plan)
@@ -130,6 +134,8 @@ def generate_window(
         raise OptionError(f"common must be used with fewer than {_MOST_COMMON:,} heavy chains", "common")
     for record in records:
         check_record(tokenizer, record, plan)
+    for gene in plan.v_gene:
+        germline_starts(gene, v_genes)
     known = known_chains(tuple(source for source in plan.not_in if source != _INPUT))
     all_samples = [Samples(record) for record in records]
     wanted = 1 if plan.given == "nothing" else plan.n
@@ -148,7 +154,7 @@ def generate_window(
         if not drafts:
             break
         makers = _decoded if is_causal else _filled
-        drawn = makers(model, tokenizer, drafts, plan, tokens_per_batch)
+        drawn = makers(model, tokenizer, drafts, plan, v_genes, tokens_per_batch)
         for (group, number), draw in zip(drafts, drawn, strict=True):
             chains = dict(zip(plan.made, _in_order(model, draw.chains), strict=True))
             for samples in group:
@@ -183,6 +189,7 @@ def _decoded(
     tokenizer: CurrAbTokenizer,
     drafts: Sequence[tuple[list[Samples], int]],
     plan: GenerationPlan,
+    v_genes: tuple[Path, ...],
     tokens_per_batch: int | None,
 ) -> list[Drawn]:
     prompts = {id(one): _prompt(tokenizer, one.record, plan) for group, _ in drafts for one in group}
@@ -190,7 +197,9 @@ def _decoded(
     for group, number in drafts:
         record = group[0].record
         random = _generator(plan, record, number)
-        templates = tuple(template_of(plan, chain, record, tokenizer, True, random) for chain in plan.made)
+        templates = tuple(
+            template_of(plan, chain, record, tokenizer, True, random, v_genes) for chain in plan.made
+        )
         wanted.append(Draft(tuple(prompts[id(one)] for one in group), templates, random))
     return decode(
         model,
@@ -218,6 +227,7 @@ def _filled(
     tokenizer: CurrAbTokenizer,
     drafts: Sequence[tuple[list[Samples], int]],
     plan: GenerationPlan,
+    v_genes: tuple[Path, ...],
     tokens_per_batch: int | None,
 ) -> list[Drawn]:
     marginals = Marginals(model, tokenizer, "unmasked", tokens_per_batch=tokens_per_batch)
@@ -225,7 +235,9 @@ def _filled(
     for group, number in drafts:
         record = group[0].record
         random = _generator(plan, record, number)
-        templates = {chain: template_of(plan, chain, record, tokenizer, False, random) for chain in plan.made}
+        templates = {
+            chain: template_of(plan, chain, record, tokenizer, False, random, v_genes) for chain in plan.made
+        }
         wanted.append(([one.record for one in group], templates, random))
     return fill(marginals, wanted, plan)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.domains import Scheme
@@ -19,6 +21,8 @@ Method = Literal["greedy", "confident", "sample"]
 Given = Literal["heavy", "light", "nothing"]
 Order = Literal["random", "confident"]
 Ranking = Literal["likelihood", "gain", "head"]
+Reference = Literal["germline", "human"]
+Search = Literal["greedy", "beam", "stochastic"]
 
 DTYPE_HELP = "Number type to compute in; auto is bfloat16 where the hardware multiplies it, else float32"
 MODE_HELP = "Way of masking: each residue alone, every 7th at once, or none, in one pass"
@@ -101,6 +105,18 @@ class EmbeddingPlan:
                 raise OptionError(message, "layers")
         layers = tuple(dict.fromkeys(layer % (num_layers + 1) for layer in self.layers))
         return EmbeddingPlan(self.poolings, self.parts, layers, self.attention)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceOptions(Options):
+    """Germline genes and natural chains that chains are compared with."""
+
+    v_genes: tuple[Path, ...] = option(
+        (), "FASTA files of germline V genes, as residues or nucleotides, gapped or not", metavar="FILE"
+    )
+    natural: tuple[str, ...] = option(
+        (), "Files of natural chains or pairs, or `builtin`; the nearest one is reported", metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,6 +374,7 @@ class GenerateSettings:
     """Settings of `curr-ab generate`."""
 
     plan: GenerationPlan = field(default_factory=GenerationPlan)
+    references: ReferenceOptions = field(default_factory=ReferenceOptions)
     pairing_head: str | None = option(
         None, "Fine-tuned pairing head that judges each sample", shown="none", metavar="MODEL"
     )
@@ -367,3 +384,91 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignPlan:
+    """The mutants that are searched for, and how."""
+
+    objective: tuple[str, ...] = option(
+        (),
+        "What is maximised, with weights: likelihood, germline, human, or a fine-tuned head (its folder; "
+        "FOLDER:LABEL for a class), such as likelihood=1 RUN/adapter:binder=2",
+        shown="likelihood, where towards is not given",
+        metavar="NAME=WEIGHT",
+    )
+    towards: tuple[Reference, ...] = option(
+        (), "Adds germline=1 or human=1 to the objective: nearer to a V gene, or to a natural chain"
+    )
+    mode: Mode = option("group", f"{MODE_HELP}; of the likelihood of masked members")
+    mutations: str = option("1-3", "Number of mutations, such as 3, or 1-5 for at most 5", metavar="N-M")
+    positions: tuple[str, ...] = option(
+        ("pair",),
+        "Positions that may change: H:30-35, H:Y32, L:50, H:imgt:105-117, CDRH3, heavy, CDRs, FWRs",
+        metavar="POSITIONS",
+    )
+    excluded: tuple[str, ...] = option(
+        (), "Positions that may not change, written alike", flag="not", metavar="POSITIONS"
+    )
+    allowed: str = option(STANDARD_RESIDUES, "Residues that may be put in", flag="allow", metavar="RESIDUES")
+    allowed_at: tuple[str, ...] = option(
+        (), "Residues that alone may be put in at a position", flag="allow_at", metavar="H:101=AVL"
+    )
+    keep_cysteines: bool = option(True, "Neither lose nor add a cysteine")
+    keep_essential: bool = option(True, "Keep the residues at IMGT's positions 23, 41, 104 and 118")
+    from_germline: int | None = option(
+        None,
+        "Largest number of differences that a chain may have from its nearest V gene",
+        shown="any",
+        least=0,
+    )
+    search: Search = option("beam", "Search: greedy keeps the best one, beam the best few, stochastic draws")
+    beam: int = option(8, "Number of mutants that are gone on with after each mutation", least=1)
+    candidates: int | None = option(
+        64, "Number of mutants that the objective judges after each mutation; none for all", least=1
+    )
+    temperature: float = option(1.0, "Temperature at which the stochastic search draws", above=0)
+    seed: int = option(0, "Seed of the stochastic search", least=0)
+    n: int = option(10, "Number of designs of each record", least=1)
+    min_distance: int = option(1, "Least number of positions at which two designs differ", least=1)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        self.num_mutations()
+        self.weights()
+        if not self.allowed or set(self.allowed) - set(STANDARD_RESIDUES):
+            raise OptionError(f"allowed must be some of {STANDARD_RESIDUES}; got {self.allowed!r}", "allowed")
+
+    def num_mutations(self) -> tuple[int, int]:
+        """The least and the largest number."""
+        least, _, most = self.mutations.partition("-")
+        if least.isdecimal() and (most or least).isdecimal() and 1 <= int(least) <= int(most or least):
+            return int(least), int(most or least)
+        message = "mutations must be a number from 1, or two such as 1-5, the smaller first"
+        raise OptionError(f"{message}; got {self.mutations!r}", "mutations")
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term of the objective."""
+        weights: dict[str, float] = {}
+        for text in self.objective or (() if self.towards else ("likelihood",)):
+            name, separator, number = text.rpartition("=")
+            try:
+                weight = float(number) if separator else 1.0
+            except ValueError:
+                weight = math.nan
+            name = name if separator else text
+            if not name or not math.isfinite(weight) or not weight:
+                message = "objective must be NAME or NAME=WEIGHT, with a number other than 0"
+                raise OptionError(f"{message}; got {text!r}", "objective")
+            weights[name] = weights.get(name, 0.0) + weight
+        for name in self.towards:
+            weights[name] = weights.get(name, 0.0) + 1.0
+        return weights
+
+
+@dataclass(frozen=True)
+class DesignSettings:
+    """Settings of `curr-ab design`."""
+
+    plan: DesignPlan = field(default_factory=DesignPlan)
+    references: ReferenceOptions = field(default_factory=ReferenceOptions)

@@ -23,6 +23,7 @@ from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_o
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
 from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
+from curr_ab.inference.references import column_types, read_references
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -392,6 +393,7 @@ class GenerateTask(BulkTask, GenerateSettings):
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         head = Checkpoint(self.pairing_head, head="sequence-classification") if self.pairing_head else None
+        references = read_references(self.references)
         rows: list[dict[str, Any]] = []
         for samples in generate_window(
             model,
@@ -401,16 +403,19 @@ class GenerateTask(BulkTask, GenerateSettings):
             tokens_per_batch=self.tokens_per_batch,
             head=head,
             least_pairing=self.least_pairing,
+            v_genes=self.references.v_genes,
         ):
             counts: dict[str, Any] = {reason: samples.left_out[reason] for reason in REASONS}
             counts |= {"id": samples.record.id, "draws": samples.num_draws}
-            for one in samples.kept:
-                chains = {chain: one.record.chain(chain) for chain in CHAINS}
-                values = {"log_likelihood": one.log_likelihood, "perplexity": one.perplexity}
-                rows.append({**counts, "sample": one.sample, **chains, **values})
+            compared = references.columns([one.record for one in samples.kept])
+            for place, one in enumerate(samples.kept):
+                values: dict[str, Any] = {chain: one.record.chain(chain) for chain in CHAINS}
+                values |= {"log_likelihood": one.log_likelihood, "perplexity": one.perplexity}
+                values |= {name: column[place] for name, column in compared.items()}
+                rows.append({**counts, "sample": one.sample, **values})
             if not samples.kept:
                 rows.append(counts)
-        return _table(rows, _GENERATED)
+        return _table(rows, _GENERATED | column_types(references.names()))
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
-        return _table([], _GENERATED)
+        return _table([], _GENERATED | column_types(read_references(self.references).names()))

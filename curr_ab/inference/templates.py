@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
+from curr_ab.data import builtin_path
+from curr_ab.data.preparing.genes import gene_of, v_domains
 from curr_ab.inference.records import Record, number_records, reader, residues_of, tokenize_one
 from curr_ab.inference.settings import GenerationPlan, chain_of_gene, parse_cdr, parse_span, parse_start
 from curr_ab.options import OptionError
@@ -39,12 +43,13 @@ def template_of(
     tokenizer: CurrAbTokenizer,
     is_causal: bool,
     random: torch.Generator,
+    v_genes: tuple[Path, ...] = (),
 ) -> Template:
     """What is to stand in a chain; lengths and germline starts are drawn where the plan leaves them open."""
     free = plan.allowed
     if spans := [span for text in plan.fix for span in [parse_span(text)] if span[0] == chain]:
         return _redesigned(chain, record, spans, tokenizer, free)
-    start = _start(plan, chain, random)
+    start = _start(plan, chain, random, v_genes)
     cdrs = {number: letters for text in plan.cdr for of, number, letters in [parse_cdr(text)] if of == chain}
     if not cdrs and is_causal and plan.length_from is None:
         return Template(tuple(start), is_open=True)
@@ -88,43 +93,53 @@ def _redesigned(
     return Template(tuple(positions), is_open=False)
 
 
-def _start(plan: GenerationPlan, chain: str, random: torch.Generator) -> str:
+def _start(plan: GenerationPlan, chain: str, random: torch.Generator, v_genes: tuple[Path, ...]) -> str:
     for text in plan.start:
         of, letters = parse_start(text, plan.given)
         if of == chain:
             return letters
     for gene in plan.v_gene:
         if chain_of_gene(gene) == chain:
-            starts = germline_starts(gene)
+            starts = germline_starts(gene, v_genes)
             return starts[int(torch.randint(len(starts), (), generator=random))][: plan.start_residues]
     return ""
 
 
 @cache
-def germline_starts(gene: str) -> tuple[str, ...]:
-    """V regions of a gene, a family or a locus: of chains of the built-in corpus that have no mutation."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+def germline_starts(gene: str, v_genes: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """V regions of a gene, a family or a locus, as often as they are to be drawn.
 
-    from curr_ab.data import builtin_path
+    They are those of the FASTA files, each once. Without files they are those of chains of the built-in corpus
+    that have no mutation, as often as the corpus has the gene.
+    """
+    regions = _given_regions(v_genes) if v_genes else _builtin_regions(chain_of_gene(gene))
+    full = gene.upper() if gene.upper().startswith("IG") else f"IG{gene.upper()}"
+    beginning = f"{full}V" if len(full) == len("IGK") else rf"{re.escape(full)}(?!\d)"
+    if chosen := [region for name, region in regions if re.match(beginning, name)]:
+        return tuple(chosen)
+    names = sorted({name for name, _ in regions})
+    shown = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
+    advice = "" if v_genes else "; give the FASTA file of other genes, or of other names, as v_genes"
+    message = f"v_gene must be a gene, a family or a locus of {shown}; got {gene}{advice}"
+    raise OptionError(message, "v_gene", "v_genes")
 
-    chain = chain_of_gene(gene)
+
+def _given_regions(v_genes: tuple[Path, ...]) -> list[tuple[str, str]]:
+    return [
+        (name, text[domain.start : domain.cdr3.start])
+        for path in v_genes
+        for name, text, domain in v_domains(path)
+    ]
+
+
+def _builtin_regions(chain: str) -> list[tuple[str, str]]:
     names = [chain, f"v_call_{chain}", f"cdr3_{chain}", f"mutations_{chain}"]
     pairs = pq.read_table(builtin_path(), columns=names)
     pairs = pairs.filter(pc.equal(pairs[f"mutations_{chain}"], 0))
-    regions: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for text, call, cdr3 in zip(*(pairs[name].to_pylist() for name in names[:3]), strict=True):
-        regions[call.split("*")[0]][text[: text.index(cdr3)]] += 1
-    full = gene.upper() if gene.upper().startswith("IG") else f"IG{gene.upper()}"
-    beginning = f"{full}V" if len(full) == len("IGK") else rf"{re.escape(full)}(?!\d)"
-    chosen = [name for name in regions if re.match(beginning, name)]
-    if not chosen:
-        message = f"v_gene must be one of {', '.join(sorted(regions))}, a family or a locus; got {gene}"
-        raise OptionError(message, "v_gene")
-    # As often as the corpus has the gene; its commonest V region stands for its alleles.
-    return tuple(
-        regions[name].most_common(1)[0][0] for name in sorted(chosen) for _ in range(regions[name].total())
-    )
+    return [
+        (gene_of(call), text[: text.index(cdr3)])
+        for text, call, cdr3 in zip(*(pairs[name].to_pylist() for name in names[:3]), strict=True)
+    ]
 
 
 @cache

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from support.tiny_models import save_checkpoint, shake, tiny_config
+from support.v_genes import FASTA
 
 from curr_ab import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.data import builtin_path
@@ -40,4 +41,12 @@ def table(simulated, tmp_path_factory):
     path = tmp_path_factory.mktemp("input") / "pairs.csv"
     lines = [f"{one.id},{one.heavy},{one.light}\n" for one in simulated]
     path.write_text("id,heavy,light\n" + "".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def v_genes(tmp_path_factory):
+    """A FASTA file of germline V genes."""
+    path = tmp_path_factory.mktemp("genes") / "v.fasta"
+    path.write_text("".join(f">{name}\n{residues}\n" for name, residues in FASTA.items()))
     return path

@@ -7,7 +7,7 @@ has to be aligned, and it does not matter where a chain begins.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import pyarrow as pa
 from curr_ab.data.reading.fasta import fasta_records
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.translation import read_nucleotides
-from curr_ab.domains import find_domains
+from curr_ab.domains import Domain, find_domains
 from curr_ab.options import OptionError
 
 Residues = npt.NDArray[np.uint8]
@@ -99,6 +99,25 @@ def _residues(letters: str) -> str:
     return str(read[0].as_py() or "")
 
 
+def v_domains(path: Path) -> Iterator[tuple[str, str, Domain]]:
+    """Gene, residues with a framework 4, and their domain, of each V gene of a FASTA file, heavy or light.
+
+    Other segments and pseudogenes are passed over.
+    """
+    try:
+        for _, name, letters in fasta_records(str(path)):
+            residues = _residues(letters)
+            gene = gene_of(name)
+            if "*" in residues or len(residues) < FEWEST_BEFORE or not gene:
+                continue
+            chain = residues + _REST
+            domain = next(iter(find_domains(chain)), None)
+            if domain is not None and chain[domain.cdr3.start - 1] == "C":
+                yield gene, chain, domain
+    except (OSError, MalformedSource) as error:
+        raise OptionError(f"v_genes must be a FASTA file that can be read; {error}", "v_genes") from error
+
+
 @cache
 def read_v_genes(path: Path) -> VGenes:
     """Germline V genes of heavy chains from a FASTA of residues or nucleotides, with IMGT's gaps or without.
@@ -107,19 +126,10 @@ def read_v_genes(path: Path) -> VGenes:
     and pseudogenes are passed over.
     """
     named: dict[str, str] = {}
-    try:
-        for _, name, letters in fasta_records(str(path)):
-            residues = _residues(letters)
-            gene = gene_of(name)
-            if "*" in residues or len(residues) < FEWEST_BEFORE or not gene:
-                continue
-            chain = residues + _REST
-            domain = next((one for one in find_domains(chain) if one.chain == "H"), None)
-            if domain is not None and chain[domain.cdr3.start - 1] == "C":
-                before = chain[domain.start : domain.cdr3.start]
-                named[before] = min(gene, named.get(before, gene))
-    except (OSError, MalformedSource) as error:
-        raise OptionError(f"v_genes must be a FASTA file that can be read; {error}", "v_genes") from error
+    for gene, chain, domain in v_domains(path):
+        if domain.chain == "H":
+            before = chain[domain.start : domain.cdr3.start]
+            named[before] = min(gene, named.get(before, gene))
     if not named:
         raise OptionError(
             "v_genes must be a FASTA of germline V genes of heavy chains, as residues or nucleotides; "
