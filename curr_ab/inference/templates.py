@@ -109,8 +109,8 @@ def _start(plan: GenerationPlan, chain: str, random: torch.Generator, v_genes: t
 def germline_starts(gene: str, v_genes: tuple[Path, ...] = ()) -> tuple[str, ...]:
     """V regions of a gene, a family or a locus, as often as they are to be drawn.
 
-    They are those of the FASTA files, each once. Without files they are those of chains of the built-in corpus
-    that have no mutation, as often as the corpus has the gene.
+    They are those of the FASTA files, each once. Without files they are those of chains of the built-in
+    corpus that have no mutation, as often as the corpus has the gene.
     """
     regions = _given_regions(v_genes) if v_genes else _builtin_regions(chain_of_gene(gene))
     full = gene.upper() if gene.upper().startswith("IG") else f"IG{gene.upper()}"
