@@ -1,4 +1,4 @@
-"""Family of the 15 members and their causal twins: one table of differences, from which names, widths, plans and cards derive."""
+"""Family of the 15 members: one table of differences, from which names, widths, plans and cards derive."""
 
 from __future__ import annotations
 

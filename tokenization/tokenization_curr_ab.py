@@ -114,8 +114,8 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         `uppercase` accepts lower-case residues. Input longer than `model_max_length`, or than `max_length`
         where that is given, is an error unless `truncation` asks to cut it.
 
-        Text that begins with `<cls>` is the beginning of a pair, for a causal model to go on from: it is taken
-        as it stands, such as `<cls>EVQL...<cls><cls>`, and no `<eos>` is added.
+        Text that begins with `<cls>` is the beginning of a pair, for a causal model to go on from: it is
+        taken as it stands, such as `<cls>EVQL...<cls><cls>`, and no `<eos>` is added.
         """
         if heavy is not None or light is not None:
             if text is not None or text_pair is not None:
@@ -154,7 +154,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         for index, prompt in _numbered([text] if isinstance(text, str) else list(text)):
             chains = prompt.removeprefix(self.cls_token).split(self._separator, maxsplit=1)
             checked = [
-                _checked(index, name, chain, uppercase) if chain else ""
+                _checked(index, name, chain, uppercase) or "" if chain else ""
                 for name, chain in zip(("heavy", "light"), chains, strict=False)
             ]
             if len(chains) > 1 and not chains[0]:
