@@ -43,8 +43,8 @@ def rank_lights(
     """All light chains for each heavy chain, best first; heavies one after the other.
 
     `by="likelihood"` (the rule where none is named) prefers light chains that are common by themselves;
-    `by="gain"` subtracts that, for which a causal model must have learnt light chains first, too. A model with
-    a sequence-classification head ranks by its probability of a native pair (`by="head"`).
+    `by="gain"` subtracts that, for which a causal model must have learnt light chains first, too. A model
+    with a sequence-classification head ranks by its probability of a native pair (`by="head"`).
     """
     if not heavies or not lights:
         raise ValueError(
