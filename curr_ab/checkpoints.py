@@ -17,8 +17,8 @@ from curr_ab.checkpoint_files import (
     CONFIG,
     HUB_OPTIONS,
     base_of_adapter,
-    check_architecture,
     find_file,
+    is_causal,
     resolve,
 )
 from curr_ab.extras import needs_extra
@@ -37,7 +37,6 @@ from curr_ab.options import OptionError
 from curr_ab.reach import downloads_explained, reach
 from curr_ab.tokenization import CurrAbTokenizer
 
-LM = "lm"  # masked or causal, as the checkpoint is
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "masked-lm": CurrAbForMaskedLM,
     "causal-lm": CurrAbForCausalLM,
@@ -45,6 +44,7 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
 }
+LM = "lm"  # the language model that the checkpoint is, masked or causal
 
 
 def load(
@@ -64,7 +64,7 @@ def load(
     `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
     repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
     with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
-    The head `lm` is the checkpoint's own: masked, or causal where it was trained to predict what comes next.
+    `head` "lm" gives `CurrAbForCausalLM` for a causal checkpoint and `CurrAbForMaskedLM` for a masked one.
     `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
     keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
     family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
@@ -86,17 +86,17 @@ def load(
     with downloads_explained(source):
         base = base_of_adapter(source, **options)
         if base is None:
-            head = _head_for(head, source, is_causal=check_architecture(source, **options))
+            head = head_of_kind(head, source, is_causal(source, **options))
             tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
             model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
         else:
             # Revision and subfolder are the adapter's; its base is named without any.
             of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
             base = resolve(base, namespace)
-            head = _head_for(head, base, is_causal=False)
+            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+            head = head_of_kind(head, base, is_causal(base, **base_options))
             config = find_file(source, CONFIG, **options)
             if config is None:
-                base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
                 tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
             else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
                 tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
@@ -110,13 +110,18 @@ def load(
     return (model if placed else model.to(device)), tokenizer
 
 
-def _head_for(head: str, source: str, *, is_causal: bool) -> str:
-    """The head that the checkpoint has where its language model is wanted."""
-    own, other = ("causal-lm", "masked-lm") if is_causal else ("masked-lm", "causal-lm")
-    if head == other:
-        kind = "causal" if is_causal else "masked"
-        raise ValueError(f"head must be {own} for {source}, which is a {kind} model; got {head}")
-    return own if head == LM else head
+def head_of_kind(head: str, source: str, causal: bool) -> str:
+    """The key of HEADS that a checkpoint of this kind takes; the other kind's head is refused."""
+    kind, own = ("causal", "causal-lm") if causal else ("masked", "masked-lm")
+    if head == LM:
+        return own
+    if head in ("masked-lm", "causal-lm") and head != own:
+        other = head.removesuffix("-lm")
+        raise ValueError(
+            f"{source} must be a {other} model here; got a {kind} one: load it with head {LM!r}, or name a "
+            f"{other} checkpoint"
+        )
+    return head
 
 
 def _load_without_head(

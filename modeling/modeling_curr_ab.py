@@ -1,4 +1,4 @@
-"""ESM-2's mathematics for antibody pairs: padded or packed, masked or causal, heads for residues and labels.
+"""ESM-2's mathematics for antibody pairs: padded or packed, masked or causal, with heads.
 
 State-dict keys are those of transformers' ESM, so that checkpoints go both ways. A row may hold several pairs
 ("packed"): `position_ids` restart at 0 with each pair, and nothing crosses from one pair to the next.

@@ -179,7 +179,7 @@ def _mutate(args: argparse.Namespace) -> None:
     task = MutateTask(**given, tokens_per_batch=_tokens(args))
     for mutant in task.mutants:
         parse_mutant(mutant)
-    _run(args, task, read)
+    _run(args, task, read, "masked-lm")
 
 
 def _design(args: argparse.Namespace) -> None:
@@ -202,7 +202,7 @@ def _restore(args: argparse.Namespace) -> None:
     ends, read = read_options(args, RestoreSettings).ends, _read(args)
     from curr_ab.inference.tasks import RestoreTask
 
-    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read)
+    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read, "masked-lm")
 
 
 def _allowed(text: str) -> tuple[str, int, str]:

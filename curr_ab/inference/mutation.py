@@ -61,7 +61,6 @@ def saturate(
     With `mode="exact"` these are masked marginals, with `mode="unmasked"` wild-type marginals, one pass for
     all. The other options are those of `Marginals`.
     """
-    require_masked(model, "mutate")
     marginals = Marginals(model, tokenizer, mode, **options)
     for record in records_of(pairs):
         yield saturate_one(marginals, record, part)
@@ -69,6 +68,7 @@ def saturate(
 
 def saturate_one(marginals: Marginals, record: Record, part: str) -> Saturation:
     """The same for one record."""
+    require_masked(marginals.model, "mutate")
     tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [
@@ -103,12 +103,12 @@ def score_mutants(
     mutations act together, and which insertions and deletions need.
     """
     record = next(records_of([pair]))
-    require_masked(model, "mutate")
     return score_mutants_of(Marginals(model, tokenizer, mode, **options), record, mutants, by)
 
 
 def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str], by: By) -> list[float]:
     """The same for a record."""
+    require_masked(marginals.model, "mutate")
     if by not in ("marginals", "sequence"):
         raise ValueError(f"by must be 'marginals' or 'sequence'; got {by!r}")
     parsed = [parse_mutant(text) for text in mutants]
@@ -123,6 +123,7 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
         raise OptionError(f"by must be sequence for {indels[0]}, which changes the length; got {by}", "by")
     # Only the positions that some mutant changes are computed.
     changed_sites = {(one.chain, one.position) for mutations in parsed for one in mutations}
+    require_masked(marginals.model, "mutate")
     tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [index for index, site in enumerate(sites) if site[:2] in changed_sites]

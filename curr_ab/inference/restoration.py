@@ -56,7 +56,6 @@ def restore(
     again, and goes on; `sample` draws in a random order, each residue given those drawn before.
     """
     plan = plan or RestorationPlan()
-    require_masked(model, "restore")
     marginals = Marginals(model, tokenizer, "unmasked")
     for window in windows(records_of(pairs), WINDOW["unmasked"]):
         yield from restore_window(marginals, [mask_unknown(record) for record in window], plan)
@@ -127,6 +126,7 @@ def restore_window(
     marginals: Marginals, window: Sequence[Record], plan: RestorationPlan
 ) -> list[Restoration]:
     """The completed pairs of records whose unknown residues are `<mask>`; all take their steps together."""
+    require_masked(marginals.model, "restore")
     mask_id = marginals.model.config.mask_token_id
     tokenizer = marginals.tokenizer
     drafts = [

@@ -31,8 +31,8 @@ def write_checkpoint(
     weights = accelerator.get_state_dict(model)  # gathered by all processes, kept by the main one
     if accelerator.is_main_process:
         config = CurrAbConfig.from_dict(accelerator.unwrap_model(model).config.to_dict())
-        plain = CurrAbForCausalLM if config.is_decoder else CurrAbForMaskedLM  # sharding changes the model's
-        exported = plain(config)
+        # Of the plain class: sharding changes the model's.
+        exported = (CurrAbForCausalLM if config.is_decoder else CurrAbForMaskedLM)(config)
         exported.load_state_dict(weights)
         with replacing_folder(folder) as unfinished:
             with _no_bar():  # it would cut through that of the run
