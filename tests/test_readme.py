@@ -16,7 +16,7 @@ README = (TESTS.parent / "README.md").read_text()
 def test_python_blocks_run(tmp_path, monkeypatch):
     """A folder of the repository's name stands in for the Hub; the code is the README's, unchanged."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4  # load, score, fine-tune, and stock transformers
+    assert len(blocks) == 5  # load, score, generate and design, fine-tune, and stock transformers
     for place in ("350M-F", "brineylab/CurrAb-350M-F"):
         shake(CurrAbForMaskedLM(tiny_config())).save_pretrained(tmp_path / place)
         CurrAbTokenizer().save_pretrained(tmp_path / place)
@@ -27,6 +27,8 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     assert names["logits"].shape == (1, 231, 33)
     assert names["best"][2] == max(row[2] for row in names["mutants"].rows())
     assert names["embedding"].shape == (tiny_config().hidden_size,)
+    assert len(names["lights"]) == 2 and all("QQHYTTPPT" in light for light in names["lights"])
+    assert len(names["designs"]) == 2
     assert {row.metric for row in names["results"]} >= {"accuracy", "auroc"}
     assert (tmp_path / "runs/specificity/adapter/adapter_model.safetensors").is_file()
     assert type(names["model"]).__name__ == "EsmForMaskedLM"

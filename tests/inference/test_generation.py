@@ -353,7 +353,7 @@ def test_the_command(causal, deep, tmp_path, capsys):
     assert "an INPUT with heavy chains" in capsys.readouterr().err
     for command in ("mutate", "restore"):
         assert main([command, folder, str(tmp_path / "p.parquet"), "--out", out, "--quiet"]) != 0
-        assert f"{command} needs a masked member; this one is causal" in capsys.readouterr().err
+        assert "must be a masked model here; got a causal one" in capsys.readouterr().err
 
 
 def test_the_alphabet_ends_chains_where_it_may(tokenizer):
