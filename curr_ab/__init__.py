@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from curr_ab.checkpoints import load
     from curr_ab.modeling import (
         CurrAbConfig,
+        CurrAbForCausalLM,
         CurrAbForMaskedLM,
         CurrAbForSequenceClassification,
         CurrAbForTokenClassification,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MEMBERS",
     "CurrAbConfig",
+    "CurrAbForCausalLM",
     "CurrAbForMaskedLM",
     "CurrAbForSequenceClassification",
     "CurrAbForTokenClassification",
@@ -36,6 +38,7 @@ __all__ = [
 # Imported when first asked for: `curr-ab models` needs neither torch nor transformers.
 _LAZY = {
     "CurrAbConfig": "modeling",
+    "CurrAbForCausalLM": "modeling",
     "CurrAbForMaskedLM": "modeling",
     "CurrAbForSequenceClassification": "modeling",
     "CurrAbForTokenClassification": "modeling",

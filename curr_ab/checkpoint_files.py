@@ -116,19 +116,24 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
     return None if path is None else str(read_object(path)["base_model_name_or_path"])
 
 
-def check_architecture(source: str, **options: Any) -> None:
-    """Refuse what is no checkpoint, and one of another architecture, of which no weight would be loaded."""
+def is_causal(source: str, **options: Any) -> bool:
+    """True for a causal checkpoint, false for a masked one.
+
+    What is no checkpoint is refused, and one of another architecture, of which no weight would be loaded.
+    """
     path = find_file(source, CONFIG, required=True, **options)
     if path is None:
         raise ValueError(
             f"{source} is no checkpoint: it has no {CONFIG}; name a folder that has, such as "
             "RUN/checkpoints/step500000, or a member"
         )
-    kind = read_object(path).get("model_type")
+    config = read_object(path)
+    kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(
             f"{source} holds a model of the type {kind}; name a checkpoint of this family or of ESM-2"
         )
+    return bool(config.get("is_decoder", False))
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def find_checkpoint(
     if base is not None:  # the revision is the adapter's; its base is named without any
         base = resolve(base, namespace)
         weights += find_weights(base)
-    name = (training.member if training else None) or _name_of(source)
+    name = (training.name if training else None) or _name_of(source)
     return CheckpointSource(source, name, tuple(weights), base, training)
 
 

@@ -17,14 +17,15 @@ from curr_ab.checkpoint_files import (
     CONFIG,
     HUB_OPTIONS,
     base_of_adapter,
-    check_architecture,
     find_file,
+    is_causal,
     resolve,
 )
 from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.modeling import (
     CurrAbConfig,
+    CurrAbForCausalLM,
     CurrAbForMaskedLM,
     CurrAbForSequenceClassification,
     CurrAbForTokenClassification,
@@ -38,16 +39,18 @@ from curr_ab.tokenization import CurrAbTokenizer
 
 HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "masked-lm": CurrAbForMaskedLM,
+    "causal-lm": CurrAbForCausalLM,
     "sequence-classification": CurrAbForSequenceClassification,
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
 }
+LM = "lm"  # the language model that the checkpoint is, masked or causal
 
 
 def load(
     name_or_path: str | Path,
     *,
-    head: str = "masked-lm",
+    head: str = LM,
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = torch.float32,
@@ -61,12 +64,13 @@ def load(
     `name_or_path` is a member (`350M-F`), a folder, the folder of a run (its last checkpoint), any ESM-2
     repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
     with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
+    `head` "lm" gives `CurrAbForCausalLM` for a causal checkpoint and `CurrAbForMaskedLM` for a masked one.
     `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
     keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the
     family's and do not say so, such as CurrAb's `<cls>`. Other keywords go to `from_pretrained`.
     """
-    if head not in HEADS:
-        raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
+    if head not in (LM, *HEADS):
+        raise ValueError(f"head must be one of {', '.join((LM, *HEADS))}; got {head!r}")
     # A subfolder is one of the folder as it was named, not of a run's last checkpoint.
     keep_name = "subfolder" in kwargs and Path(name_or_path).is_dir()
     source = str(name_or_path) if keep_name else resolve(name_or_path, namespace)
@@ -82,16 +86,17 @@ def load(
     with downloads_explained(source):
         base = base_of_adapter(source, **options)
         if base is None:
-            check_architecture(source, **options)
+            head = head_of_kind(head, source, is_causal(source, **options))
             tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
             model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
         else:
             # Revision and subfolder are the adapter's; its base is named without any.
             of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
             base = resolve(base, namespace)
+            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+            head = head_of_kind(head, base, is_causal(base, **base_options))
             config = find_file(source, CONFIG, **options)
             if config is None:
-                base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
                 tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
             else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
                 tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
@@ -103,6 +108,20 @@ def load(
             model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
+
+
+def head_of_kind(head: str, source: str, causal: bool) -> str:
+    """The key of HEADS that a checkpoint of this kind takes; the other kind's head is refused."""
+    kind, own = ("causal", "causal-lm") if causal else ("masked", "masked-lm")
+    if head == LM:
+        return own
+    if head in ("masked-lm", "causal-lm") and head != own:
+        other = head.removesuffix("-lm")
+        raise ValueError(
+            f"{source} must be a {other} model here; got a {kind} one: load it with head {LM!r}, or name a "
+            f"{other} checkpoint"
+        )
+    return head
 
 
 def _load_without_head(
@@ -148,7 +167,7 @@ class Checkpoint:
 
     name: str
     _: KW_ONLY
-    head: str = "masked-lm"
+    head: str = LM
     revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +12,7 @@ from curr_ab.published import PublishedFigure, figures_of
 
 NAMESPACE = "brineylab"
 REPO_PREFIX = "CurrAb-"  # of the members' repositories, in front of the member's name
+CAUSAL_PREFIX = "CLM-"  # of the causal twins' names, such as CLM-8M-F
 NUM_HEADS = 20
 VOCAB_SIZE = 33
 MAX_TOKENS = 320
@@ -100,15 +101,16 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Member:
-    """One of the 15 checkpoints."""
+    """One of the 15 checkpoints, or its causal twin: of the same shape and data, trained to generate."""
 
     size: ModelSize
     data: DataSize
     plan: TrainingPlan = TrainingPlan()
+    causal: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.size.name}-{self.data.letter}"
+        return f"{CAUSAL_PREFIX if self.causal else ''}{self.size.name}-{self.data.letter}"
 
     @property
     def epochs(self) -> float:
@@ -131,6 +133,7 @@ class Member:
         """Keyword arguments of `CurrAbConfig` for this member."""
         return {
             **SHARED_CONFIG,
+            **({"is_decoder": True} if self.causal else {}),
             "num_hidden_layers": self.size.num_layers,
             "hidden_size": self.size.hidden_size,
             "intermediate_size": self.size.intermediate_size,
@@ -152,6 +155,9 @@ DATA_SIZES = (
 MEMBERS: Mapping[str, Member] = MappingProxyType(
     {member.name: member for member in (Member(size, data) for size in SIZES for data in DATA_SIZES)}
 )
+CAUSAL_MEMBERS: Mapping[str, Member] = MappingProxyType(
+    {twin.name: twin for twin in (replace(member, causal=True) for member in MEMBERS.values())}
+)
 
 
 def members() -> Iterator[Member]:
@@ -160,12 +166,16 @@ def members() -> Iterator[Member]:
 
 
 def find_member(name: str) -> Member | None:
-    """The member called `name`, as `member` reads names; None where there is none."""
-    return MEMBERS.get(name.upper().removeprefix(REPO_PREFIX.upper()))
+    """The member or causal twin called `name`, as `member` reads names; None where there is none."""
+    key = name.upper().removeprefix(REPO_PREFIX.upper())
+    return MEMBERS.get(key) or CAUSAL_MEMBERS.get(key)
 
 
 def member(name: str) -> Member:
-    """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`."""
+    """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`.
+
+    `CLM-350M-F` is its causal twin.
+    """
     if (found := find_member(name)) is None:
         raise ValueError(f"no member is called {name!r}; {nearest_members(name)}")
     return found
@@ -175,5 +185,6 @@ def nearest_members(name: str) -> str:
     """The end of an error on an unknown name: the members with a similar name, else all of them."""
     key = name.upper().removeprefix(REPO_PREFIX.upper())
     # Lower than difflib's 0.6: names this short differ in two letters by a slip of one finger.
-    near = difflib.get_close_matches(key, MEMBERS, n=3, cutoff=0.5)
+    known = CAUSAL_MEMBERS if key.startswith(CAUSAL_PREFIX) else MEMBERS
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     return f"did you mean {', '.join(near)}?" if near else f"the members are {', '.join(MEMBERS)}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from curr_ab.family import CAUSAL_PREFIX
 from curr_ab.files import read_object, write_json
 
 FORMAT = "curr-ab training 1"
@@ -31,6 +32,11 @@ class TrainingRecord:
 
     def write(self, folder: Path) -> None:
         write_json(folder / TRAINING, {"format": FORMAT, **asdict(self)})
+
+    @property
+    def name(self) -> str | None:
+        """The member or the causal twin that was trained."""
+        return f"{CAUSAL_PREFIX}{self.member}" if self.member and self.objective == "clm" else self.member
 
     def quantities(self) -> dict[str, int | float | str]:
         """The variables of a scaling law that are recorded, by the names that results and laws use."""

@@ -2,6 +2,7 @@
 
 from .configuration_curr_ab import CurrAbConfig
 from .modeling_curr_ab import (
+    CurrAbForCausalLM,
     CurrAbForMaskedLM,
     CurrAbForSequenceClassification,
     CurrAbForTokenClassification,
@@ -11,6 +12,7 @@ from .modeling_curr_ab import (
 
 __all__ = [
     "CurrAbConfig",
+    "CurrAbForCausalLM",
     "CurrAbForMaskedLM",
     "CurrAbForSequenceClassification",
     "CurrAbForTokenClassification",

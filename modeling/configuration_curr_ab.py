@@ -12,6 +12,7 @@ from transformers import EsmConfig
 AUTO_MAP = {
     "AutoConfig": "configuration_curr_ab.CurrAbConfig",
     "AutoModel": "modeling_curr_ab.CurrAbModel",
+    "AutoModelForCausalLM": "modeling_curr_ab.CurrAbForCausalLM",
     "AutoModelForMaskedLM": "modeling_curr_ab.CurrAbForMaskedLM",
     "AutoModelForSequenceClassification": "modeling_curr_ab.CurrAbForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_curr_ab.CurrAbForTokenClassification",
@@ -23,7 +24,8 @@ class CurrAbConfig(EsmConfig):
     """What the family's checkpoints differ in from a bare `EsmConfig`; everything else is ESM's.
 
     `classifier_pooling` is what a sequence head reads: "mean" of all residues, "mean_per_chain" (heavy and
-    light side by side) or "cls" (the first token, as stock ESM's head does).
+    light side by side) or "cls" (the first token, as stock ESM's head does). `light_first` is the share of
+    pairs that a causal model saw light chain first: above 0 it can make heavy chains for light ones.
     """
 
     model_type = "esm"
@@ -42,6 +44,7 @@ class CurrAbConfig(EsmConfig):
         eos_token_id: int | None = 2,
         mask_token_id: int | None = 32,
         classifier_pooling: str = "mean",
+        light_first: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -62,6 +65,7 @@ class CurrAbConfig(EsmConfig):
         # A head that stock ESM trained reads <cls>, whatever the configuration said that it was trained from.
         from_stock = "EsmForSequenceClassification" in (self.architectures or ())
         self.classifier_pooling = "cls" if from_stock else classifier_pooling
+        self.light_first = light_first
         self.auto_map = dict(AUTO_MAP)
         self._refuse_what_is_not_esm2()
 

@@ -1,4 +1,4 @@
-"""ESM-2's mathematics for antibody pairs, padded or packed, with heads for residues and labels.
+"""ESM-2's mathematics for antibody pairs: padded or packed, masked or causal, with heads.
 
 State-dict keys are those of transformers' ESM, so that checkpoints go both ways. A row may hold several pairs
 ("packed"): `position_ids` restart at 0 with each pair, and nothing crosses from one pair to the next.
@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import DynamicCache
+from transformers.generation import GenerationMixin, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
+    CausalLMOutputWithPast,
     MaskedLMOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
@@ -37,6 +40,8 @@ from .skip_dropout import skip_dropout
 ESM2_MASKED_SHARE = 0.15 * 0.8
 # What the flash kernels take beside the mask; sdpa, flex and eager find the same in `position_ids`.
 FLASH_KWARGS = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"})
+# transformers 5.24 renames the cache in its outputs; both names are taken.
+_CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 # Up to transformers 5.0 stock ESM keeps the rotary frequencies once per layer, later once per model. We hold
 # them once and write them per layer, because every version reads that without a missing key. The layer is
@@ -122,6 +127,9 @@ class AttentionPlan(NamedTuple):
     mask: Any = None  # what the implementation takes: a tensor, a block mask of flex attention, or None
     kernel_kwargs: Mapping[str, Any] = MappingProxyType({})
     spans: Tensor | None = None  # [P, 2] for the pairwise attention, in place of mask and kernel_kwargs
+    cache: Any = None  # keys and values of the tokens before, where a causal model goes on from them
+    cache_kwargs: Mapping[str, Any] = MappingProxyType({})
+    num_keys: int = 0  # tokens before and now: a cache of fixed size gives more
 
 
 def attention_mask_for(
@@ -153,6 +161,25 @@ def attention_mask_for(
     if causal:
         mask = mask.tril()
     return mask[:, None], {}  # [B, 1, S, S]
+
+
+def cached_attention_mask(
+    implementation: str, attention_mask: Tensor | None, num_tokens: int, num_keys: int, device: torch.device
+) -> Tensor | None:
+    """Causal mask of the last `num_tokens` of `num_keys` tokens; None where the implementation needs none."""
+    padded = attention_mask is not None and not bool(attention_mask.all())
+    if "flash" in implementation:
+        return attention_mask if padded else None
+    if not padded and (num_tokens == 1 or (num_tokens == num_keys and implementation != "eager")):
+        return None
+    keys = torch.arange(num_keys, device=device)
+    mask = keys[-num_tokens:, None] >= keys  # [S, T]
+    if padded:
+        assert attention_mask is not None
+        real = attention_mask[:, :num_keys].bool()
+        # Padding looks at padding: a row without any key would be no number.
+        return (mask & (real[:, -num_tokens:, None] == real[:, None]))[:, None]  # [B, 1, S, T]
+    return mask[None, None]
 
 
 def _flash_boundaries(group: Tensor) -> dict[str, Any]:
@@ -233,12 +260,15 @@ class CurrAbEmbeddings(nn.Module):
         )
         self.token_dropout = config.token_dropout
         self.mask_token_id = config.mask_token_id
+        self.is_causal = bool(config.is_decoder)
 
     def forward(self, input_ids: Tensor, layout: TokenLayout) -> Tensor:
         embeddings = self.word_embeddings(input_ids)  # [B, S, E]
         if not self.token_dropout:
             return embeddings
         masked = input_ids == self.mask_token_id  # [B, S]
+        if self.is_causal:  # a share of the whole row would tell of what comes, and change as the row grows
+            return embeddings.masked_fill(masked[..., None], 0.0) * (1 - ESM2_MASKED_SHARE)
         counted = torch.ones_like(masked) if layout.real is None else layout.real
         if layout.pair is None:
             num_masked = masked.sum(dim=-1, keepdim=True)  # [B, 1]
@@ -255,9 +285,10 @@ class CurrAbEmbeddings(nn.Module):
 class CurrAbSelfAttention(nn.Module):
     """Multi-head attention; the three projections run as one matrix product."""
 
-    def __init__(self, config: CurrAbConfig) -> None:
+    def __init__(self, config: CurrAbConfig, layer_idx: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.layer_idx = layer_idx  # in the cache of a causal model
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
@@ -289,6 +320,10 @@ class CurrAbSelfAttention(nn.Module):
         value = projected[:, :, 2]
         rotated = rotate(projected[:, :, :2], plan.cos, plan.sin).to(value.dtype)
         query, key = rotated.unbind(dim=2)  # [B, S, H, D] each
+        query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # [B, H, S, D]
+        if plan.cache is not None:
+            key, value = plan.cache.update(key, value, self.layer_idx, plan.cache_kwargs)
+            key, value = key[:, :, : plan.num_keys], value[:, :, : plan.num_keys]
         attend = (
             eager_attention
             if plan.implementation == "eager"
@@ -296,9 +331,9 @@ class CurrAbSelfAttention(nn.Module):
         )
         context, weights = attend(
             self,
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
+            query,
+            key,
+            value,
             plan.mask,
             dropout=dropout,
             scaling=self.scaling,
@@ -351,10 +386,10 @@ class CurrAbResidualOutput(nn.Module):
 class CurrAbAttention(nn.Module):
     """Layer norm, self-attention and residual; the attribute names are ESM's keys."""
 
-    def __init__(self, config: CurrAbConfig) -> None:
+    def __init__(self, config: CurrAbConfig, layer_idx: int = 0) -> None:
         super().__init__()
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self = CurrAbSelfAttention(config)
+        self.self = CurrAbSelfAttention(config, layer_idx)
         self.output = CurrAbResidualOutput(config.hidden_size, config)
 
     def forward(
@@ -382,9 +417,9 @@ class CurrAbIntermediate(nn.Module):
 class CurrAbLayer(GradientCheckpointingLayer):
     """One transformer layer, normalised before each block."""
 
-    def __init__(self, config: CurrAbConfig) -> None:
+    def __init__(self, config: CurrAbConfig, layer_idx: int = 0) -> None:
         super().__init__()
-        self.attention = CurrAbAttention(config)
+        self.attention = CurrAbAttention(config, layer_idx)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.intermediate = CurrAbIntermediate(config)
         self.output = CurrAbResidualOutput(config.intermediate_size, config)
@@ -403,7 +438,9 @@ class CurrAbEncoder(nn.Module):
 
     def __init__(self, config: CurrAbConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList([CurrAbLayer(config) for _ in range(config.num_hidden_layers)])
+        self.layer = nn.ModuleList(
+            [CurrAbLayer(config, number) for number in range(config.num_hidden_layers)]
+        )
         self.emb_layer_norm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
 
@@ -609,9 +646,14 @@ class CurrAbModel(CurrAbPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         output_positions: Tensor | None = None,
+        past_key_values: Any = None,
         **flash_kwargs: Any,
     ) -> BaseModelOutput:
-        """The last states [B, S, E]; with `output_positions`, indices into the rows end to end, [K, E]."""
+        """The last states [B, S, E]; with `output_positions`, indices into the rows end to end, [K, E].
+
+        `past_key_values` is a cache of transformers, for a causal model: it holds the tokens before these,
+        and takes these in. `attention_mask` then spans both.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if unknown := flash_kwargs.keys() - FLASH_KWARGS:
@@ -623,6 +665,17 @@ class CurrAbModel(CurrAbPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
 
+        if past_key_values is not None:
+            return self._continue(
+                past_key_values,
+                input_ids,
+                attention_mask,
+                position_ids,
+                inputs_embeds,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                output_positions=output_positions,
+            )
         layout = self.layout(input_ids, attention_mask, position_ids)
         hidden_states = self.embeddings(input_ids, layout) if inputs_embeds is None else inputs_embeds
         shape, device = hidden_states.shape[:2], hidden_states.device
@@ -649,6 +702,44 @@ class CurrAbModel(CurrAbPreTrainedModel):
             output_attentions=output_attentions,
             output_positions=output_positions,
         )
+
+    def _continue(
+        self,
+        cache: Any,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        **outputs: Any,
+    ) -> BaseModelOutput:
+        """The states of tokens that follow those in the cache; one pair in each row."""
+        config = self.config
+        if not config.is_decoder:
+            raise ValueError(
+                "past_key_values need a causal model: in a masked one each token sees those after"
+            )
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        device, num_tokens, num_past = tokens.device, tokens.shape[1], int(cache.get_seq_length())
+        if attention_mask is None and input_ids is not None and num_past == 0:
+            attention_mask = input_ids != config.pad_token_id
+        if position_ids is None and attention_mask is not None:
+            position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -num_tokens:]
+        if position_ids is None:
+            position_ids = torch.arange(num_past, num_past + num_tokens, device=device)[None]
+        hidden_states = tokens if input_ids is None else self.embeddings(input_ids, TokenLayout(None, None))
+        implementation = "eager" if outputs["output_attentions"] else config._attn_implementation
+        if implementation == "flex_attention":  # made for many queries; here there is one
+            implementation = "sdpa"
+        num_keys = num_past + num_tokens
+        mask = cached_attention_mask(implementation, attention_mask, num_tokens, num_keys, device)
+        cos, sin = self.rotary_embeddings(position_ids)
+        # Where in a cache of fixed size these tokens go, for transformers 4.
+        cache_kwargs = {"cache_position": torch.arange(num_past, num_keys, device=device)}
+        plan = AttentionPlan(
+            cos, sin, implementation, mask, cache=cache, cache_kwargs=cache_kwargs, num_keys=num_keys
+        )
+        return self.encoder(hidden_states, plan, **outputs)
 
 
 class CurrAbForMaskedLM(CurrAbPreTrainedModel):
@@ -702,6 +793,140 @@ class CurrAbForMaskedLM(CurrAbPreTrainedModel):
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+class SeparatorProcessor(LogitsProcessor):
+    """The second `<cls>` of the separator behind its first, with certainty."""
+
+    def __init__(self, config: CurrAbConfig) -> None:
+        self.cls, self.pad = config.bos_token_id, config.pad_token_id
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] < 2:
+            return scores
+        before, last = input_ids[:, -2], input_ids[:, -1]
+        half = (last == self.cls) & (before != self.cls) & (before != self.pad)  # padding: a row's own start
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, self.cls] = 0.0
+        return torch.where(half[:, None], forced, scores)
+
+
+class CurrAbForCausalLM(CurrAbPreTrainedModel, GenerationMixin):
+    """The causal model, of the same weights and keys: each token is predicted from those before it.
+
+    A pair is `<cls> H <cls> <cls> L <eos>`. The first `<cls>` behind a chain ends it; the second is no news,
+    was never learnt, and is put there by `generate`.
+    """
+
+    # A dict for transformers 5; version 4 reads its keys.
+    _tied_weights_keys = {  # noqa: RUF012
+        "lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"
+    }
+
+    def __init__(self, config: CurrAbConfig) -> None:
+        if not config.is_decoder:
+            raise ValueError(
+                "is_decoder must be true for CurrAbForCausalLM; this is the configuration of a masked model: "
+                "load it as CurrAbForMaskedLM"
+            )
+        super().__init__(config)
+        self.esm = CurrAbModel(config)
+        self.lm_head = CurrAbLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        self.lm_head.decoder = new_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        cache: Any = None,
+        logits_to_keep: int | Tensor = 0,
+        output_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits [B, S, V], at the last `logits_to_keep` tokens if given, or [K, V] at `output_positions`.
+
+        `labels` are the `input_ids`, with -100 where nothing is to be predicted; they are shifted here.
+        `past_key_values` (`cache` from transformers 5.24 on) holds the tokens before these.
+        """
+        cache = past_key_values if cache is None else cache
+        if cache is None and use_cache and not self.training:
+            cache = DynamicCache()
+        if output_positions is not None:
+            if labels is not None:
+                raise ValueError(
+                    "labels cannot be shifted where output_positions are given: compute the loss outside"
+                )
+            kwargs["output_positions"] = output_positions
+        kwargs.pop("cache_position", None)  # of transformers 4; the cache knows how much it holds
+        outputs = self.esm(
+            input_ids,
+            attention_mask,
+            position_ids,
+            inputs_embeds,
+            past_key_values=cache,
+            return_dict=True,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        if output_positions is None and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            hidden_states = hidden_states[:, kept]
+        logits = self.lm_head(hidden_states)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].to(logits.device).flatten()
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **{_CACHE: cache},
+        )
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: Any = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: Any = None,
+        use_cache: bool | None = True,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """What `forward` takes of the tokens so far: those that the cache does not hold."""
+        cache = past_key_values if cache is None else cache
+        num_past = 0 if cache is None else int(cache.get_seq_length())
+        inputs: dict[str, Any] = {_CACHE: cache, "attention_mask": attention_mask, "use_cache": use_cache}
+        if inputs_embeds is not None and num_past == 0:
+            inputs["inputs_embeds"] = inputs_embeds
+        else:
+            inputs["input_ids"] = input_ids[:, num_past:]
+        passed_on = ("logits_to_keep", "output_attentions", "output_hidden_states")
+        return inputs | {name: kwargs[name] for name in passed_on if kwargs.get(name) is not None}
+
+    def generate(self, *args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
+        """As in transformers; the second half of the separator is put in.
+
+        A prompt for light chains is a heavy chain and its separator: `<cls> H <cls> <cls>`. To end after one
+        chain, give `eos_token_id=tokenizer.cls_token_id`.
+        """
+        processors = LogitsProcessorList([] if logits_processor is None else logits_processor)
+        processors.append(SeparatorProcessor(self.config))
+        return super().generate(*args, logits_processor=processors, **kwargs)
 
 
 class CurrAbForSequenceClassification(CurrAbPreTrainedModel):

@@ -113,6 +113,9 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         `heavy` and `light` are other names of `text` and `text_pair`; one alone gives a single chain.
         `uppercase` accepts lower-case residues. Input longer than `model_max_length`, or than `max_length`
         where that is given, is an error unless `truncation` asks to cut it.
+
+        Text that begins with `<cls>` is the beginning of a pair, for a causal model to go on from: it is
+        taken as it stands, such as `<cls>EVQL...<cls><cls>`, and no `<eos>` is added.
         """
         if heavy is not None or light is not None:
             if text is not None or text_pair is not None:
@@ -122,6 +125,8 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             if kwargs.pop(unsupported, None):
                 raise ValueError(f"{unsupported} has no meaning for antibody chains")
 
+        if text_pair is None and self._are_prompts(text):
+            return self._encode_prompts(text, uppercase, kwargs)
         pairs, batched = self._read_pairs(text, text_pair)
         pairs = [
             (_checked(index, "heavy", first, uppercase), _checked(index, "light", second, uppercase))
@@ -133,6 +138,30 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
         if only_light and kwargs.get("return_token_type_ids"):
             return self._encode_light(pairs, batched, kwargs)
         return self._encode_pairs(pairs, batched, kwargs)
+
+    def _are_prompts(self, text: Any) -> bool:
+        texts = [text] if isinstance(text, str) else text
+        if self._separator == CURRAB_SEPARATOR or not isinstance(texts, (list, tuple)):
+            return False
+        if not all(isinstance(one, str) for one in texts):
+            return False
+        return bool(texts) and all(one.startswith(self.cls_token) for one in texts)
+
+    def _encode_prompts(
+        self, text: str | Sequence[str], uppercase: bool, kwargs: dict[str, Any]
+    ) -> BatchEncoding:
+        prompts = []
+        for index, prompt in _numbered([text] if isinstance(text, str) else list(text)):
+            chains = prompt.removeprefix(self.cls_token).split(self._separator, maxsplit=1)
+            checked = [
+                _checked(index, name, chain, uppercase) or "" if chain else ""
+                for name, chain in zip(("heavy", "light"), chains, strict=False)
+            ]
+            if len(chains) > 1 and not chains[0]:
+                raise ValueError(f"record {index}: a prompt must have a chain in front of its separator")
+            prompts.append(self.cls_token + self._separator.join(checked))
+        whole = prompts[0] if isinstance(text, str) else prompts
+        return super().__call__(whole, **{**kwargs, "add_special_tokens": False})
 
     def _encode_pairs(self, pairs: list[Pair], batched: bool, kwargs: dict[str, Any]) -> BatchEncoding:
         if not pairs:

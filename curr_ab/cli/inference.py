@@ -172,7 +172,7 @@ def _mutate(args: argparse.Namespace) -> None:
     task = MutateTask(**given, tokens_per_batch=_tokens(args))
     for mutant in task.mutants:
         parse_mutant(mutant)
-    _run(args, task, read)
+    _run(args, task, read, "masked-lm")
 
 
 def _design(args: argparse.Namespace) -> None:
@@ -195,7 +195,7 @@ def _restore(args: argparse.Namespace) -> None:
     ends, read = read_options(args, RestoreSettings).ends, _read(args)
     from curr_ab.inference.tasks import RestoreTask
 
-    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read)
+    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read, "masked-lm")
 
 
 def _allowed(text: str) -> tuple[str, int, str]:
@@ -217,7 +217,7 @@ def _pair(args: argparse.Namespace) -> None:
     for light in lights:
         read_lights.check(light)
     task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=_tokens(args))
-    head = "sequence-classification" if settings.by == "head" else "masked-lm"
+    head = "sequence-classification" if settings.by == "head" else "lm"
     keep = read_options(args, BulkOptions).keep_columns
     read = chain_reader(args.heavies, "heavy", names=replace(names, light=None), keep=keep)
     _run(args, task, read, head)
@@ -243,7 +243,7 @@ def _read(args: argparse.Namespace) -> Reader:
     return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
-def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "masked-lm") -> None:
+def _run(args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm") -> None:
     options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
     from curr_ab.inference import Checkpoint
     from curr_ab.inference.records import needs_numbering

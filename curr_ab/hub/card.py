@@ -44,7 +44,7 @@ def render_card(
     optimum = PAPER_LAW.optima[member.data.num_pairs]
     ratio = member.size.nominal_parameters / optimum
     return render(
-        "hub/card.md",
+        "hub/causal_card.md" if member.causal else "hub/card.md",
         header=_header(member, namespace, measured),
         name=member.repo_name,
         repo_id=member.repo_id(namespace),
@@ -70,6 +70,7 @@ def render_card(
         compute={label: value for label, value in compute.items() if value is not None},
         unrecorded=[*(label for label, value in compute.items() if value is None), "energy", "carbon"],
         revisions=list(manifest.revisions) if manifest else None,
+        light_first=(recorded or {}).get("light_first") or 0.0,
     )
 
 
@@ -79,7 +80,7 @@ def _header(member: Member, namespace: str, results: Sequence[Result]) -> str:
     data = ModelCardData(
         license="mit",
         library_name="transformers",
-        pipeline_tag="fill-mask",
+        pipeline_tag="text-generation" if member.causal else "fill-mask",
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
         datasets=[f"{namespace}/{DATASET}"],
         model_name=member.repo_name,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from curr_ab import __version__
+from curr_ab.checkpoint_files import is_causal
 from curr_ab.family import NAMESPACE, Member
 from curr_ab.files import file_digest, replacing_folder
 from curr_ab.hub.card import write_card
@@ -48,6 +49,8 @@ def export(
 ) -> float:
     """Write the export of one member and prove it; returns the largest difference of a logit from the source.
 
+    A causal checkpoint becomes the causal twin of the member, such as `CLM-8M-F`.
+
     `weights` is a checkpoint, or the folder of a run's checkpoints: the last becomes `main`, and each a
     revision. `results` are files of measured numbers for the card. A `rehearsal` is a model of another shape
     under the member's name, to try the way to the Hub; its card says so. A `fresh_process` proves several
@@ -57,6 +60,13 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
     checkpoints = find_checkpoints(Path(weights))
+    causal = is_causal(str(checkpoints[-1].folder))
+    if member.causal and not causal:
+        raise ValueError(
+            f"{weights} must be a causal model, as {member.name} is; got a masked one: export it as "
+            f"{replace(member, causal=False).name}"
+        )
+    member = replace(member, causal=causal)
     with replacing_folder(out) as unfinished:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
@@ -170,7 +180,7 @@ def _export_one(
 
 
 def _refuse_other_member(checkpoint: TrainingCheckpoint, member: Member) -> None:
-    named = checkpoint.training.member if checkpoint.training else None
+    named = checkpoint.training.name if checkpoint.training else None
     if named is not None and named.upper() != member.name:
         raise ValueError(f"{checkpoint.folder} was trained as {named}, not as {member.name}")
 

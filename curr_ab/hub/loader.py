@@ -2,12 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 
 def answer(request: dict) -> dict:  # type: ignore[type-arg]
     """Class, ids and logits of one pair, from one checkpoint, in float32."""
     import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
 
     way, folder = request["way"], request["folder"]
     if way == "source":
@@ -16,9 +17,10 @@ def answer(request: dict) -> dict:  # type: ignore[type-arg]
         input_ids = request["input_ids"]
     else:
         options = {"trust_remote_code": way == "remote"}
-        loaded = AutoModelForMaskedLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, **options
-        )
+        causal = json.loads((Path(folder) / "config.json").read_text()).get("is_decoder", False)
+        # Stock ESM has one class for both; it reads `is_decoder`, too.
+        auto = AutoModelForCausalLM if causal and way == "remote" else AutoModelForMaskedLM
+        loaded = auto.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
         input_ids = AutoTokenizer.from_pretrained(folder, **options)(*request["pair"])["input_ids"]
     model, report = loaded
     if way != "source" and (wrong := {kind: list(keys) for kind, keys in report.items() if keys}):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.checkpoint_files import CONFIG, WEIGHTS, step_folders, step_of_folder
+from curr_ab.checkpoint_files import CONFIG, WEIGHTS, is_causal, step_folders, step_of_folder
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
 from curr_ab.files import read_object
 from curr_ab.options import OptionError
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 if TYPE_CHECKING:
-    from curr_ab.modeling import CurrAbForMaskedLM
+    from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
+
+    LanguageModel = CurrAbForMaskedLM | CurrAbForCausalLM
 
 _TRAINER_STATE = "trainer_state.json"
 
@@ -80,12 +82,13 @@ def _refuse_shards(folder: Path) -> None:
         )
 
 
-def read_model(checkpoint: TrainingCheckpoint) -> CurrAbForMaskedLM:
+def read_model(checkpoint: TrainingCheckpoint) -> LanguageModel:
     """The model in the precision it was saved in; pickled weights are read as tensors and nothing else."""
-    from curr_ab.modeling import CurrAbForMaskedLM
+    from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
 
+    causal = is_causal(str(checkpoint.folder))
     try:
-        model, report = CurrAbForMaskedLM.from_pretrained(
+        model, report = (CurrAbForCausalLM if causal else CurrAbForMaskedLM).from_pretrained(
             checkpoint.folder,
             dtype="auto",
             output_loading_info=True,
@@ -98,11 +101,11 @@ def read_model(checkpoint: TrainingCheckpoint) -> CurrAbForMaskedLM:
     for kind, keys in report.items():
         if keys:
             raise ValueError(f"{checkpoint.folder}: {kind.replace('_', ' ')}: {sorted(map(str, keys))[:5]}")
-    loaded: CurrAbForMaskedLM = model.eval()
+    loaded: LanguageModel = model.eval()
     return loaded
 
 
-def differing_shape(model: CurrAbForMaskedLM, wanted: Member) -> list[str]:
+def differing_shape(model: LanguageModel, wanted: Member) -> list[str]:
     """Every way in which the model's shape differs from the member's."""
     expected = wanted.config()
     return [
@@ -112,13 +115,13 @@ def differing_shape(model: CurrAbForMaskedLM, wanted: Member) -> list[str]:
     ]
 
 
-def recognise(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM, data: str | None) -> Member:
+def recognise(checkpoint: TrainingCheckpoint, model: LanguageModel, data: str | None) -> Member:
     """The member that a checkpoint is: the size from its shapes, the data from its record or as named."""
     letters = {size.letter for size in DATA_SIZES}
     if data is not None and data.upper() not in letters:
         raise OptionError(f"data must be one of {', '.join(sorted(letters))}; got {data!r}", "data")
     size = _size_of(checkpoint, model)
-    named = checkpoint.training.member if checkpoint.training else None
+    named = checkpoint.training.member if checkpoint.training else None  # size and data: a twin has the same
     if named and member(named).size != size:
         raise ValueError(
             f"{checkpoint.folder}: its record names {named}, but its shape is that of {size.name}"
@@ -134,7 +137,8 @@ def recognise(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM, data: st
         raise OptionError(
             f"{checkpoint.folder}: data must be {recorded}, as its record says; got {data.upper()}", "data"
         )
-    return member(f"{size.name}-{(data or recorded or '').upper()}")
+    recognised = member(f"{size.name}-{(data or recorded or '').upper()}")
+    return replace(recognised, causal=bool(model.config.is_decoder))
 
 
 def _size_of(checkpoint: TrainingCheckpoint, model: CurrAbForMaskedLM) -> ModelSize:

@@ -22,6 +22,7 @@ from curr_ab.inference.records import (
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, map_batches
 from curr_ab.modeling import CurrAbModel
+from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 
 Array = npt.NDArray[np.float32]
@@ -81,6 +82,11 @@ def embed_window(
     layout: BatchLayout | None = None,
 ) -> list[dict[str, Array]]:
     """Every embedding of the plan, by name, for each record of a window that is batched together."""
+    if encoder.config.is_decoder and "cls" in plan.poolings:
+        raise OptionError(
+            "pooling must not be cls with a causal model, whose first token sees no residue; use mean",
+            "pooling",
+        )
     tokens = tokenize(tokenizer, window)
     chosen = [{part: residues_of(part, one) for part in plan.parts} for one in tokens]
     for one, parts in zip(tokens, chosen, strict=True):

@@ -1,4 +1,4 @@
-"""Log-probabilities of every residue given the rest, in three modes: all scores are built on them."""
+"""Log-probabilities of every residue given the rest, or what precedes: all scores are built on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curr_ab.inference.token_batches import (
     map_batches,
     map_over_threads,
 )
-from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import MODES, Mode
 
@@ -33,11 +33,13 @@ class Marginals:
     `exact` masks each residue alone. `group` masks every seventh at once, in seven passes. `unmasked` shows
     all of them, and so each residue to its own prediction, in one pass. Results are float32 whatever the
     model computes in.
+
+    A causal model has one way and no modes: each residue given what precedes it, in one pass.
     """
 
     def __init__(
         self,
-        model: CurrAbForMaskedLM,
+        model: CurrAbForMaskedLM | CurrAbForCausalLM,
         tokenizer: CurrAbTokenizer,
         mode: Mode = "exact",
         *,
@@ -49,6 +51,14 @@ class Marginals:
         self.model, self.tokenizer, self.mode = model, tokenizer, mode
         self.layout, self.tokens_per_batch = layout, tokens_per_batch
 
+    def require_masked(self, what: str) -> None:
+        """Refuse a causal model, which knows nothing of what follows."""
+        if self.model.config.is_decoder:
+            raise ValueError(
+                f"{what} must have a masked model; got a causal one, which does not see what follows; name a "
+                "masked checkpoint, or use score"
+            )
+
     def stream(self, records: Iterable[Record]) -> Iterator[tuple[TokenRecord, Tensor]]:
         """Each record with its log-probabilities, in input order and constant memory."""
         for window in windows(records, WINDOW[self.mode]):
@@ -57,6 +67,8 @@ class Marginals:
 
     def of(self, tokens: Sequence[TokenRecord]) -> list[Tensor]:
         """The same for records that are tokenized already, all at once."""
+        if self.model.config.is_decoder:  # the logits of a token are those of the next
+            return self.read_off([one.input_ids for one in tokens], [one.positions - 1 for one in tokens])
         if self.mode == "exact":
             return self._exact(tokens)
         if self.mode == "group":

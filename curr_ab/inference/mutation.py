@@ -68,6 +68,7 @@ def saturate(
 
 def saturate_one(marginals: Marginals, record: Record, part: str) -> Saturation:
     """The same for one record."""
+    marginals.require_masked("mutate")
     tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [
@@ -107,6 +108,7 @@ def score_mutants(
 
 def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str], by: By) -> list[float]:
     """The same for a record."""
+    marginals.require_masked("mutate")
     if by not in ("marginals", "sequence"):
         raise ValueError(f"by must be 'marginals' or 'sequence'; got {by!r}")
     parsed = [parse_mutant(text) for text in mutants]
@@ -121,6 +123,7 @@ def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str
         raise OptionError(f"by must be sequence for {indels[0]}, which changes the length; got {by}", "by")
     # Only the positions that some mutant changes are computed.
     changed_sites = {(one.chain, one.position) for mutations in parsed for one in mutations}
+    marginals.require_masked("mutate")
     tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
     wanted = [index for index, site in enumerate(sites) if site[:2] in changed_sites]

@@ -12,7 +12,7 @@ from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
-from curr_ab.modeling import CurrAbForMaskedLM, CurrAbForSequenceClassification
+from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import Mode
 
@@ -31,7 +31,7 @@ class RankedLight(NamedTuple):
 
 
 def rank_lights(
-    model: CurrAbForMaskedLM | CurrAbForSequenceClassification,
+    model: CurrAbForMaskedLM | CurrAbForCausalLM | CurrAbForSequenceClassification,
     tokenizer: CurrAbTokenizer,
     heavies: Sequence[Record],
     lights: Sequence[Record],
@@ -43,8 +43,8 @@ def rank_lights(
     """All light chains for each heavy chain, best first; heavies one after the other.
 
     `by="likelihood"` (the rule where none is named) prefers light chains that are common by themselves;
-    `by="gain"` subtracts that. A model with a sequence-classification head ranks by its probability of a
-    native pair (`by="head"`).
+    `by="gain"` subtracts that, for which a causal model must have learnt light chains first, too. A model
+    with a sequence-classification head ranks by its probability of a native pair (`by="head"`).
     """
     if not heavies or not lights:
         raise ValueError(
@@ -52,7 +52,8 @@ def rank_lights(
         )
     has_head = isinstance(model, CurrAbForSequenceClassification)
     by = by or ("head" if has_head else "likelihood")
-    choices = ("head",) if has_head else ("likelihood", "gain")
+    knows_lights = not model.config.is_decoder or model.config.light_first > 0
+    choices = ("head",) if has_head else ("likelihood", "gain")[: 1 + knows_lights]
     if by not in choices:
         raise ValueError(f"by must be {' or '.join(choices)} with {type(model).__name__}; got {by!r}")
     if isinstance(model, CurrAbForSequenceClassification):
@@ -62,12 +63,17 @@ def rank_lights(
         return
     marginals = Marginals(model, tokenizer, mode, **options)
     singles = [light._replace(heavy=None) for light in lights]
-    alone = torch.tensor([score.pll("light") for score in score_window(marginals, singles, alone=False)])
+    alone = torch.tensor(
+        [
+            score.pll("light")
+            for score in score_window(marginals, singles if knows_lights else [], alone=False)
+        ]
+    )
     for heavy in heavies:
         pair_scores = score_window(marginals, _pairs(heavy, lights), alone=False)
         likelihood = torch.tensor([score.pll("light") for score in pair_scores])
-        gain = likelihood - alone
-        yield _ranked(heavy, lights, likelihood if by == "likelihood" else gain, likelihood, gain)
+        gain = likelihood - alone if knows_lights else None
+        yield _ranked(heavy, lights, likelihood if by != "gain" or gain is None else gain, likelihood, gain)
 
 
 def _pairs(heavy: Record, lights: Sequence[Record]) -> list[Record]:

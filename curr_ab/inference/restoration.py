@@ -126,6 +126,7 @@ def restore_window(
     marginals: Marginals, window: Sequence[Record], plan: RestorationPlan
 ) -> list[Restoration]:
     """The completed pairs of records whose unknown residues are `<mask>`; all take their steps together."""
+    marginals.require_masked("restore")
     mask_id = marginals.model.config.mask_token_id
     tokenizer = marginals.tokenizer
     drafts = [

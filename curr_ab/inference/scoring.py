@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curr_ab.inference.marginals import WINDOW, Marginals
 from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize, windows
-from curr_ab.modeling import CurrAbForMaskedLM
+from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
 
@@ -46,7 +46,7 @@ def perplexity(log_probabilities: Tensor) -> float:
 
 
 def score(
-    model: CurrAbForMaskedLM,
+    model: CurrAbForMaskedLM | CurrAbForCausalLM,
     tokenizer: CurrAbTokenizer,
     pairs: Any,
     *,
@@ -56,7 +56,9 @@ def score(
 ) -> Iterator[Score]:
     """The score of each pair, in input order and constant memory; `alone` adds each chain by itself.
 
-    `mode` and the other options are those of `Marginals`. Probabilities are over the whole vocabulary.
+    `mode` and the other options are those of `Marginals`. Probabilities are over the whole vocabulary. With a
+    causal model each residue is given what precedes it, and the sum of a pair is its log-likelihood, without
+    the tokens that end chains.
     """
     marginals = Marginals(model, tokenizer, mode, **options)
     for window in windows(records_of(pairs), WINDOW[mode]):

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from curr_ab.family import SHAPE, member
 from curr_ab.files import replacing_folder
-from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
+from curr_ab.modeling import CurrAbConfig, CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.state import Progress
@@ -31,7 +31,8 @@ def write_checkpoint(
     weights = accelerator.get_state_dict(model)  # gathered by all processes, kept by the main one
     if accelerator.is_main_process:
         config = CurrAbConfig.from_dict(accelerator.unwrap_model(model).config.to_dict())
-        exported = CurrAbForMaskedLM(config)  # of the plain class: sharding changes the model's
+        # Of the plain class: sharding changes the model's.
+        exported = (CurrAbForCausalLM if config.is_decoder else CurrAbForMaskedLM)(config)
         exported.load_state_dict(weights)
         with replacing_folder(folder) as unfinished:
             with _no_bar():  # it would cut through that of the run

@@ -254,7 +254,7 @@ class Training:
             results = loss_results(
                 estimates,
                 self.held_out,
-                model=record.member or self.run.path.resolve().name,
+                model=record.name or self.run.path.resolve().name,
                 checkpoint=checkpoint_digest(folder),
                 step=record.step,
                 source="curr-ab pretrain",

@@ -33,7 +33,7 @@ def save_checkpoint(model, folder):
 
 def stock_config(config):
     """The same checkpoint's configuration as stock transformers has it."""
-    ours_alone = {"auto_map", "classifier_pooling", "transformers_version", "architectures"}
+    ours_alone = {"auto_map", "light_first", "classifier_pooling", "transformers_version", "architectures"}
     return EsmConfig(**{key: value for key, value in config.to_dict().items() if key not in ours_alone})
 
 
