@@ -257,7 +257,8 @@ def wrong_inputs(leaf, base):
     """Words that a command must refuse, and what its line must say."""
     for one in leaf._actions:
         for flag in [name for name in one.option_strings if name.startswith("--")][:1]:
-            for typo in (flag[:-2] + flag[-1], flag[:4] + flag[3:], flag.upper()):
+            typos = (flag[:-2] + flag[-1], flag[:4] + flag[3:], flag.upper())
+            for typo in typos[2 * (len(flag) == 3) :]:  # --n has no typo that is none of its short forms
                 yield [*base, typo], "unknown option"
     for one in options_of(leaf):
         flag = one.option_strings[0]

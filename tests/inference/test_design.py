@@ -10,7 +10,7 @@ import torch
 from support.finetuned_models import save_base, save_tuned, tune
 from support.tiny_models import PAIRS, save_checkpoint, shake, tiny_config
 
-from curr_ab import CurrAbForMaskedLM
+from curr_ab import CurrAbForCausalLM
 from curr_ab.cli.main import main
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.inference import design, records_of, score
@@ -422,7 +422,7 @@ def test_towards_references(deep, tokenizer, v_genes, tmp_path):
 def test_a_causal_member(tokenizer):
     """Its likelihood of a pair is that of each residue after those before it."""
     torch.manual_seed(0)
-    model = shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))).eval()
+    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True))).eval()
     found = list(design(model, tokenizer, [PAIR], DesignPlan(**SHORT)))
     for one in found[:2]:
         values = []
