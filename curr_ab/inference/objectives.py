@@ -16,7 +16,7 @@ from curr_ab.checkpoints import load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, TokenRecord, tokenize
+from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.references import Germline, Natural, References
 from curr_ab.inference.scoring import own_residues
 from curr_ab.inference.settings import DesignPlan
@@ -46,26 +46,18 @@ class Likelihood:
 
     def __init__(self, marginals: Marginals) -> None:
         self.marginals = marginals
-        self.is_causal = bool(getattr(marginals.model.config, "is_decoder", False))
         self.ids = torch.tensor(marginals.tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
-
-    def _rows(self, tokens: Sequence[TokenRecord]) -> list[torch.Tensor]:
-        if self.is_causal:  # what precedes a residue predicts it
-            return self.marginals.read_off(
-                [one.input_ids for one in tokens], [one.positions - 1 for one in tokens]
-            )
-        return self.marginals.of(tokens)
 
     def values(self, records: Sequence[Record]) -> Array:
         tokens = tokenize(self.marginals.tokenizer, records)
-        rows = zip(tokens, self._rows(tokens), strict=True)
+        rows = zip(tokens, self.marginals.of(tokens), strict=True)
         return np.array([float(own_residues(*one, self.ids).double().nansum()) for one in rows])
 
     def gains(self, record: Record, choices: Sequence[Choice]) -> Array:
         [tokens] = tokenize(self.marginals.tokenizer, [record])
         offset = {"heavy": -1, "light": tokens.num_heavy - 1}
         places = [offset[one.chain] + one.position for one in choices]
-        rows = self._rows([tokens._replace(positions=tokens.positions[places])])[0][:, self.ids]
+        rows = self.marginals.of([tokens._replace(positions=tokens.positions[places])])[0][:, self.ids]
         own = [STANDARD_RESIDUES.index((record.chain(one.chain) or "")[one.position - 1]) for one in choices]
         log_odds = rows - rows[torch.arange(len(own)), torch.tensor(own)][:, None]
         return np.asarray(log_odds.double().numpy())

@@ -78,7 +78,7 @@ class _Sites:
                     chain, place = one
                     stands = f"{self.texts[chain][place]} at position {place + 1} of the {chain} chain"
                     raise OptionError(
-                        f"{self.record.name}: {text}: {stands} {reason}; name another position, or let it change",
+                        f"{self.record.name}: {text}: {stands} {reason}; name another position",
                         "allowed_at",
                     )
                 limits[one] = residues

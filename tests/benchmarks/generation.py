@@ -3,9 +3,9 @@
     python -m benchmarks.generation [--rows 32] [--tokens 240]
 
 8M shape, random weights, the threads that torch takes, float32. Both ways write the same number of tokens
-behind one `<cls>`; ratios are of the clock and of processor time. Without kept keys the time of all passes is the
-sum of a few, evenly spread, times their distance. Then one round of `generate` through the package: samples a
-second, and the memory of keys and values.
+behind one `<cls>`; ratios are of the clock and of processor time. Without kept keys the time of all passes is
+the sum of a few, evenly spread, times their distance. Then one round of `generate` through the package: samples
+a second, and the memory of keys and values.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def main() -> None:
     config = model.config
     size = 2 * 4 * config.num_hidden_layers * config.hidden_size * (len(heavy) + 113)
     print(
-        f"generate: {plan.n / seconds:.1f} light chains/s for one heavy chain (processor {processor:.1f} s in "
-        f"{seconds:.1f} s); keys and values {size / 2**20:.1f} MiB a chain"
+        f"generate: {plan.n / seconds:.1f} light chains/s for one heavy chain (processor {processor:.1f} s "
+        f"in {seconds:.1f} s); keys and values {size / 2**20:.1f} MiB a chain"
     )
 
 

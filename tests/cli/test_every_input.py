@@ -18,9 +18,11 @@ from curr_ab.data import PreparationPlan, builtin_path, prepare
 from curr_ab.evaluation.run import run_suite
 from curr_ab.finetuning import cross_validate, resolve_recipe
 from curr_ab.finetuning.prediction import PredictTask, head_of
-from curr_ab.inference import GenerationPlan, run_bulk
+from curr_ab.inference import run_bulk
+from curr_ab.inference.design_tables import DesignTask
 from curr_ab.inference.number_tables import NumberTask
 from curr_ab.inference.records import chain_reader
+from curr_ab.inference.settings import DesignPlan, GenerationPlan
 from curr_ab.inference.tasks import EmbedTask, GenerateTask, MutateTask, PairTask, RestoreTask, ScoreTask
 
 pytestmark = pytest.mark.heavy
@@ -112,6 +114,7 @@ BULK = {
     "embed": [],
     "score": ["--mode", "unmasked"],
     "mutate": ["--mode", "unmasked", "--part", "heavy"],
+    "design": ["--mode", "unmasked", "--mutations", "1", "--candidates", "2", "--n", "1"],
     "restore": [],
     "predict": [],
     "pair": ["--mode", "unmasked"],
@@ -130,7 +133,7 @@ def test_a_file_in_a_bulk_command(command, name, files, folder, tuned, rows, tmp
     assert sorted(ids_of(out)) == (sorted(rows["id"]) if name != "airr.tsv" else sorted(rows["id"] + "_IGH"))
 
 
-SINGLE = ["embed", "score", "mutate", "restore", "predict", "number"]
+SINGLE = ["embed", "score", "mutate", "design", "restore", "predict", "number"]
 
 
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.fasta", "airr.tsv"])
@@ -139,7 +142,7 @@ def test_pairs_as_single_chains(command, name, files, folder, tuned, rows, tmp_p
     """Two chains of one row have an id each; the ids of rows with one chain are left as they are."""
     out, model = tmp_path / "out.csv", tuned if command == "predict" else folder
     words = [command] if command == "number" else [command, str(model), *QUIET]
-    how = ["--mode", "unmasked"] if command in ("score", "mutate") else []
+    how = ["--mode", "unmasked"] if command in ("score", "mutate", "design") else []
     file = ["--unpaired", "--quiet", "--out", str(out), str(files / name)]
     assert main([*words, *how, *file]) == 0
     ends = ("_IGH", "_IGK") if name == "airr.tsv" else ("_heavy", "_light")
@@ -215,6 +218,7 @@ TASKS = {
     "embed": EmbedTask(),
     "score": ScoreTask(mode="unmasked"),
     "mutate": MutateTask(mode="unmasked", part="heavy"),
+    "design": DesignTask(plan=DesignPlan(mode="unmasked", mutations="1", candidates=2, n=1)),
     "restore": RestoreTask(),
     "predict": PredictTask(),
     "pair": None,

@@ -35,6 +35,7 @@ COMMANDS = {
     "embed": "./folder pairs.csv --out e.npy",
     "score": "./folder pairs.csv --out s.csv",
     "mutate": "./folder pairs.csv --out m.csv",
+    "design": "./folder pairs.csv --out d.csv",
     "restore": "./folder pairs.csv --out r.csv",
     "pair": "./folder heavies.csv lights.csv --out p.csv",
     "predict": "./folder pairs.csv --out p.csv",
@@ -256,7 +257,8 @@ def wrong_inputs(leaf, base):
     """Words that a command must refuse, and what its line must say."""
     for one in leaf._actions:
         for flag in [name for name in one.option_strings if name.startswith("--")][:1]:
-            for typo in (flag[:-2] + flag[-1], flag[:4] + flag[3:], flag.upper()):
+            typos = (flag[:-2] + flag[-1], flag[:4] + flag[3:], flag.upper())
+            for typo in typos[2 * (len(flag) == 3) :]:  # --n has no typo that is none of its short forms
                 yield [*base, typo], "unknown option"
     for one in options_of(leaf):
         flag = one.option_strings[0]
@@ -332,6 +334,7 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
             "mutate m i --out o --mutant H:Y32A --heat-maps d",
             "heat_maps must be none where mutants are given",
         ),
+        ("design m i --out o --mutations 5-1", "mutations must be a number from 1, or two such as 1-5"),
         ("restore m i --out o --allow-at 5=A", "allow_at must be like H:101=AVL; got '5=A' (--allow-at)"),
         ("restore m i --out o --top 0", "top_k must be at least 1 and at most 20; got 0 (--top)"),
         ("embed m i --out o --part CDR3", "unknown parts of a pair 'CDR3'; did you mean CDR"),

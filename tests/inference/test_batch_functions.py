@@ -17,10 +17,12 @@ from support.tiny_models import PAIRS
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.inference import (
+    BatchDesigner,
     BatchEmbedder,
     BatchMutator,
     BatchRestorer,
     BatchScorer,
+    DesignPlan,
     EmbeddingPlan,
     RestorationPlan,
     batch_functions,
@@ -30,6 +32,7 @@ from curr_ab.inference.tasks import EmbedTask
 
 SEVERAL = {"plan": EmbeddingPlan(poolings=("mean", "none"), parts=("pair", "CDRH3"))}
 DRAWN = {"plan": RestorationPlan(method="sample", variants=2, seed=1)}
+FEW = {"plan": DesignPlan(search="stochastic", mode="unmasked", mutations="1-2", candidates=4, beam=2, n=2)}
 # The settings under which each function is compared with its command.
 FUNCTIONS = {
     "embed": (BatchEmbedder, {}),
@@ -38,6 +41,7 @@ FUNCTIONS = {
     "score residues": (BatchScorer, {"mode": "group", "per_residue": True, "number": True}),
     "mutate": (BatchMutator, {"mode": "unmasked", "part": "CDRH3", "number": True}),
     "mutants": (BatchMutator, {"mode": "unmasked", "mutants": ("L:D1E",)}),
+    "design": (BatchDesigner, FEW),
     "restore": (BatchRestorer, DRAWN),
 }
 

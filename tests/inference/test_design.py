@@ -10,7 +10,7 @@ import torch
 from support.finetuned_models import save_base, save_tuned, tune
 from support.tiny_models import PAIRS, save_checkpoint, shake, tiny_config
 
-from curr_ab import CurrAbForMaskedLM
+from curr_ab import CurrAbForCausalLM
 from curr_ab.cli.main import main
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.inference import design, records_of, score
@@ -21,6 +21,7 @@ from curr_ab.inference.objectives import Objective
 from curr_ab.inference.references import read_references
 from curr_ab.inference.settings import DesignPlan, ReferenceOptions
 from curr_ab.inference.sites import check_positions, choices_of
+from curr_ab.options import OptionError
 from curr_ab.words import STANDARD_RESIDUES
 
 HEAVY, LIGHT = PAIRS[0]
@@ -204,8 +205,7 @@ def test_constraints_are_never_broken(v_genes):
         plan, record = random_plan(draw), draw.choice(records)
         try:
             choices = choices_of(record, plan)
-        except ValueError as error:
-            assert "mutations must be no more" in str(error)
+        except OptionError:  # too few positions may change
             continue
         found = search(record, choices, Objective({"x": Noise(number)}, {"x": 1.0}), plan, germline)
         number += len(found)
@@ -263,7 +263,7 @@ def test_a_wrong_position_says_what_stands_there(text):
 
 def test_a_wrong_residue_says_what_stands_there():
     [record] = records_of([PAIR])
-    with pytest.raises(ValueError, match="position 2 of the heavy chain of record 1 .* is V, not K"):
+    with pytest.raises(ValueError, match=r"position 2 of the heavy chain of record 1 .* is V, not K"):
         choices_of(record, DesignPlan(allowed_at=("H:K2=A",)))
     with pytest.raises(
         ValueError, match="C at position 22 of the heavy chain is a cysteine, which keep_cyst"
@@ -422,7 +422,7 @@ def test_towards_references(deep, tokenizer, v_genes, tmp_path):
 def test_a_causal_member(tokenizer):
     """Its likelihood of a pair is that of each residue after those before it."""
     torch.manual_seed(0)
-    model = shake(CurrAbForMaskedLM(tiny_config(is_decoder=True))).eval()
+    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True))).eval()
     found = list(design(model, tokenizer, [PAIR], DesignPlan(**SHORT)))
     for one in found[:2]:
         values = []
@@ -475,7 +475,7 @@ def test_the_command(folder, table, v_genes, tmp_path, monkeypatch):
 
 
 def test_the_command_names_bad_records(folder, table, tmp_path, capsys):
-    options = ["--quiet", "--dtype", "float32", "--positions", "H:118"]
+    options = ["--quiet", "--dtype", "float32", "--positions", "H:126"]
     assert main(["design", str(folder), str(table), "--out", str(tmp_path / "x.csv"), *options]) != 0
     message = capsys.readouterr().err
     assert "records cannot be used" in message and "the position must be from 1 to" in message
