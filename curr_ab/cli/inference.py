@@ -237,8 +237,12 @@ def _generate(args: argparse.Namespace) -> None:
         what = "no INPUT" if args.inputs else f"an INPUT with {plan.given} chains"
         raise OptionError(f"given must be other than {plan.given}, or the command must have {what}", "given")
     with needs_extra("data"):
+        from curr_ab.inference.generation_tables import GenerateTask, summary
+        from curr_ab.inference.output import Output
         from curr_ab.inference.records import BlankReader, chain_reader
-        from curr_ab.inference.tasks import GenerateTask
+    if plan.common and options.records_per_part is not None:
+        message = "records_per_part must be left out with common: all heavy chains make one part"
+        raise OptionError(message, "records_per_part", "common")
     if plan.given == "nothing":
         read: Reader = BlankReader((), wanted=(), count=plan.n)
     else:
@@ -247,7 +251,13 @@ def _generate(args: argparse.Namespace) -> None:
         if plan.fix or "input" in plan.not_in:
             read = replace(read, wanted=CHAINS)
     # In bfloat16 a logit changes with the batch that it is in, and so would what is drawn.
-    _run(args, GenerateTask(**settings, tokens_per_batch=_tokens(args)), read, dtype="float32")
+    task = GenerateTask(**settings, tokens_per_batch=_tokens(args)).stamped()
+    _run(args, task, read, dtype="float32")
+    output = Output.of(options.out)
+    alone = output.file is not None and output.file.exists() and not output.folder.exists()
+    if not options.quiet and (alone or output.is_finished):  # and not parts of it
+        wanted = 1 if plan.given == "nothing" else plan.n
+        print(*summary(options.out, wanted), sep="\n", file=sys.stderr)
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -17,9 +17,10 @@ from curr_ab.data.reading.pairs import LAYOUTS
 from curr_ab.data.reading.table import Recognised
 from curr_ab.inference.checks import check_records
 from curr_ab.inference.design_tables import DesignTask
+from curr_ab.inference.generation_tables import GenerateTask
 from curr_ab.inference.output import KeptColumns
 from curr_ab.inference.records import Reader, Record, reader
-from curr_ab.inference.tasks import BulkTask, EmbedTask, GenerateTask, MutateTask, RestoreTask, ScoreTask
+from curr_ab.inference.tasks import BulkTask, EmbedTask, MutateTask, RestoreTask, ScoreTask
 
 # Threads of one process, as Dask has them, would fight for the device and for torch's number of threads.
 _one_at_a_time = threading.Lock()

@@ -289,7 +289,7 @@ def known_chains(sources: tuple[str, ...]) -> frozenset[str]:
 
 
 def _leave_out_unpaired(all_samples: Sequence[Samples], head: Checkpoint, least: float) -> None:
-    model, tokenizer = _loaded(head)
+    model, tokenizer = loaded(head)
     for samples in all_samples:
         if not samples.kept:
             continue
@@ -300,5 +300,6 @@ def _leave_out_unpaired(all_samples: Sequence[Samples], head: Checkpoint, least:
 
 
 @cache
-def _loaded(checkpoint: Checkpoint) -> tuple[Any, CurrAbTokenizer]:
+def loaded(checkpoint: Checkpoint) -> tuple[Any, CurrAbTokenizer]:
+    """A pairing head, read once."""
     return checkpoint.load()

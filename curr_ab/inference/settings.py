@@ -294,7 +294,10 @@ class GenerationPlan(Sampling):
         metavar="FILE",
     )
     drop_lowest: float = option(
-        0.0, "Share of a record's samples that is left out for the lowest likelihood", least=0, below=1
+        0.0,
+        "Share of a record's samples that is left out for the lowest likelihood, rounded up",
+        least=0,
+        below=1,
     )
     tries: int = option(10, "Number of draws for each sample that is wanted, at most", least=1)
 
@@ -320,6 +323,9 @@ class GenerationPlan(Sampling):
                 raise OptionError(message, other, "fix")
         if self.fix and self.given == "nothing":
             raise OptionError("fix needs records: give the heavy or the light chain", "fix", "given")
+        if self.drop_lowest and self.given == "nothing":
+            message = "drop_lowest must be 0 where nothing is given, as each pair is a record of its own"
+            raise OptionError(f"{message}; sort the output by perplexity", "drop_lowest", "given")
         if self.common and self.given != "heavy":
             raise OptionError(
                 "common must be used with given heavy: it makes light chains", "common", "given"

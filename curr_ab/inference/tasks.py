@@ -12,23 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curr_ab.checkpoints import Checkpoint
 from curr_ab.data import builtin_path
 from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
-from curr_ab.inference.generation import REASONS, check_model, check_record, generate_window
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals, require_masked
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import rank_lights
 from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
-from curr_ab.inference.references import column_types, read_references
 from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
     EmbedSettings,
-    GenerateSettings,
     MutateSettings,
     PairSettings,
     RestoreSettings,
@@ -62,15 +58,6 @@ _RESTORED = {
     "light": "string",
     "filled": "string",
 }
-_GENERATED = {
-    "id": "string",
-    "sample": "int32",
-    "heavy": "string",
-    "light": "string",
-    "log_likelihood": "float64",
-    "perplexity": "float64",
-    "draws": "int32",
-} | dict.fromkeys(REASONS, "int32")
 _RANKED = {
     "heavy": "string",
     "light": "string",
@@ -370,52 +357,3 @@ class PairTask(BulkTask, PairSettings):
         ranked = rank_lights(model, tokenizer, records, self.lights, by=self.by, **options)
         rows = [one._asdict() for lights in ranked for one in lights[: self.top]]
         return _table(rows, _RANKED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateTask(BulkTask, GenerateSettings):
-    """`curr-ab generate`: a row for each sample, and the counts of those that its record left out.
-
-    A record of which no sample is kept has one row, without chains.
-    """
-
-    def check_model(self, model: Any) -> None:
-        check_model(model, self.plan)
-
-    @property
-    def records_per_part(self) -> int:
-        return 1_000 if self.plan.common else max(1, 512 // self.plan.n)
-
-    def check(self, tokenizer: Any, record: Record) -> Record:
-        if self.plan.given == "nothing":
-            return record.with_chains({"heavy": "A"})  # the tokenizer wants a residue
-        return check_record(tokenizer, record, self.plan)
-
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        head = Checkpoint(self.pairing_head, head="sequence-classification") if self.pairing_head else None
-        references = read_references(self.references)
-        rows: list[dict[str, Any]] = []
-        for samples in generate_window(
-            model,
-            tokenizer,
-            records,
-            self.plan,
-            tokens_per_batch=self.tokens_per_batch,
-            head=head,
-            least_pairing=self.least_pairing,
-            v_genes=self.references.v_genes,
-        ):
-            counts: dict[str, Any] = {reason: samples.left_out[reason] for reason in REASONS}
-            counts |= {"id": samples.record.id, "draws": samples.num_draws}
-            compared = references.columns([one.record for one in samples.kept])
-            for place, one in enumerate(samples.kept):
-                values: dict[str, Any] = {chain: one.record.chain(chain) for chain in CHAINS}
-                values |= {"log_likelihood": one.log_likelihood, "perplexity": one.perplexity}
-                values |= {name: column[place] for name, column in compared.items()}
-                rows.append({**counts, "sample": one.sample, **values})
-            if not samples.kept:
-                rows.append(counts)
-        return _table(rows, _GENERATED | column_types(references.names()))
-
-    def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
-        return _table([], _GENERATED | column_types(read_references(self.references).names()))

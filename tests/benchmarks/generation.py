@@ -4,8 +4,8 @@
 
 8M shape, random weights, the threads that torch takes, float32. Both ways write the same number of tokens
 behind one `<cls>`; ratios are of the clock and of processor time. Without kept keys the time of all passes is
-the sum of a few, evenly spread, times their distance. Then one round of `generate` through the package: samples
-a second, and the memory of keys and values.
+the sum of a few, evenly spread, times their distance. Then one round of `generate` through the package:
+samples a second, and the memory of keys and values.
 """
 
 import argparse

@@ -20,10 +20,11 @@ from curr_ab.finetuning import cross_validate, resolve_recipe
 from curr_ab.finetuning.prediction import PredictTask, head_of
 from curr_ab.inference import run_bulk
 from curr_ab.inference.design_tables import DesignTask
+from curr_ab.inference.generation_tables import GenerateTask
 from curr_ab.inference.number_tables import NumberTask
 from curr_ab.inference.records import chain_reader
 from curr_ab.inference.settings import DesignPlan, GenerationPlan
-from curr_ab.inference.tasks import EmbedTask, GenerateTask, MutateTask, PairTask, RestoreTask, ScoreTask
+from curr_ab.inference.tasks import EmbedTask, MutateTask, PairTask, RestoreTask, ScoreTask
 
 pytestmark = pytest.mark.heavy
 NUM_PAIRS = 12

@@ -7,17 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pyarrow import csv
-from support.tiny_models import PAIRS, save_checkpoint
+from support.tiny_models import PAIRS, save_checkpoint, shake, tiny_config
 
+from curr_ab import CurrAbForSequenceClassification
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
 from curr_ab.data import builtin_path
 from curr_ab.inference import BatchGenerator, GenerationPlan, generate, run_bulk, score
 from curr_ab.inference.decoding import Alphabet, Draft, choose, decode
 from curr_ab.inference.generation import REASONS, domain_fault, generate_window
+from curr_ab.inference.generation_tables import GenerateTask
 from curr_ab.inference.records import BlankReader, Record
 from curr_ab.inference.settings import Sampling
-from curr_ab.inference.tasks import GenerateTask
 from curr_ab.inference.templates import Template, germline_starts
 from curr_ab.words import STANDARD_RESIDUES
 
@@ -196,6 +197,27 @@ def test_the_least_likely_are_left_out(causal, tokenizer):
     }
 
 
+def test_pairs_that_a_head_doubts_are_left_out(causal, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    labels = {0: "shuffled", 1: "native"}
+    config = tiny_config(num_labels=2, id2label=labels, label2id={label: i for i, label in labels.items()})
+    model = shake(CurrAbForSequenceClassification(config)).eval()
+    head = Checkpoint(str(save_checkpoint(model, tmp_path / "head")), head="sequence-classification")
+    record, plan = Record("a", HEAVY, None), GenerationPlan(**FREELY, n=20)
+    [everything] = generate_window(causal, tokenizer, [record], GenerationPlan(**FREELY, n=200))
+    scores = {}
+    for one in everything.kept:
+        with torch.no_grad():
+            logits = model(**tokenizer(HEAVY, one.record.light, return_tensors="pt")).logits[0]
+        scores[one.sample] = float(logits.softmax(-1)[1])
+    least = sorted(scores.values())[100]
+    [samples] = generate_window(causal, tokenizer, [record], plan, head=head, least_pairing=least + 1e-9)
+    assert [one.sample for one in samples.kept] == [number for number in scores if scores[number] > least][
+        :20
+    ]
+    assert samples.left_out == {"unpaired": samples.num_draws - 20}
+
+
 def test_domains_are_told_by_content():
     assert domain_fault(HEAVY, "heavy") is None and domain_fault(LIGHT, "light") is None
     assert domain_fault(LIGHT, "heavy") == domain_fault(HEAVY, "light") == "wrong_chain"
@@ -222,6 +244,7 @@ def test_real_chains_are_domains():
         ({"v_gene": ("TRBV",)}, "v_gene must be like IGKV1-39"),
         ({"fix": ("CDRL1",), "start": ("DI",)}, "start must be left out where fix keeps"),
         ({"common": True, "given": "light"}, "common must be used with given heavy"),
+        ({"drop_lowest": 0.1, "given": "nothing"}, "drop_lowest must be 0 where nothing is given"),
         ({"top_p": 0.0}, "top_p must be"),
     ],
 )
@@ -310,6 +333,16 @@ def test_a_record_without_a_sample_has_a_row(causal, tokenizer):
     assert set(REASONS) < set(row)
 
 
+def test_parts_are_of_the_same_files(tmp_path):
+    """A run is not resumed with parts that were made with another content of a file that it names."""
+    path = tmp_path / "known.csv"
+    stamps = []
+    for heavy in HEAVIES[:2]:
+        path.write_text(f"id,heavy\na,{heavy}\n")
+        stamps.append(GenerateTask(plan=GenerationPlan(not_in=(str(path),))).stamped().stamp)
+    assert stamps[0] != stamps[1]
+
+
 def test_pairs_of_nothing_in_a_bulk_task(causal, tokenizer):
     records = list(BlankReader((), wanted=(), count=4)())
     task = GenerateTask(plan=GenerationPlan(**FREELY, given="nothing", n=4))
@@ -347,8 +380,19 @@ def test_the_command(causal, deep, tmp_path, capsys):
     pairs = pq.read_table(tmp_path / "p.parquet")
     assert pairs.num_rows == 3
     out = str(tmp_path / "l.csv")
-    assert main(["generate", folder, str(tmp_path / "p.parquet"), "--n", "2", "--out", out, *quiet]) == 0
+    loud = quiet[:-1]
+    few = ["--n", "2", "--not-in", "builtin", "--drop-lowest", "0.3"]
+    assert main(["generate", folder, str(tmp_path / "p.parquet"), "--out", out, *few, *loud]) == 0
     assert (tmp_path / "l.csv").read_text().count("\n") == 7
+    assert "6 samples kept of 9 draws; left out: unlikely 3\n" in capsys.readouterr().err
+    none = ["generate", folder, str(tmp_path / "p.parquet"), "--max-length", "20", "--tries", "2"]
+    for to in ("none.tsv", "none.parquet", "none/"):
+        assert main([*none, "--n", "2", "--out", str(tmp_path / to)]) == 0
+        said = capsys.readouterr().err
+        assert "0 samples kept of 12 draws; left out: incomplete 12\n" in said
+        assert "fewer than 2 samples were kept for 3 of 3 records" in said
+    assert main(["generate", folder, out, "--common", "--records-per-part", "2", "--out", out, *quiet]) != 0
+    assert "records_per_part must be left out with common" in capsys.readouterr().err.replace("-", "_")
     assert main(["generate", folder, "--out", out, *quiet]) != 0
     assert "an INPUT with heavy chains" in capsys.readouterr().err
     for command in ("mutate", "restore"):
