@@ -84,12 +84,12 @@ def prove_causal(folder):
                 for row, num in enumerate(real.sum(1)):
                     alone = getattr(stock(encoded["input_ids"][row : row + 1, :num]), output)
                     assert (alone[0] - wanted[row, :num]).abs().max() <= 1e-4
+    refusal = ""
     try:
         AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     except ValueError as error:
-        assert "custom code" in str(error) or "Unrecognized configuration" in str(error), error
-    else:
-        raise AssertionError("stock transformers has a causal ESM: say in the card what it does")
+        refusal = str(error)
+    assert "custom code" in refusal or "Unrecognized configuration" in refusal, refusal
     model, report = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=True, output_loading_info=True
     )

@@ -95,7 +95,7 @@ def test_prompts_of_unequal_length_are_as_one_by_one(kind, attention, tokenizer)
         cache = getattr(together, "cache", None) or together.past_key_values
         mask = torch.nn.functional.pad(batch["attention_mask"], (0, more.shape[1]), value=1)
         then = model(more.expand(3, -1), attention_mask=mask, past_key_values=cache).logits
-        unmasked = model(batch["input_ids"]).logits  # padding is seen without a mask, too
+        unmasked = model(batch["input_ids"], use_cache=True).logits  # padding is seen without a mask, too
         for row, prompt in enumerate(PROMPTS):
             ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
             alone = model(torch.cat([ids, more], dim=1)).logits[0]
