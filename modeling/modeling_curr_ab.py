@@ -937,6 +937,10 @@ class CurrAbForSequenceClassification(CurrAbPreTrainedModel):
         self.num_labels = config.num_labels
         self.esm = CurrAbModel(config)
         self.pooling = config.classifier_pooling
+        if config.is_decoder and self.pooling == "cls":
+            raise ValueError(
+                "classifier_pooling must be mean or mean_per_chain for a causal model: its <cls> sees nothing"
+            )
         head = CurrAbClassificationHead(config.hidden_size * (1 + (self.pooling == "mean_per_chain")), config)
         # Under the names that stock ESM knows lies only what it computes alike; a head that pools residues
         # has a name of its own, so that a stock load reports it missing rather than feed it <cls>.

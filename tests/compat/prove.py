@@ -16,11 +16,12 @@ import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 FOLDER, REPOSITORY = Path(sys.argv[1]), Path(sys.argv[2])
 TENSORS = load_file(FOLDER / "tensors.safetensors")
 LOGITS = TENSORS.pop("logits")
+CAUSAL = load_file(FOLDER / "causal.safetensors")
 PAIRS = [tuple(pair) for pair in json.loads((REPOSITORY / "tests/golden/pairs.json").read_text())]
 GOLDEN = json.loads((REPOSITORY / "tests/golden/tokenizer_ids.json").read_text())
 
@@ -64,6 +65,55 @@ def prove_auto_classes(folder, trusted):
     return loaded[0], tokenizer
 
 
+def prove_causal(folder):
+    """Stock transformers is right or refuses; remote code generates."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    # The side is named because a tokenizer saves the last one that was asked for.
+    encoded = tokenizer(PAIRS, padding=True, padding_side="right", return_tensors="pt")
+    real = encoded["attention_mask"].bool()
+    for auto, class_name, output, wanted in (
+        (AutoModelForMaskedLM, "EsmForMaskedLM", "logits", CAUSAL["logits"]),
+        (AutoModel, "EsmModel", "last_hidden_state", CAUSAL["states"]),
+    ):
+        for attention in ("sdpa", "eager"):
+            stock = auto.from_pretrained(folder, attn_implementation=attention).eval()
+            assert type(stock).__name__ == class_name, type(stock)
+            with torch.no_grad():
+                found = getattr(stock(**encoded), output)
+                assert (found - wanted)[real].abs().max() <= 1e-4
+                for row, num in enumerate(real.sum(1)):
+                    alone = getattr(stock(encoded["input_ids"][row : row + 1, :num]), output)
+                    assert (alone[0] - wanted[row, :num]).abs().max() <= 1e-4
+    refusal = ""
+    try:
+        AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:
+        refusal = str(error)
+    assert "custom code" in refusal or "Unrecognized configuration" in refusal, refusal
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True
+    )
+    assert type(model).__name__ == "CurrAbForCausalLM" and not any(report.values()), report
+    with torch.no_grad():
+        assert (model.eval()(**encoded).logits - CAUSAL["logits"])[real].abs().max() <= 1e-5
+    prompts = [f"<cls>{heavy}<cls><cls>" for heavy, _ in PAIRS]
+    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+    batch = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
+    for how in ({}, {"cache_implementation": "static"}, {"use_cache": False}):
+        assert torch.equal(model.generate(**batch, **options, **how)[:, -12:], CAUSAL["written"]), how
+    for prompt, written in zip(prompts, CAUSAL["written"], strict=True):
+        alone = model.generate(**tokenizer(prompt, return_tensors="pt"), **options)
+        assert torch.equal(alone[0, -12:], written)
+    model.generate(**batch, num_beams=3, max_new_tokens=4)
+    write = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    assert write(prompts[0], max_new_tokens=4)[0]["generated_text"].startswith(prompts[0])
+    return model, tokenizer
+
+
+for one in prove_causal(FOLDER / "causal"):
+    one.save_pretrained(FOLDER / f"causal-saved-by-{transformers.__version__}")
+prove_causal(FOLDER / f"causal-saved-by-{transformers.__version__}")
+
 prove_auto_classes(FOLDER / "checkpoint", trusted=False)
 model, tokenizer = prove_auto_classes(FOLDER / "checkpoint", trusted=True)
 
@@ -97,6 +147,9 @@ check_tokenizer(package_tokenizer)
 for folder in (FOLDER / "checkpoint", again):
     loaded = curr_ab.CurrAbForMaskedLM.from_pretrained(folder, output_loading_info=True)
     check_model(loaded, "CurrAbForMaskedLM", package_tokenizer)
+
+causal, _ = curr_ab.load(FOLDER / "causal", device="cpu")
+assert type(causal) is curr_ab.CurrAbForCausalLM
 
 print(
     json.dumps(

@@ -23,6 +23,11 @@ checkpoint was loaded by stock transformers, as remote code, and by this package
 loaded by all three again. Each time nothing was missing or unexpected, every tensor was equal to the last
 bit, the logits agreed within 2e-5, and the tokenizer's ids were those of `tests/golden/tokenizer_ids.json`.
 
+The same was done with a causal checkpoint. Stock ESM reads its `is_decoder`: `AutoModelForMaskedLM` and
+`AutoModel` gave the causal logits and states within 1e-4, padded or not, and `AutoModelForCausalLM` refused
+it without remote code. As remote code it wrote the same tokens with a cache that grows, a fixed one and
+none, and for prompts of unequal length together and one by one.
+
 | transformers | tokenizers | huggingface_hub | torch | Python | result |
 |---|---|---|---|---|---|
 """
@@ -35,7 +40,7 @@ def make_checkpoint(folder: Path) -> None:
     from safetensors.torch import save_file
     from support.tiny_models import PAIRS, shake, tiny_config
 
-    from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer
+    from curr_ab import CurrAbForCausalLM, CurrAbForMaskedLM, CurrAbTokenizer
 
     torch.manual_seed(0)
     model = shake(CurrAbForMaskedLM(tiny_config())).eval()
@@ -48,6 +53,17 @@ def make_checkpoint(folder: Path) -> None:
     tokenizer.save_pretrained(folder / "checkpoint")
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_file({**tensors, "logits": logits}, folder / "tensors.safetensors")
+
+    causal = shake(CurrAbForCausalLM(tiny_config(is_decoder=True))).eval()
+    prompts = [f"<cls>{heavy}<cls><cls>" for heavy, _ in PAIRS]
+    batch = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
+    with torch.no_grad():
+        seen = {"logits": causal(**encoded).logits, "states": causal.esm(**encoded).last_hidden_state}
+    written = causal.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=None)
+    seen["written"] = written[:, -12:].contiguous()
+    causal.save_pretrained(folder / "causal")
+    tokenizer.save_pretrained(folder / "causal")
+    save_file(seen, folder / "causal.safetensors")
 
 
 def prove(version: str, folder: Path, environments: Path) -> dict[str, str]:

@@ -53,10 +53,13 @@ def test_a_causal_twin_has_a_name_and_a_repository_of_its_own():
         member("CLM-8M-X")
 
 
-def test_the_export_is_recognised_and_proved(exported, causal_run):
+def test_the_export_is_recognised_and_proved(exported, fresh_process):
     manifest = read_manifest(exported)
     assert manifest.member == NAME and list(manifest.revisions) == ["step100", "step200"]
     assert "generation_config.json" in manifest.files
+    pair = (manifest.probe.heavy, manifest.probe.light)
+    classes = [fresh_process.load(exported, way, pair, None).model_class for way in ("stock", "remote")]
+    assert classes == ["EsmForMaskedLM", "CurrAbForCausalLM"]
     config = json.loads((exported / "config.json").read_text())
     assert config["is_decoder"] is True and config["architectures"] == ["CurrAbForCausalLM"]
     # The probe is that of a causal model: what the light chain is says nothing about the heavy one's rows.

@@ -1,5 +1,8 @@
 """The causal model: what follows is not seen, and the cache, padding and batches change nothing."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from support.tiny_models import FACEBOOK, PAIRS, PUBLISHED, save_checkpoint, shake, stock_twin, tiny_config
@@ -12,7 +15,12 @@ from transformers import (
     pipeline,
 )
 
-from curr_ab import CurrAbForCausalLM, CurrAbForMaskedLM, CurrAbTokenizer
+from curr_ab import (
+    CurrAbForCausalLM,
+    CurrAbForMaskedLM,
+    CurrAbForSequenceClassification,
+    CurrAbTokenizer,
+)
 
 HEAVIES = [heavy for heavy, _ in PAIRS[:3]]
 PROMPTS = [f"<cls>{HEAVIES[0]}<cls><cls>", "<cls>", f"<cls>{HEAVIES[2][:60]}"]
@@ -87,7 +95,7 @@ def test_prompts_of_unequal_length_are_as_one_by_one(kind, attention, tokenizer)
         cache = getattr(together, "cache", None) or together.past_key_values
         mask = torch.nn.functional.pad(batch["attention_mask"], (0, more.shape[1]), value=1)
         then = model(more.expand(3, -1), attention_mask=mask, past_key_values=cache).logits
-        unmasked = model(batch["input_ids"]).logits  # padding is seen without a mask, too
+        unmasked = model(batch["input_ids"], use_cache=True).logits  # padding is seen without a mask, too
         for row, prompt in enumerate(PROMPTS):
             ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
             alone = model(torch.cat([ids, more], dim=1)).logits[0]
@@ -179,6 +187,21 @@ def test_a_masked_configuration_is_refused():
         CurrAbForCausalLM(tiny_config())
     with pytest.raises(ValueError, match="past_key_values need a causal model"):
         CurrAbForMaskedLM(tiny_config()).esm(torch.zeros(1, 3, dtype=int), past_key_values=DynamicCache())
+
+
+def test_a_head_does_not_read_what_sees_nothing():
+    with pytest.raises(ValueError, match=r"classifier_pooling must be mean or .* for a causal model"):
+        CurrAbForSequenceClassification(tiny_config(is_decoder=True, classifier_pooling="cls"))
+
+
+def test_the_example_of_the_documentation_runs(model, tmp_path, monkeypatch):
+    save_checkpoint(model, tmp_path / "checkpoint")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "checkpoint.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(block.replace("max_length=320", "max_length=40"), names)  # a model that knows nothing never ends
+    assert len(names["pairs"]) == 2 and names["pairs"][0][0].startswith("EVQLVESGGGLVQ")
 
 
 @pytest.mark.heavy
