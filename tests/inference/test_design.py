@@ -14,6 +14,7 @@ from curr_ab import CurrAbForCausalLM
 from curr_ab.cli.main import main
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.inference import design, records_of, score
+from curr_ab.inference.design_tables import DesignTask
 from curr_ab.inference.designs import search
 from curr_ab.inference.mutation import apply_mutant, parse_mutant
 from curr_ab.inference.numbering import number_chain
@@ -436,7 +437,18 @@ def test_a_causal_member(tokenizer):
         assert one.score == pytest.approx(values[1] - values[0], abs=1e-3)
 
 
-@pytest.mark.heavy
+def test_the_stamp_is_of_what_files_hold(tmp_path, v_genes):
+    """The settings that parts on disk are compared by name the content of references."""
+    path = tmp_path / "genes.fasta"
+    stamps = []
+    for text in (v_genes.read_text(), v_genes.read_text(), v_genes.read_text().replace("EVQL", "QVQL")):
+        path.write_text(text)
+        task = DesignTask(references=ReferenceOptions(v_genes=(path,)))
+        stamps.append(repr(task.stamped("cpu")))
+    assert stamps[0] == stamps[1] != stamps[2]
+
+
+@pytest.mark.slow
 def test_the_command(folder, table, v_genes, tmp_path, monkeypatch):
     """Any number of processes and an interruption leave the same bytes."""
     options = ["--positions", "CDRs", "--n", "2", "--mutations", "1-2", "--candidates", "6", "--beam", "2"]
@@ -451,13 +463,15 @@ def test_the_command(folder, table, v_genes, tmp_path, monkeypatch):
         "float32",
         "--quiet",
     ]
-    options += ["--records-per-part", "20", "--objective", "likelihood", "germline=0.5"]
-    start = ["design", str(folder), str(table)]
+    options += ["--records-per-part", "2", "--objective", "likelihood", "germline=0.5"]
+    few = tmp_path / "few.csv"
+    few.write_text("".join(table.read_text().splitlines(keepends=True)[:7]))
+    start = ["design", str(folder), str(few)]
     assert main([*start, "--out", str(tmp_path / "one.parquet"), *options]) == 0
     assert main([*start, "--out", str(tmp_path / "two.parquet"), *options, "--processes", "2"]) == 0
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     rows = pq.read_table(tmp_path / "one.parquet").to_pylist()
-    assert len(rows) == 120 and list(rows[0]) == [
+    assert len(rows) == 12 and list(rows[0]) == [
         *("id", "design", "heavy", "light", "mutant", "mutations", "score"),
         *("likelihood", "likelihood_gain", "germline", "germline_gain"),
         *("v_gene_heavy", "germline_identity_heavy", "v_gene_light", "germline_identity_light"),
