@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Iterator, Sequence
+from ctypes import CDLL, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from io import FileIO
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,9 @@ from curr_ab.words import VOCABULARY
 FORMAT = "curr-ab token shards 1"
 INDEX_NAME = "dataset.json"
 _HEADER_BYTES = 128  # of an array of one dimension in NumPy's format
+_MAX_MAPS = 1 << 15  # Linux allows a process 65,530, and libraries need some
+_FORMATS: dict[str, Literal["q", "H"]] = {"offsets": "q", "heavy_lengths": "H"}  # of those not bytes
+_madvise = CDLL(None).madvise if hasattr(mmap, "MADV_RANDOM") else None
 _BLOCK = 1 << 20  # pairs whose lengths are in memory at once
 # In a shard's entry; the oldest folders have neither. A file names its sources; the fingerprint ignores them.
 PARQUET_DIGEST, ANNOTATION_DIGEST = "parquet_sha256", "annotation_sha256"
@@ -107,16 +109,19 @@ def fingerprint(
     return sha256(text.encode()).hexdigest()
 
 
-def _read(file: FileIO, start: int, values: npt.NDArray[Any]) -> None:
-    """Fill `values` from byte `start` of the array in the file."""
-    file.seek(_HEADER_BYTES + start)
-    if file.readinto(values.data) != values.nbytes:
-        raise ValueError(f"{file.name!r} ends too early; prepare the data again")
+def _map(path: str) -> memoryview:
+    """The bytes of a file, mapped; Arrow closes the file, where `mmap` keeps it open as long as its map."""
+    with pa.memory_map(path) as file:
+        # Arrow has the system read ahead what it is asked for: one byte here, which holds the whole map.
+        first = file.read_buffer(1)
+        buffer = pa.foreign_buffer(first.address, file.size(), base=first)
+    if _madvise is not None:
+        # Else the system reads 128 kB around each pair that is not in memory yet.
+        _madvise(c_void_p(buffer.address), c_size_t(buffer.size), mmap.MADV_RANDOM)
+    return memoryview(buffer)
 
 
 Pairs = Sequence[int] | npt.NDArray[np.int64]
-# A shard, and the row of each pair there with the pair's place in the request.
-_InShard = tuple[int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,8 @@ class GatheredPairs:
 class TokenDataset:
     """A split of a prepared folder, or a nested subset of its training set.
 
-    Each call opens the files that its pairs are in, reads these pairs alone, and closes the files again. So
-    open files and memory do not depend on the number of shards, and processes and threads share nothing. Maps
-    would keep a file open each, and read megabytes around a pair that is not in memory yet.
+    The arrays of a shard are mapped when the first of its pairs is read, and no file stays open. So a pair
+    costs the same in any number of shards, and only the system holds what was read, while it has the memory.
     """
 
     def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
@@ -161,6 +165,10 @@ class TokenDataset:
         self._entries: list[dict[str, Any]] = self.index["splits"][split]
         self._starts = np.cumsum([0, *(entry["num_pairs"] for entry in self._entries)])
         self._num_pairs = int(self._starts[-1] if subset is None else self.index["subsets"][subset])
+        self._maps: dict[tuple[int, str], memoryview] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maps": {}}
 
     @property
     def fingerprint(self) -> str:
@@ -180,7 +188,7 @@ class TokenDataset:
     def __len__(self) -> int:
         return self._num_pairs
 
-    def _open(self, shard: int, array: str) -> FileIO:
+    def _path(self, shard: int, array: str) -> str:
         """The file of an array, whose size must be that of the index."""
         entry = self._entries[shard]
         match array:
@@ -190,37 +198,32 @@ class TokenDataset:
                 size = 2 * entry["num_pairs"]
             case _:
                 size = entry["num_tokens"]
-        # Not by `shard_path`, which takes longer than to open the file.
-        file = FileIO(os.path.join(self.folder, array_name(entry["name"], array)))
-        if file.seek(0, os.SEEK_END) != _HEADER_BYTES + size:
-            file.close()
+        path = os.path.join(self.folder, array_name(entry["name"], array))
+        if os.path.getsize(path) != _HEADER_BYTES + size:
             raise ValueError(
                 f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"
             )
-        return file
+        return path
 
-    def _locate(self, pairs: Pairs) -> list[_InShard]:
-        """Where the pairs lie: shard by shard, and in each from its beginning to its end."""
+    def _array(self, shard: int, array: str) -> memoryview:
+        """The values of an array of a shard."""
+        found = self._maps.get((shard, array))
+        if found is None:
+            if len(self._maps) >= _MAX_MAPS:
+                del self._maps[next(iter(self._maps))]
+            mapped = _map(self._path(shard, array))[_HEADER_BYTES:]
+            found = self._maps[shard, array] = mapped.cast(_FORMATS.get(array, "B"))
+        return found
+
+    def _locate(self, pairs: Pairs) -> list[tuple[int, int]]:
+        """The shard of each pair, and its row there."""
         chosen = np.asarray(pairs, np.int64)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < self._num_pairs:
             raise IndexError(
                 f"pairs must be at least 0 and below {self._num_pairs}; got {chosen.min()} to {chosen.max()}"
             )
-        order = np.argsort(chosen, kind="stable")
-        shards = np.searchsorted(self._starts, chosen[order], side="right") - 1
-        rows = chosen[order] - self._starts[shards]
-        located = zip(shards.tolist(), rows.tolist(), order.tolist(), strict=True)
-        return [
-            (shard, [(row, place) for _, row, place in inside])
-            for shard, inside in groupby(located, itemgetter(0))
-        ]
-
-    def _read_rows(self, array: str, located: list[_InShard], values: npt.NDArray[Any]) -> None:
-        """Fill each line of `values` with what begins at the pair's row of an array."""
-        for shard, inside in located:
-            with self._open(shard, array) as file:
-                for row, place in inside:
-                    _read(file, row * values.itemsize, values[place])
+        shards = np.searchsorted(self._starts, chosen, side="right") - 1
+        return list(zip(shards.tolist(), (chosen - self._starts[shards]).tolist(), strict=True))
 
     def __getitem__(self, pair: int) -> Tokens:
         """Token ids of one pair."""
@@ -232,9 +235,8 @@ class TokenDataset:
 
     def heavy_lengths(self, pairs: Pairs) -> npt.NDArray[np.uint16]:
         """Number of residues of each heavy chain."""
-        lengths = np.empty((len(pairs), 1), np.uint16)
-        self._read_rows("heavy_lengths", self._locate(pairs), lengths)
-        return lengths[:, 0]
+        lengths = [self._array(shard, "heavy_lengths")[row] for shard, row in self._locate(pairs)]
+        return np.array(lengths, np.uint16)
 
     def mask(self, pair: int, name: str) -> Tokens:
         """Mask of every token: 0 where unknown or not a residue, else 1 + the letter's position."""
@@ -248,20 +250,19 @@ class TokenDataset:
                     f"mask must be one of {', '.join(self.mask_names) or '(none)'} in {self.folder}; "
                     f"got {name!r}"
                 )
-        located = self._locate(pairs)
-        bounds = np.empty((len(pairs), 2), np.int64)
-        self._read_rows("offsets", located, bounds)
-        lengths = bounds[:, 1] - bounds[:, 0]
-        ends = np.cumsum(lengths)
-        slices = list(zip(bounds[:, 0].tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True))
-        arrays = [np.empty(lengths.sum(), np.uint8) for _ in range(1 + len(masks))]
-        for shard, inside in located:
-            for name, array in zip(("tokens", *masks), arrays, strict=True):
-                with self._open(shard, name) as file:
-                    for _, place in inside:
-                        offset, start, end = slices[place]
-                        _read(file, offset, array[start:end])
-        return GatheredPairs(arrays[0], lengths, tuple(arrays[1:]))
+        slices = []
+        for shard, row in self._locate(pairs):
+            offsets = self._array(shard, "offsets")
+            slices.append((shard, offsets[row], offsets[row + 1]))
+        tokens, *of_masks = (
+            np.frombuffer(
+                bytearray().join([self._array(shard, name)[start:end] for shard, start, end in slices]),
+                np.uint8,
+            )
+            for name in ("tokens", *masks)
+        )
+        lengths = np.array([end - start for _, start, end in slices], np.int64)
+        return GatheredPairs(tokens, lengths, tuple(of_masks))
 
     def _length_blocks(self) -> Iterator[npt.NDArray[np.int64]]:
         """Lengths of the pairs, in blocks that fit into memory."""
@@ -270,11 +271,12 @@ class TokenDataset:
             num_rows = min(left, entry["num_pairs"])
             if not num_rows:
                 return
-            with self._open(shard, "offsets") as file:
-                for row in range(0, num_rows, _BLOCK):
-                    offsets = np.empty(min(_BLOCK, num_rows - row) + 1, np.int64)
-                    _read(file, 8 * row, offsets)
-                    yield np.diff(offsets)
+            path = self._path(shard, "offsets")
+            for row in range(0, num_rows, _BLOCK):
+                # Read and not mapped, since it is read once and from end to end.
+                count, start = min(_BLOCK, num_rows - row) + 1, _HEADER_BYTES + 8 * row
+                offsets: npt.NDArray[np.int64] = np.fromfile(path, np.int64, count, offset=start)
+                yield np.diff(offsets)
             left -= num_rows
 
     def lengths(self) -> npt.NDArray[np.uint16]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import pickle
+import sys
 import tracemalloc
 from dataclasses import replace
-from io import FileIO
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from support.many_shards import write_many_shards
 from support.pair_files import plain_text
 
 from curr_ab import CurrAbTokenizer
-from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, encode_pairs, prepare
+from curr_ab.data import PreparationPlan, TokenDataset, decode_pair, encode_pairs, prepare, shards
 from curr_ab.data.schema import MASK_LETTERS
 from curr_ab.tokenization import tokenization_curr_ab
 from curr_ab.words import VOCABULARY
@@ -146,34 +146,47 @@ def test_random_access_over_shards(folder) -> None:
         assert data[pair].flags.writeable  # a copy, which keeps no file open
 
 
-class CountedFile(FileIO):
-    """Counts what is opened and read."""
-
-    opened: ClassVar[list[str]] = []
-    bytes_read = 0
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.opened.append(Path(path).name)
-
-    def readinto(self, buffer):
-        count = super().readinto(buffer)
-        CountedFile.bytes_read += count
-        return count
-
-
 @pytest.mark.parametrize("num_shards", [3, 60])
-def test_a_batch_costs_what_it_contains(tmp_path, monkeypatch, num_shards) -> None:
+def test_a_batch_maps_what_it_contains_once(tmp_path, monkeypatch, num_shards) -> None:
     data = TokenDataset(write_many_shards(tmp_path / "many", num_shards, 7))
-    monkeypatch.setattr("curr_ab.data.shards.FileIO", CountedFile)
-    monkeypatch.setattr(CountedFile, "opened", [])
-    monkeypatch.setattr(CountedFile, "bytes_read", 0)
-    gathered = data.gather([15, 20, 3, 16, 20], ["region_mask"])
+    mapped: list[str] = []
+    real = shards._map
+
+    def recorded(path: str) -> memoryview:
+        mapped.append(Path(path).name)
+        return real(path)
+
+    monkeypatch.setattr(shards, "_map", recorded)
+    for _ in range(2):
+        data.gather([15, 20, 3, 16, 20], ["region_mask"])
     arrays = ("offsets", "tokens", "region_mask")
-    assert sorted(CountedFile.opened) == sorted(
-        f"train-{shard:05d}.{array}.npy" for shard in (0, 2) for array in arrays
-    )
-    assert CountedFile.bytes_read == 5 * 2 * 8 + 2 * len(gathered.tokens)
+    assert sorted(mapped) == sorted(f"train-{shard:05d}.{array}.npy" for shard in (0, 2) for array in arrays)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_maps_are_few_read_no_pages_around_a_pair_and_keep_no_file_open(tmp_path, monkeypatch) -> None:
+    folder = write_many_shards(tmp_path / "many", 6, 7)
+    data = TokenDataset(folder)
+    expected = data.gather(range(42), ["region_mask"]).masks[0].tolist()
+
+    def maps() -> list[str]:
+        """Flags of each map of the folder."""
+        flags, inside = [], False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if "-" in line.split()[0]:
+                inside = str(folder) in line
+            elif inside and line.startswith("VmFlags:"):
+                flags.append(line)
+        return flags
+
+    assert len(maps()) == 6 * 3
+    assert all(" rr " in line for line in maps()), "pages are read ahead"
+    assert not [one for one in Path("/proc/self/fd").iterdir() if str(folder) in os.path.realpath(one)]
+    del data
+    monkeypatch.setattr(shards, "_MAX_MAPS", 4)
+    data = TokenDataset(folder)
+    assert data.gather(range(42), ["region_mask"]).masks[0].tolist() == expected
+    assert len(maps()) == 4
 
 
 def test_sums_of_lengths_are_those_of_all_pairs_and_hold_a_block_in_memory(tmp_path, monkeypatch) -> None:
