@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pyarrow import csv
-from support.tiny_models import PAIRS, save_checkpoint, shake, tiny_config
+from support.tiny_models import PAIRS, save_checkpoint, shake, stock_twin, tiny_config
 
+import curr_ab
 from curr_ab import CurrAbForSequenceClassification
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
@@ -400,6 +401,16 @@ def test_the_command(causal, deep, tmp_path, capsys):
     for command in ("mutate", "restore"):
         assert main([command, folder, str(tmp_path / "p.parquet"), "--out", out, "--quiet"]) != 0
         assert "must be a masked model here; got a causal one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["heavy", "light", "nothing"])
+def test_stock_checkpoints_generate_too(given, deep, tokenizer, tmp_path):
+    """Published members are ESM of transformers, with the same weights."""
+    stock_twin(deep).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, theirs = curr_ab.load(str(tmp_path), device="cpu", dtype="float32")
+    pairs, how = None if given == "nothing" else PAIRS[:2], {"given": given, "n": 2, "at_once": 60}
+    assert texts(drawn(model, theirs, pairs, **how)) == texts(drawn(deep, tokenizer, pairs, **how))
 
 
 def test_the_alphabet_ends_chains_where_it_may(tokenizer):
