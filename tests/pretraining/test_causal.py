@@ -25,7 +25,7 @@ def test_a_turned_pair_has_the_light_chain_first_and_a_single_chain_stays():
     pair, single = [CLS, 4, 5, 6, CLS, CLS, 7, 8, EOS], [CLS, 9, 9, EOS]
     tokens = np.array(pair + pair + single, np.uint8)
     turned = light_chains_first(tokens, np.array([9, 18, 22]), np.array([1, 2]))
-    assert turned.tolist() == pair + [CLS, 7, 8, CLS, CLS, 4, 5, 6, EOS] + single
+    assert turned.tolist() == [*pair, CLS, 7, 8, CLS, CLS, 4, 5, 6, EOS, *single]
     assert tokens.tolist() == pair + pair + single  # what was read stays as it was
 
 
