@@ -217,7 +217,9 @@ class PretrainingPlan:
     @property
     def model_config(self) -> dict[str, Any]:
         """Keyword arguments of `CurrAbConfig`."""
-        return {**member(self.member).config(), **self.config, **self.direction}
+        # Without what is as in every configuration: a plan's is compared with the published one.
+        direction = {name: value for name, value in self.direction.items() if name == "is_decoder" or value}
+        return {**member(self.member).config(), **self.config, **direction}
 
     @property
     def direction(self) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _known(values: Mapping[str, Any], kind: type, source: str) -> dict[str, Any]
 
 
 def change(preset: Preset, changes: Sequence[str]) -> Preset:
-    """The preset with `CELL.key=value`, or `evaluation.…`, `launch.…`, `transfer.…`; CELL may be a pattern."""
+    """The preset with `CELL.key=value` (CELL may be a pattern) or `evaluation.…`, and so on."""
     values = preset.to_dict()
     for text in changes:
         path, value = split_setting(text, "CELL.key=value, such as 8M-F.steps=600", "set")

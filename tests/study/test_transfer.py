@@ -112,6 +112,7 @@ def test_presets_without_transfer_have_the_cells_that_they_had():
 
 def test_the_preset_transfer_has_enough_cells_for_its_law():
     preset = read_preset("transfer")
+    assert make_preset(preset.to_dict(), "transfer") == preset
     cells = cells_of(preset, "data")
     causal = [one for one in cells if one.plan.objective == "clm"]
     assert len({one.plan.steps for one in causal}) >= 3

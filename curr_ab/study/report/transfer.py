@@ -54,8 +54,8 @@ def runs_table(summary: StudySummary) -> Table | None:
         )
     header = ("cell", "parameters", "causal tokens before", "masked tokens", "held-out loss", "tokens saved")
     caption = (
-        "Masked cells, from scratch and after causal ones. Tokens saved: those that training from scratch needs "
-        "for the same loss, less the masked tokens that were seen."
+        "Masked cells, from scratch and after causal ones. Tokens saved: those that training from scratch "
+        "needs for the same loss, less the masked tokens that were seen."
     )
     return plain(caption, header, rows)
 
