@@ -119,9 +119,9 @@ def _shares(fit: Mapping[str, Any]) -> str:
     bands = [spread["intervals"].get("clm_tokens_exponent") for spread in fit["spreads"]]
     sure = any(band and band["low"] is not None and float(band["low"]) > 0 for band in bands)
     doubt = (
-        "the interval of one way to measure it at least leaves out zero"
+        "at least one of its 95% intervals leaves out zero"
         if sure
-        else "no interval leaves out zero, so these cells do not show that it grows"
+        else "all of its 95% intervals hold zero, so these cells do not show that it grows"
     )
     return f"It goes as the causal tokens to the power {_number(exponent)}; {doubt}."
 
