@@ -23,7 +23,7 @@ class TrainingRecord:
     objective: str | None = None
     plan: Mapping[str, Any] | None = None  # without the folders of the machine that trained
     data: Mapping[str, Any] | None = None  # name, fingerprint and size of the training set
-    seen: Mapping[str, int] | None = None  # pairs, residue_tokens
+    seen: Mapping[str, int] | None = None  # pairs, residue_tokens; clm_tokens before this run
     training_flops: float | None = None
     hours: float | None = None
     devices: str | None = None
@@ -45,6 +45,7 @@ class TrainingRecord:
             "sequences": data.get("num_pairs"),
             "unique_tokens": data.get("num_tokens"),
             "seen_tokens": seen.get("residue_tokens"),
+            "clm_tokens": seen.get("clm_tokens"),
             "flops": self.training_flops,
             "training_seed": plan.get("seed"),
         }

@@ -27,7 +27,7 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     assert names["logits"].shape == (1, 231, 33)
     assert names["best"][2] == max(row[2] for row in names["mutants"].rows())
     assert names["embedding"].shape == (tiny_config().hidden_size,)
-    assert len(names["lights"]) == 2 and all("QQHYTTPPT" in light for light in names["lights"])
+    assert names["lights"] == []  # weights that nothing trained make no V domain
     assert len(names["designs"]) == 2
     assert {row.metric for row in names["results"]} >= {"accuracy", "auroc"}
     assert (tmp_path / "runs/specificity/adapter/adapter_model.safetensors").is_file()

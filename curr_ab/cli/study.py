@@ -27,7 +27,7 @@ class StudyOptions(Options):
 
     preset: str | None = option(
         None,
-        "Preset: mini, small, paper or a YAML file",
+        "Preset: mini, small, paper, transfer or a YAML file",
         shown="that of the study in OUT, else mini",
         metavar="NAME|YAML",
     )
@@ -45,8 +45,8 @@ class StudyOptions(Options):
     )
     set: tuple[str, ...] = option(
         (),
-        "Changes of the plans of a cell or a pattern, such as '*-Q.steps=600'; also evaluation.SUITE.key and "
-        "launch.key",
+        "Changes of the plans of a cell or a pattern, such as '*-Q.steps=600'; also evaluation.SUITE.key, "
+        "launch.key and transfer.key",
         metavar="CELL.KEY=VALUE",
     )
     dry_run: bool = option(False, "Print the plan and what it takes, and write nothing")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.data.tokens import Tokens
+from curr_ab.data.tokens import CLS, Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream, sampled, sampled_in_stretches
 from curr_ab.training.packed_rows import TokenBatch, pack
@@ -83,6 +83,10 @@ class TrainingData:
                 parts.append(dataset.gather(items, self.masks if source == "paired" else ()))
         tokens = np.concatenate([part.tokens for part in parts])
         ends = np.cumsum(np.concatenate([part.lengths for part in parts]))
+        if plan.light_first:
+            # A stream of its own, so that the other draws are those of a run that has none light first.
+            first = random_stream(plan.seed, "light-first", step).random(len(numbers)) < plan.light_first
+            tokens = light_chains_first(tokens, ends, np.flatnonzero(first[~unpaired]))
         codes = None
         if self.masks:
             # Single chains, which follow the pairs, have no masks.
@@ -107,6 +111,18 @@ def drawn(
     if plan.shards_at_once is None:
         return sampled(plan.seed, source, places, len(dataset))
     return sampled_in_stretches(plan.seed, source, places, dataset.shard_bounds, plan.shards_at_once)
+
+
+def light_chains_first(tokens: Tokens, ends: npt.NDArray[np.int64], records: npt.NDArray[np.intp]) -> Tokens:
+    """The tokens with these records as `<cls> L <cls> <cls> H <eos>`: each is as long as before."""
+    turned = tokens.copy()
+    for record in records:
+        start, end = (0 if record == 0 else ends[record - 1]) + 1, ends[record] - 1
+        separator = start + np.flatnonzero(tokens[start:end] == CLS)[:1]
+        for at in separator:  # a single chain has none
+            heavy, light = tokens[start:at], tokens[at + 2 : end]
+            turned[start:end] = np.concatenate([light, tokens[at : at + 2], heavy])
+    return turned
 
 
 def unpaired_fraction(plan: PretrainingPlan, step: int) -> float:

@@ -54,9 +54,14 @@ def _no_bar() -> Iterator[None]:
 
 
 def training_record(
-    plan: PretrainingPlan, progress: Progress, data: dict[str, Any], flops: float, accelerator: Accelerator
+    plan: PretrainingPlan,
+    progress: Progress,
+    data: dict[str, Any],
+    flops: float,
+    accelerator: Accelerator,
+    clm_tokens: int | None = 0,
 ) -> TrainingRecord:
-    """The record of a checkpoint that is written now."""
+    """The record of a checkpoint that is written now; `clm_tokens` are those of the weights it began with."""
     published = member(plan.member).config()
     own_shape = any(plan.config.get(key, published[key]) != published[key] for key in SHAPE)
     return TrainingRecord(
@@ -65,7 +70,8 @@ def training_record(
         objective=plan.objective,
         plan=public_plan(plan),
         data=data,
-        seen={"pairs": progress.pairs, "residue_tokens": progress.tokens},
+        seen={"pairs": progress.pairs, "residue_tokens": progress.tokens}
+        | ({"clm_tokens": clm_tokens} if clm_tokens else {}),
         training_flops=flops,
         hours=progress.seconds / 3600,
         devices=describe_devices(accelerator),

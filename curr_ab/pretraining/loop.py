@@ -18,7 +18,7 @@ from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, ev
 from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import StepBatches, TrainingData
 from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
-from curr_ab.pretraining.model import build_config, build_model
+from curr_ab.pretraining.model import build_config, build_model, clm_tokens_before
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
@@ -97,6 +97,7 @@ class Training:
         device = accelerator.device
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
         config = build_config(plan)
+        self.clm_tokens = clm_tokens_before(plan)
         dropout = config.attention_probs_dropout_prob
         attention = choose_attention(plan.attention, plan.precision, device, dropout)
         pad = not takes_packed_rows(attention, device)
@@ -247,6 +248,7 @@ class Training:
             self.data.description,
             self.progress.tokens * self.flops_per_token,
             self.accelerator,
+            self.clm_tokens,
         )
         folder = self.run.checkpoint(self.progress.step)
         write_checkpoint(folder, self.accelerator, self.model, record)

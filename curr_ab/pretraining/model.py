@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
@@ -9,6 +11,7 @@ from curr_ab.checkpoint_files import resolve
 from curr_ab.family import SHAPE
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan, check_config
+from curr_ab.training_record import TRAINING, read_training
 
 
 def build_config(plan: PretrainingPlan) -> CurrAbConfig:
@@ -28,8 +31,23 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
                 f"name the member of its size, or give its shape under config"
             )
     # What changes the checkpoint's mathematics stays as it was trained, unless the plan says otherwise.
-    config.update({**plan.config, "is_decoder": wanted["is_decoder"]})
+    config.update({**plan.config, **plan.direction})
     return config
+
+
+def clm_tokens_before(plan: PretrainingPlan) -> int | None:
+    """Tokens of causal training in the weights that the run starts from; None where nobody recorded them."""
+    if plan.init_from is None:
+        return 0
+    folder = Path(resolve(plan.init_from))
+    if not (folder / TRAINING).is_file():
+        return None
+    record = read_training(folder / TRAINING)
+    seen = record.seen or {}
+    before = seen.get("clm_tokens", 0)
+    if record.objective != "clm":
+        return before
+    return None if "residue_tokens" not in seen else before + seen["residue_tokens"]
 
 
 def build_model(plan: PretrainingPlan, attention: str) -> CurrAbForMaskedLM:

@@ -41,6 +41,13 @@ class PretrainingPlan:
     )
 
     objective: Objective = option("mlm", "Training objective: masked or causal language modelling")
+    light_first: float = option(
+        0.0,
+        "Share of the pairs that a causal model is shown light chain first, so that it can also make heavy "
+        "chains for light ones",
+        least=0,
+        most=1,
+    )
     mask_fraction: float = option(
         PUBLISHED.mask_fraction, "Share of the residues that is predicted", above=0, most=1
     )
@@ -174,6 +181,12 @@ class PretrainingPlan:
                 f"got {self.mask_token_share} and {self.random_token_share}",
                 *("mask_token_share", "random_token_share"),
             )
+        if self.light_first and self.objective != "clm":
+            raise OptionError(
+                f"light_first must be 0 for {self.objective}, which sees both chains at once; got "
+                f"{self.light_first}: leave it out, or choose the objective clm",
+                *("light_first", "objective"),
+            )
         if self.warmup_steps > self.steps:
             raise OptionError(
                 f"warmup_steps must be at most steps, {self.steps:,}; got {self.warmup_steps:,}",
@@ -204,7 +217,14 @@ class PretrainingPlan:
     @property
     def model_config(self) -> dict[str, Any]:
         """Keyword arguments of `CurrAbConfig`."""
-        return {**member(self.member).config(), **self.config, "is_decoder": self.objective == "clm"}
+        # Without what is as in every configuration: a plan's is compared with the published one.
+        direction = {name: value for name, value in self.direction.items() if name == "is_decoder" or value}
+        return {**member(self.member).config(), **self.config, **direction}
+
+    @property
+    def direction(self) -> dict[str, Any]:
+        """What the objective makes of a model's configuration, whatever weights it starts from."""
+        return {"is_decoder": self.objective == "clm", "light_first": self.light_first}
 
     @property
     def checkpoint_at(self) -> frozenset[int]:

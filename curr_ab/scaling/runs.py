@@ -193,7 +193,8 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
                 "measure it into another folder"
             )
         details = row.details
-        last_step[row.model, details["parameters"], details["sequences"], details["training_seed"]] = row
+        training = (details["objective"], details.get("clm_tokens", 0), details["training_seed"])
+        last_step[row.model, details["parameters"], details["sequences"], *training] = row
     return make_runs((_run(row) for row in last_step.values()), source)
 
 
@@ -203,7 +204,7 @@ def _is_loss(row: Result) -> bool:
 
 def _conditions(row: Result) -> str:
     """Data, masks and settings of the loss: all its details but those of the model and its training."""
-    of_model = (*_QUANTITIES, "place", "objective", "training_seed")
+    of_model = (*_QUANTITIES, "clm_tokens", "place", "objective", "training_seed")
     settings = [
         f"{key.replace('_', ' ')} {row.details[key]}" for key in sorted(row.details) if key not in of_model
     ]
@@ -213,6 +214,7 @@ def _conditions(row: Result) -> str:
 def _run(row: Result) -> dict[str, str | float]:
     quantities: dict[str, str | float] = {name: float(row.details[name]) for name in _QUANTITIES}
     return quantities | {
+        "clm_tokens": float(row.details.get("clm_tokens", 0)),
         "loss": row.value,
         "objective": str(row.details["objective"]),
         "seed": str(row.details["training_seed"]),

@@ -38,6 +38,7 @@ class CellTask:
     key: Mapping[str, Any]  # of `evaluation_key`
     threads: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    after: str = ""  # the cell whose weights it starts from
     command: Sequence[str] = ()  # trains in processes of its own; empty: in this one
 
 
@@ -95,6 +96,11 @@ class _Child:
 
 
 def _train(task: CellTask, child: _Child) -> None:
+    if task.after and task.plan.init_from and not Path(task.plan.init_from).is_dir():
+        raise ValueError(
+            f"{task.after} must be trained first, whose weights this cell starts from; got no "
+            f"{task.plan.init_from}: make that cell, then the same command goes on"
+        )
     if not task.command:
         pretrain(task.plan, task.folder.run.path)
         return
@@ -123,6 +129,8 @@ def _evaluate(task: CellTask) -> None:
     rows: list[Result] = []
     for suite, options in task.evaluation.items():
         given = suite_options(options)
+        if suite == "generation":
+            given.setdefault("train", str(prepared))
         data = given.pop("data", prepared if suite in ("loss", "regions") else held_out)
         found = run_suite(suite, checkpoint, data, task.folder.path / "evaluation", name=task.member, **given)
         rows += [replace(row, model=task.member) for row in found]

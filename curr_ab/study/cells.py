@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from curr_ab.family import MEMBERS
+from curr_ab.family import CAUSAL_PREFIX, MEMBERS
 from curr_ab.files import write_json
 from curr_ab.options import OptionError, unknown
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.results import Result, read_results
-from curr_ab.study.preset import Preset
+from curr_ab.study.preset import Preset, Transfer
 from curr_ab.study.summary import Estimate
 
 
@@ -30,33 +30,86 @@ class Cell:
     data: str
     plan: PretrainingPlan
     exported: bool  # one seed of each member is
+    in_law: bool = True  # of the grid of sizes and data, whose losses compare
+    after: str = ""  # the causal cell whose weights it starts from
 
     @property
     def member(self) -> str:
         """The name of the model: `350M-F`, whatever its seed."""
         return f"{self.size}-{self.data}"
 
+    @property
+    def title(self) -> str:
+        """The name under which its numbers are recorded: a member's for the grid and what is exported."""
+        if self.exported and self.plan.objective == "clm":
+            return f"{CAUSAL_PREFIX}{self.member}"
+        return self.member if self.in_law else self.name
 
-def cells_of(preset: Preset, data: str | Path) -> list[Cell]:
-    """All cells, in the order of sizes, data and seeds; `data` is the prepared folder."""
+
+def cells_of(preset: Preset, data: str | Path, folder: str | Path = "") -> list[Cell]:
+    """All cells, in the order of sizes, data and seeds, then those of `transfer`.
+
+    `data` is the prepared folder, `folder` that of the study, from whose cells others start.
+    """
     axes = list(product(preset.sizes, preset.data.subsets, preset.seeds))
     names = [f"{size}-{letter}" + f"-seed{seed}" * (len(preset.seeds) > 1) for size, letter, seed in axes]
     members = [f"{size}-{letter}" for size, letter, _ in axes]
+    further = [
+        (f"{name}-{suffix}", axis, changes, f"{name}-{after}" if after else "")
+        for name, axis in zip(names, axes, strict=True)
+        for suffix, changes, after in _transfer_cells(preset.transfer)
+    ]
     for pattern in preset.cells:
-        if not any(fnmatchcase(name, pattern) for name in (*members, *names)):
-            cells = ", ".join(dict.fromkeys((*members, *names)))
-            raise ValueError(f"preset {preset.name}: cells must be of {cells}; got {pattern!r}")
-    return [_cell(preset, name, axis, str(data)) for name, axis in zip(names, axes, strict=True)]
+        known = (*members, *names, *(name for name, *_ in further))
+        if not any(fnmatchcase(name, pattern) for name in known):
+            names_of_all = ", ".join(dict.fromkeys(known))
+            raise ValueError(f"preset {preset.name}: cells must be of {names_of_all}; got {pattern!r}")
+    cells = [_cell(preset, name, axis, str(data)) for name, axis in zip(names, axes, strict=True)]
+    if not any(cell.in_law for cell in cells):
+        raise ValueError(
+            f"preset {preset.name}: a cell at least must be of objective mlm, for the law; got "
+            "clm for all: name causal ones under cells, or give transfer.clm_steps"
+        )
+    for name, axis, changes, after in further:
+        made = {cell.name: cell for cell in cells}
+        if after:
+            run = CellFolder(Path(folder) / "cells" / after).run
+            changes = {**changes, "init_from": str(run.checkpoint(made[after].plan.steps).absolute())}
+        cells.append(_cell(preset, name, axis, str(data), changes, after))
+    return cells
 
 
-def _cell(preset: Preset, name: str, axes: tuple[str, str, int], data: str) -> Cell:
+def _transfer_cells(transfer: Transfer) -> list[tuple[str, dict[str, Any], str]]:
+    """Ending of the name, departures of the plan, and ending of the cell before; that one stands first."""
+
+    def plan(objective: str, steps: int) -> dict[str, Any]:
+        warmup = round(transfer.warmup_share * steps)
+        return {"objective": objective, "steps": steps, "warmup_steps": warmup}
+
+    cells = [(f"clm{steps}", plan("clm", steps), "") for steps in transfer.clm_steps]
+    cells += [(f"mlm{steps}", plan("mlm", steps), "") for steps in transfer.scratch_steps]
+    return cells + [
+        (f"clm{before}-mlm{steps}", plan("mlm", steps) | {"light_first": 0.0}, f"clm{before}")
+        for before, steps in product(transfer.clm_steps, transfer.mlm_steps)
+    ]
+
+
+def _cell(
+    preset: Preset,
+    name: str,
+    axes: tuple[str, str, int],
+    data: str,
+    changes: Mapping[str, Any] | None = None,
+    after: str = "",
+) -> Cell:
     size, letter, seed = axes
     member = f"{size}-{letter}"
-    layers = [{"config": preset.sizes[size]}, preset.plan]
+    layers = [{"config": preset.sizes[size]}, preset.plan, changes or {}]
     layers += [
         values
         for pattern, values in preset.cells.items()
-        if fnmatchcase(name, pattern) or fnmatchcase(member, pattern)
+        # What is said of a member is about its cell in the grid; what is said of `8M-*` about all.
+        if fnmatchcase(name, pattern) or (changes is None and fnmatchcase(member, pattern))
     ]
     # The plan of a size that is none of the family's is that of any member but for its shape.
     base = {"member": member if member in MEMBERS else "8M-F", "subset": letter, "seed": seed, "data": data}
@@ -64,7 +117,13 @@ def _cell(preset: Preset, name: str, axes: tuple[str, str, int], data: str) -> C
         plan = resolve_plan({**base, **_merged(layers)})
     except ValueError as error:
         raise ValueError(f"preset {preset.name}, cell {name}: {error}") from None
-    return Cell(name, size, letter, plan, member in MEMBERS and seed == preset.seeds[0])
+    causal = plan.objective == "clm"
+    in_law = changes is None and not causal
+    longest = plan.steps == max(preset.transfer.clm_steps, default=plan.steps)
+    # Of several causal cells of a member that of the most steps is its causal twin.
+    chosen = in_law or (causal and longest)
+    exported = chosen and member in MEMBERS and seed == preset.seeds[0]
+    return Cell(name, size, letter, plan, exported, in_law, after)
 
 
 def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -84,6 +143,18 @@ def chosen(cells: Sequence[Cell], names: Iterable[str], field: str) -> list[Cell
             known = dict.fromkeys(cell.name for cell in cells)
             raise OptionError(unknown(f"cell in {field}", name, known), field)
     return [cell for cell in cells if not wanted or cell.name in wanted or cell.member in wanted]
+
+
+def with_predecessors(cells: Sequence[Cell], some: Iterable[Cell]) -> list[Cell]:
+    """These cells and those that they start from, in the study's order."""
+    names = {name for cell in some for name in (cell.name, cell.after)}
+    return [cell for cell in cells if cell.name in names]
+
+
+def with_successors(cells: Sequence[Cell], some: Iterable[Cell]) -> list[Cell]:
+    """These cells and those that start from them, in the study's order."""
+    names = {cell.name for cell in some}
+    return [cell for cell in cells if cell.name in names or cell.after in names]
 
 
 class CellFolder:
@@ -139,6 +210,16 @@ class CellFolder:
             return []
 
 
+def suites_of(cell: Cell, evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The suites that say something of a cell: a causal one has a loss and generates."""
+    causal = cell.plan.objective == "clm"
+    return {
+        suite: options
+        for suite, options in evaluation.items()
+        if suite == "loss" or (suite == "generation") == causal
+    }
+
+
 def evaluation_key(evaluation: Mapping[str, Mapping[str, Any]], fingerprint: str) -> dict[str, Any]:
     """The key of an evaluation: where it differs from that of a cell, the cell is evaluated anew."""
     plain: dict[str, Any] = json.loads(json.dumps({"suites": evaluation, "data": fingerprint}))
@@ -149,7 +230,13 @@ def changed_plan(folder: CellFolder, cell: Cell) -> list[str]:
     """Differences between the plan that the run was begun with and the one that is wanted."""
     if not folder.run.plan_file.exists():
         return []
-    return cell.plan.differences(resolve_plan({}, [folder.run.plan_file]))
+    begun = resolve_plan({}, [folder.run.plan_file])
+    if cell.after and begun.init_from and cell.plan.init_from:
+        # A study may have moved since, and its cells with it: their own names tell.
+        places = [Path(path).parts[-4:] for path in (begun.init_from, cell.plan.init_from)]
+        if places[0] == places[1]:
+            begun = replace(begun, init_from=cell.plan.init_from)
+    return cell.plan.differences(begun)
 
 
 def loss_by_place(results: Iterable[Result]) -> dict[str, Estimate]:

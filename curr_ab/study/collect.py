@@ -15,12 +15,13 @@ from curr_ab.data.description import describe
 from curr_ab.data.shards import TokenDataset
 from curr_ab.evaluation.plan import LossPlan, make_plan
 from curr_ab.measures.held_out import LOSS_REGIONS, HeldOut, baseline_losses
+from curr_ab.results import Result, is_headline
 from curr_ab.study.cells import Cell, CellFolder, loss_by_place, pairing_accuracy
 from curr_ab.study.costs import Cost
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.law import StudyLaw
 from curr_ab.study.preset import Preset
-from curr_ab.study.summary import CellSummary, State, StudySummary
+from curr_ab.study.summary import CellSummary, Estimate, State, StudySummary
 from curr_ab.training.state import read_log
 from curr_ab.words import CHAINS
 
@@ -42,6 +43,7 @@ def summarize(
     command: str,
     cells: Sequence[CellView],
     law: StudyLaw,
+    transfer: Mapping[str, Any],
     data: Path,
     clock: Mapping[str, Any],
     notes: Sequence[str],
@@ -53,13 +55,15 @@ def summarize(
         preset=preset.name,
         title=preset.title,
         command=command,
-        cells=tuple(_cell_summary(study, view) for view in cells),
+        cells=tuple(_cell_summary(study, view) for view in cells if view.cell.in_law),
+        further_cells=tuple(_cell_summary(study, view) for view in cells if not view.cell.in_law),
         started=clock["started"],
         seconds=clock["seconds"],
         hardware=_hardware(),
         versions={name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
         baselines=_baselines(preset, data),
         law=law,
+        transfer=transfer,
         law_figures=figures if any(view.state == "done" for view in cells) else {},
         data_report=report_data(data),
         notes=tuple(notes),
@@ -76,7 +80,7 @@ def _cell_summary(study: StudyFolder, view: CellView) -> CellSummary:
     export = study.export(cell)
     loss, error = losses.get("all", (None, None))
     return CellSummary(
-        member=cell.member,
+        member=cell.title,
         size=cell.size,
         data=cell.data,
         shape=f"{config['hidden_size']}x{config['num_hidden_layers']}",
@@ -94,9 +98,27 @@ def _cell_summary(study: StudyFolder, view: CellView) -> CellSummary:
         held_out_curve=tuple((e["step"], e["held_out_loss"]) for e in log if "held_out_loss" in e),
         tokens_per_second=steps[-1]["residue_tokens_seen"] / steps[-1]["seconds"] if steps else None,
         seconds=steps[-1]["seconds"] if steps else None,
+        objective=cell.plan.objective,
+        after=cell.after,
+        generation=_generation(results),
         export=os.path.relpath(export, study.path) if cell.exported and export.is_dir() else None,
         problem=folder.problem if state == "failed" else None,
     )
+
+
+def _generation(results: Sequence[Result]) -> dict[str, dict[str, Estimate]]:
+    """Measures of what a causal cell generates, each by sample: its own, and those of real pairs.
+
+    Measures that are shown for one sample are shown for all, so that each stands beside its references.
+    """
+    rows = [row for row in results if row.task == "generation"]
+    shown = {row.metric for row in rows if is_headline(row)}
+    found: dict[str, dict[str, Estimate]] = {}
+    for row in rows:
+        if row.metric in shown:
+            sample = str(row.details.get("sample", "its own"))
+            found.setdefault(row.metric, {})[sample] = (row.value, row.standard_error or 0.0)
+    return found
 
 
 def _baselines(preset: Preset, data: Path) -> dict[str, float]:

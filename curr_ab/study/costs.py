@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,8 @@ class Cost:
 
 def cost_of(cell: Cell) -> Cost:
     """The cost by shape, plan and data, which need not be there yet; refuses an impossible shape."""
-    plan = cell.plan
+    # What it starts from need not be trained yet; it is a cell of the same shape.
+    plan = replace(cell.plan, init_from=None) if cell.after else cell.plan
     try:
         with torch.device("meta"):  # counted without making any weights
             model = CurrAbForMaskedLM(build_config(plan))
@@ -71,7 +72,7 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
     """Costs of all cells, by name; refuses two at one point of the law. `subsets` are those of the preset."""
     costs = {cell.name: cost_of(cell) for cell in cells}
     points: dict[tuple[float, ...], str] = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.in_law):
         parameters, pairs = costs[cell.name].parameters, costs[cell.name].pairs or subsets[cell.data]
         other = points.setdefault((parameters, pairs, cell.plan.seed), cell.name)
         if other != cell.name:

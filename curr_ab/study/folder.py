@@ -27,9 +27,11 @@ class StudyFolder:
         self.clock_file = self.path / "clock.json"
         self.data = self.path / "data"
         self.law_file = self.path / "law.json"
+        self.transfer_file = self.path / "transfer.json"
         self.figures = self.path / "figures"
         self.exports = self.path / "exports"
         self.slurm_script = self.path / "slurm.sh"
+        self.second_slurm_script = self.path / "slurm-after.sh"  # of cells that start from those of the first
         self.example_pair = self.path / "pair.csv"
 
     def cell(self, cell: Cell) -> Path:
@@ -41,7 +43,7 @@ class StudyFolder:
         return any(self.path.glob("cells/*"))
 
     def export(self, cell: Cell) -> Path:
-        return self.exports / f"{REPO_PREFIX}{cell.member}"  # a cell of another size has none there
+        return self.exports / f"{REPO_PREFIX}{cell.title}"  # a cell of another size has none there
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

@@ -101,11 +101,21 @@ def write_slurm(
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def submit(script: Path) -> str:
-    """Submit the script and return the answer of sbatch; without sbatch, say where the script is."""
+def submit(script: Path, after: str = "") -> str:
+    """Submit the script and return the answer of sbatch; without sbatch, say where the script is.
+
+    `after` is a job, all of whose tasks must have ended well before this one begins.
+    """
     if shutil.which("sbatch") is None:
         return f"sbatch is not on this machine; the script is {script}: submit it where Slurm is"
-    done = subprocess.run(["sbatch", str(script)], capture_output=True, text=True, check=False)
+    held = [f"--dependency=afterok:{after}"] if after else []
+    done = subprocess.run(["sbatch", *held, str(script)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"sbatch {script}: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
+
+
+def job_of(answer: str) -> str:
+    """The number of the job in sbatch's answer, `Submitted batch job 123`; empty without one."""
+    last = answer.rpartition(" ")[2]
+    return last if last.isdigit() else ""

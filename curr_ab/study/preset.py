@@ -73,6 +73,36 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Further cells of every size, data set and seed: causal ones, and masked ones with and without them.
+
+    Causal members generate; what masked ones save that start from their weights is the transfer law.
+    """
+
+    clm_steps: tuple[int, ...] = option((), "Steps of causal cells, one each")
+    mlm_steps: tuple[int, ...] = option((), "Steps of masked cells that start from each causal cell")
+    scratch_steps: tuple[int, ...] = option((), "Steps of masked cells from scratch, one each")
+    warmup_share: float = option(
+        0.05, "Share of the steps of each of these cells in which the learning rate rises", least=0, most=1
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("clm_steps", "mlm_steps", "scratch_steps"):
+            steps = getattr(self, name)
+            if len(set(steps)) < len(steps) or any(number < 1 for number in steps):
+                raise OptionError(
+                    f"{name} must be different numbers from 1 on; got {list(steps)}: name each once", name
+                )
+        if self.mlm_steps and not self.clm_steps:
+            raise OptionError(
+                "clm_steps must be one at least, for masked cells that start from causal ones; got none: "
+                "give some, or leave mlm_steps out",
+                *("clm_steps", "mlm_steps"),
+            )
+
+
+@dataclass(frozen=True)
 class Preset:
     """A study, before anything is made of it."""
 
@@ -85,6 +115,7 @@ class Preset:
     seeds: tuple[int, ...] = (42,)
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # options, by suite
     launch: Launch = field(default_factory=Launch)
+    transfer: Transfer = field(default_factory=Transfer)
     takes: str = ""  # how long, for those who ask beforehand
 
     def __post_init__(self) -> None:
@@ -126,6 +157,7 @@ class Preset:
         """Plain values, as they are written to YAML."""
         plain = asdict(self)
         plain["data"]["sources"] = list(self.data.sources)
+        plain["transfer"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["transfer"].items()}
         return plain | {"seeds": list(self.seeds)}
 
 
@@ -157,12 +189,15 @@ def make_preset(values: Mapping[str, Any], source: str) -> Preset:
     if isinstance(data.get("sources"), str):
         data["sources"] = (data["sources"],)
     launch = _known(_mapping(made, "launch", source), Launch, f"{source}, launch")
+    transfer = _known(_mapping(made, "transfer", source), Transfer, f"{source}, transfer")
+    transfer = {key: tuple(value) if isinstance(value, list) else value for key, value in transfer.items()}
     for name in ("plan", "sizes", "cells", "evaluation"):
         made[name] = _mapping(made, name, source)
     for name in ("sizes", "cells", "evaluation"):
         made[name] = {key: _mapping(made[name], key, f"{source}, {name}") for key in made[name]}
     try:
-        return Preset(**{**made, "data": StudyData(**data), "launch": Launch(**launch)})
+        parts = {"data": StudyData(**data), "launch": Launch(**launch), "transfer": Transfer(**transfer)}
+        return Preset(**{**made, **parts})
     except ValueError as error:
         raise ValueError(f"preset {source}: {error}") from None
 
@@ -183,7 +218,7 @@ def _known(values: Mapping[str, Any], kind: type, source: str) -> dict[str, Any]
 
 
 def change(preset: Preset, changes: Sequence[str]) -> Preset:
-    """The preset with `CELL.key=value` (or `evaluation.…`, `launch.…`); CELL may be a pattern."""
+    """The preset with `CELL.key=value` (CELL may be a pattern) or `evaluation.…`, and so on."""
     values = preset.to_dict()
     for text in changes:
         path, value = split_setting(text, "CELL.key=value, such as 8M-F.steps=600", "set")
@@ -191,7 +226,7 @@ def change(preset: Preset, changes: Sequence[str]) -> Preset:
         if not places or not key:
             raise OptionError(f"set must be CELL.key=value, such as 8M-F.steps=600; got {text!r}", "set")
         into = values
-        if places[0] not in ("evaluation", "launch"):
+        if places[0] not in ("evaluation", "launch", "transfer"):
             into = values["cells"]
             into[places[0]] = into.pop(places[0], {})  # last, because later patterns win
         for place in places:
@@ -209,6 +244,8 @@ def _value(places: Sequence[str], key: str, text: str) -> Any:
     """The value in the type of its field; other names are refused by what they belong to."""
     if places == ["launch"]:
         return read_setting(key, text, Launch, "launch")
+    if places == ["transfer"]:
+        return read_setting(key, text, Transfer, "transfer")
     if len(places) == 2 and places[0] == "evaluation" and places[1] in PLANS and key != "data":
         return read_setting(key, text, PLANS[places[1]], f"suite {places[1]}")
     if len(places) == 1 and places[0] != "evaluation":

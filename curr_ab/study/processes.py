@@ -33,6 +33,8 @@ def run_cells(
 ) -> None:
     """Run all tasks, one in each slot; `show` gets the names of those that run, every second.
 
+    A task begins when the one has ended whose weights it starts from.
+
     What becomes of a cell stands in its state. A wish to stop is passed on to all; they save theirs.
     """
     assert slots
@@ -43,8 +45,9 @@ def run_cells(
     try:
         with StopRequest() as stop:
             while running or (waiting and not stop.signal_number):
-                while waiting and free and not stop.signal_number:
-                    name, slot = waiting.pop(0), free.pop(0)
+                while free and (name := _next(tasks, waiting, running)) and not stop.signal_number:
+                    waiting.remove(name)
+                    slot = free.pop(0)
                     running[name] = _start(context, tasks[name], slot), slot
                 if stop.signal_number and not asked:
                     for process, _ in running.values():
@@ -66,6 +69,14 @@ def run_cells(
             _end_group(process)
     if stop.signal_number:
         raise Interrupted("stopped; the same command goes on", stop.signal_number)
+
+
+def _next(tasks: Mapping[str, CellTask], waiting: Sequence[str], running: Mapping[str, object]) -> str | None:
+    """The first that waits for none of the others."""
+    return next(
+        (name for name in waiting if tasks[name].after not in waiting and tasks[name].after not in running),
+        None,
+    )
 
 
 def cell_context() -> Any:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -31,18 +31,22 @@ from curr_ab.study.cells import (
     chosen,
     evaluation_key,
     held_out_loss,
+    suites_of,
+    with_predecessors,
+    with_successors,
 )
 from curr_ab.study.collect import CellView, summarize
 from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exports import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
-from curr_ab.study.launch import lack_of_gpus, printed, program, submit, training_command, write_slurm
+from curr_ab.study.launch import job_of, lack_of_gpus, printed, program, submit, training_command, write_slurm
 from curr_ab.study.law import CellLoss, fit_cells
 from curr_ab.study.preset import Preset
 from curr_ab.study.processes import run_cells, slots_of
 from curr_ab.study.progress import Table, read_status
 from curr_ab.study.report import write_law_figures, write_report
 from curr_ab.study.summary import State
+from curr_ab.study.transfer import fit_study_transfer, run_of
 from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
 Launcher = Literal["local", "slurm", "print"]
@@ -68,10 +72,10 @@ def plan_study(
     restart: Sequence[str] = (),
 ) -> list[str]:
     """Describe what `run_study` of the same would train and what that takes; nothing is written."""
-    cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data))
+    cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data), out)
     chosen(cells, restart, "restart")
     costs = costs_of(cells, preset.data.subsets)
-    wanted = chosen(cells, only, "only")
+    wanted = with_predecessors(cells, chosen(cells, only, "only"))
     return describe_costs(wanted, [costs[cell.name] for cell in wanted])
 
 
@@ -101,9 +105,10 @@ def run_study(
             "data",
         )
     folder = study.data if data is None else _prepared(data)
-    cells = cells_of(preset, folder)
-    wanted = chosen(cells, only, "only")
-    thrown_away = chosen(cells, restart, "restart") if restart else []
+    cells = cells_of(preset, folder, study.path)
+    wanted = with_predecessors(cells, chosen(cells, only, "only"))
+    # What began with weights that are made anew is made anew, too.
+    thrown_away = with_successors(cells, chosen(cells, restart, "restart")) if restart else []
     kept = [cell for cell in cells if cell not in thrown_away]
     refuse_missing_suite_data(preset)
     with study.claimed(), study.timed() as clock:
@@ -115,7 +120,7 @@ def run_study(
         fingerprint = TokenDataset(folder).fingerprint
         refuse_other_data(study, kept, fingerprint)
         costs = costs_of(cells, preset.data.subsets)
-        work = Work(study, preset, cells, costs, evaluation_key(preset.evaluation, fingerprint))
+        work = Work(study, preset, cells, costs, fingerprint)
         todo = [cell for cell in wanted if cell in thrown_away or not work.finished(cell)]
         untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]
         if not preset.data.sources:
@@ -163,14 +168,25 @@ def _prepare(study: StudyFolder, preset: Preset, say: Say) -> None:
 
 def _launch_elsewhere(work: Work, cells: Sequence[Cell], launcher: Launcher, command: str, say: Say) -> None:
     launch, study = work.preset.launch, work.study
-    folders = [work.write_plan(cell) for cell in cells]
-    if launcher == "print":
-        say("\n".join(printed(folders, launch.gpus_per_cell)))
-    else:
+    untrained = {cell.name for cell in cells}
+    stages = [[work.write_plan(cell) for cell in cells if cell.after not in untrained]]
+    stages += (
+        [later] if (later := [work.write_plan(cell) for cell in cells if cell.after in untrained]) else []
+    )
+    job = ""
+    for script, folders in zip((study.slurm_script, study.second_slurm_script), stages, strict=False):
+        if launcher == "print":
+            if folders is not stages[0]:
+                say("# when those have ended, these, which start from their weights:")
+            say("\n".join(printed(folders, launch.gpus_per_cell)))
+            continue
         options = {"cpus-per-task": launch.threads_per_cell, **launch.slurm}
-        write_slurm(study.slurm_script, folders, launch.gpus_per_cell, launch.max_parallel, options)
-        say(f"{study.slurm_script}: {len(folders)} cells, a task of the array each")
-        say(submit(study.slurm_script))
+        write_slurm(script, folders, launch.gpus_per_cell, launch.max_parallel, options)
+        what = "" if folders is stages[0] else f", to begin when {study.slurm_script} has ended"
+        say(f"{script}: {len(folders)} cells, a task of the array each{what}")
+        answer = submit(script, after=job)
+        job = job_of(answer)
+        say(answer)
     say(f"# when all have ended, this makes the rest: {command}")
 
 
@@ -181,10 +197,13 @@ def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Out
     remove_leftovers(study.exports)
     exports = {study.export(cell): (cell, work.folder(cell)) for cell in done if cell.exported}
     problems = {str(path): problem for path, problem in export_cells(exports, say).items()}
-    law = fit_cells([_loss(work, cell) for cell in done])
+    law = fit_cells([_loss(work, cell) for cell in done if cell.in_law])
     write_json(study.law_file, law.to_plain())
+    transfer = fit_study_transfer([run for cell in done if (run := work.masked_run(cell))])
+    if transfer:
+        write_json(study.transfer_file, transfer)
     views = [work.view(cell) for cell in work.cells]
-    summary = summarize(study, work.preset, made_by, views, law, data, clock.save(), _notes(work))
+    summary = summarize(study, work.preset, made_by, views, law, transfer, data, clock.save(), _notes(work))
     write_law_figures(summary, study.figures)
     write_report(summary, study.path)
     failed = [view for view in views if view.state == "failed"]
@@ -203,6 +222,11 @@ def _notes(work: Work) -> list[str]:
     notes = []
     if any(cell.exported and is_rehearsal(cell) for cell in work.cells):
         notes.append("These models have other shapes than the members whose names they bear: a rehearsal.")
+    if any(not cell.in_law and not cell.exported for cell in work.cells):
+        notes.append(
+            "Exports bear a member's name: of the causal cells that of the most steps is exported, and of "
+            "the masked ones those of the grid. The others' checkpoints are in cells/NAME/run/checkpoints."
+        )
     if missing := [name for name, state in work.states().items() if state != "done"]:
         notes.append(f"Not in it: {', '.join(missing)}.")
     return notes
@@ -271,7 +295,11 @@ class Work:
     preset: Preset
     cells: Sequence[Cell]
     costs: dict[str, Cost]
-    key: dict[str, object]  # of `evaluation_key`
+    fingerprint: str  # of the prepared data
+
+    def key(self, cell: Cell) -> dict[str, object]:
+        """What its evaluation must be of."""
+        return evaluation_key(suites_of(cell, self.preset.evaluation), self.fingerprint)
 
     def folder(self, cell: Cell) -> CellFolder:
         return CellFolder(self.study.cell(cell))
@@ -281,7 +309,7 @@ class Work:
 
     def finished(self, cell: Cell) -> bool:
         """Trained, and evaluated as is wanted now."""
-        return self.trained(cell) and self.folder(cell).evaluated(self.key)
+        return self.trained(cell) and self.folder(cell).evaluated(self.key(cell))
 
     def state(self, cell: Cell, running: bool = False) -> State:
         if running:
@@ -305,6 +333,10 @@ class Work:
     def view(self, cell: Cell) -> CellView:
         return CellView(cell, self.folder(cell), self.state(cell), self.costs[cell.name])
 
+    def masked_run(self, cell: Cell) -> dict[str, Any] | None:
+        """The cell as the transfer law sees it; None for a causal one, whose loss is another."""
+        return run_of(cell.name, self.folder(cell).results()) if cell.plan.objective == "mlm" else None
+
     def write_plan(self, cell: Cell) -> CellFolder:
         """For the commands that train the cell in other processes."""
         folder = self.folder(cell)
@@ -317,21 +349,29 @@ class Work:
         folder = self.write_plan(cell)
         return CellTask(
             folder,
-            cell.member,
+            cell.title,
             cell.plan,
-            self.preset.evaluation,
-            self.key,
+            suites_of(cell, self.preset.evaluation),
+            self.key(cell),
             self.preset.launch.threads_per_cell,
+            after=cell.after,
             command=training_command(folder, gpus) if gpus > 1 else (),
         )
 
     def run(self, todo: Sequence[Cell], clock: Clock) -> None:
-        """The cells that are not finished, the longest first, so that none is left alone at the end."""
+        """The cells that are not finished, the longest first, so that none is left alone at the end.
+
+        A cell from which others start counts with the longest of those.
+        """
         launch = self.preset.launch
         untrained = [cell for cell in todo if not self.trained(cell)]
         gpus = launch.gpus_per_cell if untrained else 0
         slots = slots_of(torch.cuda.device_count(), gpus, launch.threads_per_cell, launch.max_parallel)
-        ordered = sorted(todo, key=lambda cell: -self.costs[cell.name].flops)
+        longest: dict[str, float] = {}
+        for cell in todo:
+            longest[cell.after] = max(longest.get(cell.after, 0.0), self.costs[cell.name].flops)
+        flops = {c.name: self.costs[c.name].flops + longest.get(c.name, 0.0) for c in todo}
+        ordered = sorted(todo, key=lambda cell: -flops[cell.name])
         table = Table(
             self.cells,
             lambda cell, on: read_status(cell, self.folder(cell), self.state(cell, on)),

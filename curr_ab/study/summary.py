@@ -41,6 +41,10 @@ class CellSummary:
     held_out_curve: Curve = ()
     tokens_per_second: float | None = None
     seconds: float | None = None
+    objective: str = "mlm"
+    after: str = ""  # the causal cell whose weights it began with
+    # Of what a causal cell generates: metric, then row of the suite's table, then value and error.
+    generation: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     export: str | None = None  # the checkpoint folder, with its card in README.md
     problem: str | None = None  # of a failed cell: what went wrong, in words
 
@@ -70,6 +74,8 @@ class StudySummary:
     hardware: str
     versions: Mapping[str, str]
     baselines: Mapping[str, float] = field(default_factory=dict)  # held-out loss by name
+    further_cells: tuple[CellSummary, ...] = ()  # outside the grid: causal, after causal, and beside those
+    transfer: Mapping[str, Any] = field(default_factory=dict)  # of `fit_study_transfer`; empty without CLM
     law: StudyLaw = field(default_factory=StudyLaw)
     law_figures: Mapping[str, str] = field(default_factory=dict)  # pictures by name, relative paths
     data_report: Mapping[str, Any] = field(default_factory=dict)  # of `collect.report_data`
@@ -78,7 +84,9 @@ class StudySummary:
     def to_json(self) -> str:
         """Valid JSON: a number that is not finite becomes null."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values |= {"cells": [asdict(cell) for cell in self.cells], "law": self.law.to_plain()}
+        for name in ("cells", "further_cells"):
+            values[name] = [asdict(cell) for cell in values[name]]
+        values["law"] = self.law.to_plain()
         return json.dumps({"format": FORMAT, **_finite(values)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -88,6 +96,7 @@ class StudySummary:
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise ValueError(f"a summary of a study must have the `format` {FORMAT!r}; write it anew")
         cells = tuple(_cell(row) for row in values.pop("cells"))
+        values["further_cells"] = tuple(_cell(row) for row in values.get("further_cells", ()))
         law = StudyLaw.from_plain(values["law"])
         return _make(cls, {**values, "cells": cells, "law": law, "notes": tuple(values["notes"])})
 
@@ -104,7 +113,12 @@ def _cell(row: dict[str, Any]) -> CellSummary:
     }
     regions = {place: (loss, error) for place, (loss, error) in row["region_losses"].items()}
     pairing = None if row["pairing"] is None else tuple(row["pairing"])
-    return _make(CellSummary, {**row, **curves, "region_losses": regions, "pairing": pairing})
+    generation = {
+        metric: {source: tuple(estimate) for source, estimate in found.items()}
+        for metric, found in row.get("generation", {}).items()
+    }
+    made = {"region_losses": regions, "pairing": pairing, "generation": generation}
+    return _make(CellSummary, {**row, **curves, **made})
 
 
 def _make(kind: type[Row], values: Mapping[str, Any]) -> Row:

@@ -38,6 +38,7 @@ COMMANDS = {
     "design": "./folder pairs.csv --out d.csv",
     "restore": "./folder pairs.csv --out r.csv",
     "pair": "./folder heavies.csv lights.csv --out p.csv",
+    "generate": "./folder heavies.csv --out g.csv",
     "predict": "./folder pairs.csv --out p.csv",
     "number": "pairs.csv --out n.csv",
     **{f"evaluate {suite}": "--model ./folder --data shards --out measured" for suite in PLANS},

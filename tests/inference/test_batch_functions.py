@@ -19,11 +19,13 @@ from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.inference import (
     BatchDesigner,
     BatchEmbedder,
+    BatchGenerator,
     BatchMutator,
     BatchRestorer,
     BatchScorer,
     DesignPlan,
     EmbeddingPlan,
+    GenerationPlan,
     RestorationPlan,
     batch_functions,
     run_bulk,
@@ -32,6 +34,7 @@ from curr_ab.inference.tasks import EmbedTask
 
 SEVERAL = {"plan": EmbeddingPlan(poolings=("mean", "none"), parts=("pair", "CDRH3"))}
 DRAWN = {"plan": RestorationPlan(method="sample", variants=2, seed=1)}
+MADE = {"plan": GenerationPlan(any_sequence=True, at_once=40, n=2)}
 FEW = {"plan": DesignPlan(search="stochastic", mode="unmasked", mutations="1-2", candidates=4, beam=2, n=2)}
 # The settings under which each function is compared with its command.
 FUNCTIONS = {
@@ -43,6 +46,7 @@ FUNCTIONS = {
     "mutants": (BatchMutator, {"mode": "unmasked", "mutants": ("L:D1E",)}),
     "design": (BatchDesigner, FEW),
     "restore": (BatchRestorer, DRAWN),
+    "generate": (BatchGenerator, MADE),
 }
 
 

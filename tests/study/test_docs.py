@@ -15,7 +15,7 @@ DOCUMENT = (ROOT / "docs" / "study.md").read_text()
 def test_every_command_parses():
     (block,) = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
-    assert commands[0] == ["make", "study"] and len(commands) == 5
+    assert commands[0] == ["make", "study"] and len(commands) == 6
     for program, *words in commands[1:]:
         assert program == "curr-ab"
         args = build_parser().parse_args(words)

@@ -12,20 +12,26 @@ from curr_ab.scaling.iso_data import IsoDataRecord, SpreadRecord, optimum_name
 from curr_ab.scaling.uncertainty import Interval
 from curr_ab.study.law import StudyLaw
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, pairing_of, written
-from curr_ab.study.summary import STATES, Estimate, StudySummary
+from curr_ab.study.summary import STATES, CellSummary, Estimate, StudySummary
 
 _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval describes too few of them
 
 
+def every_cell(summary: StudySummary) -> tuple[CellSummary, ...]:
+    """Those of the grid, and those beside it."""
+    return (*summary.cells, *summary.further_cells)
+
+
 def status(summary: StudySummary) -> str:
     """Counts of cells by their state."""
-    counts = {state: sum(cell.state == state for cell in summary.cells) for state in STATES}
+    cells = every_cell(summary)
+    counts = {state: sum(cell.state == state for cell in cells) for state in STATES}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return f"{len(summary.cells)} cells: {words}."
+    return f"{len(cells)} cells: {words}."
 
 
 def is_finished(summary: StudySummary) -> bool:
-    return all(cell.state in ("done", "failed") for cell in summary.cells)
+    return all(cell.state in ("done", "failed") for cell in every_cell(summary))
 
 
 def findings(summary: StudySummary, grid: Grid) -> list[str]:

@@ -14,8 +14,8 @@ from curr_ab.pages import packaged_text, render
 from curr_ab.pages import render_page as render_template
 from curr_ab.pictures import save_pictures
 from curr_ab.quantities import format_duration
-from curr_ab.study.report import figures, tables
-from curr_ab.study.report.findings import findings, is_finished, judge, remarks, status, worth
+from curr_ab.study.report import figures, tables, transfer
+from curr_ab.study.report.findings import every_cell, findings, is_finished, judge, remarks, status, worth
 from curr_ab.study.report.grid import Grid, make_grid, minutes_of, pairing_of, throughput_of, written
 from curr_ab.study.summary import StudySummary
 
@@ -24,7 +24,7 @@ def render_page(summary: StudySummary) -> str:
     """The page; its policy lets it load nothing and run no script but its own."""
     grid = make_grid(summary)
     sheets = [packaged_text(name) for name in ("charts.css", "study/report/report.css")]
-    styles = [*sheets, rules(len(grid.data), len(grid.sizes))]
+    styles = [*sheets, rules(max(len(grid.data), len(transfer.budgets(summary))), len(grid.sizes))]
     values = _words(summary, grid) | _charts(summary, grid)
     return render_template("study/report/report.html", styles=styles, **values)
 
@@ -42,7 +42,7 @@ def _words(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "address": tables.address,
         "status": status(summary),
         "finished": is_finished(summary),
-        "failed": [cell for cell in summary.cells if cell.state == "failed"],
+        "failed": [cell for cell in every_cell(summary) if cell.state == "failed"],
         "facts": _facts(summary, grid),
         "findings": findings(summary, grid),
         "verdict": judge(summary.law),
@@ -54,6 +54,11 @@ def _words(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "baseline_table": tables.baseline_table(summary),
         "cell_table": tables.cell_table(grid),
         "region_table": tables.region_table(grid, LOSS_REGIONS),
+        "transfer_sentences": transfer.transfer_sentences(summary),
+        "runs_table": transfer.runs_table(summary),
+        "estimates_table": transfer.estimates_table(summary),
+        "further_cells_table": transfer.further_cells_table(summary),
+        "generation_tables": transfer.generation_tables(summary),
         "data_tables": tables.data_tables(summary),
         "provenance_table": tables.provenance_table(summary),
     }
@@ -79,6 +84,8 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         ),
         "speed": figures.by_size(grid, "speed", throughput_of, "Tokens per second", "{:,.0f}".format),
         "minutes": figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", "{:.3g}".format),
+        "budget_keys": transfer.budget_keys(summary),
+        "transfer_charts": transfer.charts(summary),
         "histograms": {
             name: figures.histogram(name, counts, name.partition(" ")[0])
             for name, counts in histograms.items()
@@ -87,11 +94,14 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
 
 
 def _facts(summary: StudySummary, grid: Grid) -> list[tuple[str, str]]:
-    done = sum(cell.state == "done" for cell in summary.cells)
+    cells = every_cell(summary)
+    done = sum(cell.state == "done" for cell in cells)
     shape = f"{len(grid.sizes)} sizes by {len(grid.data)} data sets" + (
         f", up to {grid.seeds} seeds" if grid.seeds > 1 else ""
     )
-    facts = [(f"{done} of {len(summary.cells)}", f"cells trained: {shape}")]
+    if summary.further_cells:
+        shape += f", and {len(summary.further_cells)} causal, after causal, and beside those"
+    facts = [(f"{done} of {len(cells)}", f"cells trained: {shape}")]
     best = [(estimate, spot) for _, row in grid.rows() for spot, estimate in row]
     if best:
         (loss, _), spot = min(best, key=lambda item: item[0])

@@ -47,7 +47,8 @@ class Table:
     rows: tuple[tuple[Field, ...], ...]
 
 
-def _plain(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def plain(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of texts."""
     return Table(caption, tuple(header), tuple(tuple(Field(text) for text in row) for row in rows))
 
 
@@ -129,6 +130,22 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
     )
 
 
+def cell_fields(cell: CellSummary) -> tuple[Field, ...]:
+    """The row of a cell outside the grid."""
+    found = loss_of(cell)
+    return (
+        Field(cell.member),
+        Field("causal" if cell.objective == "clm" else "masked"),
+        Field(cell.after),
+        Field(f"{cell.parameters:,}"),
+        Field(f"{cell.pairs:,}"),
+        Field(f"{cell.steps:,}"),
+        Field(progress(cell), style=cell.state),
+        Field("" if found is None else written(found, 4)),
+        Field("" if cell.seconds is None else format_duration(cell.seconds)),
+    )
+
+
 def region_table(grid: Grid, places: Sequence[str]) -> Table:
     """The numbers behind the small charts, a row for each size with each data set."""
     rows = []
@@ -136,7 +153,7 @@ def region_table(grid: Grid, places: Sequence[str]) -> Table:
         losses = [grid.estimate(spot, region_of(place)) for place in places]
         if any(losses):
             rows.append([spot.first.member, *("" if loss is None else written(loss, 3) for loss in losses)])
-    return _plain(f"Loss by place ± standard error {grid.kind_of_error}.", ("cell", *places), rows)
+    return plain(f"Loss by place ± standard error {grid.kind_of_error}.", ("cell", *places), rows)
 
 
 def law_table(summary: StudySummary) -> Table | None:
@@ -144,12 +161,12 @@ def law_table(summary: StudySummary) -> Table | None:
     if (fit := summary.law.fit) is None:
         return None
     header = ("estimate", "value", *(f"95% by {spread.method}" for spread in fit.spreads))
-    return _plain("The fit, with its uncertainty measured in every way.", header, law_rows(fit))
+    return plain("The fit, with its uncertainty measured in every way.", header, law_rows(fit))
 
 
 def baseline_table(summary: StudySummary) -> Table:
     rows = [(name, f"{loss:.4f}") for name, loss in summary.baselines.items()]
-    return _plain("Held-out loss without a model.", ("frequencies", "loss"), rows)
+    return plain("Held-out loss without a model.", ("frequencies", "loss"), rows)
 
 
 def data_tables(summary: StudySummary) -> list[Table]:
@@ -160,18 +177,18 @@ def data_tables(summary: StudySummary) -> list[Table]:
     splits = [(name, f"{report['pairs'][name]:,}", f"{report['clusters'][name]:,}") for name in SPLITS]
     subsets = [(name, f"{count:,}") for name, count in report["subsets"].items()]
     tables = [
-        _plain("Splits, by clusters of similar sequences.", ("split", "pairs", "clusters"), splits),
-        _plain("Nested training sets.", ("set", "pairs"), subsets),
+        plain("Splits, by clusters of similar sequences.", ("split", "pairs", "clusters"), splits),
+        plain("Nested training sets.", ("set", "pairs"), subsets),
     ]
     if report["dropped"]:
         dropped = [(reason, f"{count:,}") for reason, count in report["dropped"].items()]
-        tables.append(_plain("Records that were dropped.", ("reason", "records"), dropped))
+        tables.append(plain("Records that were dropped.", ("reason", "records"), dropped))
     lengths = []
     for name, counts in report["histograms"].items():
         found = statistics({int(value): count for value, count in counts.items()})
         keys = ("min", "median", "mean", "max")
         lengths.append((name, *(f"{found[key]:.1f}".removesuffix(".0") for key in keys)))
-    tables.append(_plain("Residues.", ("", "least", "median", "mean", "most"), lengths))
+    tables.append(plain("Residues.", ("", "least", "median", "mean", "most"), lengths))
     return tables
 
 
@@ -184,4 +201,4 @@ def provenance_table(summary: StudySummary) -> Table:
         ("hardware", summary.hardware),
         *summary.versions.items(),
     ]
-    return _plain("How this was made.", ("", ""), rows)
+    return plain("How this was made.", ("", ""), rows)
