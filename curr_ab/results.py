@@ -83,12 +83,23 @@ class Result:
 _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
 
 
+# Of the many measures of generated pairs one of each kind.
+_OF_GENERATION = (
+    *("heavy: numbered as this chain", "light: numbered as this chain"),
+    *("heavy: V usage, total variation", "light: V usage, total variation"),
+    *("preferred light V family, above chance", "bits over a random partner"),
+    *("light: unique", "light: in training"),
+)
+
+
 def is_headline(row: Result) -> bool:
     """True where cards and tables show it: not for single folds, nor regions that the paper does not have."""
     place = str(row.details.get("place", "all"))
     if row.task == "regions":
         of_paper = place.startswith("CDRH3") or place.partition(" ")[2] in _PAPER_REGIONS
         return row.metric == "median-loss" and of_paper and "residues" not in str(row.details["group"])
+    if row.task == "generation":
+        return str(row.details["sample"]).endswith("temperature 1") and row.metric in _OF_GENERATION
     return place == "all" and "fold" not in row.details
 
 
@@ -160,7 +171,7 @@ def model_index(results: Sequence[Result]) -> list[EvalResult]:
 
     return [
         EvalResult(
-            task_type="fill-mask" if row.metric == "loss" else "text-classification",
+            task_type=_task_type(row),
             task_name=row.task,
             dataset_type=row.dataset,
             dataset_name=" ".join([row.dataset, *(f"{k}={v}" for k, v in sorted(row.details.items()))]),
@@ -171,3 +182,10 @@ def model_index(results: Sequence[Result]) -> list[EvalResult]:
         )
         for row in filter(is_headline, results)
     ]
+
+
+def _task_type(row: Result) -> str:
+    """The Hub's word for the task."""
+    if row.task == "generation":
+        return "text-generation"
+    return "fill-mask" if row.metric == "loss" else "text-classification"

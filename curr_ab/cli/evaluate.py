@@ -42,6 +42,11 @@ _SUITES = {
         "correlate scores with measured fitness",
         "DATA are tables with the columns heavy, light and fitness, one for each assay.",
     ),
+    "generation": (
+        "judge pairs that a model draws, or those of a file, against real ones",
+        "DATA are held-out pairs: a folder of `curr-ab data prepare`, `builtin`, or tables. MODEL may also "
+        "be a table of pairs that any generator made.",
+    ),
 }
 
 
@@ -100,7 +105,9 @@ def _evaluate(args: argparse.Namespace) -> None:
         given["names"] = read_options(args, ColumnNames)
     if "name" in given:
         refuse_for_several(options.model, "name", "models")
-    with needs_extra("finetune" if args.suite in ("specificity", "pairing", "fitness") else "pretrain"):
+    with needs_extra(
+        "finetune" if args.suite in ("specificity", "pairing", "fitness", "generation") else "pretrain"
+    ):
         from curr_ab.evaluation.run import run_suite, write_tables
 
         for model in options.model:

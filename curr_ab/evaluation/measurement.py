@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.evaluation.plan import SuitePlan
+from curr_ab.evaluation.plan import GeneratedPairsPlan, SuitePlan
 from curr_ab.family import MEMBERS, SHAPE
-from curr_ab.files import read_object, write_json
+from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.training_record import TrainingRecord
 
 if TYPE_CHECKING:  # they load torch, which the tables do without
@@ -33,6 +33,7 @@ class Subject:
     is_member: bool  # called like a member and of its shape: comparable with what the paper reports of it
     is_adapter: bool
     training: TrainingRecord | None = field(repr=False)
+    is_file: bool = False  # pairs that any generator made, in the place of a checkpoint
 
     def load(self) -> tuple[CurrAbForMaskedLM, CurrAbTokenizer]:
         """Model and tokenizer; weights that are NaN or infinite are refused here, before hours of work."""
@@ -56,10 +57,13 @@ class Subject:
 
 
 def find_subject(model: str | Path, plan: SuitePlan) -> Subject:
-    """The checkpoint called `model`, as `curr_ab.load` reads names."""
+    """The checkpoint called `model`, as `curr_ab.load` reads names; or a file of pairs that one made."""
     from curr_ab.checkpoint_files import CONFIG, find_checkpoint, find_file
     from curr_ab.checkpoints import Checkpoint
 
+    if isinstance(plan, GeneratedPairsPlan) and Path(model).is_file():
+        name = plan.name or Path(model).stem
+        return Subject(Checkpoint(str(model)), name, file_digest(Path(model)), False, False, None, True)
     source = find_checkpoint(model, revision=plan.revision, namespace=plan.namespace)
     checkpoint = Checkpoint(
         source.source,

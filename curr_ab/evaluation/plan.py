@@ -16,7 +16,7 @@ from curr_ab.words import Mode
 Protocol = Literal["published", "grouped"]
 Split = Literal["train", "validation", "test"]
 # Options that name files, which count by what they say: their content is in the fingerprint of the data.
-_FILES = ("direction", "germlines", "recipe")
+_FILES = ("direction", "germlines", "recipe", "train", "judge", "pairing_head")
 # Settings that every result has as its split or among its details.
 _ALWAYS_GIVEN = ("split", "protocol", "method", "set", "shots")
 
@@ -154,12 +154,47 @@ class PairingPlan(ClassificationPlan):
     recipe: str = option("pairing", "Recipe: a shipped one, or a YAML file", metavar="NAME|YAML")
 
 
+@dataclass(frozen=True)
+class GeneratedPairsPlan(TablePlan):
+    """Pairs that a model draws, judged against real ones."""
+
+    train: str | None = option(
+        None,
+        "Training pairs, a prepared folder or a table: novelty and usual genes are measured against them",
+        shown="none; it must be given",
+        metavar="DATA",
+    )
+    split: Split = option(
+        "test", "Split of held-out pairs, of which one half is given, and one compared with"
+    )
+    given: tuple[Literal["heavy", "nothing"], ...] = option(
+        ("heavy", "nothing"), "What is given to the model: heavy chains of held-out pairs, or nothing"
+    )
+    temperatures: tuple[float, ...] = option((0.7, 1.0), "Temperatures at which pairs are drawn")
+    pairs: int = option(300, "Number of pairs of each sample, at most half of the held-out ones", least=2)
+    at_once: int = option(1, "Number of positions that a masked model fills in one pass", least=1)
+    judge: str | None = option(
+        None, "Another model, under which the loss of all pairs is measured", metavar="MODEL"
+    )
+    pairing_head: str | None = option(
+        None, "Fine-tuned pairing head that never saw the generator's training pairs", metavar="MODEL"
+    )
+    seed: int = option(0, "Seed of halves, samples, shuffling and bootstrap", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperatures or min(self.temperatures) <= 0:
+            text = " ".join(map(str, self.temperatures))
+            raise OptionError(f"temperatures must be numbers above 0; got {text or 'none'}", "temperatures")
+
+
 PLANS: Mapping[str, type[SuitePlan]] = {
     "loss": LossPlan,
     "regions": RegionsPlan,
     "specificity": ClassificationPlan,
     "pairing": PairingPlan,
     "fitness": FitnessPlan,
+    "generation": GeneratedPairsPlan,
 }
 
 

@@ -26,7 +26,7 @@ _TEST_LOSSES = ("test-loss-2025-09", "test-loss-2025-05")
 # Details that tell numbers of one model apart for a reader.
 _DETAILS = dict.fromkeys(
     (
-        *("place", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
+        *("place", "sample", "group", "recipe", "recipe_digest", "protocol", "method", "changes"),
         *("assay", "score", "assays", "germline"),
         *(one.name for plan in PLANS.values() for one in fields(plan)),
     )
@@ -53,6 +53,14 @@ class DrawnSuite(Suite, Protocol):
         """Draw all measurements that compare with this one."""
 
 
+@runtime_checkable
+class TabledSuite(Suite, Protocol):
+    """A suite with tables of its own."""
+
+    def table(self, folder: Path) -> str:
+        """The tables of all measurements in the folder."""
+
+
 def suite_of(name: str) -> Suite:
     """The module of a suite, imported here because each needs libraries that the others do not."""
     match name:
@@ -72,6 +80,10 @@ def suite_of(name: str) -> Suite:
             from curr_ab.evaluation.suites import classification
 
             return classification
+        case "generation":
+            from curr_ab.evaluation.suites import generation
+
+            return generation
     raise AssertionError(f"make_plan knows no suite {name}")
 
 
@@ -125,9 +137,13 @@ def _file_name(text: str) -> str:
 def write_tables(out: str | Path, suite: str) -> str:
     """The table of all measurements of a suite in `out`; the same text goes to `out/SUITE/table.md`."""
     folder = Path(out) / suite
-    shown, left_out = _rows(folder)
-    rows = sorted(shown, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
-    text = "\n".join([*_lines(rows), *_skipped(folder), *left_out]) + "\n"
+    module = suite_of(suite)
+    if isinstance(module, TabledSuite):
+        text = module.table(folder)
+    else:
+        shown, left_out = _rows(folder)
+        rows = sorted(shown, key=lambda row: (_rank(row[0]), row[0].task, str(row[0].identity)))
+        text = "\n".join([*_lines(rows), *_skipped(folder), *left_out]) + "\n"
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(text)
     return text

@@ -92,16 +92,24 @@ class Reference:
     genes: dict[tuple[str, str], Genes]  # by chain, and V or J
 
     @classmethod
-    def of(cls, target: Sample, train: Sample, calls: dict[tuple[str, str], Sequence[str | None]]) -> Reference:
+    def of(
+        cls, target: Sample, train: Sample, calls: dict[tuple[str, str], Sequence[str | None]]
+    ) -> Reference:
         """`calls` are the genes of the training pairs, by chain and V or J."""
         columns = {"v": V_REGION, "j": J_REGION}
-        learnt = {key: learn_genes(train.chain(key[0]), names, columns[key[1]]) for key, names in calls.items()}
+        learnt = {
+            key: learn_genes(train.chain(key[0]), names, columns[key[1]]) for key, names in calls.items()
+        }
         return cls(target, train, {key: genes for key, genes in learnt.items() if genes is not None})
 
     @cached_property
     def families(self) -> dict[str, list[str]]:
         """The V families of each chain, in the order of their numbers."""
-        return {chain: sorted({*self.genes[chain, "v"].families}) for chain in CHAINS if (chain, "v") in self.genes}
+        return {
+            chain: sorted({*self.genes[chain, "v"].families})
+            for chain in CHAINS
+            if (chain, "v") in self.genes
+        }
 
     def family_numbers(self, chains: Chains, kind: str) -> Labels:
         """The number of each chain's V family, -1 where it is not numbered."""
@@ -238,9 +246,7 @@ def _likeness(
 def lengths_distance(chains: Chains, target: Chains) -> Measure:
     """Residues by which the CDR3 lengths of numbered chains are apart from those of the target."""
     size = 1 + int(max(chains.cdr3_lengths.max(), target.cdr3_lengths.max()))
-    table, theirs = (
-        _counted(np.where(one.numbered, one.cdr3_lengths, -1), size) for one in (chains, target)
-    )
+    table, theirs = (_counted(np.where(one.numbered, one.cdr3_lengths, -1), size) for one in (chains, target))
     shares = theirs.sum(axis=0) / theirs.sum()
     return lambda weights: wasserstein(_shares(weights, table), shares)
 
@@ -249,7 +255,9 @@ def _residues_distance(chains: Chains, target: Chains) -> Measure:
     """The mean divergence of residues, or none, over the positions that the target has."""
     used = np.flatnonzero((target.residues > 0).any(axis=0))
     codes = np.arange(_LETTERS + 1)
-    tables = [(one.residues[one.numbered][:, used, None] == codes).astype(np.float32) for one in (chains, target)]
+    tables = [
+        (one.residues[one.numbered][:, used, None] == codes).astype(np.float32) for one in (chains, target)
+    ]
     theirs = tables[1].mean(axis=0)
     flat = tables[0].reshape(len(tables[0]), -1)
 
@@ -330,7 +338,11 @@ def _pairs(sample: Sample, reference: Reference) -> Iterator[tuple[str, str, Mea
 def _conditioning(light: Chains, native: Chains, reference: Reference) -> Iterator[tuple[str, str, Measure]]:
     """How alike the light chain is to the one that the heavy chain really has."""
     both = light.numbered & native.numbered
-    categories = {"kappa or lambda": [np.array(["HKL".find(one) if one else -1 for one in each.loci]) for each in (light, native)]}
+    categories = {
+        "kappa or lambda": [
+            np.array(["HKL".find(one) if one else -1 for one in each.loci]) for each in (light, native)
+        ]
+    }
     if "light" in reference.families:
         categories["V family"] = [reference.family_numbers(each, "light") for each in (light, native)]
         categories["V gene"] = [reference.genes["light", "v"].call(each)[0] for each in (light, native)]
