@@ -1,4 +1,4 @@
-"""Pictures of generated pairs beside real ones: V families, CDR3 lengths, positions, diversity and validity."""
+"""Pictures of generated pairs beside real ones: V families, CDR3 lengths, positions, diversity, validity."""
 
 from __future__ import annotations
 

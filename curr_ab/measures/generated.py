@@ -62,7 +62,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Pairs that are judged, or compared with; `native` are the light chains that their heavies really have."""
+    """Pairs that are judged, or compared with; `native` are the light chains of the same cells."""
 
     name: str
     heavy: Chains
@@ -239,6 +239,9 @@ def _likeness(
             yield "likeness", f"{chain}: {segment.upper()} usage, Jensen-Shannon", divergence
             if segment == "v":
                 yield "likeness", f"{chain}: identity to V gene", mean_of(identity)
+                ours, theirs = (reference.family_numbers(one, chain) for one in (chains, target))
+                variation, _ = _usage(ours, theirs, len(reference.families[chain]))
+                yield "likeness", f"{chain}: V family usage, total variation", variation
     yield "likeness", f"{chain}: CDR3 length, Wasserstein", lengths_distance(chains, target)
     yield "likeness", f"{chain}: residues by position, Jensen-Shannon", _residues_distance(chains, target)
 
@@ -264,7 +267,8 @@ def _residues_distance(chains: Chains, target: Chains) -> Measure:
     def measure(weights: Weights) -> Floats:
         own = weights[:, chains.numbered].astype(np.float32)
         shares = (own / own.sum(axis=1, keepdims=True)) @ flat
-        return jensen_shannon(shares.reshape(len(own), len(used), -1), theirs).mean(axis=1)
+        apart = jensen_shannon(shares.reshape(len(own), len(used), -1), theirs)
+        return np.asarray(apart.mean(axis=1))
 
     return measure
 
@@ -318,7 +322,8 @@ def _pairs(sample: Sample, reference: Reference) -> Iterator[tuple[str, str, Mea
     heavy, theirs = (reference.family_numbers(one.heavy, "heavy") for one in (sample, reference.target))
     light, partner = (reference.family_numbers(one.light, "light") for one in (sample, reference.target))
     both, of_target = (
-        np.where((h >= 0) & (l >= 0), h * size + l, -1) for h, l in ((heavy, light), (theirs, partner))
+        np.where((first >= 0) & (second >= 0), first * size + second, -1)
+        for first, second in ((heavy, light), (theirs, partner))
     )
     variation, _ = _usage(both, of_target, len(reference.families["heavy"]) * size)
     yield "conditioning", "V families of both chains, total variation", variation

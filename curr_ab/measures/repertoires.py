@@ -118,7 +118,7 @@ def identities(first: Residues, second: Residues) -> Floats:
 
 
 def all_identities(first: Residues, second: Residues) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """The identities of every chain with every other one, a block of `second` at a time, with its first row."""
+    """The identities of all chains with all others, a block of `second` at a time, with its first row."""
     ours, ours_held = _one_hot(first), (first > 0).astype(np.float32)
     for begin in range(0, len(second), _CHAINS_AT_ONCE):
         block = second[begin : begin + _CHAINS_AT_ONCE]
@@ -130,7 +130,8 @@ def all_identities(first: Residues, second: Residues) -> Iterator[tuple[int, npt
 
 def _one_hot(residues: Residues) -> npt.NDArray[np.float32]:
     codes = np.arange(1, len(_CODE) + 1, dtype=np.uint8)
-    return (residues[:, :, None] == codes).reshape(len(residues), -1).astype(np.float32)
+    flags = residues[:, :, None] == codes
+    return np.asarray(flags.reshape(len(residues), -1), np.float32)
 
 
 def nearest(first: Residues, second: Residues) -> tuple[Labels, Floats]:

@@ -93,8 +93,8 @@ def measure(
     """Estimates of every sample and of the two samples of real pairs; all of them are in `measures.csv`."""
     if data.judges.get("judge") == subject.digest:
         raise OptionError(
-            f"judge must be another model than the generator; got the checkpoint {subject.digest[:12]} twice: "
-            "what a model draws is always likely under itself",
+            f"judge must be another model than the generator; got the checkpoint {subject.digest[:12]} "
+            "twice: what a model draws is always likely under itself",
             "judge",
         )
     say("number the real chains")
@@ -149,7 +149,7 @@ def _real_pairs(data: GenerationData, plan: GeneratedPairsPlan) -> tuple[Sample,
     real = replace(real, native=real.light)
     training = data.train.pairs
     train = _sample("training", training["heavy"].to_pylist(), training["light"].to_pylist())
-    calls = {
+    calls: dict[tuple[str, str], Sequence[str | None]] = {
         (chain, segment): [gene_of(call or "") for call in training[f"{segment}_call_{chain}"].to_pylist()]
         for chain in CHAINS
         for segment in ("v", "j")
@@ -236,7 +236,7 @@ def _judged(
         head, head_tokenizer = load(plan.pairing_head, head="sequence-classification")
         scores: dict[str, Floats] = {}
         for sample in samples:
-            found = head_scores(head, head_tokenizer, list(_records(sample)))  # type: ignore[arg-type]
+            found = head_scores(head, head_tokenizer, list(_records(sample)))
             scores[sample.name] = found.double().numpy()
         for sample in samples:
             own = scores[sample.name]
