@@ -103,8 +103,8 @@ def _positions(samples: Sequence[Sample], reference: Reference) -> Figure:
 
 def _frequencies(chains: Chains) -> Floats:
     codes = np.arange(len(STANDARD_RESIDUES) + 1)
-    shares: Floats = (chains.residues[chains.numbered][:, :, None] == codes).mean(axis=0)
-    return shares
+    counts = (chains.residues[chains.numbered][:, :, None] == codes).sum(axis=0)
+    return np.asarray(counts / max(1, int(chains.numbered.sum())))
 
 
 def _diversity(samples: Sequence[Sample], estimates: Sequence[tuple[str, Estimate]]) -> Figure:

@@ -262,12 +262,13 @@ def _residues_distance(chains: Chains, target: Chains) -> Measure:
         (one.residues[one.numbered][:, used, None] == codes).astype(np.float32) for one in (chains, target)
     ]
     theirs = tables[1].mean(axis=0)
-    flat = tables[0].reshape(len(tables[0]), -1)
+    flat = tables[0].reshape(len(tables[0]), len(used) * len(codes))
 
     def measure(weights: Weights) -> Floats:
         own = weights[:, chains.numbered].astype(np.float32)
-        shares = (own / own.sum(axis=1, keepdims=True)) @ flat
-        apart = jensen_shannon(shares.reshape(len(own), len(used), -1), theirs)
+        with np.errstate(invalid="ignore"):  # no chain is numbered
+            shares = own @ flat / own.sum(axis=1, keepdims=True)
+        apart = jensen_shannon(shares.reshape(len(own), len(used), len(codes)), theirs)
         return np.asarray(apart.mean(axis=1))
 
     return measure

@@ -1,7 +1,7 @@
-"""A causal model of minutes makes chains of the right kind, in natural shares, for the heavy chain that it is given.
+"""A causal model of minutes makes chains of the right kind, in natural shares, for the heavy chain it is given.
 
-The built-in corpus has a planted preference: a heavy V family takes its preferred light one more often than chance.
-A twin that is trained on the same chains with the light ones shuffled among the pairs cannot know of it.
+The built-in corpus has a planted preference: a heavy V family has its preferred light one more often than chance
+gives. A twin trained on the same chains, with the light ones shuffled among the pairs, cannot know of it.
 """
 
 import csv
@@ -16,8 +16,7 @@ from curr_ab.evaluation import run_suite
 from curr_ab.evaluation.plan import make_plan
 from curr_ab.evaluation.suites import generation
 from curr_ab.measures.generated import measure_sample
-from curr_ab.options import read_yaml
-from curr_ab.pretraining import PretrainingPlan, train
+from curr_ab.pretraining import pretrain, resolve_plan
 
 PLAN = TESTS.parent / "train_scripts" / "plans" / "tiny-clm.yaml"
 PAIRED = "preferred light V family, above chance"
@@ -25,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
 
 
 def shuffled_corpus(path):
-    """The built-in corpus, in which each light chain of the training split stands beside another heavy chain."""
+    """The built-in corpus, in which training pairs have the light chains of other ones."""
     pairs = pq.read_table(builtin_path())
     rows = np.arange(pairs.num_rows)
     training = np.flatnonzero(np.array(pairs["split"].to_pylist()) == "train")
@@ -43,8 +42,7 @@ def judged(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     source = "builtin" if request.param == "native" else shuffled_corpus(folder / "pairs.parquet")
     prepare([str(source)], folder / "corpus", PreparationPlan(cluster="source"))
-    plan = PretrainingPlan(**{**read_yaml(PLAN), "data": str(folder / "corpus")})
-    train(plan, folder / "run")
+    pretrain(resolve_plan({"data": str(folder / "corpus")}, [PLAN]), folder / "run")
     how = {"train": "builtin", "pairs": 400, "temperatures": (1.0,), "device": "cpu"}
     run_suite("generation", folder / "run", ["builtin"], folder / "out", **how)
     [path] = folder.glob("out/generation/*/measures.csv")
@@ -57,7 +55,7 @@ def judged(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uniform():
-    """Measures of training chains that are drawn so that V families, or CDR3 lengths, are equally frequent."""
+    """Measures of training chains drawn so that V families, or CDR3 lengths, are equally frequent."""
     plan = make_plan("generation", train="builtin")
     real, reference = generation._real_pairs(generation.open_data(plan, ["builtin"]), plan)
     assert len(real) > 500
