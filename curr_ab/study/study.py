@@ -322,13 +322,16 @@ class Work:
         return {cell.name: self.state(cell) for cell in self.cells}
 
     def exports(self) -> tuple[Path, ...]:
-        """The folders that are there, that of the lowest loss first."""
-        losses = {
-            self.study.export(cell): held_out_loss(self.folder(cell).results())[0] or math.inf
+        """The folders that are there, lowest loss first; causal ones, of another loss, are last."""
+        places = {
+            self.study.export(cell): (
+                cell.plan.objective == "clm",
+                held_out_loss(self.folder(cell).results())[0] or math.inf,
+            )
             for cell in self.cells
             if cell.exported and self.study.export(cell).is_dir()
         }
-        return tuple(sorted(losses, key=lambda path: losses[path]))
+        return tuple(sorted(places, key=lambda path: places[path]))
 
     def view(self, cell: Cell) -> CellView:
         return CellView(cell, self.folder(cell), self.state(cell), self.costs[cell.name])

@@ -21,7 +21,7 @@ from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, make_preset, read_preset
 from curr_ab.study.processes import _next
 from curr_ab.study.report.page import render_markdown, render_page
-from curr_ab.study.study import plan_study, run_study
+from curr_ab.study.study import Work, plan_study, run_study
 from curr_ab.study.summary import StudySummary, read_summary
 from curr_ab.study.transfer import fit_study_transfer
 from curr_ab.training_record import TRAINING, read_training
@@ -191,6 +191,16 @@ def test_neither_law_mixes_objectives(transferred):
     assert len(both) == len(files) + 1
     with pytest.raises(ValueError, match="remove the runs that end in another objective"):
         fit_transfer(both)
+
+
+@pytest.mark.heavy
+def test_exports_are_in_the_order_of_one_loss_causal_members_last(transferred, monkeypatch):
+    path, preset = transferred
+    # A causal loss that is the lower one, which says nothing beside a masked one.
+    losses = iter([(2.0, 0.1), (1.0, 0.1)])
+    monkeypatch.setattr("curr_ab.study.study.held_out_loss", lambda rows: next(losses))
+    work = Work(StudyFolder(path), preset, cells_of(preset, path / "data"), {}, "")
+    assert [export.name for export in work.exports()] == ["CurrAb-8M-F", "CurrAb-CLM-8M-F"]
 
 
 @pytest.mark.heavy
