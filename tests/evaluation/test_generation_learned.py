@@ -1,7 +1,7 @@
-"""A causal model of minutes makes chains of the right kind, in natural shares, for the heavy chain it is given.
+"""A causal model of minutes makes chains of the right kind, in natural shares, for the heavy chain given.
 
-The built-in corpus has a planted preference: a heavy V family has its preferred light one more often than chance
-gives. A twin trained on the same chains, with the light ones shuffled among the pairs, cannot know of it.
+The built-in corpus has a planted preference: a heavy V family has its preferred light one more often than
+chance gives. A twin trained on the same chains, with the light ones shuffled, cannot know of it.
 """
 
 import csv

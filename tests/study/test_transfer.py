@@ -32,6 +32,7 @@ SMALL = {
     "data": {"sources": ["PAIRS"], "cluster": "source", "subsets": {"F": 40}},
     "sizes": {"8M": MICRO["sizes"]["8M"]},
     "transfer": TRANSFER,
+    "evaluation": {**MICRO["evaluation"], "generation": {"pairs": 4, "temperatures": [1.0]}},
 }
 NAMES = ["8M-F", "8M-F-clm4", "8M-F-clm8", "8M-F-mlm4", "8M-F-mlm24", "8M-F-clm4-mlm6", "8M-F-clm8-mlm6"]
 
