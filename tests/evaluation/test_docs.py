@@ -33,7 +33,7 @@ def test_python_runs(folder, corpus, tmp_path, capsys):
 
 
 def test_everything_named_exists():
-    for path in re.findall(r"train_scripts/[\w/.]*\w", DOCUMENT):
+    for path in re.findall(r"train_scripts/[\w/.-]*\w", DOCUMENT):
         assert (ROOT / path).exists(), path
     for suite in re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE):
         assert suite in PLANS
