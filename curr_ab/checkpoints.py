@@ -94,7 +94,8 @@ def load(
             of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
             base = resolve(base, namespace)
             base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
-            head = head_of_kind(head, base, is_causal(base, **base_options))
+            if head == LM or head.endswith("-lm"):
+                head = head_of_kind(head, base, is_causal(base, **base_options))
             config = find_file(source, CONFIG, **options)
             if config is None:
                 tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
