@@ -56,7 +56,7 @@ def judged(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def uniform():
     """Measures of training chains drawn so that V families, or CDR3 lengths, are equally frequent."""
-    plan = make_plan("generation", train="builtin")
+    plan = make_plan("generation", {"train": "builtin"})
     real, reference = generation._real_pairs(generation.open_data(plan, ["builtin"]), plan)
     assert len(real) > 500
     random, found = np.random.default_rng(0), {}
