@@ -157,17 +157,20 @@ def generate_window(
         drawn = makers(model, tokenizer, drafts, plan, v_genes, tokens_per_batch)
         for (group, number), draw in zip(drafts, drawn, strict=True):
             chains = dict(zip(plan.made, _in_order(model, draw.chains), strict=True))
-            for samples in group:
-                record = samples.record.with_chains(chains)
-                sample = Generated(record, number, draw.log_likelihood, draw.num_drawn)
-                reason = _fault(samples, sample, plan, known)
+            made = [
+                Generated(one.record.with_chains(chains), number, draw.log_likelihood, draw.num_drawn)
+                for one in group
+            ]
+            faults = (_fault(one, sample, plan, known) for one, sample in zip(group, made, strict=True))
+            reason = next(filter(None, faults), None)  # a common chain is kept for all records or for none
+            for samples, sample in zip(group, made, strict=True):
                 if reason:
                     samples.left_out[reason] += 1
                 else:
                     samples.kept.append(sample)
                 samples.seen.add((sample.record.heavy, sample.record.light))
         if head is not None:
-            _leave_out_unpaired(all_samples, head, least_pairing)
+            _leave_out_unpaired(groups, head, least_pairing)
     for samples in all_samples:
         surplus = len(samples.kept) - min(wanted, int(len(samples.kept) * (1 - plan.drop_lowest) + 1e-9) or 1)
         if plan.drop_lowest and surplus > 0:
@@ -288,15 +291,19 @@ def known_chains(sources: tuple[str, ...]) -> frozenset[str]:
     )
 
 
-def _leave_out_unpaired(all_samples: Sequence[Samples], head: Checkpoint, least: float) -> None:
+def _leave_out_unpaired(groups: Sequence[Sequence[Samples]], head: Checkpoint, least: float) -> None:
+    """Leave out what the head doubts; a common chain where it doubts it for one of the records."""
     model, tokenizer = loaded(head)
-    for samples in all_samples:
-        if not samples.kept:
-            continue
-        scores = head_scores(model, tokenizer, [one.record for one in samples.kept]).tolist()
-        kept = [one for one, score in zip(samples.kept, scores, strict=True) if score >= least]
-        samples.left_out["unpaired"] += len(samples.kept) - len(kept)
-        samples.kept = kept
+    for group in groups:
+        doubted: set[int] = set()
+        for samples in filter(lambda one: one.kept, group):
+            scores = head_scores(model, tokenizer, [one.record for one in samples.kept]).tolist()
+            pairs = zip(samples.kept, scores, strict=True)
+            doubted |= {one.sample for one, score in pairs if score < least}
+        for samples in group:
+            kept = [one for one in samples.kept if one.sample not in doubted]
+            samples.left_out["unpaired"] += len(samples.kept) - len(kept)
+            samples.kept = kept
 
 
 @cache

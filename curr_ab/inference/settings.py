@@ -321,6 +321,9 @@ class GenerationPlan(Sampling):
             if self.fix and getattr(self, other):
                 message = f"{other} must be left out where fix keeps the record's own chain"
                 raise OptionError(message, other, "fix")
+        if self.given == "nothing" and (self.unique or "input" in self.not_in):
+            message = "unique, and input in not_in, must be left out where nothing is given"
+            raise OptionError(f"{message}: each pair is a record of its own", "unique", "not_in", "given")
         if self.fix and self.given == "nothing":
             raise OptionError("fix needs records: give the heavy or the light chain", "fix", "given")
         if self.drop_lowest and self.given == "nothing":

@@ -164,8 +164,13 @@ class _Sites:
             places = [place for place, label in enumerate(labels) if label == match["first"]]
         else:
             first, last = number_of(match["first"]), int(match["last"])
+            # 100A-102 begins at that very residue, 100-102 with all insertions of 100.
+            inserted = not match["first"].isdigit() and match["first"] in labels
+            begin = labels.index(match["first"]) if inserted else 0
             places = [
-                place for place, label in enumerate(labels) if label and first <= number_of(label) <= last
+                place
+                for place, label in enumerate(labels)
+                if label and place >= begin and first <= number_of(label) <= last
             ]
         if not places:
             known = [place for place, label in enumerate(labels) if label]

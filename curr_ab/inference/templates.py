@@ -18,7 +18,7 @@ from curr_ab.inference.records import Record, number_records, reader, residues_o
 from curr_ab.inference.settings import GenerationPlan, chain_of_gene, parse_cdr, parse_span, parse_start
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import REGIONS
+from curr_ab.words import REGIONS, STANDARD_RESIDUES
 
 BUILTIN = "builtin"
 
@@ -56,9 +56,17 @@ def template_of(
     frames = frames_of(plan.length_from or BUILTIN, chain)
     frame = frames[int(torch.randint(len(frames), (), generator=random))]
     positions: list[str] = []
+    room = None  # before the first CDR that must stand
     for region, length in zip(REGIONS, frame.lengths, strict=True):
         letters = cdrs.get(region)
+        if letters is not None and room is None:
+            room = len(positions)
         positions += [free] * length if letters is None else list(letters)
+    if room is not None and len(start) > room:
+        if plan.start:
+            message = f"start must end before the CDR that must stand, at residue {room} here"
+            raise OptionError(f"{message}; got {len(start)} residues", "start", "cdr")
+        start = start[:room]
     positions[: len(start)] = start
     return Template(tuple(positions), is_open=False)
 
@@ -77,6 +85,7 @@ def _redesigned(
             f"{record.name} has no {chain} chain, so no span of it can stand; give both chains, or no fix"
         )
         raise OptionError(message, "fix")
+    text = text.replace("<mask>", "X")
     positions = [free] * len(text)
     for _, span in spans:
         if isinstance(span, str):
@@ -89,6 +98,9 @@ def _redesigned(
                 raise OptionError(f"{message}; got position {span[1]}", "fix")
             places = list(range(span[0] - 1, span[1]))
         for place in places:
+            if text[place] not in STANDARD_RESIDUES:
+                message = f"{record.name}, {chain} chain, position {place + 1}: {text[place]!r} is no residue"
+                raise OptionError(f"{message} that can stand; leave it out of fix", "fix")
             positions[place] = text[place]
     return Template(tuple(positions), is_open=False)
 

@@ -249,6 +249,7 @@ def test_real_chains_are_domains():
         ({"common": True, "given": "light"}, "common must be used with given heavy"),
         ({"drop_lowest": 0.1, "given": "nothing"}, "drop_lowest must be 0 where nothing is given"),
         ({"top_p": 0.0}, "top_p must be"),
+        ({"given": "nothing", "unique": True}, "unique, and input in not_in, must be left out"),
     ],
 )
 def test_plans_that_cannot_be(plan, message):
@@ -423,3 +424,42 @@ def test_the_alphabet_ends_chains_where_it_may(tokenizer):
     ]
     assert table[1, 0].nonzero().flatten().tolist() == [alphabet.separator]
     assert table[2].sum(1).tolist() == [1, 2, 1, 1, 1] and table[2, 2, alphabet.end]
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_a_start_leaves_a_cdr_alone(kind, causal, deep, tokenizer):
+    model = causal if kind == "causal" else deep
+    for one in drawn(
+        model, tokenizer, [HEAVY], v_gene=("IGKV1",), start_residues=60, cdr=("L1=QSWWWWY",), n=3
+    ):
+        assert "QSWWWWY" in one.record.light
+    with pytest.raises(ValueError, match="start must end before the CDR that must stand"):
+        drawn(model, tokenizer, [HEAVY], start=("D" * 60,), cdr=("L1=QSWWWWY",))
+
+
+def test_an_unknown_residue_cannot_stand(causal, tokenizer):
+    for unknown in ("X", "<mask>"):
+        pair = [(HEAVY, LIGHT[:5] + unknown + LIGHT[6:])]
+        with pytest.raises(ValueError, match=r"light chain, position 6: 'X' is no residue that can stand"):
+            drawn(causal, tokenizer, pair, fix=("L:1-23",))
+        [one] = drawn(causal, tokenizer, pair, fix=("L:1-5", "L:7-23"))
+        assert one.record.light[:5] + one.record.light[6:23] == LIGHT[:5] + LIGHT[6:23]
+        assert len(one.record.light) == len(LIGHT)
+
+
+def test_a_common_chain_is_left_out_for_all_records(causal, tokenizer):
+    plan = GenerationPlan(**FREELY, common=True, n=4)
+    records = [Record("a", HEAVY, None), Record("b", HEAVIES[1], None)]
+    first = generate_window(causal, tokenizer, records, plan)[0].kept[0].record.light
+    again = GenerationPlan(**FREELY, common=True, n=4, not_in=("input",))
+    both = generate_window(causal, tokenizer, [records[0], records[1]._replace(light=first)], again)
+    lights = [[one.record.light for one in samples.kept] for samples in both]
+    assert lights[0] == lights[1] and len(lights[0]) == 4 and first not in lights[0]
+    assert [samples.left_out["known"] for samples in both] == [1, 1]
+
+
+def test_filters_of_sampling_come_one_after_the_other():
+    rows = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64).log().expand(100, 4)
+    uniforms = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    chosen = choose(rows, torch.ones(100, 4, dtype=torch.bool), uniforms, Sampling(top_k=2, top_p=0.5))
+    assert set(chosen.tolist()) == {0}  # of the two that top_k leaves, the first has more than half
