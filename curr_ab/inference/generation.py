@@ -23,7 +23,7 @@ from curr_ab.inference.pairing import head_scores
 from curr_ab.inference.records import BlankReader, Record, reader, records_of, tokenize_one, windows
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.templates import germline_starts, template_of
-from curr_ab.options import OptionError
+from curr_ab.options import OptionError, departures
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS
 
@@ -88,7 +88,7 @@ def _records(pairs: Any, plan: GenerationPlan) -> Iterable[Record]:
         return BlankReader((), wanted=(), count=plan.n)()
     if pairs is None:
         raise ValueError(f"give {plan.given} chains, or a plan in which nothing is given")
-    if isinstance(pairs, list | tuple) and all(isinstance(one, str) for one in pairs):
+    if isinstance(pairs, list) and all(isinstance(one, str) for one in pairs):
         pairs = [(one, None) if plan.given == "heavy" else (None, one) for one in pairs]
     return records_of(pairs)
 
@@ -102,8 +102,12 @@ def check_model(model: Any, plan: GenerationPlan) -> bool:
             "train one with light_first, or use a masked member",
             "given",
         )
-    if is_causal and plan.sweeps:
-        raise OptionError("sweeps must be 0 for a causal member, which draws each residue once", "sweeps")
+    for name in ("order", "at_once", "sweeps"):
+        if is_causal and name in departures(plan):
+            message = (
+                f"{name} must be left out for a causal member, which draws chains from left to right, once"
+            )
+            raise OptionError(message, name)
     return is_causal
 
 
