@@ -43,7 +43,7 @@ _GENERATED = {
 class GenerateTask(BulkTask, GenerateSettings):
     """`curr-ab generate`: a row for each sample, and the counts of those that its record left out.
 
-    A record of which no sample is kept has one row, without chains.
+    A record of which no sample is kept has one row, without generated chains.
     """
 
     stamp: str = ""  # of the files and the head that it names: parts that others made must not be mixed in
@@ -82,7 +82,7 @@ class GenerateTask(BulkTask, GenerateSettings):
                 values |= {name: column[place] for name, column in compared.items()}
                 rows.append({**counts, "sample": one.sample, **values})
             if not samples.kept:
-                rows.append(counts)
+                rows.append(counts | {self.plan.given: samples.record.chain(self.plan.given)})
         return _table(rows, _GENERATED | column_types(references.names()))
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:

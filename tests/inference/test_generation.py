@@ -397,7 +397,7 @@ def test_a_record_without_a_sample_has_a_row(causal, tokenizer):
     task = GenerateTask(plan=GenerationPlan(max_length=20, tries=2))
     table = task.table(causal, tokenizer, [Record("a", HEAVY, None)])
     [row] = table.to_pylist()
-    assert row["light"] is None and row["draws"] == 2 and row["incomplete"] == 2
+    assert row["heavy"] == HEAVY and row["light"] is None and row["draws"] == 2 and row["incomplete"] == 2
     assert set(REASONS) < set(row)
 
 
