@@ -110,6 +110,8 @@ def _table(rows: list[dict[str, Any]], types: dict[str, str]) -> pa.Table:
 
 def summary(out: str, wanted: int) -> list[str]:
     """Lines that say what was kept and left out, and of how many records fewer than wanted were kept."""
+    if out.endswith(".fasta"):
+        return [f"{out} has the samples that were kept; .csv and .parquet say what was left out, too"]
     kept, draws, too_few, records = 0, 0, 0, 0
     left_out: Counter[str] = Counter()
     for rows in _by_record(out):

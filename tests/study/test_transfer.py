@@ -104,7 +104,9 @@ def test_causal_cells_of_the_grid_are_beside_the_law():
 def test_one_causal_cell_of_a_member_is_its_twin(cells, twin):
     """That of the most steps that it really has; two exports would be one folder."""
     cells = of(sizes=MICRO["sizes"], cells=cells)
-    causal = {name: one for name, one in cells.items() if one.plan.objective == "clm" and one.member == "8M-F"}
+    causal = {
+        name: one for name, one in cells.items() if one.plan.objective == "clm" and one.member == "8M-F"
+    }
     assert len(causal) >= 2 and [name for name, one in causal.items() if one.exported] == [twin]
     titles = [one.title for one in cells.values()]
     assert cells[twin].title == "CLM-8M-F" and len(set(titles)) == len(titles)
