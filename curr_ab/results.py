@@ -84,8 +84,8 @@ _PAPER_REGIONS = ("FWR", "CDR1", "CDR2", "CDR3")
 
 
 HELD_OUT = "held-out pairs"  # the sample of real pairs that generated ones stand beside
-# Of the many measures of generated pairs one of each kind, and none that the generator makes of itself: to its
-# own samples it always gives the bits that it drew them by.
+# Of the many measures of generated pairs one of each kind, and none by the generator itself: its own samples
+# always have the bits that it drew them by.
 _OF_GENERATION = (
     *("heavy: numbered as this chain", "light: numbered as this chain"),
     *("heavy: V usage, total variation", "light: V usage, total variation"),
@@ -172,7 +172,7 @@ def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...]
 
 
 def model_index(results: Sequence[Result]) -> list[EvalResult]:
-    """The measured numbers in the form that the Hub reads; those of the paper and of real pairs are left out."""
+    """The measured numbers in the form that the Hub reads; the paper's and those of real pairs are not."""
     from huggingface_hub import EvalResult
 
     return [

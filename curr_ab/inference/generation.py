@@ -29,7 +29,7 @@ from curr_ab.words import CHAINS
 
 # Why a sample is left out, in the order in which it is looked at.
 REASONS = ("incomplete", "wrong_chain", "known", "duplicate", "unpaired", "unlikely")
-_INPUT = "input"  # as a source of `not_in`
+INPUT = "input"  # as a source of `not_in`
 _MOST_COMMON = 1_000  # heavy chains that share a light chain: all are drawn beside each other
 _ALONE = 64  # pairs in a window where nothing is given
 _TAIL = 2  # residues behind a domain that alignment may leave out
@@ -140,7 +140,7 @@ def generate_window(
         check_record(tokenizer, record, plan)
     for gene in plan.v_gene:
         germline_starts(gene, v_genes)
-    known = known_chains(tuple(source for source in plan.not_in if source != _INPUT))
+    known = known_chains(tuple(source for source in plan.not_in if source != INPUT))
     all_samples = [Samples(record) for record in records]
     wanted = 1 if plan.given == "nothing" else plan.n
     # The least likely are left out at the end.
@@ -266,7 +266,7 @@ def _fault(samples: Samples, sample: Generated, plan: GenerationPlan, known: fro
                 return reason
     for chain in plan.made:
         text = sample.record.chain(chain)
-        if text in known or (_INPUT in plan.not_in and text == samples.record.chain(chain)):
+        if text in known or (INPUT in plan.not_in and text == samples.record.chain(chain)):
             return "known"
     pair = (sample.record.heavy, sample.record.light)
     return "duplicate" if plan.unique and pair in samples.seen else None

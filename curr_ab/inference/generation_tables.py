@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +13,7 @@ from pyarrow import csv
 
 from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.inference.generation import (
+    INPUT,
     REASONS,
     check_model,
     check_record,
@@ -23,7 +22,7 @@ from curr_ab.inference.generation import (
 )
 from curr_ab.inference.output import Output
 from curr_ab.inference.records import Record
-from curr_ab.inference.references import column_types, read_references
+from curr_ab.inference.references import column_types, content_digest, read_references
 from curr_ab.inference.settings import GenerateSettings
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.words import CHAINS
@@ -92,10 +91,9 @@ class GenerateTask(BulkTask, GenerateSettings):
         """The task with its stamp."""
         plan, head = self.plan, self._head()
         names = [*map(str, self.references.v_genes), *self.references.natural, *plan.not_in, plan.length_from]
-        files = [path for name in names if name and (path := Path(name)).is_file()]
-        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-        digests += [model_digest(*loaded(head))] if head else []
-        return replace(self, stamp=hashlib.sha256(" ".join(digests).encode()).hexdigest())
+        sources = [name for name in names if name and name != INPUT]
+        models = [model_digest(*loaded(head))] if head else []
+        return replace(self, stamp=content_digest(sources, models))
 
     def _head(self) -> Checkpoint | None:
         """In float32, so that a score does not change with the batch that it is in."""

@@ -104,8 +104,8 @@ def write_slurm(
 def submit(script: Path, after: str = "") -> str:
     """Submit the script and return the answer of sbatch; without sbatch, say where the script is.
 
-    `after` is a job, all of whose tasks must have ended before this one begins. They need not have ended well:
-    one that failed must not keep what starts from the others.
+    `after` is a job, all of whose tasks must have ended before this one begins, well or not: one that failed
+    must not keep what starts from the others.
     """
     if shutil.which("sbatch") is None:
         return f"sbatch is not on this machine; the script is {script}: submit it where Slurm is"

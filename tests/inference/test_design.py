@@ -478,9 +478,9 @@ def test_the_stamp_is_of_what_files_hold(tmp_path, v_genes):
     stamps = []
     for text in (v_genes.read_text(), v_genes.read_text(), v_genes.read_text().replace("EVQL", "QVQL")):
         path.write_text(text)
-        task = DesignTask(references=ReferenceOptions(v_genes=(path,)))
-        stamps.append(repr(task.stamped("cpu")))
-    assert stamps[0] == stamps[1] != stamps[2]
+        named = ({"v_genes": (path,)}, {"natural": (str(tmp_path / "gen*.fasta"),)})
+        stamps += [repr(DesignTask(references=ReferenceOptions(**one)).stamped("cpu")) for one in named]
+    assert stamps[:2] == stamps[2:4] and not {*stamps[:2]} & {*stamps[4:]}
 
 
 @pytest.mark.slow

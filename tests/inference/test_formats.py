@@ -226,6 +226,6 @@ def test_fasta_leaves_out_records_without_a_sample(tmp_path):
 def test_fasta_is_for_chains(task, bulk, folder, simulated, tmp_path):
     with pytest.raises(ValueError, match=r"\.fasta holds the chains that generate, design and restore make"):
         bulk(task, tmp_path / "out.fasta")
+    read = reader([{"id": ["a"], "heavy": ["EVQ"], "light": ["DIQ"], "kd": ["1"]}], keep=["kd"])
     with pytest.raises(OptionError, match=r"\.fasta holds chains alone; keep columns in"):
-        read = reader([{"id": ["a"], "heavy": ["EVQ"], "light": ["DIQ"], "kd": ["1"]}], keep=["kd"])
         run_bulk(task, None, read, tmp_path / "out.fasta", progress=False)

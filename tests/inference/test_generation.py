@@ -1,6 +1,7 @@
 """Generation: what is given stands, seeds decide, samples that are left out are counted."""
 
 import itertools
+import zipfile
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -401,14 +402,18 @@ def test_a_record_without_a_sample_has_a_row(causal, tokenizer):
     assert set(REASONS) < set(row)
 
 
-def test_parts_are_of_the_same_files(tmp_path):
+@pytest.mark.parametrize("name", ["known.csv", "kn*.csv", "known.zip#known.csv", "file://{}/known.csv"])
+def test_parts_are_of_the_same_files(name, tmp_path):
     """A run is not resumed with parts that were made with another content of a file that it names."""
-    path = tmp_path / "known.csv"
+    source = name.format(tmp_path) if "{}" in name else str(tmp_path / name)
     stamps = []
-    for heavy in HEAVIES[:2]:
-        path.write_text(f"id,heavy\na,{heavy}\n")
-        stamps.append(GenerateTask(plan=GenerationPlan(not_in=(str(path),))).stamped().stamp)
-    assert stamps[0] != stamps[1]
+    for heavy in (HEAVIES[0], HEAVIES[0], HEAVIES[1]):
+        (tmp_path / "known.csv").write_text(f"id,heavy\na,{heavy}\n")
+        with zipfile.ZipFile(tmp_path / "known.zip", "w") as archive:
+            archive.write(tmp_path / "known.csv", "known.csv")
+        task = GenerateTask(plan=GenerationPlan(not_in=(source, "input", "builtin")))
+        stamps.append(task.stamped().stamp)
+    assert stamps[0] == stamps[1] != stamps[2]
 
 
 def test_pairs_of_nothing_in_a_bulk_task(causal, tokenizer):
