@@ -187,9 +187,9 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def shown_default(one: Any) -> str:
     """A default as `--help` prints it."""
-    value = one.default if one.default_factory is MISSING else one.default_factory()
     if one.metadata["shown"]:
         return str(one.metadata["shown"])
+    value = _default(one)
     if value in (None, "", ()) or value == {}:
         return "none"
     if isinstance(value, bool):
@@ -197,6 +197,15 @@ def shown_default(one: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{key}={item}" for key, item in value.items())
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def departures(options: Any) -> set[str]:
+    """Names of the options that have another value than their default."""
+    return {one.name for one in fields(options) if getattr(options, one.name) != _default(one)}
+
+
+def _default(one: Any) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _options(options: type) -> Iterator[tuple[str, Any, Any]]:

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from curr_ab.results import Result, add_results, checkpoint_digest, read_results, write_results
+from curr_ab.results import (
+    Result,
+    add_results,
+    checkpoint_digest,
+    is_headline,
+    model_index,
+    read_results,
+    write_results,
+)
 from curr_ab.training_record import TrainingRecord, read_training
 
 LOSS = Result(
@@ -100,6 +108,31 @@ def test_unknown_and_missing_keys_are_refused(path):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match="results file"):
             read_results(path)
+
+
+def test_what_is_shown_of_generated_pairs_says_something_of_them():
+    """Beside real pairs; not what a generator says of itself, nor what is true of the chains it was given."""
+    shown = {
+        ("given nothing, temperature 1", "heavy: numbered as this chain"),
+        ("given heavy, temperature 1", "light: numbered as this chain"),
+        ("given heavy, temperature 1", "light: CDR3 length, Wasserstein"),
+        ("held-out pairs", "light: numbered as this chain"),
+    }
+    others = {
+        ("given nothing, temperature 1", "bits over a random partner"),
+        ("given heavy, temperature 1", "heavy: numbered as this chain"),
+        ("given nothing, temperature 0.5", "heavy: numbered as this chain"),
+        ("shuffled within V gene", "light: numbered as this chain"),
+        ("held-out pairs", "bits over a random partner"),
+    }
+    rows = {
+        (sample, metric): replace(LOSS, task="generation", metric=metric, details={"sample": sample})
+        for sample, metric in shown | others
+    }
+    assert {key for key, row in rows.items() if is_headline(row)} == shown
+    # What the Hub says of a model is about what the model made.
+    names = {one.dataset_name for one in model_index(list(rows.values()))}
+    assert names == {f"{LOSS.dataset} sample=given {of}, temperature 1" for of in ("heavy", "nothing")}
 
 
 def test_the_digest_is_that_of_the_weights(tmp_path):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
 
+# In bfloat16 a logit changes with the batch that it is in, and so would what is drawn or chosen by it.
+_SAME_IN_ANY_BATCH: Dtype = "float32"
 _INPUT = "Files of pairs, packed or not: CSV, Excel, Parquet, JSON, AIRR, 10x, OAS or FASTA; or `builtin`"
 
 
@@ -193,7 +195,7 @@ def _design(args: argparse.Namespace) -> None:
 
     device = Checkpoint(name=args.model, **vars(loading)).device_of()
     task = DesignTask(**settings, tokens_per_batch=_tokens(args)).stamped(str(device))
-    _run(args, task, read)
+    _run(args, task, read, dtype=_SAME_IN_ANY_BATCH)
 
 
 def _restore(args: argparse.Namespace) -> None:
@@ -250,9 +252,8 @@ def _generate(args: argparse.Namespace) -> None:
         read = chain_reader(args.inputs, plan.given, names=names, keep=options.keep_columns)
         if plan.fix or "input" in plan.not_in:
             read = replace(read, wanted=CHAINS)
-    # In bfloat16 a logit changes with the batch that it is in, and so would what is drawn.
     task = GenerateTask(**settings, tokens_per_batch=_tokens(args)).stamped()
-    _run(args, task, read, dtype="float32")
+    _run(args, task, read, dtype=_SAME_IN_ANY_BATCH)
     output = Output.of(options.out)
     alone = output.file is not None and output.file.exists() and not output.folder.exists()
     if not options.quiet and (alone or output.is_finished):  # and not parts of it

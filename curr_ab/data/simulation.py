@@ -1,7 +1,8 @@
 """Simulation of pairs with full truth: regions, segments, mutations, donors and clonal families.
 
-GenAIRR recombines the genes of each clone's founder; hypermutation is our own, with the hotspots of AID. The
-built-in corpus comes from here: `python -m curr_ab.data.simulation` makes it anew.
+GenAIRR recombines the genes of each clone's founder; hypermutation is our own, with the hotspots of AID. It
+spares the anchors of CDR3 alone: 14 % of the corpus's chains lack the cysteine at IMGT's position 23 or the
+tryptophan at 41. The built-in corpus comes from here: `python -m curr_ab.data.simulation` makes it anew.
 """
 
 from __future__ import annotations

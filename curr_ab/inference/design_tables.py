@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +12,7 @@ from curr_ab.checkpoints import model_digest
 from curr_ab.inference.designs import Designed, objective_of, search
 from curr_ab.inference.objectives import TERMS, check_references, find_head
 from curr_ab.inference.records import Record
-from curr_ab.inference.references import References, column_types, read_references
+from curr_ab.inference.references import References, column_types, content_digest, read_references
 from curr_ab.inference.settings import DesignSettings
 from curr_ab.inference.sites import check_positions, choices_of
 from curr_ab.inference.tasks import BulkTask
@@ -63,11 +61,9 @@ class DesignTask(BulkTask, DesignSettings):
         """The task with its stamp, or an error where heads or references cannot be had."""
         check_references(self.plan, read_references(self.references))
         heads = [find_head(name, device) for name in self.plan.weights() if name not in TERMS]
-        digests = [model_digest(one.model, one.tokenizer) for one in heads]
-        names = [*map(str, self.references.v_genes), *self.references.natural]
-        files = [path for name in names if (path := Path(name)).is_file()]
-        digests += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-        return replace(self, stamp=hashlib.sha256(" ".join(digests).encode()).hexdigest())
+        models = [model_digest(one.model, one.tokenizer) for one in heads]
+        sources = [*map(str, self.references.v_genes), *self.references.natural]
+        return replace(self, stamp=content_digest(sources, models))
 
 
 def _table(designs: Sequence[Designed], terms: Sequence[str], references: References) -> pa.Table:

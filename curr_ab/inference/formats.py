@@ -1,4 +1,4 @@
-"""The output formats: parts are joined into Parquet, CSV, TSV, npy or safetensors, one at a time."""
+"""The output formats: parts are joined into Parquet, CSV, TSV, FASTA, npy or safetensors, one at a time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.tasks import SHAPE
 from curr_ab.options import OptionError
+from curr_ab.words import CHAINS
 
 ROW_GROUP = 32 << 20  # bytes of a row group in a joined Parquet file, before compression
 INDEX = "index.parquet"
@@ -35,6 +36,7 @@ def writer_for(out: Path) -> Callable[[Sequence[Path], Path], None]:
         ".parquet": _write_parquet,
         ".csv": _write_csv,
         ".tsv": _write_csv,
+        ".fasta": _write_fasta,
         ".npy": _write_npy,
         ".safetensors": _write_safetensors,
     }
@@ -74,6 +76,9 @@ def check_format(schema: pa.Schema, out: Path) -> None:
         raise ValueError(
             f"{out}: residues of each pair do not fit into {out.suffix}; write .safetensors or .parquet"
         )
+    if out.suffix == ".fasta" and not ({"id", *CHAINS} <= {*schema.names} and _number_of(schema)):
+        problem = f"{out}: .fasta holds the chains that generate, design and restore make"
+        raise ValueError(f"{problem}; write this table as .csv or .parquet")
     if out.suffix == ".parquet" and any(len(shape) > 2 for shape in ragged):
         raise ValueError(f"{out}: attention maps are written as .safetensors")
 
@@ -134,6 +139,23 @@ def _write_csv(parts: Sequence[Path], path: Path) -> None:
         writer.write_table(flat)
     if writer is not None:
         writer.close()
+
+
+def _number_of(schema: pa.Schema) -> str:
+    """The column that numbers the pairs of a record; empty where rows are no such pairs."""
+    return next((name for name in ("sample", "design", "variant") if name in schema.names), "")
+
+
+def _write_fasta(parts: Sequence[Path], path: Path) -> None:
+    """Two records for each pair, under names that are read as those of its chains; no spaces are in these."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for table in _tables(parts):
+            number = _number_of(table.schema)
+            for row in table.select(["id", number, *CHAINS]).to_pylist():
+                if row[number] is None:  # a record of which no sample was kept
+                    continue
+                name = f"{'_'.join(row['id'].split())}-{row[number]}"
+                file.writelines(f">{name}_{chain}\n{row[chain]}\n" for chain in CHAINS if row[chain])
 
 
 def _values(column: Any) -> Any:

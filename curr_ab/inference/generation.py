@@ -23,13 +23,13 @@ from curr_ab.inference.pairing import head_scores
 from curr_ab.inference.records import BlankReader, Record, reader, records_of, tokenize_one, windows
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.templates import germline_starts, template_of
-from curr_ab.options import OptionError
+from curr_ab.options import OptionError, departures
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS
 
 # Why a sample is left out, in the order in which it is looked at.
 REASONS = ("incomplete", "wrong_chain", "known", "duplicate", "unpaired", "unlikely")
-_INPUT = "input"  # as a source of `not_in`
+INPUT = "input"  # as a source of `not_in`
 _MOST_COMMON = 1_000  # heavy chains that share a light chain: all are drawn beside each other
 _ALONE = 64  # pairs in a window where nothing is given
 _TAIL = 2  # residues behind a domain that alignment may leave out
@@ -88,7 +88,7 @@ def _records(pairs: Any, plan: GenerationPlan) -> Iterable[Record]:
         return BlankReader((), wanted=(), count=plan.n)()
     if pairs is None:
         raise ValueError(f"give {plan.given} chains, or a plan in which nothing is given")
-    if isinstance(pairs, list | tuple) and all(isinstance(one, str) for one in pairs):
+    if isinstance(pairs, list) and all(isinstance(one, str) for one in pairs):
         pairs = [(one, None) if plan.given == "heavy" else (None, one) for one in pairs]
     return records_of(pairs)
 
@@ -102,8 +102,12 @@ def check_model(model: Any, plan: GenerationPlan) -> bool:
             "train one with light_first, or use a masked member",
             "given",
         )
-    if is_causal and plan.sweeps:
-        raise OptionError("sweeps must be 0 for a causal member, which draws each residue once", "sweeps")
+    for name in ("order", "at_once", "sweeps"):
+        if is_causal and name in departures(plan):
+            message = (
+                f"{name} must be left out for a causal member, which draws chains from left to right, once"
+            )
+            raise OptionError(message, name)
     return is_causal
 
 
@@ -136,7 +140,7 @@ def generate_window(
         check_record(tokenizer, record, plan)
     for gene in plan.v_gene:
         germline_starts(gene, v_genes)
-    known = known_chains(tuple(source for source in plan.not_in if source != _INPUT))
+    known = known_chains(tuple(source for source in plan.not_in if source != INPUT))
     all_samples = [Samples(record) for record in records]
     wanted = 1 if plan.given == "nothing" else plan.n
     # The least likely are left out at the end.
@@ -262,7 +266,7 @@ def _fault(samples: Samples, sample: Generated, plan: GenerationPlan, known: fro
                 return reason
     for chain in plan.made:
         text = sample.record.chain(chain)
-        if text in known or (_INPUT in plan.not_in and text == samples.record.chain(chain)):
+        if text in known or (INPUT in plan.not_in and text == samples.record.chain(chain)):
             return "known"
     pair = (sample.record.heavy, sample.record.light)
     return "duplicate" if plan.unique and pair in samples.seen else None

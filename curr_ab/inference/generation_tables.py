@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +13,7 @@ from pyarrow import csv
 
 from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.inference.generation import (
+    INPUT,
     REASONS,
     check_model,
     check_record,
@@ -23,7 +22,7 @@ from curr_ab.inference.generation import (
 )
 from curr_ab.inference.output import Output
 from curr_ab.inference.records import Record
-from curr_ab.inference.references import column_types, read_references
+from curr_ab.inference.references import column_types, content_digest, read_references
 from curr_ab.inference.settings import GenerateSettings
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.words import CHAINS
@@ -43,7 +42,7 @@ _GENERATED = {
 class GenerateTask(BulkTask, GenerateSettings):
     """`curr-ab generate`: a row for each sample, and the counts of those that its record left out.
 
-    A record of which no sample is kept has one row, without chains.
+    A record of which no sample is kept has one row, without generated chains.
     """
 
     stamp: str = ""  # of the files and the head that it names: parts that others made must not be mixed in
@@ -82,7 +81,7 @@ class GenerateTask(BulkTask, GenerateSettings):
                 values |= {name: column[place] for name, column in compared.items()}
                 rows.append({**counts, "sample": one.sample, **values})
             if not samples.kept:
-                rows.append(counts)
+                rows.append(counts | {self.plan.given: samples.record.chain(self.plan.given)})
         return _table(rows, _GENERATED | column_types(references.names()))
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
@@ -92,10 +91,9 @@ class GenerateTask(BulkTask, GenerateSettings):
         """The task with its stamp."""
         plan, head = self.plan, self._head()
         names = [*map(str, self.references.v_genes), *self.references.natural, *plan.not_in, plan.length_from]
-        files = [path for name in names if name and (path := Path(name)).is_file()]
-        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-        digests += [model_digest(*loaded(head))] if head else []
-        return replace(self, stamp=hashlib.sha256(" ".join(digests).encode()).hexdigest())
+        sources = [name for name in names if name and name != INPUT]
+        models = [model_digest(*loaded(head))] if head else []
+        return replace(self, stamp=content_digest(sources, models))
 
     def _head(self) -> Checkpoint | None:
         """In float32, so that a score does not change with the batch that it is in."""
@@ -110,6 +108,8 @@ def _table(rows: list[dict[str, Any]], types: dict[str, str]) -> pa.Table:
 
 def summary(out: str, wanted: int) -> list[str]:
     """Lines that say what was kept and left out, and of how many records fewer than wanted were kept."""
+    if out.endswith(".fasta"):
+        return [f"{out} has the samples that were kept; .csv and .parquet say what was left out, too"]
     kept, draws, too_few, records = 0, 0, 0, 0
     left_out: Counter[str] = Counter()
     for rows in _by_record(out):

@@ -68,8 +68,9 @@ class Output:
             return cls(None, Path(text), kept)
         path = Path(text)
         writer_for(path)
-        if kept.names and path.suffix in (".npy", ".safetensors"):
-            problem = f"{path}: {path.suffix} holds numbers alone; keep columns in .csv or .parquet"
+        if kept.names and path.suffix in (".npy", ".safetensors", ".fasta"):
+            held = "chains" if path.suffix == ".fasta" else "numbers"
+            problem = f"{path}: {path.suffix} holds {held} alone; keep columns in .csv or .parquet"
             raise OptionError(problem, "keep_columns")
         return cls(path, path.with_name(path.name + ".parts"), kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.data.preparing.genes import v_domains
-from curr_ab.data.reading.sources import MalformedSource
+from curr_ab.data.preparing.parts import source_digest, source_identity
+from curr_ab.data.reading.remote import RemoteFile
+from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.domains import CHAIN_OF, Domain, find_domains, number_of
 from curr_ab.inference.records import Record, reader
 from curr_ab.inference.settings import ReferenceOptions
@@ -287,6 +290,16 @@ class References:
 def column_types(names: Sequence[str]) -> dict[str, str]:
     """The types of reference columns, as tasks write them."""
     return {name: "float64" if "identity" in name else "string" for name in names}
+
+
+def content_digest(sources: Iterable[str], models: Iterable[str] = ()) -> str:
+    """A digest of what files hold, patterns and files elsewhere among them, and of `models` by their own."""
+    digests = list(models)
+    for source in expand_sources(list(sources)):
+        # What lies elsewhere is told by its version, as where data are prepared.
+        is_remote = isinstance(source, RemoteFile)
+        digests.append(str(source_identity(source) if is_remote else source_digest(source)))
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def read_references(options: ReferenceOptions) -> References:

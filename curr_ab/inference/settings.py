@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.domains import Scheme
 from curr_ab.family import NAMESPACE
-from curr_ab.options import OptionError, Options, check_types, option, unknown
+from curr_ab.options import OptionError, Options, check_types, departures, option, unknown
 from curr_ab.words import CHAIN_REGIONS, CHAINS, STANDARD_RESIDUES, Mode
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -23,6 +24,11 @@ Order = Literal["random", "confident"]
 Ranking = Literal["likelihood", "gain", "head"]
 Reference = Literal["germline", "human"]
 Search = Literal["greedy", "beam", "stochastic"]
+_USED_BY: dict[str, tuple[Search, ...]] = {
+    "beam": ("beam", "stochastic"),
+    "temperature": ("stochastic",),
+    "seed": ("stochastic",),
+}
 
 DTYPE_HELP = "Number type to compute in; auto is bfloat16 where the hardware multiplies it, else float32"
 MODE_HELP = "Way of masking: each residue alone, every 7th at once, or none, in one pass"
@@ -281,7 +287,7 @@ class GenerationPlan(Sampling):
         shown="masked members: the built-in corpus; causal ones end chains themselves",
         metavar="FILE",
     )
-    max_length: int = option(160, "Longest chain in residues", least=1)
+    max_length: int = option(160, "Longest generated chain in residues", least=1)
     allowed: str = option(STANDARD_RESIDUES, "Residues that may be drawn", flag="allow", metavar="RESIDUES")
     common: bool = option(False, "Draw light chains that all heavy chains of the input share")
     order: Order = option("random", "Order in which a masked member fills positions")
@@ -305,20 +311,34 @@ class GenerationPlan(Sampling):
         check_types(self)
         if not self.allowed or set(self.allowed) - set(STANDARD_RESIDUES):
             raise OptionError(f"allowed must be some of {STANDARD_RESIDUES}; got {self.allowed!r}", "allowed")
-        made = [chain for chain in CHAINS if chain != self.given]
+        given = departures(self)
+        starts = [parse_start(text, self.given) for text in self.start]
+        cdrs = [parse_cdr(text) for text in self.cdr]
         named = {
             "fix": [parse_span(text)[0] for text in self.fix],
-            "cdr": [parse_cdr(text)[0] for text in self.cdr],
-            "start": [parse_start(text, self.given)[0] for text in self.start],
+            "cdr": [chain for chain, *_ in cdrs],
+            "start": [chain for chain, _ in starts],
             "v_gene": [chain_of_gene(gene) for gene in self.v_gene],
         }
         for name, chains in named.items():
             for chain in chains:
-                if chain not in made:
+                if chain not in self.made:
                     message = f"{name} must be of a chain that is generated; the {chain} chain is given"
                     raise OptionError(message, name, "given")
-        for other in ("cdr", "start", "v_gene"):
-            if self.fix and getattr(self, other):
+        begun = [f"the {chain} chain" for chain in (*named["start"], *named["v_gene"])]
+        _check_once(begun, (*self.start, *self.v_gene), "start", "v_gene")
+        _check_once([f"{region} of the {chain} chain" for chain, region, _ in cdrs], self.cdr, "cdr")
+        if "start_residues" in given and not self.v_gene:
+            message = "start_residues must be left out without v_gene, of whose residues it is the number"
+            raise OptionError(message, "start_residues", "v_gene")
+        begins = {"start": max([0, *(len(letters) for _, letters in starts)])}
+        begins["start_residues"] = self.start_residues if self.v_gene else 0
+        for name, length in begins.items():
+            if length > self.max_length:
+                message = f"max_length must be as long as {name} at least, {length} residues"
+                raise OptionError(f"{message}; got {self.max_length}", "max_length", name)
+        for other in ("cdr", "start", "v_gene", "max_length", "length_from", "common"):
+            if self.fix and other in given:
                 message = f"{other} must be left out where fix keeps the record's own chain"
                 raise OptionError(message, other, "fix")
         if self.given == "nothing" and (self.unique or "input" in self.not_in):
@@ -338,6 +358,14 @@ class GenerationPlan(Sampling):
     def made(self) -> tuple[str, ...]:
         """The chains that are generated."""
         return tuple(chain for chain in CHAINS if chain != self.given)
+
+
+def _check_once(places: Sequence[str], texts: Sequence[str], *fields: str) -> None:
+    """Refuse two texts for one place, of which one would be used."""
+    for place in places:
+        if places.count(place) > 1:
+            several = " and ".join(text for text, of in zip(texts, places, strict=True) if of == place)
+            raise OptionError(f"{' or '.join(fields)} must be one for {place}; got {several}", *fields)
 
 
 def parse_span(text: str) -> tuple[str, str | tuple[int, int]]:
@@ -393,6 +421,9 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.pairing_head is None and "least_pairing" in departures(self):
+            message = "least_pairing must be left out without pairing_head, whose probability it limits"
+            raise OptionError(message, "least_pairing", "pairing_head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,6 +478,21 @@ class DesignPlan:
         self.weights()
         if not self.allowed or set(self.allowed) - set(STANDARD_RESIDUES):
             raise OptionError(f"allowed must be some of {STANDARD_RESIDUES}; got {self.allowed!r}", "allowed")
+        given, most = departures(self), self.num_mutations()[1]
+        for name, searches in _USED_BY.items():
+            if name in given and self.search not in searches:
+                users = " or ".join(searches)
+                message = (
+                    f"{name} must be left out for the search {self.search}; only {users} has a use for it"
+                )
+                raise OptionError(message, name, "search")
+        if "min_distance" in given and self.n == 1:
+            raise OptionError("min_distance must be 1 for one design (n 1)", "min_distance", "n")
+        if self.min_distance > 2 * most:
+            message = (
+                f"min_distance must be at most {2 * most}, as two designs of {most} mutations differ no more"
+            )
+            raise OptionError(f"{message}; got {self.min_distance}", "min_distance", "mutations")
 
     def num_mutations(self) -> tuple[int, int]:
         """The least and the largest number."""
@@ -472,6 +518,10 @@ class DesignPlan:
             weights[name] = weights.get(name, 0.0) + weight
         for name in self.towards:
             weights[name] = weights.get(name, 0.0) + 1.0
+        for name, weight in weights.items():
+            if not weight:
+                message = f"objective must give {name} a weight other than 0; its weights add up to 0"
+                raise OptionError(message, "objective", *["towards"] * (name in self.towards))
         return weights
 
 

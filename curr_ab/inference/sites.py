@@ -74,7 +74,9 @@ class _Sites:
         for text in plan.allowed_at:
             site, residues = _allowed_at(text)
             for one in self.of(site, "allowed_at"):
-                if reason := self.kept(*one, plan) or ("" if one in wanted else "is not among the positions"):
+                reason = self.kept(*one, plan)
+                reason = reason or "is not among the positions" * (one not in wanted)
+                if reason := reason or "has been given residues before" * (one in limits):
                     chain, place = one
                     stands = f"{self.texts[chain][place]} at position {place + 1} of the {chain} chain"
                     raise OptionError(
@@ -101,6 +103,11 @@ class _Sites:
                 "mutations",
                 "positions",
             )
+        if plan.n > 1 and plan.min_distance > len(out):
+            message = (
+                f"{self.record.name} has {len(out)} positions that may change; min_distance must be no more"
+            )
+            raise OptionError(f"{message}; got {plan.min_distance}", "min_distance", "positions")
         return out
 
     def kept(self, chain: str, place: int, plan: DesignPlan) -> str:
@@ -195,10 +202,13 @@ assert set(CHAIN_REGIONS) < set(_NAMES)
 
 
 def _check_text(text: str, field: str) -> None:
-    match = _PLACES.fullmatch(text)
-    if match and match["wild_type"] and match["last"]:
+    places = _PLACES.fullmatch(text)
+    if places and places["wild_type"] and places["last"]:
         raise OptionError(f"{field} must name a residue at one position only; got {text!r}", field)
-    if match is None and _LABELS.fullmatch(text) is None and text not in _NAMES:
+    match = places or _LABELS.fullmatch(text)
+    if match and match["last"] and int(match["last"]) < number_of(match["first"]):
+        raise OptionError(f"{field} must name the smaller position of a range first; got {text!r}", field)
+    if match is None and text not in _NAMES:
         if ":" in text:
             example = "H:30-35, H:Y32, L:50 or H:imgt:105-117"
             raise OptionError(f"{field} must be like {example}; got {text!r}", field)

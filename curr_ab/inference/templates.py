@@ -30,10 +30,7 @@ class Template(NamedTuple):
     is_open: bool  # more may follow, and the model says where the chain ends
 
 
-class Frame(NamedTuple):
-    """The lengths of the regions of a natural chain."""
-
-    lengths: tuple[int, ...]
+Frame = tuple[int, ...]  # lengths of the regions of a natural chain
 
 
 def template_of(
@@ -53,11 +50,12 @@ def template_of(
     cdrs = {number: letters for text in plan.cdr for of, number, letters in [parse_cdr(text)] if of == chain}
     if not cdrs and is_causal and plan.length_from is None:
         return Template(tuple(start), is_open=True)
-    frames = frames_of(plan.length_from or BUILTIN, chain)
+    given = tuple((REGIONS.index(region), len(letters)) for region, letters in cdrs.items())
+    frames = frames_within(plan.max_length, plan.length_from or BUILTIN, chain, given)
     frame = frames[int(torch.randint(len(frames), (), generator=random))]
     positions: list[str] = []
     room = None  # before the first CDR that must stand
-    for region, length in zip(REGIONS, frame.lengths, strict=True):
+    for region, length in zip(REGIONS, frame, strict=True):
         letters = cdrs.get(region)
         if letters is not None and room is None:
             room = len(positions)
@@ -155,6 +153,22 @@ def _builtin_regions(chain: str) -> list[tuple[str, str]]:
 
 
 @cache
+def frames_within(
+    max_length: int, source: str, chain: str, given: tuple[tuple[int, int], ...]
+) -> tuple[Frame, ...]:
+    """The region lengths of chains that are not too long with those regions whose lengths are given."""
+    lengths = dict(given)
+    frames = [
+        tuple(lengths.get(place, length) for place, length in enumerate(frame))
+        for frame in frames_of(source, chain)
+    ]
+    if within := tuple(frame for frame in frames if sum(frame) <= max_length):
+        return within
+    least = f"{min(map(sum, frames))} at least, the length of the shortest {chain} chain of {source}"
+    raise OptionError(f"max_length must be {least}; got {max_length}", "max_length", "length_from")
+
+
+@cache
 def frames_of(source: str, chain: str) -> tuple[Frame, ...]:
     """The region lengths of the chains of a file, or of the built-in corpus."""
     read = reader([source], unpaired=source != BUILTIN)
@@ -169,7 +183,7 @@ def frames_of(source: str, chain: str) -> tuple[Frame, ...]:
             except ValueError:
                 continue
             mask = record.region_mask(chain) or ""
-        frames.append(Frame(tuple(mask.count(str(number)) for number in range(1, 8))))
+        frames.append(tuple(mask.count(str(number)) for number in range(1, 8)))
     if not frames:
         message = f"length_from must hold {chain} chains whose regions can be told; {source} has none"
         raise OptionError(message, "length_from")

@@ -41,8 +41,11 @@ class Cell:
     @property
     def title(self) -> str:
         """The name under which its numbers are recorded: a member's for the grid and what is exported."""
-        if self.exported and self.plan.objective == "clm":
+        causal = self.plan.objective == "clm"
+        if self.exported and causal:
             return f"{CAUSAL_PREFIX}{self.member}"
+        if causal and self.name == self.member:  # of the grid, and shorter than the twin
+            return f"{self.name}-clm{self.plan.steps}"
         return self.member if self.in_law else self.name
 
 
@@ -76,7 +79,17 @@ def cells_of(preset: Preset, data: str | Path, folder: str | Path = "") -> list[
             run = CellFolder(Path(folder) / "cells" / after).run
             changes = {**changes, "init_from": str(run.checkpoint(made[after].plan.steps).absolute())}
         cells.append(_cell(preset, name, axis, str(data), changes, after))
-    return cells
+    return _with_one_twin(cells)
+
+
+def _with_one_twin(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells; of a member's causal ones that of the most steps, its causal twin, alone is exported."""
+    twins: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.exported and cell.plan.objective == "clm":
+            twins[cell.member] = max(twins.get(cell.member, cell), cell, key=lambda one: one.plan.steps)
+    others = [cell for cell in cells if cell.plan.objective == "clm" and cell not in twins.values()]
+    return [replace(cell, exported=False) if cell in others else cell for cell in cells]
 
 
 def _transfer_cells(transfer: Transfer) -> list[tuple[str, dict[str, Any], str]]:
@@ -119,10 +132,7 @@ def _cell(
         raise ValueError(f"preset {preset.name}, cell {name}: {error}") from None
     causal = plan.objective == "clm"
     in_law = changes is None and not causal
-    longest = plan.steps == max(preset.transfer.clm_steps, default=plan.steps)
-    # Of several causal cells of a member that of the most steps is its causal twin.
-    chosen = in_law or (causal and longest)
-    exported = chosen and member in MEMBERS and seed == preset.seeds[0]
+    exported = (in_law or causal) and member in MEMBERS and seed == preset.seeds[0]
     return Cell(name, size, letter, plan, exported, in_law, after)
 
 

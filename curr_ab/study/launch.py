@@ -104,11 +104,12 @@ def write_slurm(
 def submit(script: Path, after: str = "") -> str:
     """Submit the script and return the answer of sbatch; without sbatch, say where the script is.
 
-    `after` is a job, all of whose tasks must have ended well before this one begins.
+    `after` is a job, all of whose tasks must have ended before this one begins, well or not: one that failed
+    must not keep what starts from the others.
     """
     if shutil.which("sbatch") is None:
         return f"sbatch is not on this machine; the script is {script}: submit it where Slurm is"
-    held = [f"--dependency=afterok:{after}"] if after else []
+    held = [f"--dependency=afterany:{after}"] if after else []
     done = subprocess.run(["sbatch", *held, str(script)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"sbatch {script}: {done.stderr.strip() or done.returncode}")

@@ -52,7 +52,8 @@ def causal(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["causal", "masked"])
 def test_a_model_is_judged_beside_two_samples_of_real_pairs(kind, causal, folder, tables, tmp_path):
     model = causal if kind == "causal" else folder
-    results = judge(model, tables, tmp_path, at_once=40)
+    quickly = {} if kind == "causal" else {"at_once": 40}
+    results = judge(model, tables, tmp_path, **quickly)
     rows = measures(tmp_path)
     samples = {row["sample"] for row in rows}
     assert samples == {"given heavy, temperature 1", "given nothing, temperature 1"} | REAL
@@ -73,7 +74,7 @@ def test_a_model_is_judged_beside_two_samples_of_real_pairs(kind, causal, folder
         "diversity_validity",
     }
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("measures.csv")}
-    judge(model, tables, tmp_path, at_once=40)  # measured already
+    judge(model, tables, tmp_path, **quickly)  # measured already
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("measures.csv")} == before
 
 

@@ -76,9 +76,11 @@ class Landscape:
         return best - self.of(own)
 
 
-def planted(seed, **options):
+def planted(seed, search="beam", **options):
+    drawn = {"seed": seed} if search == "stochastic" else {}
     plan = DesignPlan(
-        **{"positions": ("H:50-53", "L:50-52"), "allowed": "AFKDS", "mutations": "1-3", "seed": seed}
+        **{"positions": ("H:50-53", "L:50-52"), "allowed": "AFKDS", "mutations": "1-3", "search": search}
+        | drawn
         | options
     )
     [record] = records_of([PAIR])
@@ -90,7 +92,8 @@ def planted(seed, **options):
 @pytest.mark.parametrize("kind", ["beam", "stochastic"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_known_optimum_is_found(kind, seed):
-    record, choices, landscape, plan = planted(seed, search=kind, beam=16, candidates=128, temperature=0.5)
+    options = {"temperature": 0.5} if kind == "stochastic" else {}
+    record, choices, landscape, plan = planted(seed, kind, beam=16, candidates=128, **options)
     found = search(record, choices, Objective({"planted": landscape}, {"planted": 1.0}), plan)
     assert found[0].score == pytest.approx(landscape.best(record, 3))
     assert found[0].values["planted"] == pytest.approx(landscape.values([found[0].record])[0])
@@ -102,7 +105,7 @@ def test_greedy_is_the_best_at_each_step_and_beams_are_better():
     for seed in range(10):
         record, choices, landscape, plan = planted(seed)
         for kind in ("greedy", "beam"):
-            _, _, _, plan = planted(seed, search=kind, candidates=None)
+            _, _, _, plan = planted(seed, kind, candidates=None)
             found = search(record, choices, Objective({"planted": landscape}, {"planted": 1.0}), plan)
             gained[kind].append(found[0].score)
         gained["best"].append(landscape.best(record, 3))
@@ -145,6 +148,10 @@ def random_plan(draw):
     positions = tuple(draw.sample(spans, draw.randint(1, 3)))
     keep_cysteines = draw.random() < 0.6
     residues = "".join(draw.sample(STANDARD_RESIDUES, draw.randint(3, 20)))
+    search = draw.choice(["greedy", "beam", "stochastic"])
+    options = {} if search == "greedy" else {"beam": draw.randint(1, 8)}
+    if search == "stochastic":
+        options |= {"temperature": draw.choice([0.5, 5.0, 50.0]), "seed": draw.randrange(1000)}
     return DesignPlan(
         positions=positions,
         excluded=tuple(draw.sample(excluded, draw.randint(0, 2))),
@@ -153,13 +160,11 @@ def random_plan(draw):
         keep_essential=draw.random() < 0.6,
         mutations=f"{least}-{least + draw.randint(0, 3)}",
         from_germline=draw.choice([None, None, 12, 20]),
-        search=draw.choice(["greedy", "beam", "stochastic"]),
-        beam=draw.randint(1, 8),
+        search=search,
         candidates=draw.choice([8, 32, 64]),
         n=draw.choice([20, 60]),
-        min_distance=draw.randint(1, 3),
-        temperature=draw.choice([0.5, 5.0, 50.0]),
-        seed=draw.randrange(1000),
+        min_distance=draw.randint(1, 2),
+        **options,
     )
 
 
@@ -251,7 +256,22 @@ WRONG = {
     "H:foo:30": "must be like H:30-35",
     "CDRH9": "did you mean CDRH",
     "H:Y30-35": "one position only",
+    "H:30-20": "must name the smaller position of a range first; got 'H:30-20'",
+    "H:imgt:117-105": "must name the smaller position of a range first",
+    "L:kabat:27A-26": "must name the smaller position of a range first",
 }
+
+
+def test_ranges_of_a_scheme_begin_at_an_insertion():
+    """100A-102 leaves out 100, 100-102 has all of its insertions."""
+    [record] = records_of([PAIR])
+    labels = number_chain(HEAVY, "heavy", "kabat").labels
+    found = {}
+    for text in ("100-102", "100A-102", "100A"):
+        plan = DesignPlan(positions=(f"H:kabat:{text}",), mutations="1")
+        found[text] = [labels[one.position - 1] for one in choices_of(record, plan)]
+    assert found["100-102"][:2] == ["100", "100A"] and found["100A"] == ["100A"]
+    assert found["100A-102"] == found["100-102"][1:]
 
 
 @pytest.mark.parametrize("text", WRONG)
@@ -280,6 +300,14 @@ def test_a_wrong_residue_says_what_stands_there():
         choices_of(record, DesignPlan(positions=("H:2",), mutations="2"))
     with pytest.raises(ValueError, match="allowed_at must be without C"):
         check_positions(DesignPlan(allowed_at=("H:2=AC",)))
+    with pytest.raises(
+        ValueError, match="H:V2=L: V at position 2 of the heavy chain has been given residues be"
+    ):
+        choices_of(record, DesignPlan(allowed_at=("H:2=A", "H:V2=L")))
+    with pytest.raises(
+        ValueError, match="has 2 positions that may change; min_distance must be no more; got 3"
+    ):
+        choices_of(record, DesignPlan(positions=("H:1-2",), mutations="1-2", min_distance=3))
     [choice] = choices_of(record, DesignPlan(positions=("H:V2",), allowed_at=("H:V2=AVL",), mutations="1"))
     assert choice == ("heavy", 2, "V", "AL")
 
@@ -294,6 +322,13 @@ def test_a_wrong_residue_says_what_stands_there():
         ({"objective": ("likelihood=0",)}, "objective must be NAME"),
         ({"allowed": "AB"}, "allowed must be some of"),
         ({"search": "random"}, "search must be one of"),
+        ({"objective": ("likelihood", "likelihood=-1")}, "likelihood a weight other than 0; .* add up to 0"),
+        ({"objective": ("human=-1",), "towards": ("human",)}, "human a weight other than 0"),
+        ({"search": "greedy", "beam": 4}, "beam must be left out for the search greedy; only beam or stoch"),
+        ({"temperature": 2.0}, "temperature must be left out for the search beam; only stochastic has a use"),
+        ({"search": "greedy", "seed": 1}, "seed must be left out for the search greedy"),
+        ({"min_distance": 7}, "min_distance must be at most 6, as two designs of 3 mutations differ no more"),
+        ({"n": 1, "min_distance": 2}, "min_distance must be 1 for one design"),
     ],
     ids=str,
 )
@@ -443,9 +478,9 @@ def test_the_stamp_is_of_what_files_hold(tmp_path, v_genes):
     stamps = []
     for text in (v_genes.read_text(), v_genes.read_text(), v_genes.read_text().replace("EVQL", "QVQL")):
         path.write_text(text)
-        task = DesignTask(references=ReferenceOptions(v_genes=(path,)))
-        stamps.append(repr(task.stamped("cpu")))
-    assert stamps[0] == stamps[1] != stamps[2]
+        named = ({"v_genes": (path,)}, {"natural": (str(tmp_path / "gen*.fasta"),)})
+        stamps += [repr(DesignTask(references=ReferenceOptions(**one)).stamped("cpu")) for one in named]
+    assert stamps[:2] == stamps[2:4] and not {*stamps[:2]} & {*stamps[4:]}
 
 
 @pytest.mark.slow
@@ -486,6 +521,16 @@ def test_the_command(folder, table, v_genes, tmp_path, monkeypatch):
     assert main([*start, "--out", f"{tmp_path}/parts/", *options, "--resume"]) == 0
     genes.write_text(genes.read_text().replace("EVQL", "QVQL"))
     assert main([*start, "--out", f"{tmp_path}/parts/", *options, "--resume"]) != 0
+
+
+@pytest.mark.parametrize("command", ["design", "generate"])
+@pytest.mark.parametrize(("given", "dtype"), [([], "float32"), (["--dtype", "bfloat16"], "bfloat16")])
+def test_what_is_chosen_is_computed_in_float32(command, given, dtype, folder, table, monkeypatch):
+    """Unless the user says otherwise, whatever the hardware is fast at."""
+    seen = []
+    monkeypatch.setattr("curr_ab.cli.inference._run_task", lambda *args: seen.append(args[2].dtype))
+    assert main([command, str(folder), str(table), "--out", "/dev/null/x.csv", "--join", *given]) == 0
+    assert seen == [dtype]
 
 
 def test_the_command_names_bad_records(folder, table, tmp_path, capsys):

@@ -14,8 +14,12 @@ from safetensors.numpy import load_file
 
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.inference import BatchEmbedder, EmbeddingPlan, formats, run_bulk
+from curr_ab.inference.design_tables import DesignTask
 from curr_ab.inference.formats import INDEX, assemble, write_index
+from curr_ab.inference.generation_tables import GenerateTask, summary
 from curr_ab.inference.number_tables import NumberTask
+from curr_ab.inference.records import reader
+from curr_ab.inference.settings import DesignPlan, GenerationPlan
 from curr_ab.inference.tasks import SHAPE, EmbedTask, MutateTask, PairTask, RestoreTask, ScoreTask
 from curr_ab.options import OptionError
 
@@ -184,3 +188,44 @@ def test_the_first_column_holds_the_ids(kind, deep, tokenizer, simulated):
     """The index relies on it."""
     task = kind(lights=tuple(simulated[:2]), mode="unmasked") if kind is PairTask else kind()
     assert task.without_rows(deep, tokenizer).column_names[0] == task.key
+
+
+MAKERS = {
+    "generate": GenerateTask(plan=GenerationPlan(any_sequence=True, at_once=60, n=2)),
+    "design": DesignTask(plan=DesignPlan(positions=("H:30-31",), mutations="1", candidates=4, n=2)),
+    "restore": RestoreTask(),
+}
+
+
+@pytest.mark.parametrize("command", MAKERS)
+def test_fasta_is_read_as_the_same_pairs(command, folder, simulated, tmp_path):
+    """Whatever the ids are: parts of them may look like names of chains."""
+    ids = ["7", "x_light", "clone|7", "H", "1ABC_1|Chain", "heavy-1", "igh.k", "two words"]
+    checkpoint = Checkpoint(str(folder), device="cpu", dtype="float32")
+    pairs = [one._replace(id=id)._asdict() for id, one in zip(ids, simulated, strict=False)]
+    for suffix in (".parquet", ".fasta"):
+        how = {"records_per_part": 5, "progress": False}
+        run_bulk(MAKERS[command], checkpoint, pairs, tmp_path / f"made{suffix}", **how)
+    rows = pq.read_table(tmp_path / "made.parquet").to_pylist()
+    read = list(reader([str(tmp_path / "made.fasta")])())
+    assert [(one.heavy, one.light) for one in read] == [(row["heavy"], row["light"]) for row in rows]
+    number = {"generate": "sample", "design": "design", "restore": "variant"}[command]
+    names = [f"{row['id'].replace(' ', '_')}-{row[number]}" for row in rows]
+    assert [one.id for one in read] == names and len(names) == (16 if command != "restore" else 8)
+
+
+def test_fasta_leaves_out_records_without_a_sample(tmp_path):
+    rows = {"id": ["a", "b"], "sample": [1, None], "heavy": ["EVQ", "QVQ"], "light": ["DIQ", None]}
+    pq.write_table(pa.table(rows), tmp_path / "part.parquet")
+    assemble([tmp_path / "part.parquet"], tmp_path / "out.fasta")
+    assert (tmp_path / "out.fasta").read_text() == ">a-1_heavy\nEVQ\n>a-1_light\nDIQ\n"
+    assert ".csv and .parquet say what was left out" in summary(str(tmp_path / "out.fasta"), 1)[0]
+
+
+@pytest.mark.parametrize("task", [ScoreTask(mode="unmasked"), MutateTask(mode="unmasked"), NumberTask()])
+def test_fasta_is_for_chains(task, bulk, folder, simulated, tmp_path):
+    with pytest.raises(ValueError, match=r"\.fasta holds the chains that generate, design and restore make"):
+        bulk(task, tmp_path / "out.fasta")
+    read = reader([{"id": ["a"], "heavy": ["EVQ"], "light": ["DIQ"], "kd": ["1"]}], keep=["kd"])
+    with pytest.raises(OptionError, match=r"\.fasta holds chains alone; keep columns in"):
+        run_bulk(task, None, read, tmp_path / "out.fasta", progress=False)

@@ -1,6 +1,7 @@
 """Generation: what is given stands, seeds decide, samples that are left out are counted."""
 
 import itertools
+import zipfile
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ from curr_ab.inference.generation import REASONS, domain_fault, generate_window
 from curr_ab.inference.generation_tables import GenerateTask
 from curr_ab.inference.records import BlankReader, Record
 from curr_ab.inference.settings import Sampling
-from curr_ab.inference.templates import Template, germline_starts
+from curr_ab.inference.templates import Template, frames_of, germline_starts
 from curr_ab.words import STANDARD_RESIDUES
 
 HEAVIES = [heavy for heavy, _ in PAIRS]
@@ -29,8 +30,12 @@ FREELY = {"any_sequence": True, "max_length": 40}
 
 
 def drawn(model, tokenizer, pairs, **plan):
+    """Samples, quickly: a causal model's are short, of a masked one's many positions are filled at once."""
     options = {name: plan.pop(name) for name in ["tokens_per_batch"] if name in plan}
-    return list(generate(model, tokenizer, pairs, GenerationPlan(**{**FREELY, **plan}), **options))
+    causal = {} if {"fix", "cdr"} & plan.keys() else {"max_length": 40}
+    quickly = causal if model.config.is_decoder else {"at_once": 50}
+    plan = GenerationPlan(**{"any_sequence": True, **quickly, **plan})
+    return list(generate(model, tokenizer, pairs, plan, **options))
 
 
 def texts(samples):
@@ -102,7 +107,7 @@ def test_the_likelihood_is_that_of_the_score(causal, tokenizer):
 @pytest.mark.parametrize("kind", ["causal", "masked"])
 def test_the_seed_decides_in_any_batch(kind, causal, deep, tokenizer):
     model = causal if kind == "causal" else deep
-    how = {"n": 3, "at_once": 30, "seed": 7}
+    how = {"n": 3, "seed": 7}
     pairs = HEAVIES[:4]
     together = drawn(model, tokenizer, pairs, **how)
     assert len(together) == 12
@@ -119,7 +124,7 @@ def test_the_seed_decides_in_any_batch(kind, causal, deep, tokenizer):
 def test_what_is_given_stands(kind, given, causal, deep, tokenizer):
     model = causal if kind == "causal" else deep
     pairs = None if given == "nothing" else PAIRS[:3]
-    samples = drawn(model, tokenizer, pairs, given=given, n=2, at_once=60)
+    samples = drawn(model, tokenizer, pairs, given=given, n=2)
     assert len(samples) == (2 if given == "nothing" else 6)
     for place, one in enumerate(samples):
         if given != "nothing":
@@ -139,13 +144,13 @@ def test_spans_stand_always(kind, causal, deep, tokenizer):
         (("CDRL3", "CDRL1"), [(LIGHT.index("QQHYTTPPT"), 9), (LIGHT.index("QDVNTA"), 6)]),
     ]:
         spans = spans if fix[0].startswith("L") else [(start, start + length) for start, length in spans]
-        for one in drawn(model, tokenizer, [(HEAVY, LIGHT)], fix=fix, n=n, at_once=50):
+        for one in drawn(model, tokenizer, [(HEAVY, LIGHT)], fix=fix, n=n):
             light, number = one.record.light, number + 1
             assert len(light) == len(LIGHT)
             assert all(light[start:end] == LIGHT[start:end] for start, end in spans)
-    for one in drawn(model, tokenizer, [HEAVY], cdr=("L3=QQYNSYPLT",), start=("DIQMTQ",), n=n, at_once=50):
+    for one in drawn(model, tokenizer, [HEAVY], cdr=("L3=QQYNSYPLT",), start=("DIQMTQ",), n=n):
         assert "QQYNSYPLT" in one.record.light and one.record.light.startswith("DIQMTQ")
-    for one in drawn(model, tokenizer, [HEAVY], allowed="ACDE", n=n, at_once=50):
+    for one in drawn(model, tokenizer, [HEAVY], allowed="ACDE", n=n):
         assert set(one.record.light) <= set("ACDE")
     assert number == 2 * n
 
@@ -163,11 +168,11 @@ def test_a_germline_start_is_the_gene_s(causal, tokenizer):
 @pytest.mark.parametrize("kind", ["causal", "masked"])
 def test_a_common_light_chain_suits_all_heavy_chains(kind, causal, deep, tokenizer):
     model = causal if kind == "causal" else deep
-    samples = drawn(model, tokenizer, HEAVIES[:3], common=True, n=4, at_once=20)
+    samples = drawn(model, tokenizer, HEAVIES[:3], common=True, n=4)
     lights = [[one.record.light for one in samples if one.record.heavy == heavy] for heavy in HEAVIES[:3]]
     assert lights[0] == lights[1] == lights[2] and len(set(lights[0])) == 4
     # It hangs on all of them: with another second heavy chain it is another.
-    other = drawn(model, tokenizer, [HEAVIES[0], HEAVIES[3], HEAVIES[2]], common=True, n=4, at_once=20)
+    other = drawn(model, tokenizer, [HEAVIES[0], HEAVIES[3], HEAVIES[2]], common=True, n=4)
     assert [one.record.light for one in other[:4]] != lights[0]
 
 
@@ -250,11 +255,66 @@ def test_real_chains_are_domains():
         ({"drop_lowest": 0.1, "given": "nothing"}, "drop_lowest must be 0 where nothing is given"),
         ({"top_p": 0.0}, "top_p must be"),
         ({"given": "nothing", "unique": True}, "unique, and input in not_in, must be left out"),
+        ({"start": ("DI", "L:DV")}, "start or v_gene must be one for the light chain; got DI and L:DV"),
+        ({"v_gene": ("IGKV1", "L")}, "start or v_gene must be one for the light chain; got IGKV1 and L"),
+        (
+            {"cdr": ("L3=QQ", "CDRL3=QH")},
+            "cdr must be one for CDR3 of the light chain; got L3=QQ and CDRL3=QH",
+        ),
+        (
+            {"start": ("DI",), "v_gene": ("IGKV1",)},
+            "start or v_gene must be one for the light chain; got DI and IGKV1",
+        ),
+        ({"v_gene": ("IGKV1",), "start": ("L:DI",)}, "start or v_gene must be one for the light chain"),
+        ({"start_residues": 9}, "start_residues must be left out without v_gene"),
+        (
+            {"start": ("DIQ",), "max_length": 2},
+            "max_length must be as long as start at least, 3 residues; got 2",
+        ),
+        ({"v_gene": ("K",), "max_length": 19}, "max_length must be as long as start_residues at least, 20"),
+        ({"fix": ("CDRL1",), "max_length": 100}, "max_length must be left out where fix keeps"),
+        ({"fix": ("CDRL1",), "length_from": "builtin"}, "length_from must be left out where fix keeps"),
+        ({"fix": ("CDRL1",), "common": True}, "common must be left out where fix keeps"),
     ],
 )
 def test_plans_that_cannot_be(plan, message):
     with pytest.raises(ValueError, match=message):
         GenerationPlan(**plan)
+
+
+def test_a_limit_needs_its_head():
+    with pytest.raises(ValueError, match="least_pairing must be left out without pairing_head"):
+        GenerateTask(least_pairing=0.6)
+
+
+def test_starts_of_both_chains_are_no_repetition():
+    GenerationPlan(given="nothing", start=("H:EV",), v_gene=("IGK",), cdr=("H3=AR", "L3=QQ", "H1=GF"))
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_no_chain_is_longer_than_it_may_be(kind, causal, deep, tokenizer):
+    """Those whose length is that of a natural chain, too."""
+    model = causal if kind == "causal" else deep
+    lengths = [sum(frame) for frame in frames_of("builtin", "light")]
+    most = sorted(lengths)[len(lengths) // 10]
+    assert most < max(lengths)
+    how = {"length_from": "builtin", "max_length": most, "n": 8}
+    assert max(len(one.record.light) for one in drawn(model, tokenizer, [HEAVY], **how)) <= most
+    how |= {"cdr": ("L3=" + "Q" * 60,), "max_length": most + 60}
+    assert max(len(one.record.light) for one in drawn(model, tokenizer, [HEAVY], **how)) <= most + 60
+    with pytest.raises(
+        ValueError, match=f"max_length must be {min(lengths)} at least, the length of the shortest light"
+    ):
+        drawn(model, tokenizer, [HEAVY], length_from="builtin", max_length=30)
+
+
+def test_a_pair_is_no_list_of_chains(causal, tokenizer):
+    """As in all other functions."""
+    for pair in ((HEAVY, LIGHT), HEAVY):
+        with pytest.raises(ValueError, match="give a list of pairs"):
+            drawn(causal, tokenizer, pair)
+        with pytest.raises(ValueError, match="give a list of pairs"):
+            next(score(causal, tokenizer, pair))
 
 
 def test_records_and_models_that_cannot_be(causal, deep, tokenizer):
@@ -266,8 +326,10 @@ def test_records_and_models_that_cannot_be(causal, deep, tokenizer):
         drawn(causal, tokenizer, [HEAVY], fix=("L:2",))
     with pytest.raises(ValueError, match="has no heavy chain, which is to be given"):
         drawn(causal, tokenizer, [(None, LIGHT)])
-    with pytest.raises(ValueError, match="sweeps must be 0 for a causal member"):
-        drawn(causal, tokenizer, [HEAVY], sweeps=1)
+    for option in ({"sweeps": 1}, {"order": "confident"}, {"at_once": 2}):
+        [name] = option
+        with pytest.raises(ValueError, match=f"{name} must be left out for a causal member"):
+            drawn(causal, tokenizer, [HEAVY], **option)
     with pytest.raises(ValueError, match="v_gene must be a gene, a family or a locus of IGKV1-2YQT"):
         drawn(causal, tokenizer, [HEAVY], v_gene=("IGKV99",))
     causal.config.light_first = 0.0
@@ -279,8 +341,8 @@ def test_records_and_models_that_cannot_be(causal, deep, tokenizer):
 
 
 def test_sweeps_draw_anew_from_what_stands(deep, tokenizer):
-    before = drawn(deep, tokenizer, [HEAVY], n=2, at_once=60)
-    after = drawn(deep, tokenizer, [HEAVY], n=2, at_once=60, sweeps=1)
+    before = drawn(deep, tokenizer, [HEAVY], n=2)
+    after = drawn(deep, tokenizer, [HEAVY], n=2, sweeps=1)
     for one, other in zip(before, after, strict=True):
         assert len(one.record.light) == len(other.record.light)
         differing = sum(a != b for a, b in zip(one.record.light, other.record.light, strict=True))
@@ -289,7 +351,9 @@ def test_sweeps_draw_anew_from_what_stands(deep, tokenizer):
 
 def test_confident_takes_the_surest_first(deep, tokenizer):
     """Drawn with next to no temperature: the surest residue of all, then the next given that."""
-    [one] = drawn(deep, tokenizer, [(HEAVY, LIGHT[:6])], fix=("L:1",), order="confident", temperature=1e-6)
+    [one] = drawn(
+        deep, tokenizer, [(HEAVY, LIGHT[:6])], fix=("L:1",), order="confident", at_once=1, temperature=1e-6
+    )
     ids = tokenizer(HEAVY, LIGHT[:1] + "<mask>" * 5, return_tensors="pt")["input_ids"]
     standard = torch.tensor(tokenizer.convert_tokens_to_ids(list(STANDARD_RESIDUES)))
     while (left := (ids[0] == 32).nonzero().flatten()).numel():
@@ -307,7 +371,8 @@ def test_confident_takes_the_surest_first(deep, tokenizer):
 def test_processes_and_parts_give_the_same_bytes(kind, causal, deep, tokenizer, tmp_path):
     folder = save_checkpoint(causal if kind == "causal" else deep, tmp_path / "model")
     checkpoint = Checkpoint(str(folder), device="cpu", dtype="float32")
-    task = GenerateTask(plan=GenerationPlan(**FREELY, n=2, at_once=40))
+    quickly = {"max_length": 40} if kind == "causal" else {"at_once": 40}
+    task = GenerateTask(plan=GenerationPlan(any_sequence=True, n=2, **quickly))
     pairs = [(heavy, None) for heavy in itertools.islice(itertools.cycle(HEAVIES), 12)]
     table = [Record(str(number), heavy, None) for number, (heavy, _) in enumerate(pairs)]
     frame = {"id": [one.id for one in table], "heavy": [one.heavy for one in table]}
@@ -333,18 +398,22 @@ def test_a_record_without_a_sample_has_a_row(causal, tokenizer):
     task = GenerateTask(plan=GenerationPlan(max_length=20, tries=2))
     table = task.table(causal, tokenizer, [Record("a", HEAVY, None)])
     [row] = table.to_pylist()
-    assert row["light"] is None and row["draws"] == 2 and row["incomplete"] == 2
+    assert row["heavy"] == HEAVY and row["light"] is None and row["draws"] == 2 and row["incomplete"] == 2
     assert set(REASONS) < set(row)
 
 
-def test_parts_are_of_the_same_files(tmp_path):
+@pytest.mark.parametrize("name", ["known.csv", "kn*.csv", "known.zip#known.csv", "file://{}/known.csv"])
+def test_parts_are_of_the_same_files(name, tmp_path):
     """A run is not resumed with parts that were made with another content of a file that it names."""
-    path = tmp_path / "known.csv"
+    source = name.format(tmp_path) if "{}" in name else str(tmp_path / name)
     stamps = []
-    for heavy in HEAVIES[:2]:
-        path.write_text(f"id,heavy\na,{heavy}\n")
-        stamps.append(GenerateTask(plan=GenerationPlan(not_in=(str(path),))).stamped().stamp)
-    assert stamps[0] != stamps[1]
+    for heavy in (HEAVIES[0], HEAVIES[0], HEAVIES[1]):
+        (tmp_path / "known.csv").write_text(f"id,heavy\na,{heavy}\n")
+        with zipfile.ZipFile(tmp_path / "known.zip", "w") as archive:
+            archive.write(tmp_path / "known.csv", "known.csv")
+        task = GenerateTask(plan=GenerationPlan(not_in=(source, "input", "builtin")))
+        stamps.append(task.stamped().stamp)
+    assert stamps[0] == stamps[1] != stamps[2]
 
 
 def test_pairs_of_nothing_in_a_bulk_task(causal, tokenizer):
@@ -410,7 +479,7 @@ def test_stock_checkpoints_generate_too(given, deep, tokenizer, tmp_path):
     stock_twin(deep).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model, theirs = curr_ab.load(str(tmp_path), device="cpu", dtype="float32")
-    pairs, how = None if given == "nothing" else PAIRS[:2], {"given": given, "n": 2, "at_once": 60}
+    pairs, how = None if given == "nothing" else PAIRS[:2], {"given": given, "n": 2}
     assert texts(drawn(model, theirs, pairs, **how)) == texts(drawn(deep, tokenizer, pairs, **how))
 
 

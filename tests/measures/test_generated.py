@@ -3,8 +3,10 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support.tiny_models import PAIRS
 
 from curr_ab.data import builtin_path
+from curr_ab.inference.numbering import number_chain
 from curr_ab.measures.generated import (
     Reference,
     Sample,
@@ -71,6 +73,17 @@ def test_copies_of_training_are_not_new_and_one_chain_is_not_diverse(rows, refer
 
 
 @pytest.mark.heavy
+def test_real_chains_have_the_conserved_residues_and_mutants_of_them_have_not():
+    for place, kind in enumerate(("heavy", "light")):
+        texts = [pair[place] for pair in PAIRS]
+        assert read_chains(texts, kind).conserved.all()
+        numbers = [number_chain(text, kind).labels for text in texts]
+        for label in ("23", "41", "104"):
+            at = [labels.index(label) for labels in numbers]
+            mutants = [text[:one] + "S" + text[one + 1 :] for text, one in zip(texts, at, strict=True)]
+            assert not read_chains(mutants, kind).conserved.any()
+
+
 def test_broken_chains_are_not_valid(rows, reference):
     broken = {**rows, "heavy": list(rows["heavy"]), "light": list(rows["light"])}
     for place in range(0, NUM, 2):

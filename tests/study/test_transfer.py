@@ -91,6 +91,31 @@ def test_causal_cells_of_the_grid_are_beside_the_law():
         of(cells={"*": {"objective": "clm"}}, transfer={})
 
 
+@pytest.mark.parametrize(
+    ("cells", "twin"),
+    [
+        ({"8M-F": {"objective": "clm", "steps": 8}}, "8M-F"),  # of two with as many steps the first
+        ({"8M-F": {"objective": "clm", "steps": 7}}, "8M-F-clm8"),
+        ({"8M-F": {"objective": "clm", "steps": 20}}, "8M-F"),
+        ({"8M-F-clm4": {"steps": 20}}, "8M-F-clm4"),
+        ({"8M-F-clm8": {"steps": 3}}, "8M-F-clm4"),
+    ],
+)
+def test_one_causal_cell_of_a_member_is_its_twin(cells, twin):
+    """That of the most steps that it really has; two exports would be one folder."""
+    cells = of(sizes=MICRO["sizes"], cells=cells)
+    causal = {
+        name: one for name, one in cells.items() if one.plan.objective == "clm" and one.member == "8M-F"
+    }
+    assert len(causal) >= 2 and [name for name, one in causal.items() if one.exported] == [twin]
+    titles = [one.title for one in cells.values()]
+    assert cells[twin].title == "CLM-8M-F" and len(set(titles)) == len(titles)
+    assert "8M-F" not in [one.title for one in causal.values()]
+    folder = StudyFolder(Path("study"))
+    exports = [folder.export(one) for one in cells.values() if one.exported]
+    assert len(set(exports)) == len(exports)
+
+
 def test_what_transfer_cannot_be_is_said():
     with pytest.raises(ValueError, match=r"clm_steps must be one at least.*got none"):
         of(transfer={"mlm_steps": [5]})
@@ -258,7 +283,7 @@ def test_cells_are_launched_elsewhere_in_the_order_of_their_weights(make, tmp_pa
     run_study(make(**SMALL), study.path, launcher="slurm", say=said.append)
     first, second = (tmp_path / "asked").read_text().splitlines()
     assert first == str(study.slurm_script)
-    assert second == f"--dependency=afterok:77 {study.second_slurm_script}"
+    assert second == f"--dependency=afterany:77 {study.second_slurm_script}"
     assert "cells=(8M-F-clm4-mlm6 8M-F-clm8-mlm6)" in study.second_slurm_script.read_text()
 
 

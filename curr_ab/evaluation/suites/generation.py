@@ -37,14 +37,14 @@ from curr_ab.measures.metrics import Floats
 from curr_ab.measures.repertoires import Chains, read_chains
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
-from curr_ab.results import Result
+from curr_ab.results import HELD_OUT, Result
 from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
     from curr_ab.tokenization import CurrAbTokenizer
 
 MEASURES = "measures.csv"
-HELD_OUT, SHUFFLED = "held-out pairs", "shuffled within V gene"
+SHUFFLED = "shuffled within V gene"
 
 
 @dataclass(frozen=True)
