@@ -109,7 +109,7 @@ def run_in_tasks(
     how = {"tasks": options.tasks, "logging_dir": str(folder), "skip_completed": False}
     if options.executor == "slurm":
         return _submit(words, options, how, processes)
-    with needs_extra("cluster"):
+    with needs_extra("slurm"):
         from datatrove.executor import LocalPipelineExecutor
 
     step = _step(words, ("--processes", "1", "--quiet"))
@@ -121,7 +121,7 @@ def run_in_tasks(
 def _submit(
     words: Sequence[str], options: ExecutorOptions, how: dict[str, Any], processes: int | None
 ) -> list[str]:
-    with needs_extra("cluster"):
+    with needs_extra("slurm"):
         from datatrove.executor import SlurmPipelineExecutor
 
     if shutil.which("sbatch") is None:

@@ -8,7 +8,6 @@ from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from curr_ab.extras import needs_extra
 from curr_ab.words import REGIONS
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ class Domain(NamedTuple):
 
 @cache
 def _annotator(chains: str, scheme: Scheme = "imgt") -> Annotator:
-    with needs_extra("data"):
-        from immunum import Annotator
+    from immunum import Annotator
+
     # A domain is recognised in IMGT; in another scheme it is only labelled, and must not be refused then.
     confidence = MIN_CONFIDENCE[chains] if scheme == "imgt" else 0.0
     return Annotator(list(chains), scheme, confidence)

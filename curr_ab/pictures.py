@@ -39,7 +39,7 @@ def new_figure(
     rows: int = 1,
     columns: int = 1,
     *,
-    extra: str = "data",
+    extra: str = "plots",
     **subplots: Any,
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure and its axes, row by row; `extra` is what brings matplotlib here."""
@@ -105,7 +105,7 @@ def _save_figure(figure: Figure, path: Path, suffix: str) -> None:
 
 def _raster(svg: str) -> bytes:
     """An SVG as PNG, with matplotlib's fonts: the same bytes whichever fonts the system has, if any."""
-    with needs_extra("scaling"):
+    with needs_extra("plots"):
         import matplotlib
         import resvg_py
 

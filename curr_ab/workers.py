@@ -142,8 +142,7 @@ class Workers:
 
     def bar(self, total: int, title: str) -> Any:
         """The bar of a stage."""
-        with needs_extra("data"):
-            from tqdm import tqdm
+        from tqdm import tqdm
 
         return tqdm(total=total, desc=title, disable=not self.progress)
 
@@ -264,8 +263,7 @@ def map_chunks(
     label: str,
 ) -> list[Result]:
     """`function` over chunks of `items`, in order; the result does not depend on the number of workers."""
-    with needs_extra("scaling"):
-        from tqdm import tqdm
+    from tqdm import tqdm
 
     size = max(1, -(-len(items) // (workers * _CHUNKS_PER_WORKER)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]

@@ -105,9 +105,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         given["names"] = read_options(args, ColumnNames)
     if "name" in given:
         refuse_for_several(options.model, "name", "models")
-    with needs_extra(
-        "finetune" if args.suite in ("specificity", "pairing", "fitness", "generation") else "pretrain"
-    ):
+    with needs_extra("evaluate"):
         from curr_ab.evaluation.run import run_suite, write_tables
 
         for model in options.model:

@@ -216,9 +216,8 @@ def _allowed(text: str) -> tuple[str, int, str]:
 
 def _pair(args: argparse.Namespace) -> None:
     settings = read_options(args, PairSettings)
-    with needs_extra("data"):
-        from curr_ab.inference.records import chain_reader
-        from curr_ab.inference.tasks import PairTask
+    from curr_ab.inference.records import chain_reader
+    from curr_ab.inference.tasks import PairTask
 
     names = read_options(args, InputOptions).names
     read_lights = chain_reader(args.lights, "light", names=replace(names, heavy=None))
@@ -238,10 +237,10 @@ def _generate(args: argparse.Namespace) -> None:
     if (plan.given == "nothing") == bool(args.inputs):
         what = "no INPUT" if args.inputs else f"an INPUT with {plan.given} chains"
         raise OptionError(f"given must be other than {plan.given}, or the command must have {what}", "given")
-    with needs_extra("data"):
-        from curr_ab.inference.generation_tables import GenerateTask, summary
-        from curr_ab.inference.output import Output
-        from curr_ab.inference.records import BlankReader, chain_reader
+    from curr_ab.inference.generation_tables import GenerateTask, summary
+    from curr_ab.inference.output import Output
+    from curr_ab.inference.records import BlankReader, chain_reader
+
     if plan.common and options.records_per_part is not None:
         message = "records_per_part must be left out with common: all heavy chains make one part"
         raise OptionError(message, "records_per_part", "common")
@@ -275,8 +274,8 @@ def _tokens(args: argparse.Namespace) -> int | None:
 
 def _read(args: argparse.Namespace) -> Reader:
     options = read_options(args, InputOptions)
-    with needs_extra("data"):
-        from curr_ab.inference.records import reader
+    from curr_ab.inference.records import reader
+
     keep = read_options(args, BulkOptions).keep_columns
     return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 

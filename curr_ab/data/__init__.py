@@ -51,4 +51,4 @@ __all__ = [
     "simulate_pairs",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="data")
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

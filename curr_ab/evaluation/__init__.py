@@ -35,4 +35,4 @@ __all__ = [
     "write_tables",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="finetune")
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="evaluate")

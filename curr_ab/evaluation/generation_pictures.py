@@ -35,7 +35,7 @@ def draw_samples(
 
 
 def _two(samples: Sequence[Sample]) -> tuple[Figure, list, Sequence]:  # type: ignore[type-arg]
-    figure, panels = new_figure(_SIZE, columns=2, extra="finetune")
+    figure, panels = new_figure(_SIZE, columns=2, extra="evaluate")
     for axes, chain in zip(panels, CHAINS, strict=True):
         set_title(axes, f"{chain} chain")
     return figure, panels, colours(len(samples))

@@ -10,7 +10,6 @@ from typing import Any
 
 from curr_ab import __version__
 from curr_ab.checkpoint_files import resolve
-from curr_ab.extras import needs_extra
 from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing_folder, write_json
 from curr_ab.finetuning.adapter_record import (
@@ -42,8 +41,7 @@ def save_adapter(
     is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers.
     Of paths in `data` the names are kept.
     """
-    with needs_extra("finetune"):
-        import yaml
+    import yaml
 
     base = resolve(base_model)
     record = FinetuningRecord(

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json
 from curr_ab.pages import code, render
 from curr_ab.results import Result, model_index, read_results
@@ -79,8 +78,7 @@ def write_adapter_card(folder: Path, *, namespace: str) -> None:
 
 def render_adapter_card(folder: Path, namespace: str) -> str:
     """The card that the files of the folder give under an owner's name."""
-    with needs_extra("finetune"):
-        import yaml
+    import yaml
 
     record = read_record(folder)
     recipe: dict[str, Any] = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))

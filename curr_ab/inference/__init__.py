@@ -101,4 +101,4 @@ __all__ = [
     "score_mutants",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="data")
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

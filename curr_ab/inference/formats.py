@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.tasks import SHAPE
 from curr_ab.options import OptionError
@@ -23,7 +24,8 @@ from curr_ab.words import CHAINS
 
 ROW_GROUP = 32 << 20  # bytes of a row group in a joined Parquet file, before compression
 INDEX = "index.parquet"
-_INDEX_MEMORY = "500MB"  # to sort ids in; what does not fit is sorted on disk
+_SORTED_AT_ONCE = 1_000_000  # rows of the index; what is more is sorted on disk
+_SAMPLED = 4_096  # rows of the index, of which one is looked at to cut it into pieces
 _MOST_HEADER = 100_000_000  # bytes of JSON that readers of safetensors accept
 _INDEX_ROWS = 65_536  # of a row group of the index: so many are read to find an id
 _RANGES = pa.schema([("id", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("rows", pa.int64())])
@@ -231,20 +233,42 @@ def _write_safetensors(parts: Sequence[Path], path: Path) -> None:
 
 def write_index(parts: Sequence[Path], folder: Path) -> None:
     """Where the rows of each id lie in a folder of parts, sorted by id, so that one is found at once."""
-    with needs_extra("data"):
-        import duckdb
-
-    # The rows of an id are neighbours, and its part holds all of them.
-    ranges = pa.RecordBatchReader.from_batches(_RANGES, map(_ranges, parts))
     with TemporaryDirectory(prefix=".index.", suffix=".tmp", dir=folder) as scratch:
-        settings: dict[str, Any] = {"memory_limit": _INDEX_MEMORY, "temp_directory": scratch, "threads": 1}
-        with replacing(folder / INDEX) as temporary, duckdb.connect(config=settings) as database:
-            database.execute("SET enable_progress_bar = false")
-            rows = database.from_arrow(ranges).order("id")
-            try:
-                rows.write_parquet(str(temporary), compression="zstd", row_group_size=_INDEX_ROWS)
-            except duckdb.IOException as error:  # such as that of a full disk
-                raise OSError(str(error)) from error
+        firsts = _write_runs(parts, Path(scratch))
+        runs = pyarrow.dataset.dataset(scratch, _RANGES)
+        with replacing(folder / INDEX) as temporary, pq.ParquetWriter(temporary, _RANGES) as writer:
+            for first, end in itertools.pairwise([*firsts, None]):
+                wanted = pc.field("id") >= first
+                if end is not None:
+                    wanted &= pc.field("id") < end
+                # Of each run only the row groups with such ids are read.
+                writer.write_table(runs.to_table(filter=wanted, use_threads=False).sort_by("id"), _INDEX_ROWS)
+
+
+def _write_runs(parts: Iterable[Path], folder: Path) -> list[str]:
+    """Write files of sorted ranges; return ids between which all files together have about one file's rows."""
+    samples: list[str] = []
+    # The rows of an id are neighbours, and its part holds all of them.
+    for number, batches in enumerate(_gathered(map(_ranges, parts))):
+        run = pa.Table.from_batches(batches).sort_by("id")
+        pq.write_table(run, folder / f"{number}.parquet", _SAMPLED)
+        samples += run["id"].take(pa.array(range(0, len(run), _SAMPLED))).to_pylist()
+    step = _SORTED_AT_ONCE // _SAMPLED
+    return ["", *dict.fromkeys(sorted(samples)[step::step])]
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches with as many rows together as are sorted at once."""
+    gathered: list[pa.RecordBatch] = []
+    num_rows = 0
+    for batch in batches:
+        gathered.append(batch)
+        num_rows += len(batch)
+        if num_rows >= _SORTED_AT_ONCE:
+            yield gathered
+            gathered, num_rows = [], 0
+    if gathered:
+        yield gathered
 
 
 def _ranges(part: Path) -> pa.RecordBatch:

@@ -33,4 +33,4 @@ __all__ = [
     "read_run",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="finetune")
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

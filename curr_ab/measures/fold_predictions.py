@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats, Labels
 from curr_ab.words import UNKNOWN_LABEL, Target
 
@@ -67,8 +66,8 @@ class RunPredictions:
 
 def read_run(folder: str | Path) -> RunPredictions:
     """The predictions of a finished cross-validation."""
-    with needs_extra("finetune"):
-        import yaml
+    import yaml
+
     folder = Path(folder)
     if not (folder / FOLDS).is_file():
         raise ValueError(f"{folder} must be a folder of `curr-ab finetune`; it has no {FOLDS}")

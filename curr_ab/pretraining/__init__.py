@@ -20,4 +20,4 @@ _LAZY = {
 }
 __all__ = ["PretrainingPlan", "pretrain", "read_log", "resolve_plan"]
 
-__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="pretrain")
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="train")

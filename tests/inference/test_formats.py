@@ -126,6 +126,23 @@ def test_a_folder_has_an_index(bulk, simulated, tmp_path):
     ]
 
 
+def test_an_index_of_more_ids_than_are_sorted_at_once_is_that_of_all(tmp_path, monkeypatch):
+    ids = [f"n{number:05}" for number in np.random.default_rng(0).permutation(4_000)] + ["twice"] * 300
+    parts = [part(tmp_path / f"part-{at:06}.parquet", ids[at : at + 100]) for at in range(0, 4_300, 100)]
+    write_index(parts, tmp_path)
+    whole = pq.read_table(tmp_path / INDEX)
+    monkeypatch.setattr(formats, "_SORTED_AT_ONCE", 200)
+    monkeypatch.setattr(formats, "_SAMPLED", 20)
+    write_index(parts, tmp_path)
+    groups = pq.read_metadata(tmp_path / INDEX)
+    assert max(groups.row_group(number).num_rows for number in range(groups.num_row_groups)) < 1_000
+    found = pq.read_table(tmp_path / INDEX)
+    assert found["id"].equals(whole["id"]) and found.sort_by([("id", "ascending"), ("file", "ascending")]).equals(
+        whole.sort_by([("id", "ascending"), ("file", "ascending")])
+    )
+    assert not list(tmp_path.glob(".index*"))
+
+
 def test_an_index_reads_little(tmp_path, monkeypatch):
     """The ids of its row groups do not overlap, whatever the order of the input."""
     monkeypatch.setattr(formats, "_INDEX_ROWS", 2_048)
@@ -161,8 +178,8 @@ from pathlib import Path
 from curr_ab.inference import formats
 folder, name, copies = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 parts = sorted(folder.glob("part-*"))
-if name == formats.INDEX:  # so that its limit is reached with few ids
-    formats._INDEX_MEMORY = "100MB"
+if name == formats.INDEX:  # so that few ids are too many to be sorted at once
+    formats._SORTED_AT_ONCE = 40_960
     formats.write_index(parts * copies * 4, folder)
 else:
     formats.assemble(parts * copies, folder / name)

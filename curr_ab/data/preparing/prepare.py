@@ -182,7 +182,7 @@ def prepare(
     the same preparation, and each returns when all of it is done. The result depends on none of these.
     """
     check_report(report)
-    with needs_extra("data"):  # now, and not at the check of the splits, after hours
+    with needs_extra("train"):  # now, and not at the check of the splits, after hours
         import duckdb  # noqa: F401
     if isinstance(share, str):
         share = parse_share(share)

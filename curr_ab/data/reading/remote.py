@@ -108,8 +108,8 @@ def _reaching(address: str) -> Iterator[None]:
 
 
 def _file_system(address: str) -> tuple[Any, str]:
-    with needs_extra("data"):
-        import fsspec
+    import fsspec
+
     protocol = address.partition("://")[0]
     if protocol.rpartition("::")[2] not in fsspec.available_protocols():
         known = "s3, gs, https, hf, or another that fsspec knows"
@@ -172,7 +172,7 @@ def _is_data_set(address: str) -> bool:
 
 def _files_of_data_set(source: str) -> list[str]:
     """Files of one split, with the commit of now in their names."""
-    with needs_extra("data"):
+    with needs_extra("hub-data"):
         from datasets import load_dataset_builder
     name, _, query = source.removeprefix(HUB).removeprefix("datasets/").partition("?")
     options = dict(parse_qsl(query))

