@@ -13,7 +13,7 @@ from curr_ab.pictures import Picture, save_pictures
 from curr_ab.words import CHAINS, REGIONS
 
 _SIZE = (1180.0, 280.0)
-_HEIGHT = 480  # of the page in a notebook
+_HEIGHT = 430  # of the page in a notebook
 _GAP = 8  # between the chains, in residues
 _LEAST = 4.0  # end of the scale in nats: small values must not look like surprises
 _COLOURS = {"CDR1": "d0", "CDR2": "d1", "CDR3": "d2"}
