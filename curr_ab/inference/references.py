@@ -302,8 +302,10 @@ def content_digest(sources: Iterable[str], models: Iterable[str] = ()) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def read_references(options: ReferenceOptions) -> References:
-    """The references of the options, read once in a process."""
+def read_references(options: ReferenceOptions | References) -> References:
+    """The references of the options, read once in a process; those that are read already, as they are."""
+    if isinstance(options, References):
+        return options
     return _read(options.v_genes, options.natural)
 
 
