@@ -200,7 +200,7 @@ def generate(
 
 def _chains(chains: Any, chain: str) -> Iterator[Record]:
     """The records; chains as text are those of the kind that is asked for."""
-    if isinstance(chains, list | tuple) and all(isinstance(one, str) for one in chains):
+    if isinstance(chains, list) and all(isinstance(one, str) for one in chains):
         chains = [(one, None) if chain == "heavy" else (None, one) for one in chains]
     return records_of(chains)
 
