@@ -26,16 +26,18 @@ class Fields(griffe.Extension):
         if not kinds & RECORDS:
             return
         fields = [one for one in cls.members.values() if one.is_attribute and one.is_public and one.annotation]
+        fields = [one for one in fields if "property" not in one.labels]
         lines = [f"    {one.name} ({one.annotation}): {about(one)}" for one in fields]
         if lines:
             text = cls.docstring.value if cls.docstring else ""
-            cls.docstring = griffe.Docstring(f"{text}\n\nAttributes:\n" + "\n".join(lines), parent=cls)
+            value = f"{text}\n\nAttributes:\n" + "\n".join(lines)
+            cls.docstring = griffe.Docstring(value, parent=cls, parser="google")
 
 
 def about(field: griffe.Attribute) -> str:
     """The help of an option, or the comment behind a field."""
     if "option" in field.labels and field.parent:
         options = getattr(importlib.import_module(field.parent.module.path), field.parent.name)
-        return str(options.__dataclass_fields__[field.name].metadata["help"])
+        return str(options.__dataclass_fields__[field.name].metadata["help"]).replace("<", "&lt;")
     comment = re.search(r"#\s*(.*)", field.source.splitlines()[-1])
     return comment[1] if comment else ""
