@@ -1,4 +1,4 @@
-"""What docs/finetuning.md says of recipes and data is what happens."""
+"""What docs/how-to/finetune.md says of recipes and data is what happens."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from curr_ab.finetuning.recipe import shipped_recipes
 from curr_ab.options import read_options
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "finetuning.md").read_text()
+TEXT = (ROOT / "docs" / "how-to" / "finetune.md").read_text()
 
 
 def blocks(language):

@@ -1,4 +1,4 @@
-"""The examples of docs/inference.md run as they stand there."""
+"""The examples of the pages on inference run as they stand there."""
 
 import re
 import shlex
@@ -14,7 +14,9 @@ from curr_ab.cli.main import build_parser, main
 from curr_ab.options import read_options
 from curr_ab.share import Share
 
-TEXT = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+NAMES = ("embed", "score", "mutate", "restore", "pair", "number", "many-pairs")
+TEXT = "\n".join((HOW_TO / f"{name}.md").read_text() for name in NAMES)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/pretraining.md names files, options and commands that exist."""
+"""docs/how-to/pretrain.md names files, options and commands that exist."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from curr_ab.cli.shell import Parser
 from curr_ab.pretraining.plan import PretrainingPlan
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "pretraining.md").read_text()
+DOCUMENT = (ROOT / "docs" / "how-to" / "pretrain.md").read_text()
 
 
 def commands():

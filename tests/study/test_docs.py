@@ -1,4 +1,4 @@
-"""docs/study.md names commands, keys and files that exist."""
+"""docs/how-to/study.md names commands, keys and files that exist."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from curr_ab.cli.main import build_parser
 from curr_ab.study.preset import Launch, Preset, StudyData, change, read_preset
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "study.md").read_text()
+DOCUMENT = (ROOT / "docs" / "how-to" / "study.md").read_text()
 
 
 def test_every_command_parses():
