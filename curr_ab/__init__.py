@@ -8,6 +8,7 @@ from curr_ab.extras import lazy_names
 from curr_ab.family import MEMBERS, Member, member, members
 
 if TYPE_CHECKING:
+    from curr_ab.checkpoint_files import resolve
     from curr_ab.checkpoints import load
     from curr_ab.modeling import (
         CurrAbConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "member",
     "members",
+    "resolve",
 ]
 
 # Imported when first asked for: `curr-ab models` needs neither torch nor transformers.
@@ -45,6 +47,7 @@ _LAZY = {
     "CurrAbModel": "modeling",
     "CurrAbTokenizer": "tokenization",
     "load": "checkpoints",
+    "resolve": "checkpoint_files",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from curr_ab.family import NAMESPACE, REPO_PREFIX, find_member, nearest_members
+from curr_ab.family import DEMO, DEMO_NAME, NAMESPACE, REPO_PREFIX, find_member, is_demo, nearest_members
 from curr_ab.files import read_object
 from curr_ab.reach import reach
 from curr_ab.results import checkpoint_digest
@@ -24,6 +24,7 @@ WEIGHTS = (
 )
 # Options of `from_pretrained` that say where the files are: tokenizer and adapter need them, too.
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
+DEMO_FOLDER = Path(__file__).with_name(DEMO)
 MODEL_TYPE = "esm"  # of the family, too, so that stock transformers reads it
 _STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
 
@@ -31,22 +32,27 @@ _STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
     """The folder or repository of a checkpoint: every command and function reads names this way.
 
-    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member
-    in any case, with or without the prefix of the repositories; an adapter is a folder or a repository, too.
+    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member or
+    `demo` in any case, with or without the prefix of the repositories; an adapter is a folder or a repository,
+    too.
     """
     text = str(name_or_path)
     folder = Path(text)
     if folder.is_dir():
         if any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG, *WEIGHTS)):
             return text
-        steps = step_folders(folder)
-        return str(steps[max(steps)]) if steps else text
+        if steps := step_folders(folder):
+            return str(steps[max(steps)])
+        if not is_demo(text):  # many a folder is called so that has no checkpoint in it
+            return text
+    if is_demo(text):
+        return str(DEMO_FOLDER)
     if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
         return text
     if (member := find_member(text)) is not None:
         return member.repo_id(namespace)
     raise ValueError(
-        f"no checkpoint is called {text!r}: it is neither a folder nor a member nor a repository such as "
+        f"no checkpoint is called {text!r}: it is neither a folder nor {DEMO} nor a member nor a repository such as "
         f"{namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
     )
 
@@ -113,7 +119,12 @@ def find_weights(source: str, revision: str | None = None) -> list[Path]:
 def base_of_adapter(source: str, **options: Any) -> str | None:
     """The base that an adapter names; None for a checkpoint that is complete by itself."""
     path = find_file(source, ADAPTER_CONFIG, **options)
-    return None if path is None else str(read_object(path)["base_model_name_or_path"])
+    if path is None:
+        return None
+    base = str(read_object(path)["base_model_name_or_path"])
+    # PEFT needs the folder of the machine that tuned `demo`; elsewhere it is this package's.
+    is_demo_there = PureWindowsPath(base).parts[-2:] == (DEMO_FOLDER.parent.name, DEMO)
+    return str(DEMO_FOLDER) if is_demo_there and not Path(base).is_dir() else base
 
 
 def is_causal(source: str, **options: Any) -> bool:
@@ -172,6 +183,8 @@ def _name_of(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
         text = source
+    elif folder.resolve() == DEMO_FOLDER.resolve():
+        return DEMO_NAME
     elif folder.resolve().parent.name == "checkpoints":  # of a run: its name says more than `step500`
         text = folder.resolve().parents[1].name
     else:

@@ -13,6 +13,8 @@ from curr_ab.published import PublishedFigure, figures_of
 NAMESPACE = "brineylab"
 REPO_PREFIX = "CurrAb-"  # of the members' repositories, in front of the member's name
 CAUSAL_PREFIX = "CLM-"  # of the causal twins' names, such as CLM-8M-F
+DEMO = "demo"  # the small model in the package, to try things with: none of the 15
+DEMO_NAME = f"{REPO_PREFIX}{DEMO}"  # in results and cards
 NUM_HEADS = 20
 VOCAB_SIZE = 33
 MAX_TOKENS = 320
@@ -171,11 +173,18 @@ def find_member(name: str) -> Member | None:
     return MEMBERS.get(key) or CAUSAL_MEMBERS.get(key)
 
 
+def is_demo(name: str) -> bool:
+    """True for `demo`, written as `member` reads names."""
+    return name.upper().removeprefix(REPO_PREFIX.upper()) == DEMO.upper()
+
+
 def member(name: str) -> Member:
     """The member called `name`: `350M-F`, in any case, with or without the repository's `CurrAb-`.
 
     `CLM-350M-F` is its causal twin.
     """
+    if is_demo(name):
+        raise ValueError(f"the model must be a member, one of {', '.join(MEMBERS)}; got {name!r}, which is none")
     if (found := find_member(name)) is None:
         raise ValueError(f"no member is called {name!r}; {nearest_members(name)}")
     return found

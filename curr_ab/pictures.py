@@ -1,10 +1,14 @@
-"""Pictures as files: the one style of all matplotlib figures, and the one way in which pictures are saved."""
+"""Pictures: the one style of all matplotlib figures, the one way to save pictures, and to show them in notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
 
 from curr_ab.charts import FILE_FONT, Drawing
 from curr_ab.extras import needs_extra
@@ -32,6 +36,32 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "svg.hashsalt": "curr-ab",  # equal figures give equal files
 }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A page that a notebook shows where it is a cell's last line, and that can be saved."""
+
+    page: str = field(repr=False)
+    height: int  # in a notebook, in pixels
+    writers: Mapping[str, Callable[[Path], None]] = field(repr=False)  # of other kinds of file, by suffix
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page (.html), or the picture as a file of another kind."""
+        path = Path(path)
+        if path.suffix == ".html":
+            with replacing(path) as temporary:
+                temporary.write_text(self.page, encoding="utf-8")
+        elif path.suffix in self.writers:
+            self.writers[path.suffix](path)
+        else:
+            suffixes = " or ".join([".html", *self.writers])
+            raise ValueError(f"the name of the picture must end in {suffixes}; got {path.name}")
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own: its style and its script leave the notebook alone."""
+        style = f"width: 100%; height: {self.height}px; border: 0"
+        return f'<iframe srcdoc="{escape(self.page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
 def new_figure(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curr_ab.checkpoint_files import DEMO_FOLDER
 from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
@@ -19,6 +20,7 @@ RECIPE is {", ".join(shipped_recipes())}, or a YAML file of your own.
 The same command goes on where the run in OUT stands. To use several devices, start the same arguments with
 `accelerate launch --config_file train_scripts/accelerate/ddp.yaml train_scripts/finetune.py`."""
 
+PAIRS = "pairs"  # without labels, which every command takes
 _OF_RECIPE = ("heavy", "light", "id")  # names of columns that a recipe has itself
 
 
@@ -37,7 +39,7 @@ class ExampleOptions(Options):
     """The table that `example-data` writes."""
 
     out: Path = option(help="File to write: .csv, .tsv or .parquet", metavar="FILE")
-    pairs: int = option(600, "Number of pairs", least=1)
+    pairs: int | None = option(None, "Number of pairs", shown="600; of `pairs` all there are", least=1)
     seed: int = option(0, "Seed of the pairs that are drawn", least=0)
 
 
@@ -45,9 +47,10 @@ def add_commands(commands: Any) -> None:
     """Add `finetune` and `example-data` to the command line."""
     text = "fine-tune a member for a task, with cross-validation"
     add_arguments(commands.add_parser("finetune", help=text, description=DESCRIPTION))
-    text = "write pairs of the built-in corpus with a planted signal, to try a shipped recipe on"
+    text = "write pairs to try things on, or labelled ones with a planted signal for a shipped recipe"
     parser = add_command(commands, "example-data", text, write_examples, ExampleOptions)
-    parser.add_argument("task", metavar="RECIPE", help="Name of a shipped recipe, such as specificity-binary")
+    help = f"`{PAIRS}` without labels, or the name of a shipped recipe, such as specificity-binary"
+    parser.add_argument("task", metavar="RECIPE", help=help)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,23 +91,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_examples(args: argparse.Namespace) -> None:
-    """Plant the signal and write the table in the format of its suffix."""
-    from curr_ab.extras import needs_extra
+    """Write the pairs, or those with a planted signal, in the format of the file's suffix."""
+    import pyarrow.csv
+
+    from curr_ab.files import replacing, write_parquet
 
     options = read_options(args, ExampleOptions)
-    with needs_extra("finetune"):
-        import pyarrow.csv
-
-        from curr_ab.files import replacing, write_parquet
-        from curr_ab.finetuning.example_data import plant
     delimiters = {".csv": ",", ".tsv": "\t"}
     suffix = options.out.suffix
     if suffix not in (*delimiters, ".parquet"):
         raise OptionError(f"out must end in .csv, .tsv or .parquet; got {options.out}", "out")
-    table = plant(args.task, options.pairs, options.seed)
+    table = _example_pairs(options.pairs) if args.task == PAIRS else _planted(args.task, options)
     if suffix == ".parquet":
         write_parquet(options.out, table)
         return
     with replacing(options.out) as temporary:
         format = pyarrow.csv.WriteOptions(delimiter=delimiters[suffix])
         pyarrow.csv.write_csv(table, temporary, format)
+
+
+def _example_pairs(num_pairs: int | None) -> Any:
+    """The first of the pairs that lie beside `demo`."""
+    import pyarrow.csv
+
+    table = pyarrow.csv.read_csv(DEMO_FOLDER / "pairs.csv")
+    if num_pairs is not None and num_pairs > len(table):
+        raise OptionError(f"pairs must be at most {len(table)}, as many as there are; got {num_pairs:,}", "pairs")
+    return table.slice(0, num_pairs)
+
+
+def _planted(task: str, options: ExampleOptions) -> Any:
+    from curr_ab.extras import needs_extra
+
+    with needs_extra("finetune"):
+        from curr_ab.finetuning.example_data import plant
+    return plant(task, options.pairs or 600, options.seed)

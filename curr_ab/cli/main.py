@@ -12,7 +12,8 @@ from typing import Any
 
 from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
 from curr_ab.cli.shell import Parser, add_command, run
-from curr_ab.family import NAMESPACE, Member, members
+from curr_ab.checkpoint_files import DEMO_FOLDER
+from curr_ab.family import DEMO, NAMESPACE, Member, members
 from curr_ab.options import Options, option, read_options, unknown
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,7 +35,7 @@ def build_parser() -> Parser:
     """The whole command line; the reference in docs/ is written from it."""
     parser = Parser(prog="curr-ab", description="Paired antibody language models.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_command(commands, "models", "list the 15 members", _models, ModelsOptions)
+    add_command(commands, "models", "list the 15 members, and where the model to try things with is", _models, ModelsOptions)
     for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, study):
         group.add_commands(commands)
     text = "print the script that completes commands and options in your shell"
@@ -82,6 +83,7 @@ def _models(args: argparse.Namespace) -> None:
     for row in rows:
         numbers = {name: f"{row[name]:,}" for name in ("parameters", "training_pairs")}
         print(line.format(*list((row | numbers).values())[:9]))
+    print(f"\n{DEMO}: a tiny model to try things with, in {DEMO_FOLDER}")
 
 
 def _complete(args: argparse.Namespace) -> None:

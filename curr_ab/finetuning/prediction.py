@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.batch_functions import BatchFunction
-from curr_ab.inference.records import Record, records_of, tokenize, windows
+from curr_ab.inference.records import Record, tokenize
+from curr_ab.inference.results import Results
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
 Array = npt.NDArray[np.float32]
-WINDOW = 1024
 _HEADS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
@@ -84,13 +84,12 @@ def label_names(model: Any) -> list[str]:
 
 def predict(
     model: Any, tokenizer: CurrAbTokenizer, pairs: Any, *, tokens_per_batch: int | None = None
-) -> Iterator[Array]:
-    """One array for each pair, in input order and constant memory.
+) -> Results[Array]:
+    """One array for each pair, or the table that `curr-ab predict` writes.
 
     Probabilities of the classes `[classes]` or `[residues, classes]`, heavy chain first; a number `[1]`.
     """
-    for window in windows(records_of(pairs), WINDOW):
-        yield from predict_window(model, tokenizer, window, tokens_per_batch)
+    return Results(PredictTask(tokens_per_batch=tokens_per_batch), model, tokenizer, pairs)
 
 
 def predict_window(
@@ -124,10 +123,13 @@ def _bare(model: Any) -> Any:
 class PredictTask(BulkTask):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
-    records_per_part: int = WINDOW
+    records_per_part: int = 1024
+
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Array]:
+        return predict_window(model, tokenizer, records, self.tokens_per_batch)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        predictions = predict_window(model, tokenizer, records, self.tokens_per_batch)
+        predictions = self.results(model, tokenizer, records)
         target = target_of(model)
         columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if target == "number":

@@ -8,19 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, member
-from curr_ab.files import replacing
+from curr_ab.checkpoint_files import CONFIG
+from curr_ab.family import DEMO, DEMO_NAME, MAX_TOKENS, NAMESPACE, Member, is_demo, member
+from curr_ab.files import read_object, replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
-from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
+from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
 from curr_ab.options import OptionError
 from curr_ab.pages import render
 from curr_ab.results import Result, is_headline, model_index, read_results, write_results
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
+_SAME_FOR_ALL = {
+    "architecture": "ESM-2 (rotary positions, vocabulary of 33)",
+    "longest input": f"{MAX_TOKENS} tokens",
+    "licence": "MIT",
+}
 _PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 # The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
 _NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
@@ -37,15 +44,16 @@ def render_card(
     """The card of a member; with a manifest, that of one export of it."""
     from curr_ab.scaling.laws import PAPER_LAW
 
-    measured = sorted(results, key=lambda row: (row.task, row.metric, str(row.identity)))
     record = training or TrainingRecord()
     recorded = record.plan
-    compute = {"training FLOPs": record.training_flops, "hours": record.hours, "devices": record.devices}
+    measured = _in_order(results)
     optimum = PAPER_LAW.optima[member.data.num_pairs]
     ratio = member.size.nominal_parameters / optimum
     return render(
         "hub/causal_card.md" if member.causal else "hub/card.md",
-        header=_header(member, namespace, measured),
+        header=_header(
+            member.repo_name, "text-generation" if member.causal else "fill-mask", measured, namespace=namespace
+        ),
         name=member.repo_name,
         repo_id=member.repo_id(namespace),
         rehearsal=manifest is not None and manifest.rehearsal,
@@ -53,37 +61,72 @@ def render_card(
         data=member.data,
         pairs=f"{member.data.num_pairs:,}",
         shape=_shape(member),
-        max_tokens=MAX_TOKENS,
-        step=manifest.step if manifest else None,
         recorded=recorded is not None,
         epochs=member.epochs,
-        plan=_plan(vars(member.plan) if recorded is None else recorded),
-        seen={label: value for label, value in (("data", record.data), ("seen", record.seen)) if value},
-        measured=measured,
-        is_headline=is_headline,
-        sources=sorted({f"{row.source} (curr-ab {row.code_version})" for row in measured}),
         missing=_missing(member, measured),
         published=member.published,
         law=PAPER_LAW,
         optimum=optimum,
         where=f"{ratio:.1f} times as large" if ratio >= 1 else f"{1 / ratio:.1f} times smaller",
-        compute={label: value for label, value in compute.items() if value is not None},
-        unrecorded=[*(label for label, value in compute.items() if value is None), "energy", "carbon"],
         revisions=list(manifest.revisions) if manifest else None,
         light_first=(recorded or {}).get("light_first") or 0.0,
+        **_numbers(record, vars(member.plan) if recorded is None else recorded, measured, manifest),
     )
 
 
-def _header(member: Member, namespace: str, results: Sequence[Result]) -> str:
+def _render_demo(folder: Path, results: Iterable[Result], training: TrainingRecord, manifest: Manifest) -> str:
+    """The card of the model that comes with the package."""
+    measured = _in_order(results)
+    # Its shape is its own: the member that a plan begins with would only mislead.
+    plan = {key: value for key, value in (training.plan or {}).items() if key != "member"}
+    return render(
+        "hub/demo_card.md",
+        header=_header(DEMO_NAME, "fill-mask", measured),
+        name=DEMO_NAME,
+        demo=DEMO,
+        rehearsal=False,
+        shape=_demo_shape(folder),
+        recorded=True,
+        **_numbers(training, plan, measured, manifest),
+    )
+
+
+def _in_order(results: Iterable[Result]) -> list[Result]:
+    return sorted(results, key=lambda row: (row.task, row.metric, str(row.identity)))
+
+
+def _numbers(
+    record: TrainingRecord,
+    plan: Mapping[str, Any],
+    measured: Sequence[Result],
+    manifest: Manifest | None,
+) -> dict[str, Any]:
+    """What the sections take that hold numbers."""
+    compute = {"training FLOPs": record.training_flops, "hours": record.hours, "devices": record.devices}
+    return {
+        "max_tokens": MAX_TOKENS,
+        "step": manifest.step if manifest else None,
+        "plan": _plan(plan),
+        "seen": {label: value for label, value in (("data", record.data), ("seen", record.seen)) if value},
+        "measured": measured,
+        "is_headline": is_headline,
+        "sources": sorted({f"{row.source} (curr-ab {row.code_version})" for row in measured}),
+        "compute": {label: value for label, value in compute.items() if value is not None},
+        "unrecorded": [*(label for label, value in compute.items() if value is None), "energy", "carbon"],
+    }
+
+
+def _header(name: str, pipeline: str, results: Sequence[Result], *, namespace: str | None = None) -> str:
+    """The lines that the Hub reads; a `namespace` owns the data set of the members."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
         license="mit",
         library_name="transformers",
-        pipeline_tag="text-generation" if member.causal else "fill-mask",
+        pipeline_tag=pipeline,
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
-        datasets=[f"{namespace}/{DATASET}"],
-        model_name=member.repo_name,
+        datasets=None if namespace is None else [f"{namespace}/{DATASET}"],
+        model_name=name,
         eval_results=model_index(results) or None,
     )
     header: str = data.to_yaml()
@@ -95,9 +138,21 @@ def _shape(member: Member) -> dict[str, str]:
     return {
         "parameters": f"{size.num_parameters:,}",
         "layers, width, heads": f"{size.num_layers}, {size.hidden_size}, {size.hidden_size // size.head_dim}",
-        "architecture": "ESM-2 (rotary positions, vocabulary of 33)",
-        "longest input": f"{MAX_TOKENS} tokens",
-        "licence": "MIT",
+        **_SAME_FOR_ALL,
+    }
+
+
+def _demo_shape(folder: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    config = read_object(folder / CONFIG)
+    with safe_open(folder / WEIGHTS, framework="numpy") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 (no mapping)
+    shape = (config[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    return {
+        "parameters": f"{sum(map(prod, shapes)):,}",
+        "layers, width, heads": ", ".join(map(str, shape)),
+        **_SAME_FOR_ALL,
     }
 
 
@@ -163,6 +218,8 @@ def rendered(folder: Path, namespace: str) -> str:
     results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
     record = folder / TRAINING
     training = read_training(record) if record.is_file() else None
+    if is_demo(manifest.member):
+        return _render_demo(folder, results, training or TrainingRecord(), manifest)
     return render_card(
         member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
     )

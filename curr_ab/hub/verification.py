@@ -90,18 +90,18 @@ def verify(
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
-    """The problems of a repository (a member or its id) or of an export on disk; empty where all is well.
+    """The problems of a repository (a member or its id), of `demo`, or of an export on disk; empty where all is well.
 
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
     revision at a time is downloaded to; `fresh_process` verifies several in one process.
     """
     place: _Hub | _Local
-    if Path(name).is_dir():
-        place, owner = _Local(str(name)), None
+    source = str(name) if Path(name).is_dir() else resolve(name, namespace)
+    if Path(source).is_dir():
+        place, owner = _Local(source), None
     else:
-        repo_id = resolve(name, namespace)
-        owner = repo_id.partition("/")[0]
-        place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
+        owner = source.partition("/")[0]
+        place = _Hub(source, str(scratch) if scratch else None, attempts)
     try:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
@@ -213,7 +213,8 @@ def _check_card(folder: Path, main: Manifest, owner: str | None) -> list[str]:
     try:
         if (folder / RESULTS).is_file():
             for row in read_results(folder / RESULTS):
-                if row.checkpoint != main.weights or member(row.model).name != main.member:
+                same_model = row.model == main.member or member(row.model).name == main.member
+                if row.checkpoint != main.weights or not same_model:
                     return [f"{RESULTS}: {row.task} {row.metric} was measured on another checkpoint"]
         expected = rendered(folder, owner or namespace_of(folder))
     except ValueError as error:

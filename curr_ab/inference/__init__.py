@@ -17,16 +17,24 @@ if TYPE_CHECKING:
         BatchScorer,
     )
     from curr_ab.inference.bulk import run_bulk
-    from curr_ab.inference.designs import Designed, design
-    from curr_ab.inference.embedding import attention_maps, embed
-    from curr_ab.inference.generation import Generated, generate
+    from curr_ab.inference.designs import Designed
+    from curr_ab.inference.embedding import attention_maps
+    from curr_ab.inference.functions import (
+        design,
+        embed,
+        generate,
+        rank_lights,
+        restore,
+        saturate,
+        score,
+        score_mutants,
+    )
+    from curr_ab.inference.generation import Generated
     from curr_ab.inference.marginals import Marginals
-    from curr_ab.inference.mutation import saturate, score_mutants
-    from curr_ab.inference.pairing import rank_lights
     from curr_ab.inference.records import Record, records_of
     from curr_ab.inference.references import References, read_references
-    from curr_ab.inference.restoration import restore
-    from curr_ab.inference.scoring import Score, score
+    from curr_ab.inference.results import Results
+    from curr_ab.inference.scoring import Score
     from curr_ab.inference.settings import (
         DesignPlan,
         EmbeddingPlan,
@@ -54,19 +62,20 @@ _LAZY = {
     "ReferenceOptions": "settings",
     "References": "references",
     "RestorationPlan": "settings",
+    "Results": "results",
     "Score": "scoring",
     "attention_maps": "embedding",
-    "design": "designs",
-    "embed": "embedding",
-    "generate": "generation",
-    "rank_lights": "pairing",
+    "design": "functions",
+    "embed": "functions",
+    "generate": "functions",
+    "rank_lights": "functions",
     "read_references": "references",
     "records_of": "records",
-    "restore": "restoration",
+    "restore": "functions",
     "run_bulk": "bulk",
-    "saturate": "mutation",
-    "score": "scoring",
-    "score_mutants": "mutation",
+    "saturate": "functions",
+    "score": "functions",
+    "score_mutants": "functions",
 }
 __all__ = [
     "BatchDesigner",
@@ -86,6 +95,7 @@ __all__ = [
     "ReferenceOptions",
     "References",
     "RestorationPlan",
+    "Results",
     "Score",
     "attention_maps",
     "design",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,17 @@ class DesignTask(BulkTask, DesignSettings):
         choices_of(record, self.plan)
         return super().check(tokenizer, record)
 
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> Iterator[Designed]:
         references = read_references(self.references)
         objective = objective_of(model, tokenizer, self.plan, references, self.tokens_per_batch)
-        designs = [
-            one
-            for record in records
-            for one in search(
+        for record in records:
+            yield from search(
                 record, choices_of(record, self.plan), objective, self.plan, references.germline
             )
-        ]
-        return _table(designs, list(objective.terms), references)
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        designs = list(self.results(model, tokenizer, records))
+        return _table(designs, list(self.plan.weights()), read_references(self.references))
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
         return self.table(model, tokenizer, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.objectives import Likelihood, Objective, build_objective
-from curr_ab.inference.records import Record, records_of
+from curr_ab.inference.records import Record
 from curr_ab.inference.references import Germline, References, domain_of
 from curr_ab.inference.settings import DesignPlan
-from curr_ab.inference.sites import Choice, check_positions, choices_of
+from curr_ab.inference.sites import Choice
 from curr_ab.randomness import random_stream
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
@@ -34,27 +34,8 @@ class Designed(NamedTuple):
     values: Mapping[str, float]  # of each term of the objective
     gains: Mapping[str, float]  # of each term over the input
 
-
-def design(
-    model: Any,
-    tokenizer: Any,
-    pairs: Any,
-    plan: DesignPlan | None = None,
-    *,
-    references: References | None = None,
-    tokens_per_batch: int | None = None,
-) -> Iterator[Designed]:
-    """The best mutants of each pair, best first; fewer than `plan.n` where no more can be had.
-
-    Mutations are added one by one. After each, the whole neighbourhood of the mutants at hand is ranked by
-    what the model's log-odds, and cheap terms, promise; the objective judges the `candidates` best, and the
-    search goes on with `beam` of these. Every mutant that was judged may be a result.
-    """
-    plan, references = plan or DesignPlan(), references or References()
-    check_positions(plan)
-    objective = objective_of(model, tokenizer, plan, references, tokens_per_batch)
-    for record in records_of(pairs):
-        yield from search(record, choices_of(record, plan), objective, plan, references.germline)
+    def __repr__(self) -> str:
+        return f"Designed(id={self.record.id!r}, rank {self.rank}, {self.mutant}, score {self.score:.3f})"
 
 
 def objective_of(

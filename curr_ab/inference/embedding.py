@@ -10,15 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from curr_ab.inference.records import (
-    Record,
-    TokenRecord,
-    records_of,
-    residues_of,
-    tokenize,
-    tokenize_one,
-    windows,
-)
+from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize, tokenize_one
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, map_batches
 from curr_ab.modeling import CurrAbModel
@@ -26,33 +18,6 @@ from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 
 Array = npt.NDArray[np.float32]
-WINDOW = 1024
-
-
-def embed(
-    model: Any,
-    tokenizer: CurrAbTokenizer,
-    pairs: Any,
-    *,
-    pooling: Pooling = "mean",
-    part: str = "pair",
-    layers: int | Sequence[int] = -1,
-    tokens_per_batch: int | None = None,
-    layout: BatchLayout | None = None,
-) -> Iterator[Array]:
-    """One array for each pair, in input order and constant memory; special tokens are never inside.
-
-    `[width]` pooled, `[residues, width]` with `pooling="none"`; several `layers` are stacked in front.
-    `pooling="cls"` is the first token's state. `np.stack(list(embed(...)))` makes a matrix.
-    """
-    wanted = (layers,) if isinstance(layers, int) else tuple(layers)
-    plan = EmbeddingPlan(poolings=(pooling,), parts=(part,), layers=wanted)
-    encoder = encoder_of(model)
-    plan.resolve(encoder.config.num_hidden_layers)
-    for window in windows(records_of(pairs), WINDOW):
-        for features in embed_window(encoder, tokenizer, window, plan, tokens_per_batch, layout):
-            arrays = [features[name] for name in plan.names().values()]
-            yield arrays[0] if isinstance(layers, int) else np.stack(arrays)
 
 
 def attention_maps(model: Any, tokenizer: CurrAbTokenizer, pairs: Any) -> Iterator[Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from curr_ab.inference.decoding import Draft, Drawn, decode
 from curr_ab.inference.filling import fill
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.pairing import head_scores
-from curr_ab.inference.records import BlankReader, Record, reader, records_of, tokenize_one, windows
+from curr_ab.inference.records import Record, reader, tokenize_one
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.templates import germline_starts, template_of
 from curr_ab.options import OptionError
@@ -31,7 +31,6 @@ from curr_ab.words import CHAINS
 REASONS = ("incomplete", "wrong_chain", "known", "duplicate", "unpaired", "unlikely")
 _INPUT = "input"  # as a source of `not_in`
 _MOST_COMMON = 1_000  # heavy chains that share a light chain: all are drawn beside each other
-_ALONE = 64  # pairs in a window where nothing is given
 _TAIL = 2  # residues behind a domain that alignment may leave out
 
 
@@ -47,6 +46,11 @@ class Generated(NamedTuple):
     def perplexity(self) -> float:
         return math.exp(-self.log_likelihood / max(1, self.num_drawn))
 
+    def __repr__(self) -> str:
+        lengths = f"{len(self.record.heavy or '')} heavy and {len(self.record.light or '')} light residues"
+        what = f"sample {self.sample}, {lengths}, {self.num_drawn} drawn, perplexity {self.perplexity:.3f}"
+        return f"Generated(id={self.record.id!r}, {what})"
+
 
 @dataclass
 class Samples:
@@ -57,40 +61,6 @@ class Samples:
     num_draws: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     seen: set[tuple[str | None, str | None]] = field(default_factory=set)
-
-
-def generate(
-    model: Any,
-    tokenizer: CurrAbTokenizer,
-    pairs: Any = None,
-    plan: GenerationPlan | None = None,
-    *,
-    v_genes: tuple[Path, ...] = (),
-    tokens_per_batch: int | None = None,
-) -> Iterator[Generated]:
-    """Samples of each record, in input order; a causal or a masked model.
-
-    `pairs` are chains as text, or anything that has records of the given chain; none where the plan gives
-    nothing. `v_genes` are FASTA files of the genes that the plan's `v_gene` names.
-    """
-    plan = plan or GenerationPlan()
-    size = _MOST_COMMON if plan.common else _ALONE
-    for window in windows(_records(pairs, plan), size):
-        how: dict[str, Any] = {"v_genes": v_genes, "tokens_per_batch": tokens_per_batch}
-        for samples in generate_window(model, tokenizer, window, plan, **how):
-            yield from samples.kept
-
-
-def _records(pairs: Any, plan: GenerationPlan) -> Iterable[Record]:
-    if plan.given == "nothing":
-        if pairs is not None:
-            raise ValueError("pairs must be left out where nothing is given")
-        return BlankReader((), wanted=(), count=plan.n)()
-    if pairs is None:
-        raise ValueError(f"give {plan.given} chains, or a plan in which nothing is given")
-    if isinstance(pairs, list | tuple) and all(isinstance(one, str) for one in pairs):
-        pairs = [(one, None) if plan.given == "heavy" else (None, one) for one in pairs]
-    return records_of(pairs)
 
 
 def check_model(model: Any, plan: GenerationPlan) -> bool:

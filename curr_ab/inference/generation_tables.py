@@ -16,6 +16,8 @@ from pyarrow import csv
 from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.inference.generation import (
     REASONS,
+    Generated,
+    Samples,
     check_model,
     check_record,
     generate_window,
@@ -55,15 +57,17 @@ class GenerateTask(BulkTask, GenerateSettings):
     def records_per_part(self) -> int:
         return 1_000 if self.plan.common else max(1, 512 // self.plan.n)
 
+    @property
+    def window(self) -> int:
+        return self.records_per_part if self.plan.common else min(64, self.records_per_part)
+
     def check(self, tokenizer: Any, record: Record) -> Record:
         if self.plan.given == "nothing":
             return record.with_chains({"heavy": "A"})  # the tokenizer wants a residue
         return check_record(tokenizer, record, self.plan)
 
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        references = read_references(self.references)
-        rows: list[dict[str, Any]] = []
-        for samples in generate_window(
+    def _samples(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Samples]:
+        return generate_window(
             model,
             tokenizer,
             records,
@@ -72,7 +76,15 @@ class GenerateTask(BulkTask, GenerateSettings):
             head=self._head(),
             least_pairing=self.least_pairing,
             v_genes=self.references.v_genes,
-        ):
+        )
+
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Generated]:
+        return [one for samples in self._samples(model, tokenizer, records) for one in samples.kept]
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+        references = read_references(self.references)
+        rows: list[dict[str, Any]] = []
+        for samples in self._samples(model, tokenizer, records):
             counts: dict[str, Any] = {reason: samples.left_out[reason] for reason in REASONS}
             counts |= {"id": samples.record.id, "draws": samples.num_draws}
             compared = references.columns([one.record for one in samples.kept])

@@ -1,25 +1,66 @@
-"""Heat maps of single mutants: a PNG for print, and a page that says what is under the pointer."""
+"""All single mutants of a pair: their log-odds, and heat maps of them, as a PNG and as a page."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from curr_ab.domains import Scheme
-from curr_ab.files import replacing
-from curr_ab.inference.mutation import Saturation
 from curr_ab.inference.numbering import Numbering
+from curr_ab.inference.records import Record, number_records
 from curr_ab.pages import packaged_text, render_page
-from curr_ab.pictures import new_figure, save_pictures, set_title
+from curr_ab.pictures import Picture, new_figure, save_pictures, set_title
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
 ROWS = "GASTCVILMFYWNQHKRDEP"
 _COLUMNS = [STANDARD_RESIDUES.index(letter) for letter in ROWS]  # of the log-odds
+_HEADER, _MAP = 250, 330  # pixels of the page's head, and of the map of a chain
+
+
+class Site(NamedTuple):
+    """One residue of a pair."""
+
+    chain: str
+    position: int  # from 1
+    wild_type: str
+
+
+class Saturation(NamedTuple):
+    """The log-odds of all single mutants of a pair against its own residues."""
+
+    record: Record
+    sites: list[Site]
+    log_odds: Tensor  # [sites, 20] in the order of STANDARD_RESIDUES; 0 at the wild type
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    def rows(self) -> Iterator[tuple[Site, str, float]]:
+        """Site, mutant and log-odds of every single mutant."""
+        for site, values in zip(self.sites, self.log_odds.tolist(), strict=True):
+            for mutant, value in zip(STANDARD_RESIDUES, values, strict=True):
+                if mutant != site.wild_type:
+                    yield site, mutant, value
+
+    def heat_map(self, scheme: Scheme | None = None) -> Picture:
+        """The picture of all log-odds; with a scheme, such as imgt, positions are named in it, too."""
+        return heat_map(self, number_records([self.record], scheme)[0][1] if scheme else {}, scheme or "imgt")
+
+    def __repr__(self) -> str:
+        text = f"Saturation(id={self.id!r}, {len(self.sites):,} positions, {19 * len(self.sites):,} mutants"
+        if self.sites:
+            site, mutant, best = max(self.rows(), key=lambda row: row[2])
+            name = f"{site.chain[0].upper()}:{site.wild_type}{site.position}{mutant}"
+            text += f", log-odds from {float(self.log_odds.min()):.2f} to {best:.2f} ({name})"
+        return f"{text})"
 
 
 def write_heat_maps(
@@ -27,13 +68,35 @@ def write_heat_maps(
 ) -> None:
     """`ID.png` and `ID.html`; what cannot stand in a file's name becomes `_`."""
     name = re.sub(r"[^\w.+-]", "_", saturation.record.id)
-    write_png(saturation, folder / f"{name}.png")
-    write_html(
-        saturation, folder / f"{name}.html", {chain: one.labels for chain, one in numbers.items()}, scheme
+    picture = heat_map(saturation, numbers, scheme)
+    for suffix in (".png", ".html"):
+        picture.save(folder / f"{name}{suffix}")
+
+
+def heat_map(saturation: Saturation, numbers: Mapping[str, Numbering], scheme: Scheme = "imgt") -> Picture:
+    """A map for each chain, with position, mutant and value under the pointer."""
+    sites: list[dict[str, Any]] = [
+        {
+            "chain": site.chain,
+            "at": site.position,
+            "wt": site.wild_type,
+            "label": f"{scheme.upper()} {numbers[site.chain].labels[site.position - 1]}" if numbers else "",
+            "odds": [round(value, 3) for value in row],
+        }
+        for site, row in zip(saturation.sites, saturation.log_odds[:, _COLUMNS].tolist(), strict=True)
+    ]
+    page = render_page(
+        "inference/heat_map.html",
+        styles=(packaged_text("inference/heat_map.css"),),
+        scripts=(packaged_text("inference/heat_map.js"),),
+        name=saturation.id,
+        map={"rows": ROWS, "limit": round(_limit(saturation), 2), "sites": sites},
     )
+    height = _HEADER + _MAP * len({site.chain for site in saturation.sites})
+    return Picture(page, height, {".png": partial(_write_png, saturation)})
 
 
-def write_png(saturation: Saturation, path: Path) -> None:
+def _write_png(saturation: Saturation, path: Path) -> None:
     """One map for each chain: mutants up and down, positions across, the wild type as a dot."""
     chains = [chain for chain in CHAINS if any(site.chain == chain for site in saturation.sites)]
     longest = max(sum(site.chain == chain for site in saturation.sites) for chain in chains)
@@ -60,34 +123,6 @@ def write_png(saturation: Saturation, path: Path) -> None:
     label = "log-odds against the wild type (•)"
     figure.colorbar(image, ax=figure.axes, label=label, shrink=0.8, extend="both")
     save_pictures({path.stem: figure}, path.parent)
-
-
-def write_html(
-    saturation: Saturation,
-    path: Path,
-    labels: dict[str, tuple[str, ...]] | None = None,
-    scheme: Scheme = "imgt",
-) -> None:
-    """One page without any other file: the same maps, with position, mutant and value under the pointer."""
-    sites: list[dict[str, Any]] = [
-        {
-            "chain": site.chain,
-            "at": site.position,
-            "wt": site.wild_type,
-            "label": f"{scheme.upper()} {labels[site.chain][site.position - 1]}" if labels else "",
-            "odds": [round(value, 3) for value in row],
-        }
-        for site, row in zip(saturation.sites, saturation.log_odds[:, _COLUMNS].tolist(), strict=True)
-    ]
-    page = render_page(
-        "inference/heat_map.html",
-        styles=(packaged_text("inference/heat_map.css"),),
-        scripts=(packaged_text("inference/heat_map.js"),),
-        name=saturation.record.id,
-        map={"rows": ROWS, "limit": round(_limit(saturation), 2), "sites": sites},
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _limit(saturation: Saturation) -> float:

@@ -60,6 +60,9 @@ class Marginals:
         self.model, self.tokenizer, self.mode = model, tokenizer, mode
         self.layout, self.tokens_per_batch = layout, tokens_per_batch
 
+    def __repr__(self) -> str:
+        return f"Marginals({type(self.model).__name__}, mode={self.mode!r})"
+
     def stream(self, records: Iterable[Record]) -> Iterator[tuple[TokenRecord, Tensor]]:
         """Each record with its log-probabilities, in input order and constant memory."""
         for window in windows(records, WINDOW[self.mode]):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from curr_ab.inference.heat_maps import Saturation, Site
 from curr_ab.inference.marginals import Marginals, require_masked
-from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize_one
+from curr_ab.inference.records import Record, TokenRecord, residues_of, tokenize_one
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import By
-from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 _MUTATION = re.compile(
     rf"(?P<chain>[HL]):(?P<wild_type>[A-Z])(?P<position>\d+)"
@@ -24,50 +23,8 @@ _MUTATION = re.compile(
 )
 
 
-class Site(NamedTuple):
-    """One residue of a pair."""
-
-    chain: str
-    position: int  # from 1
-    wild_type: str
-
-
-class Saturation(NamedTuple):
-    """The log-odds of all single mutants of a pair against its own residues."""
-
-    record: Record
-    sites: list[Site]
-    log_odds: Tensor  # [sites, 20] in the order of STANDARD_RESIDUES; 0 at the wild type
-
-    def rows(self) -> Iterator[tuple[Site, str, float]]:
-        """Site, mutant and log-odds of every single mutant."""
-        for site, values in zip(self.sites, self.log_odds.tolist(), strict=True):
-            for mutant, value in zip(STANDARD_RESIDUES, values, strict=True):
-                if mutant != site.wild_type:
-                    yield site, mutant, value
-
-
-def saturate(
-    model: CurrAbForMaskedLM,
-    tokenizer: CurrAbTokenizer,
-    pairs: Any,
-    *,
-    mode: Mode = "exact",
-    part: str = "pair",
-    **options: Any,
-) -> Iterator[Saturation]:
-    """log p(mutant) - log p(wild type) at every known residue of a part, in the context of the pair.
-
-    With `mode="exact"` these are masked marginals, with `mode="unmasked"` wild-type marginals, one pass for
-    all. The other options are those of `Marginals`.
-    """
-    marginals = Marginals(model, tokenizer, mode, **options)
-    for record in records_of(pairs):
-        yield saturate_one(marginals, record, part)
-
-
 def saturate_one(marginals: Marginals, record: Record, part: str) -> Saturation:
-    """The same for one record."""
+    """The log-odds at every known residue of a part of one record."""
     require_masked(marginals.model, "mutate")
     tokens = tokenize_one(marginals.tokenizer, record)
     sites = _sites(marginals.tokenizer, tokens)
@@ -86,28 +43,8 @@ def _sites(tokenizer: CurrAbTokenizer, tokens: TokenRecord) -> list[Site]:
     return [Site(*tokens.site(index), letter) for index, letter in enumerate(letters)]
 
 
-def score_mutants(
-    model: CurrAbForMaskedLM,
-    tokenizer: CurrAbTokenizer,
-    pair: Any,
-    mutants: Sequence[str],
-    *,
-    by: By = "marginals",
-    mode: Mode = "exact",
-    **options: Any,
-) -> list[float]:
-    """The effect of each mutant, such as `H:Y32A;L:S50T`, on one pair; higher is more natural.
-
-    `by="marginals"` adds the log-odds of the substitutions, each in the context of the wild type.
-    `by="sequence"` is the pseudo-log-likelihood of the mutant minus that of the wild type, which sees how
-    mutations act together, and which insertions and deletions need.
-    """
-    record = next(records_of([pair]))
-    return score_mutants_of(Marginals(model, tokenizer, mode, **options), record, mutants, by)
-
-
 def score_mutants_of(marginals: Marginals, record: Record, mutants: Sequence[str], by: By) -> list[float]:
-    """The same for a record."""
+    """The effect of each mutant on one record."""
     require_masked(marginals.model, "mutate")
     if by not in ("marginals", "sequence"):
         raise ValueError(f"by must be 'marginals' or 'sequence'; got {by!r}")

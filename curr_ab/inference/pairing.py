@@ -11,10 +11,10 @@ from torch import Tensor
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.records import Record, tokenize
 from curr_ab.inference.scoring import score_window
+from curr_ab.inference.settings import Ranking
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
-from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM, CurrAbForSequenceClassification
+from curr_ab.modeling import CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import Mode
 
 NATIVE_LABELS = ("native", "paired", "true", "yes", "1", "label_1")
 
@@ -29,50 +29,48 @@ class RankedLight(NamedTuple):
     log_likelihood: float | None  # pseudo-log-likelihood of the light chain given the heavy one
     gain: float | None  # the same minus that of the light chain alone: what the heavy chain says about it
 
+    def __repr__(self) -> str:
+        pair = f"heavy={self.heavy!r}, light={self.light!r}"
+        return f"RankedLight({pair}, rank {self.rank}, score {self.score:.3f})"
 
-def rank_lights(
-    model: CurrAbForMaskedLM | CurrAbForCausalLM | CurrAbForSequenceClassification,
-    tokenizer: CurrAbTokenizer,
-    heavies: Sequence[Record],
-    lights: Sequence[Record],
-    *,
-    by: str | None = None,
-    mode: Mode = "group",
-    **options: Any,
+
+def check_ranking(model: Any, by: str | None) -> Ranking:
+    """What the model ranks by where nothing is named; refuses what it cannot rank by."""
+    choices: tuple[Ranking, ...] = ("likelihood", "gain") if _knows_lights(model) else ("likelihood",)
+    if isinstance(model, CurrAbForSequenceClassification):
+        choices = ("head",)
+    for one in choices:
+        if by in (None, one):
+            return one
+    raise ValueError(f"by must be {' or '.join(choices)} with {type(model).__name__}; got {by!r}")
+
+
+def _knows_lights(model: Any) -> bool:
+    """True for a model that has learnt light chains by themselves."""
+    return not model.config.is_decoder or model.config.light_first > 0
+
+
+def rank_window(
+    marginals: Marginals, heavies: Sequence[Record], lights: Sequence[Record], *, by: Ranking
 ) -> Iterator[list[RankedLight]]:
-    """All light chains for each heavy chain, best first; heavies one after the other.
-
-    `by="likelihood"` (the rule where none is named) prefers light chains that are common by themselves;
-    `by="gain"` subtracts that, for which a causal model must have learnt light chains first, too. A model
-    with a sequence-classification head ranks by its probability of a native pair (`by="head"`).
-    """
+    """All light chains for each heavy chain, best first; heavies one after the other."""
     if not heavies or not lights:
         raise ValueError(
             f"ranking needs at least one heavy and one light chain; got {len(heavies)} and {len(lights)}"
         )
-    has_head = isinstance(model, CurrAbForSequenceClassification)
-    by = by or ("head" if has_head else "likelihood")
-    knows_lights = not model.config.is_decoder or model.config.light_first > 0
-    choices = ("head",) if has_head else ("likelihood", "gain")[: 1 + knows_lights]
-    if by not in choices:
-        raise ValueError(f"by must be {' or '.join(choices)} with {type(model).__name__}; got {by!r}")
-    if isinstance(model, CurrAbForSequenceClassification):
+    model: Any = marginals.model
+    check_ranking(model, by)
+    if by == "head":
         for heavy in heavies:
-            scores = head_scores(model, tokenizer, _pairs(heavy, lights))
+            scores = head_scores(model, marginals.tokenizer, _pairs(heavy, lights))
             yield _ranked(heavy, lights, scores, None, None)
         return
-    marginals = Marginals(model, tokenizer, mode, **options)
-    singles = [light._replace(heavy=None) for light in lights]
-    alone = torch.tensor(
-        [
-            score.pll("light")
-            for score in score_window(marginals, singles if knows_lights else [], alone=False)
-        ]
-    )
+    singles = [light._replace(heavy=None) for light in lights] if _knows_lights(model) else []
+    alone = torch.tensor([score.pll("light") for score in score_window(marginals, singles, alone=False)])
     for heavy in heavies:
         pair_scores = score_window(marginals, _pairs(heavy, lights), alone=False)
         likelihood = torch.tensor([score.pll("light") for score in pair_scores])
-        gain = likelihood - alone if knows_lights else None
+        gain = likelihood - alone if singles else None
         yield _ranked(heavy, lights, likelihood if by != "gain" or gain is None else gain, likelihood, gain)
 
 

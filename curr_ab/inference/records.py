@@ -281,6 +281,14 @@ class TokenRecord(NamedTuple):
     positions: Tensor  # [R] of the residues, heavy chain first
     num_heavy: int  # so many of them are the heavy chain's
 
+    def __repr__(self) -> str:
+        return f"TokenRecord(id={self.record.id!r}, {len(self.input_ids)} tokens: {self.lengths})"
+
+    @property
+    def lengths(self) -> str:
+        """The numbers of residues in words."""
+        return f"{self.num_heavy} heavy and {len(self.positions) - self.num_heavy} light residues"
+
     def residues(self, chain: str) -> slice:
         """The range of a chain's residues among all residues."""
         return slice(0, self.num_heavy) if chain == "heavy" else slice(self.num_heavy, len(self.positions))

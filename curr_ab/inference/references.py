@@ -289,8 +289,10 @@ def column_types(names: Sequence[str]) -> dict[str, str]:
     return {name: "float64" if "identity" in name else "string" for name in names}
 
 
-def read_references(options: ReferenceOptions) -> References:
-    """The references of the options, read once in a process."""
+def read_references(options: ReferenceOptions | References) -> References:
+    """The references of the options, read once in a process; those that are read already, as they are."""
+    if isinstance(options, References):
+        return options
     return _read(options.v_genes, options.natural)
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import WINDOW, Marginals, require_masked
-from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, windows
+from curr_ab.inference.marginals import Marginals, require_masked
+from curr_ab.inference.records import Record, TokenRecord, tokenize
 from curr_ab.inference.settings import RestorationPlan
-from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
+_SHOWN = 10  # residues in a line
 _UNKNOWN = re.compile("<mask>|[X*_]", re.IGNORECASE)
 
 
@@ -36,6 +36,12 @@ class Restoration(NamedTuple):
     variant: int  # from 1
     filled: tuple[Filled, ...]  # in the order of the chains
 
+    def __repr__(self) -> str:
+        shown = [f"{one.chain[0].upper()}:{one.position}{one.residue}" for one in self.filled]
+        names = " ".join(shown if len(shown) <= _SHOWN else [*shown[:_SHOWN], "..."])
+        count = f"{len(shown)} residues filled in" + (f": {names}" if shown else "")
+        return f"Restoration(id={self.record.id!r}, variant {self.variant}, {count})"
+
 
 def mask_unknown(record: Record) -> Record:
     """The record with `X`, `*` and `_` as `<mask>`."""
@@ -45,20 +51,6 @@ def mask_unknown(record: Record) -> Record:
         for text in [record.chain(chain)]
     }
     return record.with_chains(texts)
-
-
-def restore(
-    model: CurrAbForMaskedLM, tokenizer: CurrAbTokenizer, pairs: Any, plan: RestorationPlan | None = None
-) -> Iterator[Restoration]:
-    """Each pair with its unknown residues filled in, `plan.variants` times, in input order.
-
-    `greedy` takes the best residue everywhere from one pass; `confident` fills the surest position, looks
-    again, and goes on; `sample` draws in a random order, each residue given those drawn before.
-    """
-    plan = plan or RestorationPlan()
-    marginals = Marginals(model, tokenizer, "unmasked")
-    for window in windows(records_of(pairs), WINDOW["unmasked"]):
-        yield from restore_window(marginals, [mask_unknown(record) for record in window], plan)
 
 
 class _Draft:

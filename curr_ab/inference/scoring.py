@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from curr_ab.inference.marginals import WINDOW, Marginals
-from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize, windows
-from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
-from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAINS, STANDARD_RESIDUES, Mode
+from curr_ab.inference.marginals import Marginals
+from curr_ab.inference.records import Record, TokenRecord, residues_of, tokenize
+from curr_ab.inference.residue_charts import residue_chart
+from curr_ab.pictures import Picture
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 
 class Score(NamedTuple):
@@ -39,30 +39,21 @@ class Score(NamedTuple):
         """Pseudo-perplexity: exp of minus the mean; NaN where nothing is known."""
         return perplexity(self.residues(part))
 
+    def plot(self) -> Picture:
+        """The picture of how surprised the model is at each residue."""
+        values = {chain: self.log_probabilities[self.tokens.residues(chain)].tolist() for chain in CHAINS}
+        return residue_chart(self.tokens.record, values, self.perplexity())
+
+    def __repr__(self) -> str:
+        values = f"log-likelihood {self.pll():.2f}, perplexity {self.perplexity():.3f}"
+        for chain, own in self.alone.items():
+            values += f", {chain} chain alone {perplexity(own):.3f}"
+        return f"Score(id={self.id!r}, {self.tokens.lengths}: {values})"
+
 
 def perplexity(log_probabilities: Tensor) -> float:
     """exp of minus the mean of the values that are not NaN."""
     return math.exp(-mean) if not math.isnan(mean := float(log_probabilities.double().nanmean())) else mean
-
-
-def score(
-    model: CurrAbForMaskedLM | CurrAbForCausalLM,
-    tokenizer: CurrAbTokenizer,
-    pairs: Any,
-    *,
-    mode: Mode = "exact",
-    alone: bool = False,
-    **options: Any,
-) -> Iterator[Score]:
-    """The score of each pair, in input order and constant memory; `alone` adds each chain by itself.
-
-    `mode` and the other options are those of `Marginals`. Probabilities are over the whole vocabulary. With a
-    causal model each residue is given what precedes it, and the sum of a pair is its log-likelihood, without
-    the tokens that end chains.
-    """
-    marginals = Marginals(model, tokenizer, mode, **options)
-    for window in windows(records_of(pairs), WINDOW[mode]):
-        yield from score_window(marginals, window, alone=alone)
 
 
 def score_window(marginals: Marginals, window: Sequence[Record], *, alone: bool) -> list[Score]:

@@ -1,10 +1,10 @@
-"""Bulk commands as settings that other processes can take: each makes a table of the records of a part."""
+"""Bulk commands as settings that other processes can take: each makes results of records, and their table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from curr_ab.data import builtin_path
 from curr_ab.domains import Scheme
 from curr_ab.inference.embedding import Array, embed_window, encoder_of
-from curr_ab.inference.heat_maps import write_heat_maps
+from curr_ab.inference.heat_maps import Saturation, write_heat_maps
 from curr_ab.inference.marginals import WINDOW, Marginals, require_masked
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
-from curr_ab.inference.pairing import rank_lights
+from curr_ab.inference.pairing import RankedLight, rank_window
 from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
-from curr_ab.inference.restoration import complete_ends, mask_unknown, restore_window
+from curr_ab.inference.restoration import Restoration, complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
     EmbedSettings,
@@ -30,6 +30,7 @@ from curr_ab.inference.settings import (
     RestoreSettings,
     ScoreSettings,
 )
+from curr_ab.inference.token_batches import BatchLayout
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, Mode
 
@@ -50,7 +51,7 @@ _MUTATIONS = {
     "mutant": "string",
     "log_odds": "float32",
 }
-_MUTANTS = pa.schema([("id", pa.string()), ("mutant", pa.string()), ("score", pa.float64())])
+_MUTANTS = {"id": "string", "mutant": "string", "score": "float64"}
 _RESTORED = {
     "id": "string",
     "variant": "int32",
@@ -73,11 +74,19 @@ class BulkTask:
     """A command with its settings."""
 
     tokens_per_batch: int | None = None
+    layout: BatchLayout | None = field(
+        default=None, repr=False
+    )  # not in plans of parts: only speed hangs on it
 
     @property
     def records_per_part(self) -> int:
         """The number of records that are computed and written together; results do not depend on it."""
         raise NotImplementedError
+
+    @property
+    def window(self) -> int:
+        """The number of records that are taken together where results are handed out one by one."""
+        return self.records_per_part
 
     @property
     def key(self) -> str:
@@ -100,8 +109,12 @@ class BulkTask:
         """The prepared record, or an error where the task cannot compute it."""
         return _with_parts(tokenizer, self.prepare(record), self.parts_of_pairs)
 
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> Iterable[Any]:
+        """The results of these records one by one, in their order."""
+        raise NotImplementedError
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        """The results of these records, in their order."""
+        """The results of these records as the rows that are written, in their order."""
         raise NotImplementedError
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:
@@ -110,7 +123,8 @@ class BulkTask:
         return self.table(model, tokenizer, [example]).slice(0, 0)
 
     def marginals(self, model: Any, tokenizer: Any, mode: Mode) -> Marginals:
-        return Marginals(model, tokenizer, mode, tokens_per_batch=self.tokens_per_batch)
+        options: dict[str, Any] = {"tokens_per_batch": self.tokens_per_batch, "layout": self.layout}
+        return Marginals(model, tokenizer, mode, **options)
 
 
 def _table(rows: list[dict[str, Any]], types: dict[str, str]) -> pa.Table:
@@ -141,11 +155,16 @@ class EmbedTask(BulkTask, EmbedSettings):
     def parts_of_pairs(self) -> tuple[str, ...]:
         return self.plan.parts
 
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+    def check_model(self, model: Any) -> None:
+        self.plan.resolve(encoder_of(model).config.num_hidden_layers)
+
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[dict[str, Array]]:
         encoder = encoder_of(model)
-        self.plan.resolve(encoder.config.num_hidden_layers)
+        return embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch, self.layout)
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         records, _ = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
-        embeddings = embed_window(encoder, tokenizer, records, self.plan, self.tokens_per_batch)
+        embeddings = self.results(model, tokenizer, records)
         columns, fields = [pa.array([record.id for record in records])], [pa.field("id", pa.string())]
         for name in embeddings[0]:
             arrays = [features[name] for features in embeddings]
@@ -200,10 +219,12 @@ class ScoreTask(BulkTask, ScoreSettings):
     def parts_of_pairs(self) -> tuple[str, ...]:
         return self.regions
 
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Score]:
+        return score_window(self.marginals(model, tokenizer, self.mode), records, alone=self.alone)
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        marginals = self.marginals(model, tokenizer, self.mode)
         records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
-        scores = score_window(marginals, records, alone=self.alone)
+        scores = self.results(model, tokenizer, records)
         if self.per_residue:
             rows = [
                 row
@@ -269,23 +290,28 @@ class MutateTask(BulkTask, MutateSettings):
             check_wild_type(record, parse_mutant(mutant))
         return record if self.mutants else super().check(tokenizer, record)
 
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
+    def results(
+        self, model: Any, tokenizer: Any, records: Sequence[Record]
+    ) -> Iterator[Saturation | list[float]]:
         marginals = self.marginals(model, tokenizer, self.mode)
+        for record in records:  # each by itself: a map of one takes long enough
+            if self.mutants:
+                yield score_mutants_of(marginals, record, self.mutants, self.by)
+            else:
+                yield saturate_one(marginals, record, self.part)
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         if self.mutants:
-            columns: dict[str, list[Any]] = {"id": [], "mutant": [], "score": []}
-            for record in records:
-                columns["id"] += [record.id] * len(self.mutants)
-                columns["mutant"] += self.mutants
-                columns["score"] += score_mutants_of(marginals, record, self.mutants, self.by)
-            return pa.table(columns, schema=_MUTANTS)
+            scores: Any = self.results(model, tokenizer, records)
+            return mutants_table(zip(records, scores, strict=True), self.mutants)
         records, numbers = _numbered(records, self.number or self.scheme != "imgt", self.scheme)
         rows = []
-        for record, numbering in zip(records, numbers, strict=True):
-            saturation = saturate_one(marginals, record, self.part)
+        for saturation, numbering in zip(self.results(model, tokenizer, records), numbers, strict=True):
+            assert isinstance(saturation, Saturation)
             if self.heat_maps:
                 write_heat_maps(saturation, Path(self.heat_maps), numbering, self.scheme)
             for site, mutant, value in saturation.rows():
-                row = {"id": record.id, **site._asdict(), "mutant": mutant, "log_odds": value}
+                row = {"id": saturation.id, **site._asdict(), "mutant": mutant, "log_odds": value}
                 if numbering:
                     row[self.scheme] = numbering[site.chain].labels[site.position - 1]
                 rows.append(row)
@@ -295,6 +321,16 @@ class MutateTask(BulkTask, MutateSettings):
         if self.mutants:
             return self.table(model, tokenizer, [])
         return BulkTask.without_rows(replace(self, mode="unmasked", heat_maps=None), model, tokenizer)
+
+
+def mutants_table(scores: Iterable[tuple[Record, Sequence[float]]], mutants: Sequence[str]) -> pa.Table:
+    """The scores of the mutants of each record."""
+    columns: dict[str, list[Any]] = {"id": [], "mutant": [], "score": []}
+    for record, own in scores:
+        columns["id"] += [record.id] * len(mutants)
+        columns["mutant"] += mutants
+        columns["score"] += own
+    return pa.table(columns, schema=pa.schema(list(_MUTANTS.items())))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +345,7 @@ class RestoreTask(BulkTask, RestoreSettings):
     def prepare(self, record: Record) -> Record:
         return mask_unknown(record)
 
-    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        marginals = self.marginals(model, tokenizer, "unmasked")
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Restoration]:
         if self.ends:
             shown = [
                 record.with_chains(
@@ -323,9 +358,12 @@ class RestoreTask(BulkTask, RestoreSettings):
                 for _, numberings in number_records(shown)
             ]
             records = [complete_ends(*pair) for pair in zip(records, missing, strict=True)]
+        return restore_window(self.marginals(model, tokenizer, "unmasked"), records, self.plan)
+
+    def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         rows = [
             {**one.record._asdict(), "variant": one.variant, "filled": _describe(one.filled)}
-            for one in restore_window(marginals, records, self.plan)
+            for one in self.results(model, tokenizer, records)
         ]
         return _table(rows, _RESTORED)
 
@@ -349,11 +387,18 @@ class PairTask(BulkTask, PairSettings):
     records_per_part: int = 8
 
     @property
+    def window(self) -> int:
+        return 1024  # the light chains are scored by themselves once in each
+
+    @property
     def key(self) -> str:
         return "heavy"
 
+    def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> Iterator[list[RankedLight]]:
+        marginals = self.marginals(model, tokenizer, self.mode)
+        return rank_window(marginals, records, self.lights, by=self.by)
+
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        options: dict[str, Any] = {"mode": self.mode, "tokens_per_batch": self.tokens_per_batch}
-        ranked = rank_lights(model, tokenizer, records, self.lights, by=self.by, **options)
+        ranked = self.results(model, tokenizer, records)
         rows = [one._asdict() for lights in ranked for one in lights[: self.top]]
         return _table(rows, _RANKED)

@@ -20,8 +20,8 @@ from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_ass
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
 from curr_ab.inference.embedding import embed_window, encoder_of
+from curr_ab.inference.functions import score
 from curr_ab.inference.records import records_of, windows
-from curr_ab.inference.scoring import score
 from curr_ab.inference.settings import EmbeddingPlan
 from curr_ab.measures.metrics import Floats
 from curr_ab.measures.modules.regression.core import spearman

@@ -19,10 +19,10 @@ from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.pair_tables import PairTable, read_pair_table
 from curr_ab.evaluation.plan import GeneratedPairsPlan
 from curr_ab.files import replacing, write_parquet
-from curr_ab.inference.generation import generate
+from curr_ab.inference.functions import generate, score
 from curr_ab.inference.pairing import head_scores
 from curr_ab.inference.records import Record, records_of
-from curr_ab.inference.scoring import Score, score
+from curr_ab.inference.scoring import Score
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.measures.generated import (
     Estimate,

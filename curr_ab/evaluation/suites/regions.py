@@ -20,9 +20,9 @@ from curr_ab.evaluation.pair_tables import PairTable, mutation_status, read_pair
 from curr_ab.evaluation.plan import RegionsPlan, SuitePlan
 from curr_ab.family import MEMBERS
 from curr_ab.files import replacing, write_parquet
+from curr_ab.inference.functions import score
 from curr_ab.inference.numbering import number_chain
 from curr_ab.inference.records import records_of
-from curr_ab.inference.scoring import score
 from curr_ab.measures.metrics import Flags, Floats
 from curr_ab.measures.statistics import bootstrapped_medians, mean_over_pairs, spread_of
 from curr_ab.pictures import MARKERS, add_legend, colours, new_figure, save_pictures, set_title
