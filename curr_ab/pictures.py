@@ -1,4 +1,4 @@
-"""Pictures: the one style of all matplotlib figures, the one way to save pictures, and to show them in notebooks."""
+"""Pictures: the style of all matplotlib figures, how pictures are saved, and how notebooks show them."""
 
 from __future__ import annotations
 

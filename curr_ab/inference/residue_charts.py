@@ -13,7 +13,7 @@ from curr_ab.pictures import Picture, save_pictures
 from curr_ab.words import CHAINS, REGIONS
 
 _SIZE = (1180.0, 280.0)
-_HEIGHT = 480  # of the page in a notebook
+_HEIGHT = 430  # of the page in a notebook
 _GAP = 8  # between the chains, in residues
 _LEAST = 4.0  # end of the scale in nats: small values must not look like surprises
 _COLOURS = {"CDR1": "d0", "CDR2": "d1", "CDR3": "d2"}
@@ -61,9 +61,8 @@ def _draw(record: Record, values: Mapping[str, Sequence[float]]) -> Drawing:
             if own and region in regions:
                 first = regions.index(region)
                 middle = chart.x(start + first + regions.count(region) / 2)
-                chart.note(
-                    f"{region[:3]}{chain[0].upper()}{region[3]}", middle, 10, "middle", f"end {series}"
-                )
+                name = f"{region[:3]}{chain[0].upper()}{region[3]}"
+                chart.note(name, middle, 10, "middle", f"end {series}")
         start += len(own) + _GAP * bool(own)
     chart.x_axis(ticks, labels, "position in the chain")
     described = "A bar for each residue; a high bar is a residue that the model did not expect."

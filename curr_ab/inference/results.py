@@ -53,6 +53,7 @@ class Results(Tabular, Iterator[T]):
         task.check_model(model)
         self._task, self._model, self._tokenizer = task, model, tokenizer
         self._pairs, self._read, self._form = pairs, read, form
+        self._name = type(task).__name__.removesuffix("Task").lower()
         self._is_begun = False  # where the pairs are an iterator
         self._results: Iterator[T] | None = None
 
@@ -77,7 +78,7 @@ class Results(Tabular, Iterator[T]):
 
     def to_arrow(self, **settings: Any) -> pa.Table:
         """The table that the command writes; `settings` are further ones of it, such as `regions`."""
-        check_names(settings, type(self._task), "setting")
+        check_names(settings, type(self._task), self._name)
         task = replace(self._task, **settings)
         tables = [
             task.table(self._model, self._tokenizer, window)
@@ -86,9 +87,8 @@ class Results(Tabular, Iterator[T]):
         return pa.concat_tables(tables) if tables else task.without_rows(self._model, self._tokenizer)
 
     def __repr__(self) -> str:
-        what = type(self._task).__name__.removesuffix("Task").lower()
         return (
-            f"Results of {what}: take them one by one with `for` or next(), or all as a table with "
+            f"Results of {self._name}: take them one by one with `for` or next(), or all as a table with "
             ".to_pandas() or .to_arrow()"
         )
 

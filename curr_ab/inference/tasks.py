@@ -74,9 +74,7 @@ class BulkTask:
     """A command with its settings."""
 
     tokens_per_batch: int | None = None
-    layout: BatchLayout | None = field(
-        default=None, repr=False
-    )  # not in plans of parts: only speed hangs on it
+    layout: BatchLayout | None = field(default=None, repr=False)  # of speed alone, so in no plan of parts
 
     @property
     def records_per_part(self) -> int:
