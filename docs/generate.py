@@ -113,7 +113,9 @@ def commands() -> dict[str, list[tuple[str, argparse.ArgumentParser]]]:
     (subcommands,) = build_parser()._subparsers._group_actions
     grouped = {title: names.split() for title, names in GROUPS.items()}
     if sorted(subcommands.choices) != sorted(name for names in grouped.values() for name in names):
-        raise SystemExit("GROUPS in docs/generate.py must name every command once; add or remove what differs")
+        raise SystemExit(
+            "GROUPS in docs/generate.py must name every command once; add or remove what differs"
+        )
     return {
         title: [one for name in names for one in leaves(subcommands.choices[name])]
         for title, names in grouped.items()

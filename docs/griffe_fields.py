@@ -25,7 +25,9 @@ class Fields(griffe.Extension):
         kinds |= {str(one.callable_path).rpartition(".")[-1] for one in cls.decorators}
         if not kinds & RECORDS:
             return
-        fields = [one for one in cls.members.values() if one.is_attribute and one.is_public and one.annotation]
+        fields = [
+            one for one in cls.members.values() if one.is_attribute and one.is_public and one.annotation
+        ]
         fields = [one for one in fields if "property" not in one.labels]
         lines = [f"    {one.name} ({one.annotation}): {about(one)}" for one in fields]
         if lines:
