@@ -1,6 +1,7 @@
-"""Write what the documents take from the code: the table of members, the tree, the command line.
+"""Write what the documents take from the code: the command line, tables of members, the tree.
 
 `python docs/generate.py` writes, `--check` only compares and fails where a document is behind the code.
+A page of `docs/cli/` is written whole; elsewhere the lines from `<!-- generated: NAME -->` to `<!-- end -->` are.
 """
 
 import argparse
@@ -12,16 +13,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curr_ab.cli.main import build_parser
-from curr_ab.family import members
+from curr_ab.family import DATA_SIZES, SIZES, members
 
 ROOT = Path(__file__).parents[1]
-INTRODUCTION = [
-    "Written by `make fix` from the program itself. `--help` after any command prints its section.",
-    "",
-    "A list is written with spaces, `--layers 0 -1`, and comes after the words without a flag. A number may",
-    "be written 5000, 5_000, 5K or 5e3; `none` takes away a number that may be absent. `--final` is yes and",
-    "`--no-final` no. A wrong value and an unknown option or command end in one line and exit status 2.",
-]
+CLI = ROOT / "docs" / "cli"
+INTRODUCTION = """# Command line
+
+Each page shows what `--help` prints. Of all commands holds:
+
+- A list is written with spaces, `--layers 0 -1`, and comes after the words without a flag.
+- A number may be written 5000, 5_000, 5K or 5e3; `none` takes away a number that may be absent.
+- `--final` is yes, `--no-final` no.
+- A wrong value and an unknown option or command end in one line and exit status 2.
+"""
+# The commands by what people do; one that is in no group, or not there any more, is an error.
+GROUPS = {
+    "Use a model": "embed score mutate restore pair number generate design predict models",
+    "Fine-tune": "finetune example-data compare",
+    "Prepare data and train": "data pretrain evaluate",
+    "Scaling laws": "scaling study",
+    "Publish": "export adopt card publish verify",
+    "Your shell": "completion",
+}
 # What a docstring cannot say, because the entry is a folder or no Python.
 DESCRIPTIONS = {
     "curr_ab": "the library: everything that is not pushed to the Hub",
@@ -85,19 +98,63 @@ def tree() -> str:
     return "```\n" + "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in entries) + "\n```"
 
 
-def command_line() -> str:
-    """docs/cli.md: the help of every command."""
-    parts = ["# Command line", "", *INTRODUCTION, ""]
-    parsers = list(all_parsers(build_parser()))
-    for name, parser in parsers[1:]:
-        about = marked(parser.description or "").splitlines()[0].partition(". ")[0].rstrip(".")
-        parts.append(f"- [`{name}`](#{name.replace(' ', '-')}): {about}")
-    for name, parser in parsers[1:]:
-        parts += ["", f"## `{name}`", "", marked(parser.description or "")]
-        parts += ["", "```", parser.format_usage().removeprefix("usage: ").rstrip(), "```"]
-        for group in parser._action_groups:
-            parts += group_lines(parser, group)
+def sizes_table() -> str:
+    """The 15 in short: a row for each size, a column for each data size."""
+    head = "".join(f" | {data.num_pairs:,} pairs" for data in DATA_SIZES)
+    lines = [f"| parameters | layers | width{head} |", "|---:|---:|---:" + "|---" * len(DATA_SIZES) + "|"]
+    for size in SIZES:
+        names = "".join(f" | `{one.name}`" for one in members() if one.size == size)
+        lines.append(f"| {size.num_parameters:,} | {size.num_layers} | {size.hidden_size}{names} |")
+    return "\n".join(lines)
+
+
+def commands() -> dict[str, list[tuple[str, argparse.ArgumentParser]]]:
+    """The commands that do something, such as `curr-ab data prepare`, by group."""
+    (subcommands,) = build_parser()._subparsers._group_actions
+    grouped = {title: names.split() for title, names in GROUPS.items()}
+    if sorted(subcommands.choices) != sorted(name for names in grouped.values() for name in names):
+        raise SystemExit(
+            "GROUPS in docs/generate.py must name every command once; add or remove what differs"
+        )
+    return {
+        title: [one for name in names for one in leaves(subcommands.choices[name])]
+        for title, names in grouped.items()
+    }
+
+
+def command_pages() -> dict[Path, str]:
+    """docs/cli/: a page for each command, and one that lists them."""
+    pages, index = {}, [INTRODUCTION]
+    for title, group in commands().items():
+        index += [f"## {title}", ""]
+        for name, parser in group:
+            path = CLI / page_name(name)
+            about = marked(parser.description or "")
+            pages[path] = command_page(name, about, parser)
+            first = about.splitlines()[0].partition(". ")[0].rstrip(".")
+            index.append(f"- [`{name}`]({path.name}): {first}")
+        index.append("")
+    return pages | {CLI / "index.md": "\n".join(index).rstrip() + "\n"}
+
+
+def command_page(name: str, about: str, parser: argparse.ArgumentParser) -> str:
+    parts = [f"# {name}", "", about, ""]
+    parts += ["```", parser.format_usage().removeprefix("usage: ").rstrip(), "```"]
+    for group in parser._action_groups:
+        parts += group_lines(parser, group)
     return "\n".join(parts) + "\n"
+
+
+def page_name(command: str) -> str:
+    return command.removeprefix("curr-ab ").replace(" ", "-") + ".md"
+
+
+def navigation() -> str:
+    """The command line's part of the site's navigation."""
+    return "\n".join(
+        f"      - {title}:\n" + "\n".join(f"          - cli/{page_name(name)}" for name, _ in group)
+        for title, group in commands().items()
+    )
 
 
 def group_lines(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[str]:
@@ -120,38 +177,49 @@ def marked(text: str) -> str:
     return "`".join(code)
 
 
-def all_parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    yield parser.prog, parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                yield from all_parsers(sub)
+def leaves(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """A command, or those that it consists of."""
+    subcommands = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not subcommands:
+        yield parser.prog, parser
+    for action in subcommands:
+        for sub in action.choices.values():
+            yield from leaves(sub)
 
 
 def fill_blocks(text: str) -> str:
     """The text with the contents of each `<!-- generated: NAME -->` block made anew."""
-    makers = {"members": members_table, "tree": tree}
+    makers = {"members": members_table, "sizes": sizes_table, "tree": tree, "commands": navigation}
     return re.sub(
-        r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
+        r"^([# ]*<!-- generated: (\w+) -->\n).*?^([# ]*<!-- end -->)",
         lambda match: match[1] + makers[match[2]]() + "\n" + match[3],
         text,
-        flags=re.DOTALL,
+        flags=re.DOTALL | re.MULTILINE,
     )
+
+
+def wanted() -> dict[Path, str]:
+    """Every file that is generated, or has a part that is, and what must stand in it."""
+    written = [ROOT / "README.md", ROOT / "mkdocs.yml", *(ROOT / "docs").rglob("*.md")]
+    filled = {path: fill_blocks(path.read_text()) for path in written if path.parent != CLI}
+    return filled | command_pages()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    wanted = {readme: fill_blocks(readme.read_text()), ROOT / "docs" / "cli.md": command_line()}
-    behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    for path in behind:
+    texts = wanted()
+    behind = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    left_over = [path for path in CLI.glob("*.md") if path not in texts]
+    for path in behind + left_over:
         if check:
             print(f"{path.relative_to(ROOT)} is behind the code: run `make fix`", file=sys.stderr)
+        elif path in texts:
+            path.write_text(texts[path])
         else:
-            path.write_text(wanted[path])
-    return 1 if check and behind else 0
+            path.unlink()
+    return 1 if check and behind + left_over else 0
 
 
 if __name__ == "__main__":

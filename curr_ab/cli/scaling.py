@@ -111,7 +111,7 @@ def add_commands(commands: Any) -> None:
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
     fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
-    help = "Runs: a CSV file (docs/scaling.md), or results.json files of `curr-ab evaluate loss`"
+    help = "Runs: a CSV file (docs/how-to/scaling.md), or results.json files of `curr-ab evaluate loss`"
     fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
     _add(verbs, "reproduce", "show the published figures beside ours", _reproduce, ReproduceOptions)

@@ -1,6 +1,6 @@
 """`make compat`: prove a checkpoint in throw-away environments, one for each version of transformers.
 
-Needs a package index; the result is written to docs/compatibility.md.
+Needs a package index; the result is written to docs/concepts/compatibility.md.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main() -> int:
             rows.append(prove(version, Path(folder), environments))
             print(rows[-1], flush=True)
     lines = ["| " + " | ".join(row.get(column, "") for column in columns) + " |" for row in rows]
-    (REPOSITORY / "docs" / "compatibility.md").write_text(HEADING + "\n".join(lines) + "\n")
+    (REPOSITORY / "docs" / "concepts" / "compatibility.md").write_text(HEADING + "\n".join(lines) + "\n")
     return 0 if all(row["result"] == "passed" for row in rows) else 1
 
 

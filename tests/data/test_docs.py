@@ -1,4 +1,4 @@
-"""docs/data.md lists what the code has, and its examples run."""
+"""docs/how-to/prepare.md lists what the code has, and its examples run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curr_ab.data import PreparationPlan, TokenDataset, prepare
 from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.schema import FIELDS, PROVENANCE
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "how-to" / "prepare.md").read_text()
 
 
 def test_every_field_and_reason_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""docs/evaluation.md names commands, options and files that exist, and its code runs."""
+"""docs/how-to/evaluate.md names commands, options and files that exist, and its code runs."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from curr_ab.cli.main import build_parser
 from curr_ab.evaluation import PLANS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "evaluation.md").read_text()
+DOCUMENT = (ROOT / "docs" / "how-to" / "evaluate.md").read_text()
 
 
 def test_every_command_parses():

@@ -246,7 +246,7 @@ def test_what_is_not_fine_tuned_is_refused(tuned, tmp_path):
 
 def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
     """Its code runs, its commands parse, and the files that it lists are those that there are."""
-    text = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "finetune.md").read_text()
     text = re.search(r"^## Adapters\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)[1]
     folder = shutil.copytree(tuned["classes", "lora", "cls"][0], tmp_path / "run" / "adapter")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""docs/hub.md: its commands are understood, and its example runs."""
+"""docs/how-to/publish.md: its commands are understood, and its example runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curr_ab.hub.manifest import TOLERANCE
 from tests.hub.test_exporting import save_published
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "hub.md").read_text()
+DOCUMENT = (ROOT / "docs" / "how-to" / "publish.md").read_text()
 
 
 def test_commands_are_understood() -> None:

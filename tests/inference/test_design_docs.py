@@ -1,4 +1,4 @@
-"""The examples of docs/design.md run as they stand there."""
+"""The examples of docs/how-to/design.md run as they stand there."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from support.v_genes import FASTA
 import curr_ab
 from curr_ab.cli.main import main
 
-TEXT = (Path(__file__).parents[2] / "docs" / "design.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "design.md").read_text()
 COMMANDS = [line for line in TEXT.splitlines() if line.startswith("curr-ab ")]
 
 

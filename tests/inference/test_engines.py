@@ -1,4 +1,4 @@
-"""The examples of docs/engines.md run as they stand there, and give the table of the command."""
+"""The examples of docs/how-to/engines.md run as they stand there, and give the table of the command."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from curr_ab.checkpoints import Checkpoint
 from curr_ab.inference import run_bulk
 from curr_ab.inference.tasks import EmbedTask, ScoreTask
 
-TEXT = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "engines.md").read_text()
 ENGINES = ("ray", "datasets", "dask", "pyspark", "daft", "pyarrow")
 BLOCKS = {
     next(engine for engine in ENGINES if re.search(rf"^(import|from) {engine}\b", block, re.MULTILINE)): block

@@ -1,4 +1,4 @@
-"""The examples of docs/generation.md run as they stand there."""
+"""The examples of docs/how-to/generate.md run as they stand there."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import curr_ab
 from curr_ab.cli.main import build_parser, main
 from curr_ab.inference import settings
 
-TEXT = (Path(__file__).parents[2] / "docs" / "generation.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "generate.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line for line in TEXT.splitlines() if line.startswith("curr-ab ")]
 

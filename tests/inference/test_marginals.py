@@ -156,7 +156,7 @@ def test_unknown_mode(deep, tokenizer):
 
 @pytest.mark.slow
 def test_group_masking_agrees_with_exact():
-    """On a trained member; docs/inference.md has the figures of tests/benchmarks/mode_accuracy.py."""
+    """On a trained member; docs/how-to/score.md has the figures of tests/benchmarks/mode_accuracy.py."""
     model, tokenizer, loss = train(90, batch=8, lr=1e-2, pairs=corpus("train", 1_000), num_attention_heads=4)
     assert loss < 2.9
     pairs = corpus("test", 3)

@@ -197,7 +197,7 @@ def test_a_head_does_not_read_what_sees_nothing():
 def test_the_example_of_the_documentation_runs(model, tmp_path, monkeypatch):
     save_checkpoint(model, tmp_path / "checkpoint")
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[2] / "docs" / "checkpoint.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "concepts" / "checkpoint.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict = {}
     exec(block.replace("max_length=320", "max_length=40"), names)  # a model that knows nothing never ends

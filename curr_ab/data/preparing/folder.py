@@ -18,7 +18,7 @@ from curr_ab.files import claimed, claimed_together, read_object, remove_leftove
 from curr_ab.share import Share
 
 WORK_NAME, STARTED_NAME = ".work", "request.json"
-_BYTES_PER_PAIR = 1_600  # while it runs: docs/scale.md
+_BYTES_PER_PAIR = 1_600  # while it runs: docs/how-to/large-data.md
 
 
 class OtherRequest(ValueError):

@@ -64,7 +64,7 @@ def open_data(plan: RegionsPlan, sources: list[str]) -> PairTable:
         raise ValueError(
             f"{', '.join(sources)} ({table.split}): at least 2 pairs must have regions; got {len(pairs)} "
             f"of {len(table.pairs)}: both chains must be variable domains of antibodies, or bring columns "
-            "region_mask_heavy and region_mask_light (docs/data.md)"
+            "region_mask_heavy and region_mask_light (docs/how-to/prepare.md)"
         )
     return replace(table, pairs=pairs)
 
