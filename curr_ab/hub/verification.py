@@ -27,6 +27,7 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.reach import NoAnswer, ask
 from curr_ab.results import read_results
 
 Say = Callable[[str], None]
@@ -102,6 +103,11 @@ def verify(
         repo_id = resolve(name, namespace)
         owner = repo_id.partition("/")[0]
         place = _Hub(repo_id, str(scratch) if scratch else None, attempts)
+        try:
+            ask(repo_id, (MANIFEST,))
+        except NoAnswer as error:
+            if error.status is None:  # a Hub that answers, if only with an error, is asked again
+                raise
     try:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
