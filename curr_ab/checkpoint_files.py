@@ -10,7 +10,7 @@ from typing import Any
 
 from curr_ab.family import DEMO, DEMO_NAME, NAMESPACE, REPO_PREFIX, find_member, is_demo, nearest_members
 from curr_ab.files import read_object
-from curr_ab.reach import reach
+from curr_ab.reach import downloads_explained, reach
 from curr_ab.results import checkpoint_digest
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
@@ -76,36 +76,30 @@ def step_of_folder(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def find_file(source: str, name: str, *, required: bool = False, **options: Any) -> Path | None:
+def find_file(source: str, name: str, **options: Any) -> Path | None:
     """A file of a checkpoint, downloaded from a repository; None where no file has that name.
 
-    `options` are those of HUB_OPTIONS. A connection that breaks meanwhile is an error only where the file is
-    `required`.
+    `options` are those of HUB_OPTIONS.
     """
     from transformers.utils import cached_file
 
     options = reach(source, (CONFIG, ADAPTER_CONFIG), **options)
-    path = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=required,
-        **options,
-    )
+    with downloads_explained(source):
+        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **options)
     return None if path is None else Path(path)
 
 
-def find_weights(source: str, revision: str | None = None) -> list[Path]:
+def find_weights(source: str, **options: Any) -> list[Path]:
     """The file with the weights of a checkpoint, or its shards; of an adapter the adapter's own file."""
     for name in (ADAPTER_WEIGHTS, *WEIGHTS):
-        path = find_file(source, name, revision=revision)
+        path = find_file(source, name, **options)
         if path is None:
             continue
         if not name.endswith(".index.json"):
             return [path]
         shards = []
         for shard in sorted(set(read_object(path)["weight_map"].values())):
-            if (path := find_file(source, shard, revision=revision)) is None:
+            if (path := find_file(source, shard, **options)) is None:
                 raise ValueError(f"{source} lacks {shard}, which its {name} lists; copy the checkpoint again")
             shards.append(path)
         return shards
@@ -132,7 +126,7 @@ def is_causal(source: str, **options: Any) -> bool:
 
     What is no checkpoint is refused, and one of another architecture, of which no weight would be loaded.
     """
-    path = find_file(source, CONFIG, required=True, **options)
+    path = find_file(source, CONFIG, **options)
     if path is None:
         raise ValueError(
             f"{source} is no checkpoint: it has no {CONFIG}; name a folder that has, such as "
@@ -170,7 +164,7 @@ def find_checkpoint(
     source = resolve(name_or_path, namespace)
     record = find_file(source, TRAINING, revision=revision)
     training = None if record is None else read_training(record)
-    weights = find_weights(source, revision)
+    weights = find_weights(source, revision=revision)
     base = base_of_adapter(source, revision=revision)
     if base is not None:  # the revision is the adapter's; its base is named without any
         base = resolve(base, namespace)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.checkpoint_files import (
@@ -18,6 +21,7 @@ from curr_ab.checkpoint_files import (
     HUB_OPTIONS,
     base_of_adapter,
     find_file,
+    find_weights,
     is_causal,
     resolve,
 )
@@ -44,6 +48,7 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "token-classification": CurrAbForTokenClassification,
     "none": CurrAbModel,
 }
+_log = logging.getLogger("curr_ab")
 LM = "lm"  # the language model that the checkpoint is, masked or causal
 
 
@@ -84,30 +89,28 @@ def load(
     kwargs = reach(source, (CONFIG, ADAPTER_CONFIG), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     own_separator = {} if separator is None else {"separator": separator}
-    with downloads_explained(source):
-        base = base_of_adapter(source, **options)
-        if base is None:
-            head = head_of_kind(head, source, is_causal(source, **options))
-            tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-            model = HEADS[head].from_pretrained(source, dtype=dtype, **kwargs).eval()
-        else:
-            # Revision and subfolder are the adapter's; its base is named without any.
-            of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
-            base = resolve(base, namespace)
-            base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
-            if head == LM or head.endswith("-lm"):
-                head = head_of_kind(head, base, is_causal(base, **base_options))
-            config = find_file(source, CONFIG, **options)
-            if config is None:
-                tokenizer = CurrAbTokenizer.from_pretrained(base, **base_options, **own_separator)
-            else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
-                tokenizer = CurrAbTokenizer.from_pretrained(source, **options, **own_separator)
-            if config is not None and "classification" in head:
-                tuned = CurrAbConfig.from_json_file(config)
-                model = _load_without_head(HEADS[head], base, dtype=dtype, config=tuned, **of_base)
-            else:
-                model = HEADS[head].from_pretrained(base, dtype=dtype, **of_base)
-            model = _adapt(model, source, options, merge)
+    base = base_of_adapter(source, **options)
+    if base is None:
+        head = head_of_kind(head, source, is_causal(source, **options))
+        tokenizer = load_tokenizer(source, **options, **own_separator)
+        model = load_weights(HEADS[head], source, dtype=dtype, **kwargs).eval()
+    else:
+        # Revision and subfolder are the adapter's; its base is named without any.
+        of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
+        base = resolve(base, namespace)
+        of_base = reach(base, (CONFIG,), **of_base)
+        base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+        if head == LM or head.endswith("-lm"):
+            head = head_of_kind(head, base, is_causal(base, **base_options))
+        config = find_file(source, CONFIG, **options)
+        if config is None:
+            tokenizer = load_tokenizer(base, **base_options, **own_separator)
+        else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
+            tokenizer = load_tokenizer(source, **options, **own_separator)
+        if config is not None and "classification" in head:
+            of_base["config"] = CurrAbConfig.from_json_file(config)
+        model = load_weights(HEADS[head], base, dtype=dtype, new_head=True, **of_base)
+        model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
 
@@ -126,27 +129,69 @@ def head_of_kind(head: str, source: str, causal: bool) -> str:
     return head
 
 
-def _load_without_head(
-    model_class: type[CurrAbPreTrainedModel], base: str, **kwargs: Any
-) -> CurrAbPreTrainedModel:
-    """The base of an adapter that brings the head, without transformers' warning that the base has none."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
+    """The tokenizer of a folder or repository."""
+    options = reach(source, (CONFIG, ADAPTER_CONFIG), **options)
     try:
-        # Missing keys and other shapes are checked below: those of the head are expected.
-        model, report = model_class.from_pretrained(
-            base, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+        with downloads_explained(source):
+            tokenizer: CurrAbTokenizer = CurrAbTokenizer.from_pretrained(source, **options)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"the tokenizer of {source} must be whole; got half a file ({error}); copy the checkpoint again"
+        ) from error
+    return tokenizer
+
+
+def load_weights(
+    model_class: type[CurrAbPreTrainedModel], source: str, *, new_head: bool = False, **kwargs: Any
+) -> CurrAbPreTrainedModel:
+    """The model of a folder or repository, every weight of it from there.
+
+    A head that the checkpoint lacks is drawn, with a warning unless `new_head` says that another one comes.
+    """
+    kwargs = reach(source, (CONFIG,), **kwargs)
+    options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it would report at length what is said below in one line
+    try:
+        with downloads_explained(source):
+            model, report = model_class.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+    except SafetensorError as error:
+        raise _damaged(source, error, options) from error
+    except OSError:
+        find_weights(source, **options)  # says what is missing, and where
+        raise
     finally:
         transformers_logging.set_verbosity(verbosity)
-    keys = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
-    if wrong := [key for key in keys if not key.startswith("classifier.")]:
+    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    head = [key for key in lacking if key.startswith("classifier.")]
+    if wrong := [key for key in lacking if key not in head]:
         raise ValueError(
-            f"{base} must be the base that this adapter was trained on; its {wrong[0]} is missing or of "
-            "another shape"
+            f"the weights of {source} must be those of its config.json, all of them; got none of the right "
+            f"shape for {len(wrong)} tensors, such as {wrong[0]}: it is another model or a part of one; name "
+            "a checkpoint of this family or of ESM-2"
         )
-    base_model: CurrAbPreTrainedModel = model
-    return base_model
+    if head and not new_head:
+        _log.warning("%s has no such head: its %d tensors are drawn; train them first", source, len(head))
+    loaded: CurrAbPreTrainedModel = model
+    return loaded
+
+
+def _damaged(source: str, error: Exception, options: dict[str, Any]) -> ValueError:
+    """The error of weights that cannot be read: the file, and how to come by a whole one."""
+    for path in find_weights(source, **options):
+        with path.open("rb") as file:
+            if file.read(7) == b"version":
+                return ValueError(
+                    f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull` there"
+                )
+    again = (
+        "copy the checkpoint again" if Path(source).is_dir() else "delete it and run the same command again"
+    )
+    files = ", ".join(str(path.resolve()) for path in find_weights(source, **options))
+    return ValueError(f"{files} is no whole file of weights ({error}); {again}")
 
 
 def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> Any:

@@ -193,8 +193,13 @@ def member(name: str) -> Member:
 
 
 def nearest_members(name: str) -> str:
-    """The end of an error on an unknown name: the members with a similar name, else all of them."""
+    """The end of an error on an unknown name: the members of a size or with a similar name, else all."""
     key = name.upper().removeprefix(REPO_PREFIX.upper())
+    if key.removeprefix(CAUSAL_PREFIX) in {size.name for size in SIZES}:
+        sets = [f"{key}-{data.letter} ({data.name}, {data.num_pairs:,} pairs)" for data in DATA_SIZES]
+        return (
+            f"{key} comes in three, by the data it was trained on: name {', '.join(sets[:-1])} or {sets[-1]}"
+        )
     # Lower than difflib's 0.6: names this short differ in two letters by a slip of one finger.
     known = CAUSAL_MEMBERS if key.startswith(CAUSAL_PREFIX) else MEMBERS
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)

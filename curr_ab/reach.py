@@ -10,13 +10,15 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 _SECONDS = 5.0  # until an answer counts as none
+_DEADLINE = 8.0  # for all that is asked of one repository
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _HTTP = ("httpx", "httpcore", "requests", "urllib3")  # of the client, which was requests, httpx, now httpx2
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
@@ -25,6 +27,14 @@ _log = logging.getLogger("curr_ab")
 
 class OutOfReach(ValueError):
     """A repository that cannot be read; the message says why, and the way out."""
+
+
+class NoAnswer(OutOfReach):
+    """A Hub that gives no answer, or one that says nothing of the repository."""
+
+    def __init__(self, message: str, reason: str, status: int | None) -> None:
+        super().__init__(message)
+        self.reason, self.status = reason, status
 
 
 def reach(source: str, names: tuple[str, ...], **options: Any) -> dict[str, Any]:
@@ -50,17 +60,10 @@ def _cache_alone(
     subfolder: str | None,
 ) -> bool:
     """True where the Hub cannot be reached and the cache has a file; an error where it has none."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    paths = [f"{subfolder}/{name}" if subfolder else name for name in names]
+    paths = tuple(f"{subfolder}/{name}" if subfolder else name for name in names)
     try:
         cached = any(
             isinstance(try_to_load_from_cache(source, path, cache_dir=cache_dir, revision=revision), str)
@@ -70,22 +73,42 @@ def _cache_alone(
         raise OutOfReach(
             f"{source} is neither a folder nor the name of a repository, which is owner/name"
         ) from None
-    place = cache_dir or constants.HF_HUB_CACHE
     if constants.HF_HUB_OFFLINE:
         if cached:
             return True
         raise OutOfReach(
-            f"{source} is not in the cache ({place}), and HF_HUB_OFFLINE keeps the Hub away; unset it, or "
-            "name a folder"
+            f"{source} is not in the cache ({cache_dir or constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE keeps "
+            "the Hub away; unset it, or name a folder"
         )
     try:
-        for path in paths:
-            try:
-                url = hf_hub_url(source, path, revision=revision)
-                get_hf_file_metadata(url, token=token, timeout=_SECONDS)
-                return False
-            except EntryNotFoundError:
-                continue
+        ask(source, paths, revision=revision, token=token)
+    except NoAnswer as error:
+        if not cached:
+            raise
+        _log.warning(
+            "%s cannot be reached (%s); %s is read from the cache", constants.ENDPOINT, error.reason, source
+        )
+        return True
+    return False
+
+
+def ask(
+    source: str, paths: tuple[str, ...], *, revision: str | None = None, token: str | bool | None = None
+) -> None:
+    """Ask the Hub for one of the files; an error with the cause where it does not let them be read.
+
+    A repository without any of them is no error: who reads it says so.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        _within(_DEADLINE, lambda: _find_one(source, paths, revision, token))
     except GatedRepoError as error:
         raise OutOfReach(
             f"{source} is gated: ask for access on {constants.ENDPOINT}/{source}, then log in with "
@@ -106,16 +129,48 @@ def _cache_alone(
                 "or give a token that may read it"
             ) from error
         reason = f"it answers {status}" if status is not None else _words([*_causes(error)][-1])
-        if cached:
-            _log.warning(
-                "%s cannot be reached (%s); %s is read from the cache", constants.ENDPOINT, reason, source
-            )
-            return True
-        raise OutOfReach(
+        raise NoAnswer(
             f"{source} is not on this machine, and {constants.ENDPOINT} cannot be reached "
-            f"({reason}{_proxy()}); connect and run it again, or name a folder"
+            f"({reason}{_proxy()}); connect and run it again, or name a folder or `demo`, which is part of "
+            "the package",
+            reason,
+            status,
         ) from error
-    return False  # the repository is there, and has none of the names: who reads it says so
+
+
+def _find_one(source: str, paths: tuple[str, ...], revision: str | None, token: str | bool | None) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for path in paths:
+        try:
+            get_hf_file_metadata(hf_hub_url(source, path, revision=revision), token=token, timeout=_SECONDS)
+            return
+        except EntryNotFoundError:
+            continue
+
+
+def _within(seconds: float, function: Callable[[], None]) -> None:
+    """Call it, and raise what it raises, or TimeoutError when it takes longer.
+
+    The client's limit is one for each address of a host, and there is none for the look-up of its name.
+    """
+    raised: list[Exception | None] = []
+
+    def call() -> None:
+        try:
+            function()
+            raised.append(None)
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)  # one that hangs does not keep the process
+    thread.start()
+    thread.join(seconds)
+    if not raised:
+        raise TimeoutError("no answer")
+    if raised[0] is not None:
+        raise raised[0]
 
 
 @contextmanager
@@ -125,7 +180,9 @@ def downloads_explained(source: str) -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
+    except OutOfReach:
+        raise
+    except Exception as error:  # of the client for HTTP, which has been three libraries
         if Path(source).is_dir():
             raise
         causes = list(_causes(error))

@@ -47,7 +47,18 @@ FINETUNE = [
     ["predict", "tuned/final", "pairs.csv", "--out", "predictions.csv", *QUIET],
 ]
 EVALUATE = [
-    ["evaluate", "fitness", "--model", "model", "--data", "fitness.csv", "--device", "cpu", "--out", "measured"]
+    [
+        "evaluate",
+        "fitness",
+        "--model",
+        "model",
+        "--data",
+        "fitness.csv",
+        "--device",
+        "cpu",
+        "--out",
+        "measured",
+    ]
     + ["--mode", "unmasked", "--min-pairs", "3", "--shots", "2"],
     ["evaluate", "regions", "--model", "model", "--data", "pairs.parquet", "--device", "cpu"]
     + ["--out", "measured", "--pairs", "2"],

@@ -12,6 +12,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
+from curr_ab.checkpoints import load_tokenizer
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
@@ -41,7 +42,6 @@ from curr_ab.finetuning.run_folder import (
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
-from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
 from curr_ab.training.processes import training_processes, whole_group
 from curr_ab.training.reporter import start_trackers
@@ -219,7 +219,7 @@ class CrossValidation:
         save_adapter(
             model_with(weights, recipe, self.base.source, fit.right),
             folder,
-            tokenizer=CurrAbTokenizer.from_pretrained(self.base.source),
+            tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,
             base_model=self.base.source,
             label_names=recipe.labels,

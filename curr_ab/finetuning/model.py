@@ -15,8 +15,15 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.utils import logging as transformers_logging
 
-from curr_ab.checkpoint_files import CheckpointSource, base_of_adapter, find_checkpoint, find_weights, resolve
-from curr_ab.checkpoints import HEADS
+from curr_ab.checkpoint_files import (
+    CONFIG,
+    CheckpointSource,
+    base_of_adapter,
+    find_checkpoint,
+    find_weights,
+    resolve,
+)
+from curr_ab.checkpoints import HEADS, load_weights
 from curr_ab.extras import needs_extra
 from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers
@@ -24,6 +31,7 @@ from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.modeling.skip_dropout import skip_dropout
 from curr_ab.randomness import random_stream
+from curr_ab.reach import reach
 
 HEAD = "classifier"
 PEFT_METHODS = ("lora", "dora", "frozen")
@@ -37,7 +45,7 @@ def head_name(recipe: Recipe) -> str:
 
 def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
     """The configuration of the checkpoint, with the head of the recipe."""
-    config: CurrAbConfig = CurrAbConfig.from_pretrained(source)
+    config: CurrAbConfig = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
     config.architectures = None  # a head that the checkpoint may have is replaced
     names = dict(enumerate(recipe.labels or (recipe.label_column,)))
     config.update({"id2label": names, "label2id": {name: index for index, name in names.items()}})
@@ -49,18 +57,14 @@ def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
 
 def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> Any:
     """The member `source` with a new head, in fp32; head and adapters follow from the seed and the fold."""
-    with _quiet():  # it would warn of the head, which is meant to be new
-        model, info = HEADS[head_name(recipe)].from_pretrained(
+    with _quiet():
+        model: Any = load_weights(
+            HEADS[head_name(recipe)],
             source,
+            new_head=True,
             config=model_config(recipe, source),
             dtype=torch.float32,
             attn_implementation=attention,
-            ignore_mismatched_sizes=True,  # of the head alone: the rest has the checkpoint's own shape
-            output_loading_info=True,
-        )
-    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(HEAD)):
-        raise ValueError(
-            f"{source} must hold all weights of a member; it lacks {', '.join(missing[:3])}: save it again"
         )
     torch.manual_seed(int(random_stream(recipe.seed, "head", fold).integers(1 << 62)))
     model.classifier.apply(model._init_weights)

@@ -58,7 +58,7 @@ def load_finetuned(
 
 def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
     """The head that was tuned, as `curr_ab.load` calls it."""
-    path = find_file(resolve(name_or_path, namespace), CONFIG, required=True, revision=revision)
+    path = find_file(resolve(name_or_path, namespace), CONFIG, revision=revision)
     if path is not None:
         for architecture in read_object(path).get("architectures") or ():
             for ending, head in _HEADS.items():

@@ -27,6 +27,7 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.reach import NoAnswer, ask
 from curr_ab.results import read_results
 
 Say = Callable[[str], None]
@@ -102,6 +103,11 @@ def verify(
     else:
         owner = source.partition("/")[0]
         place = _Hub(source, str(scratch) if scratch else None, attempts)
+        try:
+            ask(source, (MANIFEST,))
+        except NoAnswer as error:
+            if error.status is None:  # a Hub that answers, if only with an error, is asked again
+                raise
     try:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             return _verify(place, owner, process, lambda line: say(f"{name} {line}"))

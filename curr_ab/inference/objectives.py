@@ -201,7 +201,7 @@ def load_head(name: str, device: str) -> tuple[Any, Any]:
     """A fine-tuned member with a head for pairs, or an adapter of one; once in a process."""
     try:
         source = resolve(name, NAMESPACE)
-        path = find_file(source, CONFIG, required=True)
+        path = find_file(source, CONFIG)
         heads = [] if path is None else read_object(path).get("architectures") or []
     except (OSError, ValueError) as error:
         advice = f"objective must be {', '.join(TERMS)} or the folder of a fine-tuned head"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from curr_ab.checkpoint_files import resolve
+from curr_ab.checkpoint_files import CONFIG, resolve
+from curr_ab.checkpoints import load_weights
 from curr_ab.family import SHAPE
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan, check_config
+from curr_ab.reach import reach
 from curr_ab.training_record import TRAINING, read_training
 
 
@@ -23,7 +26,8 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
             return CurrAbConfig(**wanted)
         except StrictDataclassError as error:
             raise ValueError(f"config: {' '.join(str(error).split())}") from error
-    config: CurrAbConfig = CurrAbConfig.from_pretrained(resolve(plan.init_from))
+    source = resolve(plan.init_from)
+    config: CurrAbConfig = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
     for key in SHAPE:
         if getattr(config, key) != wanted[key]:
             raise ValueError(
@@ -59,9 +63,14 @@ def build_model(plan: PretrainingPlan, attention: str) -> CurrAbForMaskedLM:
         torch.manual_seed(plan.seed)
         model = CurrAbForMaskedLM(config)
     else:
-        model = CurrAbForMaskedLM.from_pretrained(
-            resolve(plan.init_from), config=config, dtype=torch.float32, attn_implementation=attention
+        loaded = load_weights(
+            CurrAbForMaskedLM,
+            resolve(plan.init_from),
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
         )
+        model = cast(CurrAbForMaskedLM, loaded)
     if plan.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if plan.compile:

@@ -137,9 +137,9 @@ def test_an_index_of_more_ids_than_are_sorted_at_once_is_that_of_all(tmp_path, m
     groups = pq.read_metadata(tmp_path / INDEX)
     assert max(groups.row_group(number).num_rows for number in range(groups.num_row_groups)) < 1_000
     found = pq.read_table(tmp_path / INDEX)
-    assert found["id"].equals(whole["id"]) and found.sort_by([("id", "ascending"), ("file", "ascending")]).equals(
-        whole.sort_by([("id", "ascending"), ("file", "ascending")])
-    )
+    assert found["id"].equals(whole["id"]) and found.sort_by(
+        [("id", "ascending"), ("file", "ascending")]
+    ).equals(whole.sort_by([("id", "ascending"), ("file", "ascending")]))
     assert not list(tmp_path.glob(".index*"))
 
 
