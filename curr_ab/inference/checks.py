@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from curr_ab.inference.records import Reader, Record, tokenize
+from curr_ab.inference.records import Reader, Record, is_ordinary, tokenize
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 if TYPE_CHECKING:
     from curr_ab.data.reading.table import Recognised
 
-_ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 _MOST_NAMED = 20  # of bad records, in one error
-_NUM_SPECIAL = 4  # tokens of a pair besides its residues
 
 
 class Problem(NamedTuple):
@@ -90,7 +86,7 @@ def check_records(
         try:
             read.check(record)
             prepared = check(record)
-            if tokenizer is not None and not _is_ordinary(prepared, tokenizer.model_max_length):
+            if tokenizer is not None and not is_ordinary(prepared, tokenizer.model_max_length):
                 tokenize(tokenizer, [prepared])
         except ValueError as error:
             fields = error.fields if isinstance(error, OptionError) else ()
@@ -103,15 +99,6 @@ def check_records(
             message = f"{record.name} has the id of {first}; {advice}"
             problems.setdefault(record.number, Problem(record.name, message))
     return Checked(total, dict(sorted(problems.items())), left_out, digest.hexdigest(), recognised)
-
-
-def _is_ordinary(record: Record, max_tokens: int) -> bool:
-    """True where the tokenizer surely takes the record: much faster than to ask the tokenizer."""
-    chains = [text for name in CHAINS if (text := record.chain(name)) is not None]
-    if not chains or sum(map(len, chains)) + _NUM_SPECIAL > max_tokens:
-        return False
-    # Nucleotides are letters of residues, too; a sequence with an E, a P or a Q is not one of nucleotides.
-    return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
 
 
 def _repeated_ids(read: Reader, suspects: set[int]) -> Iterator[tuple[Record, str]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from curr_ab.inference.records import Record, TokenRecord, records_of, residues_of, tokenize, tokenize_one
+from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, tokenize_one
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, map_batches
 from curr_ab.modeling import CurrAbModel
@@ -53,48 +53,54 @@ def embed_window(
             "pooling",
         )
     tokens = tokenize(tokenizer, window)
-    chosen = [{part: residues_of(part, one) for part in plan.parts} for one in tokens]
-    for one, parts in zip(tokens, chosen, strict=True):
-        for part, residues in parts.items():
-            if not len(residues):
-                raise ValueError(f"{one.record.name} has no residue in {part}")
+    inside = np.stack([tokens.in_part(part) for part in plan.parts])  # [P, T]
     last = encoder.config.num_hidden_layers
     only_last = {layer % (last + 1) for layer in plan.layers} == {last}
+    names = plan.names()
 
     def run(batch: SequenceBatch) -> list[dict[str, Array]]:
         out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
-        computed = []
-        for index, member in enumerate(batch.members):
-            one = tokens[member]
-            features: dict[tuple[str, Pooling, int], Array] = {}
-            for layer in plan.layers:
-                states = out.last_hidden_state if only_last else out.hidden_states[layer]
-                # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
-                own = batch.take(states, index, len(one.input_ids)).float()
-                residues = own[one.positions.to(own.device)]
-                for part, indices in chosen[member].items():
-                    for pooling in plan.poolings:
-                        pooled = _pool(own, residues[indices.to(own.device)], pooling)
-                        features[part, pooling, layer] = pooled.cpu().numpy()
-            computed.append({name: features[key] for key, name in plan.names().items()})
-        return computed
+        device = batch.input_ids.device
+        masks = torch.from_numpy(inside[:, batch.places] & (batch.places >= 0)).to(device)  # [P, M, longest]
+        columns: dict[str, Sequence[Array]] = {}
+        for layer in plan.layers:
+            states = batch.by_member(out.last_hidden_state if only_last else out.hidden_states[layer])
+            # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
+            states = states.float()
+            for part, mask in zip(plan.parts, masks, strict=True):
+                for pooling in plan.poolings:
+                    if name := names.get((part, pooling, layer)):
+                        columns[name] = _pool(states, mask, pooling)
+        rows = zip(*columns.values(), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    sequences = [one.input_ids for one in tokens]
-    results = map_batches(run, sequences, encoder, tokens_per_batch=tokens_per_batch, layout=layout)
+    results = map_batches(run, tokens.tokens, encoder, tokens_per_batch=tokens_per_batch, layout=layout)
     if plan.attention:
         for features, one in zip(results, tokens, strict=True):
             features["attention"] = _attention(encoder, one)
     return results
 
 
-def _pool(states: Tensor, residues: Tensor, pooling: Pooling) -> Tensor:
-    if pooling == "mean":
-        return residues.mean(0)
-    if pooling == "max":
-        return residues.amax(0)
-    if pooling == "std":
-        return residues.std(0, correction=0)
-    return states[0] if pooling == "cls" else residues.clone()  # not a view that keeps the batch alive
+def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Sequence[Array]:
+    """One array for each member, of its states [M, S, E] where the mask [M, S] is true."""
+    if pooling == "none":
+        counts = mask.sum(1).cumsum(0)[:-1].cpu()
+        return np.split(states[mask].cpu().numpy(), counts)
+    if pooling == "cls":
+        pooled = states[:, 0]
+    elif pooling == "max":
+        pooled = states.masked_fill(~mask[..., None], -torch.inf).amax(1)
+    else:
+        pooled = mean = _mean(states, mask)
+        if pooling == "std":
+            pooled = _mean((states - mean[:, None]).square(), mask).sqrt()
+    array: Array = pooled.cpu().numpy()
+    return array
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.float() / mask.sum(1, keepdim=True)
+    return torch.bmm(weights[:, None], states)[:, 0]
 
 
 def _attention(encoder: CurrAbModel, tokens: TokenRecord) -> Array:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +19,26 @@ BatchLayout = Literal["equal", "padded", "packed"]
 TOKENS_PER_BATCH = {"cpu": 2_000, "cuda": 32_768}
 
 
+class TokenSequences:
+    """Sequences of tokens laid end to end, from which batches are taken without a loop over them."""
+
+    def __init__(self, input_ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
+        self.input_ids, self.lengths = input_ids, lengths
+        self.offsets = np.cumsum(lengths) - lengths  # where each begins
+
+    @classmethod
+    def of(cls, sequences: Sequence[Tensor]) -> TokenSequences:
+        lengths = np.array([len(one) for one in sequences], np.int64)
+        return cls(
+            torch.cat(list(sequences)).cpu().numpy() if len(lengths) else np.zeros(0, np.int64), lengths
+        )
+
+    def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The sum of each sequence's share of the values [T], one for each token."""
+        sums: npt.NDArray[np.int64] = np.add.reduceat(values, self.offsets, dtype=np.int64)
+        return sums
+
+
 class SequenceBatch(NamedTuple):
     """Rows of tokens for one pass of the model, and where each sequence of the window lies in them."""
 
@@ -24,10 +46,18 @@ class SequenceBatch(NamedTuple):
     position_ids: Tensor | None  # [1, S], restarting at 0, where several sequences share the row
     members: list[int]  # which sequences of the window
     starts: list[int]  # where each begins in the rows laid end to end
+    places: npt.NDArray[np.int64]  # [M, longest], each member's tokens in the window; -1 behind its end
 
     def take(self, states: Tensor, member: int, length: int) -> Tensor:
         """The states of one sequence out of those of the batch [B, S, ...]."""
         return states.flatten(0, 1)[self.starts[member] : self.starts[member] + length]
+
+    def by_member(self, states: Tensor) -> Tensor:
+        """The states [M, longest, ...], a row for each member; behind its end they mean nothing."""
+        if self.position_ids is None:
+            return states
+        inside = torch.from_numpy(np.cumsum(self.places >= 0).reshape(self.places.shape) - 1)
+        return states[0, inside.to(states.device)]
 
 
 def budget(device: torch.device, tokens_per_batch: int | None) -> int:
@@ -39,7 +69,7 @@ def budget(device: torch.device, tokens_per_batch: int | None) -> int:
 
 def map_batches(
     function: Callable[[SequenceBatch], Sequence[Value]],
-    sequences: Sequence[Tensor],
+    sequences: Sequence[Tensor] | TokenSequences,
     model: Any,
     *,
     tokens_per_batch: int | None = None,
@@ -51,6 +81,8 @@ def map_batches(
     which needs no mask and is the fastest on CPUs; `padded` is for GPUs, where sorting keeps the padding
     small; `packed` makes one row of each batch.
     """
+    if not isinstance(sequences, TokenSequences):
+        sequences = TokenSequences.of(sequences)
     values: dict[int, Value] = {}
 
     def run(batch: SequenceBatch) -> tuple[list[int], Sequence[Value]]:
@@ -61,37 +93,52 @@ def map_batches(
     batches = _batches(sequences, model.device, model.config.pad_token_id, limit, layout)
     for members, computed in map_over_threads(run, batches, model.device):
         values.update(zip(members, computed, strict=True))
-    return [values[member] for member in range(len(sequences))]
+    return [values[member] for member in range(len(sequences.lengths))]
 
 
 def _batches(
-    sequences: Sequence[Tensor], device: torch.device, pad_id: int, limit: int, layout: BatchLayout
+    sequences: TokenSequences, device: torch.device, pad_id: int, limit: int, layout: BatchLayout
 ) -> Iterator[SequenceBatch]:
-    order = sorted(range(len(sequences)), key=lambda member: -len(sequences[member]))
-    members: list[int] = []
-    for member in order:
-        longest = len(sequences[members[0]]) if members else 0
-        full = (len(members) + 1) * longest > limit
-        if members and (full or (layout == "equal" and len(sequences[member]) != longest)):
-            yield _batch(sequences, members, device, pad_id, layout)
-            members = []
-        members.append(member)
-    if members:
-        yield _batch(sequences, members, device, pad_id, layout)
+    order = np.argsort(-sequences.lengths, kind="stable")
+    lengths = sequences.lengths[order]
+    ends = np.flatnonzero(np.diff(lengths)) + 1 if layout == "equal" else []
+    for group in np.split(order, ends):
+        start = 0
+        while start < len(group):
+            stop = start + max(1, limit // max(1, int(sequences.lengths[group[start]])))
+            yield _batch(sequences, group[start:stop], device, pad_id, layout)
+            start = stop
 
 
 def _batch(
-    sequences: Sequence[Tensor], members: list[int], device: torch.device, pad_id: int, layout: BatchLayout
+    sequences: TokenSequences,
+    members: npt.NDArray[np.int64],
+    device: torch.device,
+    pad_id: int,
+    layout: BatchLayout,
 ) -> SequenceBatch:
-    rows = [sequences[member] for member in members]
+    lengths = sequences.lengths[members][:, None]
+    columns = np.arange(lengths.max())
+    places = sequences.offsets[members][:, None] + columns
+    is_token = columns < lengths
+    if not (is_equal := bool((lengths == len(columns)).all())):
+        places[~is_token] = -1
     if layout == "packed":
-        lengths = torch.tensor([0, *map(len, rows)])
-        positions = torch.cat([torch.arange(len(row)) for row in rows])[None].to(device)
-        starts = lengths.cumsum(0)[:-1].tolist()
-        return SequenceBatch(torch.cat(rows)[None].to(device), positions, members, starts)
-    input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
-    width = input_ids.shape[1]
-    return SequenceBatch(input_ids.to(device), None, members, list(range(0, len(rows) * width, width)))
+        ids = sequences.input_ids[places[is_token]][None].astype(np.int64)
+        positions = np.broadcast_to(columns, places.shape)[is_token][None]
+        starts = (np.cumsum(lengths) - lengths[:, 0]).tolist()
+        return SequenceBatch(
+            torch.from_numpy(ids).to(device),
+            torch.from_numpy(positions).to(device),
+            members.tolist(),
+            starts,
+            places,
+        )
+    ids = sequences.input_ids[places].astype(np.int64)
+    if not is_equal:
+        ids[~is_token] = pad_id
+    starts = list(range(0, places.size, places.shape[1]))
+    return SequenceBatch(torch.from_numpy(ids).to(device), None, members.tolist(), starts, places)
 
 
 def map_over_threads(
