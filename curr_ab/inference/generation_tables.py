@@ -93,7 +93,8 @@ class GenerateTask(BulkTask, GenerateSettings):
                 values |= {name: column[place] for name, column in compared.items()}
                 rows.append({**counts, "sample": one.sample, **values})
             if not samples.kept:
-                rows.append(counts | {self.plan.given: samples.record.chain(self.plan.given)})
+                given = (chain for chain in CHAINS if chain not in self.plan.made)
+                rows.append(counts | {chain: samples.record.chain(chain) for chain in given})
         return _table(rows, _GENERATED | column_types(references.names()))
 
     def without_rows(self, model: Any, tokenizer: Any) -> pa.Table:

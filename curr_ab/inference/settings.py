@@ -287,7 +287,7 @@ class GenerationPlan(Sampling):
         shown="masked members: the built-in corpus; causal ones end chains themselves",
         metavar="FILE",
     )
-    max_length: int = option(160, "Longest generated chain in residues", least=1)
+    max_length: int = option(160, "Longest chain in residues", least=1)
     allowed: str = option(STANDARD_RESIDUES, "Residues that may be drawn", flag="allow", metavar="RESIDUES")
     common: bool = option(False, "Draw light chains that all heavy chains of the input share")
     order: Order = option("random", "Order in which a masked member fills positions")

@@ -74,9 +74,12 @@ class _Sites:
         for text in plan.allowed_at:
             site, residues = _allowed_at(text)
             for one in self.of(site, "allowed_at"):
-                reason = self.kept(*one, plan)
-                reason = reason or "is not among the positions" * (one not in wanted)
-                if reason := reason or "has been given residues before" * (one in limits):
+                reason = (
+                    self.kept(*one, plan)
+                    or "is not among the positions" * (one not in wanted)
+                    or "has been given residues before" * (one in limits)
+                )
+                if reason:
                     chain, place = one
                     stands = f"{self.texts[chain][place]} at position {place + 1} of the {chain} chain"
                     raise OptionError(
