@@ -7,7 +7,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 # The variable silences the theme's notice about a successor; mkdocs.yml makes every warning an error.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs
 
-.PHONY: help docs study demo test test-fast test-all test-wheel bench check cards fix compat clean
+.PHONY: help docs study demo test test-fast test-all test-wheel bench check cards fix compat lowest clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -82,6 +82,16 @@ test-wheel: $(VENV)/installed ## build the wheel in isolation and run tests agai
 
 compat: $(VENV)/installed ## prove the checkpoint folder with other versions of transformers
 	$(RUN)/python tests/compat/run.py
+
+# datatrove and its tests are left out: tests/compat/lowest.py says why. Old releases beside new ones warn a lot.
+lowest: $(VENV)/installed ## the fast tests with the lowest versions that pyproject.toml allows
+	rm -rf $(VENV)-lowest
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(RUN)/python tests/compat/lowest.py > $(VENV)-lowest/requirements.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet $(CONSTRAINTS) --requirement $(VENV)-lowest/requirements.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)-lowest/bin/pytest -n 2 -W ignore::DeprecationWarning \
+		-m "not heavy and not slow and not browser" --ignore tests/test_cluster.py
 
 clean: ## remove environments and caches
 	rm -rf .venv* .compat build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

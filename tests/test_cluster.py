@@ -102,4 +102,4 @@ def test_tasks_do_not_join(capsys, tmp_path):
 def test_without_datatrove_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "datatrove.executor", None)
     assert main([*PREPARE, "--executor", "local-tasks", "--tasks", "3"]) == 2
-    assert 'datatrove is missing: pip install "curr-ab[cluster]"' in capsys.readouterr().err
+    assert 'datatrove is missing: pip install "curr-ab[slurm]"' in capsys.readouterr().err

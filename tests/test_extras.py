@@ -1,7 +1,5 @@
 """An extra brings all that its commands need, and everyday use needs none."""
 
-import json
-
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -13,60 +11,47 @@ from curr_ab.data import builtin_path
 
 LEFT_OUT = ("scipy", "matplotlib", "datasets", "pandas", "duckdb", "sklearn", "accelerate", "peft")
 PROGRAM = """
-import json, sys
+import sys
 from curr_ab.cli.main import main
-for words in json.loads(sys.argv[1]):
-    if main(words) != 0:
-        sys.exit(f"failed: {' '.join(words)}")
+for line in sys.argv[1:]:
+    if main(line.split()) != 0:
+        sys.exit(f"failed: {line}")
 """
-QUIET = ["--quiet", "--device", "cpu", "--dtype", "float32"]
-EVERYDAY = [
-    ["number", "pairs.csv", "--out", "numbers.csv", "--quiet"],
-    ["embed", "model", "pairs.csv", "--out", "vectors.npy", *QUIET],
-    ["embed", "model", "pairs.parquet", "--out", "vectors/", *QUIET],
-    ["score", "model", "pairs.fasta", "--out", "scores.tsv", *QUIET],
-    ["mutate", "model", "pairs.csv", "--out", "mutants.parquet", "--mode", "unmasked", *QUIET],
-    ["restore", "model", "pairs.csv", "--out", "restored.csv", *QUIET],
-    ["pair", "model", "pairs.csv", "pairs.csv", "--out", "ranks.csv", "--mode", "unmasked", *QUIET],
-    ["generate", "model", "pairs.csv", "--given", "heavy", "--n", "1", "--out", "written.csv", *QUIET],
-    ["design", "model", "pairs.csv", "--mode", "unmasked", "--mutations", "1", "--n", "1"]
-    + ["--out", "designs.csv", *QUIET],
-    ["models"],
-]
-TRAIN = [
-    ["data", "prepare", "pairs.parquet", "--cluster", "exact", "--subsets", "F=1.0", "--out", "shards"]
-    + ["--processes", "1", "--quiet"],
-    ["pretrain", "8M-F", "--data", "shards", "--subset", "F", "--out", "run", "--steps", "1"]
-    + ["--warmup-steps", "0", "--pairs-per-step", "2", "--evaluation-pairs", "2", "--precision", "fp32"]
-    + ["--config", '{"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2}'],
-]
-FINETUNE = [
-    ["example-data", "specificity-binary", "--pairs", "40", "--out", "labelled.csv"],
-    ["finetune", "specificity-binary", "--model", "model", "--data", "labelled.csv", "--out", "tuned"]
-    + ["--folds", "2", "--epochs", "1", "--precision", "fp32"],
-    ["predict", "tuned/final", "pairs.csv", "--out", "predictions.csv", *QUIET],
-]
-EVALUATE = [
-    [
-        "evaluate",
-        "fitness",
-        "--model",
-        "model",
-        "--data",
-        "fitness.csv",
-        "--device",
-        "cpu",
-        "--out",
-        "measured",
-    ]
-    + ["--mode", "unmasked", "--min-pairs", "3", "--shots", "2"],
-    ["evaluate", "regions", "--model", "model", "--data", "pairs.parquet", "--device", "cpu"]
-    + ["--out", "measured", "--pairs", "2"],
-]
-SCALING = [
-    ["scaling", "reproduce", "--draws", "2", "--workers", "1", "--plot", "plots"],
-    ["scaling", "advise", "--sequences", "2M", "--workers", "1"],
-]
+ON_CPU = "--quiet --device cpu --dtype float32"
+COMMANDS = {
+    "core": [
+        "models",
+        "number pairs.csv --out numbers.csv --quiet",
+        f"embed model pairs.csv --out vectors.npy {ON_CPU}",
+        f"embed model pairs.parquet --out vectors/ {ON_CPU}",
+        f"score model pairs.fasta --out scores.tsv {ON_CPU}",
+        f"mutate model pairs.csv --mode unmasked --out mutants.parquet {ON_CPU}",
+        f"restore model pairs.csv --out restored.csv {ON_CPU}",
+        f"pair model pairs.csv pairs.csv --mode unmasked --out ranks.csv {ON_CPU}",
+        f"generate model pairs.csv --given heavy --n 1 --out written.csv {ON_CPU}",
+        f"design model pairs.csv --mode unmasked --mutations 1 --n 1 --out designs.csv {ON_CPU}",
+    ],
+    "train": [
+        "data prepare pairs.parquet --cluster exact --subsets F=1.0 --out shards --processes 1 --quiet",
+        "pretrain 8M-F --data shards --subset F --out run --config num_hidden_layers=1 --precision fp32 "
+        "--steps 1 --warmup-steps 0 --pairs-per-step 2 --evaluation-pairs 2",
+    ],
+    "finetune": [
+        "example-data specificity-binary --pairs 40 --out labelled.csv",
+        "finetune specificity-binary --model model --data labelled.csv --out tuned --folds 2 --epochs 1 "
+        "--precision fp32",
+        f"predict tuned/adapter pairs.csv --out predictions.csv {ON_CPU}",
+    ],
+    "evaluate": [
+        "evaluate fitness --model model --data fitness.csv --out measured --device cpu "
+        "--mode unmasked --min-pairs 3 --shots 2",
+        "evaluate regions --model model --data pairs.parquet --out measured --device cpu --pairs 2",
+    ],
+    "scaling": [
+        "scaling reproduce --draws 20 --workers 1 --plot plots",
+        "scaling advise --sequences 2M --draws 20 --workers 1",
+    ],
+}
 
 
 @pytest.fixture
@@ -86,20 +71,18 @@ def place(tmp_path):
     return tmp_path
 
 
-COMMANDS = {"core": EVERYDAY, "train": TRAIN, "finetune": FINETUNE, "evaluate": EVALUATE, "scaling": SCALING}
-
-
 @pytest.mark.heavy
 @pytest.mark.parametrize("extra", COMMANDS)
 def test_commands_run_with_nothing_but_their_extra(extra, place):
     environment = Environment(place / "site", () if extra == "core" else (extra,))
-    done = environment.run(PROGRAM, json.dumps(COMMANDS[extra]))
+    done = environment.run(PROGRAM, *COMMANDS[extra])
     assert done.returncode == 0, done.stderr[-3_000:]
     if extra == "core":
         assert not [name for name in LEFT_OUT if (environment.folder / name).exists()]
 
 
+@pytest.mark.heavy
 def test_a_missing_library_names_the_extra_of_the_task(place):
     """That of what the user does, and not only of the first library that is missing."""
-    done = Environment(place / "site").run(PROGRAM, json.dumps(FINETUNE[1:]))
+    done = Environment(place / "site").run(PROGRAM, *COMMANDS["finetune"][1:])
     assert 'is missing: pip install "curr-ab[finetune]"' in done.stderr

