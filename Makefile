@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 
-.PHONY: help study test test-fast test-all test-wheel bench check cards fix compat clean
+.PHONY: help study demo test test-fast test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ $(VENV)/installed: pyproject.toml constraints-cpu.txt
 
 study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
 	$(RUN)/curr-ab study --preset mini --out studies/mini
+
+demo: $(VENV)/installed ## train the model that comes with the package anew, in about 20 minutes of one core
+	$(RUN)/python train_scripts/make_demo.py
 
 test: $(VENV)/installed ## install what is needed and run the tests
 	$(RUN)/pytest -n 2 -m "not slow and not browser"
@@ -54,6 +57,7 @@ fix: $(VENV)/installed ## repair what can be repaired
 	$(RUN)/ruff format
 	$(RUN)/python docs/generate.py
 	$(RUN)/python model_cards/render.py
+	$(RUN)/python train_scripts/make_demo.py --refresh
 
 # A wheel can lack files, or fail where the checkout is not beside it. tests/test_packaging.py compares its files
 # with the tree and imports every module; the fast tests render the templates and read recipes, presets and corpus;

@@ -61,9 +61,10 @@ def load(
 ) -> tuple[CurrAbPreTrainedModel, CurrAbTokenizer]:
     """Load model and tokenizer; the model is in evaluation mode and on its device.
 
-    `name_or_path` is a member (`350M-F`), `demo`, a folder, the folder of a run (its last checkpoint), any ESM-2
-    repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra `finetune`);
-    with `merge=False` it stays a `PeftModel`. The labels of its head are those of the config.json beside it.
+    `name_or_path` is a member (`350M-F`), `demo`, a folder, the folder of a run (its last checkpoint), any
+    ESM-2 repository of the Hub, or a PEFT adapter, which is merged into the base that it names (extra
+    `finetune`); with `merge=False` it stays a `PeftModel`. The labels of its head are those of the
+    config.json beside it.
     `head` "lm" gives `CurrAbForCausalLM` for a causal checkpoint and `CurrAbForMaskedLM` for a masked one.
     `device` is the GPU where there is one. `dtype` is float32 whatever the checkpoint was saved in; "auto"
     keeps the checkpoint's. `separator` is needed for checkpoints that were trained with another than the

@@ -184,7 +184,9 @@ def member(name: str) -> Member:
     `CLM-350M-F` is its causal twin.
     """
     if is_demo(name):
-        raise ValueError(f"the model must be a member, one of {', '.join(MEMBERS)}; got {name!r}, which is none")
+        raise ValueError(
+            f"the model must be a member, one of {', '.join(MEMBERS)}; got {name!r}, which is none"
+        )
     if (found := find_member(name)) is None:
         raise ValueError(f"no member is called {name!r}; {nearest_members(name)}")
     return found

@@ -101,6 +101,7 @@ def test_the_wheel_holds_the_linked_folders_themselves(tmp_path, links):
         [sys.executable, "-c", build, str(tmp_path)], cwd=checkout, check=True, capture_output=True
     )
     (path,) = tmp_path.glob("*.whl")
+    assert path.stat().st_size < 10_000_000
     with zipfile.ZipFile(path) as wheel:
         wheel.extractall(tmp_path / "site")
     for name in ("modeling", "tokenization"):
@@ -108,3 +109,6 @@ def test_the_wheel_holds_the_linked_folders_themselves(tmp_path, links):
         assert folder.is_dir() and not folder.is_symlink()
         for source in (ROOT / name).glob("*.py"):
             assert (folder / source.name).read_bytes() == source.read_bytes()
+    demo = set(files(ROOT / "curr_ab" / "demo"))
+    assert {"model.safetensors", "modeling_curr_ab.py", "pairs.csv"} <= demo
+    assert demo == set(files(tmp_path / "site" / "curr_ab" / "demo"))

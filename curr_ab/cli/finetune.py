@@ -116,7 +116,8 @@ def _example_pairs(num_pairs: int | None) -> Any:
 
     table = pyarrow.csv.read_csv(DEMO_FOLDER / "pairs.csv")
     if num_pairs is not None and num_pairs > len(table):
-        raise OptionError(f"pairs must be at most {len(table)}, as many as there are; got {num_pairs:,}", "pairs")
+        message = f"pairs must be at most {len(table)}, as many as there are; got {num_pairs:,}"
+        raise OptionError(message, "pairs")
     return table.slice(0, num_pairs)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from curr_ab.checkpoint_files import DEMO_FOLDER
 from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
 from curr_ab.cli.shell import Parser, add_command, run
-from curr_ab.checkpoint_files import DEMO_FOLDER
 from curr_ab.family import DEMO, NAMESPACE, Member, members
 from curr_ab.options import Options, option, read_options, unknown
 
@@ -35,7 +35,8 @@ def build_parser() -> Parser:
     """The whole command line; the reference in docs/ is written from it."""
     parser = Parser(prog="curr-ab", description="Paired antibody language models.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_command(commands, "models", "list the 15 members, and where the model to try things with is", _models, ModelsOptions)
+    text = "list the 15 members, and the folder of the model to try things with"
+    add_command(commands, "models", text, _models, ModelsOptions)
     for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, study):
         group.add_commands(commands)
     text = "print the script that completes commands and options in your shell"

@@ -49,11 +49,10 @@ def render_card(
     measured = _in_order(results)
     optimum = PAPER_LAW.optima[member.data.num_pairs]
     ratio = member.size.nominal_parameters / optimum
+    pipeline = "text-generation" if member.causal else "fill-mask"
     return render(
         "hub/causal_card.md" if member.causal else "hub/card.md",
-        header=_header(
-            member.repo_name, "text-generation" if member.causal else "fill-mask", measured, namespace=namespace
-        ),
+        header=_header(member.repo_name, pipeline, measured, namespace=namespace),
         name=member.repo_name,
         repo_id=member.repo_id(namespace),
         rehearsal=manifest is not None and manifest.rehearsal,
@@ -74,7 +73,9 @@ def render_card(
     )
 
 
-def _render_demo(folder: Path, results: Iterable[Result], training: TrainingRecord, manifest: Manifest) -> str:
+def _render_demo(
+    folder: Path, results: Iterable[Result], training: TrainingRecord, manifest: Manifest
+) -> str:
     """The card of the model that comes with the package."""
     measured = _in_order(results)
     # Its shape is its own: the member that a plan begins with would only mislead.

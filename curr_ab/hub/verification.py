@@ -90,7 +90,7 @@ def verify(
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
-    """The problems of a repository (a member or its id), of `demo`, or of an export on disk; empty where all is well.
+    """The problems of a repository (a member or its id), of `demo`, or of an export; empty where all is well.
 
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
     revision at a time is downloaded to; `fresh_process` verifies several in one process.
