@@ -131,9 +131,7 @@ FIELD = """(() => {
 
 
 def test_a_heat_map_says_what_is_under_the_pointer(browser: str, tmp_path: Path) -> None:
-    sites = [
-        Site(chain, at, "E") for chain in CHAINS for at in range(1, 9)
-    ]
+    sites = [Site(chain, at, "E") for chain in CHAINS for at in range(1, 9)]
     odds = torch.arange(16 * 20).reshape(16, 20) / 100
     page = tmp_path / "map.html"
     Saturation(Record("<b>", None, None), sites, odds).heat_map().save(page)
