@@ -4,8 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin
 # Without a GPU torch must come by its CPU pin; with one, the machine's newest is wanted.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
+# The variable silences the theme's notice about a successor; mkdocs.yml makes every warning an error.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs
 
-.PHONY: help study demo test test-fast test-all test-wheel bench check cards fix compat clean
+.PHONY: help docs study demo test test-fast test-all test-wheel bench check cards fix compat clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +50,10 @@ check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/mypy
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/python model_cards/render.py --check
+	$(MKDOCS) build
+
+docs: $(VENV)/installed ## serve the documentation on http://127.0.0.1:8000
+	$(MKDOCS) serve
 
 cards: $(VENV)/installed ## render the 15 model cards
 	$(RUN)/python model_cards/render.py

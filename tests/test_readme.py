@@ -49,7 +49,9 @@ def test_code_prints_what_stands_below_it(capsys):
 def test_first_lines_need_no_network_and_no_minute(tmp_path):
     """In a fresh process, where every connection fails, and with an empty cache."""
     first = next(number for number, block in enumerate(BLOCKS) if block.language == "python")
-    no_network = "import socket\ndef refuse(*_): raise OSError('no network')\nsocket.socket.connect = refuse\n"
+    no_network = (
+        "import socket\ndef refuse(*_): raise OSError('no network')\nsocket.socket.connect = refuse\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", no_network + BLOCKS[first].text],
         cwd=tmp_path,
