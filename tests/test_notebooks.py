@@ -37,11 +37,18 @@ def test_a_notebook_is_short_opens_on_colab_and_holds_no_outputs(notebook):
 @pytest.mark.slow
 def test_a_notebook_runs(notebook, tmp_path):
     _, content = notebook
+<<<<<<< HEAD
     client = NotebookClient(
         content, timeout=540, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
+=======
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(content, timeout=540, kernel_name="python3", resources=place).execute()
+>>>>>>> results
     shown = [output for cell in content.cells for output in cell.get("outputs", ())]
     assert any("text/html" in one.get("data", {}) for one in shown)
-    said = "".join(one.text for one in shown if one.output_type == "stream" and one.name == "stderr")
-    assert "Warning" not in said, said
+    said = [one.text for one in shown if one.output_type == "stream" and one.name == "stderr"]
+    warned = [line for text in said for line in text.splitlines() if "Warning:" in line]
+    # Where ipywidgets is not installed, tqdm says so and shows its bars as text.
+    assert [line for line in warned if "TqdmWarning: IProgress not found" not in line] == []

@@ -20,7 +20,9 @@ from curr_ab.charts import Drawing
 from curr_ab.data.description import Description, _page
 from curr_ab.finetuning import adapter_record
 from curr_ab.hub import render_card
-from curr_ab.inference.heat_maps import write_html
+from curr_ab.inference.heat_maps import Saturation, Site
+from curr_ab.inference.records import Record
+from curr_ab.inference.residue_charts import residue_chart
 from curr_ab.pictures import COLOURS, new_figure, save_pictures
 from curr_ab.results import Result, write_results
 from curr_ab.scaling import law_figures
@@ -49,10 +51,12 @@ def result(**changes):
 
 
 def heat_map(tmp_path):
-    site = SimpleNamespace(chain="heavy", position=1, wild_type="E")
-    saturation = SimpleNamespace(record=SimpleNamespace(id=NASTY), sites=[site], log_odds=torch.zeros(1, 20))
-    write_html(saturation, tmp_path / "map.html", {"heavy": (NASTY,)})
-    return (tmp_path / "map.html").read_text()
+    site = Site("heavy", 1, "E")
+    return Saturation(Record(NASTY, "E", None), [site], torch.zeros(1, 20)).heat_map().page
+
+
+def chart_of_residues(tmp_path):
+    return residue_chart(Record(NASTY, "E", None), {"heavy": [-1.0], "light": []}, 2.0).page
 
 
 def data_report(tmp_path):
@@ -66,7 +70,7 @@ def study_report(tmp_path):
     return render_page(replace(studies.mini(), title=NASTY, preset=NASTY, hardware=NASTY))
 
 
-@pytest.mark.parametrize("make", [heat_map, data_report, study_report])
+@pytest.mark.parametrize("make", [heat_map, chart_of_residues, data_report, study_report])
 def test_words_become_no_markup_and_only_the_page_s_own_scripts_may_run(make, tmp_path):
     page = make(tmp_path)
     seen = Tags(page)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from curr_ab.data.preparing.checks import hide_progress
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing
 from curr_ab.inference.tasks import SHAPE
@@ -217,7 +218,7 @@ def write_index(parts: Sequence[Path], folder: Path) -> None:
     with TemporaryDirectory(prefix=".index.", suffix=".tmp", dir=folder) as scratch:
         settings: dict[str, Any] = {"memory_limit": _INDEX_MEMORY, "temp_directory": scratch, "threads": 1}
         with replacing(folder / INDEX) as temporary, duckdb.connect(config=settings) as database:
-            database.execute("SET enable_progress_bar = false")
+            hide_progress(database)
             rows = database.from_arrow(ranges).order("id")
             try:
                 rows.write_parquet(str(temporary), compression="zstd", row_group_size=_INDEX_ROWS)

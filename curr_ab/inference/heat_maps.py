@@ -21,7 +21,7 @@ from curr_ab.words import CHAINS, STANDARD_RESIDUES
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
 ROWS = "GASTCVILMFYWNQHKRDEP"
 _COLUMNS = [STANDARD_RESIDUES.index(letter) for letter in ROWS]  # of the log-odds
-_HEADER, _MAP = 250, 330  # pixels of the page's head, and of the map of a chain
+_HEADER, _MAP = 190, 320  # pixels of the page's head, and of the map of a chain
 
 
 class Site(NamedTuple):

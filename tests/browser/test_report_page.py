@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ from support.chromium import chromium, look
 
 from curr_ab.data import PreparationPlan, builtin_path, describe, prepare
 from curr_ab.data.description import write_report as write_data_report
-from curr_ab.inference.heat_maps import write_html
+from curr_ab.inference.heat_maps import Saturation, Site
+from curr_ab.inference.records import Record
 from curr_ab.study.report import write_report
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
@@ -131,12 +131,10 @@ FIELD = """(() => {
 
 
 def test_a_heat_map_says_what_is_under_the_pointer(browser: str, tmp_path: Path) -> None:
-    sites = [
-        SimpleNamespace(chain=chain, position=at, wild_type="E") for chain in CHAINS for at in range(1, 9)
-    ]
+    sites = [Site(chain, at, "E") for chain in CHAINS for at in range(1, 9)]
     odds = torch.arange(16 * 20).reshape(16, 20) / 100
     page = tmp_path / "map.html"
-    write_html(SimpleNamespace(record=SimpleNamespace(id="<b>"), sites=sites, log_odds=odds), page)
+    Saturation(Record("<b>", None, None), sites, odds).heat_map().save(page)
     for dark in (False, True):
         seen = look(browser, page, 1280, (FIELD, OVERFLOW, "document.title"), dark=dark)
         hidden, words, maps = seen.answers[0]

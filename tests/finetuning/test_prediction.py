@@ -100,6 +100,23 @@ def test_numbers_and_residues_of_a_file(tuned, pairs, table, tmp_path):
     assert found["position"][first - 1 : first + 1] == [first, 1]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.heavy
+def test_a_list_as_the_table_of_the_command(tuned, pairs, table, tmp_path, target):
+    assert run(tuned[target], table, tmp_path / "out.parquet") == 0
+    expected = pq.read_table(tmp_path / "out.parquet")
+    named = [
+        {"id": f"pair-{number}", "heavy": heavy, "light": light}
+        for number, (heavy, light) in enumerate(pairs)
+    ]
+    model, tokenizer = load_finetuned(tuned[target], device="cpu")
+    found = predict(model, tokenizer, named).to_arrow()
+    assert found.schema == expected.schema
+    for name in found.column_names:
+        one, other = found[name].to_pylist(), expected[name].to_pylist()
+        assert one == (pytest.approx(other, abs=2e-5) if isinstance(other[0], float) else other), name
+
+
 @pytest.mark.heavy
 def test_an_interrupted_file_is_gone_on_with(tuned, table, tmp_path, monkeypatch):
     """Like the other commands: parts that are there are not computed again."""

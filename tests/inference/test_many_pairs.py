@@ -14,7 +14,6 @@ import torch
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.data import builtin_path
 from curr_ab.inference import embed
-from curr_ab.inference.embedding import WINDOW
 
 MEASURED = """
 import resource, sys
@@ -37,7 +36,7 @@ def test_the_input_is_drawn_as_it_is_needed(deep, tokenizer, simulated):
     results = embed(deep, tokenizer, pairs())  # endless
     for _ in range(3):
         next(results)
-    assert next(drawn) == WINDOW
+    assert next(drawn) == 1024
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Results: one by one, and the very table that the command writes; short words, safe pictures."""
 
 import itertools
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -171,7 +170,6 @@ def test_pandas(deep, tokenizer, simulated, monkeypatch):
     results = score(deep, tokenizer, simulated[:2], mode="unmasked")
     frame = results.to_pandas()
     assert list(frame["id"]) == [one.id for one in simulated[:2]] and frame["pll_pair"].dtype == float
-    monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr("curr_ab.inference.results.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"^pandas is missing: pip install pandas, or .*\.to_arrow\(\)$"):
         results.to_pandas()

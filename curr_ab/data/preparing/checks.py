@@ -14,7 +14,6 @@ _UNITS = {"clusters": "cluster", "donors": "donor", "heavy_chains": "heavy"}
 _MEMORY = "1GB"  # more than this is kept on disk; a check of 5 million pairs takes less
 # The order of the joins below is the better one: the held-out side, which is small, is the one in memory.
 _AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
-_SILENT = "SET enable_progress_bar = false"  # it would go to the output of a command
 _CROSSING = """
 SELECT count(*) FROM (
     SELECT {unit} FROM pairs SEMI JOIN (SELECT DISTINCT {unit} FROM pairs WHERE part <> 'train')
@@ -82,7 +81,8 @@ def check_splits(
             return int(database.execute(query).fetchall()[0][0])
 
         try:
-            database.execute(f"{_AS_WRITTEN}; {_SILENT}")
+            database.execute(_AS_WRITTEN)
+            hide_progress(database)
             of_splits = []
             for split, names in shards.items():
                 if names:
@@ -99,6 +99,16 @@ def check_splits(
             }
         except duckdb.IOException as error:  # such as that of a full disk
             raise OSError(str(error)) from error
+
+
+def hide_progress(database: Any) -> None:
+    """Keep a progress bar out of the output of a command.
+
+    It is not switched off where it is off: in a notebook without ipywidgets even that is an error.
+    """
+    [[is_shown]] = database.execute("SELECT current_setting('enable_progress_bar')").fetchall()
+    if is_shown:
+        database.execute("SET enable_progress_bar = false")
 
 
 def check_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
