@@ -36,7 +36,6 @@ RUN_BY = {
 NOT_RUN = {
     r"^pip ": "the tests have no network",
     r"RESULTS\.csv|unpaired/\*\*": "files of the reader",
-    r"^curr-ab embed demo builtin ": "20,000 pairs take minutes",
 }
 OWN = [
     page
@@ -45,7 +44,13 @@ OWN = [
     and any(block.language == "python" or shell_lines(block) for block in blocks_of(page.read_text()))
 ]
 
-SLOW = ("faq.md", "how-to/mutate.md", "how-to/pair.md", "how-to/scaling.md", "how-to/score.md")  # a minute or more
+SLOW = (
+    "faq.md",
+    "how-to/mutate.md",
+    "how-to/pair.md",
+    "how-to/scaling.md",
+    "how-to/score.md",
+)  # a minute or more
 
 
 def reason_not_to_run(code: str) -> str | None:

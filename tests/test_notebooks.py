@@ -37,15 +37,8 @@ def test_a_notebook_is_short_opens_on_colab_and_holds_no_outputs(notebook):
 @pytest.mark.slow
 def test_a_notebook_runs(notebook, tmp_path):
     _, content = notebook
-<<<<<<< HEAD
-    client = NotebookClient(
-        content, timeout=540, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute()
-=======
     place = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(content, timeout=540, kernel_name="python3", resources=place).execute()
->>>>>>> results
     shown = [output for cell in content.cells for output in cell.get("outputs", ())]
     assert any("text/html" in one.get("data", {}) for one in shown)
     said = [one.text for one in shown if one.output_type == "stream" and one.name == "stderr"]
