@@ -1,7 +1,8 @@
 """Write what the documents take from the code: the command line, tables of members, the tree.
 
 `python docs/generate.py` writes, `--check` only compares and fails where a document is behind the code.
-A page of `docs/cli/` is written whole; elsewhere the lines from `<!-- generated: NAME -->` to `<!-- end -->` are.
+A page of `docs/cli/` is written whole; of other files, what stands between `<!-- generated: NAME -->` and
+`<!-- end -->`.
 """
 
 import argparse
@@ -113,9 +114,7 @@ def commands() -> dict[str, list[tuple[str, argparse.ArgumentParser]]]:
     (subcommands,) = build_parser()._subparsers._group_actions
     grouped = {title: names.split() for title, names in GROUPS.items()}
     if sorted(subcommands.choices) != sorted(name for names in grouped.values() for name in names):
-        raise SystemExit(
-            "GROUPS in docs/generate.py must name every command once; add or remove what differs"
-        )
+        raise SystemExit("GROUPS must name every command once; correct it in docs/generate.py")
     return {
         title: [one for name in names for one in leaves(subcommands.choices[name])]
         for title, names in grouped.items()

@@ -1,4 +1,4 @@
-"""Extension of the API pages: fields of dataclasses and named tuples as a table, with their help or comment."""
+"""Extension of the API pages: a table of the fields of dataclasses and named tuples."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ RECORDS = {"dataclass", "NamedTuple"}
 
 
 class Fields(griffe.Extension):
-    """An `option(default, help)` is its default in signatures; what is said of a field stands in its class."""
+    """Shows an option as its default in signatures, and its help or comment in a table of its class."""
 
     def on_attribute_instance(self, *, node: Any, attr: griffe.Attribute, **_: Any) -> None:
         value = getattr(node, "value", None)
@@ -25,10 +25,8 @@ class Fields(griffe.Extension):
         kinds |= {str(one.callable_path).rpartition(".")[-1] for one in cls.decorators}
         if not kinds & RECORDS:
             return
-        fields = [
-            one for one in cls.members.values() if one.is_attribute and one.is_public and one.annotation
-        ]
-        fields = [one for one in fields if "property" not in one.labels]
+        public = [one for one in cls.members.values() if one.is_attribute and one.is_public]
+        fields = [one for one in public if one.annotation and "property" not in one.labels]
         lines = [f"    {one.name} ({one.annotation}): {about(one)}" for one in fields]
         if lines:
             text = cls.docstring.value if cls.docstring else ""

@@ -30,9 +30,8 @@ def shell_lines(block: Block) -> list[str]:
 def commands_in(line: str) -> Iterator[str]:
     """The arguments of every `curr-ab` in a line, also of those that a launcher or a loop starts."""
     code = re.sub(r"(^|\s)#.*", "", line)
-    for match in re.finditer(
-        r"(?:^|[\s\"])(?:curr-ab|-m curr_ab) ([^;&|>\"]*(?:\"[^\"]*\"[^;&|>\"]*)*)", code
-    ):
+    words = r"[^;&|>\"]*(?:\"[^\"]*\"[^;&|>\"]*)*"
+    for match in re.finditer(rf"(?:^|[\s\"])(?:curr-ab|-m curr_ab) ({words})", code):
         yield match[1]
 
 
