@@ -159,7 +159,7 @@ def test_the_call_of_amulety(folder):
     theirs = torch.stack([one[row == 1].mean(0) for one, row in zip(states, mask, strict=True)])
 
     ours, own = curr_ab.load(folder, head="none", device="cpu")
-    for pair, mean, row in zip(PAIRS, theirs, states, strict=True):
+    for pair, mean in zip(PAIRS, theirs, strict=True):
         encoded = own(*pair, return_tensors="pt")
         with torch.no_grad():
             every = ours(**encoded).last_hidden_state[0]
