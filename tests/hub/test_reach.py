@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ import time
 import pytest
 from support.tiny_models import PAIRS
 
+from curr_ab import CurrAbTokenizer
+from curr_ab.checkpoint_files import resolve
 from tests.hub.conftest import running_hub, save_tiny
 
 HEAVY = PAIRS[0][0]
@@ -172,3 +175,99 @@ def test_a_full_cache_says_where_it_is(door, tmp_path):
     assert done.returncode == 2
     said = last_line(done.stderr)
     assert f"cannot write into the cache ({cache}" in said and "set HF_HOME" in said
+
+
+DOORS = """
+import json, socket, sys, time
+import curr_ab
+from curr_ab.checkpoints import load
+from curr_ab.cli.main import main
+import curr_ab.finetuning.cross_validation, curr_ab.hub.verification, curr_ab.inference.tasks
+limit, hang, *commands = json.loads(sys.argv[1])
+if limit:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+if hang:
+    socket.getaddrinfo = lambda *args, **options: time.sleep(300)
+for command in commands:
+    began = time.monotonic()
+    try:
+        code = main(command[1:]) if command[0] else load(command[1], device="cpu") and 0
+    except ValueError as error:
+        code = print(error, file=sys.stderr) or 2
+    print(json.dumps([code, time.monotonic() - began]), flush=True)
+    print(flush=True, file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "case", ["refused", "silent", "silent name server", "unknown", "cut", "full", "base"]
+)
+def test_every_door_says_it_within_ten_seconds(door, tmp_path, silent, case):
+    """Python, and the commands that read a model; seconds without those of the imports."""
+    model, environment, limit, hang, doors = "8M-F", {}, 0, False, ("load", "score", "finetune", "verify")
+    if case == "refused":
+        environment, says = (
+            NO_HUB,
+            "cannot be reached (Connection refused); connect and run it again, or name",
+        )
+    elif case == "silent":
+        environment, says = {"HF_ENDPOINT": silent}, "cannot be reached (timed out)"
+    elif case == "no name server":
+        environment, hang, says = {"HF_ENDPOINT": "http://hub.invalid"}, True, "cannot be reached (no answer)"
+    elif case == "unknown":
+        model, says = "650M-F", "no repository of the Hub is called brineylab/CurrAb-650M-F"
+    elif case == "cut":
+        door.faults({"method": "GET", "path": "^/lfs/", "kind": "cut", "after": 3_000, "times": 99})
+        says, doors = f"the download of {NAME} broke off (", ("load", "score", "finetune")
+    elif case == "full":
+        limit, says, doors = 10_000, "cannot write into the cache (", ("load", "score", "finetune")
+    else:
+        adapter = tmp_path / "adapter"
+        adapter.mkdir()
+        config = {"peft_type": "LORA", "base_model_name_or_path": "brineylab/CurrAb-650M-F"}
+        (adapter / "adapter_config.json").write_text(json.dumps(config))
+        (adapter / "config.json").write_text('{"architectures": ["CurrAbForSequenceClassification"]}')
+        CurrAbTokenizer().save_pretrained(adapter)
+        model, doors = str(adapter), ("load", "score", "predict")
+        says = "no repository of the Hub is called brineylab/CurrAb-650M-F"
+    pairs, quiet = tmp_path / "pairs.csv", ("--quiet", "--device", "cpu")
+    pairs.write_text("heavy,light,label,donor\n" + f"{HEAVY},{PAIRS[0][1]},A,x\n{HEAVY},{PAIRS[0][1]},B,y\n")
+    fine_tune = ("curr-ab", "finetune", "specificity-binary")
+    commands = {
+        "load": ["", model],
+        "score": ["curr-ab", "score", model, str(pairs), "--out", str(tmp_path / "s.csv"), *quiet],
+        "predict": ["curr-ab", "predict", model, str(pairs), "--out", str(tmp_path / "p.csv"), *quiet],
+        "finetune": [*fine_tune, "--model", model, "--data", str(pairs), "--out", str(tmp_path / "run")],
+        "verify": ["curr-ab", "verify", model],
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", DOORS, json.dumps([limit, hang, *(commands[name] for name in doors)])],
+        env=door.environment(None, HF_HOME=str(tmp_path / "cache"), **environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    door.faults()
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    for name, (code, seconds), said in zip(doors, answers, done.stderr.split("\n\n"), strict=False):
+        assert code == 2 and says in last_line(said), (name, said)
+        assert seconds < 10, name
+    assert len(answers) == len(doors)
+
+
+@pytest.mark.parametrize("name", ["8M", "8m", "CurrAb-8M"])
+def test_a_size_alone_asks_which_data_set(name):
+    with pytest.raises(ValueError, match=r"8M comes in three, .*: name 8M-F \(full, .*, 8M-H .* or 8M-Q "):
+        resolve(name)
+    with pytest.raises(ValueError, match="CLM-8M-F"):
+        resolve(f"clm-{name.lower().removeprefix('currab-')}")
