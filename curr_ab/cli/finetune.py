@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
     add_arguments(commands.add_parser("finetune", help=text, description=DESCRIPTION))
     text = "write pairs to try things on, or labelled ones with a planted signal for a shipped recipe"
     parser = add_command(commands, "example-data", text, write_examples, ExampleOptions)
-    help = f"`{PAIRS}` without labels, or the name of a shipped recipe, such as specificity-binary"
+    help = f"Name of a shipped recipe, such as specificity-binary, or `{PAIRS}` for pairs without labels"
     parser.add_argument("task", metavar="RECIPE", help=help)
 
 
