@@ -32,7 +32,8 @@ COMMANDS = {
         f"design model pairs.csv --mode unmasked --mutations 1 --n 1 --out designs.csv {ON_CPU}",
     ],
     "train": [
-        "data prepare pairs.parquet --cluster exact --subsets F=1.0 --out shards --processes 1 --quiet",
+        "data prepare pairs.parquet --cluster exact --subsets F=1.0 --validation 4 --out shards "
+        "--processes 1 --quiet",
         "pretrain 8M-F --data shards --subset F --out run --config num_hidden_layers=1 --precision fp32 "
         "--steps 1 --warmup-steps 0 --pairs-per-step 2 --evaluation-pairs 2",
     ],

@@ -121,14 +121,7 @@ def relatives(corpus, number: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.fixture
-def mmseqs() -> None:
-    if shutil.which("mmseqs") is None:
-        pytest.fail("MMseqs2 is needed: apt-get install mmseqs2")
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("mmseqs")
 def test_similar_pairs_stay_together(corpus, write, tmp_path) -> None:
     path = write("a.csv", relatives(corpus, 100))
     plan = PreparationPlan(cluster="mmseqs", validation=0.1, test=0.1)
