@@ -62,6 +62,10 @@ def logits_of(model, tokenizer):
         return model.eval()(**tokenizer(*EXAMPLE_PAIR, return_tensors="pt").to(model.device)).logits.cpu()
 
 
+def rows_of(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 @pytest.mark.parametrize("name", ["demo", "Demo", "DEMO", "CurrAb-demo", "currab-DEMO"])
 def test_it_is_found_in_any_case(name):
     found = find_checkpoint(name)
@@ -166,7 +170,7 @@ def test_the_code_of_its_card_runs_as_written():
 
 
 def test_its_pairs_are_the_example_and_some_that_training_never_saw(tmp_path, capsys):
-    rows = list(csv.DictReader((DEMO_FOLDER / "pairs.csv").open()))
+    rows = rows_of(DEMO_FOLDER / "pairs.csv")
     assert list(rows[0]) == ["id", "heavy", "light"]
     assert (rows[0]["id"], rows[0]["heavy"], rows[0]["light"]) == (EXAMPLE_NAME, *EXAMPLE_PAIR)
     corpus = pq.read_table(builtin_path(), columns=["id", "heavy", "light", "clone", "split"]).to_pylist()
@@ -177,7 +181,7 @@ def test_its_pairs_are_the_example_and_some_that_training_never_saw(tmp_path, ca
         assert row == {name: known[name] for name in row} and known["split"] == "test"
 
     assert main(["example-data", "pairs", "--out", str(tmp_path / "pairs.csv")]) == 0
-    assert list(csv.DictReader((tmp_path / "pairs.csv").open())) == rows
+    assert rows_of(tmp_path / "pairs.csv") == rows
     assert main(["example-data", "pairs", "--out", str(tmp_path / "few.parquet"), "--pairs", "3"]) == 0
     assert pq.read_table(tmp_path / "few.parquet").to_pylist() == rows[:3]
     assert main(["example-data", "pairs", "--out", str(tmp_path / "many.csv"), "--pairs", "99"]) == 2
@@ -202,7 +206,7 @@ def test_commands_need_no_network(tmp_path):
     pairs, scores = tmp_path / "pairs.csv", tmp_path / "scores.csv"
     run("example-data", "pairs", "--out", pairs, "--pairs", 2)
     run("score", "demo", pairs, "--mode", "unmasked", "--out", scores)
-    first, second = csv.DictReader(scores.open())
+    first, second = rows_of(scores)
     assert first["id"] == EXAMPLE_NAME
     assert 1 < float(second["perplexity_pair"]) < 4  # as unsure as among so many residues of 20
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").glob("hub/models*"))
