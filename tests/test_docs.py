@@ -36,7 +36,6 @@ RUN_BY = {
 NOT_RUN = {
     r"^pip ": "the tests have no network",
     r"RESULTS\.csv": "a file of the reader",
-    r"^curr-ab embed demo builtin ": "20,000 pairs take minutes",
 }
 OWN = [
     page
