@@ -170,7 +170,7 @@ def load_weights(
         raise
     finally:
         transformers_logging.set_verbosity(verbosity)
-    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    lacking = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
     head = [key for key in lacking if key.startswith("classifier.")]
     if wrong := [key for key in lacking if key not in head]:
         raise ValueError(
