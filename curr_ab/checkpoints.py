@@ -109,7 +109,8 @@ def load(
             tokenizer = load_tokenizer(source, **options, **own_separator)
         if config is not None and "classification" in head:
             of_base["config"] = CurrAbConfig.from_json_file(config)
-        model = load_weights(HEADS[head], base, dtype=dtype, new_head=True, **of_base)
+        own = "those that the adapter was trained on"
+        model = load_weights(HEADS[head], base, dtype=dtype, new_head=True, wanted=own, **of_base)
         model = _adapt(model, source, options, merge)
     placed = "device_map" in kwargs or "quantization_config" in kwargs  # then the model stays where it is
     return (model if placed else model.to(device)), tokenizer
@@ -143,9 +144,14 @@ def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
 
 
 def load_weights(
-    model_class: type[CurrAbPreTrainedModel], source: str, *, new_head: bool = False, **kwargs: Any
+    model_class: type[CurrAbPreTrainedModel],
+    source: str,
+    *,
+    new_head: bool = False,
+    wanted: str = "those of its config.json",
+    **kwargs: Any,
 ) -> CurrAbPreTrainedModel:
-    """The model of a folder or repository, every weight of it from there.
+    """The model of a folder or repository, every weight of it from there; `wanted` says in the error which.
 
     A head that the checkpoint lacks is drawn, with a warning unless `new_head` says that another one comes.
     """
@@ -165,11 +171,11 @@ def load_weights(
         raise
     finally:
         transformers_logging.set_verbosity(verbosity)
-    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    lacking = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
     head = [key for key in lacking if key.startswith("classifier.")]
     if wrong := [key for key in lacking if key not in head]:
         raise ValueError(
-            f"the weights of {source} must be those of its config.json, all of them; got none of the right "
+            f"the weights of {source} must be {wanted}, all of them; got none of the right "
             f"shape for {len(wrong)} tensors, such as {wrong[0]}: it is another model or a part of one; name "
             "a checkpoint of this family or of ESM-2"
         )
