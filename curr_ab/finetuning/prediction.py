@@ -18,10 +18,11 @@ from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.batch_functions import BatchFunction
-from curr_ab.inference.records import Record, tokenize
+from curr_ab.inference.records import Record
 from curr_ab.inference.results import Results
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
+from curr_ab.inference.tokens import tokenize
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from curr_ab.inference.records import Reader, Record, is_ordinary, tokenize
+from curr_ab.inference.records import Reader, Record
+from curr_ab.inference.tokens import is_ordinary, tokenize
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 

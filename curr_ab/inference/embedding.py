@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from curr_ab.inference.records import Record, TokenRecord, records_of, tokenize, tokenize_one
+from curr_ab.inference.records import Record, records_of
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.inference.token_batches import BatchLayout, SequenceBatch, map_batches
+from curr_ab.inference.tokens import TokenRecord, tokenize, tokenize_one
 from curr_ab.modeling import CurrAbModel
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from curr_ab.inference.decoding import Drawn, choose
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, TokenRecord, tokenize_one
+from curr_ab.inference.records import Record
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.templates import Template
+from curr_ab.inference.tokens import TokenRecord, tokenize_one
 from curr_ab.words import STANDARD_RESIDUES
 
 

@@ -20,9 +20,10 @@ from curr_ab.inference.decoding import Draft, Drawn, decode
 from curr_ab.inference.filling import fill
 from curr_ab.inference.marginals import Marginals
 from curr_ab.inference.pairing import head_scores
-from curr_ab.inference.records import Record, reader, tokenize_one
+from curr_ab.inference.records import Record, reader
 from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.templates import germline_starts, template_of
+from curr_ab.inference.tokens import tokenize_one
 from curr_ab.options import OptionError, departures
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.masked_rows import masked_logits
-from curr_ab.inference.records import Record, TokenRecord, tokenize, windows
+from curr_ab.inference.records import Record, windows
 from curr_ab.inference.token_batches import (
     BatchLayout,
     SequenceBatch,
@@ -17,6 +17,7 @@ from curr_ab.inference.token_batches import (
     map_batches,
     map_over_threads,
 )
+from curr_ab.inference.tokens import TokenRecord, tokenize
 from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import MODES, Mode

@@ -10,9 +10,10 @@ import torch
 
 from curr_ab.inference.heat_maps import Saturation, Site
 from curr_ab.inference.marginals import Marginals, require_masked
-from curr_ab.inference.records import Record, TokenRecord, residues_of, tokenize_one
+from curr_ab.inference.records import Record
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import By
+from curr_ab.inference.tokens import TokenRecord, residues_of, tokenize_one
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES

@@ -16,12 +16,13 @@ from curr_ab.checkpoints import load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, tokenize
+from curr_ab.inference.records import Record
 from curr_ab.inference.references import Germline, Natural, References
 from curr_ab.inference.scoring import own_residues
 from curr_ab.inference.settings import DesignPlan
 from curr_ab.inference.sites import Choice
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
+from curr_ab.inference.tokens import tokenize
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 

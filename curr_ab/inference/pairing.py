@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, tokenize
+from curr_ab.inference.records import Record
 from curr_ab.inference.scoring import score_window
 from curr_ab.inference.settings import Ranking
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
+from curr_ab.inference.tokens import tokenize
 from curr_ab.modeling import CurrAbForSequenceClassification
 from curr_ab.tokenization import CurrAbTokenizer
 

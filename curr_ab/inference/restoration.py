@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.marginals import Marginals, require_masked
-from curr_ab.inference.records import Record, TokenRecord, tokenize
+from curr_ab.inference.records import Record
 from curr_ab.inference.settings import RestorationPlan
+from curr_ab.inference.tokens import TokenRecord, tokenize
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 

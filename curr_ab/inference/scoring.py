@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from curr_ab.inference.marginals import Marginals
-from curr_ab.inference.records import Record, TokenRecord, residues_of, tokenize
+from curr_ab.inference.records import Record
 from curr_ab.inference.residue_charts import residue_chart
+from curr_ab.inference.tokens import TokenRecord, residues_of, tokenize
 from curr_ab.pictures import Picture
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 

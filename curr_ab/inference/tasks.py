@@ -20,7 +20,7 @@ from curr_ab.inference.marginals import WINDOW, Marginals, require_masked
 from curr_ab.inference.mutation import check_wild_type, parse_mutant, saturate_one, score_mutants_of
 from curr_ab.inference.numbering import Numbering
 from curr_ab.inference.pairing import RankedLight, rank_window
-from curr_ab.inference.records import Record, number_records, records_of, residues_of, tokenize_one
+from curr_ab.inference.records import Record, number_records, records_of
 from curr_ab.inference.restoration import Restoration, complete_ends, mask_unknown, restore_window
 from curr_ab.inference.scoring import Score, perplexity, score_window
 from curr_ab.inference.settings import (
@@ -31,6 +31,7 @@ from curr_ab.inference.settings import (
     ScoreSettings,
 )
 from curr_ab.inference.token_batches import BatchLayout
+from curr_ab.inference.tokens import residues_of, tokenize_one
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS, Mode
 

@@ -14,8 +14,9 @@ import torch
 
 from curr_ab.data import builtin_path
 from curr_ab.data.preparing.genes import gene_of, v_domains
-from curr_ab.inference.records import Record, number_records, reader, residues_of, tokenize_one
+from curr_ab.inference.records import Record, number_records, reader
 from curr_ab.inference.settings import GenerationPlan, chain_of_gene, parse_cdr, parse_span, parse_start
+from curr_ab.inference.tokens import residues_of, tokenize_one
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import REGIONS, STANDARD_RESIDUES

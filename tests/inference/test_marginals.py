@@ -10,7 +10,7 @@ from curr_ab import CurrAbForMaskedLM
 from curr_ab.inference import Marginals, records_of, saturate, score
 from curr_ab.inference.marginals import NUM_GROUPS
 from curr_ab.inference.masked_rows import masked_logits
-from curr_ab.inference.records import tokenize
+from curr_ab.inference.tokens import tokenize
 
 SPECIAL = (0, 1, 2)
 TOLERANCE = 1e-5
