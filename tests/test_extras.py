@@ -58,7 +58,8 @@ COMMANDS = {
 @pytest.fixture
 def place(tmp_path):
     """Pairs in several formats, and a model."""
-    pairs = pq.read_table(builtin_path()).slice(0, 12)
+    columns = ["id", "heavy", "light", "region_mask_heavy", "region_mask_light"]
+    pairs = pq.read_table(builtin_path(), columns=columns).slice(0, 12)
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     few = pairs.select(["id", "heavy", "light"])
     pyarrow.csv.write_csv(few, tmp_path / "pairs.csv")
