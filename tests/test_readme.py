@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its code and commands run as they stand, on `demo`, and print what it says."""
+"""What the README shows is what happens: code and commands run on `demo`, and print what stands below."""
 
 import os
 import re
