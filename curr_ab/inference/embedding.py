@@ -63,7 +63,7 @@ def embed_window(
         out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
         device = batch.input_ids.device
         masks = torch.from_numpy(inside[:, batch.places] & (batch.places >= 0)).to(device)  # [P, M, longest]
-        columns: dict[str, Sequence[Array]] = {}
+        columns: dict[str, list[Array]] = {}
         for layer in plan.layers:
             states = batch.by_member(out.last_hidden_state if only_last else out.hidden_states[layer])
             # float32 before pooling: a sum of 230 residues in bfloat16 would lose its small terms
@@ -82,11 +82,12 @@ def embed_window(
     return results
 
 
-def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Sequence[Array]:
+def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> list[Array]:
     """One array for each member, of its states [M, S, E] where the mask [M, S] is true."""
     if pooling == "none":
         counts = mask.sum(1).cumsum(0)[:-1].cpu()
-        return np.split(states[mask].cpu().numpy(), counts)
+        # Copies, not views that would keep the batch alive with any one of them.
+        return [one.copy() for one in np.split(states[mask].cpu().numpy(), counts)]
     if pooling == "cls":
         pooled = states[:, 0]
     elif pooling == "max":
@@ -95,8 +96,7 @@ def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Sequence[Array]:
         pooled = mean = _mean(states, mask)
         if pooling == "std":
             pooled = _mean((states - mean[:, None]).square(), mask).sqrt()
-    array: Array = pooled.cpu().numpy()
-    return array
+    return list(pooled.cpu().numpy())
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:

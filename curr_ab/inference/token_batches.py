@@ -101,8 +101,8 @@ def _batches(
 ) -> Iterator[SequenceBatch]:
     order = np.argsort(-sequences.lengths, kind="stable")
     lengths = sequences.lengths[order]
-    ends = np.flatnonzero(np.diff(lengths)) + 1 if layout == "equal" else []
-    for group in np.split(order, ends):
+    ends = np.flatnonzero(np.diff(lengths)) + 1
+    for group in np.split(order, ends) if layout == "equal" else [order]:
         start = 0
         while start < len(group):
             stop = start + max(1, limit // max(1, int(sequences.lengths[group[start]])))
