@@ -12,10 +12,12 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+# setuptools warns in every editable installation that folders of the package's name would hide it.
 $(VENV)/installed: pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --upgrade pip
-	$(RUN)/python -m pip install --quiet $(CONSTRAINTS) --editable ".[dev]"
+	PYTHONWARNINGS="ignore:Editable installation" \
+		$(RUN)/python -m pip install --quiet $(CONSTRAINTS) --editable ".[dev]"
 	touch $@
 
 study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
