@@ -82,7 +82,11 @@ def load(
     source = str(name_or_path) if keep_name else resolve(name_or_path, namespace)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    for refused, instead in {"torch_dtype": "dtype", "output_loading_info": "from_pretrained"}.items():
+    for refused, instead in {
+        "torch_dtype": "dtype",
+        "output_loading_info": "from_pretrained",
+        "ignore_mismatched_sizes": "from_pretrained",
+    }.items():
         if refused in kwargs:
             raise TypeError(f"load() takes no {refused}; use {instead}")
     kwargs["revision"] = revision or "main"

@@ -64,6 +64,12 @@ class Picture:
         return f'<iframe srcdoc="{escape(self.page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
+def require_matplotlib() -> None:
+    """Say that matplotlib is missing before the work begins of which it is to make pictures."""
+    with needs_extra("plots"):
+        import matplotlib  # noqa: F401
+
+
 def new_figure(
     size: tuple[float, float] = _SIZE,
     rows: int = 1,

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 5.0  # until an answer counts as none
+_REMEMBERED = 300.0  # an answer, or that there was none
 _DEADLINE = 8.0  # for all that is asked of one repository
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _HTTP = ("httpx", "httpcore", "requests", "urllib3")  # of the client, which was requests, httpx, now httpx2
@@ -46,12 +48,14 @@ def reach(source: str, names: tuple[str, ...], **options: Any) -> dict[str, Any]
     if Path(source).is_dir() or options.get("local_files_only"):
         return options
     asked = {name: options.get(name) for name in ("revision", "token", "cache_dir", "subfolder")}
-    alone = _cache_alone(source, names, **asked)
+    period = int(time.monotonic() / _REMEMBERED)
+    alone = _cache_alone(period, source, names, **asked)
     return {**options, "local_files_only": True} if alone else options
 
 
 @cache
 def _cache_alone(
+    period: int,
     source: str,
     names: tuple[str, ...],
     revision: str | None,
@@ -59,7 +63,10 @@ def _cache_alone(
     cache_dir: str | None,
     subfolder: str | None,
 ) -> bool:
-    """True where the Hub cannot be reached and the cache has a file; an error where it has none."""
+    """True where the Hub cannot be reached and the cache has a file; an error where it has none.
+
+    What was answered is remembered for a `period`: a notebook may be open before and after an outage.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -188,9 +195,12 @@ def downloads_explained(source: str) -> Iterator[None]:
         causes = list(_causes(error))
         for cause in causes:
             if (number := getattr(cause, "errno", None)) in _UNWRITABLE:
+                is_full = number not in (errno.EACCES, errno.EROFS)
+                advice = (
+                    "make room, or set HF_HOME to a folder with more" if is_full else "set HF_HOME to another"
+                )
                 raise OutOfReach(
-                    f"cannot write into the cache ({constants.HF_HUB_CACHE}): {os.strerror(number)}; make "
-                    "room, or set HF_HOME to a folder with more"
+                    f"cannot write into the cache ({constants.HF_HUB_CACHE}): {os.strerror(number)}; {advice}"
                 ) from error
         if any(type(cause).__module__.startswith(_HTTP) for cause in causes):
             raise OutOfReach(
@@ -222,7 +232,7 @@ def _words(error: BaseException) -> str:
 def _proxy() -> str:
     """The proxy that is asked, without the password in it."""
     found = next((os.environ[name] for name in _PROXIES if os.environ.get(name)), None)
-    return "" if found is None else f", through the proxy {re.sub('//.*@', '//', found)}"
+    return "" if found is None else f", through the proxy {re.sub(r'^(\w+://)?.*@', r'\1', found)}"
 
 
 def _revisions(source: str, token: str | bool | None) -> str:

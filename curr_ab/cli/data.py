@@ -132,7 +132,9 @@ def _describe(args: argparse.Namespace) -> None:
     options = read_options(args, DescribeOptions)
     from curr_ab.data import describe
     from curr_ab.data.description import table, write_report
+    from curr_ab.pictures import require_matplotlib
 
+    require_matplotlib()
     description = describe(args.folder, progress=not options.quiet)
     print(table(description))
     print(f"report: {write_report(description, options.out or args.folder)}")

@@ -101,6 +101,8 @@ def write_examples(args: argparse.Namespace) -> None:
     suffix = options.out.suffix
     if suffix not in (*delimiters, ".parquet"):
         raise OptionError(f"out must end in .csv, .tsv or .parquet; got {options.out}", "out")
+    if args.task == PAIRS and options.seed:
+        raise OptionError(f"seed must be left out for {PAIRS}, which are always the same", "seed")
     table = _example_pairs(options.pairs) if args.task == PAIRS else _planted(args.task, options)
     if suffix == ".parquet":
         write_parquet(options.out, table)

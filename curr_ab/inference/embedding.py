@@ -89,7 +89,7 @@ def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> list[Array]:
         # Copies, not views that would keep the batch alive with any one of them.
         return [one.copy() for one in np.split(states[mask].cpu().numpy(), counts)]
     if pooling == "cls":
-        pooled = states[:, 0]
+        pooled = states[:, 0].clone()  # not a view that keeps the batch alive
     elif pooling == "max":
         pooled = states.masked_fill(~mask[..., None], -torch.inf).amax(1)
     else:
@@ -101,7 +101,8 @@ def _pool(states: Tensor, mask: Tensor, pooling: Pooling) -> list[Array]:
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
     weights = mask.float() / mask.sum(1, keepdim=True)
-    return torch.bmm(weights[:, None], states)[:, 0]
+    with torch.autocast(states.device.type, enabled=False):  # a caller's would take products in 16 bits
+        return torch.bmm(weights[:, None], states)[:, 0]
 
 
 def _attention(encoder: CurrAbModel, tokens: TokenRecord) -> Array:

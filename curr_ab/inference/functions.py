@@ -163,6 +163,8 @@ def rank_lights(
     with a sequence-classification head ranks by its probability of a native pair (`by="head"`).
     """
     known = tuple(_chains(lights, "light"))
+    if not known:
+        raise ValueError("lights must be at least one light chain to rank; got none")
     how: dict[str, Any] = {"by": check_ranking(model, by), "mode": mode}
     task = PairTask(lights=known, tokens_per_batch=tokens_per_batch, layout=layout, **how)
     return Results(task, model, tokenizer, heavies, read=partial(_chains, chain="heavy"))

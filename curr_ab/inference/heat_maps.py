@@ -85,6 +85,8 @@ def heat_map(saturation: Saturation, numbers: Mapping[str, Numbering], scheme: S
         }
         for site, row in zip(saturation.sites, saturation.log_odds[:, _COLUMNS].tolist(), strict=True)
     ]
+    if not saturation.sites:
+        raise ValueError(f"{saturation.record.name} has no known residue to show; complete it with restore")
     page = render_page(
         "inference/heat_map.html",
         styles=(packaged_text("inference/heat_map.css"),),

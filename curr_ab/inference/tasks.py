@@ -33,6 +33,7 @@ from curr_ab.inference.settings import (
 from curr_ab.inference.token_batches import BatchLayout
 from curr_ab.inference.tokens import residues_of, tokenize_one
 from curr_ab.options import OptionError
+from curr_ab.pictures import require_matplotlib
 from curr_ab.words import CHAINS, Mode
 
 SHAPE = b"shape"  # of the values in a list, in the metadata of its column; -1 where records differ
@@ -275,6 +276,8 @@ class MutateTask(BulkTask, MutateSettings):
 
     def check_model(self, model: Any) -> None:
         require_masked(model, "mutate")
+        if self.heat_maps:
+            require_matplotlib()
 
     @property
     def records_per_part(self) -> int:

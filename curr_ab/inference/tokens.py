@@ -107,9 +107,17 @@ def tokenize(tokenizer: CurrAbTokenizer, records: Iterable[Record]) -> TokenWind
     """Token ids as the model was trained on them; the error names the record."""
     records = list(records)
     special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    if (whole := _encode_ordinary(tokenizer, records)) is not None:
-        return TokenWindow(records, *whole, special)
-    ids = [_token_ids(tokenizer, record) for record in records]
+    encoded = _encode_ordinary(tokenizer, records)
+    if encoded is not None and encoded.is_ordinary.all():
+        return TokenWindow(records, encoded.input_ids, encoded.lengths, encoded.num_heavy, special)
+    ids = (
+        [_token_ids(tokenizer, record) for record in records]
+        if encoded is None
+        else [
+            own if ordinary else _token_ids(tokenizer, record)
+            for record, own, ordinary in zip(records, encoded.each(), encoded.is_ordinary, strict=True)
+        ]
+    )
     lights = ((record.light or "").replace("<mask>", "X") for record in records)
     num_residues = [int((~np.isin(one, special)).sum()) for one in ids]
     num_heavy = [count - len(light) for count, light in zip(num_residues, lights, strict=True)]
@@ -123,10 +131,20 @@ def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
     return tokens
 
 
-def _encode_ordinary(
-    tokenizer: CurrAbTokenizer, records: Sequence[Record]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """Ids of all records, their lengths, residues of heavy chains; None where the tokenizer must be asked.
+class _Encoded(NamedTuple):
+    """Ids of records end to end; right for those that are ordinary."""
+
+    input_ids: npt.NDArray[Any]
+    lengths: npt.NDArray[np.int64]
+    num_heavy: npt.NDArray[np.int64]
+    is_ordinary: npt.NDArray[np.bool_]
+
+    def each(self) -> list[npt.NDArray[Any]]:
+        return np.split(self.input_ids, np.cumsum(self.lengths)[:-1])
+
+
+def _encode_ordinary(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> _Encoded | None:
+    """Ids of all records that need no tokenizer; None where it must be asked for all.
 
     Asking it takes a hundred times as long, and gives the same ids for chains that are written in the letters
     of the twenty residues, with none that may be nucleotides.
@@ -155,7 +173,7 @@ def _encode_ordinary(
         & (is_told[:, 0] | (num_heavy == 0))
         & (is_told[:, 1] | (num_light == 0))
     )
-    return (encoded, lengths, num_heavy) if is_ordinary.all() else None
+    return _Encoded(encoded, lengths, num_heavy, is_ordinary)
 
 
 def _token_ids(tokenizer: CurrAbTokenizer, record: Record) -> npt.NDArray[np.int64]:

@@ -221,7 +221,7 @@ def test_every_door_says_it_within_ten_seconds(door, tmp_path, silent, case):
         )
     elif case == "silent":
         environment, says = {"HF_ENDPOINT": silent}, "cannot be reached (no answer)"
-    elif case == "no name server":
+    elif case == "silent name server":
         environment, hang, says = {"HF_ENDPOINT": "http://hub.invalid"}, True, "cannot be reached (no answer)"
     elif case == "unknown":
         model, says = "650M-F", "no repository of the Hub is called brineylab/CurrAb-650M-F"
@@ -231,6 +231,7 @@ def test_every_door_says_it_within_ten_seconds(door, tmp_path, silent, case):
     elif case == "full":
         limit, says, doors = 10_000, "cannot write into the cache (", ("load", "score", "finetune")
     else:
+        assert case == "base"
         adapter = tmp_path / "adapter"
         adapter.mkdir()
         config = {"peft_type": "LORA", "base_model_name_or_path": "brineylab/CurrAb-650M-F"}
