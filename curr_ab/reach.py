@@ -195,9 +195,9 @@ def downloads_explained(source: str) -> Iterator[None]:
         causes = list(_causes(error))
         for cause in causes:
             if (number := getattr(cause, "errno", None)) in _UNWRITABLE:
-                is_full = number not in (errno.EACCES, errno.EROFS)
+                forbidden = number in (errno.EACCES, errno.EROFS)
                 advice = (
-                    "make room, or set HF_HOME to a folder with more" if is_full else "set HF_HOME to another"
+                    "set HF_HOME to another" if forbidden else "make room, or set HF_HOME to a larger one"
                 )
                 raise OutOfReach(
                     f"cannot write into the cache ({constants.HF_HUB_CACHE}): {os.strerror(number)}; {advice}"
@@ -232,7 +232,7 @@ def _words(error: BaseException) -> str:
 def _proxy() -> str:
     """The proxy that is asked, without the password in it."""
     found = next((os.environ[name] for name in _PROXIES if os.environ.get(name)), None)
-    return "" if found is None else f", through the proxy {re.sub(r'^(\w+://)?.*@', r'\1', found)}"
+    return "" if found is None else ", through the proxy " + re.sub(r"^(\w+://)?.*@", r"\1", found)
 
 
 def _revisions(source: str, token: str | bool | None) -> str:
