@@ -1,10 +1,13 @@
 """An extra brings all that its commands need, and everyday use needs none."""
 
+import re
+import tomllib
+
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from support.installed import Environment
-from support.tiny_models import save_checkpoint, shake, tiny_config
+from support.tiny_models import TESTS, save_checkpoint, shake, tiny_config
 
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import builtin_path
@@ -17,6 +20,7 @@ for line in sys.argv[1:]:
     if main(line.split()) != 0:
         sys.exit(f"failed: {line}")
 """
+KINDS = (".md", ".py", ".ipynb", ".yaml")
 ON_CPU = "--quiet --device cpu --dtype float32"
 COMMANDS = {
     "core": [
@@ -88,3 +92,20 @@ def test_a_missing_library_names_the_extra_of_the_task(place):
     """That of what the user does, and not only of the first library that is missing."""
     done = Environment(place / "site").run(PROGRAM, *COMMANDS["finetune"][1:])
     assert 'is missing: pip install "curr-ab[finetune]"' in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["README.md", "CONTRIBUTING.md", "docs", "curr_ab", "train_scripts"])
+def test_every_extra_that_is_named_exists(folder):
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
+    place = TESTS.parent / folder
+    files = [place] if place.is_file() else [one for one in place.rglob("*") if one.suffix in KINDS]
+    named = [
+        (one, words) for one in files for words in re.findall(r"curr[-_]ab\[([\w,-]+)\]", one.read_text())
+    ]
+    unknown = {
+        (str(one), word)
+        for one, words in named
+        for word in words.split(",")
+        if word not in project["optional-dependencies"]
+    }
+    assert not unknown

@@ -344,6 +344,10 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
             "min_length must be at most max_length, 160; got 200 (--min-length",
         ),
         ("card a b --name x", "name must be left out for several folders; got 2 (--name)"),
+        (
+            "example-data pairs --out x.csv --seed 3",
+            "seed must be left out for pairs, which are always the same (--seed)",
+        ),
         ("example-data pairing --out x.txt", "out must end in .csv, .tsv or .parquet; got x.txt (--out)"),
         (
             "example-data pairng --out x.csv",

@@ -93,6 +93,11 @@ NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
             {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "http://me:secret@127.0.0.1:9"},
             "through the proxy http://127.0.0.1:9); connect and run it again",
         ),
+        (
+            "8M-F",
+            {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "me:secret@127.0.0.1:9"},
+            "through the proxy 127.0.0.1:9); connect and run it again",
+        ),
         ("8M-F", {"token": "hf_unknown"}, f"refuses access to {NAME} (401); log in with `hf auth login`"),
         (
             "brineylab/private",

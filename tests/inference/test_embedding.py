@@ -80,6 +80,21 @@ def test_company_changes_nothing(layout, deep, tokenizer, simulated):
     assert np.abs(np.stack(together[:20]) - np.stack(alone)).max() <= 1e-5
 
 
+@pytest.mark.parametrize("layout", ["equal", "padded", "packed"])
+@pytest.mark.parametrize(
+    ("pooling", "part"),
+    [("mean", "CDRH3"), ("max", "heavy"), ("std", "light"), ("none", "pair"), ("cls", "pair")],
+)
+def test_every_pooling_is_the_same_in_any_batch(pooling, part, layout, deep, tokenizer, simulated):
+    pairs, how = [*simulated[:5], *PAIRS], {"pooling": pooling, "part": part}
+    together = list(embed(deep, tokenizer, pairs, layout=layout, tokens_per_batch=700, **how))
+    for array, pair in zip(together, pairs, strict=True):
+        alone = next(embed(deep, tokenizer, [pair], **how))
+        assert array.shape == alone.shape and np.abs(array - alone).max() <= 1e-5
+        held = array if array.base is None else array.base
+        assert held.size <= len(pairs) * alone.size  # one result does not keep the states of its batch alive
+
+
 def test_attention_maps(deep, tokenizer):
     found = next(attention_maps(deep, tokenizer, PAIRS[:1]))
     heavy, light = PAIRS[0]

@@ -59,6 +59,15 @@ def test_ordinary_pairs_are_not_asked_about(tokenizer):
     assert [one.input_ids.tolist() for one in window] == [asked(tokenizer, record) for record in records]
 
 
+def test_only_odd_records_are_asked_about(tokenizer):
+    records = list(records_of([*map(chains, range(20)), ODD[0], *map(chains, range(20, 25))]))
+    plain = CurrAbTokenizer.__call__
+    with mock.patch.object(CurrAbTokenizer, "__call__", autospec=True, side_effect=plain) as asking:
+        window = tokenize(tokenizer, records)
+    assert asking.call_count == 1
+    assert [one.input_ids.tolist() for one in window] == [asked(tokenizer, record) for record in records]
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
