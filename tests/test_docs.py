@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.documents import ROOT, anchors_of, blocks_of, commands_in, links_of, shell_lines
+from support.documents import (
+    ROOT,
+    anchors_of,
+    blocks_of,
+    code_in_lines,
+    commands_in,
+    links_of,
+    shell_lines,
+)
 from support.finetuned_models import save_tuned, tune
 from support.tiny_models import PAIRS, save_checkpoint, tiny_config
 from support.v_genes import FASTA as V_GENES
@@ -160,16 +168,17 @@ def test_a_page_runs_as_it_stands(page, place, capfd):
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
 def test_commands_are_understood(page, monkeypatch):
-    """Those too that are not run, and those within a line of text."""
+    """Those too that are not run, and those within a line of text that say where results go."""
     for name in ("RANK", "WORLD_SIZE"):  # of a launcher, for `--shard env`
         monkeypatch.setenv(name, str(("RANK", "WORLD_SIZE").index(name)))
-    blocks = blocks_of(page.read_text())
-    for block in blocks:
-        for line in shell_lines(block):
-            for command in commands_in(line):
-                assert callable(build_parser().parse_args(shlex.split(command)).run), command
+    text = page.read_text()
+    lines = [code for code in code_in_lines(text) if "--out " in code]
+    for block in blocks_of(text):
+        lines += shell_lines(block)
         if block.language == "python":
             compile(block.text, page.name, "exec")
+    for command in [command for line in lines for command in commands_in(line)]:
+        assert callable(build_parser().parse_args(shlex.split(command)).run), command
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
@@ -183,12 +192,8 @@ def test_options_and_files_named_in_the_text_are_there():
     known, lost = options_of(build_parser()) | OTHERS_OPTIONS, []
     for page in [ROOT / "README.md", *PAGES]:
         text = page.read_text()
-        for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-            lost += [
-                f"{page.name}: {one}"
-                for one in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
-                if one not in known
-            ]
+        options = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(code_in_lines(text)))
+        lost += [f"{page.name}: {option}" for option in options if option not in known]
         paths = re.findall(r"(?<![\w/.-])(?:curr_ab|tests|train_scripts|model_cards)/[\w/.-]*\w", text)
         lost += [f"{page.name}: {path}" for path in paths if not (ROOT / path).exists()]
     assert lost == []

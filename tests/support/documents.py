@@ -36,6 +36,11 @@ def commands_in(line: str) -> Iterator[str]:
         yield f"{script} {arguments}"
 
 
+def code_in_lines(text: str) -> list[str]:
+    """The code within lines of text."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
 def links_of(text: str) -> list[str]:
     """Targets of Markdown's links and pictures that are not addresses, code left out."""
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
