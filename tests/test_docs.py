@@ -78,7 +78,6 @@ SLOW = {
     "how-to/mutate.md": "a minute or more",
     "how-to/pair.md": "a minute or more",
     "how-to/prepare.md": "four preparations of 20,000 pairs",
-    "how-to/pretrain.md": "a preparation of 20,000 pairs, and a training",
     "how-to/scaling.md": "a minute or more",
     "how-to/score.md": "a minute or more",
 }
