@@ -1,5 +1,6 @@
 """What the pages of docs/ show is what happens: their code and commands run, their links lead somewhere."""
 
+import argparse
 import importlib.util
 import os
 import re
@@ -10,32 +11,58 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.documents import ROOT, anchors_of, blocks_of, commands_in, links_of, shell_lines
+from support.documents import (
+    ROOT,
+    anchors_of,
+    blocks_of,
+    code_in_lines,
+    commands_in,
+    links_of,
+    shell_lines,
+)
+from support.finetuned_models import save_tuned, tune
+from support.tiny_models import PAIRS, save_checkpoint, tiny_config
+from support.v_genes import FASTA as V_GENES
 
 import curr_ab
+from curr_ab import CurrAbForCausalLM
+from curr_ab.checkpoint_files import DEMO_FOLDER
 from curr_ab.cli.main import build_parser, main
+from curr_ab.finetuning import plant
 
 DOCS = ROOT / "docs"
 GENERATED = {DOCS / "tree.md", DOCS / "study" / "report.md"}
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "cli" and page not in GENERATED]
-# Pages that assume more than the package's pairs and `demo`, and the tests that run them in what they assume.
+# Pages that cannot run as they stand, and the tests that run their examples.
 RUN_BY = {
-    "concepts/checkpoint.md": "modeling/test_causal.py",
-    "how-to/design.md": "inference/test_design_docs.py",
-    "how-to/engines.md": "inference/test_engines.py",
-    "how-to/evaluate.md": "evaluation/test_docs.py",
-    "how-to/finetune.md": "finetuning/test_docs.py",
-    "how-to/generate.md": "inference/test_generation_docs.py",
-    "how-to/many-pairs.md": "inference/test_docs.py",
-    "how-to/prepare.md": "data/test_docs.py",
-    "how-to/pretrain.md": "pretraining/test_docs.py",
-    "how-to/publish.md": "hub/test_docs.py",
-    "how-to/study.md": "study/test_docs.py",
+    "how-to/engines.md": "inference/test_engines.py",  # other people's engines
+    "how-to/publish.md": "hub/test_docs.py",  # the weights of a member, and the Hub
 }
 # Code of the other pages that is not run, with the reason. What fits nothing any more is an error.
 NOT_RUN = {
     r"^pip ": "the tests have no network",
-    r"RESULTS\.csv|unpaired/\*\*": "files of the reader",
+    r"RESULTS\.csv|unpaired/\*\*|oas/\*": "files of the reader",
+    r"^(accelerate|torchrun|sbatch) |embed 650M-F": "several GPUs or Slurm",
+    r"plans/tiny\.yaml .*--out runs/tiny$": "minutes; the same with fewer steps is run",
+    r"^make study|^curr-ab study (?!--preset mini --dry-run)": "minutes to weeks; tests/study",
+    r"^curr-ab (card|publish) |predict brineylab/": "the Hub; tests/hub",
+}
+# Options of other programs that the text names.
+OTHERS_OPTIONS = {
+    "--cpu",  # accelerate
+    "--num_processes",
+    "--parallel-tmpdir",  # diamond
+    "--scoring-strategy",  # AbLang2
+    "--wide",  # benchmarks
+    "--other",
+}
+# What pages take for granted beside `pairs.csv`.
+GIVEN = {
+    "concepts/checkpoint.md": ("runs/tiny-clm",),
+    "how-to/design.md": ("genes.fasta", "natural.csv", "run/adapter"),
+    "how-to/finetune.md": ("binders.csv",),
+    "how-to/generate.md": ("runs/tiny-clm",),
+    "how-to/pretrain.md": ("train_scripts",),
 }
 OWN = [
     page
@@ -44,13 +71,16 @@ OWN = [
     and any(block.language == "python" or shell_lines(block) for block in blocks_of(page.read_text()))
 ]
 
-SLOW = (
-    "faq.md",
-    "how-to/mutate.md",
-    "how-to/pair.md",
-    "how-to/scaling.md",
-    "how-to/score.md",
-)  # a minute or more
+SLOW = {
+    "faq.md": "a minute or more",
+    "how-to/evaluate.md": "six suites",
+    "how-to/finetune.md": "three trainings",
+    "how-to/mutate.md": "a minute or more",
+    "how-to/pair.md": "a minute or more",
+    "how-to/prepare.md": "four preparations of 20,000 pairs",
+    "how-to/scaling.md": "a minute or more",
+    "how-to/score.md": "a minute or more",
+}
 
 
 def reason_not_to_run(code: str) -> str | None:
@@ -77,6 +107,32 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def give(name: str) -> None:
+    """Make what a page takes for granted, in small."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match name:
+        case "train_scripts":
+            path.symlink_to(ROOT / "train_scripts")
+        case "genes.fasta":
+            path.write_text("".join(f">{gene}\n{residues}\n" for gene, residues in V_GENES.items()))
+        case "natural.csv":
+            rows = [f"{number},{heavy},{light}\n" for number, (heavy, light) in enumerate(PAIRS)]
+            path.write_text("id,heavy,light\n" + "".join(rows))
+        case "binders.csv":
+            table = plant("specificity-binary", 120).to_pandas()
+            table["binds"] = table["label"].map({"HD": "no binder", "CoV": "binder"})
+            table["lineage"] = table["donor"]
+            table[["id", "heavy", "light", "lineage", "binds"]].to_csv(path)
+        case "run/adapter":
+            labels = ("other", "binder")
+            save_tuned(tune(DEMO_FOLDER, labels=labels), path, DEMO_FOLDER, labels=labels)
+        case "runs/tiny-clm":
+            save_checkpoint(CurrAbForCausalLM(tiny_config(is_decoder=True)).eval(), path)
+        case _:
+            raise AssertionError(f"nobody makes {name}")
+
+
 def run_line(line: str) -> None:
     """A line of the shell; commands of the package that need no shell run in this process."""
     if re.search(r"[|>;&*]|\$\w", line.partition(" #")[0]) or not line.startswith("curr-ab "):
@@ -93,6 +149,8 @@ def run_line(line: str) -> None:
     [pytest.param(page, marks=[pytest.mark.slow] * (named(page) in SLOW), id=named(page)) for page in OWN],
 )
 def test_a_page_runs_as_it_stands(page, place, capfd):
+    for name in GIVEN.get(named(page), ()):
+        give(name)
     names, printed = {}, ""
     for block in blocks_of(page.read_text()):
         if block.language == "python" and not reason_not_to_run(block.text):
@@ -100,6 +158,8 @@ def test_a_page_runs_as_it_stands(page, place, capfd):
         for line in shell_lines(block):
             if not reason_not_to_run(line):
                 run_line(line)
+        if block.language == "yaml" and (file := re.match(r"# (\S+\.yaml)\n", block.text)):
+            Path(file[1]).write_text(block.text)
         if block.language == "text":
             assert printed.splitlines() == block.text.splitlines()
         printed = capfd.readouterr().out
@@ -107,16 +167,35 @@ def test_a_page_runs_as_it_stands(page, place, capfd):
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
 def test_commands_are_understood(page, monkeypatch):
-    """Those too that are not run, and those within a line of text."""
+    """Those too that are not run, and those within a line of text that say where results go."""
     for name in ("RANK", "WORLD_SIZE"):  # of a launcher, for `--shard env`
         monkeypatch.setenv(name, str(("RANK", "WORLD_SIZE").index(name)))
-    blocks = blocks_of(page.read_text())
-    for block in blocks:
-        for line in shell_lines(block):
-            for command in commands_in(line):
-                assert callable(build_parser().parse_args(shlex.split(command)).run), command
+    text = page.read_text()
+    lines = [code for code in code_in_lines(text) if "--out " in code]
+    for block in blocks_of(text):
+        lines += shell_lines(block)
         if block.language == "python":
             compile(block.text, page.name, "exec")
+    for command in [command for line in lines for command in commands_in(line)]:
+        assert callable(build_parser().parse_args(shlex.split(command)).run), command
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of all its commands."""
+    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    commands = [command for group in groups for command in group.choices.values()]
+    return set(parser._option_string_actions).union(*map(options_of, commands))
+
+
+def test_options_and_files_named_in_the_text_are_there():
+    known, lost = options_of(build_parser()) | OTHERS_OPTIONS, []
+    for page in [ROOT / "README.md", *PAGES]:
+        text = page.read_text()
+        options = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(code_in_lines(text)))
+        lost += [f"{page.name}: {option}" for option in options if option not in known]
+        paths = re.findall(r"(?<![\w/.-])(?:curr_ab|tests|train_scripts|model_cards)/[\w/.-]*\w", text)
+        lost += [f"{page.name}: {path}" for path in paths if not (ROOT / path).exists()]
+    assert lost == []
 
 
 def test_what_is_not_run_is_there():

@@ -1,8 +1,5 @@
 """The causal model: what follows is not seen, and the cache, padding and batches change nothing."""
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
 from support.tiny_models import FACEBOOK, PAIRS, PUBLISHED, save_checkpoint, shake, stock_twin, tiny_config
@@ -192,16 +189,6 @@ def test_a_masked_configuration_is_refused():
 def test_a_head_does_not_read_what_sees_nothing():
     with pytest.raises(ValueError, match=r"classifier_pooling must be mean or .* for a causal model"):
         CurrAbForSequenceClassification(tiny_config(is_decoder=True, classifier_pooling="cls"))
-
-
-def test_the_example_of_the_documentation_runs(model, tmp_path, monkeypatch):
-    save_checkpoint(model, tmp_path / "checkpoint")
-    monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[2] / "docs" / "concepts" / "checkpoint.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict = {}
-    exec(block.replace("max_length=320", "max_length=40"), names)  # a model that knows nothing never ends
-    assert len(names["pairs"]) == 2 and names["pairs"][0][0].startswith("EVQLVESGGGLVQ")
 
 
 @pytest.mark.heavy

@@ -28,11 +28,17 @@ def shell_lines(block: Block) -> list[str]:
 
 
 def commands_in(line: str) -> Iterator[str]:
-    """The arguments of every `curr-ab` in a line, also of those that a launcher or a loop starts."""
+    """The arguments of every `curr-ab` in a line, also where a launcher, a loop or a script starts it."""
     code = re.sub(r"(^|\s)#.*", "", line)
     words = r"[^;&|>\"]*(?:\"[^\"]*\"[^;&|>\"]*)*"
-    for match in re.finditer(rf"(?:^|[\s\"])(?:curr-ab|-m curr_ab) ({words})", code):
-        yield match[1]
+    programs = r"curr-ab|-m curr_ab|train_scripts/(pretrain|finetune)\.py"
+    for script, arguments in re.findall(rf"(?:^|[\s\"])(?:{programs}) ({words})", code):
+        yield f"{script} {arguments}"
+
+
+def code_in_lines(text: str) -> list[str]:
+    """The code within lines of text."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
 def links_of(text: str) -> list[str]:
