@@ -122,7 +122,13 @@ def tokenize(tokenizer: CurrAbTokenizer, records: Iterable[Record]) -> TokenWind
     num_residues = [int((~np.isin(one, special)).sum()) for one in ids]
     num_heavy = [count - len(light) for count, light in zip(num_residues, lights, strict=True)]
     lengths = np.array([len(one) for one in ids], np.int64)
-    return TokenWindow(records, np.concatenate(ids), lengths, np.array(num_heavy, np.int64), special)
+    return TokenWindow(
+        records,
+        np.concatenate([np.zeros(0, np.int64), *ids]),
+        lengths,
+        np.array(num_heavy, np.int64),
+        special,
+    )
 
 
 def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:

@@ -138,7 +138,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(make_recipe, member, tmp_pat
     del weights["esm.encoder.layer.1.output.dense.weight"]
     (tmp_path / "config.json").write_text((member / "config.json").read_text())
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"all weights of a member; it lacks esm\.encoder\.layer\.1\.output"):
+    with pytest.raises(ValueError, match=r"1 tensors, such as esm\.encoder\.layer\.1\.output"):
         build_model(make_recipe(), str(tmp_path))
 
 

@@ -144,5 +144,5 @@ def test_another_base_is_loaded_after_the_change(tuned, family):
     write_card(folder, base_model=BASE)
     assert read_record(folder).base_model == BASE
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
-    with pytest.raises(OSError, match="CurrAb-8M-F"):  # there is no network here
+    with pytest.raises(ValueError, match="CurrAb-8M-F is not in the cache"):  # there is no network here
         load_finetuned(folder, device="cpu")

@@ -25,7 +25,7 @@ from curr_ab.inference import (
 
 NUM = 3
 DESIGN = {"mutations": "1", "n": 2, "candidates": 4, "mode": "unmasked"}
-GENERATION = {"n": 2, "any_sequence": True, "max_length": 40}
+GENERATION = {"n": 2, "any_sequence": True, "max_length": 130}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ CASES = {
     ),
     "generate": (
         lambda *a: generate(*a, GenerationPlan(**GENERATION)).to_arrow(),
-        ("generate", "--n", "2", "--any-sequence", "--max-length", "40"),
+        ("generate", "--n", "2", "--any-sequence", "--max-length", "130"),
     ),
     "design": (
         lambda *a: design(*a, DesignPlan(**DESIGN)).to_arrow(),

@@ -96,6 +96,11 @@ def test_parts_of_all_records_are_those_of_each(part, tokenizer):
         assert np.flatnonzero(own).tolist() == one.positions[residues_of(part, one)].tolist()
 
 
+@pytest.mark.parametrize("separator", [None, CURRAB_SEPARATOR])
+def test_no_records_have_no_tokens(separator):
+    assert list(tokenize(CurrAbTokenizer(separator=separator), [])) == []
+
+
 def test_a_record_without_the_part_is_named(tokenizer):
     records = list(records_of([chains(1), ("EVQL", None)]))
     with pytest.raises(ValueError, match=r"record 2 \('2'\) has no light chain"):
