@@ -42,6 +42,7 @@ RUN_BY = {
 NOT_RUN = {
     r"^pip ": "the tests have no network",
     r"RESULTS\.csv|unpaired/\*\*|oas/\*": "files of the reader",
+    r"^amulety ": "another program; its call is made in tests/modeling/test_usual_doors.py",
     r"^(accelerate|torchrun|sbatch) |embed 650M-F": "several GPUs or Slurm",
     r"plans/tiny\.yaml .*--out runs/tiny$": "minutes; the same with fewer steps is run",
     r"^make study|^curr-ab study (?!--preset mini --dry-run)": "minutes to weeks; tests/study",
