@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints-cpu.txt
 study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
 	$(RUN)/curr-ab study --preset mini --out studies/mini
 
-demo: $(VENV)/installed ## train the model that comes with the package anew, in about 20 minutes of one core
+demo: $(VENV)/installed ## train the models that come with the package anew, in about half an hour of one core
 	$(RUN)/python train_scripts/make_demo.py
 
 test: $(VENV)/installed ## install what is needed and run the tests

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from curr_ab.family import DEMO, DEMO_NAME, NAMESPACE, REPO_PREFIX, find_member, is_demo, nearest_members
+from curr_ab.family import DEMOS, NAMESPACE, REPO_PREFIX, find_demo, find_member, nearest_members
 from curr_ab.files import read_object
 from curr_ab.reach import downloads_explained, reach
 from curr_ab.results import checkpoint_digest
@@ -24,7 +24,7 @@ WEIGHTS = (
 )
 # Options of `from_pretrained` that say where the files are: tokenizer and adapter need them, too.
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "subfolder", "force_download")
-DEMO_FOLDER = Path(__file__).with_name(DEMO)
+DEMO_FOLDERS = {demo: Path(__file__).with_name(folder) for demo, folder in DEMOS.items()}
 MODEL_TYPE = "esm"  # of the family, too, so that stock transformers reads it
 _STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
 
@@ -32,28 +32,28 @@ _STEP_FOLDER = re.compile(r"(?:step|checkpoint-)(\d+)")
 def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
     """The folder or repository of a checkpoint: every command and function reads names this way.
 
-    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member
-    or `demo` in any case, with or without the prefix of the repositories; an adapter is a folder or a
+    `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member,
+    `demo` or `CLM-demo` in any case, with or without the prefix of the repositories; an adapter is a folder or a
     repository, too.
     """
     text = str(name_or_path)
-    folder = Path(text)
+    folder, demo = Path(text), find_demo(text)
     if folder.is_dir():
         if any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG, *WEIGHTS)):
             return text
         if steps := step_folders(folder):
             return str(steps[max(steps)])
-        if not is_demo(text):  # many a folder is called so that has no checkpoint in it
+        if demo is None:  # many a folder is called so that has no checkpoint in it
             return text
-    if is_demo(text):
-        return str(DEMO_FOLDER)
+    if demo is not None:
+        return str(DEMO_FOLDERS[demo])
     if "/" in text.strip("/") and not text.startswith((".", "/", "~")):
         return text
     if (member := find_member(text)) is not None:
         return member.repo_id(namespace)
     raise ValueError(
-        f"no checkpoint is called {text!r}: it is neither a folder nor {DEMO} nor a member nor a repository "
-        f"such as {namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
+        f"no checkpoint is called {text!r}: it is neither a folder nor {' nor '.join(DEMOS)} nor a member nor "
+        f"a repository such as {namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
     )
 
 
@@ -117,8 +117,9 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
         return None
     base = str(read_object(path)["base_model_name_or_path"])
     # PEFT needs the folder of the machine that tuned `demo`; elsewhere it is this package's.
-    is_demo_there = PureWindowsPath(base).parts[-2:] == (DEMO_FOLDER.parent.name, DEMO)
-    return str(DEMO_FOLDER) if is_demo_there and not Path(base).is_dir() else base
+    there = PureWindowsPath(base).parts[-2:]
+    here = next((folder for folder in DEMO_FOLDERS.values() if folder.parts[-2:] == there), None)
+    return base if here is None or Path(base).is_dir() else str(here)
 
 
 def is_causal(source: str, **options: Any) -> bool:
@@ -174,14 +175,15 @@ def find_checkpoint(
 
 
 def _name_of(source: str) -> str:
-    folder = Path(source)
+    folder = Path(source).resolve()
+    demo = next((demo for demo, path in DEMO_FOLDERS.items() if path.resolve() == folder), None)
+    if demo is not None:
+        return f"{REPO_PREFIX}{demo}"
     if not folder.is_dir():
         text = source
-    elif folder.resolve() == DEMO_FOLDER.resolve():
-        return DEMO_NAME
-    elif folder.resolve().parent.name == "checkpoints":  # of a run: its name says more than `step500`
-        text = folder.resolve().parents[1].name
+    elif folder.parent.name == "checkpoints":  # of a run: its name says more than `step500`
+        text = folder.parents[1].name
     else:
-        text = folder.resolve().name
+        text = folder.name
     member = find_member(text.rpartition("/")[2])
     return text if member is None else member.name

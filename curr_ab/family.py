@@ -13,8 +13,9 @@ from curr_ab.published import PublishedFigure, figures_of
 NAMESPACE = "brineylab"
 REPO_PREFIX = "CurrAb-"  # of the members' repositories, in front of the member's name
 CAUSAL_PREFIX = "CLM-"  # of the causal twins' names, such as CLM-8M-F
-DEMO = "demo"  # the small model in the package, to try things with: none of the 15
-DEMO_NAME = f"{REPO_PREFIX}{DEMO}"  # in results and cards
+# The small models in the package, to try things with: a masked one and a causal one, none of the 15.
+DEMO, CAUSAL_DEMO = "demo", f"{CAUSAL_PREFIX}demo"
+DEMOS: Mapping[str, str] = MappingProxyType({DEMO: "demo", CAUSAL_DEMO: "demo_clm"})  # their folders
 NUM_HEADS = 20
 VOCAB_SIZE = 33
 MAX_TOKENS = 320
@@ -167,15 +168,19 @@ def members() -> Iterator[Member]:
     return iter(MEMBERS.values())
 
 
+def _key(name: str) -> str:
+    """The name as tables have it: in capitals, without the repository's prefix."""
+    return name.upper().removeprefix(REPO_PREFIX.upper())
+
+
 def find_member(name: str) -> Member | None:
     """The member or causal twin called `name`, as `member` reads names; None where there is none."""
-    key = name.upper().removeprefix(REPO_PREFIX.upper())
-    return MEMBERS.get(key) or CAUSAL_MEMBERS.get(key)
+    return MEMBERS.get(_key(name)) or CAUSAL_MEMBERS.get(_key(name))
 
 
-def is_demo(name: str) -> bool:
-    """True for `demo`, written as `member` reads names."""
-    return name.upper().removeprefix(REPO_PREFIX.upper()) == DEMO.upper()
+def find_demo(name: str) -> str | None:
+    """The one of DEMOS called `name`, as `member` reads names; None where there is none."""
+    return next((demo for demo in DEMOS if demo.upper() == _key(name)), None)
 
 
 def member(name: str) -> Member:
@@ -183,7 +188,7 @@ def member(name: str) -> Member:
 
     `CLM-350M-F` is its causal twin.
     """
-    if is_demo(name):
+    if find_demo(name) is not None:
         raise ValueError(
             f"the model must be a member, one of {', '.join(MEMBERS)}; got {name!r}, which is none"
         )
@@ -194,7 +199,7 @@ def member(name: str) -> Member:
 
 def nearest_members(name: str) -> str:
     """The end of an error on an unknown name: the members of a size or with a similar name, else all."""
-    key = name.upper().removeprefix(REPO_PREFIX.upper())
+    key = _key(name)
     if key.removeprefix(CAUSAL_PREFIX) in {size.name for size in SIZES}:
         sets = [f"{key}-{data.letter} ({data.name}, {data.num_pairs:,} pairs)" for data in DATA_SIZES]
         return (

@@ -26,7 +26,7 @@ FLOORS = (
     ("training", "checkpoints"),
     ("data",),
     GROUND,
-    ("modeling", "tokenization", "demo"),  # the last is a checkpoint, with copies of the other two
+    ("modeling", "tokenization", "demo", "demo_clm"),  # the last are checkpoints, with copies of the others
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 NAME = re.compile(r"curr_ab((?:\.[a-z_]+)+)")

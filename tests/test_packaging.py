@@ -110,6 +110,7 @@ def test_the_wheel_holds_the_linked_folders_themselves(tmp_path, links):
         assert folder.is_dir() and not folder.is_symlink()
         for source in (ROOT / name).glob("*.py"):
             assert (folder / source.name).read_bytes() == source.read_bytes()
-    demo = set(files(ROOT / "curr_ab" / "demo"))
-    assert {"model.safetensors", "modeling_curr_ab.py", "pairs.csv"} <= demo
-    assert demo == set(files(tmp_path / "site" / "curr_ab" / "demo"))
+    for name in ("demo", "demo_clm"):
+        demo = set(files(ROOT / "curr_ab" / name))
+        assert {"model.safetensors", "modeling_curr_ab.py", "README.md"} <= demo
+        assert demo == set(files(tmp_path / "site" / "curr_ab" / name))

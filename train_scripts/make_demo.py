@@ -1,8 +1,8 @@
-"""Make `demo`, the tiny model that comes with the package: prepare, pretrain, measure, export, prove.
+"""Make `demo` and `CLM-demo`, the tiny models in the package: prepare, pretrain, measure, export, prove.
 
-The plan is plans/demo.yaml, the data are the built-in corpus. It takes about 20 minutes of one processor
-core, and the same command goes on where it was interrupted. `--refresh` keeps the weights and their numbers,
-and writes what is beside them anew: after a change of modeling/, tokenization/ or the card.
+The plans are plans/demo.yaml and plans/demo-clm.yaml, the data are the built-in corpus. It takes about half an
+hour of one processor core, and the same command goes on where it was interrupted. `--refresh` keeps the weights
+and their numbers, and writes what is beside them anew: after a change of modeling/, tokenization/ or the card.
 """
 
 from __future__ import annotations
@@ -16,77 +16,104 @@ from pathlib import Path
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, __version__
-from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDER
+from curr_ab import CurrAbTokenizer, __version__
+from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
 from curr_ab.data import builtin_path, prepare
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.evaluation import run_suite
-from curr_ab.family import DEMO_NAME
+from curr_ab.family import CAUSAL_DEMO, DEMO, DEMOS, REPO_PREFIX
 from curr_ab.files import replacing_folder
 from curr_ab.finetuning.adapter_record import edit_json
 from curr_ab.hub import write_card
 from curr_ab.hub.exports import prove
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import RESULTS, Manifest, file_table
+from curr_ab.hub.training_checkpoints import find_checkpoints, read_model
 from curr_ab.pretraining import pretrain
-from curr_ab.pretraining.plan import resolve_plan
-from curr_ab.training_record import TRAINING, read_training
+from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
+from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
-PLAN = Path(__file__).parent / "plans" / "demo.yaml"
+PLANS = {DEMO: "demo.yaml", CAUSAL_DEMO: "demo-clm.yaml"}
+NUM_GENERATED = 100  # pairs in each sample that is judged
 NUM_PAIRS = 5  # beside the example of all docs: a command of every residue takes seconds for them
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of data and training")
-    parser.add_argument("--out", type=Path, default=DEMO_FOLDER, help="folder of the model")
+    parser.add_argument("--model", choices=DEMOS, action="append", help="the one to make; default both")
+    parser.add_argument("--work", type=Path, default=Path("runs/demos"), help="folder of data and trainings")
+    parser.add_argument(
+        "--out", type=Path, default=DEMO_FOLDERS[DEMO].parent, help="folder of the models' folders"
+    )
     parser.add_argument("--refresh", action="store_true", help="keep the weights that the package has")
     args = parser.parse_args(argv)
-    if args.refresh:
-        with tempfile.TemporaryDirectory() as scratch:
-            made = export(DEMO_FOLDER, Path(scratch))
-            write_card(made, results=[DEMO_FOLDER / RESULTS])
-            put(made, args.out)
-        return
-    corpus = args.work / "corpus"
+    for name in args.model or DEMOS:
+        if args.refresh:
+            with tempfile.TemporaryDirectory() as scratch:
+                refresh(name, Path(scratch), args.out)
+        else:
+            train(name, args.work, args.out)
+
+
+def refresh(name: str, work: Path, out: Path) -> None:
+    """Everything but the weights and their numbers anew."""
+    made = export(name, DEMO_FOLDERS[name], work)
+    write_card(made, results=[DEMO_FOLDERS[name] / RESULTS])
+    put(made, out / DEMOS[name])
+
+
+def train(name: str, work: Path, out: Path) -> None:
+    """The model from nothing, and what was measured on it."""
+    corpus, own = work / "corpus", work / name
     prepare("builtin", corpus, PreparationPlan(cluster="source"))
-    checkpoint = pretrain(resolve_plan({"data": str(corpus)}, [PLAN]), args.work / "run")
-    made = export(checkpoint, args.work)
-    measured = args.work / "evaluation"
+    made = export(name, pretrain(plan_of(name, corpus), own / "run"), own)
+    measured = own / "evaluation"
     run_suite("loss", made, str(corpus), measured, say=print)
-    run_suite("regions", made, str(corpus), measured, say=print, pairs=40)
+    if name == CAUSAL_DEMO:
+        how = {"train": "builtin", "temperatures": (1.0,), "pairs": NUM_GENERATED}
+        run_suite("generation", made, "builtin", measured, say=print, **how)
+    else:
+        run_suite("regions", made, str(corpus), measured, say=print, pairs=40)
     write_card(made, results=[measured / RESULTS])
-    put(made, args.out)
+    put(made, out / DEMOS[name])
 
 
-def export(weights: Path, work: Path) -> Path:
+def plan_of(name: str, corpus: str | Path) -> PretrainingPlan:
+    """The plan of its training, on the prepared corpus."""
+    return resolve_plan({"data": str(corpus)}, [Path(__file__).parent / "plans" / PLANS[name]])
+
+
+def export(name: str, weights: Path, work: Path) -> Path:
     """The checkpoint as an export in `work`, proved; weights rounded to 16 bits halve the file."""
     tokenizer = CurrAbTokenizer()
-    rounded = CurrAbForMaskedLM.from_pretrained(weights).half()
+    [checkpoint] = find_checkpoints(weights)
+    rounded = read_model(checkpoint).half()
     with replacing_folder(work / "rounded") as source:
         rounded.float().save_pretrained(source)
-    with replacing_folder(work / DEMO_NAME) as folder:
+    made = work / f"{REPO_PREFIX}{name}"
+    with replacing_folder(made) as folder:
         rounded.half().save_pretrained(folder)
         edit_json(folder / CONFIG, {"dtype": "float32"})  # in which every library loads them then
         tokenizer.save_pretrained(folder)
         shutil.copyfile(weights / TRAINING, folder / TRAINING)
-        unquoted = pyarrow.csv.WriteOptions(quoting_style="needed")
-        pyarrow.csv.write_csv(example_pairs(), folder / "pairs.csv", unquoted)
+        if name == DEMO:
+            unquoted = pyarrow.csv.WriteOptions(quoting_style="needed")
+            pyarrow.csv.write_csv(example_pairs(), folder / "pairs.csv", unquoted)
         with FreshProcess() as process:
             ids: list[int] = tokenizer(*EXAMPLE_PAIR)["input_ids"]
             probe, difference = prove(folder, work / "rounded", ids, process)
         Manifest(
-            member=DEMO_NAME,
-            step=read_training(folder / TRAINING).step,
+            member=made.name,
+            step=checkpoint.step,
             rehearsal=False,
             code_version=__version__,
-            source=PLAN.name,
+            source=PLANS[name],
             probe=probe,
             files=file_table(folder),
         ).write(folder)
     print(f"largest difference of a logit {difference:.1g}")
-    return work / DEMO_NAME
+    return made
 
 
 def example_pairs() -> pyarrow.Table:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.checkpoint_files import DEMO_FOLDER
+from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.family import DEMO
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
@@ -116,7 +117,7 @@ def _example_pairs(num_pairs: int | None) -> Any:
     """The first of the pairs that lie beside `demo`."""
     import pyarrow.csv
 
-    table = pyarrow.csv.read_csv(DEMO_FOLDER / "pairs.csv")
+    table = pyarrow.csv.read_csv(DEMO_FOLDERS[DEMO] / "pairs.csv")
     if num_pairs is not None and num_pairs > len(table):
         message = f"pairs must be at most {len(table)}, as many as there are; got {num_pairs:,}"
         raise OptionError(message, "pairs")

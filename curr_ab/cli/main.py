@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curr_ab.checkpoint_files import DEMO_FOLDER
+from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
 from curr_ab.cli.shell import Parser, add_command, run
-from curr_ab.family import DEMO, NAMESPACE, Member, members
+from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.options import Options, option, read_options, unknown
 
 SHELLS = ("bash", "zsh", "fish")
@@ -84,7 +84,9 @@ def _models(args: argparse.Namespace) -> None:
     for row in rows:
         numbers = {name: f"{row[name]:,}" for name in ("parameters", "training_pairs")}
         print(line.format(*list((row | numbers).values())[:9]))
-    print(f"\n{DEMO}: a tiny model to try things with, in {DEMO_FOLDER}")
+    print("\ntiny models to try things with, a masked one and a causal one:")
+    for name, folder in DEMO_FOLDERS.items():
+        print(f"{name:<8} {folder}")
 
 
 def _complete(args: argparse.Namespace) -> None:

@@ -12,8 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from curr_ab.checkpoint_files import CONFIG
-from curr_ab.family import DEMO, DEMO_NAME, MAX_TOKENS, NAMESPACE, Member, is_demo, member
+from curr_ab.checkpoint_files import CONFIG, is_causal
+from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, find_demo, member
 from curr_ab.files import read_object, replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
@@ -49,10 +49,9 @@ def render_card(
     measured = _in_order(results)
     optimum = PAPER_LAW.optima[member.data.num_pairs]
     ratio = member.size.nominal_parameters / optimum
-    pipeline = "text-generation" if member.causal else "fill-mask"
     return render(
         "hub/causal_card.md" if member.causal else "hub/card.md",
-        header=_header(member.repo_name, pipeline, measured, namespace=namespace),
+        header=_header(member.repo_name, _pipeline(member.causal), measured, namespace=namespace),
         name=member.repo_name,
         repo_id=member.repo_id(namespace),
         rehearsal=manifest is not None and manifest.rehearsal,
@@ -74,17 +73,18 @@ def render_card(
 
 
 def _render_demo(
-    folder: Path, results: Iterable[Result], training: TrainingRecord, manifest: Manifest
+    demo: str, folder: Path, results: Iterable[Result], training: TrainingRecord, manifest: Manifest
 ) -> str:
-    """The card of the model that comes with the package."""
-    measured = _in_order(results)
+    """The card of a model that comes with the package."""
+    measured, causal = _in_order(results), is_causal(str(folder))
     # Its shape is its own: the member that a plan begins with would only mislead.
     plan = {key: value for key, value in (training.plan or {}).items() if key != "member"}
     return render(
         "hub/demo_card.md",
-        header=_header(DEMO_NAME, "fill-mask", measured),
-        name=DEMO_NAME,
-        demo=DEMO,
+        header=_header(manifest.member, _pipeline(causal), measured),
+        name=manifest.member,
+        demo=demo,
+        causal=causal,
         rehearsal=False,
         shape=_demo_shape(folder),
         recorded=True,
@@ -132,6 +132,11 @@ def _header(name: str, pipeline: str, results: Sequence[Result], *, namespace: s
     )
     header: str = data.to_yaml()
     return header.strip()
+
+
+def _pipeline(causal: bool) -> str:
+    """The task of transformers' pipeline."""
+    return "text-generation" if causal else "fill-mask"
 
 
 def _shape(member: Member) -> dict[str, str]:
@@ -220,8 +225,8 @@ def rendered(folder: Path, namespace: str) -> str:
     results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
     record = folder / TRAINING
     training = read_training(record) if record.is_file() else None
-    if is_demo(manifest.member):
-        return _render_demo(folder, results, training or TrainingRecord(), manifest)
+    if (demo := find_demo(manifest.member)) is not None:
+        return _render_demo(demo, folder, results, training or TrainingRecord(), manifest)
     return render_card(
         member(manifest.member), namespace=namespace, results=results, training=training, manifest=manifest
     )
