@@ -33,8 +33,8 @@ def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
     """The folder or repository of a checkpoint: every command and function reads names this way.
 
     `name_or_path` is a folder, the folder of a run (its last checkpoint is taken), a repository, or a member,
-    `demo` or `CLM-demo` in any case, with or without the prefix of the repositories; an adapter is a folder or a
-    repository, too.
+    `demo` or `CLM-demo` in any case, with or without the prefix of the repositories; an adapter is a folder
+    or a repository, too.
     """
     text = str(name_or_path)
     folder, demo = Path(text), find_demo(text)
@@ -52,8 +52,8 @@ def resolve(name_or_path: str | Path, namespace: str = NAMESPACE) -> str:
     if (member := find_member(text)) is not None:
         return member.repo_id(namespace)
     raise ValueError(
-        f"no checkpoint is called {text!r}: it is neither a folder nor {' nor '.join(DEMOS)} nor a member nor "
-        f"a repository such as {namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
+        f"no checkpoint is called {text!r}: it is neither a folder nor {' nor '.join(DEMOS)} nor a member "
+        f"nor a repository such as {namespace}/{REPO_PREFIX}350M-F; {nearest_members(text)}"
     )
 
 

@@ -21,12 +21,10 @@ from support.documents import (
     shell_lines,
 )
 from support.finetuned_models import save_tuned, tune
-from support.tiny_models import PAIRS, save_checkpoint, tiny_config
+from support.tiny_models import PAIRS
 from support.v_genes import FASTA as V_GENES
 
 import curr_ab
-from curr_ab import CurrAbForCausalLM
-from curr_ab.checkpoint_files import DEMO_FOLDER
 from curr_ab.cli.main import build_parser, main
 from curr_ab.finetuning import plant
 
@@ -59,10 +57,8 @@ OTHERS_OPTIONS = {
 }
 # What pages take for granted beside `pairs.csv`.
 GIVEN = {
-    "concepts/checkpoint.md": ("runs/tiny-clm",),
     "how-to/design.md": ("genes.fasta", "natural.csv", "run/adapter"),
     "how-to/finetune.md": ("binders.csv",),
-    "how-to/generate.md": ("runs/tiny-clm",),
     "how-to/pretrain.md": ("train_scripts",),
 }
 OWN = [
@@ -127,9 +123,8 @@ def give(name: str) -> None:
             table[["id", "heavy", "light", "lineage", "binds"]].to_csv(path)
         case "run/adapter":
             labels = ("other", "binder")
-            save_tuned(tune(DEMO_FOLDER, labels=labels), path, DEMO_FOLDER, labels=labels)
-        case "runs/tiny-clm":
-            save_checkpoint(CurrAbForCausalLM(tiny_config(is_decoder=True)).eval(), path)
+            demo = curr_ab.resolve("demo")
+            save_tuned(tune(demo, labels=labels), path, demo, labels=labels)
         case _:
             raise AssertionError(f"nobody makes {name}")
 

@@ -1,8 +1,9 @@
 """Make `demo` and `CLM-demo`, the tiny models in the package: prepare, pretrain, measure, export, prove.
 
-The plans are plans/demo.yaml and plans/demo-clm.yaml, the data are the built-in corpus. It takes about half an
-hour of one processor core, and the same command goes on where it was interrupted. `--refresh` keeps the weights
-and their numbers, and writes what is beside them anew: after a change of modeling/, tokenization/ or the card.
+The plans are plans/demo.yaml and plans/demo-clm.yaml, the data are the built-in corpus. It takes about half
+an hour of one processor core, and the same command goes on where it was interrupted. `--refresh` keeps the
+weights and their numbers, and writes what is beside them anew: after a change of modeling/, tokenization/ or
+the card.
 """
 
 from __future__ import annotations

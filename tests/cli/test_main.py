@@ -96,7 +96,11 @@ def flags_of(kind):
 def test_models_prints_the_table(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20 and lines[16] == "" and [line.split()[0] for line in lines[18:]] == ["demo", "CLM-demo"]
+    assert (
+        len(lines) == 20
+        and lines[16] == ""
+        and [line.split()[0] for line in lines[18:]] == ["demo", "CLM-demo"]
+    )
     assert lines[10].split() == [
         *("350M-F", "brineylab/CurrAb-350M-F", "355,252,514", "32", "960", "3840", "48"),
         *("1,648,726", "38.8"),

@@ -18,7 +18,7 @@ from curr_ab.evaluation.suites import generation
 from curr_ab.measures.generated import measure_sample
 from curr_ab.pretraining import pretrain, resolve_plan
 
-PLAN = TESTS.parent / "train_scripts" / "plans" / "tiny-clm.yaml"
+PLAN = TESTS.parent / "train_scripts" / "plans" / "demo-clm.yaml"
 PAIRED = "preferred light V family, above chance"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
 
