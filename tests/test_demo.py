@@ -293,3 +293,15 @@ def test_its_losses_are_those_of_its_weights_and_below_what_positions_tell(demo,
     by_position = baseline_losses(train, held_out)["position-wise"]
     [overall] = [row.value for row in measured if row.details.get("place", "all") == "all"]
     assert overall < by_position / 2
+
+
+def test_compiled_code_beside_it_is_no_part_of_it(demo, tmp_path):
+    """pip leaves some in an installed package."""
+    folder = shutil.copytree(
+        DEMO_FOLDERS[demo], tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (folder / "__pycache__").mkdir()
+    assert differences(folder, read_manifest(folder)) == []
+    (folder / "other").mkdir()
+    with pytest.raises(ValueError, match="other does not belong in an export"):
+        payload_files(folder)

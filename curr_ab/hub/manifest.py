@@ -101,7 +101,8 @@ def payload_files(folder: Path) -> list[str]:
     """The files of one revision, without the manifest and the living ones; a folder in it is a mistake."""
     names = []
     for entry in sorted(folder.iterdir()):
-        if entry.name == REVISIONS and entry.is_dir():
+        # pip compiles the code of the models in the package.
+        if entry.name in (REVISIONS, "__pycache__") and entry.is_dir():
             continue
         if not entry.is_file():
             raise ValueError(f"{entry} does not belong in an export; remove it")
