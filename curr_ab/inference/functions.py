@@ -164,7 +164,7 @@ def rank_lights(
     """
     known = tuple(_chains(lights, "light"))
     if not known:
-        raise ValueError("lights must be at least one light chain to rank; got none")
+        raise ValueError("ranking needs at least one heavy and one light chain; got no light chain")
     how: dict[str, Any] = {"by": check_ranking(model, by), "mode": mode}
     task = PairTask(lights=known, tokens_per_batch=tokens_per_batch, layout=layout, **how)
     return Results(task, model, tokenizer, heavies, read=partial(_chains, chain="heavy"))

@@ -18,7 +18,9 @@ from support.finetuned_models import TARGETS, save_base, save_tuned, tune
 from support.tiny_models import PAIRS, tiny_config
 
 import curr_ab
+from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.cli.main import build_parser
+from curr_ab.family import DEMO
 from curr_ab.finetuning import load_finetuned, predict
 from curr_ab.finetuning.adapter_record import read_record
 from curr_ab.results import read_results
@@ -250,6 +252,7 @@ def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
     text = re.search(r"^## Adapters\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)[1]
     folder = shutil.copytree(tuned["classes", "lora", "cls"][0], tmp_path / "run" / "adapter")
     monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO_FOLDERS[DEMO] / "pairs.csv", tmp_path)
     variables = dict(zip(("heavy", "light"), PAIRS[0], strict=True))
     [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(block, variables)
