@@ -259,7 +259,7 @@ def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("{'HD': ") and isinstance(variables["adapter"], PeftModel)
     assert load_finetuned("merged", device="cpu")[0].config.id2label[0] == "HD"
     commands = [line for line in text.splitlines() if line.startswith("curr-ab ")]
-    assert len(commands) == 4
+    assert len(commands) == 3
     for line in commands:
         assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)
     named = set(re.findall(r"`([\w.]+\.(?:json|yaml|md|py|safetensors))`", text))
