@@ -9,6 +9,7 @@ the card.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
+ROOT = Path(__file__).parents[1]
 PLANS = {DEMO: "demo.yaml", CAUSAL_DEMO: "demo-clm.yaml"}
 NUM_GENERATED = 100  # pairs in each sample that is judged
 NUM_PAIRS = 5  # beside the example of all docs: a command of every residue takes seconds for them
@@ -82,7 +84,7 @@ def train(name: str, work: Path, out: Path) -> None:
 
 def plan_of(name: str, corpus: str | Path) -> PretrainingPlan:
     """The plan of its training, on the prepared corpus."""
-    return resolve_plan({"data": str(corpus)}, [Path(__file__).parent / "plans" / PLANS[name]])
+    return resolve_plan({"data": str(corpus)}, [ROOT / "train_scripts" / "plans" / PLANS[name]])
 
 
 def export(name: str, weights: Path, work: Path) -> Path:
@@ -129,9 +131,15 @@ def example_pairs() -> pyarrow.Table:
 
 
 def put(made: Path, out: Path) -> None:
-    """In the place of what is in `out`, whole."""
+    """In the place of what is in `out`, whole; in the repository the code is linked to, not copied."""
     with replacing_folder(out) as folder:
         shutil.copytree(made, folder, dirs_exist_ok=True)
+        for code in folder.glob("*.py") if out in DEMO_FOLDERS.values() else ():
+            [source] = (
+                place for name in ("modeling", "tokenization") for place in ROOT.glob(f"{name}/{code.name}")
+            )
+            code.unlink()
+            code.symlink_to(os.path.relpath(source, out))
 
 
 if __name__ == "__main__":
