@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from curr_ab.inference.records import Reader, Record
-from curr_ab.inference.tokens import is_ordinary, tokenize
+from curr_ab.inference.records import Reader, Record, windows
+from curr_ab.inference.tokens import are_ordinary, tokenize
 from curr_ab.options import OptionError
 from curr_ab.tokenization import CurrAbTokenizer
 
 if TYPE_CHECKING:
     from curr_ab.data.reading.table import Recognised
 
+_WINDOW = 1024  # records that are looked at together
 _MOST_NAMED = 20  # of bad records, in one error
 
 
@@ -78,21 +80,27 @@ def check_records(
     left_out: dict[int, str] = {}
     total, digest = 0, hashlib.sha256()
     recognised: list[Recognised] = []
-    for record in read(recognised):
-        total += 1
-        digest.update(record.content)
-        if record.left_out:
-            left_out[record.number] = record.left_out
-            continue
-        try:
-            read.check(record)
-            prepared = check(record)
-            if tokenizer is not None and not is_ordinary(prepared, tokenizer.model_max_length):
-                tokenize(tokenizer, [prepared])
-        except ValueError as error:
-            fields = error.fields if isinstance(error, OptionError) else ()
-            problems[record.number] = Problem(record.name, str(error), fields)
-        hashes.append(hash(record.id))
+    for window in windows(read(recognised), _WINDOW):
+        prepared: list[Record] = []
+        for record in window:
+            total += 1
+            digest.update(record.content)
+            if record.left_out:
+                left_out[record.number] = record.left_out
+                continue
+            hashes.append(hash(record.id))
+            try:
+                read.check(record)
+                prepared.append(check(record))
+            except ValueError as error:
+                fields = error.fields if isinstance(error, OptionError) else ()
+                problems[record.number] = Problem(record.name, str(error), fields)
+        if tokenizer is not None:
+            for record in itertools.compress(prepared, ~are_ordinary(tokenizer, prepared)):
+                try:
+                    tokenize(tokenizer, [record])
+                except ValueError as error:
+                    problems[record.number] = Problem(record.name, str(error))
     values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
     if suspects := set(values[counts > 1].tolist()):
         for record, first in _repeated_ids(read, suspects):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +19,6 @@ from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.tokenization.tokenization_curr_ab import SEPARATOR
 from curr_ab.words import CHAINS, REGIONS, STANDARD_RESIDUES, VOCABULARY
 
-_NUM_SPECIAL = 4  # tokens of a pair besides its residues
-_ORDINARY = re.compile(f"[{STANDARD_RESIDUES}]+")
 # By token id: residues, and those that no sequence of nucleotides has.
 _RESIDUE_IDS, _TELLING_IDS = (
     np.array([token in letters for token in VOCABULARY]) for letters in ([*STANDARD_RESIDUES], [*"EPQ"])
@@ -107,17 +104,16 @@ def tokenize(tokenizer: CurrAbTokenizer, records: Iterable[Record]) -> TokenWind
     """Token ids as the model was trained on them; the error names the record."""
     records = list(records)
     special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    encoded = _encode_ordinary(tokenizer, records)
-    if encoded is not None and encoded.is_ordinary.all():
+    encoded = _encode(tokenizer, records)
+    if encoded is None or not _is_of_the_family(tokenizer):
+        ids = [_token_ids(tokenizer, record) for record in records]
+    elif encoded.is_ordinary.all():
         return TokenWindow(records, encoded.input_ids, encoded.lengths, encoded.num_heavy, special)
-    ids = (
-        [_token_ids(tokenizer, record) for record in records]
-        if encoded is None
-        else [
+    else:
+        ids = [
             own if ordinary else _token_ids(tokenizer, record)
             for record, own, ordinary in zip(records, encoded.each(), encoded.is_ordinary, strict=True)
         ]
-    )
     lights = ((record.light or "").replace("<mask>", "X") for record in records)
     num_residues = [int((~np.isin(one, special)).sum()) for one in ids]
     num_heavy = [count - len(light) for count, light in zip(num_residues, lights, strict=True)]
@@ -137,8 +133,14 @@ def tokenize_one(tokenizer: CurrAbTokenizer, record: Record) -> TokenRecord:
     return tokens
 
 
+def are_ordinary(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> npt.NDArray[np.bool_]:
+    """Which records the tokenizer surely takes; of the others it must be asked."""
+    encoded = _encode(tokenizer, records)
+    return np.zeros(len(records), bool) if encoded is None else encoded.is_ordinary
+
+
 class _Encoded(NamedTuple):
-    """Ids of records end to end; right for those that are ordinary."""
+    """Ids of records end to end as the family writes them; right for those that are ordinary."""
 
     input_ids: npt.NDArray[Any]
     lengths: npt.NDArray[np.int64]
@@ -149,16 +151,21 @@ class _Encoded(NamedTuple):
         return np.split(self.input_ids, np.cumsum(self.lengths)[:-1])
 
 
-def _encode_ordinary(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> _Encoded | None:
-    """Ids of all records that need no tokenizer; None where it must be asked for all.
+def _is_of_the_family(tokenizer: CurrAbTokenizer) -> bool:
+    """True where it writes pairs as `encode_pairs` does."""
+    return (
+        tokenizer.separator == SEPARATOR
+        and len(tokenizer) == len(VOCABULARY)
+        and tokenizer.convert_tokens_to_ids(list(VOCABULARY)) == list(range(len(VOCABULARY)))
+    )
 
-    Asking it takes a hundred times as long, and gives the same ids for chains that are written in the letters
-    of the twenty residues, with none that may be nucleotides.
+
+def _encode(tokenizer: CurrAbTokenizer, records: Sequence[Record]) -> _Encoded | None:
+    """Ids of all records without the tokenizer, a hundred times as fast; None where a chain is no text.
+
+    Ordinary are chains in the letters of the twenty residues, not too long, and none that may be nucleotides:
+    their letters are letters of residues, too, but none of them is an E, a P or a Q.
     """
-    if tokenizer.separator != SEPARATOR or len(tokenizer) != len(VOCABULARY):
-        return None
-    if tokenizer.convert_tokens_to_ids(list(VOCABULARY)) != list(range(len(VOCABULARY))):
-        return None
     try:
         heavy, light = (pa.array([record.chain(name) for record in records], pa.string()) for name in CHAINS)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # a chain is no text
@@ -191,15 +198,6 @@ def _token_ids(tokenizer: CurrAbTokenizer, record: Record) -> npt.NDArray[np.int
         return np.array(tokenizer(heavy=record.heavy, light=record.light)["input_ids"], np.int64)
     except ValueError as error:
         raise ValueError(str(error).replace("record 1", record.name, 1)) from error
-
-
-def is_ordinary(record: Record, max_tokens: int) -> bool:
-    """True where the tokenizer surely takes the record: much faster than to ask the tokenizer."""
-    chains = [text for name in CHAINS if (text := record.chain(name)) is not None]
-    if not chains or sum(map(len, chains)) + _NUM_SPECIAL > max_tokens:
-        return False
-    # Nucleotides are letters of residues, too; a sequence with an E, a P or a Q is not one of nucleotides.
-    return all(_ORDINARY.fullmatch(text) and not {*"EPQ"}.isdisjoint(text) for text in chains)
 
 
 def residues_of(part: str, tokens: TokenRecord) -> Tensor:
