@@ -46,7 +46,8 @@ class BulkOptions(ShareOptions):
     """The results, and the work on any number of pairs."""
 
     out: str = option(
-        help="File of the results, whose suffix is the format; a name with / at its end is a folder of parts",
+        help="File of the results: .csv, .tsv or .parquet, of arrays .npy or .safetensors, of chains .fasta; a "
+        "name with / at its end is a folder of parts",
         metavar="FILE",
     )
     keep_columns: tuple[str, ...] = option(
@@ -136,7 +137,7 @@ def _add(
             run(args)
 
     parser = add_command(commands, name, text, checked, *settings)
-    help = "Member (350M-F), Hub id, folder, ESM-2 checkpoint or PEFT adapter"
+    help = "Member (350M-F), demo, Hub id, folder, ESM-2 checkpoint or PEFT adapter"
     parser.add_argument("model", metavar="MODEL", help=help)
     add_flags(parser.add_argument_group("results"), BulkOptions)
     add_flags(parser.add_argument_group("executor"), ExecutorOptions)
