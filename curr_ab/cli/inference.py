@@ -46,8 +46,8 @@ class BulkOptions(ShareOptions):
     """The results, and the work on any number of pairs."""
 
     out: str = option(
-        help="File of the results: .csv, .tsv or .parquet, of arrays .npy or .safetensors, of chains .fasta; a "
-        "name with / at its end is a folder of parts",
+        help="File of the results: .csv, .tsv or .parquet, of arrays .npy or .safetensors, of chains .fasta; "
+        "a name with / at its end is a folder of parts",
         metavar="FILE",
     )
     keep_columns: tuple[str, ...] = option(
