@@ -32,7 +32,7 @@ from curr_ab.data.preparing.genes import (
     gene_of,
 )
 from curr_ab.data.preparing.order import PartitionTask, read_partition
-from curr_ab.data.preparing.parts import LZ4
+from curr_ab.data.preparing.parts import LZ4, UNTHREADED
 from curr_ab.files import read_object, replacing, write_json
 from curr_ab.options import OptionError
 
@@ -142,7 +142,7 @@ def _of_length(
     for task, start in zip(partitions, starts, strict=True):
         lengths = read_object(_summary_path(task))["lengths"]
         if length in lengths:
-            with pa.OSFile(str(_path(task))) as file, pa.ipc.open_file(file) as reader:
+            with pa.OSFile(str(_path(task))) as file, pa.ipc.open_file(file, options=UNTHREADED) as reader:
                 batch = reader.get_batch(lengths.index(length))
             rows, v, j = (batch[name].to_numpy() for name in ("row", "v", "j"))
             cdr3s = np.frombuffer(batch["cdr3"].buffers()[2], np.uint8, count=length * len(rows))

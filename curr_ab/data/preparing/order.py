@@ -127,7 +127,8 @@ def write_partition(task: PartitionTask) -> dict[str, Any]:
 def read_partition(task: PartitionTask, columns: list[str] | None = None) -> pa.Table:
     """The rows of a partition, in order; of all columns or of these."""
     columns = PART_SCHEMA.names if columns is None else columns
-    options = pa.ipc.IpcReadOptions(included_fields=[PART_SCHEMA.get_field_index(name) for name in columns])
+    fields = [PART_SCHEMA.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
     with pa.OSFile(str(task.path)) as file, pa.ipc.open_file(file, options=options) as reader:
         return reader.read_all().select(columns)
 
