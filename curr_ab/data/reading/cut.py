@@ -49,6 +49,8 @@ _ENDS = {
 _LONG = {"heavy": 134, "light": 116}
 _SHORT = {"heavy": 105, "light": 98}  # nearly all are longer
 _LONGEST_DOMAIN = 160
+# Regions of the source that are neither a leader's nor a constant part's: such a chain is long by its CDR3.
+_USUAL_REGIONS = "^1{20,26}2+3+4*5+6+7{8,11}$"
 _FIRST_SAMPLE = 500  # rows of a source; of those that follow in other batches ...
 _EVERY = 64  # ... one in so many
 _ALIGNABLE = re.compile(r"[A-Z*_]{30,}")
@@ -77,18 +79,23 @@ def _is_bare(column: pa.Array, chain: str) -> pa.Array:
     return pc.and_(short, pc.and_(*_shown(column, chain)))
 
 
-def _is_odd(column: pa.Array, chain: str) -> pa.Array:
-    """True for each chain that shows neither beginning nor end, or lacks one and has no usual length."""
+def _is_usual(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
+    """True for each chain that shows beginning or end, and has a usual length or the source's own regions."""
     lengths = pc.binary_length(column)
     usual = pc.and_(pc.greater_equal(lengths, _SHORT[chain]), pc.less_equal(lengths, _LONG[chain]))
-    shows_one = pc.or_(*_shown(column, chain))
-    return pc.invert(pc.or_(_is_bare(column, chain), pc.and_(usual, shows_one)))
+    regions = pc.fill_null(pc.match_substring_regex(masks, _USUAL_REGIONS), False)
+    return pc.and_(pc.or_(usual, regions), pc.or_(*_shown(column, chain)))
 
 
-def _is_long(column: pa.Array, chain: str) -> pa.Array:
-    """True for each chain that is not bare and longer than nearly all domains."""
+def _is_odd(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
+    """True for each chain that is neither bare nor usual."""
+    return pc.invert(pc.or_(_is_bare(column, chain), _is_usual(column, masks, chain)))
+
+
+def _is_long(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
+    """True for each odd chain that is longer than nearly all domains."""
     wanted = pc.fill_null(pc.greater(pc.binary_length(column), _LONG[chain]), False)
-    return pc.replace_with_mask(wanted, wanted, pc.invert(_is_bare(column.filter(wanted), chain)))
+    return pc.replace_with_mask(wanted, wanted, _is_odd(column.filter(wanted), masks.filter(wanted), chain))
 
 
 def _rows_where(condition: pa.Array) -> npt.NDArray[np.intp]:
@@ -132,13 +139,15 @@ class DomainCutter:
         Where alignment shows no domain of the column's kind, the chain stays as it is.
         """
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        texts = {chain: columns[chain] for chain in CHAINS}
-        self.needs_cutting = self.needs_cutting or self._sample_shows_more(texts)
+        of_chains = {chain: (columns[chain], columns[f"region_mask_{chain}"]) for chain in CHAINS}
+        self.needs_cutting = self.needs_cutting or self._sample_shows_more(of_chains)
         self._is_first = False
-        for chain, column in texts.items():
-            wanted = pc.invert(_is_bare(column, chain)) if self.needs_cutting else _is_long(column, chain)
+        for chain, (column, masks) in of_chains.items():
+            wanted = (
+                pc.invert(_is_bare(column, chain)) if self.needs_cutting else _is_long(column, masks, chain)
+            )
             if self.annotate:
-                without = pc.and_(column.is_valid(), columns[f"region_mask_{chain}"].is_null())
+                without = pc.and_(column.is_valid(), masks.is_null())
                 wanted = pc.or_(pc.fill_null(wanted, False), without)
             chosen = _rows_where(wanted)
             outcomes = _cut_chain(columns, chain, chosen, self.annotate)
@@ -147,12 +156,12 @@ class DomainCutter:
                 self.recognised.count(self.recognised.aligned, outcome, number)
         return pa.record_batch(columns)
 
-    def _sample_shows_more(self, texts: Mapping[str, pa.Array]) -> bool:
-        for chain, column in texts.items():
+    def _sample_shows_more(self, of_chains: Mapping[str, tuple[pa.Array, pa.Array]]) -> bool:
+        for chain, (column, masks) in of_chains.items():
             number = min(len(column), _FIRST_SAMPLE) if self._is_first else -(-len(column) // _EVERY)
-            rows = np.unique(np.linspace(0, max(0, len(column) - 1), number).astype(int))
-            sample = column.take(pa.array(rows))
-            for text in sample.filter(_is_odd(sample, chain)).to_pylist():
+            rows = pa.array(np.unique(np.linspace(0, max(0, len(column) - 1), number).astype(int)))
+            sample = column.take(rows)
+            for text in sample.filter(_is_odd(sample, masks.take(rows), chain)).to_pylist():
                 judged = judge(text, chain)
                 if judged is not None and judged.outcome != UNCHANGED:
                     return True
