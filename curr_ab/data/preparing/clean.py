@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curr_ab.data.preparing.plan import CleaningLimits
 from curr_ab.data.reading.cells import SEVERAL_CHAINS
 from curr_ab.data.reading.cut import NO_DOMAIN, OUTCOMES, RECEPTOR, SEVERAL, TRUNCATED, WRONG_CHAIN
-from curr_ab.data.reading.evidence import KINDS
+from curr_ab.data.reading.evidence import KINDS, holds_only
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # In the order in which they are looked for, which is the order of the report.
@@ -65,6 +65,8 @@ def _either(conditions: Iterable[pa.Array]) -> pa.Array:
 
 def _is_other_kind(evidence: pa.Array, own: str, other: str) -> pa.Array:
     shows_other = _holds(pc.match_substring_regex(evidence, other))
+    if not pc.any(shows_other).as_py():
+        return shows_other
     return pc.and_(shows_other, pc.invert(_holds(pc.match_substring_regex(evidence, own))))
 
 
@@ -116,9 +118,10 @@ def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> It
     yield "non_productive", _either(pc.invert(batch[f"productive_{chain}"]) for chain in CHAINS)
     yield "missing_chain", _missing(batch, paired)
     yield "nucleotides", _any_chain(batch, "^[ACGTN]{20,}$")
-    yield "stop_codon", _any_chain(batch, r"\*")
-    yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
-    yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
+    if not all(holds_only(batch[chain], STANDARD_RESIDUES) for chain in CHAINS):
+        yield "stop_codon", _any_chain(batch, r"\*")
+        yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
+        yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
     for outcome in (RECEPTOR, SEVERAL):
         yield outcome, _came_out(batch, outcome)
     yield "wrong_chain", pc.or_(_wrong_chain(batch), _came_out(batch, WRONG_CHAIN))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
@@ -117,21 +117,29 @@ class PartTask(FileTask):
         return self.folder.with_name("scratch")
 
 
+def _digests(texts: Iterable[bytes | memoryview], size: int, key: bytes = b"") -> npt.NDArray[np.uint64]:
+    """Digests of so many bytes as numbers, end to end."""
+    empty = blake2b(digest_size=size, key=key)  # copied, for a new one takes half as long again
+
+    def digest(text: bytes | memoryview) -> bytes:
+        one = empty.copy()
+        one.update(text)
+        return one.digest()
+
+    return np.frombuffer(b"".join(map(digest, texts)), ">u8").astype(np.uint64)
+
+
 def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
-    digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in column.to_pylist())
-    return np.frombuffer(digests, ">u8").astype(np.uint64)
+    return _digests(column.cast(pa.binary()).to_pylist(), 8)
 
 
 def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     """The rows with their keys, sorted by the pair's hash; equal ones stay in the order of the source."""
     heavy, light = (rows[chain].combine_chunks() for chain in ("heavy", "light"))
     tokens, offsets = encode_pairs(heavy, light)
-    view, key = memoryview(tokens.tobytes()), seed.to_bytes(8, "big", signed=True)
-    digests = (
-        blake2b(view[start:end], digest_size=16, key=key).digest()
-        for start, end in pairwise(offsets.tolist())
-    )
-    order = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64).reshape(-1, 2)
+    view, key = memoryview(tokens), seed.to_bytes(8, "big", signed=True)
+    of_pairs = (view[start:end] for start, end in pairwise(offsets.tolist()))
+    order = _digests(of_pairs, 16, key).reshape(-1, 2)
     keys = [order[:, 0], order[:, 1], _text_keys(pc.coalesce(heavy, light)), _text_keys(rows["id"])]
     for name, values in zip(KEYS, keys, strict=True):
         rows = rows.append_column(name, pa.array(values))
@@ -177,11 +185,11 @@ def _kept(
                 columns = dict(zip(noted.schema.names, noted.columns, strict=True))
                 notes.write_batch(outcomes(columns, KEPT, noted["note"]))
         batch = batch.select(PAIR_SCHEMA.names)
-        drops.update(reason.as_py() for reason in pc.drop_null(reasons))
+        drops.update(pc.drop_null(reasons).to_pylist())
         if dropped is not None and reasons.null_count < len(reasons):
             bad = batch.append_column("reason", reasons).filter(reasons.is_valid())
             dropped.write_batch(bad.select(DROPPED_SCHEMA.names))
-        yield batch.filter(reasons.is_null())
+        yield batch.filter(reasons.is_null()) if reasons.null_count < len(reasons) else batch
 
 
 def _write(

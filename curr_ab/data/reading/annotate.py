@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.columns import REGION_PIECES
+from curr_ab.data.reading.evidence import holds, holds_only
 from curr_ab.data.reading.residues import ABSENT, letters
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.schema import FIELDS, MASK_LETTERS, PAIR_SCHEMA
@@ -65,10 +67,12 @@ def _num_true(condition: pa.Array) -> int:
 
 
 def _mask_of_lengths(lengths: list[pa.Array]) -> pa.Array:
-    """Region masks from the lengths of the seven regions."""
-    codes = MASK_LETTERS["region_mask"]
-    regions = [pc.binary_repeat(code, length) for code, length in zip(codes, lengths, strict=True)]
-    return pc.binary_join_element_wise(*regions, "")
+    """Region masks from the lengths of the seven regions; a length that is null counts as 0."""
+    counts = np.stack([pc.fill_null(length, 0).to_numpy() for length in lengths], axis=1)
+    codes = np.tile(np.frombuffer(MASK_LETTERS["region_mask"].encode(), np.uint8), len(counts))
+    ends = np.cumsum([0, *counts.sum(axis=1)], dtype=np.int32)
+    buffers = [pa.py_buffer(values) for values in (ends, np.repeat(codes, counts.ravel()))]
+    return pa.Array.from_buffers(pa.string(), len(counts), [None, *buffers])
 
 
 def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array | None:
@@ -77,7 +81,8 @@ def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array |
         return columns[f"region_mask_{chain}"]
     if f"cdr_mask_{chain}" in columns:
         groups = pc.extract_regex(columns[f"cdr_mask_{chain}"], _CDR_MASK)
-        return _mask_of_lengths([pc.binary_length(pc.struct_field(groups, [group])) for group in range(7)])
+        lengths = [pc.binary_length(pc.struct_field(groups, [group])) for group in range(7)]
+        return pc.if_else(groups.is_valid(), _mask_of_lengths(lengths), None)
     pieces = [f"{piece}_{chain}" for piece in REGION_PIECES]
     if not all(piece in columns for piece in pieces[:-1]):
         return None
@@ -97,19 +102,23 @@ def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array |
         rest = pc.subtract(pc.binary_length(sequence), num_before)
         fits = pc.and_(pa.array(same), pc.and_(pc.greater(rest, 0), pc.less_equal(rest, _LONGEST_FWR4)))
         lengths.append(pc.if_else(fits, rest, 0))
-    return pc.if_else(fits, _mask_of_lengths([pc.fill_null(length, 0) for length in lengths]), None)
+    return pc.if_else(fits, _mask_of_lengths(lengths), None)
 
 
 def _fitting(name: str, mask: pa.Array, sequence: pa.Array) -> pa.Array:
     """The masks with one of their letters for each residue: others would be read against the wrong ones."""
     alphabet = MASK_LETTERS[name.rpartition("_")[0]]
-    same = pc.equal(pc.binary_length(mask), pc.binary_length(sequence))
-    return pc.if_else(pc.and_(same, pc.match_substring_regex(mask, f"^[{alphabet}]+$")), mask, None)
+    fits = pc.and_(pc.equal(pc.binary_length(mask), pc.binary_length(sequence)), pc.not_equal(mask, ""))
+    if not holds_only(mask, alphabet):
+        fits = pc.and_(fits, pc.match_substring_regex(mask, f"^[{alphabet}]*$"))
+    return pc.if_else(fits, mask, None)
 
 
 def _gene(column: pa.Array) -> pa.Array:
     """Gene calls without the species or score behind them, as in `IGHV1-18 (Human)`; null for none."""
-    calls = pc.replace_substring_regex(column.cast(pa.string()), r"\s*\([^)]*\)", "")
+    calls = column.cast(pa.string())
+    if holds(calls, "("):
+        calls = pc.replace_substring_regex(calls, r"\s*\([^)]*\)", "")
     return pc.if_else(_is_empty(calls), None, pc.ascii_trim_whitespace(calls))
 
 

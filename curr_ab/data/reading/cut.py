@@ -79,22 +79,24 @@ def _is_bare(column: pa.Array, chain: str) -> pa.Array:
     return pc.and_(short, pc.and_(*_shown(column, chain)))
 
 
-def _is_usual(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
-    """True for each chain that shows beginning or end, and has a usual length or the source's own regions."""
+def _is_odd(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
+    """True for each chain that shows neither beginning nor end, or lacks one and is not usual.
+
+    Usual is a length, or regions that the source gives.
+    """
     lengths = pc.binary_length(column)
     usual = pc.and_(pc.greater_equal(lengths, _SHORT[chain]), pc.less_equal(lengths, _LONG[chain]))
-    regions = pc.fill_null(pc.match_substring_regex(masks, _USUAL_REGIONS), False)
-    return pc.and_(pc.or_(usual, regions), pc.or_(*_shown(column, chain)))
-
-
-def _is_odd(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
-    """True for each chain that is neither bare nor usual."""
-    return pc.invert(pc.or_(_is_bare(column, chain), _is_usual(column, masks, chain)))
+    usual = pc.or_(usual, pc.fill_null(pc.match_substring_regex(masks, _USUAL_REGIONS), False))
+    begins, ends = _shown(column, chain)
+    bare = pc.and_(pc.less_equal(lengths, _LONGEST_DOMAIN), pc.and_(begins, ends))
+    return pc.invert(pc.or_(bare, pc.and_(usual, pc.or_(begins, ends))))
 
 
 def _is_long(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
     """True for each odd chain that is longer than nearly all domains."""
     wanted = pc.fill_null(pc.greater(pc.binary_length(column), _LONG[chain]), False)
+    if not pc.any(wanted).as_py():
+        return wanted
     return pc.replace_with_mask(wanted, wanted, _is_odd(column.filter(wanted), masks.filter(wanted), chain))
 
 

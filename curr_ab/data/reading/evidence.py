@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +28,29 @@ KINDS = {
 _NUCLEOTIDES = "^[ACGTUNRYSWKM]{30}"
 _CERTAIN_SHARE = 0.8  # of A, C, G, T and U among all letters of nucleotides
 CHAIN_LETTERS = "^[A-Z*]{60,}$"  # of residues that may hold a V domain
+
+
+def _bytes_of(column: pa.Array) -> npt.NDArray[np.uint8]:
+    """Bytes of a text column end to end; without those of rows before and behind a slice."""
+    _, offsets, data = column.buffers()
+    if data is None or not len(column):
+        return np.zeros(0, np.uint8)
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    ends = np.frombuffer(offsets, kind)[column.offset :][: len(column) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+
+
+def holds_only(column: pa.Array, letters: str) -> bool:
+    """True where a text column holds no other letters; a pattern, row by row, takes up to fifty times as long."""
+    text, first, last = _bytes_of(column), ord(min(letters)), ord(max(letters))
+    if not len(text) or text.min() < first or text.max() > last:
+        return not len(text)
+    return last - first < len(letters) or not text.tobytes().translate(None, letters.encode())
+
+
+def holds(column: pa.Array, letter: str) -> bool:
+    """True where the letter stands somewhere in a text column."""
+    return letter.encode() in _bytes_of(column).tobytes()
 
 
 def is_nucleotides(text: pa.Array) -> pa.Array:

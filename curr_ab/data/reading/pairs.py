@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +127,16 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
         if layout.separator:
             return out | split_joined(joined, layout.separator)
         return out | dict(zip(CHAINS, split_domains(letters(joined)), strict=True))  # of an scFv
-    for name, rules in layout.rules.items():
-        if name not in _SEQUENCES:
-            out[name] = cdr3_of(text, rules)
     reverse = truth(out["rev_comp"]) if "rev_comp" in out else None
-    for name in _SEQUENCES:
+    cdr3s = {"cdr3" if name == "sequence" else f"cdr3_{name}": name for name in _SEQUENCES}
+    for field, name in cdr3s.items():
         if name in layout.rules:
-            cdr3 = out.get("cdr3" if name == "sequence" else f"cdr3_{name}")
+            cdr3 = partial(cdr3_of, text, layout.rules[field]) if field in layout.rules else None
             out[name], translated = residues_of(text, layout.rules[name], cdr3=cdr3, reverse=reverse)
             recognised.translated += pc.sum(translated).as_py() or 0
             out["translated" if name == "sequence" else f"translated_{name}"] = translated
-            if cdr3 is not None:
-                field = "cdr3" if name == "sequence" else f"cdr3_{name}"
-                out[field] = cdr3_of(text, layout.rules[field], out[name])
+        if field in layout.rules:
+            out[field] = cdr3_of(text, layout.rules[field], out.get(name))
     if {"contig", "high_confidence", "productive"} <= out.keys():  # 10x: empty where it cannot be productive
         out["productive"] = pc.if_else(truth(out["productive"]).is_valid(), out["productive"], "false")
     return out

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from string import ascii_uppercase
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curr_ab.data.reading.columns import Rule
-from curr_ab.data.reading.evidence import is_nucleotides, shown_chain
+from curr_ab.data.reading.evidence import holds_only, is_nucleotides, shown_chain
 from curr_ab.data.reading.translation import read_nucleotides, reverse_complement, translate
 
 # Gaps and blanks, those of word processors included: a space that does not break, and some of no width.
@@ -33,7 +34,7 @@ ABSENT = (
 
 def letters(column: pa.Array) -> pa.Array:
     """Residues in upper case without blanks, newlines and alignment gaps; null where a chain is missing."""
-    if pc.any(pc.match_substring_regex(column, "[^A-Z]")).as_py():  # most tables hold nothing else
+    if not holds_only(column, ascii_uppercase):  # most tables hold nothing else
         column = pc.ascii_upper(pc.ascii_trim_whitespace(column))
         column = pc.replace_substring_regex(column, _BESIDE_LETTERS, "")
     is_short = pc.less(pc.binary_length(column), 14)
@@ -51,7 +52,7 @@ def residues_of(
     columns: Mapping[str, pa.Array],
     rules: Sequence[Rule],
     *,
-    cdr3: pa.Array | None = None,
+    cdr3: Callable[[], pa.Array] | None = None,
     reverse: pa.Array | None = None,
 ) -> tuple[pa.Array, pa.Array]:
     """Residues by the first rule that gives some, row by row; and true for each row that was translated.
@@ -81,7 +82,7 @@ def residues_of(
             read = read_nucleotides(
                 strands,
                 gapped=gapped.take(rows),
-                cdr3=None if cdr3 is None else cdr3.take(rows),
+                cdr3=cdr3 and cdr3().take(rows),
                 contig=rule.is_contig,
             )
             translated = pc.or_(translated, pc.replace_with_mask(wanted, wanted, read.is_valid()))
@@ -89,6 +90,16 @@ def residues_of(
             text = pc.replace_with_mask(pc.if_else(nucleotides, None, text), wanted, read)
         out = pc.coalesce(out, text)
     return pc.coalesce(out, unread), translated
+
+
+def _without_anchors(text: pa.Array, has_anchors: pa.Array, chain: pa.Array | None) -> pa.Array:
+    if chain is not None:
+        rows = pc.indices_nonzero(has_anchors)
+        pairs = zip(text.take(rows).to_pylist(), chain.take(rows).to_pylist(), strict=True)
+        inside = [any(f"C{cdr3}{end}" in (whole or "") for end in "FW") for cdr3, whole in pairs]
+        are_anchors = pc.invert(pa.array(inside, pa.bool_()))
+        has_anchors = pc.replace_with_mask(has_anchors, has_anchors, are_anchors)
+    return pc.if_else(has_anchors, pc.utf8_slice_codeunits(text, 1, -1), text)
 
 
 def cdr3_of(
@@ -102,7 +113,8 @@ def cdr3_of(
     out = pa.nulls(len(next(iter(columns.values()))), pa.string())
     for rule in rules:
         text = letters(_joined(columns, rule))
-        text = pc.if_else(pc.match_substring_regex(text, "^[A-Z*]+$"), text, None)
+        if not holds_only(text, ascii_uppercase):
+            text = pc.if_else(pc.match_substring_regex(text, "^[A-Z*]+$"), text, None)
         is_coded = pc.and_(
             pc.match_substring_regex(text, "^[ACGTUN]{9,}$"),
             pc.invert(pc.match_substring_regex(text, "^C[ACGTUN]*[FW]$")),
@@ -112,13 +124,8 @@ def cdr3_of(
             whole = pc.equal(pc.subtract(lengths, pc.multiply(pc.divide(lengths, 3), 3)), 0)
             text = pc.if_else(is_coded, pc.if_else(whole, translate(text), None), text)
         has_anchors = pc.fill_null(pc.match_substring_regex(text, "^C[A-Z*]*[FW]$"), False)
-        if chain is not None and pc.any(has_anchors).as_py():
-            rows = pc.indices_nonzero(has_anchors)
-            pairs = zip(text.take(rows).to_pylist(), chain.take(rows).to_pylist(), strict=True)
-            inside = [any(f"C{cdr3}{end}" in (whole or "") for end in "FW") for cdr3, whole in pairs]
-            are_anchors = pc.invert(pa.array(inside, pa.bool_()))
-            has_anchors = pc.replace_with_mask(has_anchors, has_anchors, are_anchors)
-        text = pc.if_else(has_anchors, pc.utf8_slice_codeunits(text, 1, -1), text)
+        if pc.any(has_anchors).as_py():
+            text = _without_anchors(text, has_anchors, chain)
         out = pc.coalesce(out, text)
     return out
 
