@@ -6,16 +6,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
-from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
 from curr_ab.cli.shell import Parser, add_command, run
 from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.options import Options, option, read_options, unknown
 
+# Modules of this folder, with their commands; a module is loaded for one of these, or for the list of all.
+GROUPS = {
+    "data": ("data",),
+    "pretrain": ("pretrain",),
+    "finetune": ("finetune", "example-data"),
+    "inference": ("embed", "score", "mutate", "design", "restore", "pair", "generate", "predict", "number"),
+    "evaluate": ("evaluate", "compare"),
+    "scaling": ("scaling",),
+    "hub": ("export", "adopt", "card", "publish", "verify"),
+    "study": ("study",),
+}
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = """
 
@@ -31,14 +43,14 @@ class ModelsOptions(Options):
     namespace: str = option(NAMESPACE, "Owner of the repositories", metavar="NAME")
 
 
-def build_parser() -> Parser:
-    """The whole command line; the reference in docs/ is written from it."""
+def build_parser(command: str | None = None) -> Parser:
+    """The whole command line, from which the reference in docs/ is written; of a command, its group alone."""
     parser = Parser(prog="curr-ab", description="Paired antibody language models.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     text = "list the 15 members, and the folder of the model to try things with"
     add_command(commands, "models", text, _models, ModelsOptions)
-    for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, study):
-        group.add_commands(commands)
+    for group in [name for name, its in GROUPS.items() if command in its] or GROUPS:
+        import_module(f"curr_ab.cli.{group}").add_commands(commands)
     text = "print the script that completes commands and options in your shell"
     completion = add_command(commands, "completion", text, _complete, more=COMPLETION)
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"Shell: {', '.join(SHELLS)}")
@@ -47,12 +59,12 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of the package."""
-    parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
-        argcomplete.autocomplete(parser)
-    return run(parser, argv)
+        argcomplete.autocomplete(build_parser())
+    return run(build_parser(words[0] if words else None), words)
 
 
 def _describe(member: Member, namespace: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 
 import pytest
 
-from curr_ab.cli.main import build_parser, main
+from curr_ab.cli.main import GROUPS, build_parser, main
 from curr_ab.cli.shell import Parser, run
 from curr_ab.data.preparing.plan import CleaningLimits, PreparationPlan
 from curr_ab.data.reading.column_names import ColumnNames
@@ -91,6 +91,20 @@ def flags_of(kind):
     parser = Parser(prog="test")
     add_flags(parser, kind)
     return parser, {one.dest: one for one in options_of(parser)}
+
+
+@pytest.mark.parametrize("command", [name for names in GROUPS.values() for name in names])
+def test_a_command_has_the_same_help_without_the_other_groups(command):
+    def helps(all_leaves):
+        return {words: one.format_help() for words, one in all_leaves.items() if words.split()[0] == command}
+
+    assert helps(leaves(build_parser(command))) == helps(LEAVES) != {}
+
+
+def test_a_command_loads_its_own_group_alone():
+    found = {words.split()[0] for words in leaves(build_parser("data"))}
+    assert found == {"models", "data", "completion"}
+    assert {words.split()[0] for words in LEAVES} == found | {name for one in GROUPS.values() for name in one}
 
 
 def test_models_prints_the_table(capsys):

@@ -41,7 +41,7 @@ def _bytes_of(column: pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def holds_only(column: pa.Array, letters: str) -> bool:
-    """True where a text column holds no other letters; a pattern, row by row, takes up to fifty times as long."""
+    """True where a text column holds no other letters; a pattern, row by row, takes fifty times as long."""
     text, first, last = _bytes_of(column), ord(min(letters)), ord(max(letters))
     if not len(text) or text.min() < first or text.max() > last:
         return not len(text)
