@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
@@ -220,6 +221,19 @@ def _write(
     }
 
 
+@contextmanager
+def _rows_aside(path: Path, schema: pa.Schema, *, wanted: bool) -> Iterator[pa.parquet.ParquetWriter | None]:
+    """A table of rows beside the part, which appears whole; none where nobody wants it."""
+    if not wanted:
+        yield None
+        return
+    with (
+        replacing(path) as temporary,
+        pa.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        yield writer
+
+
 def write_part(task: PartTask) -> dict[str, Any]:
     """Write the part, unless an earlier run did from the same source; return its summary."""
     identity = task.identity()
@@ -235,14 +249,10 @@ def write_part(task: PartTask) -> dict[str, Any]:
     try:
         with (
             replacing(task.path) as path,
-            replacing(task.dropped_path) as dropped_path,
-            replacing(task.notes_path) as notes_path,
-            pa.parquet.ParquetWriter(dropped_path, DROPPED_SCHEMA, compression="zstd") as dropped,
-            pa.parquet.ParquetWriter(notes_path, SCHEMA, compression="zstd") as notes,
+            _rows_aside(task.dropped_path, DROPPED_SCHEMA, wanted=task.keep_dropped) as dropped,
+            _rows_aside(task.notes_path, SCHEMA, wanted=task.keep_notes) as notes,
         ):
-            summary = _write(
-                task, path, dropped if task.keep_dropped else None, notes if task.keep_notes else None
-            )
+            summary = _write(task, path, dropped, notes)
     except MalformedSource as error:
         if not task.keep_going:
             raise
