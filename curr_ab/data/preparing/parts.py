@@ -281,10 +281,9 @@ def write_buckets(writer: pa.RecordBatchWriter, rows: pa.Table, bits: int, first
     buckets = rows["order"].to_numpy() >> np.uint64(64 - first_bit - bits)
     buckets &= np.uint64((1 << bits) - 1)
     cuts = np.searchsorted(buckets, np.arange((1 << bits) + 1, dtype=np.uint64))
-    block = rows.combine_chunks()
-    for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-        batches = block.slice(start, stop - start).to_batches()
-        writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema))
+    batches = rows.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
+    for start, stop in pairwise(cuts.tolist()):
+        writer.write_batch(batches[0].slice(start, stop - start))
 
 
 def read_buckets(path: Path, *, bits: int, first: int, end: int) -> Iterator[pa.Table]:

@@ -171,9 +171,10 @@ def _encoding(start: bytes) -> str | None:
 
 def open_text(source: str) -> pa.NativeFile:
     """Open a text file as UTF-8 without a byte-order mark."""
-    with open_stream(source) as stream:
+    packed = _layers(source)
+    with _unpack(*packed) as stream:
         start = bytes(stream.read(1 << 12))
-    stream = open_stream(source)
+    stream = _unpack(*packed)
     if encoding := _encoding(start):
         return pa.transcoding_input_stream(stream, encoding, "utf-8")
     if start.startswith(b"\xef\xbb\xbf"):
