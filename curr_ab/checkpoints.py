@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,9 +140,11 @@ def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
     """The tokenizer of a folder or repository."""
     options = reach(source, (CONFIG, ADAPTER_CONFIG), **options)
     try:
-        with downloads_explained(source):
+        with _unreported(), downloads_explained(source):
             tokenizer: CurrAbTokenizer = CurrAbTokenizer.from_pretrained(source, **options)
-    except json.JSONDecodeError as error:
+    except Exception as error:
+        if type(error) not in (Exception, json.JSONDecodeError):  # tokenizers has no kind of its own
+            raise
         raise ValueError(
             f"the tokenizer of {source} must be whole; got half a file ({error}); copy the checkpoint again"
         ) from error
@@ -161,10 +165,8 @@ def load_weights(
     """
     kwargs = reach(source, (CONFIG,), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it would report at length what is said below in one line
     try:
-        with downloads_explained(source):
+        with _unreported(), downloads_explained(source):
             model, report = model_class.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
@@ -173,9 +175,8 @@ def load_weights(
     except OSError:
         find_weights(source, **options)  # says what is missing, and where
         raise
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    lacking = [*sorted(report["missing_keys"]), *(key for key, *_ in report["mismatched_keys"])]
+    mismatched = [one if isinstance(one, str) else one[0] for one in report["mismatched_keys"]]
+    lacking = [*sorted(report["missing_keys"]), *mismatched]
     head = [key for key in lacking if key.startswith("classifier.")]
     if wrong := [key for key in lacking if key not in head]:
         raise ValueError(
@@ -187,6 +188,17 @@ def load_weights(
         _log.warning("%s has no such head: its %d tensors are drawn; train them first", source, len(head))
     loaded: CurrAbPreTrainedModel = model
     return loaded
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Without what transformers reports at length: it is said here in one line, or is no news."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _damaged(source: str, error: Exception, options: dict[str, Any]) -> ValueError:

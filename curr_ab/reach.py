@@ -181,8 +181,11 @@ def _within(seconds: float, function: Callable[[], None]) -> None:
 
 
 @contextmanager
-def downloads_explained(source: str) -> Iterator[None]:
-    """One line with the cause where a download breaks off or the cache is full, which transformers hides."""
+def downloads_explained(source: str, scratch: str | None = None) -> Iterator[None]:
+    """One line with the cause where a download breaks off or the cache is full, which transformers hides.
+
+    `scratch` is the folder that is written to where that is not the cache.
+    """
     from huggingface_hub import constants
 
     try:
@@ -196,12 +199,10 @@ def downloads_explained(source: str) -> Iterator[None]:
         for cause in causes:
             if (number := getattr(cause, "errno", None)) in _UNWRITABLE:
                 forbidden = number in (errno.EACCES, errno.EROFS)
-                advice = (
-                    "set HF_HOME to another" if forbidden else "make room, or set HF_HOME to a larger one"
-                )
-                raise OutOfReach(
-                    f"cannot write into the cache ({constants.HF_HUB_CACHE}): {os.strerror(number)}; {advice}"
-                ) from error
+                place = f"the cache ({constants.HF_HUB_CACHE})" if scratch is None else scratch
+                setting = "set HF_HOME to" if scratch is None else "set scratch to"
+                advice = f"{setting} another" if forbidden else f"make room, or {setting} a larger one"
+                raise OutOfReach(f"cannot write into {place}: {os.strerror(number)}; {advice}") from error
         if any(type(cause).__module__.startswith(_HTTP) for cause in causes):
             raise OutOfReach(
                 f"the download of {source} broke off ({_words(causes[-1])}); run the same command again, it "

@@ -117,7 +117,7 @@ def predict_window(
 
 def _bare(model: Any) -> Any:
     """The model inside a PEFT model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @dataclass(frozen=True, kw_only=True)

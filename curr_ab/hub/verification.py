@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
-from curr_ab.reach import NoAnswer, ask
+from curr_ab.reach import NoAnswer, OutOfReach, ask, downloads_explained
 from curr_ab.results import read_results
 
 Say = Callable[[str], None]
+_PATIENCE_S = 4.0  # with a connection that breaks: the client itself resumes a download five times
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,28 @@ class _Hub:
 
     @contextmanager
     def folder(self, commit: str) -> Iterator[Path]:
-        from huggingface_hub import snapshot_download
-
         # Never out of the shared cache: what is served now is to be looked at.
         with tempfile.TemporaryDirectory(prefix="curr-ab-verify-", dir=self.scratch) as place:
-            downloaded = with_backoff(
-                f"{self.name} {commit[:12]}",
-                self.attempts,
-                snapshot_download,
-                self.name,
-                revision=commit,
-                cache_dir=place,
-                library_name="curr-ab",
-                library_version=__version__,
-            )
-            yield Path(downloaded)
+            target = f"{self.name} {commit[:12]}"
+            yield Path(with_backoff(target, self.attempts, self._download, commit, place, time.monotonic()))
+
+    def _download(self, commit: str, place: str, began: float) -> str:
+        """The folder; an error that the Hub answers, or that comes soon, is left for another attempt."""
+        from huggingface_hub import snapshot_download
+
+        about = {"library_name": "curr-ab", "library_version": __version__}
+        try:
+            return snapshot_download(self.name, revision=commit, cache_dir=place, **about)
+        except Exception as error:
+            soon = time.monotonic() - began < _PATIENCE_S
+            if status_of(error) is not None or (soon and is_transient(error)):
+                raise
+            cause = error
+        try:
+            with downloads_explained(self.name, self.scratch or tempfile.gettempdir()):
+                raise cause
+        except OutOfReach as explained:
+            raise OutOfReach(str(explained)) from None  # its cause would be taken for one that passes
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -50,6 +51,10 @@ class Saturation(NamedTuple):
                 if mutant != site.wild_type:
                     yield site, mutant, value
 
+    def best(self, count: int) -> list[tuple[Site, str, float]]:
+        """The mutants with the highest log-odds, the best first."""
+        return heapq.nlargest(count, self.rows(), key=lambda row: row[2])
+
     def heat_map(self, scheme: Scheme | None = None) -> Picture:
         """The picture of all log-odds; with a scheme, such as imgt, positions are named in it, too."""
         return heat_map(self, number_records([self.record], scheme)[0][1] if scheme else {}, scheme or "imgt")
@@ -57,7 +62,7 @@ class Saturation(NamedTuple):
     def __repr__(self) -> str:
         text = f"Saturation(id={self.id!r}, {len(self.sites):,} positions, {19 * len(self.sites):,} mutants"
         if self.sites:
-            site, mutant, best = max(self.rows(), key=lambda row: row[2])
+            [(site, mutant, best)] = self.best(1)
             name = f"{site.chain[0].upper()}:{site.wild_type}{site.position}{mutant}"
             text += f", log-odds from {float(self.log_odds.min()):.2f} to {best:.2f} ({name})"
         return f"{text})"

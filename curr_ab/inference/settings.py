@@ -177,6 +177,9 @@ class MutateSettings:
         metavar="MUTANT",
     )
     by: By = option("marginals", "Score of the given mutants: log-odds added, or whole sequences")
+    top: int | None = option(
+        None, "Number of the best single mutants of each pair to write, the best first", shown="all", least=1
+    )
     number: bool = option(False, _NUMBER_HELP)
     scheme: Scheme = option("imgt", _SCHEME_HELP)
     heat_maps: str | None = option(None, "Folder for a PNG and an HTML page of each pair", metavar="FOLDER")
@@ -187,6 +190,12 @@ class MutateSettings:
         if self.mutants and self.heat_maps:
             message = "heat_maps must be none where mutants are given, because they show all single mutants"
             raise OptionError(message, "heat_maps", "mutants")
+        if self.mutants and self.top is not None:
+            raise OptionError(
+                f"top must be left out where mutants are given: all of them are written; got {self.top}",
+                "top",
+                "mutants",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

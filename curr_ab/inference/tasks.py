@@ -312,7 +312,7 @@ class MutateTask(BulkTask, MutateSettings):
             assert isinstance(saturation, Saturation)
             if self.heat_maps:
                 write_heat_maps(saturation, Path(self.heat_maps), numbering, self.scheme)
-            for site, mutant, value in saturation.rows():
+            for site, mutant, value in saturation.rows() if self.top is None else saturation.best(self.top):
                 row = {"id": saturation.id, **site._asdict(), "mutant": mutant, "log_odds": value}
                 if numbering:
                     row[self.scheme] = numbering[site.chain].labels[site.position - 1]

@@ -24,8 +24,9 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
     if plan.init_from is None:
         try:
             return CurrAbConfig(**wanted)
-        except StrictDataclassError as error:
-            raise ValueError(f"config: {' '.join(str(error).split())}") from error
+        except (StrictDataclassError, TypeError) as error:  # transformers 4 does not check the types
+            given = ", ".join(f"{key}={value!r}" for key, value in plan.config.items())
+            raise ValueError(f"config: {' '.join(str(error).split())} (in {given})") from error
     source = resolve(plan.init_from)
     config: CurrAbConfig = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
     for key in SHAPE:

@@ -7,9 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
+import tempfile
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from support.tiny_models import PAIRS
 
 from curr_ab import CurrAbTokenizer
@@ -41,9 +43,12 @@ def door(tmp_path_factory):
     bert.mkdir()
     (bert / "config.json").write_text(json.dumps(config))
     folders = {NAME: member, "brineylab/empty": None, "brineylab/private": member, "brineylab/bert": bert}
+    others = shutil.copytree(member, home / "other-weights")
+    save_file({"encoder.block.0.weight": torch.zeros(3)}, others / "model.safetensors", {"format": "pt"})
     bare = shutil.copytree(member, home / "no-weights")
     (bare / "model.safetensors").unlink()
     folders |= {"brineylab/no-tokenizer": headless, "brineylab/no-weights": bare}
+    folders |= {"brineylab/other-weights": others}
     with running_hub(home) as hub:
         repos = json.dumps({name: folder and str(folder) for name, folder in folders.items()})
         subprocess.run([sys.executable, "-c", FILL, repos], env=hub.environment(), check=True)
@@ -52,143 +57,19 @@ def door(tmp_path_factory):
 
 def last_line(said: str) -> str:
     """The error; before it stands at most what the Hub's library says of downloads that it repeats."""
-    *before, last = said.splitlines()
+    *before, last = said.strip().splitlines()
     repeats = ("Error while downloading", "Trying to resume", "Max retries")
     assert all(line.startswith(repeats) for line in before), said
     return last
 
 
-@pytest.fixture
-def score(door, tmp_path):
-    """`curr-ab score` of one pair with a cache of its own, what it says, and how long it took."""
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text(f"heavy\n{HEAVY}\n")
-
-    def score(model, *more, code=2, out="scores.csv", **environment):
-        environment = {"HF_HOME": str(tmp_path / "cache"), "token": None, **environment}
-        began = time.perf_counter()
-        command = ("score", model, pairs, "--unpaired", "--quiet", "--out", tmp_path / out, *more)
-        said = door.run(*command, code=code, **environment)
-        score.seconds = time.perf_counter() - began
-        return said if code == 0 else last_line(said)
-
-    return score
-
-
-NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize(
-    ("model", "environment", "says"),
-    [
-        (
-            "8M-F",
-            NO_HUB,
-            f"{NAME} is not on this machine, and http://127.0.0.1:9 cannot be reached (Connection",
-        ),
-        ("8M-F", {"HF_HUB_OFFLINE": "1"}, f"{NAME} is not in the cache"),
-        (
-            "8M-F",
-            {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "http://me:secret@127.0.0.1:9"},
-            "through the proxy http://127.0.0.1:9); connect and run it again",
-        ),
-        (
-            "8M-F",
-            {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "me:secret@127.0.0.1:9"},
-            "through the proxy 127.0.0.1:9); connect and run it again",
-        ),
-        ("8M-F", {"token": "hf_unknown"}, f"refuses access to {NAME} (401); log in with `hf auth login`"),
-        (
-            "brineylab/private",
-            {},
-            "is called brineylab/private, or it is private; correct the name, or log in",
-        ),
-        ("brineylab/nothing", {}, "no folder and no repository of the Hub is called brineylab/nothing"),
-        ("a/b/c", {}, "a/b/c is neither a folder nor the name of a repository, which is owner/name"),
-        ("brineylab/no-weights", {}, "brineylab/no-weights"),
-        ("brineylab/empty", {}, "brineylab/empty is no checkpoint: it has no config.json"),
-        (
-            "brineylab/bert",
-            {},
-            "brineylab/bert holds a model of the type bert; name a checkpoint of this family",
-        ),
-        ("brineylab/no-tokenizer", {}, "has no tokenizer files to say how its chains were joined; name the"),
-    ],
-    ids=lambda value: value if isinstance(value, str) and "/" in value and " " not in value else "",
-)
-def test_the_cause_is_named(score, model, environment, says):
-    said = score(model, **environment)
-    assert says in said and "secret" not in said
-    assert score.seconds < 60  # four minutes and more where transformers retries
-
-
-@pytest.mark.heavy
-def test_a_wrong_revision_is_told_with_those_there_are(score):
-    assert score("8m-f", "--revision", "v9").endswith(f"{NAME} has no revision 'v9'; it has main")
-
-
-@pytest.mark.heavy
-def test_a_gated_repository_says_where_to_ask(door, score):
-    gated = {"kind": "status", "status": 403, "code": "GatedRepo"}
-    door.faults({"method": "HEAD", "path": "config.json", **gated})
-    said = score("8M-F")
-    assert f"{NAME} is gated: ask for access on {door.endpoint}/{NAME}, then log in" in said
-
-
-@pytest.mark.heavy
-def test_the_cache_serves_without_network(score, tmp_path):
-    score("8M-F", code=0)
-    online = (tmp_path / "scores.csv").read_bytes()
-    said = score("8M-F", code=0, out="again.csv", **NO_HUB)
-    assert f"http://127.0.0.1:9 cannot be reached (Connection refused); {NAME} is read from the cache" in said
-    assert "thrown while requesting" not in said
-    assert (tmp_path / "again.csv").read_bytes() == online
-    assert "cannot be reached" not in score("8M-F", code=0, out="off.csv", HF_HUB_OFFLINE="1")
-
-
-@pytest.mark.heavy
-def test_a_download_that_breaks_is_one_line_and_the_next_one_finishes(door, score):
-    door.faults({"method": "GET", "path": "^/lfs/", "kind": "cut", "after": 3_000, "times": 99})
-    said = score("8M-F")
-    assert f"the download of {NAME} broke off (" in said and "run the same command again, it goes on" in said
-    door.faults()
-    score("8M-F", code=0)
-
-
-FULL = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-from curr_ab.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.heavy
-def test_a_full_cache_says_where_it_is(door, tmp_path):
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text(f"heavy\n{HEAVY}\n")
-    cache = tmp_path / "cache"
-    command = [sys.executable, "-P", "-c", FULL, "score", "8M-F", pairs, "--unpaired", "--quiet"]
-    done = subprocess.run(
-        [*command, "--out", tmp_path / "x.csv"],
-        env=door.environment(None, HF_HOME=str(cache)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    said = last_line(done.stderr)
-    assert f"cannot write into the cache ({cache}" in said and "set HF_HOME" in said
-
-
 DOORS = """
-import json, socket, sys, time
-import curr_ab
+import importlib, json, socket, sys, time
 from curr_ab.checkpoints import load
 from curr_ab.cli.main import main
-import curr_ab.finetuning.cross_validation, curr_ab.hub.verification, curr_ab.inference.tasks
-limit, hang, *commands = json.loads(sys.argv[1])
+limit, hang, modules, *commands = json.loads(sys.argv[1])
+for module in ("curr_ab.inference.tasks", *modules):
+    importlib.import_module(module)
 if limit:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -197,12 +78,176 @@ if hang:
 for command in commands:
     began = time.monotonic()
     try:
-        code = main(command[1:]) if command[0] else load(command[1], device="cpu") and 0
+        code = main(command) if len(command) > 1 else load(*command, device="cpu") and 0
     except ValueError as error:
         code = print(error, file=sys.stderr) or 2
     print(json.dumps([code, time.monotonic() - began]), flush=True)
     print(flush=True, file=sys.stderr)
 """
+# What a command imports at its first use, which is no part of its seconds.
+IMPORTS = {"finetune": "curr_ab.finetuning.cross_validation", "verify": "curr_ab.hub.verification"}
+
+
+@pytest.fixture
+def knock(door, tmp_path):
+    """`knock(model, *doors)`: what `load` or a command says of a model, within 10 seconds.
+
+    With a cache of the test's own; the seconds are those without the imports; `code` is that of the command.
+    """
+    pairs = tmp_path / "pairs.csv"
+    light = PAIRS[0][1]
+    pairs.write_text(f"heavy,light,label,donor\n{HEAVY},{light},A,x\n{HEAVY},{light},B,y\n")
+
+    def words(name: str, model: str, more: tuple[str, ...], out: str) -> list[str]:
+        quiet = ("--quiet", "--device", "cpu")
+        match name:
+            case "load":
+                return [model]
+            case "verify":
+                return ["verify", model, *more]
+            case "finetune":
+                data = ("--data", str(pairs), "--out", str(tmp_path / "run"))
+                return ["finetune", "specificity-binary", "--model", model, *data, *more]
+            case _:
+                return [name, model, str(pairs), "--out", str(tmp_path / out), *quiet, *more]
+
+    def knock(
+        model, *doors, more=(), out="x.csv", code=2, token=None, limit=0, hang=False, faults=(), **environment
+    ):
+        commands = [words(name, model, more, out) for name in doors]
+        modules = [IMPORTS[name] for name in doors if name in IMPORTS]
+        door.faults(*faults)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", DOORS, json.dumps([limit, hang, modules, *commands])],
+            env=door.environment(token, **{"HF_HOME": str(tmp_path / "cache"), **environment}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        door.faults()
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+        said = done.stderr.split("\n\n")[: len(answers)]
+        assert len(said) == len(answers) == len(doors), done
+        for name, (status, seconds), text in zip(doors, answers, said, strict=True):
+            assert status == code, (name, text)
+            assert seconds < 10, (name, seconds)
+        return said if code == 0 else [last_line(text) for text in said]
+
+    return knock
+
+
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
+def refusal(status: int, code: str | None = None) -> dict:
+    """A Hub that answers in this way whatever file is asked for."""
+    fault = {"method": "HEAD", "path": "json$", "kind": "status", "status": status, "times": 99}
+    return {"faults": [fault | ({"code": code} if code else {})]}
+
+
+PROXY = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "http://me:secret@127.0.0.1:9"}
+CAUSES = {
+    "no network": (
+        "8M-F",
+        NO_HUB,
+        f"{NAME} is not on this machine, and http://127.0.0.1:9 cannot be reached (Connection",
+    ),
+    "offline": ("8M-F", {"HF_HUB_OFFLINE": "1"}, f"{NAME} is not in the cache"),
+    "proxy": ("8M-F", PROXY, "through the proxy http://127.0.0.1:9); connect and run it again"),
+    "proxy without http": (
+        "8M-F",
+        PROXY | {"HTTP_PROXY": "me:secret@127.0.0.1:9"},
+        "through the proxy 127.0.0.1:9); connect and run it again",
+    ),
+    "401": (
+        "8M-F",
+        {"token": "hf_unknown"},
+        f"refuses access to {NAME} (401); log in with `hf auth login`",
+    ),
+    "403": ("8M-F", refusal(403), f"refuses access to {NAME} (403); log in with `hf auth login`, or give a"),
+    "gated, no token": ("8M-F", refusal(401, "GatedRepo"), f"{NAME} is gated: ask for access on"),
+    "gated, not granted": ("8M-F", refusal(403, "GatedRepo"), f"{NAME} is gated: ask for access on"),
+    "server error": ("8M-F", refusal(500), "cannot be reached (it answers 500); connect and run it again"),
+    "private": (
+        "brineylab/private",
+        {},
+        "is called brineylab/private, or it is private; correct the name, or log in",
+    ),
+    "no such repository": (
+        "brineylab/nothing",
+        {},
+        "no folder and no repository of the Hub is called brineylab/nothing",
+    ),
+    "no name": ("a/b/c", {}, "a/b/c is neither a folder nor the name of a repository, which is owner/name"),
+    "no such revision": ("8m-f", {"more": ("--revision", "v9")}, f"{NAME} has no revision 'v9'; it has main"),
+    "no weights": (
+        "brineylab/no-weights",
+        {},
+        "brineylab/no-weights has no model in it (none of model.safetensors",
+    ),
+    "empty": ("brineylab/empty", {}, "brineylab/empty is no checkpoint: it has no config.json"),
+    "another architecture": (
+        "brineylab/bert",
+        {},
+        "brineylab/bert holds a model of the type bert; name a checkpoint of this family",
+    ),
+    "weights of another": (
+        "brineylab/other-weights",
+        {},
+        "the weights of brineylab/other-weights must be those of its config.json, all of them; got none of",
+    ),
+    "no tokenizer": (
+        "brineylab/no-tokenizer",
+        {},
+        "has no tokenizer files to say how its chains were joined; name the",
+    ),
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_cause_is_named(knock, cause):
+    model, options, says = CAUSES[cause]
+    [said] = knock(model, "score", **options)
+    assert says in said and "secret" not in said
+
+
+@pytest.mark.heavy
+def test_a_gated_repository_says_where_to_ask(door, knock):
+    [said] = knock("8M-F", "score", **refusal(403, "GatedRepo"))
+    assert f"ask for access on {door.endpoint}/{NAME}, then log in" in said
+
+
+@pytest.mark.heavy
+def test_the_cache_serves_without_network(knock, tmp_path):
+    knock("8M-F", "score", code=0, out="online.csv")
+    online = (tmp_path / "online.csv").read_bytes()
+    [said] = knock("8M-F", "score", code=0, out="again.csv", **NO_HUB)
+    assert f"http://127.0.0.1:9 cannot be reached (Connection refused); {NAME} is read from the cache" in said
+    assert "thrown while requesting" not in said
+    assert (tmp_path / "again.csv").read_bytes() == online
+    [said] = knock("8M-F", "score", code=0, out="off.csv", HF_HUB_OFFLINE="1")
+    assert "cannot be reached" not in said
+
+
+CUT = {"method": "GET", "path": "^/lfs/", "kind": "cut", "after": 3_000, "times": 99}
+
+
+@pytest.mark.heavy
+def test_a_download_that_breaks_is_one_line_and_the_next_one_finishes(knock):
+    for said in knock("8M-F", "score", "verify", faults=[CUT]):
+        assert (
+            f"the download of {NAME} broke off (" in said and "run the same command again, it goes on" in said
+        )
+    knock("8M-F", "score", code=0)
+
+
+@pytest.mark.heavy
+def test_a_full_cache_says_where_it_is(knock, tmp_path):
+    [said, verified] = knock("8M-F", "score", "verify", limit=10_000)
+    assert f"cannot write into the cache ({tmp_path / 'cache'}" in said and "set HF_HOME" in said
+    assert f"cannot write into {tempfile.gettempdir()}: File too large; make room, or set scratch" in verified
 
 
 @pytest.fixture
@@ -214,61 +259,48 @@ def silent():
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    "case", ["refused", "silent", "silent name server", "unknown", "cut", "full", "base"]
+    "case",
+    ["refused", "proxy", "silent", "silent name server", "gated", "unknown", "empty", "cut", "full", "base"],
 )
-def test_every_door_says_it_within_ten_seconds(door, tmp_path, silent, case):
-    """Python, and the commands that read a model; seconds without those of the imports."""
-    model, environment, limit, hang, doors = "8M-F", {}, 0, False, ("load", "score", "finetune", "verify")
-    if case == "refused":
-        environment, says = (
-            NO_HUB,
-            "cannot be reached (Connection refused); connect and run it again, or name",
-        )
-    elif case == "silent":
-        environment, says = {"HF_ENDPOINT": silent}, "cannot be reached (no answer)"
-    elif case == "silent name server":
-        environment, hang, says = {"HF_ENDPOINT": "http://hub.invalid"}, True, "cannot be reached (no answer)"
-    elif case == "unknown":
-        model, says = "650M-F", "no repository of the Hub is called brineylab/CurrAb-650M-F"
-    elif case == "cut":
-        door.faults({"method": "GET", "path": "^/lfs/", "kind": "cut", "after": 3_000, "times": 99})
-        says, doors = f"the download of {NAME} broke off (", ("load", "score", "finetune")
-    elif case == "full":
-        limit, says, doors = 10_000, "cannot write into the cache (", ("load", "score", "finetune")
-    else:
-        assert case == "base"
-        adapter = tmp_path / "adapter"
-        adapter.mkdir()
-        config = {"peft_type": "LORA", "base_model_name_or_path": "brineylab/CurrAb-650M-F"}
-        (adapter / "adapter_config.json").write_text(json.dumps(config))
-        (adapter / "config.json").write_text('{"architectures": ["CurrAbForSequenceClassification"]}')
-        CurrAbTokenizer().save_pretrained(adapter)
-        model, doors = str(adapter), ("load", "score", "predict")
-        says = "no repository of the Hub is called brineylab/CurrAb-650M-F"
-    pairs, quiet = tmp_path / "pairs.csv", ("--quiet", "--device", "cpu")
-    pairs.write_text("heavy,light,label,donor\n" + f"{HEAVY},{PAIRS[0][1]},A,x\n{HEAVY},{PAIRS[0][1]},B,y\n")
-    fine_tune = ("curr-ab", "finetune", "specificity-binary")
-    commands = {
-        "load": ["", model],
-        "score": ["curr-ab", "score", model, str(pairs), "--out", str(tmp_path / "s.csv"), *quiet],
-        "predict": ["curr-ab", "predict", model, str(pairs), "--out", str(tmp_path / "p.csv"), *quiet],
-        "finetune": [*fine_tune, "--model", model, "--data", str(pairs), "--out", str(tmp_path / "run")],
-        "verify": ["curr-ab", "verify", model],
-    }
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", DOORS, json.dumps([limit, hang, *(commands[name] for name in doors)])],
-        env=door.environment(None, HF_HOME=str(tmp_path / "cache"), **environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    door.faults()
-    assert done.returncode == 0, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    for name, (code, seconds), said in zip(doors, answers, done.stderr.split("\n\n"), strict=False):
-        assert code == 2 and says in last_line(said), (name, said)
-        assert seconds < 10, name
-    assert len(answers) == len(doors)
+def test_every_door_says_it_within_ten_seconds(knock, tmp_path, silent, case):
+    """Python, and the commands that read a model."""
+    model, options, doors = "8M-F", {}, ("load", "score", "finetune", "verify")
+    match case:
+        case "refused":
+            options, says = (
+                NO_HUB,
+                "cannot be reached (Connection refused); connect and run it again, or name",
+            )
+        case "proxy":
+            options, says = PROXY, "through the proxy http://127.0.0.1:9); connect and run it again"
+        case "silent":
+            options, says = {"HF_ENDPOINT": silent}, "cannot be reached (no answer)"
+        case "silent name server":
+            options, says = (
+                {"HF_ENDPOINT": "http://hub.invalid", "hang": True},
+                "cannot be reached (no answer)",
+            )
+        case "gated":
+            options, says = refusal(403, "GatedRepo"), f"{NAME} is gated: ask for access on"
+        case "unknown":
+            model, says = "650M-F", "no repository of the Hub is called brineylab/CurrAb-650M-F"
+        case "empty":
+            model, says, doors = "brineylab/empty", "brineylab/empty is no checkpoint: it has no", doors[:3]
+        case "cut":
+            options, says = {"faults": [CUT]}, f"the download of {NAME} broke off ("
+        case "full":
+            options, says = {"limit": 10_000}, "cannot write into "
+        case "base":
+            adapter = tmp_path / "adapter"
+            adapter.mkdir()
+            config = {"peft_type": "LORA", "base_model_name_or_path": "brineylab/CurrAb-650M-F"}
+            (adapter / "adapter_config.json").write_text(json.dumps(config))
+            (adapter / "config.json").write_text('{"architectures": ["CurrAbForSequenceClassification"]}')
+            CurrAbTokenizer().save_pretrained(adapter)
+            model, doors = str(adapter), ("load", "score", "predict")
+            says = "no repository of the Hub is called brineylab/CurrAb-650M-F"
+    for said in knock(model, *doors, **options):
+        assert says in said
 
 
 @pytest.mark.parametrize("name", ["8M", "8m", "CurrAb-8M"])

@@ -7,6 +7,8 @@ from support.tiny_models import PAIRS, stock_twin
 from curr_ab.inference import records_of, saturate, score, score_mutants
 from curr_ab.inference.heat_maps import write_heat_maps
 from curr_ab.inference.mutation import apply_mutant, parse_mutant
+from curr_ab.inference.tasks import MutateTask
+from curr_ab.options import OptionError
 from curr_ab.words import STANDARD_RESIDUES
 
 HEAVY, LIGHT = PAIRS[0][0][:40], PAIRS[0][1][:36]
@@ -35,6 +37,20 @@ def test_log_odds_by_definition(deep, tokenizer, reference):
     for position, mutant in ((1, "A"), (32, "W"), (40, "C")):
         assert rows["heavy", position, mutant] == pytest.approx(reference(position, mutant), abs=2e-5)
     assert table.sites[len(HEAVY)][:3] == ("light", 1, LIGHT[0])
+
+
+def test_the_best_come_first(deep, tokenizer):
+    """Also from the command's table, which has those of each pair, and not beside given mutants."""
+    table = next(saturate(deep, tokenizer, [(HEAVY, LIGHT)], mode="unmasked"))
+    ranked = sorted(table.rows(), key=lambda row: -row[2])
+    assert table.best(7) == ranked[:7] and len(table.best(10**6)) == len(ranked)
+    records = list(records_of([(HEAVY, LIGHT), (HEAVY[1:], LIGHT)]))
+    every, best = (MutateTask(mode="unmasked", top=top).table(deep, tokenizer, records) for top in (None, 2))
+    assert every.num_rows == 19 * (2 * len(table.sites) - 1)
+    assert best["id"].to_pylist() == [record.id for record in records for _ in range(2)]
+    assert best["log_odds"].to_pylist()[:2] == pytest.approx([row[2] for row in ranked[:2]], abs=2e-5)
+    with pytest.raises(OptionError, match="top must be left out where mutants are given"):
+        MutateTask(mutants=("H:E1Q",), top=2)
 
 
 def test_wild_type_marginals_are_one_pass(deep, tokenizer):

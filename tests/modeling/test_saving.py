@@ -10,7 +10,15 @@ import torch
 from huggingface_hub import RepoUrl
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.tiny_models import FACEBOOK, PUBLISHED, shake, stock_config, stock_twin, tiny_config
+from support.tiny_models import (
+    FACEBOOK,
+    PUBLISHED,
+    shake,
+    stock_config,
+    stock_tensors,
+    stock_twin,
+    tiny_config,
+)
 from transformers import EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification, CurrAbModel, modeling
@@ -37,13 +45,15 @@ def load_whole(model_class, folder):
 
 
 def assert_equal_tensors(one, other):
-    assert one.state_dict().keys() == other.state_dict().keys()
+    expected = stock_tensors(other, one)
+    assert one.state_dict().keys() == expected.keys()
     for name, tensor in one.state_dict().items():
-        assert torch.equal(tensor, other.state_dict()[name]), name
+        assert torch.equal(tensor, expected[name]), name
 
 
 def test_keys_are_those_of_stock(model):
-    assert model.state_dict().keys() == stock_twin(model).state_dict().keys()
+    stock = stock_twin(model)
+    assert stock_tensors(model, stock).keys() == stock.state_dict().keys()
 
 
 def test_ours_to_stock_and_back(model, tmp_path, batch):
@@ -220,7 +230,7 @@ def test_initial_weights_are_those_of_stock():
     torch.manual_seed(0)
     ours, stock = CurrAbForMaskedLM(tiny_config()), EsmForMaskedLM(stock_config(tiny_config()))
     for name, tensor in stock.state_dict().items():
-        mine = ours.state_dict()[name]
+        mine = stock_tensors(ours, stock)[name]
         assert mine.mean().item() == pytest.approx(tensor.mean().item(), abs=0.03), name
         if mine.numel() > 1:
             assert mine.std().item() == pytest.approx(tensor.std().item(), rel=0.2, abs=1e-7), name

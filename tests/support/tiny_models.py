@@ -49,8 +49,16 @@ def shake(model, seed=0):
 def stock_twin(model, stock_class=EsmForMaskedLM):
     """Stock ESM with the model's weights; the keys must be the same, without exception."""
     stock = stock_class(stock_config(model.config))
-    stock.load_state_dict(model.state_dict(), strict=True)
+    stock.load_state_dict(stock_tensors(model, stock), strict=True)
     return stock.train(model.training)
+
+
+def stock_tensors(model, stock):
+    """The model's weights by the names of `stock`: up to transformers 5.0 every layer has the frequencies."""
+    tensors = dict(model.state_dict())
+    names = [name for name in stock.state_dict() if name.endswith("inv_freq")]
+    shared = next(name for name in tensors if name.endswith("inv_freq"))
+    return tensors if shared in names else tensors | dict.fromkeys(names, tensors.pop(shared))
 
 
 def masked_batch(input_ids, special_ids=(0, 1, 2), share=0.15, seed=0):

@@ -65,6 +65,8 @@ def _names(rows: Sequence[Sequence[str | None]], header: int) -> tuple[str, ...]
 def _look_at(workbook: CalamineWorkbook, name: str) -> _Sheet | None:
     """Content of a sheet; None where it has no sequences below a header."""
     sheet = workbook.get_sheet_by_name(name)
+    if sheet.start is None:  # it is empty, of which early releases make a crash
+        return None
     rows = [[_text(value) for value in row] for row in islice(sheet.iter_rows(), _HEAD_ROWS)]
     with_sequence = [index for index, row in enumerate(rows) if any(map(_is_sequence, row))]
     if not with_sequence:

@@ -231,15 +231,25 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 def _of_stream(pairs: Any, source: str) -> Table:
     """Whatever gives an Arrow stream: Arrow's tables and readers, and those of other libraries."""
-    opened = [pa.RecordBatchReader.from_stream(pairs)]
+    opened = [_reader(pairs)]
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if not opened and _is_once(pairs):
             raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a table")
-        yield from _sliced(opened.pop() if opened else pa.RecordBatchReader.from_stream(pairs), names)
+        yield from _sliced(opened.pop() if opened else _reader(pairs), names)
 
     schema = opened[0].schema
     return _checked(source, "Arrow", schema.names, read, schema)
+
+
+def _reader(pairs: Any) -> pa.RecordBatchReader:
+    """A reader; Arrow's own objects are read directly, as before 25 it crashes where it exports text views."""
+    if isinstance(pairs, pa.RecordBatch):
+        pairs = pa.Table.from_batches([pairs])
+    if isinstance(pairs, pa.Table):
+        return pairs.to_reader()
+    is_reader = isinstance(pairs, pa.RecordBatchReader)
+    return pairs if is_reader else pa.RecordBatchReader.from_stream(pairs)
 
 
 def _of_polars(pairs: Any, source: str) -> Table:
