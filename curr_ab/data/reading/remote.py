@@ -11,17 +11,18 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from curr_ab.extras import MissingExtra, needs_extra
 
 HUB = "hf://"
 _OPTIONS = {"split", "config", "revision"}  # of a data set on the Hub
 _COMMIT = re.compile(r"@[0-9a-f]{40}(/|$)")
+_AT_COMMIT = re.compile(re.escape(HUB) + r"([^@]+@[0-9a-f]{40})/")
 # What tells a version of a file from another, by the names that file systems have for it.
 _VERSION = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "mtime", "created")
 
@@ -149,6 +150,28 @@ def find_remote(name: str) -> list[str]:
         folder = shown(address)
         raise ValueError(f"{folder} is a folder; name its files with a pattern, such as '{folder}/*.csv.gz'")
     return [RemoteFile(address, part or None)]
+
+
+def file_of_data_set(address: str, name: str) -> RemoteFile | None:
+    """A file of a whole data set on the Hub, with the commit that it is of now; None where it has none."""
+    path, _, query = address.removeprefix(HUB).removeprefix("datasets/").partition("?")
+    options = dict(parse_qsl(query))
+    if not _is_data_set(address) or path.startswith("/") or set(options) - {"revision"}:
+        return None
+    path, _, revision = path.partition("@")
+    revision = quote(options.get("revision", revision), safe="")
+    system, file = _file_system(f"{HUB}datasets/{path}{f'@{revision}' if revision else ''}/{name}")
+    with _reaching(address):
+        try:
+            found = RemoteFile(_with_commit(system, file))
+            return found if system.exists(found.address.removeprefix(HUB)) else None
+        except FileNotFoundError:  # of a data set that is not there, too; who reads it says so
+            return None
+
+
+def hub_commits(names: Iterable[str]) -> list[str]:
+    """Repositories of the Hub that the files are of, each with its commit."""
+    return sorted({found[1] for name in names if (found := _AT_COMMIT.match(name))})
 
 
 def _with_commit(system: Any, path: str) -> str:
