@@ -59,7 +59,10 @@ class CardText:
 def is_prepared(folder: Path) -> bool:
     """True for a folder that `curr-ab data prepare` left; others are published file by file."""
     path = folder / INDEX_NAME
-    return path.is_file() and read_object(path).get("format") == FORMAT
+    try:
+        return path.is_file() and read_object(path).get("format") == FORMAT
+    except ValueError:  # a file of the same name that somebody else made
+        return False
 
 
 def write_data_card(

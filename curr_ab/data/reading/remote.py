@@ -126,8 +126,14 @@ def _file_system(address: str) -> tuple[Any, str]:
     return found
 
 
-def find_remote(name: str) -> list[str]:
-    """Files of a data set, an address or a pattern, in alphabetical order; none where there are none."""
+Commits = dict[tuple[str, str, str], str]  # kind, name and revision of a repository → its commit
+
+
+def find_remote(name: str, commits: Commits | None = None) -> list[str]:
+    """Files of a data set, an address or a pattern, in alphabetical order; none where there are none.
+
+    Names of one command share `commits`, so that all of a repository is of one commit.
+    """
     address, _, part = name.partition("#")
     if _is_data_set(address):
         return _files_of_data_set(address)
@@ -135,7 +141,7 @@ def find_remote(name: str) -> list[str]:
     with _reaching(address):
         try:
             if address.startswith(HUB) and not _COMMIT.search(address):
-                address = _with_commit(system, path)
+                address = _with_commit(system, path, commits)
                 path = address.removeprefix(HUB)
             # In an address of the web a question mark begins the query.
             if "*" in path if address.startswith("http") else glob.has_magic(path):
@@ -174,16 +180,20 @@ def hub_commits(names: Iterable[str]) -> list[str]:
     return sorted({found[1] for name in names if (found := _AT_COMMIT.match(name))})
 
 
-def _with_commit(system: Any, path: str) -> str:
-    """The address on the Hub with the commit that its revision is now."""
+def _with_commit(system: Any, path: str, commits: Commits | None = None) -> str:
+    """The address on the Hub with the commit that its revision is now, or was when it was asked for first."""
     from huggingface_hub import HfApi
 
     place = system.resolve_path(path)
     if not hasattr(place, "revision"):  # a bucket has no commits
         return HUB + path
-    api = HfApi(endpoint=system.endpoint, token=system.token)
-    commit = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision).sha
-    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commit}/{place.path_in_repo}"
+    commits = {} if commits is None else commits
+    repository = (place.repo_type, place.repo_id, place.revision)
+    if repository not in commits:
+        api = HfApi(endpoint=system.endpoint, token=system.token)
+        info = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision)
+        commits[repository] = str(info.sha)
+    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commits[repository]}/{place.path_in_repo}"
 
 
 def _is_data_set(address: str) -> bool:
