@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from curr_ab.cli.main import main
 from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
 from curr_ab.files import file_digest
 from curr_ab.hub.card import write_card
@@ -229,6 +230,56 @@ def test_whatever_differs_from_index_and_card_is_named(prepared, tmp_path) -> No
         if name != "residues":  # for which publication does not take the time
             with pytest.raises(ValueError, match=r"curr-ab card|prepare the data again"):
                 describe_dataset(folder, "brineylab")
+
+
+def test_the_header_is_what_the_hub_and_datasets_read(prepared) -> None:
+    from datasets import load_dataset_builder
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(prepared / "README.md").data
+    sizes = {split: len(TokenDataset(prepared, split)) for split in ("train", "validation", "test")}
+    assert card.license == "cc-by-4.0" and card.size_categories == ["n<1K"]
+    (config,) = card.configs
+    assert [one["split"] for one in config["data_files"]] == list(sizes)
+    info = load_dataset_builder(str(prepared)).info  # before anything is read
+    assert {name: split.num_examples for name, split in info.splits.items()} == sizes
+    schema = pq.read_schema(prepared / "train-00000.parquet")
+    assert info.features.arrow_schema.remove_metadata() == schema.remove_metadata()
+
+
+def test_what_people_say_stays_in_the_card(prepared, family, tmp_path, capsys) -> None:
+    folder, paper = tmp_path / "antibody-pairs", tmp_path / "paper.bib"
+    shutil.copytree(prepared, folder)
+    (folder / "README.md").unlink()
+    with pytest.raises(ValueError, match=r"has no card .* --license cc-by-4\.0"):
+        describe_dataset(folder, "brineylab")
+    paper.write_text("@article{pairs, title = {Pairs}}\n")
+    card = ["card", str(folder)]
+    assert main([*card, "--namespace", "curator"]) == 2
+    assert "the license must be named" in capsys.readouterr().err
+    assert main([*card, "--namespace", "curator", "--license", "cc0-1.0", "--citation", str(paper)]) == 0
+    text = (folder / "README.md").read_text()
+    assert "license: cc0-1.0\n" in text and paper.read_text().strip() in text
+    (folder / "README.md").write_text(text.replace("## Cite", "## Thanks\n\nTo all donors.\n\n## Cite"))
+    assert describe_dataset(folder, "curator").note == "600 pairs"
+    with pytest.raises(ValueError, match="names curator as the owner, not brineylab"):
+        describe_dataset(folder, "brineylab")
+    assert main([*card, "--license", "mit"]) == 0
+    assert (folder / "README.md").read_text() == text.replace("cc0-1.0", "mit")
+    assert main([*card, "--name", "other"]) == 2
+    assert "must be none for prepared data (--results, --name, --base)" in capsys.readouterr().err
+    assert main(["card", str(family / "CurrAb-8M-F"), "--license", "mit"]) == 2
+    assert "must be none for what is no prepared data" in capsys.readouterr().err
+
+
+def test_other_folders_are_published_file_by_file(tmp_path) -> None:
+    """Results of a study, and tables that somebody else has made."""
+    folder = tmp_path / "results"
+    (folder / "cells").mkdir(parents=True)
+    (folder / "dataset.json").write_text("[]")
+    (folder / "cells" / "8M-F.json").write_text("{}")
+    described = describe_dataset(folder, "brineylab")
+    assert list(described.revisions["main"]) == ["cells/8M-F.json", "dataset.json"]
 
 
 @pytest.mark.slow
