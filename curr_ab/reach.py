@@ -100,7 +100,12 @@ def _cache_alone(
 
 
 def ask(
-    source: str, paths: tuple[str, ...], *, revision: str | None = None, token: str | bool | None = None
+    source: str,
+    paths: tuple[str, ...],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    repo_type: str = "model",
 ) -> None:
     """Ask the Hub for one of the files; an error with the cause where it does not let them be read.
 
@@ -114,11 +119,12 @@ def ask(
         RevisionNotFoundError,
     )
 
+    page = source if repo_type == "model" else f"{repo_type}s/{source}"
     try:
-        _within(_DEADLINE, lambda: _find_one(source, paths, revision, token))
+        _within(_DEADLINE, lambda: _find_one(source, paths, revision, token, repo_type))
     except GatedRepoError as error:
         raise OutOfReach(
-            f"{source} is gated: ask for access on {constants.ENDPOINT}/{source}, then log in with "
+            f"{source} is gated: ask for access on {constants.ENDPOINT}/{page}, then log in with "
             "`hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
@@ -145,13 +151,16 @@ def ask(
         ) from error
 
 
-def _find_one(source: str, paths: tuple[str, ...], revision: str | None, token: str | bool | None) -> None:
+def _find_one(
+    source: str, paths: tuple[str, ...], revision: str | None, token: str | bool | None, repo_type: str
+) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
     for path in paths:
         try:
-            get_hf_file_metadata(hf_hub_url(source, path, revision=revision), token=token, timeout=_SECONDS)
+            address = hf_hub_url(source, path, revision=revision, repo_type=repo_type)
+            get_hf_file_metadata(address, token=token, timeout=_SECONDS)
             return
         except EntryNotFoundError:
             continue

@@ -44,7 +44,7 @@ NOT_RUN = {
     r"^(accelerate|torchrun|sbatch) |embed 650M-F": "several GPUs or Slurm",
     r"plans/tiny\.yaml .*--out runs/tiny$": "minutes; the same with fewer steps is run",
     r"^make study|^curr-ab study (?!--preset mini --dry-run)": "minutes to weeks; tests/study",
-    r"^curr-ab (card|publish) |predict brineylab/": "the Hub; tests/hub",
+    r"^curr-ab (card|publish) |predict brineylab/|hf://datasets/": "the Hub; tests/hub",
 }
 # Options of other programs that the text names.
 OTHERS_OPTIONS = {

@@ -57,7 +57,8 @@ def add_commands(commands: Any) -> None:
     text = "clean pairs of all sources, split them so that relatives stay together, and write token shards"
     more = " The same command goes on where it was interrupted."
     prepare = add_command(verbs, "prepare", text, _prepare, PrepareOptions, ExecutorOptions, more=more)
-    help = "Files, patterns such as 'oas/*.csv.gz', addresses such as s3://… and hf://owner/name, builtin"
+    help = "Files, patterns such as 'oas/*.csv.gz', addresses such as s3://… and hf://datasets/owner/name, "
+    help += "builtin; or one prepared folder or data set, whose shards are rebuilt as they were"
     prepare.add_argument("sources", nargs="+", metavar="SOURCE", help=help)
     add_flags(prepare.add_argument_group("input"), InputOptions)
     add_flags(prepare.add_argument_group("plan"), PreparationPlan, leave_out=("names",))

@@ -59,6 +59,12 @@ class CardOptions(Options):
         flag="base",
         metavar="ID",
     )
+    license: str | None = option(
+        None, "Licence of prepared data, by the Hub's word such as cc-by-4.0", shown="as now", metavar="NAME"
+    )
+    citation: Path | None = option(
+        None, "BibTeX file that says how to cite prepared data", shown="as now", metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +73,10 @@ class PublishOptions(HubOptions):
 
     namespace: str = option(help="Owner of the repositories", metavar="NAME")
     datasets: tuple[Path, ...] = option(
-        (), "Folders that become data-set repositories", flag="dataset", metavar="FOLDER"
+        (),
+        "Prepared data, or folders of results, that become data-set repositories",
+        flag="dataset",
+        metavar="FOLDER",
     )
     dry_run: bool = option(False, "Print the plan and send nothing")
     private: bool = option(False, "Create repositories as private")
@@ -101,8 +110,10 @@ def add_commands(commands: Any) -> None:
     help = "Checkpoints, or runs with checkpoint-N folders"
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help=help)
 
-    parser = add_command(commands, "card", "make the cards of exports and adapters anew", _card, CardOptions)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="Exports, or what fine-tuning left")
+    text = "make the cards of exports, adapters and prepared data anew"
+    parser = add_command(commands, "card", text, _card, CardOptions)
+    help = "Exports, what fine-tuning left, or prepared data"
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help=help)
 
     text = "bring exports, adapters and data to the Hub"
     more = " What is there already is not sent again: repeat the command after an interruption or a change."
@@ -111,7 +122,8 @@ def add_commands(commands: Any) -> None:
 
     text = "download repositories and compare files, logits and cards with their manifests"
     parser = add_command(commands, "verify", text, _verify, VerifyOptions)
-    parser.add_argument("ids", nargs="+", metavar="ID", help="Members, repositories, or exports on disk")
+    help = "Members, repositories, data sets as datasets/OWNER/NAME, or exports and prepared data on disk"
+    parser.add_argument("ids", nargs="+", metavar="ID", help=help)
 
 
 def _export(args: argparse.Namespace) -> None:

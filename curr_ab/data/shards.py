@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import CDLL, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,8 +79,8 @@ def parquet_digests(folder: Path, shard: str, pairs: pa.Table) -> dict[str, str]
     return {PARQUET_DIGEST: file_digest(path), ANNOTATION_DIGEST: annotation_digest(pairs)}
 
 
-def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
-    """Write the arrays and the Parquet file of a shard; return its entry in the index."""
+def write_arrays(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
+    """Write the arrays of a shard; return what its entry in the index says of them."""
     heavy, light = (pairs[chain].combine_chunks() for chain in ("heavy", "light"))
     tokens, offsets = encode_pairs(heavy, light)
     lengths = pc.fill_null(pc.binary_length(heavy), 0).to_numpy(zero_copy_only=False).astype(np.uint16)
@@ -92,9 +92,14 @@ def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str])
         with replacing(path) as temporary:
             save_array(temporary, values)
             digests[name] = file_digest(temporary)
+    return {"num_pairs": len(pairs), "num_tokens": len(tokens), "sha256": digests}
+
+
+def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
+    """Write the arrays and the Parquet file of a shard; return its entry in the index."""
+    arrays = write_arrays(folder, shard, pairs, masks)
     write_parquet(parquet_path(folder, shard), pairs)
-    sizes = {"num_pairs": len(pairs), "num_tokens": len(tokens)}
-    return {"name": shard, **sizes, "sha256": digests, **parquet_digests(folder, shard, pairs)}
+    return {"name": shard, **arrays, **parquet_digests(folder, shard, pairs)}
 
 
 def fingerprint(
@@ -107,6 +112,24 @@ def fingerprint(
     }
     text = json.dumps([FORMAT, VOCABULARY, settings, content, subsets], sort_keys=True)
     return sha256(text.encode()).hexdigest()
+
+
+def index_fingerprint(index: Mapping[str, Any]) -> str:
+    """The fingerprint that an index should have; of data sets of the Hub it covers the commits, too."""
+    settings = index["request"]["settings"]
+    if commits := index.get("commits"):
+        settings = settings | {"commits": commits}
+    return fingerprint(settings, index["splits"], index["subsets"])
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """The index of a prepared folder."""
+    index = read_object(path)
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} must be in the format {FORMAT!r}; got {index.get('format')!r}; prepare the data again"
+        )
+    return index
 
 
 def _map(path: str) -> memoryview:
@@ -147,12 +170,7 @@ class TokenDataset:
             raise ValueError(
                 f"{folder} holds no prepared data ({INDEX_NAME} is missing); run `curr-ab data prepare`"
             )
-        self.index = read_object(path)
-        if self.index["format"] != FORMAT:
-            raise ValueError(
-                f"{path} must be in the format {FORMAT!r}; got {self.index['format']!r}; "
-                "prepare the data again"
-            )
+        self.index = read_index(path)
         if split not in self.index["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(self.index['splits'])}")
         if subset is not None and split != "train":
@@ -199,6 +217,11 @@ class TokenDataset:
             case _:
                 size = entry["num_tokens"]
         path = os.path.join(self.folder, array_name(entry["name"], array))
+        if not os.path.exists(path):
+            raise ValueError(
+                f"{path} is missing; if this is a published data set, which has no arrays, rebuild them: "
+                f"curr-ab data prepare {self.folder} --out FOLDER"
+            )
         if os.path.getsize(path) != _HEADER_BYTES + size:
             raise ValueError(
                 f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"

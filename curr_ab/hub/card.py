@@ -16,6 +16,7 @@ from curr_ab.checkpoint_files import CONFIG, is_causal
 from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, find_demo, member
 from curr_ab.files import read_object, replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
+from curr_ab.hub.data_card import is_prepared, write_data_card
 from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
 from curr_ab.options import OptionError
 from curr_ab.pages import render
@@ -183,13 +184,29 @@ def write_card(
     namespace: str | None = None,
     name: str | None = None,
     base_model: str | None = None,
+    license: str | None = None,
+    citation: Path | None = None,
 ) -> None:
     """Make the card of an export anew; `results` replace those that it has.
 
     Only numbers that were measured on the very weights of the export are taken; others are refused. What
     fine-tuning left may get another `name`, and a repository as its `base_model` in the place of a folder.
+    Prepared data have a `license`, and may have a `citation`: a file of BibTeX.
     """
     folder = Path(folder)
+    if is_prepared(folder):
+        if results or name or base_model:
+            raise OptionError(
+                f"{folder}: results, name and base must be none for prepared data",
+                *("results", "name", "base_model"),
+            )
+        write_data_card(folder, namespace=namespace, license=license, citation=citation)
+        return
+    if license or citation:
+        raise OptionError(
+            f"{folder}: license and citation must be none for what is no prepared data",
+            *("license", "citation"),
+        )
     if (folder / RECORD).is_file():
         if results:
             raise OptionError(
@@ -252,10 +269,10 @@ def namespace_of(folder: Path, loaded_by: str = "from_pretrained") -> str:
     return owner[1] if owner else NAMESPACE
 
 
-def stale_parts(card: str, expected: str) -> list[str]:
+def stale_parts(card: str, expected: str, sections: Sequence[str] = _NUMBERED_SECTIONS) -> list[str]:
     """Parts of a card that hold numbers and are not what they should be; its prose may differ."""
     parts = {"its header": r"\A---\n(.*?)\n---\n"}
-    parts |= {f"its section {name!r}": rf"^## {name}\n(.*?)(?=^## |\Z)" for name in _NUMBERED_SECTIONS}
+    parts |= {f"its section {name!r}": rf"^## {name}\n(.*?)(?=^## |\Z)" for name in sections}
     return [name for name, part in parts.items() if _part(card, part) != _part(expected, part)]
 
 

@@ -17,6 +17,8 @@ from curr_ab.finetuning.adapter_record import (
     render_adapter_card,
 )
 from curr_ab.hub.card import rendered, stale_parts
+from curr_ab.hub.data_card import is_prepared
+from curr_ab.hub.data_sets import data_card_problems, data_files, data_note, data_problems
 from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
 from curr_ab.options import OptionError
 
@@ -58,13 +60,33 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
 
 
 def describe_dataset(folder: Path, namespace: str) -> Repository:
-    """Describe the data-set repository for a folder, such as prepared data or the results of a study."""
+    """Describe the data-set repository for prepared data, or for a folder such as the results of a study."""
     if not folder.is_dir():
         raise ValueError(f"{folder} must be a folder; it is missing or a file")
+    if is_prepared(folder):
+        return _prepared(folder, namespace)
     files = _files(folder)
     if not files:
         raise ValueError(f"{folder} is empty; name the folder with the data")
     return Repository(f"{namespace}/{_name(folder)}", "dataset", "data", {"main": files})
+
+
+def _prepared(folder: Path, namespace: str) -> Repository:
+    """Parquet, index and card: the arrays are made again from these, to the bit, by whoever needs them."""
+    name = _name(folder)
+    make_card = f"curr-ab card {folder} --namespace {namespace}"
+    if not (folder / CARD).is_file():
+        raise ValueError(
+            f"{folder} has no card ({CARD}); make it: {make_card} --license cc-by-4.0 (for example)"
+        )
+    if problems := data_problems(folder) + data_card_problems(folder, f"{namespace}/{name}"):
+        raise ValueError(
+            f"{folder}: {problems[0]}; prepare the data again, or make the card anew: {make_card}"
+        )
+    files = [CARD, *data_files(folder)]
+    return Repository(
+        f"{namespace}/{name}", "dataset", data_note(folder), {"main": {file: folder / file for file in files}}
+    )
 
 
 def _export(folder: Path, namespace: str) -> Repository:

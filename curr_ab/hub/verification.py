@@ -7,13 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from curr_ab import __version__
 from curr_ab.checkpoint_files import resolve
+from curr_ab.data.shards import INDEX_NAME
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
 from curr_ab.hub.card import namespace_of, rendered, stale_parts
+from curr_ab.hub.data_card import is_prepared
+from curr_ab.hub.data_sets import (
+    data_card_problems,
+    data_files,
+    data_note,
+    data_problems,
+    data_set_id,
+    other_files,
+)
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     CARD,
@@ -42,11 +53,13 @@ class _Hub:
     name: str
     scratch: str | None
     attempts: int
+    repo_type: str = "model"
 
     def branches(self) -> dict[str, str]:
         from huggingface_hub import HfApi
 
-        refs = with_backoff(self.name, self.attempts, HfApi().list_repo_refs, self.name)
+        ask_refs = partial(HfApi().list_repo_refs, self.name, repo_type=self.repo_type)
+        refs = with_backoff(self.name, self.attempts, ask_refs)
         return {ref.name: ref.target_commit for ref in refs.branches}
 
     @contextmanager
@@ -62,7 +75,9 @@ class _Hub:
 
         about = {"library_name": "curr-ab", "library_version": __version__}
         try:
-            return snapshot_download(self.name, revision=commit, cache_dir=place, **about)
+            return snapshot_download(
+                self.name, repo_type=self.repo_type, revision=commit, cache_dir=place, **about
+            )
         except Exception as error:
             soon = time.monotonic() - began < _PATIENCE_S
             if status_of(error) is not None or (soon and is_transient(error)):
@@ -77,7 +92,7 @@ class _Hub:
 
 @dataclass(frozen=True)
 class _Local:
-    """An export on disk, before it is published."""
+    """An export or prepared data on disk, before they are published."""
 
     name: str
 
@@ -102,22 +117,29 @@ def verify(
 ) -> list[str]:
     """The problems of a repository (a member or its id), of `demo`, or of an export; empty where all is well.
 
-    It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
-    revision at a time is downloaded to; `fresh_process` verifies several in one process.
+    A data set is `datasets/OWNER/NAME`, or a prepared folder. Of a model it runs the code that the repository
+    holds, as `trust_remote_code=True` does. `scratch` is where one revision at a time is downloaded to;
+    `fresh_process` verifies several in one process.
     """
+    data_set = data_set_id(str(name))
+    is_data = data_set is not None or is_prepared(Path(name))
     place: _Hub | _Local
-    source = str(name) if Path(name).is_dir() else resolve(name, namespace)
-    if Path(source).is_dir():
+    work = str(scratch) if scratch else None
+    source = data_set or (str(name) if Path(name).is_dir() else resolve(name, namespace))
+    if data_set is None and Path(source).is_dir():
         place, owner = _Local(source), None
     else:
         owner = source.partition("/")[0]
-        place = _Hub(source, str(scratch) if scratch else None, attempts)
+        kind = "model" if data_set is None else "dataset"
+        place = _Hub(source, work, attempts, kind)
         try:
-            ask(source, (MANIFEST,))
+            ask(source, (MANIFEST if data_set is None else INDEX_NAME,), repo_type=kind)
         except NoAnswer as error:
             if error.status is None:  # a Hub that answers, if only with an error, is asked again
                 raise
     try:
+        if is_data:
+            return _verify_data(place, data_set, work, lambda line: say(f"{name} {line}"))
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
     except (HubError, ValueError):
@@ -152,6 +174,22 @@ def _verify(place: _Hub | _Local, owner: str | None, fresh_process: FreshProcess
     extra = [name for name in heads if name != "main" and name not in main.revisions]
     problems += [f"{name} is a revision that the manifest of main does not know" for name in extra]
     return problems
+
+
+def _verify_data(place: _Hub | _Local, data_set: str | None, scratch: str | None, say: Say) -> list[str]:
+    """Files, rows, columns, splits and card of prepared data, and the arrays that they give."""
+    with place.folder(place.branches()["main"]) as folder:
+        if not is_prepared(folder):
+            return [
+                f"main: it holds no prepared data ({INDEX_NAME}); other data sets have nothing to verify by"
+            ]
+        problems = data_problems(folder, scratch=scratch, rebuild=True)
+        if not problems:
+            problems += data_card_problems(folder, data_set)
+            problems += other_files(folder) if data_set else []
+            files = len(data_files(folder)) - 1
+            say(f"main: {data_note(folder)} in {files} Parquet files, which give the arrays of the index")
+    return [f"main: {problem}" for problem in problems]
 
 
 def _check_step(

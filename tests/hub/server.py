@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import uvicorn
 import yaml
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from store import DATE, Entry, Refused, Repo, Store, is_large
 from xet import Xet
@@ -69,6 +69,8 @@ class Hub:
         path = scope["raw_path"].decode().partition("?")[0]
         try:
             response = await self._answer(request, path, send)
+        except ClientDisconnect:  # it was killed
+            return
         except Refused as refusal:
             headers = {"X-Error-Code": refusal.code} if refusal.code else {}
             headers["X-Error-Message"] = refusal.message
@@ -511,7 +513,7 @@ async def set_faults(hub: Hub, request: Request) -> Any:
 async def break_file(hub: Hub, request: Request) -> Any:
     """Flip a byte, take a file away, or let one branch serve another: without a trace in the digests."""
     asked = await request.json()
-    place = hub.store.repo("models", asked["name"])
+    place = hub.store.repo(asked.get("kind", "models"), asked["name"])
     if "serve" in asked:
         place.branches[asked["revision"]] = place.branches[asked["serve"]]
     elif asked.get("gone"):

@@ -5,20 +5,25 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curr_ab.claims import SharedWork
 from curr_ab.data.preparing.parts import source_digest, source_identity
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME
 from curr_ab.data.shards import INDEX_NAME
 from curr_ab.files import claimed, claimed_together, read_object, remove_leftovers, write_json
 from curr_ab.share import Share
+from curr_ab.workers import Workers
 
 WORK_NAME, STARTED_NAME = ".work", "request.json"
 _BYTES_PER_PAIR = 1_600  # while it runs: docs/how-to/large-data.md
+
+
+Stage = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # as `Workers.run`
 
 
 class OtherRequest(ValueError):
@@ -30,6 +35,8 @@ def finished(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     if not (out / INDEX_NAME).exists():
         return None
     index = read_object(out / INDEX_NAME)
+    if index["fingerprint"] == request.get("fingerprint"):  # rebuilt, from wherever it was published
+        return index
     if index["request"] != request:
         raise OtherRequest(f"{out} holds data prepared from other sources or settings; choose another folder")
     sources = {str(source): source for source in request["sources"]}  # whose addresses no record holds
@@ -82,6 +89,16 @@ def held(out: Path, request: dict[str, Any], share: Share | None, *, progress: b
         if finished(out, request) is None and read_object(work / STARTED_NAME) != _started(request):
             raise OtherRequest(f"shares at work in {out} have other sources or settings; wait for them")
         yield
+
+
+@contextmanager
+def stages(workers: Workers, folder: Path, share: Share | None) -> Iterator[Stage]:
+    """How a stage is run: by the workers, or by those of all shares."""
+    if share is None:
+        yield workers.run
+    else:
+        with SharedWork(folder / WORK_NAME / "claims", share, workers) as shared:
+            yield shared.run
 
 
 @contextmanager

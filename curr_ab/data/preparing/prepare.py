@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from operator import call
@@ -18,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from curr_ab.claims import SharedWork
 from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
@@ -26,11 +24,13 @@ from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_l
 from curr_ab.data.preparing.components import repeated
 from curr_ab.data.preparing.folder import (
     WORK_NAME,
+    Stage,
     finished,
     full_disk_explained,
     held,
     remove_others,
     remove_work,
+    stages,
 )
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
@@ -46,6 +46,7 @@ from curr_ab.data.preparing.parts import (
     write_part,
 )
 from curr_ab.data.preparing.plan import PreparationPlan
+from curr_ab.data.preparing.rebuild import find_prepared, rebuild, refuse_settings
 from curr_ab.data.preparing.splits import (
     SPLITS,
     held_out_rows,
@@ -56,12 +57,13 @@ from curr_ab.data.preparing.splits import (
     write_task_shard,
 )
 from curr_ab.data.reading.objects import files_of, is_files
+from curr_ab.data.reading.remote import hub_commits
 from curr_ab.data.reading.samples import group_sources
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.data.reading.table import Recognised
 from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_preparation_report
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
-from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint
+from curr_ab.data.shards import FORMAT, INDEX_NAME, index_fingerprint
 from curr_ab.extras import needs_extra
 from curr_ab.files import (
     read_object,
@@ -72,18 +74,6 @@ from curr_ab.options import OptionError
 from curr_ab.share import Share, parse_share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
-
-Stage = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # as `Workers.run`
-
-
-@contextmanager
-def _stages(workers: Workers, folder: Path, share: Share | None) -> Iterator[Stage]:
-    """How a stage is run: by the workers, or by those of all shares."""
-    if share is None:
-        yield workers.run
-    else:
-        with SharedWork(folder / WORK_NAME / "claims", share, workers) as shared:
-            yield shared.run
 
 
 def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
@@ -177,15 +167,22 @@ def prepare(
     """Write token shards into `out`; return the content of `dataset.json`.
 
     Sources are files or objects, as `read_pairs` takes them; `report` takes a row for each of their records.
-    A killed run is taken up where it ended. Tasks go to `processes` of this machine, or to an `executor`,
-    whose workers see the same files. With a `share` other processes that are called alike do the others of
-    the same preparation, and each returns when all of it is done. The result depends on none of these.
+    A single source that was prepared before, a folder or a data set on the Hub, is taken over as it is: its
+    shards are rebuilt from its Parquet files, equal to the bit. A killed run is taken up where it ended.
+
+    Tasks go to `processes` of this machine, or to an `executor`, whose workers see the same files. With a
+    `share` other processes that are called alike do the others of the same preparation, and each returns when
+    all of it is done. The result depends on none of these.
     """
     check_report(report)
-    with needs_extra("train"):  # now, and not at the check of the splits, after hours
-        import duckdb  # noqa: F401
     if isinstance(share, str):
         share = parse_share(share)
+    if (prepared := find_prepared(sources)) is not None:
+        refuse_settings(plan, keep_going=keep_going, keep_dropped=keep_dropped, report=report)
+        with Workers(processes, progress=progress, executor=executor) as workers:
+            return rebuild(prepared, Path(out), workers, share)
+    with needs_extra("train"):  # now, and not at the check of the splits, after hours
+        import duckdb  # noqa: F401
     flags = {"keep_going": keep_going, "keep_dropped": keep_dropped or report is not None}
     if report is not None:
         flags["keep_notes"] = True
@@ -225,7 +222,7 @@ def _prepare(
         if finished(folder, request) is None:
             samples = group_sources(files, plan.names)
             try:
-                with _stages(workers, folder, share) as run:
+                with stages(workers, folder, share) as run:
                     _run_stages(samples, folder, plan, request, run, workers, **flags)
             except FileNotFoundError:
                 # Where a disk locks for each machine alone, another share may have removed the work by now.
@@ -336,7 +333,6 @@ def _run_stages(
         shards[entry["name"].partition("-")[0]].append(entry)
     index = {
         "format": FORMAT,
-        "fingerprint": fingerprint(plan.settings(), shards, subsets),
         "vocabulary": VOCABULARY,
         "masks": masks,
         "splits": shards,
@@ -350,6 +346,9 @@ def _run_stages(
         ],
         "request": request,
     }
+    if commits := hub_commits(name for file in files for name in file):
+        index["commits"] = commits
+    index["fingerprint"] = index_fingerprint(index)
     tables = {}
     if keep_dropped:
         tables[DROPPED_NAME] = [task.dropped_path for task in [*part_tasks, *partitions]]

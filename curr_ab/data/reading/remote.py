@@ -11,17 +11,18 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from curr_ab.extras import MissingExtra, needs_extra
 
 HUB = "hf://"
 _OPTIONS = {"split", "config", "revision"}  # of a data set on the Hub
 _COMMIT = re.compile(r"@[0-9a-f]{40}(/|$)")
+_AT_COMMIT = re.compile(re.escape(HUB) + r"([^@]+@[0-9a-f]{40})/")
 # What tells a version of a file from another, by the names that file systems have for it.
 _VERSION = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "mtime", "created")
 
@@ -125,8 +126,14 @@ def _file_system(address: str) -> tuple[Any, str]:
     return found
 
 
-def find_remote(name: str) -> list[str]:
-    """Files of a data set, an address or a pattern, in alphabetical order; none where there are none."""
+Commits = dict[tuple[str, str, str], str]  # kind, name and revision of a repository → its commit
+
+
+def find_remote(name: str, commits: Commits | None = None) -> list[str]:
+    """Files of a data set, an address or a pattern, in alphabetical order; none where there are none.
+
+    Names of one command share `commits`, so that all of a repository is of one commit.
+    """
     address, _, part = name.partition("#")
     if _is_data_set(address):
         return _files_of_data_set(address)
@@ -134,7 +141,7 @@ def find_remote(name: str) -> list[str]:
     with _reaching(address):
         try:
             if address.startswith(HUB) and not _COMMIT.search(address):
-                address = _with_commit(system, path)
+                address = _with_commit(system, path, commits)
                 path = address.removeprefix(HUB)
             # In an address of the web a question mark begins the query.
             if "*" in path if address.startswith("http") else glob.has_magic(path):
@@ -151,16 +158,42 @@ def find_remote(name: str) -> list[str]:
     return [RemoteFile(address, part or None)]
 
 
-def _with_commit(system: Any, path: str) -> str:
-    """The address on the Hub with the commit that its revision is now."""
+def file_of_data_set(address: str, name: str) -> RemoteFile | None:
+    """A file of a whole data set on the Hub, with the commit that it is of now; None where it has none."""
+    path, _, query = address.removeprefix(HUB).removeprefix("datasets/").partition("?")
+    options = dict(parse_qsl(query))
+    if not _is_data_set(address) or path.startswith("/") or set(options) - {"revision"}:
+        return None
+    path, _, revision = path.partition("@")
+    revision = quote(options.get("revision", revision), safe="")
+    system, file = _file_system(f"{HUB}datasets/{path}{f'@{revision}' if revision else ''}/{name}")
+    with _reaching(address):
+        try:
+            found = RemoteFile(_with_commit(system, file))
+            return found if system.exists(found.address.removeprefix(HUB)) else None
+        except FileNotFoundError:  # of a data set that is not there, too; who reads it says so
+            return None
+
+
+def hub_commits(names: Iterable[str]) -> list[str]:
+    """Repositories of the Hub that the files are of, each with its commit."""
+    return sorted({found[1] for name in names if (found := _AT_COMMIT.match(name))})
+
+
+def _with_commit(system: Any, path: str, commits: Commits | None = None) -> str:
+    """The address on the Hub with the commit that its revision is now, or was when it was asked for first."""
     from huggingface_hub import HfApi
 
     place = system.resolve_path(path)
     if not hasattr(place, "revision"):  # a bucket has no commits
         return HUB + path
-    api = HfApi(endpoint=system.endpoint, token=system.token)
-    commit = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision).sha
-    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commit}/{place.path_in_repo}"
+    commits = {} if commits is None else commits
+    repository = (place.repo_type, place.repo_id, place.revision)
+    if repository not in commits:
+        api = HfApi(endpoint=system.endpoint, token=system.token)
+        info = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision)
+        commits[repository] = str(info.sha)
+    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commits[repository]}/{place.path_in_repo}"
 
 
 def _is_data_set(address: str) -> bool:

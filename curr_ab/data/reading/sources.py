@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curr_ab.data.reading.remote import RemoteFile, find_remote, shown
+from curr_ab.data.reading.remote import Commits, RemoteFile, find_remote, shown
 from curr_ab.options import OptionError
 
 BUILTIN = "builtin"
@@ -61,12 +61,13 @@ def expand_sources(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[
     """List the sources in the order given, each once; a pattern gives its files in alphabetical order."""
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     names: dict[str, str] = {}
+    commits: Commits = {}
     for source in given:
         name = os.fspath(source)
         matches = [name]
         if not isinstance(name, RemoteFile):  # that was found before
             name = name.removeprefix("file://")
-            matches = find_remote(name) if "://" in name else _local_files(name)
+            matches = find_remote(name, commits) if "://" in name else _local_files(name)
         if not matches:
             raise ValueError(f"no file matches {printable(shown(name))}; correct the name or the pattern")
         for match in matches:

@@ -13,6 +13,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -262,3 +263,35 @@ def test_addresses_are_shown_without_what_may_be_secret() -> None:
     assert remote == "s3://bucket/x.zip#t.csv"
     again = pickle.loads(pickle.dumps(remote))
     assert (again, again.address, again.part) == (remote, remote.address, "t.csv")
+
+
+def test_all_names_of_a_repository_are_of_one_commit(monkeypatch) -> None:
+    """Somebody commits between the look at one name and at the next."""
+    commits = iter("12")
+
+    class Repository:
+        endpoint = token = None
+
+        def resolve_path(self, path):
+            return SimpleNamespace(
+                repo_type="dataset",
+                repo_id="owner/name",
+                revision="main",
+                path_in_repo=path.rpartition("/")[2],
+            )
+
+        def info(self, path):
+            return {"type": "file"}
+
+    def open_system(address):
+        return Repository(), address.removeprefix("hf://")
+
+    def look(self, *args, **options):
+        return SimpleNamespace(sha=next(commits) * 40)
+
+    monkeypatch.setattr("curr_ab.data.reading.remote._file_system", open_system)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", look)
+    names = [f"hf://datasets/owner/name/{split}.parquet" for split in ("train", "test")]
+    place = f"hf://datasets/owner/name@{'1' * 40}"
+    assert expand_sources(names) == [f"{place}/train.parquet", f"{place}/test.parquet"]
+    assert expand_sources(names[0]) == [f"hf://datasets/owner/name@{'2' * 40}/train.parquet"]
