@@ -25,6 +25,7 @@ from curr_ab.hub.manifest import (
     largest_difference,
     step_name,
 )
+from curr_ab.hub.serving import write_serving_files
 from curr_ab.hub.training_checkpoints import (
     TrainingCheckpoint,
     differing_shape,
@@ -125,8 +126,7 @@ def _export_all(
         _, worst = _export_one(member, checkpoints[0], out, rehearsal, fresh_process)
         return worst
     last = next(reversed(written))
-    for path in (out / REVISIONS / last).iterdir():
-        shutil.copyfile(path, out / path.name)
+    shutil.copytree(out / REVISIONS / last, out, dirs_exist_ok=True)
     replace(written[last], revisions=digests).write(out)
     return worst
 
@@ -161,6 +161,7 @@ def _export_one(
     except SafetensorError as error:
         raise OSError(f"{folder} cannot be written: {error}") from None
     tokenizer.save_pretrained(folder)
+    write_serving_files(folder)
     _refuse_other_member(checkpoint, member)
     if checkpoint.training is not None:
         shutil.copyfile(checkpoint.folder / TRAINING, folder / TRAINING)

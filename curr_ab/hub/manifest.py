@@ -18,6 +18,7 @@ REVISIONS = "revisions"  # folder of the step checkpoints inside an export; not 
 LIVING = (CARD, RESULTS)
 # What the Hub itself keeps in a repository.
 HUB_FILES = (".gitattributes",)
+POOLING_FOLDER = "1_Pooling"  # sentence-transformers' name for it, which other servers read, too
 
 RECORDED_EVERY = 16  # tokens; the logits of all of them would be most of the file
 # Float32 of one machine and library against another's; a wrong model is off by orders of magnitude more.
@@ -97,18 +98,24 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None
 
 
-def payload_files(folder: Path) -> list[str]:
-    """The files of one revision, without the manifest and the living ones; a folder in it is a mistake."""
+def revision_files(folder: Path) -> list[str]:
+    """The files of one revision by their names on the Hub; a folder that exports do not have is a mistake."""
     names = []
     for entry in sorted(folder.iterdir()):
         # pip compiles the code of the models in the package.
         if entry.name in (REVISIONS, "__pycache__") and entry.is_dir():
             continue
-        if not entry.is_file():
-            raise ValueError(f"{entry} does not belong in an export; remove it")
-        if entry.name not in (MANIFEST, *LIVING, *HUB_FILES):
-            names.append(entry.name)
+        inside = sorted(entry.iterdir()) if entry.name == POOLING_FOLDER and entry.is_dir() else [entry]
+        for path in inside:
+            if not path.is_file():
+                raise ValueError(f"{path} does not belong in an export; remove it")
+            names.append(path.relative_to(folder).as_posix())
     return names
+
+
+def payload_files(folder: Path) -> list[str]:
+    """The files of one revision that its manifest lists: all but itself, the living ones and the Hub's."""
+    return [name for name in revision_files(folder) if name not in (MANIFEST, *LIVING, *HUB_FILES)]
 
 
 def file_table(folder: Path) -> dict[str, FileEntry]:

@@ -17,7 +17,15 @@ from curr_ab.finetuning.adapter_record import (
     render_adapter_card,
 )
 from curr_ab.hub.card import rendered, stale_parts
-from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
+from curr_ab.hub.manifest import (
+    CARD,
+    MANIFEST,
+    REVISIONS,
+    WEIGHTS,
+    differences,
+    read_manifest,
+    revision_files,
+)
 from curr_ab.options import OptionError
 
 # Usual suffixes of pickles; files of other names are looked into.
@@ -106,7 +114,7 @@ def _finetuned(folder: Path, namespace: str) -> Repository:
 def _checked_revision(folder: Path) -> dict[str, Path]:
     if problems := differences(folder, read_manifest(folder)):
         raise ValueError(f"{folder}: {problems[0]}; export it again")
-    files = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_file()}
+    files = {name: folder / name for name in revision_files(folder)}
     for path in files.values():
         refuse_pickle(path)
     return files
