@@ -16,7 +16,7 @@ from curr_ab.finetuning.adapter_record import (
     read_record,
     render_adapter_card,
 )
-from curr_ab.hub.card import rendered, stale_parts
+from curr_ab.hub.card import stale_files
 from curr_ab.hub.manifest import (
     CARD,
     MANIFEST,
@@ -81,7 +81,7 @@ def _export(folder: Path, namespace: str) -> Repository:
     revisions["main"] = _checked_revision(folder)
     if not (folder / CARD).is_file():
         raise ValueError(f"{folder} has no card ({CARD}); make it: curr-ab card {folder}")
-    if stale := stale_parts((folder / CARD).read_text(encoding="utf-8"), rendered(folder, namespace)):
+    if stale := stale_files(folder, namespace):
         raise ValueError(
             f"{folder}: the card does not match these files under {namespace} ({stale[0]}); "
             f"make it anew: curr-ab card {folder} --namespace {namespace}"
