@@ -12,6 +12,7 @@ from curr_ab.published import PublishedFigure, figures_of
 
 NAMESPACE = "brineylab"
 REPO_PREFIX = "CurrAb-"  # of the members' repositories, in front of the member's name
+DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
 CAUSAL_PREFIX = "CLM-"  # of the causal twins' names, such as CLM-8M-F
 # The small models in the package, to try things with: a masked one and a causal one, none of the 15.
 DEMO, CAUSAL_DEMO = "demo", f"{CAUSAL_PREFIX}demo"

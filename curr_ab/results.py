@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curr_ab.files import file_digest, write_json
 from curr_ab.quantities import format_value
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
 
 FORMAT = "curr-ab results 1"
 Detail = str | int | float | bool
@@ -169,30 +165,3 @@ def _distinct(results: Iterable[Result], source: str) -> dict[tuple[object, ...]
             )
         by_identity[row.identity] = row
     return by_identity
-
-
-def model_index(results: Sequence[Result]) -> list[EvalResult]:
-    """The measured numbers in the form that the Hub reads; the paper's and those of real pairs are not."""
-    from huggingface_hub import EvalResult
-
-    return [
-        EvalResult(
-            task_type=_task_type(row),
-            task_name=row.task,
-            dataset_type=row.dataset,
-            dataset_name=" ".join([row.dataset, *(f"{k}={v}" for k, v in sorted(row.details.items()))]),
-            dataset_split=row.split,
-            metric_type=row.metric,
-            metric_name=row.metric,
-            metric_value=row.value,
-        )
-        for row in filter(is_headline, results)
-        if row.details.get("sample") != HELD_OUT
-    ]
-
-
-def _task_type(row: Result) -> str:
-    """The Hub's word for the task."""
-    if row.task == "generation":
-        return "text-generation"
-    return "fill-mask" if row.metric == "loss" else "text-classification"

@@ -28,7 +28,7 @@ from curr_ab.evaluation import run_suite
 from curr_ab.family import CAUSAL_DEMO, DEMO, DEMOS, NAMESPACE, find_member
 from curr_ab.hub import verify
 from curr_ab.hub.card import rendered
-from curr_ab.hub.manifest import differences, payload_files, read_manifest
+from curr_ab.hub.manifest import differences, payload_files, read_manifest, revision_files
 from curr_ab.measures.held_out import HeldOut, baseline_losses
 from curr_ab.measures.repertoires import read_chains
 from curr_ab.pretraining.checkpoint import public_plan
@@ -161,8 +161,8 @@ def test_its_script_gives_the_same_files_but_for_versions(demo, make_demo, tmp_p
     """Of the code in modeling/ and tokenization/, the card's template and the corpus, as they are now."""
     make_demo.main(["--refresh", "--model", demo, "--out", str(tmp_path)])
     folder, made = DEMO_FOLDERS[demo], tmp_path / DEMOS[demo]
-    names = sorted(path.name for path in folder.iterdir())
-    assert sorted(path.name for path in made.iterdir()) == names
+    names = revision_files(folder)
+    assert revision_files(made) == names
     of_versions = {"config.json", "generation_config.json", "manifest.json"}
     of_versions |= {"tokenizer.json", "tokenizer_config.json"}
     behind = [

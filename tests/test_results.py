@@ -14,7 +14,6 @@ from curr_ab.results import (
     add_results,
     checkpoint_digest,
     is_headline,
-    model_index,
     read_results,
     write_results,
 )
@@ -130,9 +129,6 @@ def test_what_is_shown_of_generated_pairs_says_something_of_them():
         for sample, metric in shown | others
     }
     assert {key for key, row in rows.items() if is_headline(row)} == shown
-    # What the Hub says of a model is about what the model made.
-    names = {one.dataset_name for one in model_index(list(rows.values()))}
-    assert names == {f"{LOSS.dataset} sample=given {of}, temperature 1" for of in ("heavy", "nothing")}
 
 
 def test_the_digest_is_that_of_the_weights(tmp_path):

@@ -30,6 +30,7 @@ from curr_ab.hub import write_card
 from curr_ab.hub.exports import prove
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import RESULTS, Manifest, file_table
+from curr_ab.hub.serving import write_serving_files
 from curr_ab.hub.training_checkpoints import find_checkpoints, read_model
 from curr_ab.pretraining import pretrain
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
@@ -99,6 +100,7 @@ def export(name: str, weights: Path, work: Path) -> Path:
         rounded.half().save_pretrained(folder)
         edit_json(folder / CONFIG, {"dtype": "float32"})  # in which every library loads them then
         tokenizer.save_pretrained(folder)
+        write_serving_files(folder)
         shutil.copyfile(weights / TRAINING, folder / TRAINING)
         if name == DEMO:
             unquoted = pyarrow.csv.WriteOptions(quoting_style="needed")
@@ -135,9 +137,8 @@ def put(made: Path, out: Path) -> None:
     with replacing_folder(out) as folder:
         shutil.copytree(made, folder, dirs_exist_ok=True)
         for code in folder.glob("*.py") if out in DEMO_FOLDERS.values() else ():
-            [source] = (
-                place for name in ("modeling", "tokenization") for place in ROOT.glob(f"{name}/{code.name}")
-            )
+            homes = ("modeling", "tokenization", "curr_ab/hub")
+            [source] = (place for home in homes for place in ROOT.glob(f"{home}/{code.name}"))
             code.unlink()
             code.symlink_to(os.path.relpath(source, out))
 

@@ -30,6 +30,12 @@ class ExportOptions(Options):
     results: tuple[Path, ...] = option((), "Files of measured numbers for the card", metavar="FILE")
     namespace: str = option(NAMESPACE, "Owner that the card names", metavar="NAME")
     rehearsal: bool = option(False, "Export a model of another shape, to try the way to the Hub")
+    sign: str | None = option(
+        None,
+        "Sign with this private key (PEM), or with sigstore",
+        shown="no signature",
+        metavar="KEY",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,15 @@ class VerifyOptions(HubOptions):
         "Folder that one revision at a time is downloaded to",
         shown="a temporary one",
         metavar="FOLDER",
+    )
+    identity: str | None = option(
+        None,
+        "Who must have signed: a public key (PEM), or a name that the issuer knows",
+        shown="whoever",
+        metavar="KEY",
+    )
+    issuer: str | None = option(
+        None, "Address of the login that vouched for a sigstore identity", shown="none", metavar="URL"
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.files import replacing, write_json
+from curr_ab.hub_results import model_index
 from curr_ab.pages import code, render
-from curr_ab.results import Result, model_index, read_results
+from curr_ab.results import Result, read_results
 
 FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
@@ -93,7 +94,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     refused = target != "residues" and recipe["pooling"] != "cls"
     return render(
         "finetuning/adapter_card.md",
-        header=_header(record, target, results, is_adapter),
+        header=_header(record, target, results, is_adapter, namespace),
         name=record.name,
         repo_id=repo_id,
         record=record,
@@ -113,20 +114,23 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     )
 
 
-def _header(record: FinetuningRecord, target: str, results: Sequence[Result], is_adapter: bool) -> str:
+def _header(
+    record: FinetuningRecord, target: str, results: Sequence[Result], is_adapter: bool, namespace: str
+) -> str:
     from huggingface_hub import ModelCardData
 
     # The Hub takes a repository for the base and nothing else.
     base = record.base_model if is_repository(record.base_model) else None
     relation = "adapter" if is_adapter else "finetune"
+    pipeline = "token-classification" if target == "residues" else "text-classification"
     data = ModelCardData(
         license="mit",
         library_name="peft" if is_adapter else "transformers",
-        pipeline_tag="token-classification" if target == "residues" else "text-classification",
+        pipeline_tag=pipeline,
         base_model=base,
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
         model_name=record.name,
-        eval_results=model_index(results) or None,
+        eval_results=model_index(results, namespace, pipeline) or None,
         base_model_relation=relation if base else None,
     )
     header: str = data.to_yaml()

@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.checkpoint_files import CONFIG, is_causal
-from curr_ab.family import MAX_TOKENS, NAMESPACE, Member, find_demo, member
+from curr_ab.family import DATASET, MAX_TOKENS, NAMESPACE, Member, find_demo, find_member, member
 from curr_ab.files import read_object, replacing
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
 from curr_ab.hub.data_card import is_prepared, write_data_card
 from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
+from curr_ab.hub.signatures import refuse_signed
+from curr_ab.hub_results import EVAL_RESULTS, eval_results, model_index
 from curr_ab.options import OptionError
 from curr_ab.pages import render
-from curr_ab.results import Result, is_headline, model_index, read_results, write_results
+from curr_ab.results import Result, is_headline, read_results, write_results
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
+from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
-DATASET = "CurrAb-pairs"  # the repository of the prepared data, beside those of the models
 _SAME_FOR_ALL = {
     "architecture": "ESM-2 (rotary positions, vocabulary of 33)",
     "longest input": f"{MAX_TOKENS} tokens",
     "licence": "MIT",
 }
+SEPARATOR = "<cls><cls>"  # the tokenizer's; importing that one would load transformers
+_MASKED = 98  # a tryptophan in the CDRH3 of the example
 _PATHS = ("data", "unpaired_data")  # of the machine that trained: they tell a reader nothing
 # The sections that hold numbers: `verify` makes them anew from the files beside the card, and compares.
 _NUMBERED_SECTIONS = ("Training", "Evaluation", "Scaling law", "Compute and carbon")
@@ -52,7 +56,14 @@ def render_card(
     ratio = member.size.nominal_parameters / optimum
     return render(
         "hub/causal_card.md" if member.causal else "hub/card.md",
-        header=_header(member.repo_name, _pipeline(member.causal), measured, namespace=namespace),
+        header=_header(
+            member.repo_name,
+            member.causal,
+            measured,
+            namespace,
+            datasets=[f"{namespace}/{DATASET}"],
+            base_model=_base_model(recorded or {}, namespace),
+        ),
         name=member.repo_name,
         repo_id=member.repo_id(namespace),
         rehearsal=manifest is not None and manifest.rehearsal,
@@ -82,7 +93,7 @@ def _render_demo(
     plan = {key: value for key, value in (training.plan or {}).items() if key != "member"}
     return render(
         "hub/demo_card.md",
-        header=_header(manifest.member, _pipeline(causal), measured),
+        header=_header(manifest.member, causal, measured, NAMESPACE),
         name=manifest.member,
         demo=demo,
         causal=causal,
@@ -118,26 +129,52 @@ def _numbers(
     }
 
 
-def _header(name: str, pipeline: str, results: Sequence[Result], *, namespace: str | None = None) -> str:
-    """The lines that the Hub reads; a `namespace` owns the data set of the members."""
+def _header(
+    name: str,
+    causal: bool,
+    results: Sequence[Result],
+    namespace: str,
+    *,
+    datasets: list[str] | None = None,
+    base_model: str | None = None,
+) -> str:
+    """The lines that the Hub reads; the `namespace` owns the data set of the members."""
     from huggingface_hub import ModelCardData
 
+    pipeline = "text-generation" if causal else "fill-mask"
     data = ModelCardData(
         license="mit",
         library_name="transformers",
         pipeline_tag=pipeline,
-        tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
-        datasets=None if namespace is None else [f"{namespace}/{DATASET}"],
+        tags=[
+            *("antibody", "paired-antibody", "protein-language-model", "biology", "esm"),
+            "sentence-transformers",
+        ],
+        datasets=datasets,
+        base_model=base_model,
+        base_model_relation=base_model and "finetune",
         model_name=name,
-        eval_results=model_index(results) or None,
+        widget=[{"example_title": EXAMPLE_NAME, "text": _widget(causal)}],
+        eval_results=model_index(results, namespace, pipeline) or None,
     )
-    header: str = data.to_yaml()
+    header: str = data.to_yaml(line_break="\n")
     return header.strip()
 
 
-def _pipeline(causal: bool) -> str:
-    """The task of transformers' pipeline."""
-    return "text-generation" if causal else "fill-mask"
+def _widget(causal: bool) -> str:
+    """A real pair as the box on the Hub takes it: one residue to fill in, or a heavy chain to go on from."""
+    heavy, light = EXAMPLE_PAIR
+    if causal:
+        return f"<cls>{heavy}{SEPARATOR}"
+    return f"{heavy[:_MASKED]}<mask>{heavy[_MASKED + 1 :]}{SEPARATOR}{light}"
+
+
+def _base_model(plan: Mapping[str, Any], namespace: str) -> str | None:
+    """The repository whose weights the training began with; None where it was a folder, or none."""
+    base = str(plan.get("init_from") or "")
+    if (found := find_member(base)) is not None:
+        return found.repo_id(namespace)
+    return base if is_repository(base) else None
 
 
 def _shape(member: Member) -> dict[str, str]:
@@ -220,9 +257,16 @@ def write_card(
         )
     if results:
         write_results(folder / RESULTS, _results_of(read_manifest(folder), results))
-    text = rendered(folder, namespace or namespace_of(folder, "from_pretrained"))
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    manifest = read_manifest(folder)
+    if namespace is not None and namespace != owner_of(manifest):
+        refuse_signed(folder)
+        replace(manifest, namespace=namespace).write(folder)
+    for file, text in living_files(folder, namespace or owner_of(manifest)).items():
+        if text is None:
+            (folder / file).unlink(missing_ok=True)
+            continue
+        with replacing(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
@@ -233,7 +277,29 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
-    write_adapter_card(folder, namespace=namespace or namespace_of(folder, "load_finetuned"))
+    write_adapter_card(folder, namespace=namespace or _owner_of_finetuned(folder))
+
+
+def living_files(folder: Path, namespace: str) -> dict[str, str | None]:
+    """The card and the numbers for the Hub that the files of an export give; None where there is no file."""
+    results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
+    return {CARD: rendered(folder, namespace), EVAL_RESULTS: eval_results(_in_order(results), namespace)}
+
+
+def stale_files(folder: Path, namespace: str) -> list[str]:
+    """What is not as the files of an export give it under this owner, in words."""
+    problems = []
+    for file, expected in living_files(folder, namespace).items():
+        path = folder / file
+        found = path.read_text(encoding="utf-8") if path.is_file() else ""
+        parts = stale_parts(found, expected or "") if file == CARD else ["it"] * (found != (expected or ""))
+        problems += [f"{file} is stale: {part} is not what the files beside it give" for part in parts]
+    return problems
+
+
+def owner_of(manifest: Manifest) -> str:
+    """The owner of the repository, as its manifest says."""
+    return manifest.namespace or NAMESPACE
 
 
 def rendered(folder: Path, namespace: str) -> str:
@@ -261,11 +327,11 @@ def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]
     return [replace(row, model=manifest.member) for _, row in found]
 
 
-def namespace_of(folder: Path, loaded_by: str = "from_pretrained") -> str:
+def _owner_of_finetuned(folder: Path) -> str:
     """The owner that the card in the folder names where it loads the model."""
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    owner = re.search(rf'{loaded_by}\("([^"/]+)/', text)
+    owner = re.search(r'load_finetuned\("([^"/]+)/', text)
     return owner[1] if owner else NAMESPACE
 
 

@@ -25,6 +25,8 @@ from curr_ab.hub.manifest import (
     largest_difference,
     step_name,
 )
+from curr_ab.hub.serving import write_serving_files
+from curr_ab.hub.signatures import Signer
 from curr_ab.hub.training_checkpoints import (
     TrainingCheckpoint,
     differing_shape,
@@ -45,6 +47,7 @@ def export(
     results: Sequence[str | Path] = (),
     namespace: str = NAMESPACE,
     rehearsal: bool = False,
+    sign: str | None = None,
     fresh_process: FreshProcess | None = None,
 ) -> float:
     """Write the export of one member and prove it; returns the largest difference of a logit from the source.
@@ -53,9 +56,11 @@ def export(
 
     `weights` is a checkpoint, or the folder of a run's checkpoints: the last becomes `main`, and each a
     revision. `results` are files of measured numbers for the card. A `rehearsal` is a model of another shape
-    under the member's name, to try the way to the Hub; its card says so. A `fresh_process` proves several
-    exports, because starting one takes longer than a small export.
+    under the member's name, to try the way to the Hub; its card says so. `sign` is the file of a
+    private key, or `sigstore`. A `fresh_process` proves several exports, because starting one takes longer
+    than a small export.
     """
+    signer = Signer(sign) if sign else None
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
@@ -69,8 +74,11 @@ def export(
     member = replace(member, causal=causal)
     with replacing_folder(out) as unfinished:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
-            difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
-        write_card(unfinished, results=results, namespace=namespace)
+            manifest, difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
+        replace(manifest, namespace=namespace).write(unfinished)
+        write_card(unfinished, results=results)
+        if signer is not None:
+            signer.sign(unfinished, member.repo_name)
     return difference
 
 
@@ -107,8 +115,8 @@ def _export_all(
     out: Path,
     rehearsal: bool,
     fresh_process: FreshProcess,
-) -> float:
-    """All revisions, and `main` with the table of them."""
+) -> tuple[Manifest, float]:
+    """All revisions, and the manifest of `main` with the table of them."""
     worst = 0.0
     written: dict[str, Manifest] = {}
     digests: dict[str, str] = {}
@@ -122,13 +130,10 @@ def _export_all(
         worst = max(worst, difference)
     _refuse_equal_steps(written)
     if not written:
-        _, worst = _export_one(member, checkpoints[0], out, rehearsal, fresh_process)
-        return worst
+        return _export_one(member, checkpoints[0], out, rehearsal, fresh_process)
     last = next(reversed(written))
-    for path in (out / REVISIONS / last).iterdir():
-        shutil.copyfile(path, out / path.name)
-    replace(written[last], revisions=digests).write(out)
-    return worst
+    shutil.copytree(out / REVISIONS / last, out, dirs_exist_ok=True)
+    return replace(written[last], revisions=digests), worst
 
 
 def _refuse_equal_steps(written: dict[str, Manifest]) -> None:
@@ -161,6 +166,7 @@ def _export_one(
     except SafetensorError as error:
         raise OSError(f"{folder} cannot be written: {error}") from None
     tokenizer.save_pretrained(folder)
+    write_serving_files(folder)
     _refuse_other_member(checkpoint, member)
     if checkpoint.training is not None:
         shutil.copyfile(checkpoint.folder / TRAINING, folder / TRAINING)

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.files import file_digest, write_json
+from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
 
 FORMAT = "curr-ab export 1"
 MANIFEST, CARD, RESULTS = "manifest.json", "README.md", "results.json"
 WEIGHTS = "model.safetensors"
+SIGNATURE = "model.sig"  # over this manifest and the files that it lists; the name is model-signing's
 REVISIONS = "revisions"  # folder of the step checkpoints inside an export; not part of `main`
-# Results come after the export and cards are improved: `verify` compares these two with each other.
-LIVING = (CARD, RESULTS)
+# Results come after the export and cards are improved: `verify` compares these with each other.
+LIVING = (CARD, RESULTS, EVAL_RESULTS)
 # What the Hub itself keeps in a repository.
 HUB_FILES = (".gitattributes",)
+POOLING_FOLDER = "1_Pooling"  # sentence-transformers' name for it, which other servers read, too
+FOLDERS = (POOLING_FOLDER, EVAL_RESULTS_FOLDER)
 
 RECORDED_EVERY = 16  # tokens; the logits of all of them would be most of the file
 # Float32 of one machine and library against another's; a wrong model is off by orders of magnitude more.
@@ -48,7 +52,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One revision of one export; `revisions` is filled in `main` alone: SHA-256 of each step's manifest."""
+    """One revision of one export.
+
+    In `main` alone: `revisions`, the SHA-256 of each step's manifest, and the `namespace` that owns the
+    repository.
+    """
 
     member: str
     step: int | None
@@ -58,6 +66,7 @@ class Manifest:
     probe: Probe
     files: dict[str, FileEntry]
     revisions: dict[str, str] = field(default_factory=dict)
+    namespace: str | None = None
 
     @property
     def weights(self) -> str:
@@ -97,18 +106,25 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None
 
 
-def payload_files(folder: Path) -> list[str]:
-    """The files of one revision, without the manifest and the living ones; a folder in it is a mistake."""
+def revision_files(folder: Path) -> list[str]:
+    """The files of one revision by their names on the Hub; a folder that exports do not have is a mistake."""
     names = []
     for entry in sorted(folder.iterdir()):
         # pip compiles the code of the models in the package.
         if entry.name in (REVISIONS, "__pycache__") and entry.is_dir():
             continue
-        if not entry.is_file():
-            raise ValueError(f"{entry} does not belong in an export; remove it")
-        if entry.name not in (MANIFEST, *LIVING, *HUB_FILES):
-            names.append(entry.name)
+        inside = sorted(entry.iterdir()) if entry.name in FOLDERS and entry.is_dir() else [entry]
+        for path in inside:
+            if not path.is_file():
+                raise ValueError(f"{path} does not belong in an export; remove it")
+            names.append(path.relative_to(folder).as_posix())
     return names
+
+
+def payload_files(folder: Path) -> list[str]:
+    """The files of one revision that its manifest lists; not those that come later, nor the Hub's own."""
+    unlisted = (MANIFEST, SIGNATURE, *LIVING, *HUB_FILES)
+    return [name for name in revision_files(folder) if name not in unlisted]
 
 
 def file_table(folder: Path) -> dict[str, FileEntry]:

@@ -16,10 +16,18 @@ from curr_ab.finetuning.adapter_record import (
     read_record,
     render_adapter_card,
 )
-from curr_ab.hub.card import rendered, stale_parts
+from curr_ab.hub.card import stale_files
 from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import data_card_problems, data_files, data_note, data_problems
-from curr_ab.hub.manifest import CARD, MANIFEST, REVISIONS, WEIGHTS, differences, read_manifest
+from curr_ab.hub.manifest import (
+    CARD,
+    MANIFEST,
+    REVISIONS,
+    WEIGHTS,
+    differences,
+    read_manifest,
+    revision_files,
+)
 from curr_ab.options import OptionError
 
 # Usual suffixes of pickles; files of other names are looked into.
@@ -95,7 +103,7 @@ def _export(folder: Path, namespace: str) -> Repository:
     revisions["main"] = _checked_revision(folder)
     if not (folder / CARD).is_file():
         raise ValueError(f"{folder} has no card ({CARD}); make it: curr-ab card {folder}")
-    if stale := stale_parts((folder / CARD).read_text(encoding="utf-8"), rendered(folder, namespace)):
+    if stale := stale_files(folder, namespace):
         raise ValueError(
             f"{folder}: the card does not match these files under {namespace} ({stale[0]}); "
             f"make it anew: curr-ab card {folder} --namespace {namespace}"
@@ -128,7 +136,7 @@ def _finetuned(folder: Path, namespace: str) -> Repository:
 def _checked_revision(folder: Path) -> dict[str, Path]:
     if problems := differences(folder, read_manifest(folder)):
         raise ValueError(f"{folder}: {problems[0]}; export it again")
-    files = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_file()}
+    files = {name: folder / name for name in revision_files(folder)}
     for path in files.values():
         refuse_pickle(path)
     return files

@@ -15,7 +15,7 @@ from curr_ab.checkpoint_files import resolve
 from curr_ab.data.shards import INDEX_NAME
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
-from curr_ab.hub.card import namespace_of, rendered, stale_parts
+from curr_ab.hub.card import owner_of, stale_files
 from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import (
     data_card_problems,
@@ -31,6 +31,7 @@ from curr_ab.hub.manifest import (
     MANIFEST,
     RESULTS,
     REVISIONS,
+    SIGNATURE,
     TOLERANCE,
     WEIGHTS,
     Manifest,
@@ -39,6 +40,8 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.hub.signatures import signature_problems
+from curr_ab.options import OptionError
 from curr_ab.reach import NoAnswer, OutOfReach, ask, downloads_explained
 from curr_ab.results import read_results
 
@@ -112,6 +115,8 @@ def verify(
     namespace: str = NAMESPACE,
     scratch: str | Path | None = None,
     attempts: int = 8,
+    identity: str | None = None,
+    issuer: str | None = None,
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
@@ -119,7 +124,9 @@ def verify(
 
     A data set is `datasets/OWNER/NAME`, or a prepared folder. Of a model it runs the code that the repository
     holds, as `trust_remote_code=True` does. `scratch` is where one revision at a time is downloaded to;
-    `fresh_process` verifies several in one process.
+    `fresh_process` verifies several in one process. With an `identity` an export must be signed: by the
+    private key whose public one is in the file `identity`, or by who is called so at the `issuer`. What is
+    not is not run.
     """
     data_set = data_set_id(str(name))
     is_data = data_set is not None or is_prepared(Path(name))
@@ -141,7 +148,7 @@ def verify(
         if is_data:
             return _verify_data(place, data_set, work, lambda line: say(f"{name} {line}"))
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
-            return _verify(place, owner, process, lambda line: say(f"{name} {line}"))
+            return _verify(place, owner, (identity, issuer), process, lambda line: say(f"{name} {line}"))
     except (HubError, ValueError):
         raise
     except Exception as error:
@@ -150,11 +157,19 @@ def verify(
         raise HubError(f"{place.name}: {one_line(error)}") from None
 
 
-def _verify(place: _Hub | _Local, owner: str | None, fresh_process: FreshProcess, say: Say) -> list[str]:
+def _verify(
+    place: _Hub | _Local,
+    owner: str | None,
+    signed_by: tuple[str | None, str | None],
+    fresh_process: FreshProcess,
+    say: Say,
+) -> list[str]:
     heads = place.branches()
     problems: list[str] = []
     weights: dict[str, str] = {}
     with place.folder(heads["main"]) as folder:
+        if unsigned := _check_signature(folder, *signed_by, say):
+            return unsigned
         try:
             main = read_manifest(folder)
         except ValueError as error:
@@ -190,6 +205,20 @@ def _verify_data(place: _Hub | _Local, data_set: str | None, scratch: str | None
             files = len(data_files(folder)) - 1
             say(f"main: {data_note(folder)} in {files} Parquet files, which give the arrays of the index")
     return [f"main: {problem}" for problem in problems]
+
+
+def _check_signature(folder: Path, identity: str | None, issuer: str | None, say: Say) -> list[str]:
+    """Whether the named one has signed `main`; where nobody is named, nothing is asked of it."""
+    if identity is None:
+        if issuer is not None:
+            raise OptionError("identity must be given with an issuer; got the issuer alone", "identity")
+        if (folder / SIGNATURE).is_file():
+            say(f"main: {SIGNATURE} is not checked; say by whom it must be signed (--identity)")
+        return []
+    problems = [f"main: {problem}" for problem in signature_problems(folder, identity, issuer)]
+    if not problems:
+        say(f"main: signed by {identity}")
+    return problems
 
 
 def _check_step(
@@ -259,20 +288,14 @@ def _check_revision(
 
 def _check_card(folder: Path, main: Manifest, owner: str | None) -> list[str]:
     """The card's numbers are those of the files beside it, which were measured on these weights."""
-    card = folder / CARD
-    if not card.is_file():
+    if not (folder / CARD).is_file():
         return [f"{CARD} is missing"]
-    text = card.read_text(encoding="utf-8")
     try:
         if (folder / RESULTS).is_file():
             for row in read_results(folder / RESULTS):
                 same_model = row.model == main.member or member(row.model).name == main.member
                 if row.checkpoint != main.weights or not same_model:
                     return [f"{RESULTS}: {row.task} {row.metric} was measured on another checkpoint"]
-        expected = rendered(folder, owner or namespace_of(folder))
+        return stale_files(folder, owner or owner_of(main))
     except ValueError as error:
         return [str(error)]
-    return [
-        f"{CARD} is stale: {part} is not what the files beside it give"
-        for part in stale_parts(text, expected)
-    ]

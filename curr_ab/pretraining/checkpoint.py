@@ -21,7 +21,7 @@ from curr_ab.modeling import CurrAbConfig, CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.training.state import Progress
-from curr_ab.training_record import TrainingRecord
+from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 
 def write_checkpoint(
@@ -81,9 +81,15 @@ def training_record(
 
 
 def public_plan(plan: PretrainingPlan) -> dict[str, Any]:
-    """The plan with the last part alone of what it names by a path: it leaves this machine."""
+    """The plan with the last part alone of what it names by a path: it leaves this machine.
+
+    A checkpoint of a member, to begin from, is named as such: its card can point to it.
+    """
     named = {"data": plan.data, "unpaired_data": plan.unpaired_data, "init_from": plan.init_from}
     short = {key: Path(path).name for key, path in named.items() if path is not None and Path(path).exists()}
+    record = Path(plan.init_from or "") / TRAINING
+    if "init_from" in short and record.is_file():
+        short["init_from"] = read_training(record).name or short["init_from"]
     return plan.to_dict() | short
 
 

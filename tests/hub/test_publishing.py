@@ -16,7 +16,7 @@ from support.tiny_models import PAIRS
 from curr_ab import MEMBERS
 from curr_ab.files import file_digest
 from curr_ab.hub import remote
-from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest
+from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest, revision_files
 from curr_ab.hub.remote import digest, git_blob_id
 from curr_ab.hub.repositories import describe_dataset, describe_folder
 from curr_ab.measures import MODULES
@@ -26,7 +26,7 @@ from tests.hub.conftest import STRANGER, WRITER, publish_family
 def local_files(folder: Path) -> dict[str, str]:
     """Names and digests of the files that the Hub should hold of a folder."""
     large = (".safetensors", ".npy", ".parquet")
-    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    files = {name: folder / name for name in revision_files(folder)}
     return {n: file_digest(p) if n.endswith(large) else git_blob_id(p) for n, p in files.items()}
 
 
@@ -48,7 +48,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(world) -> None:
     plan = world.said["dry"]
     for name in MEMBERS:
         assert f"brineylab/CurrAb-{name}: model, new, public\n" in plan
-    assert re.search(r"  2 revisions step5000 … step10000: 22 files, 1\.\d+ MB\n", plan)
+    assert re.search(r"  2 revisions step5000 … step10000: 32 files, 1\.\d+ MB\n", plan)
     assert re.search(r"to send: 1\d\d files, 12(\.\d)? MB; large files go through LFS", plan)
     assert world.said["publish"].startswith(plan.strip())  # before anything is sent
 

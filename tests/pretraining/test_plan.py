@@ -8,7 +8,9 @@ import yaml
 
 from curr_ab.cli.main import main
 from curr_ab.family import MEMBERS, TrainingPlan
+from curr_ab.pretraining.checkpoint import public_plan
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
+from curr_ab.training_record import TRAINING, TrainingRecord
 
 
 def test_the_defaults_are_the_published_plan():
@@ -120,3 +122,15 @@ def test_the_command_says_what_is_missing(corpus, capsys):
         "precision must be one of auto, bf16, fp16, fp32; got 'fp-16'; did you mean fp16? (--precision)"
         in capsys.readouterr().err
     )
+
+
+def test_what_a_run_began_from_is_recorded_without_its_path_and_as_the_member_that_it_is(tmp_path):
+    step = tmp_path / "causal" / "checkpoints" / "step500"
+    step.mkdir(parents=True)
+    plan = resolve_plan({"data": str(tmp_path), "init_from": str(step)})
+    assert public_plan(plan)["init_from"] == "step500" and public_plan(plan)["data"] == tmp_path.name
+    TrainingRecord(member="8M-F", objective="clm", step=500).write(step)
+    assert public_plan(plan)["init_from"] == "CLM-8M-F"
+    (step / TRAINING).write_text('{"format": "curr-ab training 1", "member": null}')
+    assert public_plan(plan)["init_from"] == "step500"
+    assert public_plan(resolve_plan({"init_from": "lab/other"}))["init_from"] == "lab/other"
