@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+import jobs_api
 import uvicorn
 import yaml
 from starlette.requests import Request
@@ -61,6 +62,8 @@ class Hub:
         self.store, self.xet = Store(), Xet()
         self.faults: list[dict[str, Any]] = []
         self.log: list[list[Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.buckets: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -544,6 +547,10 @@ async def state(hub: Hub, request: Request) -> Any:
         "repos": {name: described_repo(place) for (_, name), place in hub.store.repos.items()},
         "collections": hub.store.collections,
     }
+
+
+for method, path, function in jobs_api.ROUTES:
+    route(method, path)(function)
 
 
 if __name__ == "__main__":
