@@ -209,6 +209,7 @@ def write_card(
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
+    from curr_ab.finetuning.adapter_manifest import change_base
     from curr_ab.finetuning.adapter_record import write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
@@ -216,6 +217,7 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
+    change_base(folder, base_model, None if base_model is None else _commit_of(base_model))
     write_adapter_card(folder, namespace=namespace or namespace_of(folder, "load_finetuned"))
 
 
@@ -242,6 +244,16 @@ def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]
                 f"but this export has {manifest.weights[:12]}…; evaluate the export itself"
             )
     return [replace(row, model=manifest.member) for _, row in found]
+
+
+def _commit_of(name: str) -> str | None:
+    """The commit of a repository's `main`; None where the Hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().repo_info(name, timeout=10).sha
+    except Exception:  # without network a card is made all the same; the weights have a digest
+        return None
 
 
 def namespace_of(folder: Path, loaded_by: str = "from_pretrained") -> str:

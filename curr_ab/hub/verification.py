@@ -12,7 +12,9 @@ from curr_ab import __version__
 from curr_ab.checkpoint_files import resolve
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
+from curr_ab.finetuning.adapter_record import RECORD
 from curr_ab.hub.card import namespace_of, rendered, stale_parts
+from curr_ab.hub.finetuned_verification import check_finetuned, is_finetuned
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     CARD,
@@ -91,7 +93,9 @@ def verify(
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
-    """The problems of a repository (a member or its id), of `demo`, or of an export; empty where all is well.
+    """The problems of a repository (a member or its id), of `demo`, of an export or of what fine-tuning left.
+
+    There are none where all is well.
 
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
     revision at a time is downloaded to; `fresh_process` verifies several in one process.
@@ -104,7 +108,7 @@ def verify(
         owner = source.partition("/")[0]
         place = _Hub(source, str(scratch) if scratch else None, attempts)
         try:
-            ask(source, (MANIFEST,))
+            ask(source, (MANIFEST, RECORD))
         except NoAnswer as error:
             if error.status is None:  # a Hub that answers, if only with an error, is asked again
                 raise
@@ -124,6 +128,8 @@ def _verify(place: _Hub | _Local, owner: str | None, fresh_process: FreshProcess
     problems: list[str] = []
     weights: dict[str, str] = {}
     with place.folder(heads["main"]) as folder:
+        if is_finetuned(folder):
+            return [f"main: {line}" for line in check_finetuned(folder, place.name if owner else None, say)]
         try:
             main = read_manifest(folder)
         except ValueError as error:

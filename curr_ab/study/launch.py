@@ -40,7 +40,7 @@ def lack_of_gpus(launch: Launch) -> str:
         return ""
     return (
         f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
-        f"{num_gpus}: start it where there are GPUs, choose the launcher slurm or print, or "
+        f"{num_gpus}: start it where there are GPUs, choose the launcher slurm, jobs or print, or "
         "give a cell fewer with launch.gpus_per_cell=N"
     )
 

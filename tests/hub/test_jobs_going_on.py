@@ -35,7 +35,7 @@ PLAN = {
 
 @pytest.fixture
 def job(hub, tmp_path):
-    """What the Hub is sent for a run of seconds, whose data are in the bucket that `tmp_path / hf` stands for."""
+    """What the Hub is sent for a run of seconds; `tmp_path / hf` stands for what is mounted."""
     bucket = tmp_path / "hf" / "buckets" / "curator" / "runs"
     source = tmp_path / "pairs.parquet"
     pq.write_table(pq.read_table(builtin_path()).slice(0, 300), source)
