@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import Volume
+from support.documents import blocks_of, commands_in, shell_lines
 
 from curr_ab import __version__
 from curr_ab.cli.main import main
@@ -207,6 +209,25 @@ def test_an_answer_that_is_lost_starts_no_second_job(place) -> None:
     assert said.rstrip().endswith("the same command sees whether the job has begun")
     assert "is SCHEDULING already" in place.run(*FINETUNE, *JOB)
     assert len(jobs(place)) == 1
+
+
+def test_the_commands_of_the_docs(place) -> None:
+    """As they stand but for the dry run; the study's data are of this machine."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "jobs.md"
+    assert page.name == "jobs.md"
+    lines = [line for block in blocks_of(page.read_text()) for line in shell_lines(block)]
+    commands = [command for line in lines for command in commands_in(line)]
+    assert [command.split()[0] for command in commands] == [
+        "pretrain",
+        "pretrain",
+        "finetune",
+        "study",
+        "study",
+    ]
+    for command in commands[:3]:
+        said = place.run(*shlex.split(command), *(() if "--dry-run" in command else ("--dry-run",)))
+        assert "an hour" in said
+    assert jobs(place) == []
 
 
 @pytest.mark.parametrize(
