@@ -99,7 +99,17 @@ class PlannedJob:
             for key, value in run.settings.items()
         }
         keep = ["python", "-m", "curr_ab.hub.job_folder", _mounted(run.out, places), FOLDER]
-        keep += ["--settings", SETTINGS_FILE, *data, "--", "python", *_launch(gpus), "-m", "curr_ab", *words]
+        keep += [
+            "--settings",
+            SETTINGS_FILE,
+            *data,
+            "--",
+            "python",
+            *launch_words(gpus),
+            "-m",
+            "curr_ab",
+            *words,
+        ]
         if install != "no":
             script = f'python -m pip install --quiet {shlex.quote(_mounted(install, places))} && exec "$@"'
             keep = ["sh", "-c", script, "curr-ab", *keep]
@@ -118,12 +128,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _launch(gpus: int) -> list[str]:
+def launch_words(gpus: int) -> list[str]:
     """Accelerate's launch where several GPUs train; it does not pass signals on to a single process."""
     if gpus < 2:
         return []
-    words = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes"]
-    return [*words, str(gpus), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    words = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    words += ["--num_processes", str(gpus), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*words, "--main_process_port", "0"]  # a free one: several may train on one machine
 
 
 def _mounted(word: str, places: dict[str, Volume], *, read_only: bool = True) -> str:

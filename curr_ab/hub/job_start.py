@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo, Volume
 
 Say = Callable[[str], None]
+_LEAST_SECRET = 6  # characters; a shorter text may stand in a command by chance
 _LIVE = ("SCHEDULING", "RUNNING")
 # Newer than the oldest client that the package takes.
 _NEEDED = ("volumes", "attempts", "labels")
@@ -38,7 +39,7 @@ def start(
         secrets = _secrets(options.secret, required=not dry_run)
         machine = find_machine(api, options.flavor)
         jobs = [PlannedJob.of(run, options, machine) for run in runs]
-        _refuse_secrets(jobs, secrets)
+        _refuse_secrets(jobs, options.image, secrets)
         say("\n".join(plan_lines(jobs, options, machine)))
         if not dry_run:
             _start(api, jobs, options, secrets, most, say)
@@ -115,15 +116,15 @@ def _secrets(names: Sequence[str], *, required: bool) -> dict[str, str]:
     return values
 
 
-def _refuse_secrets(jobs: Sequence[PlannedJob], secrets: Mapping[str, str]) -> None:
+def _refuse_secrets(jobs: Sequence[PlannedJob], image: str, secrets: Mapping[str, str]) -> None:
     """Refuse a command that shows a secret, which everybody sees who may look at the job."""
     from huggingface_hub import get_token
 
     values = {**secrets, "the login": get_token() or ""}
     for job in jobs:
-        shown = "\n".join([*job.command, *job.environment.values(), *job.labels.values()])
+        shown = "\n".join([image, *job.command, *job.environment.values(), *job.labels.values()])
         for name, value in values.items():
-            if value and value in shown:
+            if len(value) >= _LEAST_SECRET and value in shown:
                 raise OptionError(
                     f"the command of {job.run.title} must not show the value of {name}: give it by its name",
                     "secret",
@@ -175,7 +176,7 @@ def _failure(api: HfApi, info: JobInfo, namespace: str, secrets: Mapping[str, st
 
 
 def _masked(text: str, secrets: Mapping[str, str]) -> str:
-    for value in secrets.values():
+    for value in filter(None, secrets.values()):
         text = text.replace(value, "***")
     return one_line(ValueError(text))
 
