@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import jobs_api
 import uvicorn
 import yaml
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from store import DATE, Entry, Refused, Repo, Store, is_large
 from xet import Xet
@@ -72,6 +72,9 @@ class Hub:
         path = scope["raw_path"].decode().partition("?")[0]
         try:
             response = await self._answer(request, path, send)
+        except ClientDisconnect:  # a client that was killed waits for no answer
+            self.log.append([request.method, path, 0])
+            return
         except Refused as refusal:
             headers = {"X-Error-Code": refusal.code} if refusal.code else {}
             headers["X-Error-Message"] = refusal.message
