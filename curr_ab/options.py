@@ -204,6 +204,23 @@ def departures(options: Any) -> set[str]:
     return {one.name for one in fields(options) if getattr(options, one.name) != _default(one)}
 
 
+def flag_words(options: Any) -> list[str]:
+    """The words of a command line that say what has another value than its default."""
+    words = []
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if not one.metadata.get("help") or value == _default(one):
+            continue
+        flag = (one.metadata["flag"] or one.name).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, Mapping):
+            words += [f"--{flag}", *(f"{key}={item}" for key, item in value.items())]
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
 def _default(one: Any) -> Any:
     return one.default if one.default_factory is MISSING else one.default_factory()
 

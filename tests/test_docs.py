@@ -34,6 +34,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "cli
 # Pages that cannot run as they stand, and the tests that run their examples.
 RUN_BY = {
     "how-to/engines.md": "inference/test_engines.py",  # other people's engines
+    "how-to/jobs.md": "hub/test_jobs.py",  # machines of the Hub
     "how-to/publish.md": "hub/test_docs.py",  # the weights of a member, and the Hub
 }
 # Code of the other pages that is not run, with the reason. What fits nothing any more is an error.

@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.family import DEMO
+from curr_ab.family import DEMO, find_demo
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
-from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
+from curr_ab.hub import jobs
+from curr_ab.options import OptionError, Options, add_flags, flag_words, option, read_flags, read_options
 
 DESCRIPTION = f"""Fine-tune a member for a task: a fit for each fold, what each predicts, metrics, an adapter.
 
@@ -33,6 +34,9 @@ class FinetuneOptions(Options):
     data: tuple[str, ...] = option(help="Labelled pairs: CSV, TSV, Parquet, hf://owner/name", metavar="FILE")
     out: Path | None = option(None, "Folder of the run; needed except for a dry run", metavar="FOLDER")
     dry_run: bool = option(False, "Print the recipe and what it takes, and train nothing")
+    launcher: Literal["local", "jobs"] = option(
+        "local", "Way to train: here, or in a job on a machine of the Hub, with data and OUT there"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe's fields as options, and what is not part of a recipe."""
     parser.add_argument("recipe", metavar="RECIPE", help="Name of a shipped recipe, or a YAML file")
     add_flags(parser, FinetuneOptions)
+    add_flags(parser.add_argument_group("job", "With the launcher jobs"), jobs.JobOptions)
     recipe = parser.add_argument_group(
         "recipe", "Changes of the file, in which they are written `name: value`"
     )
@@ -71,6 +76,13 @@ def _finetune(args: argparse.Namespace) -> None:
     options = read_options(args, FinetuneOptions)
     recipe = resolve_recipe(args.recipe, read_flags(args, Recipe))
     names = read_options(args, ColumnNames)
+    job = read_options(args, jobs.JobOptions)
+    jobs.refuse_without_job(options.launcher, job, options.out)
+    if options.launcher == "jobs":
+        from curr_ab.hub.job_start import start
+
+        start([_run_of(recipe, options, names)], job, dry_run=options.dry_run)
+        return
     if options.dry_run:
         from curr_ab.finetuning.preview import preview
 
@@ -82,6 +94,24 @@ def _finetune(args: argparse.Namespace) -> None:
 
     with interruptible("finetune"):
         cross_validate(recipe, options.model, options.data, options.out, names=names, figures=True)
+
+
+def _run_of(recipe: Recipe, options: FinetuneOptions, names: ColumnNames) -> jobs.Run:
+    """The run for a job, which reads tables and model where they are mounted."""
+    folder = jobs.require_bucket(jobs.address_of(options.out))
+    data = [jobs.require_address(name, "data") for name in options.data]
+    if Path(options.model).exists() and find_demo(options.model) is None:
+        jobs.require_address(options.model, "model")
+    return jobs.Run(
+        f"finetune {recipe.name}",
+        folder,
+        (
+            *("finetune", jobs.SETTINGS_FILE, "--model", options.model, "--data", *data),
+            *("--out", jobs.FOLDER, *flag_words(names)),
+        ),
+        recipe.to_dict(),
+        "finetune",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curr_ab.cli.shell import add_command, interruptible
 from curr_ab.extras import needs_extra
-from curr_ab.options import Options, option, read_options
+from curr_ab.hub.jobs import JobOptions, refuse_without_job, require_bucket
+from curr_ab.options import OptionError, Options, option, read_options
 
 if TYPE_CHECKING:
     from curr_ab.study.preset import Preset
@@ -40,8 +41,13 @@ class StudyOptions(Options):
     max_parallel: int | None = option(
         None, "Number of cells that train at a time", shown="what the machine has room for", least=1
     )
-    launcher: Literal["local", "slurm", "print"] = option(
-        "local", "Way to train: here, by a Slurm array, or print the commands"
+    launcher: Literal["local", "slurm", "jobs", "print"] = option(
+        "local", "Way to train: here, by a Slurm array, in jobs on machines of the Hub, or print the commands"
+    )
+    bucket: str | None = option(
+        None,
+        "Folder in a bucket where jobs find a copy of the prepared pairs as data, and leave the cells",
+        metavar="hf://buckets/OWNER/NAME/FOLDER",
     )
     set: tuple[str, ...] = option(
         (),
@@ -55,21 +61,31 @@ class StudyOptions(Options):
 def add_commands(commands: Any) -> None:
     """Add `study` to the command line."""
     text = "make the whole of the paper: data, 15 models, evaluation, scaling law, exports, report"
-    add_command(commands, "study", text, run, StudyOptions, more=MORE)
+    add_command(commands, "study", text, run, StudyOptions, JobOptions, more=MORE)
 
 
 def run(args: argparse.Namespace) -> None:
     """Resolve the preset, then make the study; exit status 1 when a cell failed."""
-    options = read_options(args, StudyOptions)
+    options, job = read_options(args, StudyOptions), read_options(args, JobOptions)
+    refuse_without_job(options.launcher, job)
+    if options.launcher == "jobs":
+        require_bucket(options.bucket, "bucket")
+    elif options.bucket is not None:
+        problem = f"bucket must be left out for the launcher {options.launcher}"
+        raise OptionError(problem, "bucket", "launcher")
     with needs_extra("study"):
         from transformers.utils.logging import disable_progress_bar
 
         from curr_ab.study import plan_study, run_study
+        from curr_ab.study.jobs import CellJobs
         from curr_ab.study.study import closing_words
 
         out, preset = _resolve(options)
+        jobs = CellJobs(options.bucket, job) if options.launcher == "jobs" else None
         if options.dry_run:
-            plan = plan_study(preset, out, options.data, only=options.only, restart=options.restart)
+            plan = plan_study(
+                preset, out, options.data, only=options.only, restart=options.restart, jobs=jobs
+            )
             print("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
         again = _going_on(options, out)
@@ -82,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
                 only=options.only,
                 restart=options.restart,
                 launcher=options.launcher,
+                jobs=jobs,
                 command=again,
                 made_by=_making(options, out, preset),
             )

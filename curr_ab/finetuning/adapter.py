@@ -12,6 +12,7 @@ from curr_ab import __version__
 from curr_ab.checkpoint_files import resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing_folder, write_json
+from curr_ab.finetuning.adapter_manifest import write_manifest
 from curr_ab.finetuning.adapter_record import (
     ADAPTER_CONFIG,
     RECIPE,
@@ -62,6 +63,7 @@ def save_adapter(
         (new / RECIPE).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_results(new / RESULTS, results)
         record.write(new)
+        write_manifest(new, model, tokenizer, record.base_model, label_names)
         write_adapter_card(new, namespace=NAMESPACE)
 
 

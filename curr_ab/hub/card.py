@@ -270,6 +270,7 @@ def write_card(
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
+    from curr_ab.finetuning.adapter_manifest import change_base
     from curr_ab.finetuning.adapter_record import write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
@@ -277,7 +278,8 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
-    write_adapter_card(folder, namespace=namespace or _owner_of_finetuned(folder))
+    change_base(folder, base_model, None if base_model is None else _commit_of(base_model))
+    write_adapter_card(folder, namespace=namespace or finetuned_owner(folder))
 
 
 def living_files(folder: Path, namespace: str) -> dict[str, str | None]:
@@ -327,7 +329,17 @@ def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]
     return [replace(row, model=manifest.member) for _, row in found]
 
 
-def _owner_of_finetuned(folder: Path) -> str:
+def _commit_of(name: str) -> str | None:
+    """The commit of a repository's `main`; None where the Hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().repo_info(name, timeout=10).sha
+    except Exception:  # without network a card is made all the same; the weights have a digest
+        return None
+
+
+def finetuned_owner(folder: Path) -> str:
     """The owner that the card in the folder names where it loads the model."""
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else ""

@@ -9,6 +9,9 @@ from typing import Literal
 
 from curr_ab.family import NAMESPACE, member
 from curr_ab.files import read_object
+from curr_ab.finetuning.adapter_manifest import MANIFEST as TUNED_MANIFEST
+from curr_ab.finetuning.adapter_manifest import differences as tuned_differences
+from curr_ab.finetuning.adapter_manifest import read_manifest as read_tuned
 from curr_ab.finetuning.adapter_record import (
     ADAPTER_CONFIG,
     RECORD,
@@ -130,6 +133,8 @@ def _finetuned(folder: Path, namespace: str) -> Repository:
         )
     kind = "adapter" if (folder / ADAPTER_CONFIG).is_file() else "fine-tuned model"
     note = f"{kind} of {record.base_model}"
+    if (folder / TUNED_MANIFEST).is_file() and (found := tuned_differences(folder, read_tuned(folder))):
+        raise ValueError(f"{folder}: {found[0]}; put it back, or fine-tune again")
     return Repository(f"{namespace}/{record.name}", "model", note, {"main": _files(folder)})
 
 

@@ -15,6 +15,7 @@ from curr_ab.checkpoint_files import resolve
 from curr_ab.data.shards import INDEX_NAME
 from curr_ab.family import NAMESPACE, find_member, member
 from curr_ab.files import file_digest
+from curr_ab.finetuning.adapter_record import RECORD
 from curr_ab.hub.card import owner_of, stale_files
 from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import (
@@ -25,6 +26,7 @@ from curr_ab.hub.data_sets import (
     data_set_id,
     other_files,
 )
+from curr_ab.hub.finetuned_verification import check_finetuned, is_finetuned
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
     CARD,
@@ -120,7 +122,9 @@ def verify(
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
-    """The problems of a repository (a member or its id), of `demo`, or of an export; empty where all is well.
+    """The problems of a repository (a member or its id), of `demo`, of an export or of what fine-tuning left.
+
+    There are none where all is well.
 
     A data set is `datasets/OWNER/NAME`, or a prepared folder. Of a model it runs the code that the repository
     holds, as `trust_remote_code=True` does. `scratch` is where one revision at a time is downloaded to;
@@ -140,7 +144,7 @@ def verify(
         kind = "model" if data_set is None else "dataset"
         place = _Hub(source, work, attempts, kind)
         try:
-            ask(source, (MANIFEST if data_set is None else INDEX_NAME,), repo_type=kind)
+            ask(source, (MANIFEST, RECORD) if data_set is None else (INDEX_NAME,), repo_type=kind)
         except NoAnswer as error:
             if error.status is None:  # a Hub that answers, if only with an error, is asked again
                 raise
@@ -168,6 +172,8 @@ def _verify(
     problems: list[str] = []
     weights: dict[str, str] = {}
     with place.folder(heads["main"]) as folder:
+        if is_finetuned(folder):
+            return [f"main: {line}" for line in check_finetuned(folder, place.name if owner else None, say)]
         if unsigned := _check_signature(folder, *signed_by, say):
             return unsigned
         try:

@@ -14,6 +14,7 @@ from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import unpaired_fraction
 from curr_ab.pretraining.model import build_config
 from curr_ab.pretraining.plan import PretrainingPlan
+from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.training.costs import (
     GIB,
     choose_attention,
@@ -75,6 +76,16 @@ def preview(plan: PretrainingPlan) -> str:
         f"time             {expected_time(flops, plan.precision, num_parameters, processes)}",
     ]
     return "\n".join(lines)
+
+
+def step_costs(plan: PretrainingPlan) -> tuple[float, int]:
+    """Operations of a step, and parameters, before the data are there: with the usual length of pairs."""
+    config = build_config(replace(plan, init_from=None))
+    with torch.device("meta"):
+        model = CurrAbForMaskedLM(config)
+    tokens = plan.pairs_per_step * TOKENS_PER_PAIR
+    flops = tokens * training_flops_per_token(config, TOKENS_PER_PAIR)
+    return flops, sum(parameter.numel() for parameter in model.parameters())
 
 
 def sharded_state_bytes(model: torch.nn.Module, num_processes: int) -> int:

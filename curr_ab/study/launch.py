@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from curr_ab.files import replacing
+from curr_ab.hub.job_plan import launch_words
 from curr_ab.study.cells import CellFolder
 from curr_ab.study.preset import Launch
 
@@ -40,21 +41,25 @@ def lack_of_gpus(launch: Launch) -> str:
         return ""
     return (
         f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
-        f"{num_gpus}: start it where there are GPUs, choose the launcher slurm or print, or "
+        f"{num_gpus}: start it where there are GPUs, choose the launcher slurm, jobs or print, or "
         "give a cell fewer with launch.gpus_per_cell=N"
     )
 
 
 def training_command(folder: CellFolder, gpus: int, python: str | None = None) -> list[str]:
     """Train the cell on so many GPUs of one machine; again, it goes on where the run stands."""
-    # Without `accelerate launch` where it would start one process: it does not pass signals on to one.
-    launch = [python or sys.executable]
-    if gpus > 1:
-        launch += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-        launch += ["--num_processes", str(gpus), "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launch += ["--main_process_port", "0"]  # a free one: several cells may train on one machine
     plan, run = str(folder.plan_file), str(folder.run.path)
-    return [*launch, "-m", "curr_ab", "pretrain", "--plan", plan, "--out", run]
+    return [
+        python or sys.executable,
+        *launch_words(gpus),
+        "-m",
+        "curr_ab",
+        "pretrain",
+        "--plan",
+        plan,
+        "--out",
+        run,
+    ]
 
 
 def printed(folders: Sequence[CellFolder], gpus: int) -> list[str]:

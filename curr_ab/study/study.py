@@ -39,6 +39,7 @@ from curr_ab.study.collect import CellView, summarize
 from curr_ab.study.costs import Cost, costs_of, describe_costs, require_disk, used_bytes
 from curr_ab.study.exports import export_cells, is_rehearsal
 from curr_ab.study.folder import Clock, StudyFolder
+from curr_ab.study.jobs import CellJobs
 from curr_ab.study.launch import job_of, lack_of_gpus, printed, program, submit, training_command, write_slurm
 from curr_ab.study.law import CellLoss, fit_cells
 from curr_ab.study.preset import Preset
@@ -49,7 +50,7 @@ from curr_ab.study.summary import State
 from curr_ab.study.transfer import fit_study_transfer, run_of
 from curr_ab.words import EXAMPLE_NAME, EXAMPLE_PAIR
 
-Launcher = Literal["local", "slurm", "print"]
+Launcher = Literal["local", "slurm", "jobs", "print"]
 Say = Callable[[str], None]
 
 
@@ -70,13 +71,20 @@ def plan_study(
     *,
     only: Sequence[str] = (),
     restart: Sequence[str] = (),
+    jobs: CellJobs | None = None,
 ) -> list[str]:
     """Describe what `run_study` of the same would train and what that takes; nothing is written."""
-    cells = cells_of(preset, StudyFolder(out).data if data is None else _prepared(data), out)
+    study = StudyFolder(out)
+    prepared = study.data if data is None else _prepared(data)
+    cells = cells_of(preset, prepared, out)
     chosen(cells, restart, "restart")
     costs = costs_of(cells, preset.data.subsets)
     wanted = with_predecessors(cells, chosen(cells, only, "only"))
-    return describe_costs(wanted, [costs[cell.name] for cell in wanted])
+    lines = describe_costs(wanted, [costs[cell.name] for cell in wanted])
+    if jobs is not None:
+        places = {"data": prepared, "folder": study.path}
+        jobs.start(wanted, costs, preset.launch, **places, dry_run=True, say=lines.append)
+    return lines
 
 
 def run_study(
@@ -87,6 +95,7 @@ def run_study(
     only: Sequence[str] = (),
     restart: Sequence[str] = (),
     launcher: Launcher = "local",
+    jobs: CellJobs | None = None,
     command: str = "curr_ab.study.run_study",
     made_by: str = "curr_ab.study.run_study",
     say: Say = print,
@@ -94,7 +103,8 @@ def run_study(
     """Bring the study in `out` to its end, or as far as `only` these cells do; repeat it at will.
 
     `data` is a prepared folder, for a preset that does not bring its own. `restart` names cells whose work is
-    thrown away. A cell that fails does not stop the others; the outcome tells of it. `command` is how to go
+    thrown away. A cell that fails does not stop the others; the outcome tells of it. `jobs` is where those of
+    the launcher jobs are done. `command` is how to go
     on with the study; `made_by`, in the report, how to make it again in a fresh folder.
     """
     study = StudyFolder(out)
@@ -130,7 +140,7 @@ def run_study(
             raise ValueError(lack)
         if lack:  # what was trained elsewhere goes on here
             todo = [cell for cell in todo if cell not in untrained]
-        if launcher != "print":
+        if launcher not in ("jobs", "print"):
             lacking = [costs[cell.name].disk_bytes - used_bytes(study.cell(cell)) for cell in todo]
             require_disk(study.path, sum(max(0, size) for size in lacking))
         # Nothing is refused from here on.
@@ -138,6 +148,11 @@ def run_study(
         for cell in thrown_away:
             remove_folder(study.cell(cell))
             remove_folder(study.export(cell))
+        if untrained and launcher == "jobs":
+            assert jobs is not None, "jobs must be given for the launcher jobs"
+            jobs.start(untrained, costs, preset.launch, data=folder, folder=study.path, say=say)
+            say(f"# when all are here, this makes the rest: {command}")
+            return Outcome(work.states(), {}, launched=False)
         if untrained and launcher != "local":
             _launch_elsewhere(work, untrained, launcher, command, say)
             return Outcome(work.states(), {}, launched=False)

@@ -179,6 +179,7 @@ def test_the_folder_holds_the_head_and_nothing_of_the_base(tuned):
             "README.md",
             "config.json",
             "finetuning.json",
+            "finetuning_manifest.json",
             "recipe.yaml",
             "results.json",
             "tokenizer.json",

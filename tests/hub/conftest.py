@@ -86,6 +86,18 @@ class LocalHub:
         assert "Traceback" not in shown
         return shown
 
+    def python(self, program: str, token: str | None = WRITER) -> str:
+        """Output of a fresh Python with the real client and this Hub."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program],
+            env=self.environment(token),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
 
 def start_hub(home: Path) -> tuple[LocalHub, subprocess.Popen]:
     with socket.socket() as probe:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+import jobs_api
 import uvicorn
 import yaml
 from starlette.requests import ClientDisconnect, Request
@@ -61,6 +62,8 @@ class Hub:
         self.store, self.xet = Store(), Xet()
         self.faults: list[dict[str, Any]] = []
         self.log: list[list[Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.buckets: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -69,7 +72,8 @@ class Hub:
         path = scope["raw_path"].decode().partition("?")[0]
         try:
             response = await self._answer(request, path, send)
-        except ClientDisconnect:  # it was killed
+        except ClientDisconnect:  # a client that was killed waits for no answer
+            self.log.append([request.method, path, 0])
             return
         except Refused as refusal:
             headers = {"X-Error-Code": refusal.code} if refusal.code else {}
@@ -546,6 +550,10 @@ async def state(hub: Hub, request: Request) -> Any:
         "repos": {name: described_repo(place) for (_, name), place in hub.store.repos.items()},
         "collections": hub.store.collections,
     }
+
+
+for method, path, function in jobs_api.ROUTES:
+    route(method, path)(function)
 
 
 if __name__ == "__main__":

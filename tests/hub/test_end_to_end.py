@@ -1,0 +1,112 @@
+"""Everything of one release at once, from folders to the Hub and back; and killed on the way, often."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from support.finetuned_models import save_tuned, tune
+
+from curr_ab.data import PreparationPlan, builtin_path, prepare
+from curr_ab.hub.card import write_card
+from curr_ab.measures import MODULES
+from tests.hub.conftest import WRITER, LocalHub, assert_no_token, running_hub
+from tests.hub.test_publishing import writes
+
+BASE = "brineylab/CurrAb-350M-F"
+ADAPTER = f"{BASE}-classes-of-pairs"
+KILLS = 10
+
+
+@dataclass(frozen=True)
+class Release:
+    """The command that publishes a model with revisions, an adapter, data, a metric and a collection."""
+
+    command: tuple[str | Path, ...]
+    state: dict  # of a Hub to which it was published undisturbed
+    num_writes: int  # that it took
+
+
+def without_log(state: dict) -> dict:
+    """What a Hub holds; of tags the names, because commits bear other numbers each time."""
+    repos = {name: {**repo, "tags": sorted(repo["tags"])} for name, repo in state["repos"].items()}
+    return {"repos": repos, "collections": state["collections"]}
+
+
+@pytest.fixture(scope="module")
+def release(family, tmp_path_factory):
+    root = tmp_path_factory.mktemp("release")
+    model = family / "CurrAb-350M-F"
+    adapter = save_tuned(tune(model), root / "adapter", model)
+    write_card(adapter, base_model=BASE)
+    pq.write_table(pq.read_table(builtin_path()).slice(0, 200), root / "pairs.parquet")
+    prepare([str(root / "pairs.parquet")], root / "CurrAb-pairs", PreparationPlan(cluster="exact"))
+    metric = shutil.copytree(MODULES / "classification", root / "classification")
+    command = ("publish", model, adapter, metric, "--dataset", root / "CurrAb-pairs")
+    command += ("--namespace", "brineylab", "--collection", "CurrAb")
+    with running_hub(root) as hub:
+        hub.run(*command)
+        state = hub.state()
+        again = hub.run(*command)
+        after = hub.state()
+        # A second publication sends nothing and changes nothing.
+        assert "to send: 0 files, 0 B" in again and again.endswith("sent 0 files in 0 commits\n")
+        assert writes(after["log"]) == [] and without_log(after) == without_log(state)
+        said = hub.run("verify", BASE, ADAPTER)
+        assert f"{BASE}: verified" in said and f"{ADAPTER}: verified" in said
+    assert_no_token(root)
+    return Release(command, without_log(state), len(writes(state["log"])))
+
+
+@pytest.mark.heavy
+def test_model_adapter_data_set_metric_and_collection(release) -> None:
+    repos = release.state["repos"]
+    assert set(repos) == {BASE, ADAPTER, "brineylab/CurrAb-pairs", "brineylab/classification"}
+    assert set(repos[BASE]["branches"]) == {"main", "step5000", "step10000"}
+    # The Hub's own commit, and one for each revision.
+    assert {name: repo["commits"] for name, repo in repos.items()} == {
+        name: 1 + len(repo["branches"]) for name, repo in repos.items()
+    }
+    assert all(repo["tags"] == ["v0.1.0"] for repo in repos.values())
+    (collection,) = release.state["collections"].values()
+    kinds = {(item["type"], item["id"]) for item in collection["items"]}
+    assert kinds == {
+        *(("model", BASE), ("model", ADAPTER)),
+        *(("dataset", "brineylab/CurrAb-pairs"), ("space", "brineylab/classification")),
+    }
+
+
+def killed_at(hub: LocalHub, command: tuple[str | Path, ...], seen: int, moment: int, wait: float) -> int:
+    """Kill the command when the Hub has seen so many writing requests in all; return how many it has seen."""
+    process = hub.start(*command)
+    while seen < moment and process.poll() is None:
+        seen += len(writes(hub.state()["log"]))
+        time.sleep(0.005)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    said = "".join(process.communicate())
+    assert WRITER not in said and "Traceback" not in said
+    return seen + len(writes(hub.state()["log"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0])
+def test_killed_at_ten_random_moments_nothing_is_missing_or_doubled(release, hub, seed) -> None:
+    chance = random.Random(seed)
+    moments = sorted(chance.sample(range(1, release.num_writes), KILLS))
+    seen, killed = 0, []
+    for moment in moments:
+        # A killed run may have got further than it was let.
+        seen = killed_at(hub, release.command, seen, max(moment, seen + 1), chance.uniform(0, 0.02))
+        killed.append(seen)
+    unfinished = without_log(hub.state())
+    assert len(killed) == KILLS and killed == sorted(set(killed)), killed
+    hub.run(*release.command)
+    assert without_log(hub.state()) == release.state, (moments, killed, unfinished)
+    assert hub.run(*release.command).endswith("sent 0 files in 0 commits\n")
