@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
-from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, study
+from curr_ab.cli import data, evaluate, finetune, hub, inference, pretrain, scaling, space, study
 from curr_ab.cli.shell import Parser, add_command, run
 from curr_ab.family import NAMESPACE, Member, members
 from curr_ab.options import Options, option, read_options, unknown
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     text = "list the 15 members, and the folder of the model to try things with"
     add_command(commands, "models", text, _models, ModelsOptions)
-    for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, study):
+    for group in (data, pretrain, finetune, inference, evaluate, scaling, hub, space, study):
         group.add_commands(commands)
     text = "print the script that completes commands and options in your shell"
     completion = add_command(commands, "completion", text, _complete, more=COMPLETION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from curr_ab.inference.checks import Problem
@@ -32,19 +33,19 @@ class Answers:
         self.model, self.reference = model, reference
 
     def scored(self, heavy: str, light: str) -> Score:
-        [score] = self.model.results(ScoreTask(mode=MODE), [pair_record(heavy, light)])
-        return score
+        scores: list[Score] = self.model.results(ScoreTask(mode=MODE), [pair_record(heavy, light)])
+        return scores[0]
 
     def saturated(self, heavy: str, light: str) -> Saturation:
-        [saturation] = self.model.results(MutateTask(mode=MODE), [pair_record(heavy, light)])
-        return saturation
+        task = MutateTask(mode=MODE)
+        saturations: list[Saturation] = self.model.results(task, [pair_record(heavy, light)])
+        return saturations[0]
 
     def restored(self, heavy: str, light: str) -> Restoration:
-        record = pair_record(heavy, light)
-        [restoration] = self.model.results(RestoreTask(), [record])
-        if not restoration.filled:
+        done: list[Restoration] = self.model.results(RestoreTask(), [pair_record(heavy, light)])
+        if not done[0].filled:
             raise ValueError("a chain must have unknown residues, written X, *, _ or <mask>; got none")
-        return restoration
+        return done[0]
 
     def ranked(self, heavy: str, lights: str) -> list[RankedLight]:
         candidates = candidates_of(lights)
@@ -64,16 +65,19 @@ class Answers:
     def scored_file(self, path: str | None) -> list[Score]:
         if not path:
             raise ValueError("a file of pairs must be chosen; got none")
-        read = reader([path])
-        records = list(islice(read(), MOST_RECORDS + 1))
-        if len(records) > MOST_RECORDS:
-            raise ValueError(f"a file must have {MOST_RECORDS} pairs at most; got more; {_MORE}")
-        used = [record for record in records if not record.left_out]
-        if not used:
-            raise ValueError("a file must have a pair; got none")
-        for record in used:
-            read.check(record)
-        return self.model.results(ScoreTask(mode=MODE), used)
+        try:
+            read = reader([path])
+            records = list(islice(read(), MOST_RECORDS + 1))
+            if len(records) > MOST_RECORDS:
+                raise ValueError(f"a file must have {MOST_RECORDS} pairs at most; got more; {_MORE}")
+            used = [record for record in records if not record.left_out]
+            if not used:
+                raise ValueError("a file must have a pair; got none")
+            for record in used:
+                read.check(record)
+            return self.model.results(ScoreTask(mode=MODE), used)
+        except ValueError as error:  # it names the file as it lies on the server
+            raise ValueError(str(error).replace(path, Path(path).name)) from None
 
     def percentiles(self, score: Score) -> dict[str, float]:
         """Shares of the reference, in percent, that are less natural than each part; none without it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from curr_ab import __version__
 from curr_ab.options import OptionError
@@ -29,7 +30,7 @@ from curr_ab.space.views import (
 
 NUM_REFERENCE_PAIRS = 100
 _QUEUE = "model"  # one question at a time: all cores, or the GPU, are for it
-_FILES = [".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx", ".fasta", ".fa", ".gz"]
+_FILES = [".csv", ".tsv", ".parquet", ".json", ".jsonl", ".fasta", ".fa", ".gz"]
 
 
 def serve(
@@ -38,19 +39,21 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     reference_pairs: int = NUM_REFERENCE_PAIRS,
-    folder: str | Path = ".",
+    folder: str | Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the app of a model until it is interrupted; `host` and `port` are Gradio's own where not given.
 
-    Percentiles are among the pairs of `reference.json` in the folder, as `curr-ab publish --space` puts it
-    beside the app; without it among `reference_pairs` pairs that are scored now, which for a large model on a
-    CPU takes minutes.
+    Percentiles are among the pairs of `reference.json` in the folder of a Space; without a folder among
+    `reference_pairs` pairs that are scored now, which for a large model on a CPU takes minutes.
     """
     model = Model(name)
-    file, reference = Path(folder, FILE), None
-    if file.is_file():
-        reference = read_reference(file, model)
+    reference = None
+    if folder is not None:
+        reference = read_reference(Path(folder, FILE))
+        if reference.checkpoint != model.digest:
+            say(f"no percentiles: {FILE} is of other weights than {name} has now; publish the Space anew")
+            reference = None
     elif reference_pairs:
         say(f"scoring {reference_pairs} pairs of the package's corpus, for percentiles")
         reference = measure(model, reference_pairs)
@@ -76,16 +79,17 @@ def serve(
 def build_app(model: Model, reference: Reference | None) -> gr.Blocks:
     """The page and the API; tabs are those of what the model can do."""
     answers = Answers(model, reference)
+    app: gr.Blocks
     with gr.Blocks(
         title=f"{model.name} · curr-ab", analytics_enabled=False, delete_cache=(3600, 3600)
     ) as app:
         gr.Markdown(
-            f"# {model.name}\n"
+            f"# {model.name.rpartition('/')[2]}\n"
             f"{'Causal' if model.is_causal else 'Masked'} language model of paired antibodies. "
             "What it says are likelihoods: no affinities, no stabilities."
         )
-        heavy = gr.Textbox(label="Heavy chain", lines=3, max_lines=6, elem_id="heavy")
-        light = gr.Textbox(label="Light chain", lines=3, max_lines=6, elem_id="light")
+        heavy = gr.Textbox(label="Heavy chain", lines=2, max_lines=6, elem_id="heavy")
+        light = gr.Textbox(label="Light chain", lines=2, max_lines=6, elem_id="light")
         with gr.Row():
             for label, pair in EXAMPLES.items():
                 button = gr.Button(label, size="sm")
@@ -107,14 +111,14 @@ def build_app(model: Model, reference: Reference | None) -> gr.Blocks:
         gr.Markdown(f"curr-ab {__version__} · weights {model.digest[:12]} · {model.device}")
         masked = (answers.mutate, answers.restore)
         for function in (answers.score, answers.pair, *((answers.generate,) if model.is_causal else masked)):
-            gr.api(_refusing(function), api_name=function.__name__, concurrency_id=_QUEUE)
+            api(_refusing(function), api_name=function.__name__, concurrency_id=_QUEUE)
     return app
 
 
 def _score_tab(answers: Answers, heavy: gr.Textbox, light: gr.Textbox) -> None:
     _use("Score", partial(show_score, answers), [heavy, light])
     with gr.Accordion(f"A file of pairs (at most {MOST_RECORDS})", open=False):
-        file = gr.File(label="CSV, Excel, Parquet, JSON, AIRR or FASTA", file_types=_FILES, type="filepath")
+        file = gr.File(label="CSV, Parquet, JSON, AIRR or FASTA", file_types=_FILES, type="filepath")
         _use("Score the file", partial(show_file, answers), [file])
         rows = gr.JSON(visible=False)
         score = gr.Button(visible=False)
