@@ -117,9 +117,8 @@ def add_commands(commands: Any) -> None:
 
     text = "download repositories and compare files, logits and cards with their manifests"
     parser = add_command(commands, "verify", text, _verify, VerifyOptions)
-    parser.add_argument(
-        "ids", nargs="+", metavar="ID", help="Members, repositories, spaces/OWNER/NAME, or exports on disk"
-    )
+    help = "Members, repositories, Spaces (spaces/OWNER/NAME), or exports on disk"
+    parser.add_argument("ids", nargs="+", metavar="ID", help=help)
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -156,7 +155,7 @@ def _publish(args: argparse.Namespace) -> None:
     from curr_ab.hub import publish, write_space
 
     settings = vars(options) | {"release": options.release or f"v{__version__}"}
-    where: dict[str, Any] = {"namespace": options.namespace, "hardware": options.space_settings.hardware}
+    where: dict[str, Any] = {"namespace": options.namespace, "settings": options.space_settings}
     with tempfile.TemporaryDirectory(prefix="curr-ab-space-") as place:
         spaces = [write_space(name, Path(place), **where) for name in settings.pop("spaces")]
         publish([*args.folders, *spaces], **settings)

@@ -129,10 +129,8 @@ def _refuse_public(orders: Sequence[Order]) -> None:
 def _refuse_app(repositories: Sequence[Repository]) -> None:
     for repository in repositories:
         if repository.is_app:
-            message = (
-                f"private must be no for {repository.repo_id}: its builder fetches the wheel without login"
-            )
-            raise OptionError(message, "private")
+            why = "its builder fetches the wheel without a login"
+            raise OptionError(f"private must be no for {repository.repo_id}: {why}", "private")
 
 
 def _carry_out(order: Order, private: bool, say: Say) -> Sent:

@@ -39,7 +39,7 @@ class Repository:
     @property
     def is_app(self) -> bool:
         """True for a Space that runs, which the folders of metrics do not."""
-        return self.repo_type == "space" and SPACE_APP in self.revisions["main"]
+        return self.repo_type == "space" and SPACE_REFERENCE in self.revisions["main"]
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:

@@ -12,13 +12,16 @@ _TOKEN = re.compile(r"hf_\w{6,}")
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSettings(Options):
-    """Spaces: the machine, and how long to wait for it."""
+    """The app of a Space, its machine, and how long to wait for it."""
 
     hardware: str = option(
         "cpu-basic", "Machine of a Space; any but cpu-basic and zero-a10g costs by the hour", metavar="NAME"
     )
     variables: tuple[str, ...] = option(
         (), "Variables of a Space, which everybody can read", flag="variable", metavar="KEY=VALUE"
+    )
+    reference_pairs: int = option(
+        100, "Number of pairs of the built-in corpus that a Space's percentiles are among", least=1, most=944
     )
     wait_minutes: float = option(20.0, "Minutes to wait until a Space runs; 0 does not wait", least=0)
 

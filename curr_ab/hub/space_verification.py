@@ -1,4 +1,4 @@
-"""Verification of a Space: its API is asked for one score, which must be that of the model on this machine."""
+"""Verification of a Space: its API is asked for one score, which must be the model's on this machine."""
 
 from __future__ import annotations
 
@@ -59,13 +59,8 @@ def _ask(address: str, *, private: bool) -> dict[str, Any]:
     with needs_extra("space"):
         from gradio_client import Client
     # Only a private Space gets the token: a public one needs none, and its program is somebody's.
-    client = Client(
-        address,
-        token=None if private else False,
-        verbose=False,
-        download_files=False,
-        analytics_enabled=False,
-    )
+    how: dict[str, Any] = {"verbose": False, "download_files": False, "analytics_enabled": False}
+    client = Client(address, token=None if private else False, **how)
     answer = client.submit(*EXAMPLE_PAIR, api_name="/score").result(timeout=_SECONDS)
     if not isinstance(answer, dict):
         raise ValueError(f"it answers with {type(answer).__name__}")
@@ -91,7 +86,5 @@ def _compare(
         if not difference <= TOLERANCE:
             problems.append(f"log_likelihood of {part} must be {value:.4f}, as here; it says {other:.4f}")
     if not problems:
-        say(
-            f"{SPACE_PREFIX}{name}: the score is that of {expected['model']} here, within {largest:.1g} of it"
-        )
+        say(f"{SPACE_PREFIX}{name}: the score is that of {expected['model']} here, within {largest:.1g}")
     return problems

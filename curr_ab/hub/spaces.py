@@ -23,15 +23,13 @@ Say = Callable[[str], None]
 _WAITS_S = (1.0, 2.0, 5.0, 10.0)  # between looks at the stage; the last one again and again
 _BUILDING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 _LOGS = {"RUNTIME_ERROR": "container"}  # of other errors that of the build
-# Of torch, those that ZeroGPU has; it takes the very version. Elsewhere the build for CPUs is a tenth as large.
+# ZeroGPU has few versions of torch, and wants one by name. The build for CPUs is a tenth as large.
 _TORCH = {"zero-a10g": "torch==2.11.0\n"}
 _TORCH_CPU = "--extra-index-url https://download.pytorch.org/whl/cpu\ntorch>=2.8,<2.12\n"
 _TORCH_GPU = "torch>=2.8,<2.12\n"
 
 
-def write_space(
-    name: str, parent: Path, *, namespace: str, hardware: str = "cpu-basic", reference_pairs: int = 100
-) -> Path:
+def write_space(name: str, parent: Path, *, namespace: str, settings: SpaceSettings | None = None) -> Path:
     """Write the folder of a Space that serves a model, below `parent`; it scores the reference pairs.
 
     `name` is `demo`, a member of the namespace or a repository: a Space has no other folder than its own.
@@ -46,16 +44,15 @@ def write_space(
 
     with needs_extra("space"):
         import gradio  # noqa: F401  # its version is the one that the Space gets
-    demo = find_demo(name)
+    settings = settings or SpaceSettings()
+    hardware, demo = settings.hardware, find_demo(name)
     source = name if demo else resolve(name, namespace)
     if not demo and Path(source).is_dir():
-        raise ValueError(
-            f"the model of a Space must be on the Hub; got the folder {source}; publish it first"
-        )
+        raise ValueError(f"a Space must have a model of the Hub; got the folder {source}; publish it first")
     title = f"{REPO_PREFIX}{demo}" if demo else source.rpartition("/")[2]
     folder = parent / title
     folder.mkdir(parents=True)
-    reference = measure(Model(source), reference_pairs)
+    reference = measure(Model(source), settings.reference_pairs)
     write_reference(reference, folder / SPACE_REFERENCE)
     wheel = write_wheel(folder)
     # The builder installs the requirements before it has the other files: the wheel needs a whole address.
@@ -66,7 +63,7 @@ def write_space(
         "hub/space_card.md",
         title=title,
         gradio=version("gradio"),
-        description="Antibody language model: score, mutate, restore, pair",
+        description="Score, mutate, restore and pair antibodies",
         hardware=hardware,
         repository=None if demo else source,
         reference=reference,

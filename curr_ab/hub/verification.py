@@ -27,6 +27,7 @@ from curr_ab.hub.manifest import (
     step_name,
 )
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.hub.space_verification import SPACE_PREFIX, verify_space
 from curr_ab.reach import NoAnswer, ask
 from curr_ab.results import read_results
 
@@ -93,9 +94,13 @@ def verify(
 ) -> list[str]:
     """The problems of a repository (a member or its id), of `demo`, or of an export; empty where all is well.
 
+    `spaces/OWNER/NAME` is a Space: its API is asked once, and must answer what the model answers here.
+
     It runs the code that the repository holds, as `trust_remote_code=True` does. `scratch` is where one
     revision at a time is downloaded to; `fresh_process` verifies several in one process.
     """
+    if str(name).startswith(SPACE_PREFIX) and not Path(name).exists():
+        return verify_space(str(name).removeprefix(SPACE_PREFIX), attempts=attempts, say=say)
     place: _Hub | _Local
     source = str(name) if Path(name).is_dir() else resolve(name, namespace)
     if Path(source).is_dir():
