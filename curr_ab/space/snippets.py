@@ -8,6 +8,8 @@ from typing import NamedTuple
 from curr_ab.inference.records import Record
 from curr_ab.words import Mode
 
+_DTYPE = "--dtype float32"  # as the app computes; by itself a command takes what the processor is good at
+
 
 class Snippets(NamedTuple):
     """Code that can be run as it stands, where the package is installed."""
@@ -21,7 +23,7 @@ def score_snippets(model: str, record: Record, mode: Mode) -> Snippets:
     python = f'''one = next(score(model, tokenizer, [pair], mode="{mode}"))
 print(one.pll(), one.perplexity())
 one.plot().save("score.svg")'''
-    command = f"curr-ab score {model} pairs.csv --out residues.csv --per-residue --mode {mode}"
+    command = f"curr-ab score {model} pairs.csv --out residues.csv --per-residue --mode {mode} {_DTYPE}"
     return _of_a_pair(model, "score", record, python, command)
 
 
@@ -31,7 +33,7 @@ def mutate_snippets(model: str, record: Record, mode: Mode) -> Snippets:
 one.heat_map().save("mutants.html")
 for site, mutant, log_odds in one.rows():
     print(site.chain, site.wild_type, site.position, mutant, log_odds)'''
-    command = f"curr-ab mutate {model} pairs.csv --out mutants.csv --mode {mode}"
+    command = f"curr-ab mutate {model} pairs.csv --out mutants.csv --mode {mode} {_DTYPE}"
     return _of_a_pair(model, "saturate", record, python, command)
 
 
@@ -42,7 +44,7 @@ print(one.record.heavy, one.record.light)
 for filled in one.filled:
     print(filled.chain, filled.position, filled.residue, filled.top)"""
     return _of_a_pair(
-        model, "restore", record, python, f"curr-ab restore {model} pairs.csv --out restored.csv"
+        model, "restore", record, python, f"curr-ab restore {model} pairs.csv --out restored.csv {_DTYPE}"
     )
 
 
@@ -55,7 +57,7 @@ for ranked in next(rank_lights(model, tokenizer, ["{heavy}"], lights, mode="{mod
     print(ranked.rank, ranked.light, ranked.log_likelihood, ranked.gain)'''
     shell = f"""{_file("heavies.csv", ["id,heavy", f"1,{heavy}"])}
 {_file("lights.csv", ["id,light", *(f"{number},{text}" for number, text in enumerate(lights, start=1))])}
-curr-ab pair {model} heavies.csv lights.csv --out ranking.csv --mode {mode}"""
+curr-ab pair {model} heavies.csv lights.csv --out ranking.csv --mode {mode} {_DTYPE}"""
     return Snippets(_python(model, "rank_lights", python), shell)
 
 
@@ -78,7 +80,7 @@ def file_snippets(model: str, name: str, mode: Mode) -> Snippets:
     code = _python(model, "score", python).replace(
         "curr_ab.inf", "curr_ab.data import read_pairs\nfrom curr_ab.inf"
     )
-    return Snippets(code, f"curr-ab score {model} {quote(name)} --out scores.csv --mode {mode}")
+    return Snippets(code, f"curr-ab score {model} {quote(name)} --out scores.csv --mode {mode} {_DTYPE}")
 
 
 def _of_a_pair(model: str, function: str, record: Record, python: str, command: str) -> Snippets:

@@ -1,4 +1,4 @@
-"""The run of a Space on the local Hub: stages one after the other, machine, variables, as the real one has."""
+"""The run of a Space on the local Hub: stages one after the other, machine, variables, as of the real one."""
 
 from __future__ import annotations
 

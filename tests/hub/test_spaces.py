@@ -103,7 +103,7 @@ def test_the_wheel_is_fetched_by_its_address_and_digest(files, space) -> None:
 
 def test_the_app_of_the_space_answers_and_is_verified(files, space) -> None:
     with running_app(files) as address:
-        space._call("POST", "space", {"name": NAME, "host": address})
+        space._call("POST", "space", {"name": NAME, "host": address, "stages": ["RUNNING"]})
         said = space.run("verify", f"spaces/{NAME}")
     assert "the score is that of demo here" in said and f"spaces/{NAME}: verified" in said
 
