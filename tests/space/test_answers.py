@@ -115,7 +115,7 @@ def test_bad_input_is_one_clear_line(answers, tmp_path) -> None:
             call()
         line = one_line(raised.value)
         assert wanted.lower() in line.lower(), line
-            assert "secret" not in line
+        assert "\n" not in line and "('pair')" not in line and "secret" not in line
 
 
 def test_a_number_of_samples_is_bounded(causal) -> None:
