@@ -21,7 +21,7 @@ FLOORS = (
     ("cli",),
     ("study",),
     ("evaluation", "hub"),
-    ("pretraining", "finetuning"),
+    ("pretraining", "finetuning", "space"),
     ("measures", "inference", "scaling"),
     ("training", "checkpoints"),
     ("data",),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.cli.shell import add_command, refuse_for_several
 from curr_ab.family import NAMESPACE, member
+from curr_ab.hub.space_settings import SpaceSettings
 from curr_ab.options import Options, option, read_options
 
 _PROVED = "loads as stock and as remote code; largest difference of a logit"
@@ -84,6 +86,10 @@ class PublishOptions(HubOptions):
         flag="dataset",
         metavar="FOLDER",
     )
+    spaces: tuple[str, ...] = option(
+        (), "Models on the Hub, or demo, that get a Space with an app", flag="space", metavar="MODEL"
+    )
+    space_settings: SpaceSettings = field(default_factory=SpaceSettings)
     dry_run: bool = option(False, "Print the plan and send nothing")
     private: bool = option(False, "Create repositories as private")
     collection: str | None = option(None, "Title of a collection that all are added to", metavar="TITLE")
@@ -130,14 +136,17 @@ def add_commands(commands: Any) -> None:
     help = "Exports, what fine-tuning left, or prepared data"
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help=help)
 
-    text = "bring exports, adapters and data to the Hub"
+    text = "bring exports, adapters, data and apps to the Hub"
     more = " What is there already is not sent again: repeat the command after an interruption or a change."
     parser = add_command(commands, "publish", text, _publish, PublishOptions, more=more)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="Exports, or what fine-tuning left")
 
     text = "download repositories and compare files, logits and cards with their manifests"
     parser = add_command(commands, "verify", text, _verify, VerifyOptions)
-    help = "Members, repositories, data sets as datasets/OWNER/NAME, or exports and prepared data on disk"
+    help = (
+        "Members, repositories, data sets (datasets/OWNER/NAME), Spaces (spaces/OWNER/NAME), or exports and "
+    )
+    help += "prepared data on disk"
     parser.add_argument("ids", nargs="+", metavar="ID", help=help)
 
 
@@ -172,9 +181,13 @@ def _card(args: argparse.Namespace) -> None:
 def _publish(args: argparse.Namespace) -> None:
     options = read_options(args, PublishOptions)
     from curr_ab import __version__
-    from curr_ab.hub import publish
+    from curr_ab.hub import publish, write_space
 
-    publish(args.folders, **vars(options) | {"release": options.release or f"v{__version__}"})
+    settings = vars(options) | {"release": options.release or f"v{__version__}"}
+    where: dict[str, Any] = {"namespace": options.namespace, "settings": options.space_settings}
+    with tempfile.TemporaryDirectory(prefix="curr-ab-space-") as place:
+        spaces = [write_space(name, Path(place), **where) for name in settings.pop("spaces")]
+        publish([*args.folders, *spaces], **settings)
 
 
 def _verify(args: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ GROUPS = {
     "evaluate": ("evaluate", "compare"),
     "scaling": ("scaling",),
     "hub": ("export", "adopt", "card", "publish", "verify"),
+    "space": ("space",),
     "study": ("study",),
 }
 SHELLS = ("bash", "zsh", "fish")

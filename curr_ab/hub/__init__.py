@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from curr_ab.hub.card import render_card, write_card
     from curr_ab.hub.exports import adopt, export
     from curr_ab.hub.publication import publish
+    from curr_ab.hub.spaces import write_space
     from curr_ab.hub.verification import verify
 
 # Imported when first asked for: the command line lists its commands without torch.
@@ -20,7 +21,8 @@ _LAZY = {
     "render_card": "card",
     "verify": "verification",
     "write_card": "card",
+    "write_space": "spaces",
 }
-__all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card"]
+__all__ = ["adopt", "export", "publish", "render_card", "verify", "write_card", "write_space"]
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY)

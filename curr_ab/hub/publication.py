@@ -19,6 +19,8 @@ from curr_ab.hub.remote import (
     with_backoff,
 )
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
+from curr_ab.hub.space_settings import SpaceSettings
+from curr_ab.hub.spaces import start_space
 from curr_ab.options import OptionError
 from curr_ab.quantities import format_bytes
 
@@ -48,6 +50,7 @@ def publish(
     collection: str | None = None,
     release: str = f"v{__version__}",
     attempts: int = 8,
+    space_settings: SpaceSettings | None = None,
     say: Say = print,
 ) -> Sent:
     """Publish exports, adapters and data sets; `say` gets the plan, then each step, line by line.
@@ -67,12 +70,16 @@ def publish(
         orders = [_order_for(Remote(api, repository, attempts), release) for repository in repositories]
         if private:
             _refuse_public(orders)
+            _refuse_app(repositories)
         say(_plan_text(orders, private=private, collection=collection))
         if dry_run:
             return Sent(0, 0)
         sent = [_carry_out(order, private, say) for order in orders]
         if collection:
             _collect(api, collection, namespace, repositories, private, attempts, say)
+        for order in orders:
+            if order.remote.repository.is_app:
+                start_space(order.remote, space_settings or SpaceSettings(), say)
     except (HubError, OptionError):
         raise
     except Exception as error:
@@ -117,6 +124,13 @@ def _refuse_public(orders: Sequence[Order]) -> None:
         if order.state is not None and not order.state.private:
             name = order.remote.repository.repo_id
             raise OptionError(f"private must be no for {name}, which is public already", "private")
+
+
+def _refuse_app(repositories: Sequence[Repository]) -> None:
+    for repository in repositories:
+        if repository.is_app:
+            why = "its builder fetches the wheel without a login"
+            raise OptionError(f"private must be no for {repository.repo_id}: {why}", "private")
 
 
 def _carry_out(order: Order, private: bool, say: Say) -> Sent:

@@ -36,6 +36,9 @@ from curr_ab.options import OptionError
 # Usual suffixes of pickles; files of other names are looked into.
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
 
+# What the folder of an app for a model has: its program, and the reference of its percentiles.
+SPACE_APP, SPACE_REFERENCE = "app.py", "reference.json"
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -45,6 +48,11 @@ class Repository:
     repo_type: Literal["model", "dataset", "space"]
     note: str
     revisions: dict[str, dict[str, Path]]
+
+    @property
+    def is_app(self) -> bool:
+        """True for a Space that runs, which the folders of metrics do not."""
+        return self.repo_type == "space" and SPACE_REFERENCE in self.revisions["main"]
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:
@@ -61,6 +69,8 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
                 f"under base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
+    if (folder / SPACE_REFERENCE).is_file() and (folder / SPACE_APP).is_file():
+        return _space(folder, namespace)
     if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
         return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})
     raise OptionError(
@@ -136,6 +146,13 @@ def _finetuned(folder: Path, namespace: str) -> Repository:
     if (folder / TUNED_MANIFEST).is_file() and (found := tuned_differences(folder, read_tuned(folder))):
         raise ValueError(f"{folder}: {found[0]}; put it back, or fine-tune again")
     return Repository(f"{namespace}/{record.name}", "model", note, {"main": _files(folder)})
+
+
+def _space(folder: Path, namespace: str) -> Repository:
+    name = f"{namespace}/{_name(folder)}"
+    if f"/spaces/{name}/" not in (folder / "requirements.txt").read_text(encoding="utf-8"):
+        raise ValueError(f"{folder} must be written for {name}; write it anew: --space MODEL")
+    return Repository(name, "space", "app", {"main": _files(folder)})
 
 
 def _checked_revision(folder: Path) -> dict[str, Path]:

@@ -1,22 +1,15 @@
-"""Verify: download every revision and prove it, file by file and logit by logit, against its manifest."""
+"""Verify: what is on the Hub, or is about to go there, is downloaded anew and proved by what it says of itself."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-from curr_ab import __version__
 from curr_ab.checkpoint_files import resolve
 from curr_ab.data.shards import INDEX_NAME
-from curr_ab.family import NAMESPACE, find_member, member
-from curr_ab.files import file_digest
+from curr_ab.family import NAMESPACE
 from curr_ab.finetuning.adapter_record import RECORD
-from curr_ab.hub.card import owner_of, stale_files
 from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import (
     data_card_problems,
@@ -26,89 +19,17 @@ from curr_ab.hub.data_sets import (
     data_set_id,
     other_files,
 )
+from curr_ab.hub.export_verification import verify_export
 from curr_ab.hub.finetuned_verification import check_finetuned, is_finetuned
 from curr_ab.hub.fresh_process import FreshProcess
-from curr_ab.hub.manifest import (
-    CARD,
-    MANIFEST,
-    RESULTS,
-    REVISIONS,
-    SIGNATURE,
-    TOLERANCE,
-    WEIGHTS,
-    Manifest,
-    differences,
-    read_manifest,
-    step_name,
-)
-from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
-from curr_ab.hub.signatures import signature_problems
+from curr_ab.hub.manifest import MANIFEST
+from curr_ab.hub.places import DiskPlace, HubPlace, Place
+from curr_ab.hub.remote import HubError, is_transient, one_line, status_of
+from curr_ab.hub.space_verification import SPACE_PREFIX, verify_space
 from curr_ab.options import OptionError
-from curr_ab.reach import NoAnswer, OutOfReach, ask, downloads_explained
-from curr_ab.results import read_results
+from curr_ab.reach import NoAnswer, ask
 
 Say = Callable[[str], None]
-_PATIENCE_S = 4.0  # with a connection that breaks: the client itself resumes a download five times
-
-
-@dataclass(frozen=True)
-class _Hub:
-    """A repository of the Hub; a revision is downloaded, every byte of it, and deleted afterwards."""
-
-    name: str
-    scratch: str | None
-    attempts: int
-    repo_type: str = "model"
-
-    def branches(self) -> dict[str, str]:
-        from huggingface_hub import HfApi
-
-        ask_refs = partial(HfApi().list_repo_refs, self.name, repo_type=self.repo_type)
-        refs = with_backoff(self.name, self.attempts, ask_refs)
-        return {ref.name: ref.target_commit for ref in refs.branches}
-
-    @contextmanager
-    def folder(self, commit: str) -> Iterator[Path]:
-        # Never out of the shared cache: what is served now is to be looked at.
-        with tempfile.TemporaryDirectory(prefix="curr-ab-verify-", dir=self.scratch) as place:
-            target = f"{self.name} {commit[:12]}"
-            yield Path(with_backoff(target, self.attempts, self._download, commit, place, time.monotonic()))
-
-    def _download(self, commit: str, place: str, began: float) -> str:
-        """The folder; an error that the Hub answers, or that comes soon, is left for another attempt."""
-        from huggingface_hub import snapshot_download
-
-        about = {"library_name": "curr-ab", "library_version": __version__}
-        try:
-            return snapshot_download(
-                self.name, repo_type=self.repo_type, revision=commit, cache_dir=place, **about
-            )
-        except Exception as error:
-            soon = time.monotonic() - began < _PATIENCE_S
-            if status_of(error) is not None or (soon and is_transient(error)):
-                raise
-            cause = error
-        try:
-            with downloads_explained(self.name, self.scratch or tempfile.gettempdir()):
-                raise cause
-        except OutOfReach as explained:
-            raise OutOfReach(str(explained)) from None  # its cause would be taken for one that passes
-
-
-@dataclass(frozen=True)
-class _Local:
-    """An export or prepared data on disk, before they are published."""
-
-    name: str
-
-    def branches(self) -> dict[str, str]:
-        steps = Path(self.name) / REVISIONS
-        names = sorted(entry.name for entry in steps.iterdir()) if steps.is_dir() else []
-        return {"main": ".", **{name: f"{REVISIONS}/{name}" for name in names}}
-
-    @contextmanager
-    def folder(self, commit: str) -> Iterator[Path]:
-        yield Path(self.name) / commit
 
 
 def verify(
@@ -122,37 +43,51 @@ def verify(
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
-    """The problems of a repository (a member or its id), of `demo`, of an export or of what fine-tuning left.
+    """The problems of what has this name; empty where all is well.
 
-    There are none where all is well.
+    It is a member, `demo`, the id or the folder of an export or of what fine-tuning left; a data set as
+    `datasets/OWNER/NAME`, or prepared data; or a Space as `spaces/OWNER/NAME`, whose API is asked once and
+    must answer what the model answers here. Of a model it runs the code that the repository holds, as
+    `trust_remote_code=True` does.
 
-    A data set is `datasets/OWNER/NAME`, or a prepared folder. Of a model it runs the code that the repository
-    holds, as `trust_remote_code=True` does. `scratch` is where one revision at a time is downloaded to;
-    `fresh_process` verifies several in one process. With an `identity` an export must be signed: by the
-    private key whose public one is in the file `identity`, or by who is called so at the `issuer`. What is
-    not is not run.
+    `scratch` is where one revision at a time is downloaded to; `fresh_process` verifies several in one
+    process. With an `identity` an export must be signed: by the private key whose public one is in the file
+    `identity`, or by who is called so at the `issuer`. What is not is not run.
     """
+    if identity is None and issuer is not None:
+        raise OptionError("identity must be given with an issuer; got the issuer alone", "identity")
+    if str(name).startswith(SPACE_PREFIX) and not Path(name).exists():
+        _refuse_identity(name, identity)
+        return verify_space(str(name).removeprefix(SPACE_PREFIX), attempts=attempts, say=say)
     data_set = data_set_id(str(name))
-    is_data = data_set is not None or is_prepared(Path(name))
-    place: _Hub | _Local
-    work = str(scratch) if scratch else None
-    source = data_set or (str(name) if Path(name).is_dir() else resolve(name, namespace))
-    if data_set is None and Path(source).is_dir():
-        place, owner = _Local(source), None
+    place: Place
+    if data_set is not None:
+        place = HubPlace(data_set, str(scratch) if scratch else None, attempts, "dataset")
+        _ask(place, (INDEX_NAME,))
     else:
-        owner = source.partition("/")[0]
-        kind = "model" if data_set is None else "dataset"
-        place = _Hub(source, work, attempts, kind)
-        try:
-            ask(source, (MANIFEST, RECORD) if data_set is None else (INDEX_NAME,), repo_type=kind)
-        except NoAnswer as error:
-            if error.status is None:  # a Hub that answers, if only with an error, is asked again
-                raise
+        source = str(name) if Path(name).is_dir() else resolve(name, namespace)
+        if Path(source).is_dir():
+            place = DiskPlace(source)
+        else:
+            place = HubPlace(source, str(scratch) if scratch else None, attempts)
+            _ask(place, (MANIFEST, RECORD))
+
+    def say_of(line: str) -> None:
+        say(f"{name} {line}")
+
     try:
-        if is_data:
-            return _verify_data(place, data_set, work, lambda line: say(f"{name} {line}"))
-        with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
-            return _verify(place, owner, (identity, issuer), process, lambda line: say(f"{name} {line}"))
+        heads = place.branches()
+        with place.folder(heads["main"]) as folder:
+            if data_set is not None or is_prepared(folder):
+                _refuse_identity(name, identity)
+                problems = _data_problems(folder, data_set, str(scratch) if scratch else None, say_of)
+                return [f"main: {problem}" for problem in problems]
+            if is_finetuned(folder):
+                _refuse_identity(name, identity)
+                repo_id = place.name if isinstance(place, HubPlace) else None
+                return [f"main: {problem}" for problem in check_finetuned(folder, repo_id, say_of)]
+            with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
+                return verify_export(place, heads, folder, (identity, issuer), process, say_of)
     except (HubError, ValueError):
         raise
     except Exception as error:
@@ -161,147 +96,27 @@ def verify(
         raise HubError(f"{place.name}: {one_line(error)}") from None
 
 
-def _verify(
-    place: _Hub | _Local,
-    owner: str | None,
-    signed_by: tuple[str | None, str | None],
-    fresh_process: FreshProcess,
-    say: Say,
-) -> list[str]:
-    heads = place.branches()
-    problems: list[str] = []
-    weights: dict[str, str] = {}
-    with place.folder(heads["main"]) as folder:
-        if is_finetuned(folder):
-            return [f"main: {line}" for line in check_finetuned(folder, place.name if owner else None, say)]
-        if unsigned := _check_signature(folder, *signed_by, say):
-            return unsigned
-        try:
-            main = read_manifest(folder)
-        except ValueError as error:
-            return [f"main: {error}"]
-        problems += _check_revision("main", folder, main, fresh_process, say)
-        problems += [f"main: {problem}" for problem in _check_card(folder, main, owner)]
-    claimed = find_member(main.member)
-    if owner is not None and (claimed is None or claimed.repo_id(owner) != place.name):
-        problems.append(f"main: it is an export of {main.member}")
-    for name, expected in main.revisions.items():
-        if name not in heads:
-            problems.append(f"{name} is missing")
-            continue
-        with place.folder(heads[name]) as folder:
-            problems += _check_step(name, expected, folder, main, weights, fresh_process, say)
-    problems += _check_steps(main, weights)
-    extra = [name for name in heads if name != "main" and name not in main.revisions]
-    problems += [f"{name} is a revision that the manifest of main does not know" for name in extra]
-    return problems
-
-
-def _verify_data(place: _Hub | _Local, data_set: str | None, scratch: str | None, say: Say) -> list[str]:
-    """Files, rows, columns, splits and card of prepared data, and the arrays that they give."""
-    with place.folder(place.branches()["main"]) as folder:
-        if not is_prepared(folder):
-            return [
-                f"main: it holds no prepared data ({INDEX_NAME}); other data sets have nothing to verify by"
-            ]
-        problems = data_problems(folder, scratch=scratch, rebuild=True)
-        if not problems:
-            problems += data_card_problems(folder, data_set)
-            problems += other_files(folder) if data_set else []
-            files = len(data_files(folder)) - 1
-            say(f"main: {data_note(folder)} in {files} Parquet files, which give the arrays of the index")
-    return [f"main: {problem}" for problem in problems]
-
-
-def _check_signature(folder: Path, identity: str | None, issuer: str | None, say: Say) -> list[str]:
-    """Whether the named one has signed `main`; where nobody is named, nothing is asked of it."""
-    if identity is None:
-        if issuer is not None:
-            raise OptionError("identity must be given with an issuer; got the issuer alone", "identity")
-        if (folder / SIGNATURE).is_file():
-            say(f"main: {SIGNATURE} is not checked; say by whom it must be signed (--identity)")
-        return []
-    problems = [f"main: {problem}" for problem in signature_problems(folder, identity, issuer)]
-    if not problems:
-        say(f"main: signed by {identity}")
-    return problems
-
-
-def _check_step(
-    name: str,
-    expected: str,
-    folder: Path,
-    main: Manifest,
-    weights: dict[str, str],
-    fresh_process: FreshProcess,
-    say: Say,
-) -> list[str]:
-    """One step; its weights are noted for the comparison of all."""
+def _ask(place: HubPlace, names: tuple[str, ...]) -> None:
+    """Ask once and soon; a Hub that answers, if only with an error, is asked again afterwards."""
     try:
-        manifest = read_manifest(folder)
-    except ValueError as error:
-        return [f"{name}: {error}"]
-    problems = []
-    if file_digest(folder / MANIFEST) != expected:
-        step = "another step" if manifest.step is None or step_name(manifest.step) != name else "changed"
-        problems.append(f"{name}: its manifest is not the one that main lists ({step})")
-    if manifest.member != main.member:
-        problems.append(f"{name}: it is an export of {manifest.member}")
-    if (folder / WEIGHTS).is_file():
-        weights[name] = file_digest(folder / WEIGHTS)
-    return problems + _check_revision(name, folder, manifest, fresh_process, say)
+        ask(place.name, names, repo_type=place.repo_type)
+    except NoAnswer as error:
+        if error.status is None:
+            raise
 
 
-def _check_steps(main: Manifest, weights: dict[str, str]) -> list[str]:
-    """All steps are distinct, and `main` is the last."""
-    by_weights: dict[str, str] = {}
-    problems = []
-    for name, digest in weights.items():
-        if digest in by_weights:
-            problems.append(f"{name} serves the weights of {by_weights[digest]}")
-        by_weights.setdefault(digest, name)
-    last = next(reversed(main.revisions), None)
-    if last in weights and weights[last] != main.weights:
-        problems.append(f"main is not {last}, the last step")
-    return problems
+def _refuse_identity(name: str | Path, identity: str | None) -> None:
+    """Refuse to look for a signature where none can be."""
+    if identity is not None:
+        raise OptionError(f"identity must be left out for {name}; exports alone are signed", "identity")
 
 
-def _check_revision(
-    name: str, folder: Path, manifest: Manifest, fresh_process: FreshProcess, say: Say
-) -> list[str]:
-    """Files and logits of one revision."""
-    try:
-        problems = [f"{name}: {problem}" for problem in differences(folder, manifest)]
-    except ValueError as error:
-        problems = [f"{name}: {error}"]
-    if problems:
-        return problems  # what is not as exported is not run
-    probe = manifest.probe
-    for way in ("stock", "remote"):
-        try:
-            seen = fresh_process.load(folder, way, (probe.heavy, probe.light), None)
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        if seen.input_ids != probe.input_ids:
-            problems.append(f"{name} ({way}): the tokenizer gives other ids than those recorded")
-        difference = probe.largest_difference(seen.logits)
-        if not difference <= TOLERANCE:
-            problems.append(f"{name} ({way}): logits differ from those recorded by {difference:.2g}")
-        say(f"{name}: {len(manifest.files)} files, {way} logits within {difference:.1g}")
-    return problems
-
-
-def _check_card(folder: Path, main: Manifest, owner: str | None) -> list[str]:
-    """The card's numbers are those of the files beside it, which were measured on these weights."""
-    if not (folder / CARD).is_file():
-        return [f"{CARD} is missing"]
-    try:
-        if (folder / RESULTS).is_file():
-            for row in read_results(folder / RESULTS):
-                same_model = row.model == main.member or member(row.model).name == main.member
-                if row.checkpoint != main.weights or not same_model:
-                    return [f"{RESULTS}: {row.task} {row.metric} was measured on another checkpoint"]
-        return stale_files(folder, owner or owner_of(main))
-    except ValueError as error:
-        return [str(error)]
+def _data_problems(folder: Path, data_set: str | None, scratch: str | None, say: Say) -> list[str]:
+    """Problems of files, rows, columns, splits and card of prepared data, and of the arrays that they give."""
+    if not is_prepared(folder):
+        return [f"it holds no prepared data ({INDEX_NAME}); other data sets have nothing to verify by"]
+    if problems := data_problems(folder, scratch=scratch, rebuild=True):
+        return problems
+    files = len(data_files(folder)) - 1
+    say(f"main: {data_note(folder)} in {files} Parquet files, which give the arrays of the index")
+    return data_card_problems(folder, data_set) + (other_files(folder) if data_set else [])

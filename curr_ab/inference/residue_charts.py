@@ -45,7 +45,7 @@ def _draw(record: Record, values: Mapping[str, Sequence[float]]) -> Drawing:
     chart.y_axis(lambda value: f"{value:g}", "-log probability (nats)")
     ticks, labels, start = [], [], 0
     for chain in CHAINS:
-        own, regions = values[chain], _regions(record, chain)
+        own, regions = values[chain], regions_of(record, chain)
         for place, value in enumerate(own):
             region = regions[place] if regions else ""
             if place % 10 == 9 or place == 0:
@@ -69,7 +69,7 @@ def _draw(record: Record, values: Mapping[str, Sequence[float]]) -> Drawing:
     return chart.drawn(f"Surprise at each residue of {record.id}", described)
 
 
-def _regions(record: Record, chain: str) -> list[str]:
+def regions_of(record: Record, chain: str) -> list[str]:
     """The region of each residue; none where the chain cannot be numbered."""
     mask, text = record.region_mask(chain), record.chain(chain)
     if mask is None and text is not None:

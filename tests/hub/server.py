@@ -16,9 +16,10 @@ from urllib.parse import unquote
 import jobs_api
 import uvicorn
 import yaml
+from space_runs import DATE
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from store import DATE, Entry, Refused, Repo, Store, is_large
+from store import Entry, Refused, Repo, Store, is_large
 from xet import Xet
 
 # Who a token belongs to. The tests search everything that is written for these very strings.
@@ -148,7 +149,8 @@ class Hub:
         user = self.user(request)
         owner = found["repo"].partition("/")[0]
         may_write = user is not None and owner in (user["name"], *(org["name"] for org in user["orgs"]))
-        kind = (found.get("prefix") or found.get("kind", "models")).rstrip("/")
+        own = "spaces" if request.url.path.startswith("/api/spaces/") else "models"
+        kind = (found.get("prefix") or found.get("kind", own)).rstrip("/")
         repo = self.store.repo(kind, found["repo"])
         if repo.private and not may_write:
             raise Refused(404 if user else 401, "Repository not found", "RepoNotFound")
@@ -213,7 +215,9 @@ async def validate_yaml(hub: Hub, request: Request) -> Any:
 async def info(hub: Hub, request: Request, kind: str, repo: str, revision: str = "main") -> Any:
     place = hub.store.repo(kind, repo)
     commit = place.commit(revision)
+    space = {"host": place.run.host, "subdomain": repo.replace("/", "-"), "sdk": "gradio"}
     return {
+        **(space if kind == "spaces" else {}),
         "_id": repo,
         "id": repo,
         "modelId": repo,
@@ -229,6 +233,31 @@ async def info(hub: Hub, request: Request, kind: str, repo: str, revision: str =
         "gated": False,
         "siblings": [{"rfilename": path} for path in commit.files],
     }
+
+
+@route("GET", "/api/spaces/{repo}/runtime")
+async def space_runtime(hub: Hub, request: Request, repo: str) -> Any:
+    place = hub.store.repo("spaces", repo)
+    return place.run.runtime(place.branches["main"])
+
+
+@route("POST", "/api/spaces/{repo}/hardware")
+async def space_hardware(hub: Hub, request: Request, repo: str) -> Any:
+    place = hub.store.repo("spaces", repo)
+    place.run.hardware = (await request.json())["flavor"]
+    return place.run.runtime(place.branches["main"])
+
+
+@route("GET", "/api/spaces/{repo}/variables")
+async def space_variables(hub: Hub, request: Request, repo: str) -> Any:
+    return hub.store.repo("spaces", repo).run.listed_variables()
+
+
+@route("POST", "/api/spaces/{repo}/variables")
+async def set_space_variable(hub: Hub, request: Request, repo: str) -> Any:
+    run, asked = hub.store.repo("spaces", repo).run, await request.json()
+    run.variables[asked["key"]] = asked["value"]
+    return run.listed_variables()
 
 
 @route("GET", "/api/{kind}/{repo}/tree/{revision}")
@@ -529,6 +558,17 @@ async def break_file(hub: Hub, request: Request) -> Any:
     return {}
 
 
+@route("POST", "/_test/space")
+async def set_space(hub: Hub, request: Request) -> Any:
+    """What becomes of a Space when it is built next, and where its app can be reached."""
+    asked = await request.json()
+    run = hub.store.repo("spaces", asked.pop("name")).run
+    for key, value in asked.items():
+        setattr(run, key, value)
+    run.built = None
+    return {}
+
+
 @route("GET", "/_test/state")
 async def state(hub: Hub, request: Request) -> Any:
     """Everything that tests look at; reading it empties the log."""
@@ -539,6 +579,8 @@ async def state(hub: Hub, request: Request) -> Any:
             "private": place.private,
             "tags": place.tags,
             "commits": len(place.commits),
+            "hardware": place.run.hardware,
+            "variables": place.run.variables,
             "branches": {
                 name: {path: entry.etag for path, entry in place.commits[oid].files.items()}
                 for name, oid in place.branches.items()

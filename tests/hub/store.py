@@ -7,9 +7,10 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 
-DATE = "2026-01-01T00:00:00.000Z"
+from space_runs import SpaceRun
+
 # As on the Hub: these suffixes are large files whatever their size.
-LFS_SUFFIXES = (".safetensors", ".parquet", ".npy")
+LFS_SUFFIXES = (".safetensors", ".parquet", ".npy", ".whl")
 LFS_SIZE = 10_000_000
 
 
@@ -57,6 +58,7 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    run: SpaceRun = field(default_factory=SpaceRun)  # of a Space
 
     def __post_init__(self) -> None:
         attributes = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"

@@ -1,0 +1,16 @@
+"""The app that shows a model in a browser: on this machine, or as a Space of the Hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from curr_ab.extras import lazy_names
+
+if TYPE_CHECKING:
+    from curr_ab.space.app import build_app, serve
+
+# Imported when first asked for: the command line lists its commands without torch and gradio.
+_LAZY = {"build_app": "app", "serve": "app"}
+__all__ = ["build_app", "serve"]
+
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="space")
