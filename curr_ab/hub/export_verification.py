@@ -28,35 +28,42 @@ from curr_ab.results import read_results
 Say = Callable[[str], None]
 
 
-def verify_export(
+def check_main(
     place: Place,
-    heads: Mapping[str, str],
     folder: Path,
     signed_by: tuple[str | None, str | None],
     fresh_process: FreshProcess,
     say: Say,
-) -> list[str]:
-    """The problems of all revisions (`heads`) of an export, of which `main` lies in the folder."""
-    owner = place.name.partition("/")[0] if isinstance(place, HubPlace) else None
-    weights: dict[str, str] = {}
+) -> tuple[list[str], Manifest | None]:
+    """The problems of `main`, which lies in the folder, and its manifest where there is one to go on with."""
     if unsigned := _check_signature(folder, *signed_by, say):
-        return unsigned
+        return unsigned, None
     try:
         main = read_manifest(folder)
     except ValueError as error:
-        return [f"main: {error}"]
+        return [f"main: {error}"], None
+    owner = place.name.partition("/")[0] if isinstance(place, HubPlace) else None
     problems = _check_revision("main", folder, main, fresh_process, say)
     problems += [f"main: {problem}" for problem in _check_card(folder, main, owner)]
     claimed = find_member(main.member)
     if owner is not None and (claimed is None or claimed.repo_id(owner) != place.name):
         problems.append(f"main: it is an export of {main.member}")
+    return problems, main
+
+
+def check_steps(
+    place: Place, heads: Mapping[str, str], main: Manifest, fresh_process: FreshProcess, say: Say
+) -> list[str]:
+    """The problems of the other revisions, of which `heads` has the commits."""
+    problems: list[str] = []
+    weights: dict[str, str] = {}
     for name, expected in main.revisions.items():
         if name not in heads:
             problems.append(f"{name} is missing")
             continue
-        with place.folder(heads[name]) as step:
-            problems += _check_step(name, expected, step, main, weights, fresh_process, say)
-    problems += _check_steps(main, weights)
+        with place.folder(heads[name]) as folder:
+            problems += _check_step(name, expected, folder, main, weights, fresh_process, say)
+    problems += _check_order(main, weights)
     extra = [name for name in heads if name != "main" and name not in main.revisions]
     problems += [f"{name} is a revision that the manifest of main does not know" for name in extra]
     return problems
@@ -99,7 +106,7 @@ def _check_step(
     return problems + _check_revision(name, folder, manifest, fresh_process, say)
 
 
-def _check_steps(main: Manifest, weights: dict[str, str]) -> list[str]:
+def _check_order(main: Manifest, weights: dict[str, str]) -> list[str]:
     """All steps are distinct, and `main` is the last."""
     by_weights: dict[str, str] = {}
     problems = []

@@ -1,9 +1,9 @@
-"""Verify: what is on the Hub, or is about to go there, is downloaded anew and proved by what it says of itself."""
+"""Verify: what is on the Hub, or is to go there, is proved by what it says of itself; downloaded anew."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from curr_ab.checkpoint_files import resolve
@@ -19,7 +19,7 @@ from curr_ab.hub.data_sets import (
     data_set_id,
     other_files,
 )
-from curr_ab.hub.export_verification import verify_export
+from curr_ab.hub.export_verification import check_main, check_steps
 from curr_ab.hub.finetuned_verification import check_finetuned, is_finetuned
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import MANIFEST
@@ -77,17 +77,20 @@ def verify(
 
     try:
         heads = place.branches()
-        with place.folder(heads["main"]) as folder:
-            if data_set is not None or is_prepared(folder):
-                _refuse_identity(name, identity)
-                problems = _data_problems(folder, data_set, str(scratch) if scratch else None, say_of)
-                return [f"main: {problem}" for problem in problems]
-            if is_finetuned(folder):
-                _refuse_identity(name, identity)
-                repo_id = place.name if isinstance(place, HubPlace) else None
-                return [f"main: {problem}" for problem in check_finetuned(folder, repo_id, say_of)]
-            with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
-                return verify_export(place, heads, folder, (identity, issuer), process, say_of)
+        with ExitStack() as stack:
+            with place.folder(heads["main"]) as folder:
+                if data_set is not None or is_prepared(folder):
+                    _refuse_identity(name, identity)
+                    problems = _data_problems(folder, data_set, str(scratch) if scratch else None, say_of)
+                    return [f"main: {problem}" for problem in problems]
+                if is_finetuned(folder):
+                    _refuse_identity(name, identity)
+                    repo_id = place.name if isinstance(place, HubPlace) else None
+                    return [f"main: {problem}" for problem in check_finetuned(folder, repo_id, say_of)]
+                process = fresh_process or stack.enter_context(FreshProcess())
+                problems, main = check_main(place, folder, (identity, issuer), process, say_of)
+            # Its folder is gone: one revision at a time lies on the disk.
+            return problems if main is None else problems + check_steps(place, heads, main, process, say_of)
     except (HubError, ValueError):
         raise
     except Exception as error:
@@ -112,7 +115,7 @@ def _refuse_identity(name: str | Path, identity: str | None) -> None:
 
 
 def _data_problems(folder: Path, data_set: str | None, scratch: str | None, say: Say) -> list[str]:
-    """Problems of files, rows, columns, splits and card of prepared data, and of the arrays that they give."""
+    """Problems of the files of prepared data, their rows, columns, splits, card and arrays."""
     if not is_prepared(folder):
         return [f"it holds no prepared data ({INDEX_NAME}); other data sets have nothing to verify by"]
     if problems := data_problems(folder, scratch=scratch, rebuild=True):
