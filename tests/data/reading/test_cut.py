@@ -68,22 +68,19 @@ def test_a_chain_long_by_its_cdr3_is_aligned_where_no_regions_of_the_source_say_
     monkeypatch.setattr(cut, "judge", lambda text, chain: asked.append(text))
     row, mask = corpus[0]["heavy"], corpus[0]["region_mask_heavy"]
     place, end = mask.index("6") + 3, mask.index("7")
-    heavy = row[:place] + "Y" * 30 + row[place:end] + "A" * 11  # it does not show its end
-    long = corpus[0] | {
-        "heavy": heavy,
-        "region_mask_heavy": mask[:place] + "6" * 30 + mask[place:end] + "7" * 11,
-    }
-    [*_, last] = read(write("a.csv", oas_text([*corpus[1:20], long])))
-    assert last["region_mask_heavy"] == long["region_mask_heavy"] and asked == []
-    for text, more in (
-        ("M" + "L" * 21 + heavy, "1" * 22),
-        (heavy, ""),
-    ):  # a leader among the regions; none given
-        led = long | {"heavy": text, "region_mask_heavy": more + long["region_mask_heavy"]}
-        rows = [*corpus[1:20], led]
-        read(write("a.csv", oas_text(rows) if more else plain_text(rows)))
-        assert asked.pop() == text
+    long, mask = row[:place] + "Y" * 30 + row[place:], mask[:place] + "6" * 30 + mask[place:]
+    endless = long[: end + 30] + "A" * (len(row) - end)  # it shows its beginning alone
+
+    def aligned(heavy, region_mask, writer):
         asked.clear()
+        rows = [*corpus[1:20], corpus[0] | {"heavy": heavy, "region_mask_heavy": region_mask}]
+        assert read(write("a.csv", writer(rows)))[-1]["heavy"] == heavy
+        return heavy in asked
+
+    assert not aligned(endless, mask, oas_text)
+    assert aligned(endless, mask, plain_text)
+    assert aligned("L" * 22 + long, "1" * 22 + mask, oas_text)  # a leader among the regions
+    assert aligned(long + "S" * 9, mask + "7" * 9, oas_text)  # a constant part
 
 
 def test_what_was_cut_is_counted(corpus, write):
