@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from curr_ab.data.preparing.clean import REASONS
 from curr_ab.data.preparing.rebuild import PreparedData, read_prepared
 from curr_ab.data.preparing.splits import SPLITS
 from curr_ab.data.schema import FIELDS, PROVENANCE
-from curr_ab.data.shards import FORMAT, INDEX_NAME
+from curr_ab.data.shards import FORMAT, INDEX_NAME, parquet_path
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, replacing
 from curr_ab.hub.manifest import CARD
@@ -112,21 +112,25 @@ def render_data_card(folder: Path, name: str, text: CardText) -> str:
     """The card that the files of a prepared folder give; `name` is that of the repository."""
     data = read_prepared(str(folder / INDEX_NAME))
     index, report = data.index, data.index["report"]
-    columns, num_bytes = _read_footers(folder, data)
+    columns = _read_columns(folder, data)
     pairs = {split: sum(entry["num_pairs"] for entry in index["splits"][split]) for split in SPLITS}
-    splits = {split: len(index["splits"][split]) for split in SPLITS if index["splits"][split]}
+    files = {
+        split: [parquet_path(folder, entry["name"]) for entry in index["splits"][split]]
+        for split in SPLITS
+        if index["splits"][split]
+    }
     settings = dict(index["request"]["settings"])
     settings["names"] = {key: name for key, name in settings["names"].items() if name}
     return render(
         "hub/data_card.md",
-        header=_header(name, text.license, columns, {split: pairs[split] for split in splits}, num_bytes),
+        header=_header(name, text.license, columns, pairs, files),
         name=name,
         repo_id=f"{text.namespace}/{name}",
         rows="pairs" if settings["chains"] == "paired" else "chains",
         num_rows=sum(pairs.values()),
         pairs=pairs,
         clusters=report["clusters"],
-        splits=splits,
+        files=files,
         checks=check_rows(report),
         subsets=dict(sorted(index["subsets"].items(), key=lambda item: (-item[1], item[0]))),
         columns=columns,
@@ -152,50 +156,57 @@ def _source_name(source: str) -> str:
     return source if "://" in source else Path(source).name
 
 
-def _read_footers(folder: Path, data: PreparedData) -> tuple[list[Column], int]:
-    """The columns, counted in the footers of all Parquet files, and the bytes of these."""
+def _read_columns(folder: Path, data: PreparedData) -> list[Column]:
+    """The columns, counted in the footers of all Parquet files."""
     values = Counter[str]()
-    schema, num_bytes = pa.schema([]), 0
+    schema = pa.schema([])
     for entry in data.entries:
-        path = folder / f"{entry['name']}.parquet"
+        path = parquet_path(folder, entry["name"])
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 footer, schema = file.metadata, file.schema_arrow
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} cannot be read ({error}); fetch or prepare the data again") from None
-        num_bytes += path.stat().st_size
         for group in range(footer.num_row_groups):
             row_group = footer.row_group(group)
             for place, name in enumerate(schema.names):
                 chunk = row_group.column(place)
                 values[name] += chunk.num_values - (chunk.statistics.null_count or 0)
-    columns = [
+    return [
         Column(field.name, _DTYPES.get(str(field.type), str(field.type)), values[field.name],
                _MEANINGS.get(field.name, ""))
         for field in schema
     ]  # fmt: skip
-    return columns, num_bytes
 
 
 def _header(
-    name: str, license: str | None, columns: list[Column], splits: Mapping[str, int], num_bytes: int
+    name: str,
+    license: str | None,
+    columns: Sequence[Column],
+    pairs: Mapping[str, int],
+    files: Mapping[str, Sequence[Path]],
 ) -> str:
     """The lines that the Hub and the library `datasets` read."""
     from huggingface_hub import DatasetCardData
 
-    num_rows = sum(splits.values())
-    paths = [{"split": split, "path": f"{split}-*.parquet"} for split in splits]
+    num_rows = sum(pairs.values())
+    # Of the files: `datasets` wants the number, and compares the rows alone.
+    num_bytes = {split: sum(path.stat().st_size for path in paths) for split, paths in files.items()}
+    patterns = [{"split": split, "path": f"{split}-*.parquet"} for split in files]
     data = DatasetCardData(
         license=license,
         pretty_name=name,
         tags=["antibody", "paired-antibody", "protein", "biology"],
         task_categories=["fill-mask"],
         size_categories=[_SIZES[min(max(0, len(str(num_rows)) - 3), len(_SIZES) - 1)]],
-        configs=[{"config_name": "default", "data_files": paths}],
+        configs=[{"config_name": "default", "data_files": patterns}],
         dataset_info={
             "features": [{"name": column.name, "dtype": column.type} for column in columns],
-            "splits": [{"name": split, "num_examples": count} for split, count in splits.items()],
-            "download_size": num_bytes,
+            "splits": [
+                {"name": split, "num_bytes": size, "num_examples": pairs[split]}
+                for split, size in num_bytes.items()
+            ],
+            "download_size": sum(num_bytes.values()),
         },
     )
     header: str = data.to_yaml()

@@ -113,6 +113,7 @@ def test_it_is_loaded_without_the_package(world, prepared, tmp_path, where) -> N
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "Ignoring" not in done.stderr  # part of the card
     found = json.loads(done.stdout)
     shards = [
         pq.read_table(prepared / f"{entry['name']}.parquet") for entry in train.index["splits"]["train"]
