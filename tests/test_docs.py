@@ -53,6 +53,7 @@ OTHERS_OPTIONS = {
     "--num_processes",
     "--parallel-tmpdir",  # diamond
     "--scoring-strategy",  # AbLang2
+    "--trust-remote-code",  # vLLM
     "--wide",  # benchmarks
     "--other",
 }
