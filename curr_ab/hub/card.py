@@ -203,14 +203,14 @@ def write_card(
         )
     if results:
         write_results(folder / RESULTS, _results_of(read_manifest(folder), results))
-    text = rendered(folder, namespace or namespace_of(folder, "from_pretrained"))
+    text = rendered(folder, namespace or namespace_of(folder))
     with replacing(folder / CARD) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
     from curr_ab.finetuning.adapter_manifest import change_base
-    from curr_ab.finetuning.adapter_record import write_adapter_card
+    from curr_ab.finetuning.adapter_record import card_owner, write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
         raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
@@ -218,7 +218,7 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
     change_base(folder, base_model, None if base_model is None else _commit_of(base_model))
-    write_adapter_card(folder, namespace=namespace or namespace_of(folder, "load_finetuned"))
+    write_adapter_card(folder, namespace=namespace or card_owner(folder))
 
 
 def rendered(folder: Path, namespace: str) -> str:
@@ -256,11 +256,11 @@ def _commit_of(name: str) -> str | None:
         return None
 
 
-def namespace_of(folder: Path, loaded_by: str = "from_pretrained") -> str:
+def namespace_of(folder: Path) -> str:
     """The owner that the card in the folder names where it loads the model."""
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    owner = re.search(rf'{loaded_by}\("([^"/]+)/', text)
+    owner = re.search(r'from_pretrained\("([^"/]+)/', text)
     return owner[1] if owner else NAMESPACE
 
 
