@@ -73,8 +73,8 @@ def commit_of(path: Path) -> str | None:
 def file_table(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that the manifest is of."""
     left_out = (MANIFEST, *_LIVING, *_OF_THE_HUB)
-    names = sorted(path.name for path in folder.iterdir() if path.name not in left_out)
-    return {name: file_digest(folder / name) for name in names}
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: file_digest(folder / name) for name in sorted(names) if name not in left_out}
 
 
 def read_manifest(folder: Path) -> AdapterManifest:

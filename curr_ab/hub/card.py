@@ -271,7 +271,7 @@ def write_card(
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
     from curr_ab.finetuning.adapter_manifest import change_base
-    from curr_ab.finetuning.adapter_record import write_adapter_card
+    from curr_ab.finetuning.adapter_record import card_owner, write_adapter_card
 
     if base_model is not None and not is_repository(base_model):
         raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
@@ -279,7 +279,7 @@ def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
     change_record(folder, name, base_model)
     change_base(folder, base_model, None if base_model is None else _commit_of(base_model))
-    write_adapter_card(folder, namespace=namespace or finetuned_owner(folder))
+    write_adapter_card(folder, namespace=namespace or card_owner(folder))
 
 
 def living_files(folder: Path, namespace: str) -> dict[str, str | None]:
@@ -337,14 +337,6 @@ def _commit_of(name: str) -> str | None:
         return HfApi().repo_info(name, timeout=10).sha
     except Exception:  # without network a card is made all the same; the weights have a digest
         return None
-
-
-def finetuned_owner(folder: Path) -> str:
-    """The owner that the card in the folder names where it loads the model."""
-    card = folder / CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    owner = re.search(r'load_finetuned\("([^"/]+)/', text)
-    return owner[1] if owner else NAMESPACE
 
 
 def stale_parts(card: str, expected: str, sections: Sequence[str] = _NUMBERED_SECTIONS) -> list[str]:

@@ -13,8 +13,14 @@ from curr_ab.finetuning.adapter_manifest import (
     probe,
     read_manifest,
 )
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, CARD, RECORD, read_record, render_adapter_card
-from curr_ab.hub.card import finetuned_owner
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    CARD,
+    RECORD,
+    card_owner,
+    read_record,
+    render_adapter_card,
+)
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -31,7 +37,7 @@ def check_finetuned(folder: Path, repo_id: str | None, say: Callable[[str], None
         record = read_record(folder)
     except (ValueError, TypeError) as error:
         return [str(error)]
-    owner, name = repo_id.split("/") if repo_id else (finetuned_owner(folder), record.name)
+    owner, name = repo_id.split("/") if repo_id else (card_owner(folder), record.name)
     if name != record.name:
         problems.append(f"it is {record.name}, under another name")
     card = folder / CARD

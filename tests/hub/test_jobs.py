@@ -182,15 +182,15 @@ def test_a_job_is_started_once_and_a_failed_one_goes_on_in_another(place) -> Non
 
     log = [
         "step 1,000",
-        f"curr-ab: finetune: {WRITER} the GPU ran out of memory; set pairs_per_micro_batch",
+        f"curr-ab: finetune: {WRITER} {TRACKER} the GPU ran out of memory; set pairs_per_micro_batch",
         "",
     ]
     end(place, 0, "ERROR", message="Job failed with exit code: 2", log=log)
-    said = place.run(*FINETUNE, *JOB, "--secret", "HF_TOKEN").splitlines()
+    said = place.run(*FINETUNE, *JOB, "--secret", "HF_TOKEN", "KEY", KEY=TRACKER).splitlines()
     assert said[-2] == (
         f"finetune pairing: {place.endpoint}/jobs/curator/{0:024x} is ERROR (Job failed with exit code: 2): "
-        "curr-ab: finetune: *** the GPU ran out of memory; set pairs_per_micro_batch; another goes on from "
-        f"its last saved state; all it said: hf jobs logs {0:024x}"
+        "curr-ab: finetune: *** *** the GPU ran out of memory; set pairs_per_micro_batch; another goes on "
+        f"from its last saved state; all it said: hf jobs logs {0:024x}"
     )
     assert said[-1].startswith(f"finetune pairing: {place.endpoint}/jobs/curator/{1:024x} is SCHEDULING")
     first, second = jobs(place)
