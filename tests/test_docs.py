@@ -35,6 +35,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "cli
 RUN_BY = {
     "how-to/engines.md": "inference/test_engines.py",  # other people's engines
     "how-to/publish.md": "hub/test_docs.py",  # the weights of a member, and the Hub
+    "how-to/space.md": "space/test_api.py",  # an app that runs
 }
 # Code of the other pages that is not run, with the reason. What fits nothing any more is an error.
 NOT_RUN = {
@@ -248,6 +249,6 @@ def test_every_public_name_has_its_place_in_the_reference():
     for page in sorted((DOCS / "api").glob("*.md")):
         package, options = re.search(r"^::: (\S+)\n((?:    .*\n)+)", page.read_text(), re.MULTILINE).groups()
         pages[package] = yaml.safe_load(options)["options"]["members"]
-    assert len(pages) == 9
+    assert len(pages) == 10
     for package, shown in pages.items():
         assert sorted(shown) == sorted(importlib.import_module(package).__all__), package
