@@ -29,7 +29,7 @@ Each page shows what `--help` prints. Of all commands holds:
 """
 # The commands by what people do; one that is in no group, or not there any more, is an error.
 GROUPS = {
-    "Use a model": "embed score mutate restore pair number generate design predict models",
+    "Use a model": "embed score mutate restore pair number generate design predict space models",
     "Fine-tune": "finetune example-data compare",
     "Prepare data and train": "data pretrain evaluate",
     "Scaling laws": "scaling study",
