@@ -36,6 +36,7 @@ RUN_BY = {
     "how-to/engines.md": "inference/test_engines.py",  # other people's engines
     "how-to/jobs.md": "hub/test_jobs.py",  # machines of the Hub
     "how-to/publish.md": "hub/test_docs.py",  # the weights of a member, and the Hub
+    "how-to/space.md": "space/test_api.py",  # an app that runs
 }
 # Code of the other pages that is not run, with the reason. What fits nothing any more is an error.
 NOT_RUN = {
@@ -250,6 +251,6 @@ def test_every_public_name_has_its_place_in_the_reference():
     for page in sorted((DOCS / "api").glob("*.md")):
         package, options = re.search(r"^::: (\S+)\n((?:    .*\n)+)", page.read_text(), re.MULTILINE).groups()
         pages[package] = yaml.safe_load(options)["options"]["members"]
-    assert len(pages) == 9
+    assert len(pages) == 10
     for package, shown in pages.items():
         assert sorted(shown) == sorted(importlib.import_module(package).__all__), package

@@ -94,6 +94,19 @@ def test_a_missing_library_names_the_extra_of_the_task(place):
     assert 'is missing: pip install "curr-ab[finetune]"' in done.stderr
 
 
+@pytest.mark.heavy
+def test_the_app_needs_its_extra_and_nothing_else(place):
+    program = """
+from curr_ab.space.app import build_app
+from curr_ab.space.model import Model
+print(len(build_app(Model("demo"), None).fns))
+"""
+    done = Environment(place / "site", ("space",)).run(program)
+    assert done.returncode == 0 and int(done.stdout) > 5, done.stderr[-3_000:]
+    done = Environment(place / "core").run(PROGRAM, "space demo")
+    assert 'gradio is missing: pip install "curr-ab[space]"' in done.stderr
+
+
 @pytest.mark.parametrize("folder", ["README.md", "CONTRIBUTING.md", "docs", "curr_ab", "train_scripts"])
 def test_every_extra_that_is_named_exists(folder):
     project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.space.app import build_app, serve
+    from curr_ab.space.app import serve
 
 # Imported when first asked for: the command line lists its commands without torch and gradio.
-_LAZY = {"build_app": "app", "serve": "app"}
-__all__ = ["build_app", "serve"]
+_LAZY = {"serve": "app"}
+__all__ = ["serve"]
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="space")

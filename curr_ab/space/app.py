@@ -67,6 +67,10 @@ def serve(
             ssr_mode=False,  # it needs Node, and gains nothing here
             mcp_server=find_spec("mcp") is not None,
             footer_links=["api"],
+            # The system's own letters: nothing to fetch, and the same as in the charts.
+            theme=gr.themes.Default(
+                font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
+            ),
             css=packaged_text("space/style.css"),
             max_file_size="5mb",
         )

@@ -52,6 +52,7 @@ COMMANDS = {
     "card": "export",
     "publish": "export --namespace somebody",
     "verify": "8M-F",
+    "space": "demo",
     "study": "--dry-run",
     "completion": "bash",
 }

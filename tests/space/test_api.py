@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from support.apps import running_app, write_app
+from support.tiny_models import TESTS
 
 from curr_ab.space.examples import LIGHTS
 from curr_ab.words import EXAMPLE_PAIR
@@ -87,6 +89,13 @@ def test_no_other_file_of_the_server_is_read(client) -> None:
         with urllib.request.urlopen(f"{address}/{event}") as answer:
             said = answer.read().decode()
         assert said.startswith("event: error") and "root" not in said, said
+
+
+def test_the_example_of_the_page_runs(client, capsys) -> None:
+    document = (TESTS.parent / "docs" / "how-to" / "space.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    exec(block.replace("http://127.0.0.1:7860", client.src), {})
+    assert "'heavy': " in capsys.readouterr().out
 
 
 def test_functions_are_described_for_agents(client) -> None:
