@@ -138,7 +138,7 @@ def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     """The rows with their keys, sorted by the pair's hash; equal ones stay in the order of the source."""
     heavy, light = (rows[chain].combine_chunks() for chain in ("heavy", "light"))
     tokens, offsets = encode_pairs(heavy, light)
-    view, key = memoryview(tokens), seed.to_bytes(8, "big", signed=True)
+    view, key = tokens.data, seed.to_bytes(8, "big", signed=True)
     of_pairs = (view[start:end] for start, end in pairwise(offsets.tolist()))
     order = _digests(of_pairs, 16, key).reshape(-1, 2)
     keys = [order[:, 0], order[:, 1], _text_keys(pc.coalesce(heavy, light)), _text_keys(rows["id"])]
