@@ -69,7 +69,8 @@ class Hub:
         path = scope["raw_path"].decode().partition("?")[0]
         try:
             response = await self._answer(request, path, send)
-        except ClientDisconnect:  # it was killed
+        except ClientDisconnect:  # a client that was killed waits for no answer
+            self.log.append([request.method, path, 0])
             return
         except Refused as refusal:
             headers = {"X-Error-Code": refusal.code} if refusal.code else {}
