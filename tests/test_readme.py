@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.documents import ROOT, blocks_of, shell_lines
 
+import curr_ab
 from curr_ab.cli.main import main
 
 README = (ROOT / "README.md").read_text()
@@ -55,7 +56,7 @@ def test_first_lines_need_no_network_and_no_minute(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", no_network + BLOCKS[first].text],
         cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(Path(curr_ab.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,

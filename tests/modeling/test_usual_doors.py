@@ -5,6 +5,8 @@ Each call is made as it stands in those libraries' manuals, with their stock cla
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from datasets import Dataset
@@ -22,22 +24,26 @@ from transformers import (
 )
 
 import curr_ab
-from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification
+from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.inference import embed
 
 HEAVY, LIGHT = PAIRS[0]
 WAYS = {"stock": {}, "remote": {"trust_remote_code": True}}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=["tiny", "demo"])
+def folder(request, tmp_path_factory):
+    """A member in small, and the model in the package."""
+    if request.param == "demo":
+        return Path(curr_ab.resolve("demo"))
     return save_checkpoint(shake(CurrAbForMaskedLM(tiny_config())).eval(), tmp_path_factory.mktemp("member"))
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
+def classifier(folder, tmp_path_factory):
     """A folder with a head of two classes."""
-    model = shake(CurrAbForSequenceClassification(tiny_config(classifier_pooling="cls")))
+    config = CurrAbConfig.from_pretrained(folder, classifier_pooling="cls")
+    model = shake(CurrAbForSequenceClassification.from_pretrained(folder, config=config))
     return save_checkpoint(model.eval(), tmp_path_factory.mktemp("classifier"))
 
 
