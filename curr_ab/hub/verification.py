@@ -60,9 +60,14 @@ class _Hub:
         """The folder; an error that the Hub answers, or that comes soon, is left for another attempt."""
         from huggingface_hub import snapshot_download
 
-        about = {"library_name": "curr-ab", "library_version": __version__}
         try:
-            return snapshot_download(self.name, revision=commit, cache_dir=place, **about)
+            return snapshot_download(
+                self.name,
+                revision=commit,
+                cache_dir=place,
+                library_name="curr-ab",
+                library_version=__version__,
+            )
         except Exception as error:
             soon = time.monotonic() - began < _PATIENCE_S
             if status_of(error) is not None or (soon and is_transient(error)):
