@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
 from gradio.events import api
 
 from curr_ab import __version__
@@ -47,6 +49,8 @@ def serve(
     Percentiles are among the pairs of `reference.json` in the folder of a Space; without a folder among
     `reference_pairs` pairs that are scored now, which for a large model on a CPU takes minutes.
     """
+    if cores := os.environ.get("CPU_CORES"):  # of a Space, whose machine shows more than it lends
+        torch.set_num_threads(int(cores))
     model = Model(name)
     reference = None
     if folder is not None:
