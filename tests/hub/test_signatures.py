@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from curr_ab import member
 from curr_ab.cli.main import main
@@ -23,6 +21,9 @@ from curr_ab.hub.signatures import PASSWORD
 from curr_ab.hub.verification import verify
 
 pytest.importorskip("model_signing")
+# It brings these two.
+serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
