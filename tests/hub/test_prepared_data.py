@@ -249,6 +249,7 @@ def test_whatever_differs_from_index_and_card_is_named(prepared, tmp_path) -> No
                 describe_dataset(folder, "brineylab")
 
 
+@pytest.mark.heavy
 def test_a_damaged_index_is_named_in_one_line(prepared, tmp_path, capsys) -> None:
     """Downloads of other people's data must not end in a traceback, nor reach beyond their folder."""
     cases = {
@@ -295,7 +296,7 @@ def test_what_is_no_parquet_or_has_no_statistics(prepared, tmp_path) -> None:
     assert problem.startswith("main: test-00000.parquet cannot be read")
     for other in (pairs.drop_columns(["split"]), pairs.append_column("more", pa.array([[1]] * len(pairs)))):
         pq.write_table(other, path)
-        assert "test-00000.parquet must have the columns of prepared pairs" in "".join(update())
+        assert "test-00000.parquet: it must have the columns of prepared pairs" in "".join(update())
 
 
 def test_a_folder_is_verified_also_where_it_is_called_like_a_repository(
