@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -21,9 +23,6 @@ from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, SIGNATURE, file_table, read_manifest
 from curr_ab.hub.signatures import PASSWORD
 from curr_ab.hub.verification import verify
-
-pytest.importorskip("model_signing")
-
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -75,6 +74,24 @@ def test_a_tampered_file_with_its_manifest_made_anew_fails_by_the_signature_alon
     (problem,) = problems(tampered, keys[1])
     assert problem.startswith(f"main: {SIGNATURE} is not that of {keys[1]} over these files")
     assert "handler.py" in problem and "manifest.json" in problem
+
+
+def test_compiled_code_in_the_place_of_checked_code_does_not_pass(signed, keys, tmp_path, problems) -> None:
+    """Python runs it without a look at the source that the manifest and the signature are over."""
+    tampered, trap = shutil.copytree(signed, tmp_path / "tampered"), tmp_path / "trap.py"
+    trap.write_text("SPRUNG = True\n")
+    compiled = importlib.util.cache_from_source(str(tampered / "handler.py"))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(trap), cfile=compiled, invalidation_mode=unchecked)
+    spec = importlib.util.spec_from_file_location("handler", tampered / "handler.py")
+    handler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(handler)
+    assert handler.SPRUNG  # so much for the source
+    [problem] = problems(tampered)
+    assert "__pycache__ does not belong in an export; remove it" in problem
+    [problem] = problems(tampered, keys[1])
+    assert problem.startswith(f"main: {SIGNATURE} is not that of {keys[1]} over these files")
+    assert "__pycache__" in problem
 
 
 def test_a_step_is_covered_by_the_signature_of_main(signed, keys, tmp_path, problems) -> None:
