@@ -23,6 +23,8 @@ from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, SIGNATURE, file_table, read_manifest
 from curr_ab.hub.signatures import PASSWORD
 from curr_ab.hub.verification import verify
+from curr_ab.results import Result, write_results
+
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -109,8 +111,15 @@ def test_cards_and_numbers_may_change_and_nothing_else(signed, keys, tmp_path, p
         file.write("\n## Thanks\n\nTo all donors.\n")
     (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     assert problems(folder, keys[1]) == []
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    results = tmp_path / "results.json"
+    named = {"model": "350M-F", "task": "test-loss", "metric": "loss", "source": "a test"}
+    where = {"dataset": "CurrAb-pairs", "split": "test", "checkpoint": read_manifest(folder).weights}
+    counts = {"value": 0.5, "standard_error": None, "num_items": 9}
+    write_results(results, [Result(**named, **where, **counts, code_version="0.1.0", details={})])
     with pytest.raises(ValueError, match="must not be signed for another owner to be named"):
-        write_card(folder, namespace="curator")
+        write_card(folder, namespace="curator", results=[results])
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert problems(folder, keys[1]) == []
     (folder / "more.json").write_text("{}")
     assert any("more.json" in line for line in problems(folder, keys[1]))
