@@ -109,8 +109,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def revision_files(folder: Path) -> list[str]:
     """The files of one revision by their names on the Hub; a folder that exports do not have is a mistake."""
-    # pip compiles the code of the models in the package. Elsewhere Python would run such a file in the place of
-    # the one that was checked.
+    # pip compiles the code of the models in the package. Elsewhere Python would run such a file in the
+    # place of the one that was checked.
     in_package = folder.resolve() in (demo.resolve() for demo in DEMO_FOLDERS.values())
     apart = (REVISIONS, "__pycache__") if in_package else (REVISIONS,)
     names = []
