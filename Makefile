@@ -69,8 +69,9 @@ fix: $(VENV)/installed ## repair what can be repaired
 
 # A wheel can lack files, or fail where the checkout is not beside it. tests/test_packaging.py compares its files
 # with the tree and imports every module; the fast tests render the templates and read recipes, presets and corpus;
-# those of the commands and the Hub run it in fresh processes. Trainings would only repeat `make test`.
-test-wheel: $(VENV)/installed ## build the wheel in isolation and run tests against it: the fast ones, commands, Hub
+# those of the commands, the Hub, README, quickstart and notebooks run it in fresh processes, as somebody without a
+# checkout does. Other trainings would only repeat `make test`.
+test-wheel: $(VENV)/installed ## build the wheel and run against it the fast tests, commands, Hub, README, quickstart, notebooks
 	rm -rf dist $(VENV)-wheel
 	$(RUN)/python -m build --wheel
 	$(PYTHON) -m venv $(VENV)-wheel
@@ -80,7 +81,8 @@ test-wheel: $(VENV)/installed ## build the wheel in isolation and run tests agai
 		> "$$($(VENV)-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth"
 	cd tests && ../$(VENV)-wheel/bin/python -P -c "import curr_ab; assert 'site-packages' in curr_ab.__file__, curr_ab.__file__"
 	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "not heavy and not slow and not browser"
-	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "heavy and not slow and not browser" tests/cli tests/hub
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "heavy and not slow and not browser" tests/cli tests/hub tests/test_readme.py
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 tests/test_notebooks.py "tests/test_docs.py::test_a_page_runs_as_it_stands[quickstart.md]"
 
 compat: $(VENV)/installed ## prove the checkpoint folder with other versions of transformers
 	$(RUN)/python tests/compat/run.py

@@ -15,6 +15,7 @@ from typing import Any
 
 import tokenizers
 import torch
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
@@ -195,13 +196,21 @@ def load_weights(
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """Without what transformers reports at length: it is said here in one line, or is no news."""
-    verbosity = transformers_logging.get_verbosity()
+    """Without what transformers reports at length, and its bar for weights: downloads alone have theirs."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    of_downloads = not are_progress_bars_disabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # of downloads, too
+    if of_downloads:
+        enable_progress_bars()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+        if not of_downloads:
+            disable_progress_bars()
 
 
 def _damaged(source: str, error: Exception, options: dict[str, Any]) -> ValueError:

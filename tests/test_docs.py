@@ -102,7 +102,7 @@ def place(tmp_path, monkeypatch):
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(Path(curr_ab.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -32,8 +32,8 @@ COMMANDS = {
         f"mutate model pairs.csv --mode unmasked --out mutants.parquet {ON_CPU}",
         f"restore model pairs.csv --out restored.csv {ON_CPU}",
         f"pair model pairs.csv pairs.csv --mode unmasked --out ranks.csv {ON_CPU}",
-        f"generate model pairs.csv --given heavy --n 1 --out written.csv {ON_CPU}",
-        f"design model pairs.csv --mode unmasked --mutations 1 --n 1 --out designs.csv {ON_CPU}",
+        f"generate model one.csv --given heavy --n 1 --out written.csv {ON_CPU}",
+        f"design model one.csv --mode unmasked --mutations 1 --n 1 --out designs.csv {ON_CPU}",
     ],
     "train": [
         "data prepare pairs.parquet --cluster exact --subsets F=1.0 --validation 4 --out shards "
@@ -67,10 +67,11 @@ def place(tmp_path):
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     few = pairs.select(["id", "heavy", "light"])
     pyarrow.csv.write_csv(few, tmp_path / "pairs.csv")
+    pyarrow.csv.write_csv(few.slice(0, 1), tmp_path / "one.csv")
     fitness = few.append_column("fitness", [[place / 2 for place in range(12)]])
     pyarrow.csv.write_csv(fitness.append_column("direction", [["higher"] * 12]), tmp_path / "fitness.csv")
     with (tmp_path / "pairs.fasta").open("w") as file:
-        for row in few.to_pylist():
+        for row in few.slice(0, 2).to_pylist():
             file.writelines(f">{row['id']}_{chain}\n{row[chain]}\n" for chain in ("heavy", "light"))
     config = tiny_config(num_hidden_layers=1, num_attention_heads=2)
     save_checkpoint(shake(CurrAbForMaskedLM(config)).eval(), tmp_path / "model")

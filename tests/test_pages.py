@@ -20,6 +20,7 @@ from curr_ab.charts import Drawing
 from curr_ab.data.description import Description, _page
 from curr_ab.finetuning import adapter_record
 from curr_ab.hub import render_card
+from curr_ab.hub_results import eval_results
 from curr_ab.inference.heat_maps import Saturation, Site
 from curr_ab.inference.records import Record
 from curr_ab.inference.residue_charts import residue_chart
@@ -94,11 +95,18 @@ def front_of(card):
     return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
 
 
+def of_the_hub():
+    """A number that stands in the header, too."""
+    return replace(result(), dataset=f"CurrAb-pairs {NASTY}")
+
+
 def test_words_break_neither_header_nor_tables_of_a_model_card():
     training = TrainingRecord(plan={"note": NASTY}, devices=NASTY)
-    card = render_card(member("350M-F"), results=[result()], training=training)
+    card = render_card(member("350M-F"), results=[of_the_hub()], training=training)
     (measured,) = front_of(card)["model-index"][0]["results"]
-    assert measured["task"]["name"] == NASTY and measured["dataset"]["type"] == NASTY
+    assert measured["task"]["name"] == NASTY and measured["dataset"]["type"] == "brineylab/CurrAb-pairs"
+    (entry,) = yaml.safe_load(eval_results([of_the_hub()], "brineylab"))
+    assert set(entry) == {"dataset", "value", "notes"} and set(entry["dataset"]) == {"id", "task_id"}
     rows = [row for row in rows_of(card) if any("onerror" in text for text in row)]
     assert [len(row) for row in rows] == [2, 8, 2]
     assert "\n- yaml" not in card.split("---\n", 2)[2]
@@ -110,7 +118,7 @@ def test_words_break_neither_header_nor_tables_of_an_adapter_card(tmp_path, monk
     recipe = {"target": "classes", "method": "lora", "name": NASTY, "pooling": NASTY, "group_by": NASTY}
     (tmp_path / adapter_record.RECIPE).write_text(yaml.safe_dump(recipe))
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": NASTY}}))
-    write_results(tmp_path / adapter_record.RESULTS, [result()])
+    write_results(tmp_path / adapter_record.RESULTS, [of_the_hub()])
     card = adapter_record.render_adapter_card(tmp_path, "me")
     (index,) = front_of(card)["model-index"]
     assert index["name"] == NASTY and index["results"][0]["task"]["name"] == NASTY

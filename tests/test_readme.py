@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.documents import ROOT, blocks_of, shell_lines
 
+import curr_ab
 from curr_ab.cli.main import main
 
+INSTALLED = str(Path(curr_ab.__file__).parents[1])  # the checkout, or what a wheel left
 README = (ROOT / "README.md").read_text()
 BLOCKS = blocks_of(README)
 # Lines that are not run, with the reason; that they can be understood is tested with those of the pages.
@@ -55,7 +57,7 @@ def test_first_lines_need_no_network_and_no_minute(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", no_network + BLOCKS[first].text],
         cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": INSTALLED},
         capture_output=True,
         text=True,
         check=False,

@@ -62,7 +62,8 @@ def read_pair_table(sources: Sequence[str], split: str, names: ColumnNames) -> P
     for name in pairs.schema.names:
         if name != "source":  # where the file lies does not matter
             digest.update(repr(pairs[name].to_pylist()).encode())
-    title = " ".join(Path(source).name for source in sources)
+    # An address on the Hub says what the data are; a folder of this machine tells a reader nothing.
+    title = " ".join(source if source.startswith("hf://") else Path(source).name for source in sources)
     return PairTable(f"{title} {digest.hexdigest()[:12]}", split, digest.hexdigest(), pairs)
 
 

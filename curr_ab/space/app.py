@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
 from gradio.events import api
 
 from curr_ab import __version__
@@ -47,6 +49,8 @@ def serve(
     Percentiles are among the pairs of `reference.json` in the folder of a Space; without a folder among
     `reference_pairs` pairs that are scored now, which for a large model on a CPU takes minutes.
     """
+    if cores := os.environ.get("CPU_CORES"):  # of a Space, whose machine shows more than it lends
+        torch.set_num_threads(int(cores))
     model = Model(name)
     reference = None
     if folder is not None:
@@ -65,7 +69,7 @@ def serve(
             server_port=port,
             share=False,
             ssr_mode=False,  # it needs Node, and gains nothing here
-            mcp_server=find_spec("mcp") is not None,
+            mcp_server=_has_mcp(),
             footer_links=["api"],
             # The system's own letters: nothing to fetch, and the same as in the charts.
             theme=gr.themes.Default(
@@ -78,6 +82,14 @@ def serve(
         if port is None:
             raise
         raise OptionError(f"port must be a free one; {port} cannot be used ({error})", "port") from None
+
+
+def _has_mcp() -> bool:
+    """True where `mcp` is installed in the version that Gradio 6 can use, and would fail with another."""
+    try:
+        return version("mcp").startswith("1.")
+    except PackageNotFoundError:
+        return False
 
 
 def build_app(model: Model, reference: Reference | None) -> gr.Blocks:

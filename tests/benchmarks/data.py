@@ -1,10 +1,11 @@
 """Measures `prepare` on a synthetic archive in the OAS format: pairs per second, peak memory, growth of time.
 
-    python -m benchmarks.data [PAIRS] [--processes N] [--cluster exact] [--wide] [--other FOLDER]
+    python -m benchmarks.data [PAIRS] [--processes N] [--cluster exact] [--wide] [--other FOLDER] [--runs N]
 
 The archive is made in a temporary folder and goes with it. PAIRS is 1,000,000 in 100 files unless given; a
 tenth of it is measured first, and the two figures tell whether time grows linearly. FOLDER is another version
-of the project, such as a work tree of an earlier commit, which prepares the same files in turn.
+of the project, such as a work tree of an earlier commit, which prepares the same files in turn; of several
+runs the ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
+from statistics import median
 from unittest import mock
 
 import numpy as np
@@ -224,6 +228,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cluster", choices=("clonotype", "exact", "mmseqs"), default="exact")
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--runs", type=int, default=1, help="of each size and version, in turn")
     parser.add_argument("--wide", action="store_true", help=f"{WIDTH} columns a chain, as OAS has, for 21")
     args = parser.parse_args()
     if args.other is not None and not (args.other / "curr_ab").is_dir():
@@ -246,22 +251,23 @@ def main() -> None:
             f"equal ones of {10 * args.pairs:,} keys are found in {labels[0]:.2f} processor seconds; ", end=""
         )
         print(f"five times the keys take {labels[1] / labels[0]:.1f} times the time")
-        seconds = {}
+        seconds: dict[tuple[int, Path | None], list[float]] = defaultdict(list)
         for count in (num_files // 10, num_files):
             pairs = count * PAIRS_PER_FILE
-            for project in (None, args.other) if args.other else (None,):
+            for project in ((None, args.other) if args.other else (None,)) * args.runs:
                 name = "" if project is None else f" by {project}"
-                out = folder / f"out{count}{project is None}"
+                out = folder / f"out{count}"
                 wall, used, peak, disk = measure(files[:count], out, args.processes, args.cluster, project)
-                seconds[pairs, project] = used
+                seconds[pairs, project].append(used)
                 print(f"{pairs:>9,} pairs{name}: {used:6.1f} processor seconds, {wall:6.1f} s, ", end="")
                 print(f"{pairs / wall:,.0f} pairs/s, peak memory {peak / 1e9:.2f} GB, ", end="")
                 print(f"peak disk {disk / 1e6:,.0f} MB, {clusters(out):,} clusters", flush=True)
+                shutil.rmtree(out)
             if args.other:
-                ratio = seconds[pairs, None] / seconds[pairs, args.other]
+                ratio = median(seconds[pairs, None]) / median(seconds[pairs, args.other])
                 print(f"{pairs:>9,} pairs: {ratio:.2f} times the processor seconds of the other")
         small, large = sorted(pairs for pairs, project in seconds if project is None)
-        growth = seconds[large, None] / seconds[small, None]
+        growth = median(seconds[large, None]) / median(seconds[small, None])
         print(f"{large / small:.0f} times the pairs take {growth:.1f} times the processor seconds")
 
 

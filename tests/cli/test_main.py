@@ -7,9 +7,11 @@ import pickle
 import subprocess
 import sys
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 
+import curr_ab
 from curr_ab.cli.main import GROUPS, build_parser, main
 from curr_ab.cli.shell import Parser, run
 from curr_ab.data.preparing.plan import CleaningLimits, PreparationPlan
@@ -510,3 +512,19 @@ def test_words_are_completed(line, completed, tmp_path):
     code = "from curr_ab.cli.main import main; main()"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
     assert {word.strip() for word in answers.read_text().splitlines()} - {"-h", "--help"} == completed
+
+
+@pytest.mark.heavy
+def test_quiet_prints_nothing(tmp_path):
+    """Nor do the processes that it starts: each loads the model."""
+    bars = {name: value for name, value in os.environ.items() if "TQDM" not in name and "BARS" not in name}
+    pairs = Path(curr_ab.resolve("demo"), "pairs.csv")
+    options = ["--mode", "unmasked", "--device", "cpu", "--processes", "2", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "curr_ab", "score", "demo", pairs, "--out", tmp_path / "scores.csv", *options],
+        env=bars | {"PYTHONPATH": str(Path(curr_ab.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -110,12 +110,44 @@ def prove_causal(folder):
     return model, tokenizer
 
 
+def prove_usual_doors(folder, trusted):
+    """Pipelines and AMULETY's call; tests/modeling/test_usual_doors.py has more."""
+    options = {"trust_remote_code": True} if trusted else {}
+    heavy, light = PAIRS[0]
+    text = f"{heavy}<cls><cls>{light}"
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    model = AutoModelForMaskedLM.from_pretrained(folder, **options).eval()
+
+    masked = f"{heavy[:50]}<mask>{heavy[51:]}"
+    found = pipeline("fill-mask", model=str(folder), **options)(f"{masked}<cls><cls>{light}", top_k=3)
+    with torch.no_grad():
+        best = model(**tokenizer(masked, light, return_tensors="pt")).logits[0, 51].softmax(-1).topk(3)
+    assert [one["token"] for one in found] == best.indices.tolist()
+    scores = torch.tensor([one["score"] for one in found])
+    assert (scores - best.values).abs().max() <= 1e-5
+
+    # The call of AMULETY: padded to a fixed length, a float mask, the states of the last layer.
+    filled = {"padding": "max_length", "truncation": True, "max_length": 320}
+    ids = torch.tensor([tokenizer.encode(text, **filled)])
+    with torch.no_grad():
+        mask = (ids != tokenizer.pad_token_id).float()
+        padded = model(ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1][mask == 1]
+    states = torch.tensor(pipeline("feature-extraction", model=str(folder), **options)(text))[0]
+    assert (states - padded).abs().max() <= 5e-5
+
+    classify = pipeline("text-classification", model=str(folder), **options)
+    assert 0 < classify(text)[0]["score"] < 1  # of a head that is drawn
+
+
 for one in prove_causal(FOLDER / "causal"):
     one.save_pretrained(FOLDER / f"causal-saved-by-{transformers.__version__}")
 prove_causal(FOLDER / f"causal-saved-by-{transformers.__version__}")
 
 prove_auto_classes(FOLDER / "checkpoint", trusted=False)
 model, tokenizer = prove_auto_classes(FOLDER / "checkpoint", trusted=True)
+for place in (FOLDER / "checkpoint", REPOSITORY / "curr_ab" / "demo"):
+    for trusted in (False, True):
+        prove_usual_doors(place, trusted)
 
 # What this version saves must load whole as well.
 again = FOLDER / f"saved-by-{transformers.__version__}"

@@ -28,6 +28,9 @@ The same was done with a causal checkpoint. Stock ESM reads its `is_decoder`: `A
 it without remote code. As remote code it wrote the same tokens with a cache that grows, a fixed one and
 none, and for prompts of unequal length together and one by one.
 
+The usual doors were opened on that checkpoint and on `demo`, by stock classes and as remote code: the
+pipelines for masks, features and texts, and the call of AMULETY.
+
 | transformers | tokenizers | huggingface_hub | torch | Python | result |
 |---|---|---|---|---|---|
 """

@@ -168,8 +168,11 @@ def test_models_that_cannot_be_measured(corpus, tmp_path, deep, save):
 def test_a_repository_is_measured_as_its_folder(folder, corpus, tmp_path, monkeypatch):
     """Out of the cache of the Hub, as it is after a download."""
     import huggingface_hub.constants
+    import transformers.utils.hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    if hasattr(transformers.utils.hub, "TRANSFORMERS_CACHE"):  # of transformers 4
+        monkeypatch.setattr(transformers.utils.hub, "TRANSFORMERS_CACHE", str(tmp_path / "hub"))
     place = tmp_path / "hub" / "models--brineylab--CurrAb-8M-F"
     shutil.copytree(folder, place / "snapshots" / ("a" * 40))
     (place / "refs").mkdir()

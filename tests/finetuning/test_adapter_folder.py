@@ -264,4 +264,5 @@ def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
     for line in commands:
         assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)
     named = set(re.findall(r"`([\w.]+\.(?:json|yaml|md|py|safetensors))`", text))
-    assert {path.name for path in folder.iterdir()} | {"model.safetensors"} == named
+    there = {path.name for path in folder.iterdir()} - {"special_tokens_map.json"}  # of transformers 4
+    assert there | {"model.safetensors"} == named

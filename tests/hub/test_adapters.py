@@ -95,6 +95,10 @@ def test_the_card_is_what_the_hub_reads(tuned):
             ("accuracy", 0.71),
             ("macro-f1", 0.7),
         }
+        task = "token-classification" if target == "residues" else "text-classification"
+        assert {(row.dataset_type, row.task_type) for row in card.data.eval_results} == {
+            ("lab/binders", task)
+        }
         repository = describe_folder(folder, "curator")
         assert repository.repo_id == "curator/my-adapter" and BASE in repository.note
         assert 'load_finetuned("curator/my-adapter")' in card.text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_models import shake, stock_config, tiny_config
+from support.tiny_models import shake, stock_config, stock_tensors, tiny_config
 from transformers import EsmConfig, EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
@@ -137,7 +137,7 @@ def test_pickled_weights_are_read_as_tensors_and_nothing_else(tmp_path) -> None:
     config.save_pretrained(tmp_path)
     model = shake(CurrAbForMaskedLM(config))
     stock = EsmForMaskedLM(stock_config(config))
-    stock.load_state_dict(model.state_dict())
+    stock.load_state_dict(stock_tensors(model, stock))
     state = stock.state_dict()
     torch.save(state, tmp_path / "pytorch_model.bin")
     read = read_model(TrainingCheckpoint(tmp_path, None, None)).state_dict()

@@ -7,9 +7,9 @@ import re
 import shlex
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import yaml
-from huggingface_hub import Volume
 from support.documents import blocks_of, commands_in, shell_lines
 
 from curr_ab import __version__
@@ -19,7 +19,10 @@ from curr_ab.hub.job_folder import SETTINGS
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from tests.hub.conftest import WRITER, assert_no_token
 
-pytestmark = pytest.mark.heavy  # a Hub, and clients of it, in processes of their own
+pytestmark = [
+    pytest.mark.heavy,  # a Hub, and clients of it, in processes of their own
+    pytest.mark.skipif(not hasattr(huggingface_hub, "Volume"), reason="an early client has no volumes"),
+]
 OUT = "hf://buckets/curator/runs/350M-F"
 PRETRAIN = ("pretrain", "350M-F", "--data", "hf://datasets/curator/pairs@v1.0/prepared", "--out", OUT)
 TABLE = "hf://datasets/curator/pairs/labelled.csv"
@@ -61,6 +64,7 @@ def test_a_pretraining_is_sent_as_a_job(place) -> None:
     assert (job["dockerImage"], job["flavor"]) == ("python:3.12", "h200")
     assert (job["attempts"], job["timeoutSeconds"]) == (3, 86_400)
     assert job["secrets"] == {"HF_TOKEN": WRITER, "WANDB_API_KEY": TRACKER}
+    Volume = huggingface_hub.Volume
     assert [Volume(**one) for one in job["volumes"]] == [
         Volume(type="bucket", source="curator/runs", mount_path="/hf/buckets/curator/runs", read_only=False),
         Volume(
@@ -270,6 +274,13 @@ def test_what_cannot_be_a_job_is_one_line(capsys, words, complaint) -> None:
     said = capsys.readouterr()
     assert complaint in said.err and said.err.count("\n") == 1 and said.out == ""
     assert WRITER not in said.err
+
+
+def test_an_early_client_is_named(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(huggingface_hub.HfApi, "run_job", lambda self, *, image, command, flavor=None: None)
+    assert main([*FINETUNE, *JOB]) == 2
+    said = capsys.readouterr().err
+    assert "whose jobs have no volumes or attempts: pip install -U huggingface_hub (--launcher)" in said
 
 
 def test_a_folder_in_a_bucket_is_for_jobs(capsys) -> None:

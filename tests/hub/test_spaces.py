@@ -44,7 +44,7 @@ def changing(log: list) -> list:
 def space(tmp_path_factory):
     """A Hub with the Space of `demo`, what its publication said, and the requests of a second one."""
     with running_hub(tmp_path_factory.mktemp("space")) as hub:
-        hub.said = hub.run(*PUBLISH, "--variable", "GREETING=hello")
+        hub.said = hub.run(*PUBLISH, "--variable", "GREETING=hello", "--collection", "Apps")
         hub.first = hub.state()
         hub.said_again = hub.run(*PUBLISH, "--variable", "GREETING=hello")
         hub.second = hub.state()
@@ -76,6 +76,8 @@ def test_a_space_is_made_and_runs(space) -> None:
     repo = space.first["repos"][NAME]
     wanted = {"README.md", "app.py", "requirements.txt", "reference.json", WHEEL}
     assert wanted <= set(repo["branches"]["main"]) <= {*wanted, ".gitattributes"}
+    (collection,) = space.first["collections"].values()
+    assert [(item["type"], item["id"]) for item in collection["items"]] == [("space", NAME)]
     assert (repo["hardware"], repo["variables"]) == ("cpu-basic", {"GREETING": "hello"})
 
 

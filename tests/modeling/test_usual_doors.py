@@ -5,6 +5,8 @@ Each call is made as it stands in those libraries' manuals, with their stock cla
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from datasets import Dataset
@@ -22,22 +24,26 @@ from transformers import (
 )
 
 import curr_ab
-from curr_ab import CurrAbForMaskedLM, CurrAbForSequenceClassification
+from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbForSequenceClassification
 from curr_ab.inference import embed
 
 HEAVY, LIGHT = PAIRS[0]
 WAYS = {"stock": {}, "remote": {"trust_remote_code": True}}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=["tiny", "demo"])
+def folder(request, tmp_path_factory):
+    """A member in small, and the model in the package."""
+    if request.param == "demo":
+        return Path(curr_ab.resolve("demo"))
     return save_checkpoint(shake(CurrAbForMaskedLM(tiny_config())).eval(), tmp_path_factory.mktemp("member"))
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
+def classifier(folder, tmp_path_factory):
     """A folder with a head of two classes."""
-    model = shake(CurrAbForSequenceClassification(tiny_config(classifier_pooling="cls")))
+    config = CurrAbConfig.from_pretrained(folder, classifier_pooling="cls")
+    model = shake(CurrAbForSequenceClassification.from_pretrained(folder, config=config))
     return save_checkpoint(model.eval(), tmp_path_factory.mktemp("classifier"))
 
 
@@ -56,7 +62,8 @@ def test_fill_mask(folder, way):
         best = model(**encoded).logits[0, 51].softmax(-1).topk(3)
     assert [one["token"] for one in found] == best.indices.tolist()
     assert [one["score"] for one in found] == pytest.approx(best.values.tolist(), abs=1e-5)
-    assert "".join(found[0]["sequence"].split()) == HEAVY[:50] + found[0]["token_str"] + HEAVY[51:] + LIGHT
+    residue = next(one for one in found if one["token_str"].isalpha())  # a special token is not shown
+    assert "".join(residue["sequence"].split()) == HEAVY[:50] + residue["token_str"] + HEAVY[51:] + LIGHT
 
 
 def test_feature_extraction(folder, way):
@@ -125,7 +132,7 @@ def test_export(folder, way):
             model, (), batch, dynamic_shapes=dict.fromkeys(batch, free), strict=False
         )
         other = dict(tokenizer([(HEAVY[:90], LIGHT[:80])] * 3, return_tensors="pt"))
-        assert torch.allclose(program.module()(**other).logits, model(**other).logits, atol=2e-5)
+        assert torch.allclose(program.module()(**other).logits, model(**other).logits, atol=1e-4)
 
 
 def test_peft_on_stock(folder, tmp_path):

@@ -62,7 +62,8 @@ def test_the_gradient_is_the_laws(repeated_runs: Simulate) -> None:
         for k in range(len(theta)):
             step = np.eye(len(theta))[k] * 1e-6
             numeric = (model.log_loss(theta + step)[0] - model.log_loss(theta - step)[0]) / 2e-6
-            np.testing.assert_allclose(jacobian[k], numeric, atol=1e-6)
+            # numpy.testing asks another process for the processor, in early releases.
+            assert jacobian[k] == pytest.approx(numeric, rel=1e-7, abs=1e-6)
 
 
 @pytest.mark.heavy

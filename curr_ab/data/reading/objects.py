@@ -243,7 +243,7 @@ def _of_stream(pairs: Any, source: str) -> Table:
 
 
 def _reader(pairs: Any) -> pa.RecordBatchReader:
-    """A reader; Arrow's own objects are read directly: before 25 it crashes where it exports text views."""
+    """A reader; Arrow's own objects give one directly: before 25 it crashes where it exports text views."""
     if isinstance(pairs, pa.RecordBatch):
         pairs = pa.Table.from_batches([pairs])
     if isinstance(pairs, pa.Table):
