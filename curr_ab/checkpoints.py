@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError
@@ -147,7 +148,9 @@ def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
         if type(error) not in (Exception, json.JSONDecodeError):  # tokenizers has no kind of its own
             raise
         raise ValueError(
-            f"the tokenizer of {source} must be whole; got half a file ({error}); copy the checkpoint again"
+            f"the tokenizer of {source} must be a whole file that tokenizers {tokenizers.__version__} reads; "
+            f"got an error ({error}); upgrade tokenizers if the checkpoint is newer than it, else copy the "
+            "checkpoint again"
         ) from error
     return tokenizer
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EVAL_RESULTS_FOLDER = ".eval_results"
 EVAL_RESULTS = f"{EVAL_RESULTS_FOLDER}/curr-ab.yaml"
-_HUB_DATA_SET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([0-9a-f]{40}))?(?=[/\s]|$)")
+_HUB_DATA_SET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([0-9a-f]{40}))?(?:/(\S*))?(?=\s|$)")
 # What a model does without a head, by the pipeline that it is for.
 _OF_THE_MODEL_ITSELF = ("regions", "fitness", "generation")
 
@@ -55,18 +55,30 @@ def model_index(results: Sequence[Result], namespace: str, pipeline: str) -> lis
 
 
 def eval_results(results: Sequence[Result], namespace: str) -> str | None:
-    """The same numbers for EVAL_RESULTS, which the Hub adds to a benchmark's table; None without any."""
+    """The same numbers for EVAL_RESULTS, one for each task of a data set; None without any.
+
+    The Hub shows them in the table of a data set only where this lists the task in its `eval.yaml`, and the
+    Hub has admitted it as a benchmark.
+    """
     import yaml
 
     entries: list[dict[str, Any]] = []
+    taken: set[tuple[str, str]] = set()
     for row, data_set, commit in _on_the_hub(results, namespace):
+        task = _task_id(row)
+        if (data_set, task) in taken:
+            raise ValueError(
+                f"{task} of {data_set} must have one number for the Hub; got two, such as those of two "
+                "commits; leave one out of the results"
+            )
+        taken.add((data_set, task))
         error = "" if row.standard_error is None else f", standard error {row.standard_error:.2g}"
         details = "".join(f", {key} {value}" for key, value in sorted(row.details.items()))
         entries.append(
             {
                 "dataset": {
                     "id": data_set,
-                    "task_id": _task_id(row),
+                    "task_id": task,
                     **({"revision": commit} if commit else {}),
                 },
                 "value": row.value,
@@ -92,6 +104,10 @@ def _task_type(row: Result, pipeline: str) -> str:
 
 
 def _task_id(row: Result) -> str:
-    """Name of a task of the data set; it has one number, and says which where a task has several."""
-    name = row.task if row.task.endswith(f"-{row.metric}") else f"{row.task}-{row.metric}"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """Name of a task of the data set: all that tells its number apart from others, in one word."""
+    found = _HUB_DATA_SET.match(row.dataset)
+    parts = [row.task if row.task.endswith(f"-{row.metric}") else f"{row.task}-{row.metric}"]
+    parts += [found[3]] if found and found[3] else []
+    parts += [row.split] if row.split != "test" else []
+    parts += [f"{key} {value}" for key, value in sorted(row.details.items())]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")

@@ -64,12 +64,22 @@ def cut_tokenizer(folder):
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text()[:300])
 
 
+def newer_tokenizer(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"] = {"type": "ModelOfTomorrow", "vocab": {}}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
 def no_tokenizer(folder):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
 
 
 ANOTHER = r"must be those of its config.json, all of them; got none of the right shape for .*; name"
+UNREADABLE = (
+    r"the tokenizer of .* must be a whole file that tokenizers \d.* reads; got an error \(.*\); upgrade "
+    "tokenizers if the checkpoint is newer than it, else copy the checkpoint again"
+)
 DAMAGES = {
     no_weights: r"has no model in it \(none of model.safetensors.*; name a checkpoint",
     cut_weights: r"model.safetensors is no whole file of weights \(.*; copy the checkpoint again",
@@ -79,7 +89,8 @@ DAMAGES = {
     other_weights: ANOTHER,
     one_tensor_lost: ANOTHER,
     cut_config: "config.json must be valid JSON",
-    cut_tokenizer: "the tokenizer of .* must be whole; got half a file .*; copy the checkpoint again",
+    cut_tokenizer: UNREADABLE,
+    newer_tokenizer: UNREADABLE,
     no_tokenizer: "has no tokenizer files .*; name the separator",
 }
 

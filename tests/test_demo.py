@@ -295,12 +295,15 @@ def test_its_losses_are_those_of_its_weights_and_below_what_positions_tell(demo,
     assert overall < by_position / 2
 
 
-def test_compiled_code_beside_it_is_no_part_of_it(demo, tmp_path):
-    """pip leaves some in an installed package."""
+def test_compiled_code_beside_it_is_no_part_of_it(demo, tmp_path, monkeypatch):
+    """pip leaves some in an installed package; in any other folder it could be anybody's."""
     folder = shutil.copytree(
         DEMO_FOLDERS[demo], tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__")
     )
     (folder / "__pycache__").mkdir()
+    with pytest.raises(ValueError, match="__pycache__ does not belong in an export"):
+        payload_files(folder)
+    monkeypatch.setitem(DEMO_FOLDERS, demo, folder)
     assert differences(folder, read_manifest(folder)) == []
     (folder / "other").mkdir()
     with pytest.raises(ValueError, match="other does not belong in an export"):

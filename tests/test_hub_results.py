@@ -84,8 +84,36 @@ def test_the_file_beside_the_card_is_what_the_hub_s_client_reads() -> None:
         "loss, test, 1,000 items, standard error 0.0012; "
         "curr-ab evaluate loss 350M-F CurrAb-pairs (curr-ab 0.1.0)"
     )
-    assert (binding.dataset_id, binding.task_id) == ("lab/binders", "specificity-binary-mcc")
+    assert (binding.dataset_id, binding.task_id) == ("lab/binders", "specificity-binary-mcc-method-lora")
     assert binding.dataset_revision == COMMIT and "method lora" in binding.notes
+
+
+def test_numbers_that_their_details_or_splits_tell_apart_are_tasks_of_their_own() -> None:
+    """A number of a model has one place, which is data set and task: another would take it."""
+    rows = [
+        BINDING,
+        replace(BINDING, details={"method": "full"}),
+        replace(BINDING, details={"method": "full", "rank": 8}),
+        replace(BINDING, split="validation"),
+        replace(BINDING, details={}),
+        replace(BINDING, dataset=f"hf://datasets/lab/binders@{COMMIT}/assays/Flu_1.csv 12ab", details={}),
+    ]
+    entries = yaml.safe_load(eval_results(rows, "curator"))
+    assert [entry["dataset"]["task_id"] for entry in entries] == [
+        "specificity-binary-mcc-method-lora",
+        "specificity-binary-mcc-method-full",
+        "specificity-binary-mcc-method-full-rank-8",
+        "specificity-binary-mcc-validation-method-lora",
+        "specificity-binary-mcc",
+        "specificity-binary-mcc-assays-flu-1-csv",
+    ]
+
+
+def test_two_numbers_for_one_place_on_the_hub_are_refused() -> None:
+    """As of two commits of one data set."""
+    rows = [replace(BINDING, dataset=f"hf://datasets/lab/binders{at}") for at in ("", f"@{COMMIT}")]
+    with pytest.raises(ValueError, match=r"specificity-binary-mcc-method-lora of lab/binders must have one"):
+        eval_results(rows, "curator")
 
 
 def test_parts_and_real_pairs_are_in_neither() -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase
@@ -112,7 +112,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
 
         `heavy` and `light` are other names of `text` and `text_pair`; one alone gives a single chain.
         `uppercase` accepts lower-case residues. Input longer than `model_max_length`, or than `max_length`
-        where that is given, is an error unless `truncation` asks to cut it.
+        where that is given, is an error unless `truncation` asks to cut it. A pair as one text is not cut.
 
         Text that begins with `<cls>` is the beginning of a pair, for a causal model to go on from: it is
         taken as it stands, such as `<cls>EVQL...<cls><cls>`, and no `<eos>` is added.
@@ -125,6 +125,8 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             if kwargs.pop(unsupported, None):
                 raise ValueError(f"{unsupported} has no meaning for antibody chains")
 
+        if isinstance(text, Iterator):
+            text = list(text)
         if text_pair is None and self._are_prompts(text):
             return self._encode_prompts(text, uppercase, kwargs)
         pairs, batched = self._read_pairs(text, text_pair)
@@ -132,7 +134,7 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             (_checked(index, "heavy", first, uppercase), _checked(index, "light", second, uppercase))
             for index, (first, second) in _numbered(pairs)
         ]
-        self._check_lengths(pairs, kwargs)
+        self._check_lengths(pairs, text if text_pair is None else (), kwargs)
 
         only_light = text is None
         if only_light and kwargs.get("return_token_type_ids"):
@@ -238,7 +240,8 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
             return heavy or "", light or ""
         return heavy or light or ""
 
-    def _check_lengths(self, pairs: list[Pair], kwargs: dict[str, Any]) -> None:
+    def _check_lengths(self, pairs: list[Pair], records: Any, kwargs: dict[str, Any]) -> None:
+        """Refuse what is too long; of `records`, as they were given, some may be pairs as one text."""
         limit = kwargs.get("max_length") or self.model_max_length
         num_special = {False: 0, True: 0}  # by whether the template is that of a pair
         if kwargs.get("add_special_tokens", True):
@@ -259,6 +262,13 @@ class CurrAbTokenizer(PreTrainedTokenizerFast):
                 f"{what}, more than {limit}; shorten it, allow more with max_length=, "
                 "or cut it knowingly with truncation=True"
             )
+        # Such a text is cut at its end by the tokenizer of stock transformers, and the light chain is lost.
+        for index, record in _numbered([records] if isinstance(records, str) else records):
+            if isinstance(record, str) and self._separator in record and lengths[index - 1] > limit:
+                raise ValueError(
+                    f"record {index} has {lengths[index - 1]} tokens with its separators, more than {limit}; "
+                    "a pair that is given as one text is not cut: shorten it, or give its chains as a pair"
+                )
         warnings.warn(
             f"{len(too_long)} of {len(pairs)} records are cut to {limit} tokens: {what}", stacklevel=3
         )

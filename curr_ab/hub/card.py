@@ -255,11 +255,13 @@ def write_card(
         raise OptionError(
             f"{folder}: name and base must be none for what fine-tuning did not leave", "name", "base"
         )
-    if results:
-        write_results(folder / RESULTS, _results_of(read_manifest(folder), results))
     manifest = read_manifest(folder)
-    if namespace is not None and namespace != owner_of(manifest):
+    other_owner = namespace is not None and namespace != owner_of(manifest)
+    if other_owner:
         refuse_signed(folder)
+    if results:
+        write_results(folder / RESULTS, _results_of(manifest, results))
+    if other_owner:
         replace(manifest, namespace=namespace).write(folder)
     for file, text in living_files(folder, namespace or owner_of(manifest)).items():
         if text is None:

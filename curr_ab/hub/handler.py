@@ -13,6 +13,7 @@ has no modes, and does not mutate: it scores each residue given what precedes it
 """
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -80,7 +81,9 @@ class EndpointHandler:
         try:
             return torch.tensor(self.tokenizer(**pair)["input_ids"])
         except ValueError as error:
-            raise ValueError(str(error).replace("record 1", f"pair {number}", 1)) from None
+            text = str(error).replace("record 1", f"pair {number}", 1)
+            # A request cannot follow the rest of the advice: it is about the tokenizer's options.
+            raise ValueError(re.sub("(residues are upper-case|shorten it).*", r"\1", text)) from None
 
     def _places(self, ids: Tensor) -> Tensor:
         """Places of the residues [R], also of those that are written as `<mask>`."""

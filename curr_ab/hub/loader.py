@@ -17,6 +17,9 @@ def answer(request: dict) -> dict:  # type: ignore[type-arg]
         input_ids = request["input_ids"]
     else:
         options = {"trust_remote_code": way == "remote"}
+        # transformers names remote code by its folder, and would give a second folder of that name the first one's.
+        for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+            del sys.modules[name]
         causal = json.loads((Path(folder) / "config.json").read_text()).get("is_decoder", False)
         # Stock ESM has one class for both; it reads `is_decoder`, too.
         auto = AutoModelForCausalLM if causal and way == "remote" else AutoModelForMaskedLM

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.files import file_digest, write_json
 from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
 
@@ -108,10 +109,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def revision_files(folder: Path) -> list[str]:
     """The files of one revision by their names on the Hub; a folder that exports do not have is a mistake."""
+    # pip compiles the code of the models in the package. Elsewhere Python would run such a file in the
+    # place of the one that was checked.
+    in_package = folder.resolve() in (demo.resolve() for demo in DEMO_FOLDERS.values())
+    apart = (REVISIONS, "__pycache__") if in_package else (REVISIONS,)
     names = []
     for entry in sorted(folder.iterdir()):
-        # pip compiles the code of the models in the package.
-        if entry.name in (REVISIONS, "__pycache__") and entry.is_dir():
+        if entry.name in apart and entry.is_dir():
             continue
         inside = sorted(entry.iterdir()) if entry.name in FOLDERS and entry.is_dir() else [entry]
         for path in inside:

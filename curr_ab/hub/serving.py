@@ -17,8 +17,7 @@ def write_serving_files(folder: Path) -> None:
     """Write what sentence-transformers reads, and with it other servers; the handler of Inference Endpoints.
 
     By the former an embedding is the mean of all tokens, special ones too: no static file can say which are
-    residues. Names and keys are those that sentence-transformers had first: it still reads them, and the
-    servers read nothing else.
+    residues. Names and keys are those that sentence-transformers had first, which all its versions read.
     """
     width = read_object(folder / CONFIG)["hidden_size"]
     module = "sentence_transformers.models"

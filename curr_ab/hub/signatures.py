@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SIGSTORE = "sigstore"
 PASSWORD = "CURR_AB_KEY_PASSWORD"  # environment variable, of a private key that has one
 # Cards and results change after the signature; what `main` does not hold is covered by its manifest.
-_UNSIGNED = (*LIVING, *HUB_FILES, EVAL_RESULTS_FOLDER, SIGNATURE, REVISIONS, "__pycache__")
+_UNSIGNED = (*LIVING, *HUB_FILES, EVAL_RESULTS_FOLDER, SIGNATURE, REVISIONS)
 
 
 class Signer:

@@ -6,9 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from space_runs import DATE
 from starlette.requests import Request
 from starlette.responses import Response
-from store import DATE, Refused
+from store import Refused
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 GPU = {"type": "gpu", "manufacturer": "Nvidia"}

@@ -37,6 +37,7 @@ def run_without_package(program: str, folder: Path, *more: str) -> dict:
     """What a program prints as JSON in a process that cannot import the package, from any other folder."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
     environment.pop("PYTHONPATH", None)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # what would be written does not belong in an export
     environment["HF_MODULES_CACHE"] = str(folder / "modules")
     done = subprocess.run(
         [sys.executable, "-P", "-c", "import sys; sys.modules['curr_ab'] = None\n" + program, *more],
@@ -64,6 +65,12 @@ for folder in sys.argv[2:]:
             for name, texts in forms.items()
         }
         own |= {"class": type(model[0].auto_model).__name__, "longest": model.max_seq_length}
+        heavy, light, other = 3 * forms["chains"][0], forms["chains"][1], forms["chains"][1][::-1]
+        own["long chain"] = model.encode(heavy).tolist()
+        try:
+            own["long pairs"] = model.encode([f"{heavy}<cls><cls>{one}" for one in (light, other)]).tolist()
+        except ValueError as error:
+            own["long pairs"] = str(error)
         found[f"{folder} {trust}"] = own
 print(json.dumps(found))
 """
@@ -108,6 +115,20 @@ def test_sentence_transformers_gives_the_mean_of_all_tokens(embedded, name, trus
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_too_long_is_as_the_page_says(embedded, name) -> None:
+    """Stock ESM cuts a text at its end, and with it the light chain; the code of the repository refuses."""
+    folders, found = embedded
+    stock, remote = (found[f"{folders[name]} {trust}"] for trust in (False, True))
+    np.testing.assert_allclose(stock["long chain"], remote["long chain"], rtol=0, atol=1e-6)
+    one, other = stock["long pairs"]
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert (
+        "more than 320; a pair" in remote["long pairs"] and "as one text is not cut" in remote["long pairs"]
+    )
+
+
+@pytest.mark.heavy
 def test_it_differs_from_the_mean_over_residues_by_the_special_tokens() -> None:
     """As docs/how-to/serve.md says: 4 of a pair's tokens, 2 of a single chain's."""
     model, tokenizer = curr_ab.load("demo", device="cpu")
@@ -128,7 +149,9 @@ def handler_of(folder: Path):
     """The handler as Inference Endpoints make it: the file's class, with the folder."""
     spec = importlib.util.spec_from_file_location("handler", folder / "handler.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)  # compiled code does not belong in an export
+        spec.loader.exec_module(module)
     return module.EndpointHandler(str(folder))
 
 
@@ -192,7 +215,14 @@ def test_the_handler_s_mutants_are_the_package_s(handler) -> None:
         ({"inputs": {"heavy": "EVQL", "vhh": "EV"}}, "pair 1 must be an object"),
         ({"inputs": {}}, "pair 1 must be an object"),
         ({"inputs": [{"heavy": "EVQL"}, {"light": "D QM"}]}, "pair 2, light chain, position 2: ' ' is not a"),
-        ({"inputs": {"heavy": HEAVY * 3}}, "pair 1 has .* tokens with its separators, more than 320"),
+        (
+            {"inputs": {"heavy": HEAVY * 3}},
+            r"pair 1 has \d+ tokens with its separators, more than 320; shorten it$",
+        ),
+        (
+            {"inputs": {"heavy": "evql"}},
+            "pair 1, heavy chain, position 1: 'e' is not a residue; residues are upper-case$",
+        ),
         ({"inputs": {"heavy": "E"}, "parameters": ["embed"]}, "parameters must be an object of `task` and"),
         ({"inputs": {"heavy": "E"}, "parameters": {"mood": 1}}, "parameters must be an object of `task` and"),
         ({"inputs": {"heavy": "E"}, "parameters": {"task": ["score"]}}, "task must be one of embed, score"),

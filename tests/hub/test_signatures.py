@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -19,11 +21,13 @@ from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, SIGNATURE, file_table, read_manifest
 from curr_ab.hub.signatures import PASSWORD
 from curr_ab.hub.verification import verify
+from curr_ab.results import Result, write_results
 
-pytest.importorskip("model_signing")
-# It brings these two.
-serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
+# Without the extra `sign` there is nothing to test; where half of it is missing, the tests fail.
+if importlib.util.find_spec("model_signing") is None:
+    pytest.skip("needs the extra sign", allow_module_level=True)
+serialization = importlib.import_module("cryptography.hazmat.primitives.serialization")
+ec = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec")
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
@@ -78,6 +82,24 @@ def test_a_tampered_file_with_its_manifest_made_anew_fails_by_the_signature_alon
     assert "handler.py" in problem and "manifest.json" in problem
 
 
+def test_compiled_code_in_the_place_of_checked_code_does_not_pass(signed, keys, tmp_path, problems) -> None:
+    """Python runs it without a look at the source that the manifest and the signature are over."""
+    tampered, trap = shutil.copytree(signed, tmp_path / "tampered"), tmp_path / "trap.py"
+    trap.write_text("SPRUNG = True\n")
+    compiled = importlib.util.cache_from_source(str(tampered / "handler.py"))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(trap), cfile=compiled, invalidation_mode=unchecked)
+    spec = importlib.util.spec_from_file_location("handler", tampered / "handler.py")
+    handler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(handler)
+    assert handler.SPRUNG  # so much for the source
+    [problem] = problems(tampered)
+    assert "__pycache__ does not belong in an export; remove it" in problem
+    [problem] = problems(tampered, keys[1])
+    assert problem.startswith(f"main: {SIGNATURE} is not that of {keys[1]} over these files")
+    assert "__pycache__" in problem
+
+
 def test_a_step_is_covered_by_the_signature_of_main(signed, keys, tmp_path) -> None:
     tampered = shutil.copytree(signed, tmp_path / "tampered")
     step = tampered / REVISIONS / "step5000"
@@ -96,8 +118,15 @@ def test_cards_and_numbers_may_change_and_nothing_else(signed, keys, tmp_path, p
         file.write("\n## Thanks\n\nTo all donors.\n")
     (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     assert problems(folder, keys[1]) == []
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    results = tmp_path / "results.json"
+    named = {"model": "350M-F", "task": "test-loss", "metric": "loss", "source": "a test"}
+    where = {"dataset": "CurrAb-pairs", "split": "test", "checkpoint": read_manifest(folder).weights}
+    counts = {"value": 0.5, "standard_error": None, "num_items": 9}
+    write_results(results, [Result(**named, **where, **counts, code_version="0.1.0", details={})])
     with pytest.raises(ValueError, match="must not be signed for another owner to be named"):
-        write_card(folder, namespace="curator")
+        write_card(folder, namespace="curator", results=[results])
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert problems(folder, keys[1]) == []
     (folder / "more.json").write_text("{}")
     assert any("more.json" in line for line in problems(folder, keys[1]))

@@ -224,6 +224,20 @@ def test_cutting_is_possible_but_never_silent(tokenizer):
         tokenizer(HEAVY, LIGHT, truncation=True)
 
 
+@pytest.mark.parametrize("of", [list, iter])
+def test_a_pair_as_one_text_is_not_cut(tokenizer, of):
+    """Stock transformers would cut such a text at its end, and this tokenizer the longer chain."""
+    texts = [HEAVY, "E" * 400, HEAVY + "<cls><cls>" + LIGHT, "E" * 400 + "<cls><cls>" + LIGHT]
+    complaint = "record 4 has 414 tokens with its separators, more than 320; a pair .* as one text is not cut"
+    with pytest.raises(ValueError, match=complaint):
+        tokenizer(of(texts), truncation=True)
+    with pytest.raises(ValueError, match="record 1 has 414"):
+        tokenizer(texts[3], truncation="longest_first")
+    with pytest.warns(UserWarning, match="1 of 3 records are cut"):
+        ids = tokenizer(of(texts[:3]), truncation=True)["input_ids"]
+    assert [len(row) for row in ids] == [12, 320, 24]
+
+
 @pytest.mark.parametrize("separator", ["<cls><cls>", "<cls>"])
 def test_separator_is_saved(separator, tmp_path):
     tok = CurrAbTokenizer(separator=separator, model_max_length=300)
