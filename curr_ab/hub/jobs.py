@@ -125,6 +125,11 @@ def require_bucket(out: str | None, field: str = "out") -> str:
 
 def require_address(name: str | None, field: str) -> str:
     """The address, if it can be mounted; a job does not see the files of this machine."""
+    if name is not None and name.startswith("hf://") and not is_address(name):
+        raise OptionError(
+            f"{field} must say what it is, as hf://models/OWNER/NAME or hf://datasets/OWNER/NAME; got {name}",
+            field,
+        )
     if name is None or not is_address(name):
         raise OptionError(
             f"{field} must be on the Hub for the launcher jobs, as hf://buckets/OWNER/NAME/FOLDER or "

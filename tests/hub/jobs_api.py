@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from huggingface_hub import Volume
+from space_runs import DATE
 from starlette.requests import Request
 from starlette.responses import Response
-from store import DATE, Refused
+from store import Refused
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 GPU = {"type": "gpu", "manufacturer": "Nvidia"}
