@@ -179,10 +179,12 @@ class _Pinning:
 
 def _earlier(api: HfApi, namespaces: Sequence[str], label: str) -> list[JobInfo]:
     """Jobs of the same folder that these owners have, the newest last."""
-    found: list[JobInfo] = []
-    for namespace in dict.fromkeys(namespaces):
-        look = partial(api.list_jobs, labels={LABEL: label}, namespace=namespace)
-        found += with_backoff("jobs", ATTEMPTS_AT_CALLS, lambda look=look: list(look()))
+
+    def look(namespace: str) -> list[JobInfo]:
+        return list(api.list_jobs(labels={LABEL: label}, namespace=namespace))
+
+    owners = dict.fromkeys(namespaces)
+    found = [job for owner in owners for job in with_backoff("jobs", ATTEMPTS_AT_CALLS, look, owner)]
     return sorted(found, key=lambda job: str(job.created_at))
 
 

@@ -29,7 +29,7 @@ class JobOptions(Options):
         None,
         "Requirement that pip installs first in a job, such as a wheel in a bucket; `no` where the image has "
         "the package",
-        shown="this version of curr-ab with the extra that the command needs",
+        shown="this version of curr-ab from its index, with the extra that the command needs",
         metavar="REQUIREMENT",
     )
     timeout: str = option("1d", "Time after which the Hub ends an attempt, as 90m, 12h or 2d", metavar="TIME")
