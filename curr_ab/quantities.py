@@ -1,9 +1,9 @@
-"""Numbers as people write them: 650M, 0.2868 ± 0.0012, 3 h 12 min, 1.3 GB."""
+"""Numbers as people write them: 650M, 0.2868 ± 0.0012, 3 h 12 min, 1.3 GB; and how far tables are apart."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 
@@ -19,6 +19,20 @@ def parse_quantity(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{text!r} must be a positive, finite number")
     return value
+
+
+def largest_difference(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, relative: bool = False
+) -> float:
+    """Between two tables, `relative` for large numbers; infinite where shapes differ or one is not finite."""
+    if [len(row) for row in first] != [len(row) for row in second]:
+        return math.inf
+    pairs = [
+        (a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
+    ]
+    if not all(math.isfinite(a) and math.isfinite(b) for a, b in pairs):
+        return math.inf
+    return max((abs(a - b) / (max(1.0, abs(a)) if relative else 1.0) for a, b in pairs), default=math.inf)
 
 
 def format_quantity(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -151,7 +151,11 @@ def checkpoint_digest(*weights: str | Path) -> str:
     base, or shards) give the digest of their digests.
     """
     paths = (path / "model.safetensors" if path.is_dir() else path for path in map(Path, weights))
-    digests = [file_digest(path) for path in paths]
+    return joined_digest([file_digest(path) for path in paths])
+
+
+def joined_digest(digests: Sequence[str]) -> str:
+    """`checkpoint_digest` of files that have these."""
     return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 

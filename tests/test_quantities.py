@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from curr_ab.quantities import format_bytes, format_duration, format_quantity, format_setting, format_value
+from curr_ab.quantities import (
+    format_bytes,
+    format_duration,
+    format_quantity,
+    format_setting,
+    format_value,
+    largest_difference,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +43,18 @@ from curr_ab.quantities import format_bytes, format_duration, format_quantity, f
 )
 def test_numbers_are_written_as_people_write_them(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_the_largest_difference_is_infinite_where_there_is_none():
+    nan, inf = float("nan"), float("inf")
+    assert largest_difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
+    assert largest_difference([[100.0]], [[101.0]], relative=True) == 0.01
+    for first, second in (
+        ([[nan]], [[1.0]]),
+        ([[1.0]], [[nan]]),
+        ([[inf]], [[inf]]),
+        ([[1.0]], [[1.0, 2.0]]),
+        ([], []),
+    ):
+        assert largest_difference(first, second) == largest_difference(second, first) == inf
+        assert largest_difference(first, second, relative=True) == inf

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from curr_ab.checkpoint_files import CONFIG, find_weights
+from curr_ab.family import NAMESPACE
 from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, CARD, RECORD, is_repository
 from curr_ab.results import checkpoint_digest
@@ -19,7 +20,7 @@ FORMAT = "curr-ab finetuning manifest 1"
 # Made anew from the others, by a command that may change the name of the base in two of them.
 _LIVING = (CARD,)
 _NAMES_THE_BASE = (RECORD, ADAPTER_CONFIG)
-_OF_THE_HUB = (".gitattributes",)
+_OF_THE_HUB = (".gitattributes", ".cache")  # the second is what `hf download --local-dir` leaves
 TOLERANCE = 1e-3  # of fp32 on one machine and another; a wrong model is off by orders of magnitude more
 
 
@@ -35,6 +36,7 @@ class AdapterManifest:
     light: str
     prediction: list[list[float]]  # a row for the pair, or for each residue
     files: dict[str, str]  # SHA-256 by name
+    namespace: str  # owner of the repository
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, {"format": FORMAT, **asdict(self)})
@@ -52,6 +54,7 @@ def write_manifest(folder: Path, model: Any, tokenizer: Any, base_model: str, la
         *EXAMPLE_PAIR,
         prediction,
         file_table(folder),
+        NAMESPACE,
     ).write(folder)
 
 
@@ -74,7 +77,9 @@ def file_table(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that the manifest is of."""
     left_out = (MANIFEST, *_LIVING, *_OF_THE_HUB)
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: file_digest(folder / name) for name in sorted(names) if name not in left_out}
+    return {
+        name: file_digest(folder / name) for name in sorted(names) if name.partition("/")[0] not in left_out
+    }
 
 
 def read_manifest(folder: Path) -> AdapterManifest:
@@ -85,16 +90,41 @@ def read_manifest(folder: Path) -> AdapterManifest:
     content = read_object(path)
     if content.pop("format", None) != FORMAT or set(content) != {one.name for one in fields(AdapterManifest)}:
         raise ValueError(f"{MANIFEST} must be of the format {FORMAT!r}; got another; fine-tune again")
+    for name, fits in _TYPES.items():
+        if not fits(content[name]):
+            raise ValueError(
+                f"{MANIFEST} must be what fine-tuning has written; got another {name}; fine-tune again"
+            )
     return AdapterManifest(**content)
 
 
-def change_base(folder: Path, base_model: str | None, revision: str | None) -> None:
-    """Follow a command that has named the base anew; the digests of all else stay as they were."""
-    if not (folder / MANIFEST).is_file():
-        return
-    manifest = read_manifest(folder)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(fits, value))
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("base_model", "base_weights", "heavy", "light", "namespace"), _is_text),
+    "base_revision": lambda value: value is None or _is_text(value),
+    "labels": lambda value: _is_list(value, _is_text),
+    "prediction": lambda value: bool(value) and _is_list(value, lambda row: _is_list(row, _is_number)),
+    "files": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+}
+
+
+def change_base(
+    folder: Path, manifest: AdapterManifest, base_model: str | None, revision: str | None, namespace: str
+) -> None:
+    """Follow a command that has named base or owner anew; the digests of all else stay as they were."""
     anew = {name: file_digest(folder / name) for name in _NAMES_THE_BASE if name in manifest.files}
-    manifest = replace(manifest, files=manifest.files | anew)
+    manifest = replace(manifest, files=manifest.files | anew, namespace=namespace)
     if base_model is not None:
         manifest = replace(manifest, base_model=base_model, base_revision=revision)
     manifest.write(folder)
@@ -134,15 +164,3 @@ def other_base(manifest: AdapterManifest) -> str | None:
         return None
     at = f"; those are at the revision {revision}" if revision else ""
     return f"the base {name} has other weights than those that were tuned{at}"
-
-
-def largest_difference(manifest: AdapterManifest, prediction: Sequence[Sequence[float]]) -> float:
-    """Between the recorded prediction and another, for large numbers as a share of them."""
-    if [len(row) for row in manifest.prediction] != [len(row) for row in prediction]:
-        return math.inf
-    pairs = [
-        (a, b)
-        for one, other in zip(manifest.prediction, prediction, strict=True)
-        for a, b in zip(one, other, strict=True)
-    ]
-    return max(abs(a - b) / max(1.0, abs(a)) if math.isfinite(b) else math.inf for a, b in pairs)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curr_ab.family import NAMESPACE
 from curr_ab.files import replacing, write_json
 from curr_ab.hub_results import model_index
 from curr_ab.pages import code, render
@@ -76,14 +75,6 @@ def write_adapter_card(folder: Path, *, namespace: str) -> None:
     """Make the card anew."""
     with replacing(folder / CARD) as temporary:
         temporary.write_text(render_adapter_card(folder, namespace), encoding="utf-8")
-
-
-def card_owner(folder: Path) -> str:
-    """The owner that the card in the folder names where it loads the model."""
-    card = folder / CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    found = re.search(r'load_finetuned\("([^"/]+)/', text)
-    return found[1] if found else NAMESPACE
 
 
 def render_adapter_card(folder: Path, namespace: str) -> str:

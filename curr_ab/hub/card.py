@@ -15,7 +15,12 @@ from typing import Any
 from curr_ab.checkpoint_files import CONFIG, is_causal
 from curr_ab.family import DATASET, MAX_TOKENS, NAMESPACE, Member, find_demo, find_member, member
 from curr_ab.files import read_object, replacing
-from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository
+from curr_ab.finetuning.adapter_manifest import MANIFEST as TUNED_MANIFEST
+from curr_ab.finetuning.adapter_manifest import change_base
+from curr_ab.finetuning.adapter_manifest import differences as tuned_differences
+from curr_ab.finetuning.adapter_manifest import read_manifest as read_tuned
+from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository, write_adapter_card
+from curr_ab.hub.bases import commit_of_base
 from curr_ab.hub.data_card import is_prepared, write_data_card
 from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
 from curr_ab.hub.signatures import refuse_signed
@@ -272,16 +277,22 @@ def write_card(
 
 
 def _write_finetuned(folder: Path, namespace: str | None, name: str | None, base_model: str | None) -> None:
-    from curr_ab.finetuning.adapter_manifest import change_base
-    from curr_ab.finetuning.adapter_record import card_owner, write_adapter_card
-
     if base_model is not None and not is_repository(base_model):
         raise ValueError(f"{base_model!r} must be a repository such as {NAMESPACE}/CurrAb-350M-F")
     if name is not None and not is_repository(f"{NAMESPACE}/{name}"):
         raise ValueError(f"{name!r} must be the name of a repository: letters, digits, `-`, `_` and `.`")
+    manifest = read_tuned(folder) if (folder / TUNED_MANIFEST).is_file() else None
+    commit = None
+    if manifest is not None:
+        if problems := tuned_differences(folder, manifest):
+            raise ValueError(f"{folder}: {problems[0]}; put it back, or fine-tune again")
+        if base_model is not None:
+            commit = commit_of_base(base_model, manifest.base_weights)
+    owner = namespace or (NAMESPACE if manifest is None else manifest.namespace)
     change_record(folder, name, base_model)
-    change_base(folder, base_model, None if base_model is None else _commit_of(base_model))
-    write_adapter_card(folder, namespace=namespace or card_owner(folder))
+    if manifest is not None:
+        change_base(folder, manifest, base_model, commit, owner)
+    write_adapter_card(folder, namespace=owner)
 
 
 def living_files(folder: Path, namespace: str) -> dict[str, str | None]:
@@ -329,16 +340,6 @@ def _results_of(manifest: Manifest, paths: Sequence[str | Path]) -> list[Result]
                 f"but this export has {manifest.weights[:12]}…; evaluate the export itself"
             )
     return [replace(row, model=manifest.member) for _, row in found]
-
-
-def _commit_of(name: str) -> str | None:
-    """The commit of a repository's `main`; None where the Hub does not say."""
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().repo_info(name, timeout=10).sha
-    except Exception:  # without network a card is made all the same; the weights have a digest
-        return None
 
 
 def stale_parts(card: str, expected: str, sections: Sequence[str] = _NUMBERED_SECTIONS) -> list[str]:

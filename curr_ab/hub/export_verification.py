@@ -45,6 +45,8 @@ def check_main(
     owner = place.name.partition("/")[0] if isinstance(place, HubPlace) else None
     problems = _check_revision("main", folder, main, fresh_process, say)
     problems += [f"main: {problem}" for problem in _check_card(folder, main, owner)]
+    if owner is not None and owner != owner_of(main):
+        problems.append(f"main: {MANIFEST} names the owner {owner_of(main)}")
     claimed = find_member(main.member)
     if owner is not None and (claimed is None or claimed.repo_id(owner) != place.name):
         problems.append(f"main: it is an export of {main.member}")

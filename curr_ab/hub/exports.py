@@ -22,7 +22,6 @@ from curr_ab.hub.manifest import (
     Manifest,
     Probe,
     file_table,
-    largest_difference,
     step_name,
 )
 from curr_ab.hub.serving import write_serving_files
@@ -35,6 +34,7 @@ from curr_ab.hub.training_checkpoints import (
     recognise,
 )
 from curr_ab.options import OptionError
+from curr_ab.quantities import largest_difference
 from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curr_ab.finetuning.adapter_manifest import (
+    MANIFEST,
     TOLERANCE,
     differences,
-    largest_difference,
     other_base,
     probe,
     read_manifest,
@@ -17,10 +17,10 @@ from curr_ab.finetuning.adapter_record import (
     ADAPTER_CONFIG,
     CARD,
     RECORD,
-    card_owner,
     read_record,
     render_adapter_card,
 )
+from curr_ab.quantities import largest_difference
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -37,7 +37,9 @@ def check_finetuned(folder: Path, repo_id: str | None, say: Callable[[str], None
         record = read_record(folder)
     except (ValueError, TypeError) as error:
         return [str(error)]
-    owner, name = repo_id.split("/") if repo_id else (card_owner(folder), record.name)
+    owner, name = repo_id.split("/") if repo_id else (manifest.namespace, record.name)
+    if owner != manifest.namespace:
+        problems.append(f"{MANIFEST} names the owner {manifest.namespace}")
     if name != record.name:
         problems.append(f"it is {record.name}, under another name")
     card = folder / CARD
@@ -50,7 +52,8 @@ def check_finetuned(folder: Path, repo_id: str | None, say: Callable[[str], None
     from curr_ab.finetuning.prediction import load_finetuned
 
     model, tokenizer = load_finetuned(folder, device="cpu")
-    difference = largest_difference(manifest, probe(model, tokenizer, (manifest.heavy, manifest.light)))
+    found = probe(model, tokenizer, (manifest.heavy, manifest.light))
+    difference = largest_difference(manifest.prediction, found, relative=True)
     if not difference <= TOLERANCE:
         problems.append(f"predictions differ from those recorded by {difference:.2g}")
     say(f"main: {len(manifest.files)} files, predictions within {difference:.1g}, on {manifest.base_model}")

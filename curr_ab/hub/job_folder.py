@@ -7,22 +7,38 @@ So the run has a disk, and what it leaves is copied: whole files, then an index 
 from __future__ import annotations
 
 import argparse
-import filecmp
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
-from curr_ab.training.stop import StopRequest
+from curr_ab.files import file_digest
 
 SETTINGS = "CURR_AB_SETTINGS"  # variable that holds the text of the settings' file
 _INDEXES = ("kept-0.json", "kept-1.json")  # written in turn: while one is half-written, the other counts
-_SMALL = 1 << 20  # bytes up to which a file that was written anew is compared before it is copied
+_SECOND = "kept-second/"  # holds the new copy of a file while the index names the old one
+_CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A copy that the index names; a file that was written over is kept in turn in two places."""
+
+    place: str
+    size: int
+    sha256: str
+
+
+Status = tuple[int, int]  # size, and time in nanoseconds
 
 
 class KeptFolder:
@@ -30,60 +46,96 @@ class KeptFolder:
 
     def __init__(self, folder: Path, kept: Path) -> None:
         self.folder, self.kept = folder, kept
-        self._number, self._names = self._newest_index()
-        self._copied: dict[str, tuple[int, int]] = {}
+        self._number, self._index = self._newest_index()
+        self._copied: dict[str, tuple[Status, KeptFile]] = {}  # also what no index names yet
+        self._dropped: set[str] = set()  # places that no index names any more
 
     def restore(self) -> int:
-        """Copy what an earlier attempt has kept; return the number of files."""
-        for name in self._names:
+        """Copy what an earlier attempt has kept, if it is as it was; return the number of files."""
+        if not self._number:
+            left = (path.relative_to(self.kept).as_posix() for path in self.kept.rglob("*") if path.is_file())
+            if others := sorted(set(left) - set(_INDEXES)):
+                raise ValueError(
+                    f"{self.kept} must be empty or have the index of an earlier attempt; got {others[0]} and "
+                    "no index: name a new folder as out, or remove what is there"
+                )
+            self._write_index({})  # before any file: what a lost machine leaves is known as ours
+        for name, file in self._index.items():
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not (self.kept / name).is_file():
+            found = None
+            with suppress(FileNotFoundError):
+                found = copy_digested(self.kept / file.place, target)
+            if found != (file.size, file.sha256):
+                got = "none" if found is None else "another file"
                 raise ValueError(
-                    f"{self.kept} must hold {name}, which its index names; got none: name a new folder as out"
+                    f"{self.kept} must hold {file.place}, which its index names; got {got}: name a new "
+                    "folder as out"
                 )
-            shutil.copyfile(self.kept / name, target)
-        return len(self._names)
+            status = target.stat()
+            self._copied[name] = ((status.st_size, status.st_mtime_ns), file)
+        return len(self._index)
 
-    def keep(self) -> None:
-        """Copy what is new, write down what there is, then drop what is gone."""
+    def keep(self, *, last: bool = False) -> None:
+        """Copy what is new, write down what there is, then drop what is gone.
+
+        The `last` time every file gets its own name, for whoever copies the folder from the bucket.
+        """
         while (found := self._copy_new()) is None:  # the run has dropped a state meanwhile
             pass
-        before, self._names = self._names, sorted(found)
-        if self._names != before or not self._number:
-            self._number += 1
-            index = {"number": self._number, "files": self._names}
-            (self.kept / _INDEXES[self._number % 2]).write_text(json.dumps(index), encoding="utf-8")
-        for name in set(before) - set(found):
-            self._copied.pop(name, None)
-            (self.kept / name).unlink(missing_ok=True)
-            with suppress(OSError):  # others are still in it, or the mount has no folders
-                (self.kept / name).parent.rmdir()
+        self._record({name: self._copied[name][1] for name in sorted(found)})
+        moved = {name: file for name, file in self._index.items() if file.place != name}
+        if last and moved:
+            for name in moved:
+                self._copied[name] = (found[name], self._copy(name, name))
+            self._record({name: self._copied[name][1] for name in self._index})
 
-    def _copy_new(self) -> dict[str, tuple[int, int]] | None:
+    def _record(self, files: dict[str, KeptFile]) -> None:
+        """Write the index of these, then drop what it does not name."""
+        if files != self._index or not self._number:
+            self._dropped |= {file.place for file in self._index.values()}
+            self._write_index(files)
+        self._copied = {name: copied for name, copied in self._copied.items() if name in files}
+        for place in sorted(self._dropped - {file.place for file in files.values()}):
+            (self.kept / place).unlink(missing_ok=True)
+            with suppress(OSError):  # others are still in it, or the mount has no folders
+                (self.kept / place).parent.rmdir()
+        self._dropped.clear()
+
+    def _write_index(self, files: dict[str, KeptFile]) -> None:
+        number = self._number + 1
+        index = {"number": number, "files": {name: asdict(file) for name, file in files.items()}}
+        (self.kept / _INDEXES[number % 2]).write_text(json.dumps(index), encoding="utf-8")
+        self._number, self._index = number, files
+
+    def _copy_new(self) -> dict[str, Status] | None:
         """Copy what is new of the files that are there now, which come back; None where one has gone."""
         found = self._files()
         # The oldest first: what says that a folder is complete is the last of its files.
         for name in sorted(found, key=lambda name: found[name][1]):
-            if self._copied.get(name) == found[name]:
+            if name in self._copied and self._copied[name][0] == found[name]:
                 continue
+            indexed = self._index.get(name)
             try:
-                self._copy(name)
+                same_size = indexed is not None and indexed.size == found[name][0]
+                if indexed and same_size and file_digest(self.folder / name) == indexed.sha256:
+                    self._copied[name] = (found[name], indexed)  # written anew, and the same
+                    continue
+                # Never over the copy that the index names: the machine may be lost in the middle.
+                place = _SECOND + name if indexed and indexed.place == name else name
+                self._copied[name] = (found[name], self._copy(name, place))
             except FileNotFoundError:
                 if (self.folder / name).exists():
                     raise  # it is the bucket's folder that has gone
                 return None
-            self._copied[name] = found[name]
         return found
 
-    def _copy(self, name: str) -> None:
-        source, target = self.folder / name, self.kept / name
+    def _copy(self, name: str, place: str) -> KeptFile:
+        target = self.kept / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        is_small = source.stat().st_size < _SMALL
-        if not (is_small and target.is_file() and filecmp.cmp(source, target, shallow=False)):
-            shutil.copyfile(source, target)
+        return KeptFile(place, *copy_digested(self.folder / name, target))
 
-    def _files(self) -> dict[str, tuple[int, int]]:
+    def _files(self) -> dict[str, Status]:
         """Size and time of every whole file, by its name in the folder."""
         found = {}
         for path in self.folder.rglob("*"):
@@ -96,37 +148,75 @@ class KeptFolder:
                     found[name.as_posix()] = (status.st_size, status.st_mtime_ns)
         return found
 
-    def _newest_index(self) -> tuple[int, list[str]]:
-        """Number and names of the newest whole index; 0 and none where there is no index yet."""
-        newest: tuple[int, list[str]] = (0, [])
+    def _newest_index(self) -> tuple[int, dict[str, KeptFile]]:
+        """Number and files of the newest whole index; 0 and none where there is no index yet."""
+        newest: tuple[int, dict[str, KeptFile]] = (0, {})
         for name in _INDEXES:
-            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            with suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
                 index = json.loads((self.kept / name).read_text(encoding="utf-8"))
-                newest = max(newest, (int(index["number"]), list(index["files"])))
+                files = {name: KeptFile(**file) for name, file in index["files"].items()}
+                newest = max(newest, (int(index["number"]), files), key=lambda one: one[0])
         return newest
+
+
+def copy_digested(source: Path, target: Path) -> tuple[int, str]:
+    """Copy a file, which may grow meanwhile; return size and SHA-256 of what was written."""
+    size, digest = 0, hashlib.sha256()
+    with source.open("rb") as old, target.open("wb") as new:
+        while chunk := old.read(_CHUNK):
+            new.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
 
 
 def run_kept(command: Sequence[str], kept: KeptFolder, seconds: float) -> int:
     """Run the command and keep its folder, so often and at the end; return its status, as a shell has it.
 
-    A wish to stop is passed on: the run saves its state, which is kept as well.
+    A wish to stop is passed on: the run saves its state, which is kept as well. What the bucket does not take
+    now is tried again later, and must be taken at the end.
     """
-    is_told = False
-    with StopRequest() as stop:
-        process = subprocess.Popen(command)
+    with _running(command) as process:
         due = time.monotonic() + seconds
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=min(1.0, seconds))
-            if stop.signal_number and not is_told:
-                process.send_signal(stop.signal_number)
-                is_told = True
             if time.monotonic() >= due:
-                kept.keep()
+                try:
+                    kept.keep()
+                except OSError as error:
+                    words = " ".join(str(error).split())
+                    print(f"job: not kept, tried again in {seconds:.0f} s: {words}", file=sys.stderr)
                 due = time.monotonic() + seconds
-    kept.keep()
+    kept.keep(last=True)
     status = process.returncode
     return 128 - status if status < 0 else status
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of the command, which gets the signals at once and does not outlive the block."""
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if process is None:
+            early.append(number)
+        else:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        process = subprocess.Popen(command)
+        for number in early:
+            process.send_signal(number)
+        yield process
+    finally:
+        if process is not None and process.poll() is None:
+            process.terminate()
+            process.wait()
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,8 +15,10 @@ from curr_ab import __version__
 from curr_ab.hub.job_folder import SETTINGS
 from curr_ab.hub.jobs import FOLDER, MOUNTS, SETTINGS_FILE, JobOptions, Run, is_address
 from curr_ab.hub.remote import with_backoff
+from curr_ab.hub.wheel import is_from_index
 from curr_ab.options import OptionError, unknown
 from curr_ab.quantities import format_duration
+from curr_ab.training.launch import launch_words
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, Volume
@@ -69,8 +71,10 @@ class PlannedJob:
     seconds: float | None  # that the whole of it is expected to take
 
     @classmethod
-    def of(cls, run: Run, options: JobOptions, machine: Machine) -> PlannedJob:
-        """Mount every address, and refuse a timeout in which no state is saved."""
+    def of(
+        cls, run: Run, options: JobOptions, machine: Machine, pinned: Callable[[Volume], Volume]
+    ) -> PlannedJob:
+        """Mount every address, `pinned` at a commit, and refuse a timeout in which no state is saved."""
         import yaml
 
         gpus = machine.num_gpus if run.gpus is None else run.gpus
@@ -82,6 +86,13 @@ class PlannedJob:
             )
         places: dict[str, Volume] = {}
         _mounted(run.out, places, read_only=False)
+        if options.install is None and not is_from_index():
+            raise OptionError(
+                "install must be given where this package does not come from an index, as a job could not "
+                "get it there; got none: put a wheel into a bucket, and name it as "
+                f"hf://buckets/OWNER/NAME/WHEEL[{run.extra}], or `no` for an image with the package",
+                "install",
+            )
         install = f"curr-ab[{run.extra}]=={__version__}" if options.install is None else options.install
         words = [_mounted(word, places) for word in run.words]
         data = [
@@ -115,26 +126,19 @@ class PlannedJob:
             keep = ["sh", "-c", script, "curr-ab", *keep]
         seconds = _expected_seconds(run, options, machine, max(1, gpus))
         environment = {SETTINGS: yaml.safe_dump(settings, sort_keys=False)}
-        content = json.dumps([keep[keep.index("--") :], environment])
+        volumes = [pinned(volume) for volume in places.values()]
+        sources = [(volume.source, volume.revision) for volume in volumes]
+        content = json.dumps([keep[keep.index("--") :], run.data, sources, environment])
         labels = {
             "name": re.sub(r"[^\w.-]+", "-", f"curr-ab {run.title}"),
             LABEL: _digest(run.out),
             CONTENT_LABEL: _digest(content),
         }
-        return cls(run, keep, environment, list(places.values()), labels, seconds)
+        return cls(run, keep, environment, volumes, labels, seconds)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def launch_words(gpus: int) -> list[str]:
-    """Accelerate's launch where several GPUs train; it does not pass signals on to a single process."""
-    if gpus < 2:
-        return []
-    words = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-    words += ["--num_processes", str(gpus), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [*words, "--main_process_port", "0"]  # a free one: several may train on one machine
 
 
 def _mounted(word: str, places: dict[str, Volume], *, read_only: bool = True) -> str:
@@ -178,7 +182,8 @@ def plan_lines(jobs: Sequence[PlannedJob], options: JobOptions, machine: Machine
     price, hours = machine.dollars_per_hour, options.seconds / 3600
     yield f"machine   {machine.name}: {machine.description}; ${price:,.2f} an hour"
     most = f"at most ${price * hours * options.attempts * len(jobs):,.2f}"
-    yield f"limits    {options.timeout} for each of {options.attempts} attempts, {len(jobs)} jobs: {most}"
+    number = f"{len(jobs)} job" + "s" * (len(jobs) != 1)
+    yield f"limits    {options.timeout} for each of {options.attempts} attempts, {number}: {most}"
     yield f"image     {options.image}"
     yield f"secrets   {', '.join(options.secret) or 'none'}"
     expected = [job.seconds for job in jobs if job.seconds is not None]
@@ -191,7 +196,10 @@ def plan_lines(jobs: Sequence[PlannedJob], options: JobOptions, machine: Machine
     if len(expected) == len(jobs):
         yield f"expected  {_priced(sum(expected), price)}, if the expected shares of the peak are reached"
     else:
-        yield "expected  no estimate of the time for this command and machine"
+        yield (
+            "expected  no estimate of the time for this command and machine; nor is a timeout refused in "
+            "which no state is saved"
+        )
 
 
 def _priced(seconds: float, dollars_per_hour: float) -> str:

@@ -38,11 +38,13 @@ def start(
     try:
         secrets = _secrets(options.secret, required=not dry_run)
         machine = find_machine(api, options.flavor)
-        jobs = [PlannedJob.of(run, options, machine) for run in runs]
+        account = "" if dry_run else _account(api)
+        pinned = _Pinning(api, required=not dry_run)
+        jobs = [PlannedJob.of(run, options, machine, pinned) for run in runs]
         _refuse_secrets(jobs, options.image, secrets)
         say("\n".join(plan_lines(jobs, options, machine)))
         if not dry_run:
-            _start(api, jobs, options, secrets, most, say)
+            _start(api, jobs, options, account, secrets, most, say)
     except (HubError, OptionError):
         raise
     except Exception as error:
@@ -68,24 +70,33 @@ def _start(
     api: HfApi,
     jobs: Sequence[PlannedJob],
     options: JobOptions,
+    account: str,
     secrets: Mapping[str, str],
     most: int,
     say: Say,
 ) -> None:
-    namespace = options.namespace or _account(api)
-    for place in {volume.mount_path: volume for job in jobs for volume in job.volumes}.values():
-        _require_volume(api, place)
+    namespace = options.namespace or account
     live, waiting = 0, []
     for job in jobs:
-        listed = with_backoff("jobs", ATTEMPTS_AT_CALLS, _earlier, api, namespace, job.labels[LABEL])
-        if listed and listed[-1].status.stage in _LIVE:
+        listed = _earlier(api, (account, namespace), job.labels[LABEL])
+        alive = [info for info in listed if info.status.stage in _LIVE]
+        if alive:
             live += 1
-            say(f"{job.run.title}: {listed[-1].url} is {listed[-1].status.stage} already")
-        elif listed and _is_done(listed[-1], job):
-            say(f"{job.run.title}: {listed[-1].url} has completed; what it left is in {job.run.out}")
+            said = f"{alive[-1].url} is {alive[-1].status.stage} already"
+            if not _is_same(alive[-1], job):
+                said += (
+                    f", by another command or on other data: wait for it, end it with `hf jobs cancel "
+                    f"{alive[-1].id}`, or name another out"
+                )
+            say(f"{job.run.title}: {said}")
+        elif listed and listed[-1].status.stage == "COMPLETED" and _is_same(listed[-1], job):
+            say(
+                f"{job.run.title}: {listed[-1].url} has completed; what it left is in {job.run.out}; name "
+                "another out to run it anew"
+            )
         else:
             if listed:
-                say(f"{job.run.title}: {_failure(api, listed[-1], namespace, secrets)}")
+                say(f"{job.run.title}: {_failure(api, listed[-1], secrets)}")
             waiting.append(job)
     for job in waiting:
         if most and live >= most:
@@ -131,52 +142,80 @@ def _refuse_secrets(jobs: Sequence[PlannedJob], image: str, secrets: Mapping[str
                 )
 
 
-def _require_volume(api: HfApi, volume: Volume) -> None:
-    from huggingface_hub.errors import BucketNotFoundError, RepositoryNotFoundError
+class _Pinning:
+    """Gives volumes the commit that their repository has now, for all jobs and all attempts alike."""
 
-    try:
-        if volume.type == "bucket":
-            with_backoff(volume.source, ATTEMPTS_AT_CALLS, api.bucket_info, volume.source)
-        else:
-            kind, revision = volume.type, volume.revision
-            look = partial(api.repo_info, repo_type=kind, revision=revision)
-            with_backoff(volume.source, ATTEMPTS_AT_CALLS, look, volume.source)
-    except (BucketNotFoundError, RepositoryNotFoundError):
-        way = f": `hf buckets create {volume.source} --private` makes it" if volume.type == "bucket" else ""
-        raise ValueError(f"the {volume.type} {volume.source} must be on the Hub; got none{way}") from None
+    def __init__(self, api: HfApi, *, required: bool) -> None:
+        self.api, self.required = api, required  # False: what is not there, or private, is only shown
+        self._found: dict[str, Volume] = {}
+
+    def __call__(self, volume: Volume) -> Volume:
+        if volume.mount_path not in self._found:
+            self._found[volume.mount_path] = self._look(volume)
+        return self._found[volume.mount_path]
+
+    def _look(self, volume: Volume) -> Volume:
+        from huggingface_hub import Volume as NewVolume
+        from huggingface_hub.errors import BucketNotFoundError, RepositoryNotFoundError
+
+        try:
+            if volume.type == "bucket":
+                if self.required:
+                    with_backoff(volume.source, ATTEMPTS_AT_CALLS, self.api.bucket_info, volume.source)
+                return volume
+            if not self.required and volume.revision:
+                return volume
+            look = partial(self.api.repo_info, repo_type=volume.type, revision=volume.revision)
+            commit = with_backoff(volume.source, ATTEMPTS_AT_CALLS, look, volume.source).sha
+        except (BucketNotFoundError, RepositoryNotFoundError):
+            if not self.required:
+                return volume
+            way = ""
+            if volume.type == "bucket":
+                way = f": `hf buckets create {volume.source} --private` makes it"
+            raise ValueError(f"the {volume.type} {volume.source} must be on the Hub; got none{way}") from None
+        return NewVolume(**{**vars(volume), "revision": volume.revision or commit})
 
 
-def _earlier(api: HfApi, namespace: str, label: str) -> list[JobInfo]:
-    """Jobs of the same folder, the newest last."""
-    found = list(api.list_jobs(labels={LABEL: label}, namespace=namespace))
+def _earlier(api: HfApi, namespaces: Sequence[str], label: str) -> list[JobInfo]:
+    """Jobs of the same folder that these owners have, the newest last."""
+
+    def look(namespace: str) -> list[JobInfo]:
+        return list(api.list_jobs(labels={LABEL: label}, namespace=namespace))
+
+    owners = dict.fromkeys(namespaces)
+    found = [job for owner in owners for job in with_backoff("jobs", ATTEMPTS_AT_CALLS, look, owner)]
     return sorted(found, key=lambda job: str(job.created_at))
 
 
-def _is_done(info: JobInfo, job: PlannedJob) -> bool:
-    same = (info.labels or {}).get(CONTENT_LABEL) == job.labels[CONTENT_LABEL]
-    return same and info.status.stage == "COMPLETED"
+def _is_same(info: JobInfo, job: PlannedJob) -> bool:
+    """True for a job of the same command with the same data."""
+    return (info.labels or {}).get(CONTENT_LABEL) == job.labels[CONTENT_LABEL]
 
 
-def _failure(api: HfApi, info: JobInfo, namespace: str, secrets: Mapping[str, str]) -> str:
+def _failure(api: HfApi, info: JobInfo, secrets: Mapping[str, str]) -> str:
     """What became of a job, its last words, and what to do."""
+    from huggingface_hub import get_token
+
     said = f"{info.url} is {info.status.stage}"
     if info.status.message:
         said += f" ({info.status.message})"
     try:
         log = [
-            line for line in api.fetch_job_logs(job_id=info.id, namespace=namespace, tail=20) if line.strip()
+            line
+            for line in api.fetch_job_logs(job_id=info.id, namespace=info.owner.name, tail=20)
+            if line.strip()
         ]
     except Exception:  # it was only for the message
         log = []
     if log:
         said += f": {log[-1].strip()}"
-    return _masked(
-        f"{said}; another goes on from its last saved state; all it said: hf jobs logs {info.id}", secrets
-    )
+    said += f"; another goes on from its last saved state; all it said: hf jobs logs {info.id}"
+    return _masked(said, [*secrets.values(), get_token() or ""])
 
 
-def _masked(text: str, secrets: Mapping[str, str]) -> str:
-    for value in filter(None, secrets.values()):
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    for value in filter(None, secrets):
         text = text.replace(value, "***")
     return one_line(ValueError(text))
 

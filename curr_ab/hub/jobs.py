@@ -29,7 +29,7 @@ class JobOptions(Options):
         None,
         "Requirement that pip installs first in a job, such as a wheel in a bucket; `no` where the image has "
         "the package",
-        shown="this version of curr-ab with the extra that the command needs",
+        shown="this version of curr-ab from its index, with the extra that the command needs",
         metavar="REQUIREMENT",
     )
     timeout: str = option("1d", "Time after which the Hub ends an attempt, as 90m, 12h or 2d", metavar="TIME")
@@ -125,6 +125,11 @@ def require_bucket(out: str | None, field: str = "out") -> str:
 
 def require_address(name: str | None, field: str) -> str:
     """The address, if it can be mounted; a job does not see the files of this machine."""
+    if name is not None and name.startswith("hf://") and not is_address(name):
+        raise OptionError(
+            f"{field} must say what it is, as hf://models/OWNER/NAME or hf://datasets/OWNER/NAME; got {name}",
+            field,
+        )
     if name is None or not is_address(name):
         raise OptionError(
             f"{field} must be on the Hub for the launcher jobs, as hf://buckets/OWNER/NAME/FOLDER or "

@@ -17,7 +17,7 @@ def answer(request: dict) -> dict:  # type: ignore[type-arg]
         input_ids = request["input_ids"]
     else:
         options = {"trust_remote_code": way == "remote"}
-        # transformers names remote code by its folder, and would give a second folder of that name the first one's.
+        # transformers names remote code by its folder, and takes a second folder of that name for the first.
         for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
             del sys.modules[name]
         causal = json.loads((Path(folder) / "config.json").read_text()).get("is_decoder", False)

@@ -11,6 +11,7 @@ from typing import Any
 from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.files import file_digest, write_json
 from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
+from curr_ab.quantities import largest_difference
 
 FORMAT = "curr-ab export 1"
 MANIFEST, CARD, RESULTS = "manifest.json", "README.md", "results.json"
@@ -75,16 +76,6 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, {"format": FORMAT, **asdict(self)})
-
-
-def largest_difference(first: list[list[float]], second: list[list[float]]) -> float:
-    """Infinite where the shapes differ or a number is missing."""
-    if [len(row) for row in first] != [len(row) for row in second]:
-        return float("inf")
-    pairs = [
-        (a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
-    ]
-    return max((abs(a - b) if a == a and b == b else float("inf") for a, b in pairs), default=float("inf"))
 
 
 def read_manifest(folder: Path) -> Manifest:

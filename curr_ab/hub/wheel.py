@@ -7,7 +7,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from curr_ab import __version__
@@ -36,6 +36,14 @@ def write_wheel(folder: Path) -> Path:
             entry.external_attr = 0o644 << 16
             wheel.writestr(entry, content)
     return path
+
+
+def is_from_index() -> bool:
+    """False for a checkout and for what was installed from a file: no index need have this version."""
+    try:
+        return distribution("curr-ab").read_text("direct_url.json") is None
+    except PackageNotFoundError:
+        return False
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,10 @@ class CellJobs:
         names = {cell.name for cell in cells}
         first = [cell for cell in cells if cell.after not in names]
         runs = self.runs(first, costs, launch.gpus_per_cell)
-        say(f"# the data must be there: hf buckets sync {data} {self.bucket}/data")
+        words = ["hf", "buckets", "sync"]
+        say(f"# the data must be there: {shlex.join([*words, str(data), f'{self.bucket}/data'])}")
         start(runs, self.options, dry_run=dry_run, most=launch.max_parallel, say=say)
-        sync = f"hf buckets sync {self.bucket}/cells {folder / 'cells'}"
+        sync = shlex.join([*words, f"{self.bucket}/cells", str(folder / "cells")])
         say(f"# when they have completed, this brings them here: {sync}")
         if later := [cell.name for cell in cells if cell.after in names]:
             say(f"# and the same command starts those that go on from them: {', '.join(later)}")

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from curr_ab.files import replacing
-from curr_ab.hub.job_plan import launch_words
 from curr_ab.study.cells import CellFolder
 from curr_ab.study.preset import Launch
+from curr_ab.training.launch import launch_words
 
 # What every job gets unless the preset says otherwise; Slurm signals the script five minutes before the end.
 _SLURM = {"nodes": 1, "ntasks-per-node": 1, "signal": "B:TERM@300", "requeue": True}

@@ -74,6 +74,8 @@ def plan_study(
     jobs: CellJobs | None = None,
 ) -> list[str]:
     """Describe what `run_study` of the same would train and what that takes; nothing is written."""
+    if jobs is not None:
+        refuse_restart(restart)
     study = StudyFolder(out)
     prepared = study.data if data is None else _prepared(data)
     cells = cells_of(preset, prepared, out)
@@ -107,6 +109,8 @@ def run_study(
     the launcher jobs are done. `command` is how to go
     on with the study; `made_by`, in the report, how to make it again in a fresh folder.
     """
+    if launcher == "jobs":
+        refuse_restart(restart)
     study = StudyFolder(out)
     if data is None and not preset.data.sources:
         raise OptionError(
@@ -161,6 +165,16 @@ def run_study(
         if lack:
             outcome.problems[", ".join(cell.name for cell in untrained)] = f"not trained yet: {lack}"
         return outcome
+
+
+def refuse_restart(cells: Sequence[str]) -> None:
+    """Refuse to throw away what lies in a bucket, from which a job would go on all the same."""
+    if cells:
+        raise OptionError(
+            f"restart must be left out for the launcher jobs; got {', '.join(cells)}, whose runs are in the "
+            "bucket: name another bucket folder and another out, or restart with another launcher",
+            *("restart", "launcher"),
+        )
 
 
 def _prepared(data: str | Path) -> Path:

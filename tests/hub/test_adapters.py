@@ -65,6 +65,9 @@ def test_published_and_read_back(hub, family, tuned):
         and "curr-ab card" in refused
         and "--base" in refused
     )
+    said = hub.run("card", folders[0], "--base", BASE, code=2)
+    assert f"no repository of the Hub is called {BASE}" in said
+    hub.run("publish", family / "CurrAb-8M-F", "--namespace", "brineylab")
     hub.run("card", folders[0], "--base", BASE)
     for folder in folders[1:]:
         write_card(folder, base_model=BASE)

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from curr_ab.hub.job_folder import SETTINGS, KeptFolder, main
+from curr_ab.hub import job_folder
+from curr_ab.hub.job_folder import SETTINGS, KeptFolder, main, run_kept
 
 
 def write(path: Path, text: str, seconds: int = 0) -> None:
@@ -45,8 +47,13 @@ def test_what_is_new_is_copied_and_what_is_gone_is_dropped(kept) -> None:
     write(kept.folder / "states" / "step-2" / "complete.json", "{}")
     shutil.rmtree(kept.folder / "states" / "step-1")
     kept.keep()
-    assert content(kept.kept) == {"log.jsonl": "12", "states/step-2/complete.json": "{}"}
+    # The log that the index named before was not written over; the last time it gets its own name.
+    assert content(kept.kept) == {"states/step-2/complete.json": "{}"}
+    assert (kept.kept / "kept-second" / "log.jsonl").read_text() == "12"
     assert not (kept.kept / "states" / "step-1").exists()
+    kept.keep(last=True)
+    assert content(kept.kept) == {"log.jsonl": "12", "states/step-2/complete.json": "{}"}
+    assert not (kept.kept / "kept-second").exists()
     other = KeptFolder(kept.folder.with_name("other"), kept.kept)
     assert other.restore() == 2
     assert content(other.folder) == {"log.jsonl": "12", "states/step-2/complete.json": "{}"}
@@ -60,7 +67,7 @@ def test_a_copy_that_was_cut_short_counts_for_nothing(kept, monkeypatch) -> None
     shutil.rmtree(kept.folder / "states" / "step-1")
     write(kept.folder / "states" / "step-2" / "weights", "two", 2)
     write(kept.folder / "states" / "step-2" / "complete.json", "{}", 3)
-    copyfile, write_text = shutil.copyfile, Path.write_text
+    copy, write_text = job_folder.copy_digested, Path.write_text
     for cut in range(3):
         left = [cut]
 
@@ -69,14 +76,14 @@ def test_a_copy_that_was_cut_short_counts_for_nothing(kept, monkeypatch) -> None
                 write_text(Path(target), Path(source).read_text()[:1])
                 raise KeyboardInterrupt
             left[0] -= 1
-            return copyfile(source, target)
+            return copy(source, target)
 
         def half_index(path, text, left=left, **options):
             write_text(path, text[: len(text) // 2])
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(shutil, "copyfile", half)
+            patch.setattr(job_folder, "copy_digested", half)
             patch.setattr(Path, "write_text", half_index)
             with pytest.raises(KeyboardInterrupt):
                 KeptFolder(kept.folder, kept.kept).keep()
@@ -89,16 +96,153 @@ def test_a_copy_that_was_cut_short_counts_for_nothing(kept, monkeypatch) -> None
     assert content(again.folder) == content(kept.folder)
 
 
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_file_that_is_written_over_is_whole_whenever_the_machine_is_lost(kept, monkeypatch, size) -> None:
+    """Also in the attempts after the first, and while the last copies get their own names."""
+    write(kept.folder / "log.jsonl", "1" * size)
+    write(kept.folder / "weights", "w" * size)
+    kept.keep()
+    copy = job_folder.copy_digested
+    for attempt in range(2, 6):
+        folder = kept.folder.with_name(f"run-{attempt}")
+        again = KeptFolder(folder, kept.kept)
+        assert again.restore() == 2
+        assert content(folder) == {"log.jsonl": str(attempt - 1) * size, "weights": "w" * size}
+        write(folder / "log.jsonl", str(attempt) * size, attempt)
+        write(folder / "weights", "w" * size, attempt)  # the same once more
+        copied: list[str] = []
+
+        def half(source, target, copied=copied):
+            copied.append(source.name)
+            target.write_text(source.read_text()[: size // 2])
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job_folder, "copy_digested", half)
+            with pytest.raises(KeyboardInterrupt):
+                again.keep()
+            assert copied == ["log.jsonl"]
+        lost = KeptFolder(folder.with_name(f"lost-{attempt}"), kept.kept)
+        lost.restore()
+        assert content(lost.folder)["log.jsonl"] == str(attempt - 1) * size
+        again.keep()
+        with monkeypatch.context() as patch:
+            patch.setattr(job_folder, "copy_digested", half)
+            with suppress(KeyboardInterrupt):
+                again.keep(last=True)
+        lost = KeptFolder(folder.with_name(f"lost-later-{attempt}"), kept.kept)
+        lost.restore()
+        assert content(lost.folder) == content(folder)
+    assert job_folder.copy_digested is copy
+
+
+def test_a_copy_that_is_not_what_was_written_is_refused(kept) -> None:
+    write(kept.folder / "weights", "whole")
+    kept.keep()
+    for other in ("who", "whale"):
+        write(kept.kept / "weights", other)
+        with pytest.raises(ValueError, match="must hold weights, which its index names; got another file"):
+            KeptFolder(kept.folder.with_name("new"), kept.kept).restore()
+
+
+def test_files_without_an_index_are_somebody_elses(kept) -> None:
+    write(kept.kept / "results.json", "{}")
+    with pytest.raises(ValueError, match=r"got results\.json and no index: name a new folder as out"):
+        kept.restore()
+    assert content(kept.kept) == {"results.json": "{}"}
+
+
+def test_a_first_attempt_that_was_lost_early_is_begun_anew(kept, monkeypatch) -> None:
+    """While its first index was written, or its first file."""
+    (kept.kept / "kept-1.json").write_text('{"num')
+    assert kept.restore() == 0
+    write(kept.folder / "weights", "whole")
+
+    def half(source, target):
+        target.write_text("who")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_folder, "copy_digested", half)
+        with pytest.raises(KeyboardInterrupt):
+            kept.keep()
+    assert KeptFolder(kept.folder, kept.kept).restore() == 0
+
+
+@pytest.mark.heavy
+def test_what_the_bucket_does_not_take_is_tried_again(kept, monkeypatch, capsys) -> None:
+    """The run goes on; at the end it must be taken."""
+    keep, calls = kept.keep, []
+
+    def failing(*, last=False):
+        calls.append(last)
+        if len(calls) == 1 or failing_last:
+            raise OSError(5, "Input/output error")
+        keep(last=last)
+
+    monkeypatch.setattr(kept, "keep", failing)
+    wait = [sys.executable, "-c", "import time; time.sleep(0.5)"]
+    failing_last = False
+    assert run_kept(wait, kept, 0.1) == 0
+    assert len(calls) > 2 and calls[-1]
+    said = capsys.readouterr().err
+    assert said.count("job: not kept, tried again in 0 s: [Errno 5] Input/output error\n") == 1
+    failing_last = True
+    with pytest.raises(OSError, match="Input/output"):
+        run_kept(wait, kept, 10)
+
+
+@pytest.mark.heavy
+def test_an_error_leaves_no_process_behind(kept, monkeypatch) -> None:
+    begun = []
+    popen = subprocess.Popen
+
+    def remembered(command):
+        begun.append(popen(command))
+        return begun[-1]
+
+    def broken(*, last=False):
+        raise RuntimeError
+
+    monkeypatch.setattr(subprocess, "Popen", remembered)
+    monkeypatch.setattr(kept, "keep", broken)
+    with pytest.raises(RuntimeError):
+        run_kept([sys.executable, "-c", "import time; time.sleep(600)"], kept, 0.1)
+    assert begun[0].returncode == -signal.SIGTERM
+
+
+@pytest.mark.heavy
+def test_a_signal_reaches_the_run_while_files_are_copied(kept, monkeypatch) -> None:
+    times = []
+
+    def slow(*, last=False):
+        if not times:
+            os.kill(os.getpid(), signal.SIGTERM)
+            times.append(processes[0].wait(timeout=60))  # before the copy has ended
+
+    processes = []
+    popen = subprocess.Popen
+
+    def remembered(command):
+        processes.append(popen(command))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", remembered)
+    monkeypatch.setattr(kept, "keep", slow)
+    assert run_kept([sys.executable, "-c", "import time; time.sleep(600)"], kept, 0.1) == 143
+    assert times == [-signal.SIGTERM]
+
+
 def test_a_state_that_is_dropped_meanwhile_is_looked_at_anew(kept, monkeypatch) -> None:
     for step in (1, 2):
         write(kept.folder / "states" / f"step-{step}" / "complete.json", "{}", step)
-    copyfile = shutil.copyfile
+    copy = job_folder.copy_digested
 
     def dropping(source, target):
         shutil.rmtree(kept.folder / "states" / "step-1", ignore_errors=True)
-        return copyfile(source, target)
+        return copy(source, target)
 
-    monkeypatch.setattr(shutil, "copyfile", dropping)
+    monkeypatch.setattr(job_folder, "copy_digested", dropping)
     kept.keep()
     assert content(kept.kept) == {"states/step-2/complete.json": "{}"}
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -15,6 +16,7 @@ from support.documents import blocks_of, commands_in, shell_lines
 from curr_ab import __version__
 from curr_ab.cli.main import main
 from curr_ab.finetuning.recipe import resolve_recipe
+from curr_ab.hub import job_start
 from curr_ab.hub.job_folder import SETTINGS
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from tests.hub.conftest import WRITER, assert_no_token
@@ -27,7 +29,7 @@ OUT = "hf://buckets/curator/runs/350M-F"
 PRETRAIN = ("pretrain", "350M-F", "--data", "hf://datasets/curator/pairs@v1.0/prepared", "--out", OUT)
 TABLE = "hf://datasets/curator/pairs/labelled.csv"
 FINETUNE = ("finetune", "pairing", "--model", "350M-F", "--data", TABLE, "--out", OUT)
-JOB = ("--launcher", "jobs", "--flavor", "h200")
+JOB = ("--launcher", "jobs", "--flavor", "h200", "--install", f"curr-ab[train]=={__version__}")
 TRACKER = "tracker-key-that-must-never-be-seen"
 
 
@@ -88,7 +90,7 @@ def test_a_pretraining_is_sent_as_a_job(place) -> None:
     # Everything that the plan shows, before it starts.
     lines = said.splitlines()
     assert lines[0] == "machine   h200: Nvidia H200, 1 x H200 with 141 GB, 23 vCPU, 256 GB; $6.00 an hour"
-    assert lines[1] == "limits    1d for each of 3 attempts, 1 jobs: at most $432.00"
+    assert lines[1] == "limits    1d for each of 3 attempts, 1 job: at most $432.00"
     assert re.fullmatch(rf"pretrain 350M-F: {OUT}, about 1 h 3\d min and \$9\.\d\d", lines[4])
     assert lines[5] == "  volume  hf://buckets/curator/runs:/hf/buckets/curator/runs:rw"
     assert lines[7] == f"  command {shlex.join(job['command'])}"
@@ -181,7 +183,11 @@ def test_a_job_is_started_once_and_a_failed_one_goes_on_in_another(place) -> Non
         end(place, 0, stage)
         assert f"is {stage} already" in place.run(*FINETUNE, *JOB)
     # Also another plan in the same folder would write beside it.
-    assert "is RUNNING already" in place.run(*FINETUNE, *JOB, "--folds", "2")
+    other = place.run(*FINETUNE, *JOB, "--folds", "2")
+    assert (
+        "is RUNNING already, by another command or on other data: wait for it, end it with `hf jobs" in other
+    )
+    assert "by another command" not in place.run(*FINETUNE, *JOB)
     assert len(jobs(place)) == 1
 
     log = [
@@ -201,10 +207,70 @@ def test_a_job_is_started_once_and_a_failed_one_goes_on_in_another(place) -> Non
     assert first["command"] == second["command"] and first["volumes"] == second["volumes"]
 
     end(place, 1, "COMPLETED")
-    assert f"has completed; what it left is in {OUT}" in place.run(*FINETUNE, *JOB)
+    said = place.run(*FINETUNE, *JOB)
+    assert f"has completed; what it left is in {OUT}; name another out to run it anew" in said
     assert len(jobs(place)) == 2
     place.run(*FINETUNE, *JOB, "--folds", "2")  # another command is another thing
     assert len(jobs(place)) == 3
+
+
+def test_other_data_are_another_thing(place) -> None:
+    """After a completed run on A, the same command with B is not done."""
+    command = ("pretrain", "8M-F", "--out", OUT, *JOB)
+    place.run(*command, "--data", "hf://buckets/curator/runs/A")
+    end(place, 0, "COMPLETED")
+    assert "has completed" in place.run(*command, "--data", "hf://buckets/curator/runs/A")
+    assert "has completed" not in place.run(*command, "--data", "hf://buckets/curator/runs/B")
+    assert len(jobs(place)) == 2
+
+
+def test_all_attempts_see_the_data_of_one_commit(place) -> None:
+    said = place.run(*FINETUNE, *JOB)
+    client = "import huggingface_hub as h; print(h.HfApi().dataset_info('curator/pairs').sha)"
+    commit = place.python(client).strip()
+    (job,) = jobs(place)
+    assert [one.get("revision") for one in job["volumes"]] == [None, commit]
+    assert f"  volume  hf://datasets/curator/pairs@{commit}:/hf/datasets/curator/pairs" in said
+    end(place, 0, "COMPLETED")
+    change = (
+        "h.upload_file(path_or_fileobj=b'1', path_in_repo='x', repo_id='curator/pairs', repo_type='dataset')"
+    )
+    place.python(f"import huggingface_hub as h; {change}")
+    assert "has completed" not in place.run(*FINETUNE, *JOB)
+    assert jobs(place)[1]["volumes"][1]["revision"] == place.python(client).strip() != commit
+
+
+def test_a_job_of_the_account_is_seen_from_an_organisation(place) -> None:
+    place.run(*FINETUNE, *JOB)
+    assert "is SCHEDULING already" in place.run(*FINETUNE, *JOB, "--namespace", "brineylab")
+    assert len(jobs(place)) == 1
+
+
+def test_the_token_of_the_login_is_masked_where_it_is_no_secret_of_the_job(monkeypatch) -> None:
+    """Also one that does not look like a token."""
+    monkeypatch.setenv("HF_TOKEN", "odd-token")
+    info = SimpleNamespace(
+        id="1",
+        url="URL",
+        owner=SimpleNamespace(name="me"),
+        status=SimpleNamespace(stage="ERROR", message=None),
+    )
+    api = SimpleNamespace(fetch_job_logs=lambda **_: ["got odd-token"])
+    assert job_start._failure(api, info, {}).startswith("URL is ERROR: got ***; another goes on")
+
+
+def test_what_is_not_known_of_the_machine_is_said(place) -> None:
+    words = ("--launcher", "jobs", "--flavor", "cpu-basic", "--install", "no", "--timeout", "1m", "--dry-run")
+    said = place.run(*PRETRAIN, *words)
+    assert said.rstrip().endswith("nor is a timeout refused in which no state is saved")
+    assert "nor is a timeout refused" not in place.run(*PRETRAIN, *JOB, "--dry-run")
+
+
+def test_a_package_that_no_index_has_must_be_named(place) -> None:
+    """The package of these tests is a checkout."""
+    said = place.run(*FINETUNE, "--launcher", "jobs", "--flavor", "h200", "--dry-run", code=2)
+    assert "install must be given where this package does not come from an index" in said
+    assert said.rstrip().endswith("(--install)")
 
 
 def test_an_answer_that_is_lost_starts_no_second_job(place) -> None:
@@ -260,6 +326,7 @@ def test_what_the_hub_has_not_is_one_line(place, words, complaint) -> None:
         ),
         (("--out", "hf://datasets/a/b/x"), "out must be a folder in a bucket"),
         (("--data", "shards"), "data must be on the Hub for the launcher jobs, as hf://buckets/OWNER/NAME/F"),
+        (("--data", "hf://curator/pairs"), "data must say what it is, as hf://models/OWNER/NAME or hf://d"),
         (("--model", "."), "model must be on the Hub for the launcher jobs"),
         (("--timeout", "soon"), "timeout must be as 90m, 12h or 2d; got 'soon' (--timeout)"),
         (("--attempts", "0"), "attempts must be at least 1; got 0 (--attempts)"),

@@ -16,10 +16,11 @@ from support.tiny_models import PAIRS
 from curr_ab import MEMBERS
 from curr_ab.files import file_digest
 from curr_ab.hub import remote
-from curr_ab.hub.manifest import REVISIONS, TOLERANCE, largest_difference, read_manifest, revision_files
+from curr_ab.hub.manifest import REVISIONS, TOLERANCE, read_manifest, revision_files
 from curr_ab.hub.remote import digest, git_blob_id
 from curr_ab.hub.repositories import describe_dataset, describe_folder
 from curr_ab.measures import MODULES
+from curr_ab.quantities import largest_difference
 from tests.hub.conftest import STRANGER, WRITER, publish_family
 
 

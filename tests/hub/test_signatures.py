@@ -106,7 +106,6 @@ def test_a_step_is_covered_by_the_signature_of_main(signed, keys, tmp_path) -> N
     code, sprung = step / "modeling_curr_ab.py", tmp_path / "sprung"
     code.write_text(code.read_text() + f"open({str(sprung)!r}, 'w')\n")
     rewrite_manifest(step)
-    # A process of its own: transformers runs no second code of a folder of the same name.
     (problem,) = verify(tampered, identity=str(keys[1]), say=lambda line: None)
     assert problem.startswith("step5000: its manifest is not the one that main lists")
     assert not sprung.exists()  # nobody has signed that code

@@ -17,6 +17,7 @@ from curr_ab.finetuning.adapter_manifest import MANIFEST, differences, read_mani
 from curr_ab.hub.card import write_card
 from curr_ab.hub.repositories import describe_folder
 from curr_ab.hub.verification import verify
+from curr_ab.quantities import largest_difference
 
 BASE = "brineylab/CurrAb-8M-F"
 CASES = [("classes", "lora"), ("residues", "frozen"), ("number", "full")]
@@ -123,17 +124,65 @@ def test_a_base_with_other_weights_is_found(tuned, tmp_path, family) -> None:
     assert manifest.base_weights == file_digest(family / "CurrAb-8M-F" / "model.safetensors")
 
 
-def test_a_new_name_of_the_base_keeps_the_digests_of_the_rest(tuned) -> None:
+def test_a_new_name_of_the_base_keeps_the_digests_of_the_rest(tuned, capsys) -> None:
     before = read_manifest(tuned)
-    change_weights(tuned)
-    write_card(tuned, base_model=BASE)
+    write_card(tuned, base_model=BASE, namespace="curator")
     after = read_manifest(tuned)
     assert after.base_model == BASE and after.base_revision is None  # there is no network here
-    assert after.files["adapter_model.safetensors"] == before.files["adapter_model.safetensors"]
-    (problem,) = differences(tuned, after)
-    assert problem.startswith("adapter_model.safetensors is not what was saved")
+    assert f"{BASE}: not reached" in capsys.readouterr().err
+    changed = {name for name in after.files if after.files[name] != before.files[name]}
+    assert changed == {"finetuning.json", "adapter_config.json"}
+    assert after.namespace == "curator" and differences(tuned, after) == []
+    write_card(tuned)  # the owner stays
+    assert read_manifest(tuned).namespace == "curator"
+    assert 'load_finetuned("curator/' in (tuned / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "finetuning.json"])
+def test_a_new_card_makes_nothing_true_that_was_changed(tuned, name) -> None:
+    if name.endswith(".json"):
+        content = json.loads((tuned / name).read_text()) | {"code_version": "0", "lora_alpha": 99}
+        (tuned / name).write_text(json.dumps(content))
+    else:
+        change_weights(tuned)
+    before = (tuned / MANIFEST).read_text()
+    for more in ({}, {"base_model": BASE}, {"name": "other"}):
+        with pytest.raises(ValueError, match=rf"{name} is not what was saved.*put it back, or fine-tune"):
+            write_card(tuned, **more)
+    assert (tuned / MANIFEST).read_text() == before
+
+
+def test_what_was_changed_is_not_published(tuned) -> None:
+    write_card(tuned, base_model=BASE)
+    change_weights(tuned)
     with pytest.raises(ValueError, match=r"adapter_model\.safetensors is not what was saved"):
         describe_folder(tuned, "brineylab")
+
+
+def test_what_a_download_leaves_beside_the_files_is_no_file(tuned) -> None:
+    (tuned / ".cache" / "huggingface" / "download").mkdir(parents=True)
+    (tuned / ".cache" / "huggingface" / "download" / "config.json.metadata").write_text("commit")
+    assert differences(tuned, read_manifest(tuned)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", ["config.json"]),
+        ("files", {"config.json": 1}),
+        ("prediction", [[float("nan"), 1.0, 1.0]]),
+        ("prediction", []),
+        ("labels", "HD"),
+        ("heavy", None),
+        ("base_revision", 1),
+        ("namespace", ["brineylab"]),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(tuned, key, value) -> None:
+    content = json.loads((tuned / MANIFEST).read_text()) | {key: value}
+    (tuned / MANIFEST).write_text(json.dumps(content))
+    (problem,) = verify(tuned, say=lambda _: None)
+    assert problem.endswith(f"must be what fine-tuning has written; got another {key}; fine-tune again")
 
 
 @pytest.mark.heavy
@@ -149,6 +198,13 @@ def test_published_adapters_are_verified_by_their_names(hub, family, saved, tmp_
     names = [f"brineylab/CurrAb-8M-F-{folder.name}-of-pairs" for folder in folders]
     said = hub.run("verify", *names)
     assert all(f"{name}: verified" in said for name in names) and said.count(f"on {BASE}") == 3
+    # The owner is that of the manifest, whatever the card says.
+    content = json.loads((folders[0] / MANIFEST).read_text()) | {"namespace": "curator"}
+    (folders[0] / MANIFEST).write_text(json.dumps(content))
+    changed = str(folders[0] / MANIFEST)
+    other = f"path_or_fileobj={changed!r}, repo_id={names[0]!r}, path_in_repo={MANIFEST!r}"
+    hub.python(f"import huggingface_hub as h; h.upload_file({other})")
+    assert f"main: {MANIFEST} names the owner curator" in hub.run("verify", names[0], code=2)
     # The base is published anew, with other weights: what was tuned on it is another model now.
     weights = tmp_path / "model.safetensors"
     tensors = load_file(family / "CurrAb-8M-F" / "model.safetensors")
@@ -160,6 +216,13 @@ def test_published_adapters_are_verified_by_their_names(hub, family, saved, tmp_
     said = hub.run("verify", names[0], code=2)
     assert f"{names[0]}: main: the base {BASE} has other weights than those that were tuned" in said
     assert f"; those are at the revision {commit}\n" in said
+    # Nor does a card name it as the base.
+    before = (folders[1] / MANIFEST).read_text()
+    said = hub.run("card", folders[1], "--base", BASE, code=2)
+    assert f"{BASE} must have the weights that were tuned, SHA-256 " in said
+    said = hub.run("card", folders[1], "--base", "brineylab/none", code=2)
+    assert "no repository of the Hub is called brineylab/none" in said
+    assert (folders[1] / MANIFEST).read_text() == before
 
 
 def test_the_probe_is_of_the_model_as_it_is_loaded(saved) -> None:
@@ -167,9 +230,9 @@ def test_the_probe_is_of_the_model_as_it_is_loaded(saved) -> None:
     manifest = read_manifest(saved[0])
     model, tokenizer = load(saved[0], head="sequence-classification", device="cpu")
     same = adapter_manifest.probe(model, tokenizer, (manifest.heavy, manifest.light))
-    assert adapter_manifest.largest_difference(manifest, same) < 1e-5
+    assert largest_difference(manifest.prediction, same, relative=True) < 1e-5
     with torch.no_grad():
         next(model.classifier.parameters()).mul_(2)
     other = adapter_manifest.probe(model, tokenizer, (manifest.heavy, manifest.light))
-    assert adapter_manifest.largest_difference(manifest, other) > adapter_manifest.TOLERANCE
-    assert adapter_manifest.largest_difference(manifest, [[0.5]]) == float("inf")
+    assert largest_difference(manifest.prediction, other, relative=True) > adapter_manifest.TOLERANCE
+    assert largest_difference(manifest.prediction, [[0.5]]) == float("inf")

@@ -58,6 +58,24 @@ def test_the_paper_is_fifteen_jobs_of_four_gpus(hub, prepared, tmp_path) -> None
 
 
 @pytest.mark.heavy
+def test_a_restart_throws_nothing_away(hub, prepared, tmp_path) -> None:
+    """The run is in the bucket, from which a job would go on; what is here stays."""
+    study = tmp_path / "my study"
+    words = ("study", "--preset", "paper", "--data", prepared, "--out", study, *JOBS, "--flavor", "a100x4")
+    said = hub.run(*words, "--only", "8M-F")
+    assert f"hf buckets sync {BUCKET}/cells '{study}/cells'" in said
+    kept = study / "cells" / "8M-F" / "run" / "log.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+    for more in ((), ("--dry-run",)):
+        said = hub.run(*words, "--restart", "8M-F", *more, code=2)
+        assert (
+            "restart must be left out for the launcher jobs; got 8M-F, whose runs are in the bucket" in said
+        )
+    assert kept.exists() and len(hub._call("GET", "jobs")) == 1
+
+
+@pytest.mark.heavy
 def test_options_of_jobs_without_jobs(hub, prepared) -> None:
     words = ("study", "--preset", "paper", "--data", prepared, "--dry-run")
     assert "bucket must be left out for the launcher local" in hub.run(*words, "--bucket", BUCKET, code=2)
