@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import yaml
 
 from curr_ab.data.preparing.checks import check_rows
 from curr_ab.data.preparing.clean import REASONS
+from curr_ab.data.preparing.foreign_index import require_columns
 from curr_ab.data.preparing.rebuild import PreparedData, read_prepared
 from curr_ab.data.preparing.splits import SPLITS
 from curr_ab.data.schema import FIELDS, PROVENANCE
@@ -82,6 +83,8 @@ def write_data_card(
             "license",
         )
     quoted = now.citation if citation is None else citation.read_text(encoding="utf-8").strip()
+    if quoted and "```" in quoted:  # the card's own fence ends there
+        raise OptionError(f"citation must be BibTeX without a line of ```; got {citation}", "citation")
     text = CardText(namespace or now.namespace, license, quoted)
     with replacing(folder / CARD) as temporary:
         temporary.write_text(render_data_card(folder, folder.resolve().name, text), encoding="utf-8")
@@ -157,26 +160,34 @@ def _source_name(source: str) -> str:
 
 
 def _read_columns(folder: Path, data: PreparedData) -> list[Column]:
-    """The columns, counted in the footers of all Parquet files."""
+    """The columns, and how many values they have in all Parquet files."""
     values = Counter[str]()
     schema = pa.schema([])
     for entry in data.entries:
         path = parquet_path(folder, entry["name"])
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
-                footer, schema = file.metadata, file.schema_arrow
+                schema = file.schema_arrow
+                require_columns(str(path), schema, data.index["masks"])
+                values.update(dict(_count_values(file)))
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} cannot be read ({error}); fetch or prepare the data again") from None
-        for group in range(footer.num_row_groups):
-            row_group = footer.row_group(group)
-            for place, name in enumerate(schema.names):
-                chunk = row_group.column(place)
-                values[name] += chunk.num_values - (chunk.statistics.null_count or 0)
     return [
         Column(field.name, _DTYPES.get(str(field.type), str(field.type)), values[field.name],
                _MEANINGS.get(field.name, ""))
         for field in schema
     ]  # fmt: skip
+
+
+def _count_values(file: pa.parquet.ParquetFile) -> Iterator[tuple[str, int]]:
+    """The number of values in each column, by the footer where its writer has counted them."""
+    footer = file.metadata
+    for place, name in enumerate(file.schema_arrow.names):
+        found = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
+        counts = [one.null_count for one in found if one is not None and one.has_null_count]
+        is_counted = len(counts) == len(found)
+        nulls = sum(counts) if is_counted else file.read(columns=[name])[name].null_count
+        yield name, footer.num_rows - nulls
 
 
 def _header(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from curr_ab.data.preparing.foreign_index import require_columns
 from curr_ab.data.preparing.rebuild import PreparedData, RebuildTask, read_prepared, rebuild_shard
 from curr_ab.data.shards import INDEX_NAME, PARQUET_DIGEST, parquet_path
 from curr_ab.files import file_digest
@@ -58,13 +59,9 @@ def data_problems(folder: Path, *, scratch: str | None = None, rebuild: bool = F
                 other = f"SHA-256 {digest[:12]}… instead of {expected[:12]}…"
                 problems.append(f"{path.name} is not what was prepared: {other}")
             else:
-                with pyarrow.parquet.ParquetFile(path) as file:
-                    columns = columns or file.schema_arrow.names
-                    problems += [
-                        f"{path.name}: {text}"
-                        for text in _table_problems(file, split, entry["num_pairs"], columns)
-                    ]
-                if rebuild:
+                found = list(_table_problems(path, data, split, entry["num_pairs"], columns))
+                problems += [f"{path.name}{text}" for text in found]
+                if rebuild and not found:
                     problems += _array_problems(folder, data, entry["name"], scratch)
     num_train = sum(entry["num_pairs"] for entry in data.index["splits"]["train"])
     problems += [
@@ -76,17 +73,25 @@ def data_problems(folder: Path, *, scratch: str | None = None, rebuild: bool = F
 
 
 def _table_problems(
-    file: pa.parquet.ParquetFile, split: str, num_rows: int, columns: list[str]
+    path: Path, data: PreparedData, split: str, num_rows: int, columns: list[str]
 ) -> Iterator[str]:
-    """Rows, columns and split of one file."""
-    if (found := file.metadata.num_rows) != num_rows:
-        yield f"it has {found:,} rows instead of {num_rows:,}"
-    if file.schema_arrow.names != columns:
-        yield "its columns are not those of the first file"
-    for batch in file.iter_batches(columns=["split"]):
-        if not pc.all(pc.equal(batch["split"], split)).as_py():
-            yield f"it holds rows of another split than {split}"
-            return
+    """Rows, columns and split of one file; the first one leaves its columns for the others."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            require_columns("it", file.schema_arrow, data.index["masks"])
+            columns[:] = columns or file.schema_arrow.names
+            if (found := file.metadata.num_rows) != num_rows:
+                yield f": it has {found:,} rows instead of {num_rows:,}"
+            if file.schema_arrow.names != columns:
+                yield ": its columns are not those of the first file"
+            for batch in file.iter_batches(columns=["split"]):
+                if not pc.all(pc.equal(batch["split"], split)).as_py():
+                    yield f": it holds rows of another split than {split}"
+                    return
+    except (OSError, pa.ArrowException) as error:
+        yield f" cannot be read ({error})"
+    except ValueError as error:
+        yield f": {error}"
 
 
 def _array_problems(folder: Path, data: PreparedData, shard: str, scratch: str | None) -> list[str]:

@@ -59,7 +59,7 @@ def verify(
     if str(name).startswith(SPACE_PREFIX) and not Path(name).exists():
         _refuse_identity(name, identity)
         return verify_space(str(name).removeprefix(SPACE_PREFIX), attempts=attempts, say=say)
-    data_set = data_set_id(str(name))
+    data_set = None if Path(name).is_dir() else data_set_id(str(name))
     place: Place
     if data_set is not None:
         place = HubPlace(data_set, str(scratch) if scratch else None, attempts, "dataset")

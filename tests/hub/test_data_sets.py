@@ -24,6 +24,20 @@ for name in sys.argv[1:]:
     except Exception as error:
         print(json.dumps(str(error)))
 """
+# The data set is written to between the first and the second of these names.
+READ_WHILE_WRITTEN = """
+import json, secrets, sys
+import datasets
+from huggingface_hub import HfApi
+from curr_ab.data.reading.sources import expand_sources
+build = datasets.load_dataset_builder
+def write_first(*args, **options):
+    more = {"path_or_fileobj": secrets.token_bytes(), "path_in_repo": "more.txt", "repo_type": "dataset"}
+    HfApi().upload_file(repo_id="brineylab/pairs", **more)
+    return build(*args, **options)
+datasets.load_dataset_builder = write_first
+print(json.dumps(expand_sources(sys.argv[1:])))
+"""
 PUT = """
 import sys
 from huggingface_hub import HfApi
@@ -90,6 +104,22 @@ def test_a_data_set_is_its_files_at_one_commit(python, put) -> None:
     put({"data/train-00001.parquet": (100, 120)})
     now, earlier = python(READ, f"hf://{NAME}", old)
     assert now[1] == 50 and now[0][0] != whole[0][0] and earlier == whole
+
+
+@pytest.mark.heavy
+def test_all_names_of_one_command_are_of_one_commit(python, put) -> None:
+    """Also where somebody writes to the data set meanwhile, and however it is named."""
+    put(FILES)
+    missing = python(READ, "hf://brineylab/none", f"hf://{NAME}?revision=none")
+    assert all("doesn't exist" in one for one in missing), missing
+    file, whole, test = f"hf://datasets/{NAME}/data/test.parquet", f"hf://{NAME}", f"hf://{NAME}?split=test"
+    for names, count in (
+        ((file, whole), 3),
+        ((whole, test, file), 3),
+        ((f"hf://datasets/{NAME}@main", file), 3),
+    ):
+        (found,) = python(READ_WHILE_WRITTEN, *names)
+        assert len(found) == count and len({one.rpartition("/data/")[0] for one in found}) == 1, found
 
 
 @pytest.mark.heavy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curr_ab.cli.main import main
 from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
+from curr_ab.data.shards import index_fingerprint
 from curr_ab.files import file_digest
 from curr_ab.hub.card import write_card
 from curr_ab.hub.repositories import describe_dataset
@@ -199,6 +202,18 @@ def test_whatever_differs_from_index_and_card_is_named(prepared, tmp_path) -> No
         digest = file_digest(path)
         change_index(folder, lambda index: index["splits"]["test"][0].update(parquet_sha256=digest))
 
+    def other_annotation(folder: Path) -> None:
+        """Other donors and genes, with digest and card made anew: arrays and fingerprint stay as they are."""
+        path = folder / "train-00000.parquet"
+        pairs = pq.read_table(path)
+        for column in ("v_call_heavy", "donor"):
+            place = pairs.column_names.index(column)
+            pairs = pairs.set_column(place, column, pa.array(["IGHV9-9*09"] * len(pairs)))
+        pq.write_table(pairs, path, compression="zstd")
+        digest = file_digest(path)
+        change_index(folder, lambda index: index["splits"]["train"][0].update(parquet_sha256=digest))
+        write_card(folder)
+
     def edit_card(old: str, new: str):
         def edit(folder: Path) -> None:
             text = (folder / "README.md").read_text()
@@ -212,7 +227,8 @@ def test_whatever_differs_from_index_and_card_is_named(prepared, tmp_path) -> No
     cases = {
         "fingerprint": (lambda folder: change_index(folder, forge), "must have the fingerprint of what it"),
         "recompressed": (recompressed, "README.md is stale: its header"),
-        "residues": (other_residues, "test-00000.parquet must give the arrays that dataset.json lists"),
+        "residues": (other_residues, "test-00000.parquet must give what dataset.json lists; sha256, annotat"),
+        "annotation": (other_annotation, "train-00000.parquet must give what dataset.json lists; annotation"),
         "no card": (lambda folder: (folder / "README.md").unlink(), "README.md is missing"),
         "counts": (edit_card("num_examples: ", "num_examples: 1"), "is stale: its header"),
         "columns": (edit_card(f"{light}{count}", f"{light}7"), "section 'Columns'"),
@@ -228,9 +244,89 @@ def test_whatever_differs_from_index_and_card_is_named(prepared, tmp_path) -> No
         spoil(folder)
         problems = verify(folder, say=lambda line: None)
         assert complaint in "\n".join(problems), (name, problems)
-        if name != "residues":  # for which publication does not take the time
+        if name not in ("residues", "annotation"):  # for which publication does not take the time
             with pytest.raises(ValueError, match=r"curr-ab card|prepare the data again"):
                 describe_dataset(folder, "brineylab")
+
+
+@pytest.mark.heavy
+def test_a_damaged_index_is_named_in_one_line(prepared, tmp_path, capsys) -> None:
+    """Downloads of other people's data must not end in a traceback, nor reach beyond their folder."""
+    cases = {
+        "masks": (lambda index: index.pop("masks"), "got no masks"),
+        "train": (lambda index: index["splits"].pop("train"), "got the splits test, validation"),
+        "report": (lambda index: index.pop("report"), "got no report"),
+        "name": (lambda index: index["splits"]["test"][0].update(name="../x/test-00000"), "the shards ../x/"),
+    }
+    for name, (change, complaint) in cases.items():
+        folder = shutil.copytree(prepared, tmp_path / name / "antibody-pairs")
+        change_index(folder, change)
+        (problem,) = verify(folder, say=lambda line: None)
+        assert problem.startswith("main: dataset.json") and complaint in problem
+        before = sorted(path for path in tmp_path.rglob("*"))
+        publish = ["publish", "--dry-run", "--namespace", "brineylab", "--dataset"]
+        for command in (["verify"], ["card"], publish):
+            assert main([*command, str(folder)]) == 2
+            said = capsys.readouterr()
+            assert complaint in said.out + said.err and "Traceback" not in said.err, (name, command, said)
+        assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_what_is_no_parquet_or_has_no_statistics(prepared, tmp_path) -> None:
+    """Files of other writers, with their digests in the index."""
+    folder = shutil.copytree(prepared, tmp_path / "antibody-pairs")
+    path, card = folder / "test-00000.parquet", (folder / "README.md").read_text()
+    pairs = pq.read_table(path)
+
+    def update() -> list[str]:
+        digest = file_digest(path)
+        change_index(folder, lambda index: index["splits"]["test"][0].update(parquet_sha256=digest))
+        return verify(folder, say=lambda line: None)
+
+    pq.write_table(pairs, path, write_statistics=False)
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).statistics is None
+    (problem,) = update()
+    assert "is stale: its header" in problem  # which has the sizes of the files
+    write_card(folder)
+    assert update() == []
+    columns = re.compile(r"^\| `.*", re.MULTILINE)
+    assert columns.findall((folder / "README.md").read_text()) == columns.findall(card)
+    path.write_bytes(b"PAR1 and no more")
+    (problem,) = update()
+    assert problem.startswith("main: test-00000.parquet cannot be read")
+    for other in (pairs.drop_columns(["split"]), pairs.append_column("more", pa.array([[1]] * len(pairs)))):
+        pq.write_table(other, path)
+        assert "test-00000.parquet: it must have the columns of prepared pairs" in "".join(update())
+
+
+def test_a_folder_is_verified_also_where_it_is_called_like_a_repository(
+    prepared, tmp_path, monkeypatch
+) -> None:
+    shutil.copytree(prepared, tmp_path / "datasets" / "brineylab" / "antibody-pairs")
+    monkeypatch.chdir(tmp_path)
+
+    def no_hub(*args, **kwargs):
+        raise AssertionError("the Hub is asked")
+
+    monkeypatch.setattr("curr_ab.hub.verification.ask", no_hub)
+    assert verify(f"datasets/{NAME}", say=lambda line: None) == []
+
+
+def test_the_words_of_users_are_text_in_the_card(prepared, tmp_path) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "antibody-pairs")
+
+    def rename(index: dict) -> None:
+        index["sources"][0][0] = "/data/<img src=x>[a](b)`|.csv"
+        index["request"]["settings"]["names"]["heavy_column"] = "<b>heavy</b>"
+        index["subsets"] = {f"*{name}*": size for name, size in index["subsets"].items()}
+        index["fingerprint"] = index_fingerprint(index)
+
+    change_index(folder, rename)
+    write_card(folder)
+    text = (folder / "README.md").read_text()
+    for shown in (r"| \<img src=x\>\[a\](b)\`\|.csv |", r"\<b\>heavy\</b\>", r"| \*F\* |"):
+        assert shown in text
+    assert verify(folder, say=lambda line: None) == []
 
 
 def test_the_header_is_what_the_hub_and_datasets_read(prepared) -> None:
@@ -266,6 +362,10 @@ def test_what_people_say_stays_in_the_card(prepared, family, tmp_path, capsys) -
     with pytest.raises(ValueError, match="names curator as the owner, not brineylab"):
         describe_dataset(folder, "brineylab")
     assert main([*card, "--license", "mit"]) == 0
+    assert (folder / "README.md").read_text() == text.replace("cc0-1.0", "mit")
+    paper.write_text("@article{pairs}\n```\n\n## Splits\n\nforged\n\n```bibtex\n")
+    assert main([*card, "--citation", str(paper)]) == 2
+    assert "must be BibTeX without a line of ```" in capsys.readouterr().err
     assert (folder / "README.md").read_text() == text.replace("cc0-1.0", "mit")
     assert main([*card, "--name", "other"]) == 2
     assert "must be none for prepared data (--results, --name, --base)" in capsys.readouterr().err

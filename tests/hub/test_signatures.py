@@ -100,13 +100,16 @@ def test_compiled_code_in_the_place_of_checked_code_does_not_pass(signed, keys, 
     assert "__pycache__" in problem
 
 
-def test_a_step_is_covered_by_the_signature_of_main(signed, keys, tmp_path, problems) -> None:
+def test_a_step_is_covered_by_the_signature_of_main(signed, keys, tmp_path) -> None:
     tampered = shutil.copytree(signed, tmp_path / "tampered")
     step = tampered / REVISIONS / "step5000"
-    (step / "modules.json").write_text("[]")
+    code, sprung = step / "modeling_curr_ab.py", tmp_path / "sprung"
+    code.write_text(code.read_text() + f"open({str(sprung)!r}, 'w')\n")
     rewrite_manifest(step)
-    (problem,) = problems(tampered, keys[1])
+    # A process of its own: transformers runs no second code of a folder of the same name.
+    (problem,) = verify(tampered, identity=str(keys[1]), say=lambda line: None)
     assert problem.startswith("step5000: its manifest is not the one that main lists")
+    assert not sprung.exists()  # nobody has signed that code
 
 
 def test_cards_and_numbers_may_change_and_nothing_else(signed, keys, tmp_path, problems) -> None:

@@ -21,14 +21,17 @@ from curr_ab.data.preparing.folder import (
     remove_work,
     stages,
 )
+from curr_ab.data.preparing.foreign_index import require_columns, require_index
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.reading.objects import is_files, names_of_files
 from curr_ab.data.reading.remote import RemoteFile, file_of_data_set, here
 from curr_ab.data.reading.sources import locate
 from curr_ab.data.shards import (
+    ANNOTATION_DIGEST,
     FORMAT,
     INDEX_NAME,
     PARQUET_DIGEST,
+    annotation_digest,
     index_fingerprint,
     parquet_path,
     read_index,
@@ -84,11 +87,12 @@ def find_prepared(sources: Any) -> PreparedData | None:
 
 
 def read_prepared(index_file: str, path: Path | None = None) -> PreparedData:
-    """Read an index, of which `path` is a copy on this machine; one that contradicts itself is refused."""
+    """Read an index, of which `path` is a copy on this machine; a damaged or forged one is refused."""
     path = path or Path(index_file)
     index = read_index(path)
+    require_index(index_file, index)
     data = PreparedData(index_file, path.read_bytes(), index)
-    if any(PARQUET_DIGEST not in entry for entry in data.entries):
+    if any(not {PARQUET_DIGEST, ANNOTATION_DIGEST} <= set(entry) for entry in data.entries):
         raise ValueError(
             f"{index_file} must hold digests of the Parquet files; an early version wrote it: prepare the "
             "data again"
@@ -126,7 +130,7 @@ class RebuildTask:
 
 
 def rebuild_shard(task: RebuildTask) -> None:
-    """Write the arrays, which must be those of the index, and a copy of the Parquet file."""
+    """Write the arrays and a copy of the Parquet file, which must give what the index says of them."""
     if task.done.exists():
         return
     name, copy = task.entry["name"], here(task.source, task.out / WORK_NAME / "scratch")
@@ -138,12 +142,16 @@ def rebuild_shard(task: RebuildTask) -> None:
             f"{task.source} must have the SHA-256 {task.entry[PARQUET_DIGEST][:12]}… that {INDEX_NAME} "
             f"lists; got {digest[:12]}…; fetch the data set again"
         )
-    found = write_arrays(task.out, name, pyarrow.parquet.ParquetFile(path).read(), task.masks)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        require_columns(task.source, file.schema_arrow, task.masks)
+        pairs = file.read()
+    # What the arrays do not hold, such as donors, is proved by the digest of the annotation alone.
+    found = {**write_arrays(task.out, name, pairs, task.masks), ANNOTATION_DIGEST: annotation_digest(pairs)}
     other = [key for key, value in found.items() if value != task.entry[key]]
     if other:
         raise ValueError(
-            f"{task.source} must give the arrays that {INDEX_NAME} lists; {', '.join(other)} differ: "
-            "prepare its pairs anew"
+            f"{task.source} must give what {INDEX_NAME} lists; {', '.join(other)} differ: prepare its pairs "
+            "anew"
         )
     with replacing(parquet_path(task.out, name)) as temporary:
         shutil.copyfile(path, temporary)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -136,7 +136,7 @@ def find_remote(name: str, commits: Commits | None = None) -> list[str]:
     """
     address, _, part = name.partition("#")
     if _is_data_set(address):
-        return _files_of_data_set(address)
+        return _files_of_data_set(address, commits)
     system, path = _file_system(address)
     with _reaching(address):
         try:
@@ -182,18 +182,23 @@ def hub_commits(names: Iterable[str]) -> list[str]:
 
 def _with_commit(system: Any, path: str, commits: Commits | None = None) -> str:
     """The address on the Hub with the commit that its revision is now, or was when it was asked for first."""
-    from huggingface_hub import HfApi
-
     place = system.resolve_path(path)
     if not hasattr(place, "revision"):  # a bucket has no commits
         return HUB + path
+    commit = _commit(system, (place.repo_type, place.repo_id, place.revision), commits)
+    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commit}/{place.path_in_repo}"
+
+
+def _commit(system: Any, repository: tuple[str, str, str], commits: Commits | None) -> str:
+    """The commit of a repository's revision, as it was when it was asked for first."""
+    from huggingface_hub import HfApi
+
     commits = {} if commits is None else commits
-    repository = (place.repo_type, place.repo_id, place.revision)
     if repository not in commits:
+        kind, name, revision = repository
         api = HfApi(endpoint=system.endpoint, token=system.token)
-        info = api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision)
-        commits[repository] = str(info.sha)
-    return f"{HUB}{place.repo_type}s/{place.repo_id}@{commits[repository]}/{place.path_in_repo}"
+        commits[repository] = str(api.repo_info(name, repo_type=kind, revision=revision).sha)
+    return commits[repository]
 
 
 def _is_data_set(address: str) -> bool:
@@ -203,10 +208,11 @@ def _is_data_set(address: str) -> bool:
     return address.startswith(HUB) and (is_name or path.startswith("/"))
 
 
-def _files_of_data_set(source: str) -> list[str]:
-    """Files of one split, with the commit of now in their names."""
+def _files_of_data_set(source: str, commits: Commits | None) -> list[str]:
+    """Files of one split, with their commit in their names: that which other names are of, or that of now."""
     with needs_extra("hub-data"):
         from datasets import load_dataset_builder
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     name, _, query = source.removeprefix(HUB).removeprefix("datasets/").partition("?")
     options = dict(parse_qsl(query))
     if not name.startswith("/"):
@@ -215,6 +221,12 @@ def _files_of_data_set(source: str) -> list[str]:
     if unknown := set(options) - _OPTIONS:
         choices = ", ".join(sorted(_OPTIONS))
         raise ValueError(f"{shown(source)}: unknown option {min(unknown)!r}; choose from {choices}")
+    if not name.startswith("/"):
+        system, _ = _file_system(f"{HUB}datasets/{name}")
+        repository = ("dataset", name, options.get("revision", "main"))
+        # What is not there `datasets` says below, as of folders.
+        with _reaching(source), suppress(RepositoryNotFoundError, RevisionNotFoundError):
+            options["revision"] = _commit(system, repository, commits)
     builder = load_dataset_builder(name, options.get("config"), revision=options.get("revision"))
     splits, wanted = builder.config.data_files or {}, options.get("split", "train")
     if wanted not in splits:

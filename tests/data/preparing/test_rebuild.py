@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -119,6 +121,119 @@ def test_parquet_that_is_not_what_the_index_says_is_refused(published, tmp_path)
     (published / "dataset.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="must have the fingerprint of what it lists"):
         prepare(published, tmp_path / "out")
+
+
+def rename(index: dict, name: str) -> None:
+    index["splits"]["validation"][0]["name"] = name
+
+
+INDEXES = {  # of somebody else: what is done to it, and what is said
+    "parent": (lambda index: rename(index, "../victim/validation-00000"), "the shards ../victim/validation"),
+    "absolute": (lambda index: rename(index, "/proc/validation-00000"), "the shards /proc/validation-00000"),
+    "other split": (lambda index: rename(index, "test-00000"), "the shards test-00000 in validation"),
+    "no name": (lambda index: rename(index, None), "the shards None in validation"),
+    "number": (lambda index: rename(index, "validation-00007"), "the shards validation-00007 in validation"),
+    "splits": (lambda index: index["splits"].update({"../victim/*": []}), "the splits "),
+    "no train": (lambda index: index["splits"].pop("train"), "the splits "),
+    "no splits": (lambda index: index.pop("splits"), "no splits"),
+    "entries": (lambda index: index["splits"].update(test=[7]), "7 as a shard of test"),
+    "masks": (lambda index: index.update(masks=["../victim/mask"]), "the masks ../victim/mask"),
+    "lists": (lambda index: index.update(masks=[["region_mask"]]), "the masks "),
+    "no masks": (lambda index: index.pop("masks"), "no masks"),
+    "array": (
+        lambda index: index["splits"]["test"][0]["sha256"].update({"/../../victim/x": "0" * 64}),
+        "in test-00000 other digests than of its arrays",
+    ),
+    "digest": (
+        lambda index: index["splits"]["test"][0].update(parquet_sha256=7),
+        "in test-00000 other digests than of its arrays",
+    ),
+    "count": (lambda index: index["splits"]["test"][0].update(num_pairs="9"), "in test-00000 other counts"),
+    "subsets": (lambda index: index["subsets"].update(F=None), "subsets without their numbers of pairs"),
+    "settings": (lambda index: index["request"].update(settings=None), "no settings"),
+    "no report": (lambda index: index.pop("report"), "no report"),
+    "reason": (lambda index: index["report"]["dropped"].update(moon=1), "a report without its counts"),
+    "report": (lambda index: index["report"].pop("clusters"), "a report without its counts"),
+    "checks": (
+        lambda index: index["report"].update(clusters_in_several_splits=None),
+        "a report without its counts",
+    ),
+    "sources": (lambda index: index.update(sources=[["a.csv"]]), "sources without their sizes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", INDEXES)
+def test_an_index_that_prepare_would_not_write_is_refused_before_anything_is_written(
+    published, tmp_path, case
+) -> None:
+    """The names in it become paths here, also where its fingerprint is right."""
+    change, complaint = INDEXES[case]
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "mask-0000.txt").write_text("precious")
+    for name in ("victim/validation-00000.parquet", "validation-00000.parquet"):
+        if not (tmp_path / name).exists():
+            shutil.copy(published / "validation-00000.parquet", tmp_path / name)
+    before = digests(victim)
+    index = json.loads((published / "dataset.json").read_text())
+    change(index)
+    with contextlib.suppress(Exception):
+        index["fingerprint"] = index_fingerprint(index)
+    (published / "dataset.json").write_text(json.dumps(index))
+    with pytest.raises(
+        ValueError, match=r"dataset\.json must be as `curr-ab data prepare` writes it"
+    ) as error:
+        prepare(published, tmp_path / "out")
+    assert complaint in str(error.value)
+    assert digests(victim) == before and not (tmp_path / "out").exists()
+
+
+def test_links_in_the_folder_are_replaced_and_not_followed(published, prepared, tmp_path) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("precious")
+    for name in (
+        "train-00000.parquet",
+        "train-00000.tokens.npy",
+        "dataset.json.old",
+        "test-00099.tokens.npy",
+    ):
+        (out / name).symlink_to(precious)
+    prepare(published, out)
+    assert precious.read_text() == "precious"
+    (out / "dataset.json.old").unlink()
+    assert digests(out) == digests(prepared) and not any(path.is_symlink() for path in out.iterdir())
+
+
+def test_other_annotation_with_its_digests_made_anew_is_refused(published, tmp_path) -> None:
+    """The arrays do not tell: only what the index says of the annotation does."""
+    first = published / "train-00000.parquet"
+    pairs = pq.read_table(first)
+    place = pairs.column_names.index("donor")
+    pq.write_table(pairs.set_column(place, "donor", pa.array(["somebody"] * len(pairs))), first)
+    index = json.loads((published / "dataset.json").read_text())
+    index["splits"]["train"][0]["parquet_sha256"] = file_digest(first)
+    assert index_fingerprint(index) == index["fingerprint"]  # which covers what a file says, not its bytes
+    (published / "dataset.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"must give what dataset\.json lists; annotation_sha256 differ"):
+        prepare(published, tmp_path / "out")
+
+
+@pytest.mark.parametrize("column", ["heavy", "region_mask_light"])
+def test_parquet_without_a_column_is_refused_in_one_line(published, tmp_path, column) -> None:
+    first = published / "train-00000.parquet"
+    pairs = pq.read_table(first)
+    index = json.loads((published / "dataset.json").read_text())
+    for other in (
+        pairs.drop_columns([column]),
+        pairs.set_column(pairs.column_names.index(column), column, pa.array(range(len(pairs)))),
+        pairs.append_column("more", pa.array([[1]] * len(pairs))),
+    ):
+        pq.write_table(other, first)
+        index["splits"]["train"][0]["parquet_sha256"] = file_digest(first)
+        (published / "dataset.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=r"train-00000\.parquet must have the columns of prepared pairs"):
+            prepare(published, tmp_path / "out")
 
 
 def test_the_fingerprint_covers_the_commits_of_the_hub(prepared) -> None:
