@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from huggingface_hub import Volume
 from space_runs import DATE
 from starlette.requests import Request
 from starlette.responses import Response
