@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -181,13 +180,13 @@ def _card(args: argparse.Namespace) -> None:
 def _publish(args: argparse.Namespace) -> None:
     options = read_options(args, PublishOptions)
     from curr_ab import __version__
-    from curr_ab.hub import publish, write_space
+    from curr_ab.hub import publish, publish_spaces
 
     settings = vars(options) | {"release": options.release or f"v{__version__}"}
-    where: dict[str, Any] = {"namespace": options.namespace, "settings": options.space_settings}
-    with tempfile.TemporaryDirectory(prefix="curr-ab-space-") as place:
-        spaces = [write_space(name, Path(place), **where) for name in settings.pop("spaces")]
-        publish([*args.folders, *spaces], **settings)
+    if models := settings.pop("spaces"):
+        publish_spaces(models, folders=args.folders, **settings)
+    else:
+        publish(args.folders, **settings)
 
 
 def _verify(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from curr_ab.cli.shell import add_command
 from curr_ab.options import Options, option, read_options
+from curr_ab.space.settings import MOST_REFERENCE_PAIRS, NUM_REFERENCE_PAIRS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,10 @@ class SpaceOptions(Options):
     )
     port: int = option(7860, "Port to serve on", least=1, most=65_535)
     reference_pairs: int = option(
-        100, "Number of pairs of the built-in corpus that percentiles are among; 0 is none", least=0, most=944
+        NUM_REFERENCE_PAIRS,
+        "Number of pairs of the built-in corpus that percentiles are among; 0 is none",
+        least=0,
+        most=MOST_REFERENCE_PAIRS,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from curr_ab.hub.remote import (
 )
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
 from curr_ab.hub.space_settings import SpaceSettings
-from curr_ab.hub.spaces import start_space
+from curr_ab.hub.spaces import WHY_PUBLIC, start_space
 from curr_ab.options import OptionError
 from curr_ab.quantities import format_bytes
 
@@ -64,13 +65,16 @@ def publish(
     repositories = [describe_folder(Path(folder), namespace) for folder in folders]
     repositories += [describe_dataset(Path(folder), namespace) for folder in datasets]
     _refuse_duplicates(repositories)
-    try:
+    if space_settings and not any(repository.is_app for repository in repositories):
+        refuse_space_settings(space_settings)
+    with told_in_one_line():
         if not dry_run:
-            _refuse_foreign_namespace(api, namespace, attempts)
+            refuse_foreign_namespace(api, namespace, attempts)
         orders = [_order_for(Remote(api, repository, attempts), release) for repository in repositories]
         if private:
             _refuse_public(orders)
             _refuse_app(repositories)
+        _refuse_private_app(orders)
         say(_plan_text(orders, private=private, collection=collection))
         if dry_run:
             return Sent(0, 0)
@@ -80,16 +84,22 @@ def publish(
         for order in orders:
             if order.remote.repository.is_app:
                 start_space(order.remote, space_settings or SpaceSettings(), say)
-    except (HubError, OptionError):
-        raise
-    except Exception as error:
-        # The client's errors are many lines long, and show addresses with signatures.
-        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
-            raise
-        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
     total = Sent(sum(part.files for part in sent), sum(part.commits for part in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """The client's errors are many lines long, and show addresses with signatures."""
+    try:
+        yield
+    except (HubError, OptionError):
+        raise
+    except Exception as error:
+        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
+            raise
+        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
 
 
 def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
@@ -104,7 +114,14 @@ def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
         raise OptionError("there is nothing to publish: name an export, an adapter or a dataset", "dataset")
 
 
-def _refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
+def refuse_space_settings(settings: SpaceSettings) -> None:
+    """Refuse settings of a Space where nothing is one."""
+    for known in fields(settings):
+        if getattr(settings, known.name) != getattr(SpaceSettings(), known.name):
+            raise OptionError(f"{known.name} must be left out, as there is no Space; name one", known.name)
+
+
+def refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
     """Refuse a namespace to which the account may not write."""
     from huggingface_hub.errors import LocalTokenNotFoundError
 
@@ -129,8 +146,16 @@ def _refuse_public(orders: Sequence[Order]) -> None:
 def _refuse_app(repositories: Sequence[Repository]) -> None:
     for repository in repositories:
         if repository.is_app:
-            why = "its builder fetches the wheel without a login"
-            raise OptionError(f"private must be no for {repository.repo_id}: {why}", "private")
+            raise OptionError(f"private must be no for {repository.repo_id}: {WHY_PUBLIC}", "private")
+
+
+def _refuse_private_app(orders: Sequence[Order]) -> None:
+    for order in orders:
+        if order.remote.repository.is_app and order.state is not None and order.state.private:
+            name = order.remote.repository.repo_id
+            raise ValueError(
+                f"{name} must be public, as {WHY_PUBLIC}; it is private; change that in its settings"
+            )
 
 
 def _carry_out(order: Order, private: bool, say: Say) -> Sent:

@@ -28,8 +28,9 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # The client has changed its HTTP library twice; these are the names that they all use for a lost connection.
 _TRANSIENT_NAMES = {"TimeoutException", "Timeout", "NetworkError", "ConnectionError", "RemoteProtocolError"}
 _TRANSIENT_NAMES |= {"ChunkedEncodingError", "ProtocolError"}
+TOKEN = re.compile(r"hf_\w{6,}")
 _SECRETS = (
-    (re.compile(r"hf_\w{6,}|(?<=[Bb]earer )\S+"), "***"),
+    (re.compile(rf"{TOKEN.pattern}|(?<=[Bb]earer )\S+"), "***"),
     (re.compile(r"(https?://)[^/\s@]+@"), r"\1***@"),
     (re.compile(r"(https?://[^\s?]+)\?\S+"), r"\1?***"),  # signed addresses of the storage
 )

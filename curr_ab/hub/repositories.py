@@ -32,12 +32,10 @@ from curr_ab.hub.manifest import (
     revision_files,
 )
 from curr_ab.options import OptionError
+from curr_ab.space.settings import APP, REFERENCE
 
 # Usual suffixes of pickles; files of other names are looked into.
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
-
-# What the folder of an app for a model has: its program, and the reference of its percentiles.
-SPACE_APP, SPACE_REFERENCE = "app.py", "reference.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Repository:
     @property
     def is_app(self) -> bool:
         """True for a Space that runs, which the folders of metrics do not."""
-        return self.repo_type == "space" and SPACE_REFERENCE in self.revisions["main"]
+        return self.repo_type == "space" and REFERENCE in self.revisions["main"]
 
 
 def describe_folder(folder: Path, namespace: str) -> Repository:
@@ -69,7 +67,7 @@ def describe_folder(folder: Path, namespace: str) -> Repository:
                 f"under base_model_name_or_path in {ADAPTER_CONFIG}"
             )
         return Repository(f"{namespace}/{_name(folder)}", "model", "adapter", {"main": _files(folder)})
-    if (folder / SPACE_REFERENCE).is_file() and (folder / SPACE_APP).is_file():
+    if (folder / REFERENCE).is_file() and (folder / APP).is_file():
         return _space(folder, namespace)
     if (folder / f"{_name(folder)}.py").is_file():  # where the library `evaluate` looks for a module
         return Repository(f"{namespace}/{_name(folder)}", "space", "metrics", {"main": _files(folder)})

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from curr_ab.family import find_demo
+from curr_ab.finetuning.adapter_record import is_repository
 from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.hub.spaces import RUNNING, SLEEPING, stage_of
+from curr_ab.space.settings import REFERENCE
 from curr_ab.words import EXAMPLE_PAIR
 
 SPACE_PREFIX = "spaces/"
 TOLERANCE = 1e-3  # of log-likelihoods, of each other's size: float32 on another processor, or on a GPU
+# Stages in which an app answers: the first call wakes one that sleeps.
+_ANSWERING = (RUNNING, "RUNNING_BUILDING", "RUNNING_APP_STARTING", SLEEPING)
 _SECONDS = 300.0  # for the answer: a Space that sleeps wakes up first
 
 
@@ -24,8 +28,8 @@ def verify_space(name: str, *, attempts: int, say: Callable[[str], None]) -> lis
     try:
         info = with_backoff(name, attempts, api.space_info, name)
         runtime = with_backoff(name, attempts, api.get_space_runtime, name)
-        stage = str(getattr(runtime.stage, "value", runtime.stage))
-        if stage != "RUNNING":
+        stage = stage_of(runtime)
+        if stage not in _ANSWERING:
             return [f"it must be RUNNING; it is {stage}"]
         if not info.host:
             return ["the Hub names no address of it"]
@@ -35,7 +39,7 @@ def verify_space(name: str, *, attempts: int, say: Callable[[str], None]) -> lis
         raise
     except Exception as error:  # of two clients, whose errors are many lines
         if status_of(error) is None and not is_transient(error) and not isinstance(error, OSError):
-            return [f"its API gives no score: {one_line(error)}"]
+            return [f"it gives no score to compare: {one_line(error)}"]
         raise HubError(f"{name}: {one_line(error)}") from None
     from curr_ab.space.answers import Answers
     from curr_ab.space.model import Model
@@ -44,13 +48,16 @@ def verify_space(name: str, *, attempts: int, say: Callable[[str], None]) -> lis
 
 
 def _model_of(api: Any, name: str, attempts: int) -> str:
-    """The model that the card of the Space names; `demo`, which comes with the package, is named in none."""
+    """The model that the reference of the Space is of: a demo, or a repository, but no folder here."""
+    from curr_ab.space.reference import read_reference
+
     path = with_backoff(
-        name, attempts, api.hf_hub_download, name, "README.md", repo_type="space", force_download=True
+        name, attempts, api.hf_hub_download, name, REFERENCE, repo_type="space", force_download=True
     )
-    header = Path(path).read_text(encoding="utf-8").split("---\n")[1]
-    models = (yaml.safe_load(header) or {}).get("models") or ["demo"]
-    return str(models[0])
+    model = read_reference(Path(path)).model
+    if not find_demo(model) and not is_repository(model):
+        raise ValueError(f"{REFERENCE} must name a model of the Hub; got {model!r}")
+    return model
 
 
 def _ask(address: str, *, private: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
@@ -25,7 +25,7 @@ def write_wheel(folder: Path) -> Path:
     information = distribution("curr-ab")
     metadata = information.read_text("METADATA") or information.read_text("PKG-INFO") or ""
     entries = {"METADATA": metadata, "WHEEL": _TAG, "entry_points.txt": _entry_points()}
-    contents = dict(_package_files())
+    contents = dict(_package_files(Path(__file__).parents[2]))
     contents |= {f"{_NAME}.dist-info/{name}": text.encode() for name, text in entries.items()}
     record = f"{_NAME}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in contents.items()]
@@ -46,17 +46,42 @@ def is_from_index() -> bool:
         return False
 
 
-def _package_files() -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file of the package, in the order of the names; links are followed."""
-    package = Path(__file__).parents[1]
-    found = [
-        Path(place, name)
-        for place, _, names in os.walk(package, followlinks=True)
-        for name in names
-        if "__pycache__" not in place and not name.startswith(".")
-    ]
+def _package_files(place: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file of the package and its licence, in the order of the names.
+
+    Of a checkout those that its build would take, and of an installed package those that were installed:
+    whatever else lies beside them is nobody's business.
+    """
+    project = place / "pyproject.toml"
+    is_checkout = project.is_file()
+    found = _built(project) if is_checkout else _installed(place)
+    if not found:
+        raise ValueError(f"curr-ab must be installed, or be a checkout; {place} is neither")
     for path in sorted(found):
-        yield path.relative_to(package.parent).as_posix(), path.read_bytes()
+        yield path.relative_to(place).as_posix(), path.read_bytes()
+    licences = [place / "LICENSE"] if is_checkout else place.glob(f"{_NAME}.dist-info/**/LICENSE")
+    for path in licences:
+        yield f"{_NAME}.dist-info/licenses/LICENSE", path.read_bytes()
+
+
+def _built(project: Path) -> set[Path]:
+    """Modules of the packages, and what package-data names; links are followed."""
+    setuptools = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["setuptools"]
+    patterns = {package: ["*.py"] for package in setuptools["packages"]}
+    for package, data in setuptools["package-data"].items():
+        patterns[package] = [*patterns[package], *data]
+    found = (
+        path
+        for package, globs in patterns.items()
+        for pattern in globs
+        for path in project.parent.joinpath(*package.split(".")).glob(pattern)
+    )
+    return {path for path in found if path.is_file() and path.name[0] != "." and path.name[-1] != "~"}
+
+
+def _installed(place: Path) -> set[Path]:
+    names = [str(name) for name in distribution("curr-ab").files or ()]
+    return {place / name for name in names if name.startswith("curr_ab/") and "__pycache__" not in name}
 
 
 def _digest(content: bytes) -> str:

@@ -19,11 +19,15 @@ from curr_ab.inference.settings import GenerationPlan
 from curr_ab.inference.tasks import MutateTask, PairTask, RestoreTask, ScoreTask
 from curr_ab.space.model import Model
 from curr_ab.space.reference import MODE, PARTS, Reference
-from curr_ab.words import CHAINS
+from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 # What two cores answer within seconds; who has more takes the package.
 MOST_RESIDUES, MOST_LIGHTS, MOST_SAMPLES, MOST_RECORDS = 400, 20, 10, 100
 _MORE = "take the package for more"
+
+
+class FileProblem(ValueError):
+    """What is wrong with a visitor's file; the message begins with its name."""
 
 
 class Answers:
@@ -33,12 +37,12 @@ class Answers:
         self.model, self.reference = model, reference
 
     def scored(self, heavy: str, light: str) -> Score:
-        scores: list[Score] = self.model.results(ScoreTask(mode=MODE), [pair_record(heavy, light)])
+        scores: list[Score] = self.model.results(ScoreTask(mode=MODE), [_known(pair_record(heavy, light))])
         return scores[0]
 
     def saturated(self, heavy: str, light: str) -> Saturation:
         task = MutateTask(mode=MODE)
-        saturations: list[Saturation] = self.model.results(task, [pair_record(heavy, light)])
+        saturations: list[Saturation] = self.model.results(task, [_known(pair_record(heavy, light))])
         return saturations[0]
 
     def restored(self, heavy: str, light: str) -> Restoration:
@@ -50,17 +54,21 @@ class Answers:
     def ranked(self, heavy: str, lights: str) -> list[RankedLight]:
         candidates = candidates_of(lights)
         known = tuple(
-            Record(f"light {number}", None, text, number=number)
+            _known(Record(f"light {number}", None, text, number=number))
             for number, text in enumerate(candidates, start=1)
         )
-        [ranking] = self.model.results(PairTask(lights=known, mode=MODE), [heavy_record(heavy)])
+        [ranking] = self.model.results(PairTask(lights=known, mode=MODE), [_known(heavy_record(heavy))])
         return [one._replace(light=candidates[int(one.light.split()[1]) - 1]) for one in ranking]
 
-    def generated(self, heavy: str, num_samples: int, temperature: float, seed: int) -> list[Generated]:
+    def generated(
+        self, heavy: str, num_samples: int | None, temperature: float | None, seed: int | None
+    ) -> list[Generated]:
+        if num_samples is None or temperature is None or seed is None:  # a visitor has emptied a field
+            raise ValueError("a number of light chains, a temperature and a seed must be given; got none")
         if not 1 <= num_samples <= MOST_SAMPLES:
             raise ValueError(f"samples must be from 1 to {MOST_SAMPLES}; got {num_samples}; {_MORE}")
         plan = GenerationPlan(given="heavy", n=int(num_samples), temperature=temperature, seed=int(seed))
-        return self.model.results(GenerateTask(plan=plan), [heavy_record(heavy)])
+        return self.model.results(GenerateTask(plan=plan), [_known(heavy_record(heavy))])
 
     def scored_file(self, path: str | None) -> list[Score]:
         if not path:
@@ -75,22 +83,28 @@ class Answers:
                 raise ValueError("a file must have a pair; got none")
             for record in used:
                 read.check(record)
+                _known(record)
             return self.model.results(ScoreTask(mode=MODE), used)
         except ValueError as error:  # it names the file as it lies on the server
-            raise ValueError(str(error).replace(path, Path(path).name)) from None
+            kind = FileProblem if str(error).startswith(path) else ValueError
+            raise kind(str(error).replace(path, Path(path).name)) from None
 
     def percentiles(self, score: Score) -> dict[str, float]:
-        """Shares of the reference, in percent, that are less natural than each part; none without it."""
-        if self.reference is None:
-            return {}
+        """Shares of the reference, in percent, that are less natural than each part; none without it.
+
+        The reference was scored as pairs: of a chain without its partner there is none, either.
+        """
         parts = {part: score.perplexity(part) for part in parts_of(score)}
+        if self.reference is None or "pair" not in parts:
+            return {}
         return {part: self.reference.percentile(part, value) for part, value in parts.items()}
 
     def score(self, heavy: str = "", light: str = "") -> dict[str, Any]:
         """Score how natural an antibody is to the model.
 
         Gives log-likelihood and perplexity (1 is certain, 20 is a guess) of the pair and of each chain, the
-        percentile among reference pairs (100 is the most natural), and a value for each residue.
+        percentile among reference pairs (100 is the most natural; none for one chain alone), and a value for
+        each residue.
 
         Args:
             heavy: Heavy chain as one-letter residues; empty for a light chain alone
@@ -138,7 +152,7 @@ class Answers:
 
         Args:
             heavy: Heavy chain as one-letter residues
-            lights: Light chains as one-letter residues, one in each line
+            lights: Light chains as one-letter residues, one in each line, or as FASTA
         """
         names = ("rank", "light", "log_likelihood", "gain")
         return [{name: getattr(one, name) for name in names} for one in self.ranked(heavy, lights)]
@@ -170,9 +184,9 @@ class Answers:
 
 
 def parts_of(score: Score) -> tuple[str, ...]:
-    """The pair, and the chains that there are."""
-    record = score.tokens.record
-    return tuple(part for part in PARTS if part == "pair" or record.chain(part))
+    """The pair and its chains; of one chain alone just that."""
+    chains = tuple(chain for chain in CHAINS if score.tokens.record.chain(chain))
+    return PARTS if len(chains) == len(CHAINS) else chains
 
 
 def residues_of_score(score: Score) -> list[dict[str, Any]]:
@@ -202,8 +216,11 @@ def one_line(error: ValueError) -> str:
         name = Record(f"light {number}", None, None, number=number).name
         if str(error).startswith(name):
             return f"light chain {number}: {Problem(name, str(error)).reason}"
-    name = pair_record("A", "").name
-    reason = Problem(name, str(error)).reason
+    reason = str(error)
+    for pair in (("A", "A"), ("A", ""), ("", "A")):
+        reason = Problem(pair_record(*pair).name, reason).reason
+    if isinstance(error, FileProblem):
+        return reason
     return reason[:1].upper() + reason[1:]
 
 
@@ -212,7 +229,8 @@ def pair_record(heavy: str, light: str) -> Record:
     heavy, light = _chain(heavy, "heavy"), _chain(light, "light")
     if not heavy and not light:
         raise ValueError("a heavy chain, a light chain or both must be given; got neither")
-    return Record("pair", heavy or None, light or None, number=1)
+    name = "pair" if heavy and light else "heavy chain" if heavy else "light chain"
+    return Record(name, heavy or None, light or None, number=1)
 
 
 def heavy_record(text: str) -> Record:
@@ -220,12 +238,14 @@ def heavy_record(text: str) -> Record:
     heavy = _chain(text, "heavy")
     if not heavy:
         raise ValueError("a heavy chain must be given; got none")
-    return Record("pair", heavy, None, number=1)
+    return pair_record(heavy, "")
 
 
 def candidates_of(lights: str) -> list[str]:
-    """The light chains that are to be ranked, one in each line."""
-    candidates = [text for line in (lights or "").splitlines() if (text := _chain(line, "light"))]
+    """The light chains that are to be ranked, one in each line, or below each line of FASTA."""
+    lines = (lights or "").splitlines()
+    texts = _sequences(lights) if any(map(_is_header, lines)) else lines
+    candidates = [chain for text in texts if (chain := _chain(text, "light"))]
     if not candidates:
         raise ValueError("light chains must be given, one in each line; got none")
     if len(candidates) > MOST_LIGHTS:
@@ -235,11 +255,37 @@ def candidates_of(lights: str) -> list[str]:
 
 def _chain(text: str, chain: str) -> str:
     """A chain as people paste it: below a line of FASTA, in several lines, in lower case, with gaps."""
-    lines = [line for line in (text or "").splitlines() if not line.lstrip().startswith(">")]
-    residues = "".join("".join(lines).split()).upper().replace("<MASK>", "<mask>")
+    sequences = _sequences(text)
+    if len(sequences) > 1:
+        raise ValueError(f"the {chain} chain must be one sequence; got {len(sequences)} of FASTA")
+    residues = "".join("".join(sequences).split()).upper().replace("<MASK>", "<mask>")
     residues = residues.replace("-", "").replace(".", "")
     if (length := len(residues.replace("<mask>", "X"))) > MOST_RESIDUES:
         raise ValueError(
             f"the {chain} chain must have {MOST_RESIDUES} residues at most; got {length}; {_MORE}"
         )
     return residues
+
+
+def _sequences(text: str | None) -> list[str]:
+    """The text between the lines of FASTA, `>name`, each by itself; all of it where there are none."""
+    sequences = [""]
+    for line in (text or "").splitlines():
+        if _is_header(line):
+            sequences.append("")
+        else:
+            sequences[-1] += f"{line}\n"
+    return [sequence for sequence in sequences if sequence.strip()]
+
+
+def _is_header(line: str) -> bool:
+    return line.lstrip().startswith(">")
+
+
+def _known(record: Record) -> Record:
+    """The record, each chain of which has a residue to compute with; of X alone nothing can be said."""
+    for chain in CHAINS:
+        letters = record.chain(chain)
+        if letters and not set(letters.replace("<mask>", "").upper()) & {*STANDARD_RESIDUES}:
+            raise ValueError(f"{record.name}: {chain} chain: a chain must have a known residue; got none")
+    return record

@@ -19,7 +19,8 @@ from curr_ab.pages import packaged_text
 from curr_ab.space.answers import MOST_LIGHTS, MOST_RECORDS, MOST_SAMPLES, Answers, one_line
 from curr_ab.space.examples import EXAMPLES, LIGHTS
 from curr_ab.space.model import Model
-from curr_ab.space.reference import FILE, Reference, measure, read_reference
+from curr_ab.space.reference import Reference, measure, read_reference
+from curr_ab.space.settings import NUM_REFERENCE_PAIRS, REFERENCE
 from curr_ab.space.views import (
     complaint,
     show_file,
@@ -30,7 +31,6 @@ from curr_ab.space.views import (
     show_score,
 )
 
-NUM_REFERENCE_PAIRS = 100
 _QUEUE = "model"  # one question at a time: all cores, or the GPU, are for it
 _FILES = [".csv", ".tsv", ".parquet", ".json", ".jsonl", ".fasta", ".fa", ".gz"]
 
@@ -54,9 +54,11 @@ def serve(
     model = Model(name)
     reference = None
     if folder is not None:
-        reference = read_reference(Path(folder, FILE))
+        reference = read_reference(Path(folder, REFERENCE))
         if reference.checkpoint != model.digest:
-            say(f"no percentiles: {FILE} is of other weights than {name} has now; publish the Space anew")
+            say(
+                f"no percentiles: {REFERENCE} is of other weights than {name} has now; publish the Space anew"
+            )
             reference = None
     elif reference_pairs:
         say(f"scoring {reference_pairs} pairs of the package's corpus, for percentiles")
@@ -143,7 +145,7 @@ def _score_tab(answers: Answers, heavy: gr.Textbox, light: gr.Textbox) -> None:
 
 def _pair_tab(answers: Answers, heavy: gr.Textbox) -> None:
     lights = gr.Textbox(
-        label=f"Light chains, one in each line (at most {MOST_LIGHTS})", lines=4, elem_id="lights"
+        label=f"Light chains, one in each line or as FASTA (at most {MOST_LIGHTS})", lines=4, elem_id="lights"
     )
     gr.Button("Example light chains", size="sm").click(
         lambda: "\n".join(LIGHTS), None, lights, api_visibility="private"

@@ -15,16 +15,16 @@ from curr_ab.inference.tasks import ScoreTask
 from curr_ab.space.model import Model
 from curr_ab.words import CHAINS, Mode
 
-FORMAT = "curr-ab reference 1"
-FILE = "reference.json"
+FORMAT = "curr-ab reference 2"
 MODE: Mode = "group"  # of all scores of the app: they are compared with each other
 PARTS = ("pair", *CHAINS)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Perplexities of some pairs, each part's in ascending order, and the checkpoint that gave them."""
+    """Perplexities of some pairs, each part's in ascending order, and the model that gave them."""
 
+    model: str
     checkpoint: str
     corpus: str
     mode: Mode
@@ -46,6 +46,7 @@ def measure(model: Model, num_pairs: int) -> Reference:
     records = [Record(**row, number=number) for number, row in enumerate(rows.to_pylist(), start=1)]
     scores: list[Score] = model.results(ScoreTask(mode=MODE), records)
     return Reference(
+        model=model.name,
         checkpoint=model.digest,
         corpus=f"{len(records)} simulated pairs of the package's corpus (the first of its test split)",
         mode=MODE,

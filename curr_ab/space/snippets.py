@@ -23,7 +23,9 @@ def score_snippets(model: str, record: Record, mode: Mode) -> Snippets:
     python = f'''one = next(score(model, tokenizer, [pair], mode="{mode}"))
 print(one.pll(), one.perplexity())
 one.plot().save("score.svg")'''
-    command = f"curr-ab score {model} pairs.csv --out residues.csv --per-residue --mode {mode} {_DTYPE}"
+    command = (
+        f"curr-ab score {quote(model)} pairs.csv --out residues.csv --per-residue --mode {mode} {_DTYPE}"
+    )
     return _of_a_pair(model, "score", record, python, command)
 
 
@@ -33,7 +35,7 @@ def mutate_snippets(model: str, record: Record, mode: Mode) -> Snippets:
 one.heat_map().save("mutants.html")
 for site, mutant, log_odds in one.rows():
     print(site.chain, site.wild_type, site.position, mutant, log_odds)'''
-    command = f"curr-ab mutate {model} pairs.csv --out mutants.csv --mode {mode} {_DTYPE}"
+    command = f"curr-ab mutate {quote(model)} pairs.csv --out mutants.csv --mode {mode} {_DTYPE}"
     return _of_a_pair(model, "saturate", record, python, command)
 
 
@@ -44,7 +46,11 @@ print(one.record.heavy, one.record.light)
 for filled in one.filled:
     print(filled.chain, filled.position, filled.residue, filled.top)"""
     return _of_a_pair(
-        model, "restore", record, python, f"curr-ab restore {model} pairs.csv --out restored.csv {_DTYPE}"
+        model,
+        "restore",
+        record,
+        python,
+        f"curr-ab restore {quote(model)} pairs.csv --out restored.csv {_DTYPE}",
     )
 
 
@@ -57,7 +63,7 @@ for ranked in next(rank_lights(model, tokenizer, ["{heavy}"], lights, mode="{mod
     print(ranked.rank, ranked.light, ranked.log_likelihood, ranked.gain)'''
     shell = f"""{_file("heavies.csv", ["id,heavy", f"1,{heavy}"])}
 {_file("lights.csv", ["id,light", *(f"{number},{text}" for number, text in enumerate(lights, start=1))])}
-curr-ab pair {model} heavies.csv lights.csv --out ranking.csv --mode {mode} {_DTYPE}"""
+curr-ab pair {quote(model)} heavies.csv lights.csv --out ranking.csv --mode {mode} {_DTYPE}"""
     return Snippets(_python(model, "rank_lights", python), shell)
 
 
@@ -68,19 +74,21 @@ def generate_snippets(model: str, heavy: str, num_samples: int, temperature: flo
 for one in generate(model, tokenizer, ["{heavy}"], plan):
     print(one.record.light, one.perplexity)'''
     shell = f"""{_file("heavies.csv", ["id,heavy", f"1,{heavy}"])}
-curr-ab generate {model} heavies.csv --out lights.csv --given heavy --n {num_samples} \\
+curr-ab generate {quote(model)} heavies.csv --out lights.csv --given heavy --n {num_samples} \\
   --temperature {temperature} --seed {seed}"""
     return Snippets(_python(model, "GenerationPlan, generate", python), shell)
 
 
 def file_snippets(model: str, name: str, mode: Mode) -> Snippets:
     """The scores of a file's pairs."""
-    python = f"""for one in score(model, tokenizer, read_pairs({name!r}), mode="{mode}"):
+    python = f"""for one in score(model, tokenizer, read_pairs({_literal(name)}), mode="{mode}"):
     print(one.id, one.pll(), one.perplexity())"""
     code = _python(model, "score", python).replace(
         "curr_ab.inf", "curr_ab.data import read_pairs\nfrom curr_ab.inf"
     )
-    return Snippets(code, f"curr-ab score {model} {quote(name)} --out scores.csv --mode {mode} {_DTYPE}")
+    return Snippets(
+        code, f"curr-ab score {quote(model)} {quote(name)} --out scores.csv --mode {mode} {_DTYPE}"
+    )
 
 
 def _of_a_pair(model: str, function: str, record: Record, python: str, command: str) -> Snippets:
@@ -96,8 +104,13 @@ def _python(model: str, names: str, lines: str) -> str:
     return f"""import curr_ab
 from curr_ab.inference import {names}
 
-model, tokenizer = curr_ab.load("{model}")
+model, tokenizer = curr_ab.load({_literal(model)})
 {lines}"""
+
+
+def _literal(text: str) -> str:
+    """Text as Python writes it, in double quotes wherever those do."""
+    return repr(text) if set('"\\\\') & set(text) or not text.isprintable() else f'"{text}"'
 
 
 def _items(texts: list[str]) -> str:

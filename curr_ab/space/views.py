@@ -82,7 +82,7 @@ def show_score(answers: Answers, heavy: str, light: str) -> str:
         for part in parts_of(score)
     ]
     caption = "Perplexity: 1 is certain, 20 is a guess among 20 residues."
-    if reference is not None:
+    if reference is not None and percentiles:
         caption += f" Percentile: the share of {reference.corpus} that this model finds less natural."
     residues = residues_of_score(score)
     chains = {
@@ -168,26 +168,30 @@ def show_ranking(answers: Answers, heavy: str, lights: str) -> str:
     """The light chains, best first."""
     ranking: list[RankedLight] = answers.ranked(heavy, lights)
     rows = [
-        (
-            str(one.rank),
-            one.light,
-            f"{one.log_likelihood:.2f}",
-            "" if one.gain is None else f"{one.gain:+.2f}",
-        )
+        [str(one.rank), one.light, f"{one.log_likelihood:.2f}"]
+        + ([] if one.gain is None else [f"{one.gain:+.2f}"])
         for one in ranking
     ]
-    caption = "Log-likelihood of the light chain given the heavy one; the gain is what the heavy chain adds."
+    columns, caption = (
+        ["rank", "light chain", "log-likelihood"],
+        "Log-likelihood of the light chain given the heavy one",
+    )
+    if ranking[0].gain is not None:  # a causal model scores no chain without the one before it
+        columns, caption = [*columns, "gain"], f"{caption}; the gain is what the heavy chain adds"
     candidates = candidates_of(lights)
     return _page(
         pair_snippets(answers.model.name, str(heavy_record(heavy).heavy), candidates, MODE),
-        table=Table(caption, ("rank", "light chain", "log-likelihood", "gain"), rows),
+        table=Table(f"{caption}.", columns, rows),
         download=_csv("ranking.csv", [one._asdict() for one in ranking]),
     )
 
 
-def show_generated(answers: Answers, heavy: str, num_samples: int, temperature: float, seed: int) -> str:
+def show_generated(
+    answers: Answers, heavy: str, num_samples: int | None, temperature: float | None, seed: int | None
+) -> str:
     """The light chains that were drawn; fewer where some were no complete domains."""
     samples: list[Generated] = answers.generated(heavy, num_samples, temperature, seed)
+    assert num_samples is not None and temperature is not None and seed is not None  # else refused above
     rows = [(f"{one.sample}", str(one.record.light), f"{one.perplexity:.3f}") for one in samples]
     caption = f"{len(rows)} of {num_samples} light chains; what was no complete V domain was drawn anew."
     found = [{"light": one.record.light, "perplexity": one.perplexity} for one in samples]

@@ -244,8 +244,9 @@ async def space_runtime(hub: Hub, request: Request, repo: str) -> Any:
 @route("POST", "/api/spaces/{repo}/hardware")
 async def space_hardware(hub: Hub, request: Request, repo: str) -> Any:
     place = hub.store.repo("spaces", repo)
+    place.run.restart()
     place.run.hardware = (await request.json())["flavor"]
-    return place.run.runtime(place.branches["main"])
+    return place.run.runtime(place.branches["main"], is_look=False)
 
 
 @route("GET", "/api/spaces/{repo}/variables")
@@ -256,6 +257,7 @@ async def space_variables(hub: Hub, request: Request, repo: str) -> Any:
 @route("POST", "/api/spaces/{repo}/variables")
 async def set_space_variable(hub: Hub, request: Request, repo: str) -> Any:
     run, asked = hub.store.repo("spaces", repo).run, await request.json()
+    run.restart()
     run.variables[asked["key"]] = asked["value"]
     return run.listed_variables()
 
@@ -565,7 +567,8 @@ async def set_space(hub: Hub, request: Request) -> Any:
     run = hub.store.repo("spaces", asked.pop("name")).run
     for key, value in asked.items():
         setattr(run, key, value)
-    run.built = None
+    if "stages" in asked:
+        run.built = None
     return {}
 
 

@@ -19,16 +19,28 @@ class SpaceRun:
     error: str | None = None
     built: str | None = None  # commit of which the stages are
     place: int = 0
+    after: list[str] | None = None  # the stages after the next restart
+    old: str | None = None  # the machine that a look still sees after a restart was asked for
 
-    def runtime(self, head: str) -> dict[str, Any]:
+    def restart(self) -> None:
+        """Another machine, or other variables: the app of before is there for one more look."""
+        if self.stages[self.place] == "RUNNING":
+            self.old = self.hardware
+        self.stages, self.place = self.after or self.stages, 0
+
+    def runtime(self, head: str, *, is_look: bool = True) -> dict[str, Any]:
         if self.built != head:
-            self.built, self.place = head, 0
-        stage = self.stages[self.place]
-        self.place = min(self.place + 1, len(self.stages) - 1)
+            self.built, self.place, self.old = head, 0, None
+        stage, current = self.stages[self.place], self.hardware
+        if self.old is not None:
+            stage, current = "RUNNING", self.old
+            self.old = None if is_look else self.old
+        elif is_look:
+            self.place = min(self.place + 1, len(self.stages) - 1)
         is_there = stage in ("RUNNING", "RUNNING_BUILDING")
         return {
             "stage": stage,
-            "hardware": {"current": self.hardware if is_there else None, "requested": self.hardware},
+            "hardware": {"current": current if is_there else None, "requested": self.hardware},
             "storage": None,
             "gcTimeout": 172800,
             "replicas": {"requested": 1},

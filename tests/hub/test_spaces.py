@@ -17,16 +17,19 @@ from random import Random
 import pytest
 import yaml
 from support.apps import running_app
+from support.tiny_models import save_checkpoint, shake, tiny_config
 
 import curr_ab
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.family import member
 from curr_ab.files import file_digest
+from curr_ab.hub.exports import export
 from curr_ab.hub.space_settings import SpaceSettings
 from curr_ab.hub.space_verification import _compare
 from curr_ab.hub.spaces import write_space
-from curr_ab.hub.wheel import WHEEL, write_wheel
+from curr_ab.hub.wheel import WHEEL, _package_files, write_wheel
 from curr_ab.options import OptionError
-from tests.hub.conftest import running_hub
+from tests.hub.conftest import STRANGER, WRITER, running_hub
 
 NAME = "brineylab/CurrAb-demo"
 PUBLISH = ("publish", "--space", "demo", "--namespace", "brineylab", "--reference-pairs", "4")
@@ -72,7 +75,7 @@ def again(files, tmp_path_factory):
 def test_a_space_is_made_and_runs(space) -> None:
     assert f"{NAME}: space, new, public" in space.said
     found = re.findall(rf"{NAME}: ([A-Z_]+)$", space.said, re.MULTILINE)
-    assert found == ["APP_STARTING", "RUNNING"]  # the first look, at the machine, saw BUILDING
+    assert found == ["BUILDING", "APP_STARTING", "RUNNING"]  # once more, as the variable restarts it
     repo = space.first["repos"][NAME]
     wanted = {"README.md", "app.py", "requirements.txt", "reference.json", WHEEL}
     assert wanted <= set(repo["branches"]["main"]) <= {*wanted, ".gitattributes"}
@@ -94,6 +97,7 @@ def test_the_header_is_what_the_hub_wants(files) -> None:
     assert header["python_version"] == "3.12"  # text: a number would lose its last zero
     assert len(header["short_description"]) <= 60
     assert "models" not in header  # `demo` comes with the package
+    assert json.loads((files / "reference.json").read_text())["model"] == "demo"
 
 
 def test_the_wheel_is_fetched_by_its_address_and_digest(files, space) -> None:
@@ -116,6 +120,16 @@ def test_an_app_that_cannot_be_reached_is_not_verified(space) -> None:
     assert "verified" not in shown.replace("not verified", "")
     space._call("POST", "space", {"name": NAME, "stages": ["PAUSED"]})
     assert "it must be RUNNING; it is PAUSED" in space.run("verify", f"spaces/{NAME}", code=2)
+
+
+def test_a_space_that_sleeps_has_been_published_and_is_asked(space, again) -> None:
+    """A free machine sleeps after two days; the first question wakes it."""
+    space._call("POST", "space", {"name": NAME, "host": "http://127.0.0.1:9", "stages": ["SLEEPING"]})
+    assert f"{NAME}: SLEEPING" in space.run(*again)
+    for stage in ("SLEEPING", "RUNNING_BUILDING", "RUNNING_APP_STARTING"):
+        space._call("POST", "space", {"name": NAME, "stages": [stage]})
+        shown = space.run("verify", f"spaces/{NAME}", "--attempts", "1", code=2)
+        assert "must be RUNNING" not in shown and f"spaces/{NAME}: verified" not in shown
 
 
 @pytest.mark.parametrize(
@@ -142,17 +156,112 @@ def test_the_wait_is_bounded(space, again) -> None:
 
 
 def test_hardware_is_asked_for_once(space, again) -> None:
-    space._call("POST", "space", {"name": NAME, "stages": ["RUNNING"]})
+    """And kept, where another publication names none."""
+    space._call("POST", "space", {"name": NAME, "stages": ["RUNNING", "APP_STARTING", "RUNNING"]})
+    space.run(*again)
     said = space.run(*again, "--hardware", "zero-a10g")
     assert f"{NAME}: hardware zero-a10g" in said
     space.state()
-    assert "hardware" not in space.run(*again, "--hardware", "zero-a10g")
-    assert changing(space.state()["log"]) == []
+    for more in ((), ("--hardware", "zero-a10g")):
+        assert f"{NAME}: hardware" not in space.run(*again, *more)
+        assert changing(space.state()["log"]) == []
+    said = space.run(*PUBLISH, "--dry-run")
+    assert re.search(r"main: \d files", said), said  # the requirements of the machine that it has
+    assert space.state()["repos"][NAME]["hardware"] == "zero-a10g"
+
+
+@pytest.mark.parametrize("more", [("--hardware", "t4-small"), ("--variable", "GREETING=good morning")])
+def test_the_app_of_before_is_not_taken_for_the_new_one(space, again, more) -> None:
+    """After a change it runs on for a moment, on the machine of before; then the new one fails."""
+    space._call("POST", "space", {"name": NAME, "stages": ["RUNNING"], "error": None})
+    space.run(*again)
+    stages = ["APP_STARTING", "RUNTIME_ERROR"]
+    space._call("POST", "space", {"name": NAME, "after": stages})
+    shown = space.run(*again, *more, code=2)
+    assert f"{NAME} must be RUNNING; got RUNTIME_ERROR" in shown
 
 
 def test_a_private_space_is_refused(hub, again) -> None:
     assert "its builder fetches the wheel without a login" in hub.run(*again, "--private", code=2)
     assert changing(hub.state()["log"]) == []
+
+
+def test_a_space_that_is_private_already_is_refused(hub, again) -> None:
+    hub.python(
+        f"from huggingface_hub import HfApi; HfApi().create_repo('{NAME}', repo_type='space', "
+        "space_sdk='gradio', private=True)"
+    )
+    hub.state()
+    assert f"{NAME} must be public, as its builder fetches the wheel" in hub.run(*again, code=2)
+    assert changing(hub.state()["log"]) == []
+
+
+def test_what_cannot_be_published_is_refused_before_a_pair_is_scored(hub, exported) -> None:
+    many = ("publish", "--namespace", "brineylab", "--space", "demo", "--reference-pairs", "944")
+    started = time.monotonic()
+    for args, line, token in (
+        ((*many, "--space", "DEMO"), "two would be brineylab/CurrAb-demo", WRITER),
+        ((*many, "--private"), "private must be no for brineylab/CurrAb-demo", WRITER),
+        ((*many, "--hardware", "a-toaster"), "hardware must be one of cpu-basic", WRITER),
+        (many, "may not write to brineylab", STRANGER),
+        (("publish", exported, "--namespace", "brineylab", "--hardware", "t4-small"), "is no Space", WRITER),
+    ):
+        shown = hub.run(*args, code=2, token=token)
+        assert line in shown, shown
+    assert time.monotonic() - started < 60 * 5  # to be read in a report: scoring takes minutes
+    assert changing(hub.state()["log"]) == []
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export of a member with few parameters."""
+    model = shake(CurrAbForMaskedLM(tiny_config()), 1).eval()
+    weights = save_checkpoint(model, tmp_path_factory.mktemp("weights"))
+    folder = tmp_path_factory.mktemp("export") / "CurrAb-8M-F"
+    export(member("8M-F"), weights, folder, rehearsal=True)
+    return folder
+
+
+def test_a_member_and_its_space_are_published_together_and_verified(hub, exported, tmp_path) -> None:
+    name = member("8M-F").repo_id("brineylab")
+    options = ("--namespace", "brineylab", "--reference-pairs", "4")
+    said = hub.run("publish", exported, "--space", "8M-F", *options)
+    assert f"{name}: model, new, public" in said and f"{name}: space, new, public" in said
+    place = tmp_path / "CurrAb-8M-F"
+    get = "from huggingface_hub import snapshot_download as get; "
+    hub.python(f"{get}get('{name}', repo_type='space', local_dir={str(place)!r}); get('{name}')")
+    header = yaml.safe_load((place / "README.md").read_text().split("---\n")[1])
+    assert header["models"] == [name]
+    # As in a Space, whose builder has put the model into the cache.
+    with running_app(place, HF_HOME=str(hub.home), HF_ENDPOINT=hub.endpoint) as address:
+        hub._call("POST", "space", {"name": name, "host": address, "stages": ["RUNNING"]})
+        said = hub.run("verify", f"spaces/{name}")
+    assert f"the score is that of {name} here" in said and f"spaces/{name}: verified" in said
+    again = hub.run("publish", exported, "--space", "8M-F", *options)
+    assert again.count("sent 0 files in 0 commits") == 2
+
+
+def test_a_space_of_a_causal_model_says_what_it_does_and_is_verified(hub, tmp_path) -> None:
+    name = "brineylab/CurrAb-CLM-demo"
+    hub.run("publish", "--space", "clm-DEMO", "--namespace", "brineylab", "--reference-pairs", "4")
+    place = tmp_path / "CurrAb-CLM-demo"
+    get = "from huggingface_hub import snapshot_download as get; "
+    hub.python(f"{get}get('{name}', repo_type='space', local_dir={str(place)!r})")
+    card = (place / "README.md").read_text()
+    assert "Score, pair and generate antibodies with `CLM-demo`" in card and "utate" not in card
+    with running_app(place) as address:
+        hub._call("POST", "space", {"name": name, "host": address, "stages": ["RUNNING"]})
+        assert f"spaces/{name}: verified" in hub.run("verify", f"spaces/{name}")
+
+
+def test_a_space_names_no_folder_of_who_verifies(hub, again, tmp_path) -> None:
+    folder = shutil.copytree(again[1], tmp_path / "CurrAb-demo")
+    reference = json.loads((folder / "reference.json").read_text())
+    (folder / "reference.json").write_text(json.dumps(reference | {"model": "../mine"}))
+    hub.run("publish", folder, "--namespace", "brineylab")
+    hub._call("POST", "space", {"name": NAME, "host": "http://127.0.0.1:9", "stages": ["RUNNING"]})
+    shown = hub.run("verify", f"spaces/{NAME}", code=2)
+    assert "reference.json must name a model of the Hub; got '../mine'" in shown
 
 
 def test_killed_at_any_moment_it_is_finished_with_nothing_doubled(hub, again) -> None:
@@ -185,13 +294,47 @@ def test_the_wheel_is_the_package_and_the_same_each_time(tmp_path) -> None:
         assert (place / "curr_ab" / path).read_bytes() == (package / path).read_bytes()
     with zipfile.ZipFile(one) as wheel:
         names = [name.removeprefix("curr_ab/") for name in wheel.namelist() if ".dist-info/" not in name]
-    there = {
-        path.relative_to(package).as_posix()
-        for place, _, found in os.walk(package, followlinks=True)
-        for path in (Path(place, name) for name in found)
-        if "__pycache__" not in path.parts
-    }
-    assert set(names) == there
+        metadata = [name for name in wheel.namelist() if ".dist-info/" in name]
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    assert modules <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in metadata)
+    # The same from what was installed, whatever has been left beside it.
+    (place / "curr_ab" / "notes.md").write_text("a secret")
+    program = "import sys; from pathlib import Path; from curr_ab.hub.wheel import write_wheel; "
+    program += "print(write_wheel(Path(sys.argv[1])))"
+    (tmp_path / "third").mkdir()
+    more = [path for path in sys.path if path.endswith("site-packages")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place), *more])}
+    subprocess.run([sys.executable, "-P", "-c", program, tmp_path / "third"], env=environment, check=True)
+    with zipfile.ZipFile(tmp_path / "third" / WHEEL) as wheel:
+        found = [name.removeprefix("curr_ab/") for name in wheel.namelist() if ".dist-info/" not in name]
+        assert [name for name in wheel.namelist() if ".dist-info/" in name] == metadata
+    assert found == names
+
+
+def test_what_lies_beside_the_package_is_not_published(tmp_path) -> None:
+    root = Path(curr_ab.__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("not a checkout")
+    shutil.copytree(root / "curr_ab", tmp_path / "curr_ab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(root / name, tmp_path / name)
+    before = dict(_package_files(tmp_path))
+    assert before == dict(_package_files(root))
+    for name in (
+        "notes.md",
+        ".env",
+        "cli/main.py~",
+        "cli/.main.py.swp",
+        "hub/model.safetensors",
+        "demo/.hidden",
+        ".idea/settings.py",
+        "mine/code.py",
+        "data/pairs.parquet",
+    ):
+        (tmp_path / "curr_ab" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "curr_ab" / name).write_text("a secret")
+    assert dict(_package_files(tmp_path)) == before
 
 
 def test_a_space_has_a_model_of_the_hub(tmp_path) -> None:
@@ -204,6 +347,11 @@ def test_a_token_is_no_variable() -> None:
     with pytest.raises(OptionError, match="variables must hold no token") as raised:
         SpaceSettings(variables=("TOKEN=hf_abcdefgh123",))
     assert "hf_abcdefgh123" not in str(raised.value)
+    for key in ("API_KEY", "db_password", "TOKEN", "MY_SECRET"):
+        with pytest.raises(OptionError, match=f"must hold no secret, .*; {key} is named so") as raised:
+            SpaceSettings(variables=(f"{key}=swordfish",))
+        assert "swordfish" not in str(raised.value)
+    SpaceSettings(variables=("KEYBOARD=qwerty",))
 
 
 def test_another_answer_is_a_problem() -> None:
@@ -226,7 +374,7 @@ def test_a_member_s_space_names_its_repository() -> None:
     """And the files that the builder fetches beforehand."""
     from curr_ab.pages import render
 
-    reference = {"corpus": "pairs", "checkpoint": "0" * 64}
+    reference = {"model": "brineylab/CurrAb-8M-F", "corpus": "pairs", "checkpoint": "0" * 64}
     values = {"title": "CurrAb-8M-F", "gradio": "6.0.0", "description": "x", "hardware": "cpu-basic"}
     repository = member("8M-F").repo_id("brineylab")
     card = render("hub/space_card.md", **values, repository=repository, reference=reference)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import urllib.request
+from typing import Any
 
 import pytest
 from gradio_client import Client, handle_file
@@ -12,6 +14,7 @@ from gradio_client.exceptions import AppError
 from support.apps import running_app, write_app
 from support.tiny_models import TESTS
 
+from curr_ab.space.answers import Answers
 from curr_ab.space.examples import LIGHTS
 from curr_ab.words import EXAMPLE_PAIR
 
@@ -46,7 +49,7 @@ def test_every_name_answers(client, causal, tmp_path) -> None:
     score = client.predict(HEAVY, LIGHT, api_name="/score")
     assert score["model"] == "demo" and set(score["percentile"]) == {"pair", "heavy", "light"}
     assert len(score["residues"]) == len(HEAVY + LIGHT)
-    assert client.predict(heavy=HEAVY, api_name="/score")["log_likelihood"].keys() == {"pair", "heavy"}
+    assert client.predict(heavy=HEAVY, api_name="/score")["log_likelihood"].keys() == {"heavy"}
     assert len(client.predict(HEAVY, LIGHT, api_name="/mutate")) == 19 * len(HEAVY + LIGHT)
     restored = client.predict(HEAVY.replace("SRW", "XXX"), LIGHT, api_name="/restore")
     assert len(restored["filled"]) == 3 and len(restored["heavy"]) == len(HEAVY)
@@ -104,3 +107,25 @@ def test_functions_are_described_for_agents(client) -> None:
     parameters = {one["parameter_name"]: one for one in api["/score"]["parameters"]}
     assert parameters["heavy"]["python_type"]["type"] == "str"
     assert parameters["light"]["parameter_has_default"]
+
+
+def test_agents_find_each_use_as_a_tool(client) -> None:
+    """Through the client of MCP: what is there, what it says of itself, and an answer."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def asked() -> tuple[Any, Any]:
+        address = f"{client.src.rstrip('/')}/gradio_api/mcp/"
+        async with streamable_http_client(address) as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            (name,) = [tool.name for tool in tools if tool.name.endswith("pair")]
+            return tools, await session.call_tool(name, {"heavy": HEAVY, "lights": "\n".join(LIGHTS[:2])})
+
+    tools, answer = asyncio.run(asked())
+    said = {tool.name: tool.description for tool in tools}
+    for name in ("score", "mutate", "restore", "pair"):
+        (description,) = [text for tool, text in said.items() if tool.endswith(name)]
+        assert description and getattr(Answers, name).__doc__.split(".")[0].split(":")[0] in description
+    assert len(said) == 5
+    assert not answer.isError and all(light in answer.content[0].text for light in LIGHTS[:2])
