@@ -297,7 +297,7 @@ def test_every_door_says_it_within_ten_seconds(knock, tmp_path, silent, case):
         case "unknown":
             model, says = "650M-F", "no repository of the Hub is called brineylab/CurrAb-650M-F"
         case "empty":
-            model, says, doors = "brineylab/empty", "brineylab/empty is no checkpoint: it has no", doors[:3]
+            model, says, doors = "brineylab/empty", "; name a ", doors[:3]  # in two ways
         case "cut":
             options, says = {"faults": [CUT]}, f"the download of {NAME} broke off ("
         case "full":
