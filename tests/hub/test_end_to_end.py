@@ -21,12 +21,13 @@ from tests.hub.test_publishing import writes
 
 BASE = "brineylab/CurrAb-350M-F"
 ADAPTER = f"{BASE}-classes-of-pairs"
+DATA, METRIC, APP = "brineylab/CurrAb-pairs", "brineylab/classification", "brineylab/CurrAb-demo"
 KILLS = 10
 
 
 @dataclass(frozen=True)
 class Release:
-    """The command that publishes a model with revisions, an adapter, data, a metric and a collection."""
+    """The command that publishes a model with revisions, an adapter, data, a metric and an app in a collection."""
 
     command: tuple[str | Path, ...]
     state: dict  # of a Hub to which it was published undisturbed
@@ -46,10 +47,12 @@ def release(family, tmp_path_factory):
     adapter = save_tuned(tune(model), root / "adapter", model)
     write_card(adapter, base_model=BASE)
     pq.write_table(pq.read_table(builtin_path()).slice(0, 200), root / "pairs.parquet")
-    prepare([str(root / "pairs.parquet")], root / "CurrAb-pairs", PreparationPlan(cluster="exact"))
+    data = root / "CurrAb-pairs"
+    prepare([str(root / "pairs.parquet")], data, PreparationPlan(cluster="exact"))
+    write_card(data, namespace="brineylab", license="cc-by-4.0")
     metric = shutil.copytree(MODULES / "classification", root / "classification")
-    command = ("publish", model, adapter, metric, "--dataset", root / "CurrAb-pairs")
-    command += ("--namespace", "brineylab", "--collection", "CurrAb")
+    command = ("publish", model, adapter, metric, "--dataset", data, "--space", "demo")
+    command += ("--reference-pairs", "2", "--namespace", "brineylab", "--collection", "CurrAb")
     with running_hub(root) as hub:
         hub.run(*command)
         state = hub.state()
@@ -58,16 +61,17 @@ def release(family, tmp_path_factory):
         # A second publication sends nothing and changes nothing.
         assert "to send: 0 files, 0 B" in again and again.endswith("sent 0 files in 0 commits\n")
         assert writes(after["log"]) == [] and without_log(after) == without_log(state)
-        said = hub.run("verify", BASE, ADAPTER)
-        assert f"{BASE}: verified" in said and f"{ADAPTER}: verified" in said
+        names = (BASE, ADAPTER, f"datasets/{DATA}")
+        said = hub.run("verify", *names)
+        assert all(f"{name}: verified" in said for name in names)
     assert_no_token(root)
     return Release(command, without_log(state), len(writes(state["log"])))
 
 
 @pytest.mark.heavy
-def test_model_adapter_data_set_metric_and_collection(release) -> None:
+def test_model_adapter_data_set_metric_app_and_collection(release) -> None:
     repos = release.state["repos"]
-    assert set(repos) == {BASE, ADAPTER, "brineylab/CurrAb-pairs", "brineylab/classification"}
+    assert set(repos) == {BASE, ADAPTER, DATA, METRIC, APP}
     assert set(repos[BASE]["branches"]) == {"main", "step5000", "step10000"}
     # The Hub's own commit, and one for each revision.
     assert {name: repo["commits"] for name, repo in repos.items()} == {
@@ -77,8 +81,8 @@ def test_model_adapter_data_set_metric_and_collection(release) -> None:
     (collection,) = release.state["collections"].values()
     kinds = {(item["type"], item["id"]) for item in collection["items"]}
     assert kinds == {
-        *(("model", BASE), ("model", ADAPTER)),
-        *(("dataset", "brineylab/CurrAb-pairs"), ("space", "brineylab/classification")),
+        *(("model", BASE), ("model", ADAPTER), ("dataset", DATA)),
+        *(("space", METRIC), ("space", APP)),
     }
 
 
