@@ -27,7 +27,7 @@ KILLS = 10
 
 @dataclass(frozen=True)
 class Release:
-    """The command that publishes model, adapter, data, metric and app in a collection, and what comes of it."""
+    """The command that publishes a model, adapter, data, metric and app, and what comes of it."""
 
     command: tuple[str | Path, ...]
     state: dict  # of a Hub to which it was published undisturbed
