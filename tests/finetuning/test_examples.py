@@ -281,10 +281,12 @@ def test_hub_data_set(tmp_path, published, monkeypatch):
     import datasets
 
     published.to_parquet(tmp_path / "train.parquet")
+    commit = "0123456789" * 4
+    monkeypatch.setattr("curr_ab.data.reading.remote._commit", lambda *asked: commit)
 
-    def local(name, config, **options):
-        assert name == "owner/name"
-        return real(str(tmp_path), config, **options)
+    def local(name, config, *, revision):
+        assert (name, revision) == ("owner/name", commit)
+        return real(str(tmp_path), config)
 
     real = datasets.load_dataset_builder
     monkeypatch.setattr(datasets, "load_dataset_builder", local)
