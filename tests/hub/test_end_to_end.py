@@ -35,8 +35,11 @@ class Release:
 
 
 def without_log(state: dict) -> dict:
-    """What a Hub holds; of tags the names, because commits bear other numbers each time."""
+    """What a Hub holds, but for what is another on each: numbers of commits, and the address of its wheel."""
     repos = {name: {**repo, "tags": sorted(repo["tags"])} for name, repo in state["repos"].items()}
+    for app in (repos[APP],) if APP in repos else ():
+        files = app["branches"].get("main", {})
+        app["branches"] = {"main": {**files, "requirements.txt": "requirements.txt" in files}}
     return {"repos": repos, "collections": state["collections"]}
 
 
