@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -75,8 +76,9 @@ def test_task_types_are_the_words_of_the_hub() -> None:
 
 
 def test_the_file_beside_the_card_is_what_the_hub_s_client_reads() -> None:
-    from huggingface_hub import parse_eval_result_entries
-
+    if not hasattr(huggingface_hub, "parse_eval_result_entries"):
+        pytest.skip("a client before 1.0 does not read these files")
+    parse_eval_result_entries = huggingface_hub.parse_eval_result_entries
     text = eval_results([LOSS, replace(BINDING, dataset=f"hf://datasets/lab/binders@{COMMIT}")], "curator")
     loss, binding = parse_eval_result_entries(yaml.safe_load(text))
     assert (loss.dataset_id, loss.task_id, loss.value) == ("curator/CurrAb-pairs", "test-loss", 0.25)

@@ -95,7 +95,7 @@ def read_model(checkpoint: TrainingCheckpoint) -> LanguageModel:
             weights_only=True,
             local_files_only=True,
         )
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError) as error:  # an OSError in transformers 4
         text = " ".join(str(error).split())
         raise ValueError(f"{checkpoint.folder} cannot be read: {text[:300]}") from None
     for kind, keys in report.items():
