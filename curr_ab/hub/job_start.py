@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from curr_ab import __version__
 from curr_ab.hub.job_plan import ATTEMPTS_AT_CALLS, CONTENT_LABEL, LABEL, PlannedJob, find_machine, plan_lines
 from curr_ab.hub.jobs import JobOptions, Run
-from curr_ab.hub.remote import HubError, is_transient, one_line, status_of, with_backoff
+from curr_ab.hub.remote import HubError, is_transient, one_line, told_in_one_line, with_backoff
 from curr_ab.options import OptionError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def start(
 
     _require_client()
     api = HfApi(library_name="curr-ab", library_version=__version__)
-    try:
+    with told_in_one_line():
         secrets = _secrets(options.secret, required=not dry_run)
         machine = find_machine(api, options.flavor)
         account = "" if dry_run else _account(api)
@@ -45,12 +45,6 @@ def start(
         say("\n".join(plan_lines(jobs, options, machine)))
         if not dry_run:
             _start(api, jobs, options, account, secrets, most, say)
-    except (HubError, OptionError):
-        raise
-    except Exception as error:
-        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
-            raise
-        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
 
 
 def _require_client() -> None:

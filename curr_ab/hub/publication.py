@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,8 @@ from curr_ab.hub.remote import (
     Remote,
     RemoteState,
     digest,
-    one_line,
     status_of,
+    told_in_one_line,
     with_backoff,
 )
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
@@ -87,19 +86,6 @@ def publish(
     total = Sent(sum(part.files for part in sent), sum(part.commits for part in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """The client's errors are many lines long, and show addresses with signatures."""
-    try:
-        yield
-    except (HubError, OptionError):
-        raise
-    except Exception as error:
-        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
-            raise
-        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None
 
 
 def _refuse_duplicates(repositories: Sequence[Repository]) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from curr_ab.files import file_digest
 from curr_ab.hub.manifest import HUB_FILES
 from curr_ab.hub.repositories import Repository
+from curr_ab.options import OptionError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -203,3 +205,16 @@ def one_line(error: BaseException) -> str:
     if re.search(r"\(404 .*xet-write-token", text):
         return "this Hub takes no uploads through Xet; set HF_HUB_DISABLE_XET=1"
     return text[:400]
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """The client's errors are many lines long, and show addresses with signatures."""
+    try:
+        yield
+    except (HubError, OptionError):
+        raise
+    except Exception as error:
+        if status_of(error) is None and not isinstance(error, OSError | RuntimeError | ValueError):
+            raise
+        raise (ValueError if isinstance(error, ValueError) else HubError)(one_line(error)) from None

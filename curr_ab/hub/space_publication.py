@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab import __version__
-from curr_ab.hub.publication import Sent, publish, refuse_foreign_namespace, told_in_one_line
+from curr_ab.hub.publication import Sent, publish, refuse_foreign_namespace
+from curr_ab.hub.remote import told_in_one_line
 from curr_ab.hub.space_settings import SpaceSettings
 from curr_ab.hub.spaces import WHY_PUBLIC, current_hardware, space_source, write_space
 from curr_ab.options import OptionError
