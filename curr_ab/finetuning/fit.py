@@ -77,13 +77,12 @@ class Fit:
         self.model = (
             self.whole if self.shared else HeadOnFeatures(model.get_submodule(f"base_model.model.{HEAD}"))
         )
-        self.progress = FitProgress()
-        if state := folder.newest_state:
-            self.progress = restore_state(state, accelerator, self.model, [self.optimizer], FitProgress)
+        restored = folder.restore(accelerator, self.model, [self.optimizer], FitProgress)
+        self.progress = restored or FitProgress()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             folder.path.mkdir(parents=True, exist_ok=True)
-            folder.forget_after(self.progress.step if state else -1)
+            folder.forget_after(self.progress.step if restored else -1)
         accelerator.wait_for_everyone()
         # Of these steps alone: the main process may already have written the line of the next epoch.
         self.log = [entry for entry in folder.read_log() if entry["step"] <= self.progress.step]

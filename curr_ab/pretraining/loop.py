@@ -34,7 +34,7 @@ from curr_ab.training.costs import (
 )
 from curr_ab.training.processes import training_processes
 from curr_ab.training.reporter import Reporter, start_trackers
-from curr_ab.training.state import Progress, restore_state, save_state
+from curr_ab.training.state import Progress, save_state
 from curr_ab.training.step import Diverged
 from curr_ab.training.stop import Interrupted, StopRequest
 
@@ -117,12 +117,11 @@ class Training:
         self.peak_flops = peak_flops(device, plan.precision)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
         start_trackers(accelerator, public_plan(plan))
-        self.progress = Progress()
-        if state := run.newest_state:
-            self.progress = restore_state(state, accelerator, self.model, self.optimizers)
+        restored = run.restore(accelerator, self.model, self.optimizers)
+        self.progress = restored or Progress()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            run.forget_after(self.progress.step if state else -1)
+            run.forget_after(self.progress.step if restored else -1)
         self.reporter = Reporter(run, accelerator, first_step=self.progress.step, num_steps=plan.steps)
 
     def run_to_end(self, stop: StopRequest) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -19,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from curr_ab.files import read_object, remove_folder, replacing, replacing_folder, write_json
+from curr_ab.files import file_digest, read_object, remove_folder, replacing, replacing_folder, write_json
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -54,7 +57,7 @@ def save_state(
     keep_last: int,
 ) -> Path:
     """Write the state of this step with all processes, then drop the oldest beyond `keep_last`."""
-    final = folder / f"step-{progress.step:08d}"
+    final = folder / _name(progress.step)
     with replacing_folder(final, made_here=accelerator.is_main_process) as unfinished:
         accelerator.wait_for_everyone()
         tensors, _, _ = _tensors(model, optimizers)
@@ -65,7 +68,8 @@ def save_state(
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             marker = {**asdict(progress), "processes": accelerator.num_processes, "loss_scaler": scaler}
-            write_json(unfinished / MARKER, marker)
+            marker["files"] = {path.name: file_digest(path) for path in sorted(unfinished.iterdir())}
+            write_json(unfinished / MARKER, {**marker, "sha256": _digest(marker)})
     if accelerator.is_main_process:
         for old in complete_states(folder)[:-keep_last]:
             remove_folder(old)
@@ -85,7 +89,11 @@ def restore_state(
     optimizers: Sequence[torch.optim.Optimizer],
     kind: type[Kind] = Progress,  # type: ignore[assignment]
 ) -> Kind:
-    """Read a state that any number of processes wrote."""
+    """Read a state that any number of processes wrote, and that is as they wrote it."""
+    # One process reads the files for all: they may lie on a disk that many machines share.
+    [problem] = broadcast_object_list([_damage(state) if accelerator.is_main_process else None])
+    if problem:
+        raise Damaged(f"{state} is damaged ({problem})")
     try:
         tensors, model_state, optimizer_state = _tensors(model, optimizers)
         with _one_process_is_enough():
@@ -103,9 +111,38 @@ def restore_state(
         return kind(**{key: marker[key] for key in asdict(kind())})
     except (Exception, CheckpointException) as error:
         raise ValueError(
-            f"{state} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the run goes on from "
-            f"the state before it"
+            f"{state} cannot be read ({' '.join(str(error).split())[:200]}); if it is damaged, delete it, "
+            "and the run goes on from the state before it"
         ) from error
+
+
+class Damaged(ValueError):
+    """A saved state that is not what was written."""
+
+
+def _damage(state: Path) -> str | None:
+    """What of a state is not as it was written; an earlier version wrote no digests to tell that by."""
+    try:
+        marker = read_object(state / MARKER)
+    except ValueError as error:
+        return str(error)
+    expected = marker.pop("sha256", None)
+    if state.name != _name(marker.get("step", -1)) or expected not in (None, _digest(marker)):
+        return f"{MARKER} is not what was written"
+    for name, digest in marker.get("files", {}).items():
+        if not (state / name).is_file():
+            return f"{name} is missing"
+        if file_digest(state / name) != digest:
+            return f"{name} is not what was written"
+    return None
+
+
+def _digest(marker: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(marker, sort_keys=True).encode()).hexdigest()
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 class TrainingFolder:
@@ -120,6 +157,36 @@ class TrainingFolder:
     def newest_state(self) -> Path | None:
         """The complete state of the latest step."""
         return next(reversed(complete_states(self.states)), None)
+
+    def restore(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        kind: type[Kind] = Progress,  # type: ignore[assignment]
+    ) -> Kind | None:
+        """Read the newest state that is whole, and set later ones aside; None where none was saved yet."""
+        damaged: dict[Path, str] = {}
+        for state in reversed(complete_states(self.states)):
+            try:
+                progress = restore_state(state, accelerator, model, optimizers, kind)
+            except Damaged as error:
+                damaged[state] = str(error)
+                continue
+            if accelerator.is_main_process:
+                for other, problem in damaged.items():
+                    aside = other.with_name(f"damaged-{other.name}")
+                    remove_folder(aside)
+                    other.rename(aside)
+                    lost = f"the steps after {progress.step:,} are made again"
+                    print(f"{problem}; it is {aside} now, and {lost}", file=sys.stderr, flush=True)
+            return progress
+        if damaged:
+            raise ValueError(
+                f"{next(iter(damaged.values()))}, and no earlier state is whole; delete {self.states}, and "
+                "the training begins anew"
+            )
+        return None
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line."""

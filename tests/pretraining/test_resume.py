@@ -181,25 +181,94 @@ def test_another_plan_or_other_data_are_refused_and_the_manner_may_change(make_p
     assert "the data must be those with which the run" in error.read_text()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
-def test_a_damaged_state_is_named_and_deleting_it_helps(make_plan, tmp_path, damage):
+def flip_a_bit(path, rng):
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data) // 2, len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def zero_the_tail(path, rng):
+    data = path.read_bytes()
+    path.write_bytes(data[: -len(data) // 8] + bytes(len(data) // 8))
+
+
+def damage_state(kind, state):
+    """Damage that a disk, a copy or a person does; the first five kinds load without an error."""
+    shard, marker, rng = next(state.glob("*.safetensors")), state / "complete.json", random.Random(kind)
+    match kind:
+        case "bit":
+            flip_a_bit(shard, rng)
+        case "zeroed tail":
+            zero_the_tail(shard, rng)
+        case "older shard":
+            shutil.copy(complete_states(state.parent)[-2] / shard.name, shard)
+        case "other step":
+            marker.write_text(marker.read_text().replace('"step": 6', '"step": 5'))
+        case "other pairs":
+            content = json.loads(marker.read_text())
+            marker.write_text(json.dumps({**content, "pairs": content["pairs"] + 1}))
+        case "truncated":
+            os.truncate(shard, shard.stat().st_size // 2)
+        case "missing":
+            shard.unlink()
+        case "no JSON":
+            marker.write_text("{")
+
+
+DAMAGES = (
+    "bit",
+    "zeroed tail",
+    "older shard",
+    "other step",
+    "other pairs",
+    "truncated",
+    "missing",
+    "no JSON",
+)
+
+
+def test_a_damaged_state_is_set_aside_and_the_run_goes_on_from_the_one_before(make_plan, tmp_path, capfd):
     plan = make_plan(steps=6, save_every=2)
+    whole = tmp_path / "whole"
+    assert finish(start(train, plan.to_dict(), whole)) == [0]
+    for damage in DAMAGES:
+        out = tmp_path / damage.replace(" ", "-")
+        shutil.copytree(whole, out)
+        shutil.rmtree(out / "checkpoints")
+        damage_state(damage, RunFolder(out).newest_state)
+        assert finish(start(train, plan.to_dict(), out)) == [0]
+        said = capfd.readouterr().err
+        assert "step-00000006 is damaged" in said and "the steps after 4 are made again" in said, damage
+        assert (out / "states" / "damaged-step-00000006").is_dir()
+        assert_same_run(out, whole, 6)
+
+
+def test_without_a_whole_state_a_run_begins_anew_only_when_it_is_told_to(make_plan, tmp_path):
+    plan = make_plan(steps=4, save_every=2)
     out = tmp_path / "run"
     assert finish(start(train, plan.to_dict(), out)) == [0]
     before = numbers(out)
-    state = RunFolder(out).newest_state
-    shard = next(state.glob("*.safetensors"))
-    if damage == "truncated":
-        os.truncate(shard, shard.stat().st_size // 2)
-    elif damage == "missing":
-        shard.unlink()
-    else:
-        (state / "complete.json").write_text("{")
+    for state in complete_states(out / "states"):
+        damage_state("bit", state)
     assert finish(start(train, plan.to_dict(), out)) == [2]
-    assert "step-00000006 is damaged" in (tmp_path / "run.error").read_text()
-    shutil.rmtree(state)
+    said = (tmp_path / "run.error").read_text()
+    assert "no earlier state is whole; delete" in said and len(complete_states(out / "states")) == 2
+    shutil.rmtree(out / "states")
     assert finish(start(train, plan.to_dict(), out)) == [0]
     assert numbers(out) == before
+
+
+def test_a_state_of_an_earlier_version_has_no_digests_and_is_read(make_plan, tmp_path):
+    plan = make_plan(steps=4, save_every=2)
+    out = tmp_path / "run"
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    state = RunFolder(out).newest_state
+    marker = json.loads((state / "complete.json").read_text())
+    del marker["files"], marker["sha256"]
+    (state / "complete.json").write_text(json.dumps(marker))
+    shutil.rmtree(out / "checkpoints")
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    assert (out / "checkpoints" / "step4").is_dir()
 
 
 def test_a_state_is_saved_and_read_with_a_loss_scaler(make_plan, tmp_path):
