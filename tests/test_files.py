@@ -238,3 +238,29 @@ def test_a_lock_that_went_with_its_folder_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fstat", remove_first)
     with claimed_together(folder, "prepares in", first=(folder / "begun").touch, last=lambda: None):
         assert (folder / "begun").exists() and (folder / ".lock").exists()
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A name may be on the disk before its blocks: a power cut then leaves holes under a whole name."""
+    steps = []
+    fsync, rename = os.fsync, os.rename
+
+    def counted(descriptor):
+        steps.append(os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2])
+        fsync(descriptor)
+
+    def renamed(source, target, **options):
+        steps.append("named")
+        rename(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    monkeypatch.setattr(os, "rename", renamed)
+    with replacing_folder(tmp_path / "state") as new:
+        (new / "inner").mkdir()
+        (new / "inner" / "shard").write_text("x")
+        (new / "marker").write_text("x")
+    assert set(steps[: steps.index("named")]) == {"shard", "inner", "marker", ".state.tmp"}
+    steps.clear()
+    with replacing_folder(tmp_path / "fast", on_disk=False) as new:
+        (new / "marker").write_text("x")
+    assert steps == ["named"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,7 +144,7 @@ class Fit:
                 break  # the epoch is finished before a stop is
             if signal := stop.agreed(self.accelerator, due=self.progress.step % ASK_EVERY == 0):
                 self.progress = replace(self.progress, loss_sum=float(self.total(loss_sum)))
-                self.save()
+                self.save(self.folder.states, [self.optimizer])
                 raise self.interrupted(signal)
         answers = answers_of(self.fold.train, self.rows.answer_ends)
         return float(self.total(loss_sum)) / self.right.weight(answers)
@@ -212,12 +214,13 @@ class Fit:
         # Before the states: a fit that is killed in between comes by here again.
         reporter.write(entry)
         if self.best_epoch == len(self.log) and len(self.fold.validation):
-            save_state(self.folder.best, self.progress, self.accelerator, self.model, [], keep_last=1)
-        self.save()
+            self.save(self.folder.best, [])
+        self.save(self.folder.states, [self.optimizer])
 
-    def save(self) -> None:
+    def save(self, folder: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        # An epoch may take less than a second, and a fit that has lost its state begins anew.
         save_state(
-            self.folder.states, self.progress, self.accelerator, self.model, [self.optimizer], keep_last=1
+            folder, self.progress, self.accelerator, self.model, optimizers, keep_last=1, on_disk=False
         )
 
     def total(self, tensor: Tensor) -> Tensor:

@@ -55,10 +55,15 @@ def save_state(
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     keep_last: int,
+    on_disk: bool = True,
 ) -> Path:
-    """Write the state of this step with all processes, then drop the oldest beyond `keep_last`."""
+    """Write the state of this step with all processes, then drop the oldest beyond `keep_last`.
+
+    Without `on_disk` it is faster, and a power cut may damage it.
+    """
     final = folder / _name(progress.step)
-    with replacing_folder(final, made_here=accelerator.is_main_process) as unfinished:
+    made_here = accelerator.is_main_process
+    with replacing_folder(final, made_here=made_here, on_disk=on_disk) as unfinished:
         accelerator.wait_for_everyone()
         tensors, _, _ = _tensors(model, optimizers)
         writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
