@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cached_property
@@ -328,12 +329,28 @@ class TokenDataset:
 
     def verify(self) -> None:
         """Read every file of this split and compare it with its digest in the index."""
-        for entry in self._entries:
-            files = {
-                shard_path(self.folder, entry["name"], name): sha for name, sha in entry["sha256"].items()
-            }
-            if PARQUET_DIGEST in entry:
-                files[parquet_path(self.folder, entry["name"])] = entry[PARQUET_DIGEST]
-            for path, expected in files.items():
-                if file_digest(path) != expected:
-                    raise ValueError(f"{path} has changed since it was prepared; prepare the data again")
+        parquet = {
+            parquet_path(self.folder, entry["name"]): entry[PARQUET_DIGEST]
+            for entry in self._entries
+            if PARQUET_DIGEST in entry
+        }
+        _compare({**self._array_digests(self._entries), **parquet})
+
+    def verify_arrays(self) -> None:
+        """Read the arrays of these pairs and compare them with their digests, some 1.5 GB/s a core."""
+        _compare(self._array_digests(self._entries[: len(self.shard_bounds) - 1]))
+
+    def _array_digests(self, entries: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
+        return {
+            shard_path(self.folder, entry["name"], name): sha
+            for entry in entries
+            for name, sha in entry["sha256"].items()
+        }
+
+
+def _compare(digests: Mapping[Path, str]) -> None:
+    """Refuse a file with another digest; several are read at a time."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for (path, expected), found in zip(digests.items(), pool.map(file_digest, digests), strict=True):
+            if found != expected:
+                raise ValueError(f"{path} has changed since it was prepared; prepare the data again")

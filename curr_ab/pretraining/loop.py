@@ -102,8 +102,9 @@ class Training:
         attention = choose_attention(plan.attention, plan.precision, device, dropout)
         pad = not takes_packed_rows(attention, device)
         self.data = TrainingData(plan, pad)
+        validation = TokenDataset(plan.data, "validation")
         self.held_out = HeldOut(
-            TokenDataset(plan.data, "validation"),
+            validation,
             num_pairs=plan.evaluation_pairs,
             draws=plan.evaluation_draws,
             seed=plan.evaluation_seed,
@@ -112,6 +113,10 @@ class Training:
         )
         if accelerator.is_main_process:
             run.begin(plan, self.data.identity)
+            # What has changed would be trained on all the same.
+            for dataset in (self.data.paired, self.data.unpaired, validation):
+                if dataset is not None:
+                    dataset.verify_arrays()
         model = build_model(plan, attention)
         self.flops_per_token = training_flops_per_token(model.config, self.data.paired.squared_length)
         self.peak_flops = peak_flops(device, plan.precision)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -249,6 +250,19 @@ def test_missing_and_changed_shards(corpus, write, tmp_path) -> None:
     np.save(path, tokens)
     with pytest.raises(ValueError, match="has changed since it was prepared"):
         TokenDataset(tmp_path / "out").verify()
+    with pytest.raises(ValueError, match="has changed since it was prepared"):
+        TokenDataset(tmp_path / "out").verify_arrays()
+    TokenDataset(tmp_path / "out", "test").verify_arrays()
     np.save(path, tokens[:-1])
     with pytest.raises(ValueError, match=r"does not match dataset\.json"):
         TokenDataset(tmp_path / "out")[0]
+
+
+def test_arrays_of_a_subset_are_verified_and_no_others(folder, tmp_path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    smallest = TokenDataset(tmp_path / "copy", subset="Q")
+    last = sorted((tmp_path / "copy").glob("train-*.tokens.npy"))[-1]
+    last.write_bytes(last.read_bytes()[:-1] + b"?")
+    smallest.verify_arrays()
+    with pytest.raises(ValueError, match=f"{last.name} has changed"):
+        TokenDataset(tmp_path / "copy").verify_arrays()

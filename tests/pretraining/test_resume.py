@@ -123,6 +123,18 @@ def test_two_processes_resume_exactly_and_one_takes_over(make_plan, tmp_path):
     assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 2e-4
 
 
+def test_tokens_that_change_under_a_run_are_noticed_when_it_goes_on(make_plan, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "data")
+    plan, out = make_plan(steps=2, data=str(tmp_path / "data")), tmp_path / "run"
+    assert finish(start(train, plan.to_dict(), out)) == [0]
+    shard = next((tmp_path / "data").glob("train-*.tokens.npy"))
+    content = bytearray(shard.read_bytes())
+    content[-2_000:] = bytes(5 + (byte - 4) % 20 for byte in content[-2_000:])
+    shard.write_bytes(content)
+    assert finish(start(train, plan.to_dict(), out)) == [2]
+    assert "has changed since it was prepared; prepare the data again" in (tmp_path / "run.error").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(make_plan, tmp_path, number):
     plan = make_plan(steps=400, save_every=1_000, log_every=1)
