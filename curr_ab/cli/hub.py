@@ -117,6 +117,9 @@ class VerifyOptions(HubOptions):
     issuer: str | None = option(
         None, "Address of the login that vouched for a sigstore identity", shown="none", metavar="URL"
     )
+    run_code: bool = option(
+        True, "Also load with the code of the repository, which runs without our tokens; else stock ESM alone"
+    )
 
 
 def add_commands(commands: Any) -> None:

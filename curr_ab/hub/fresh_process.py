@@ -1,9 +1,10 @@
-"""A process that knows nothing of this package and loads checkpoints as other people do."""
+"""Processes that know nothing of this package and load checkpoints as other people do."""
 
 from __future__ import annotations
 
 import json
 import os
+import site
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,11 @@ from types import TracebackType
 from typing import IO, Any
 
 LOADER = Path(__file__).with_name("loader.py")
+# All that the loader gets of our environment: code of a repository is to find no token there, and no address.
+_KEPT = (
+    *("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,20 +33,56 @@ class Loaded:
 
 
 class FreshProcess:
-    """Loader of one checkpoint after another; its cache of remote code is its own and ends with it."""
+    """Loader of one checkpoint after another; its cache of remote code is its own and ends with it.
+
+    Code of a repository runs in a process apart, so that it cannot change how others are loaded.
+    """
 
     def __enter__(self) -> FreshProcess:
         self._scratch = tempfile.TemporaryDirectory(prefix="curr-ab-")
-        environment = {
-            **os.environ,
-            "HF_MODULES_CACHE": str(Path(self._scratch.name) / "modules"),
+        self._loaders: dict[bool, _Loader] = {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for loader in self._loaders.values():
+            loader.close()
+        self._scratch.cleanup()
+
+    def load(self, folder: Path, way: str, pair: tuple[str, str], input_ids: Sequence[int] | None) -> Loaded:
+        """Load `folder` in one way: "stock" or "remote", or "source", which takes the given ids."""
+        foreign = way == "remote"
+        if foreign not in self._loaders:
+            self._loaders[foreign] = _Loader(Path(tempfile.mkdtemp(dir=self._scratch.name)))
+        request = {"folder": str(folder.resolve()), "way": way, "pair": pair, "input_ids": input_ids}
+        answer = self._loaders[foreign].ask(request)
+        if "error" in answer:
+            raise ValueError(f"{folder} does not load ({way}): {answer['error']}")
+        return Loaded(**answer)
+
+    def forget_code(self) -> None:
+        """End the process in which code has run: the next repository is not to be loaded by it."""
+        if loader := self._loaders.pop(True, None):
+            loader.close()
+
+
+class _Loader:
+    """One process, with a home of its own, no token, and no network where the system lets it be cut off."""
+
+    def __init__(self, home: Path) -> None:
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environment |= {
+            **dict.fromkeys(("HOME", "USERPROFILE"), str(home)),
+            "HF_HOME": str(home / "huggingface"),
+            "PYTHONUSERBASE": site.getuserbase(),  # it may hold transformers, and follows from HOME
+            "USER": "nobody",
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": "",  # the recorded logits are those of float32 on a CPU
             "TQDM_DISABLE": "1",
         }
-        environment.pop("PYTHONPATH", None)
         # The log goes to a file: a full pipe that nobody reads would stop the process.
-        self._log: IO[str] = open(Path(self._scratch.name) / "log", "w+", encoding="utf-8")
+        self._log: IO[str] = (home / "log").open("w+", encoding="utf-8")
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(LOADER)],
             stdin=subprocess.PIPE,
@@ -48,25 +90,12 @@ class FreshProcess:
             stderr=self._log,
             text=True,
             env=environment,
-            cwd=self._scratch.name,
+            cwd=home,
         )
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request, in which an error is under that name."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        with suppress(BrokenPipeError):  # the process has ended already; `load` has said so
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-        self._log.close()
-        self._scratch.cleanup()
-
-    def load(self, folder: Path, way: str, pair: tuple[str, str], input_ids: Sequence[int] | None) -> Loaded:
-        """Load `folder` in one way: "stock" or "remote", or "source", which takes the given ids."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"folder": str(folder.resolve()), "way": way, "pair": pair, "input_ids": input_ids}
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -76,8 +105,14 @@ class FreshProcess:
         if not line:
             self._log.seek(0)
             last = (self._log.read().strip().splitlines() or ["no output"])[-1]
-            raise ValueError(f"{folder}: the process that loads it ended too early: {last}")
+            raise ValueError(f"{request['folder']}: the process that loads it ended too early: {last}")
         answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise ValueError(f"{folder} does not load ({way}): {answer['error']}")
-        return Loaded(**answer)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):  # the process has ended already; `ask` has said so
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        self._log.close()

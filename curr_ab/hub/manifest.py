@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.checkpoint_files import DEMO_FOLDERS
-from curr_ab.files import file_digest, write_json
+from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
+from curr_ab.family import SHAPE, find_member
+from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
 from curr_ab.quantities import largest_difference
 
@@ -130,7 +131,7 @@ def file_table(folder: Path) -> dict[str, FileEntry]:
 
 
 def differences(folder: Path, manifest: Manifest) -> list[str]:
-    """The files of a folder that are missing, changed or too many, compared with its manifest."""
+    """The files of a folder that are missing, changed or too many, and a shape that is not the member's."""
     found = file_table(folder)
     problems = [f"{name} is missing" for name in manifest.files if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest.files]
@@ -140,7 +141,20 @@ def differences(folder: Path, manifest: Manifest) -> list[str]:
                 f"{name} is not what was exported: SHA-256 {found[name].sha256[:12]}… instead of "
                 f"{entry.sha256[:12]}…"
             )
-    return problems
+    return problems or _other_shape(folder, manifest)
+
+
+def _other_shape(folder: Path, manifest: Manifest) -> list[str]:
+    """The ways in which the model is not of the member's shape; a rehearsal says itself that it is not."""
+    named = find_member(manifest.member)
+    if manifest.rehearsal or named is None:
+        return []
+    config, expected = read_object(folder / CONFIG), named.config()
+    return [
+        f"{CONFIG}: {name} is {config.get(name)}, where {named.name} has {expected[name]}"
+        for name in SHAPE
+        if config.get(name) != expected[name]
+    ]
 
 
 def step_of(name: str) -> int:

@@ -27,12 +27,16 @@ class HubPlace:
     attempts: int
     repo_type: str = "model"
 
-    def branches(self) -> dict[str, str]:
+    def revisions(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The commits of the branches, and those of the tags."""
         from huggingface_hub import HfApi
 
         ask_refs = partial(HfApi().list_repo_refs, self.name, repo_type=self.repo_type)
         refs = with_backoff(self.name, self.attempts, ask_refs)
-        return {ref.name: ref.target_commit for ref in refs.branches}
+        branches, tags = (
+            {ref.name: ref.target_commit for ref in some} for some in (refs.branches, refs.tags)
+        )
+        return branches, tags
 
     @contextmanager
     def folder(self, commit: str) -> Iterator[Path]:
@@ -72,10 +76,10 @@ class DiskPlace:
 
     name: str
 
-    def branches(self) -> dict[str, str]:
+    def revisions(self) -> tuple[dict[str, str], dict[str, str]]:
         steps = Path(self.name) / REVISIONS
         names = sorted(entry.name for entry in steps.iterdir()) if steps.is_dir() else []
-        return {"main": ".", **{name: f"{REVISIONS}/{name}" for name in names}}
+        return {"main": ".", **{name: f"{REVISIONS}/{name}" for name in names}}, {}
 
     @contextmanager
     def folder(self, commit: str) -> Iterator[Path]:

@@ -151,6 +151,7 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
         sdk = "gradio" if repository.repo_type == "space" else None
         remote.call(remote.api.create_repo, space_sdk=sdk, private=private, exist_ok=True)
     files = commits = 0
+    head = None if order.state is None else order.state.heads.get("main")
     for change in order.changes:
         if change.is_empty:
             continue
@@ -159,36 +160,47 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
             # From the first commit, so that the branch holds nothing but its own files.
             first = remote.call(remote.api.list_repo_commits)[-1].commit_id
             remote.call(remote.api.create_branch, branch=change.revision, revision=first, exist_ok=True)
-        if sent := _push(remote, change.revision):
+        sent, head = _push(remote, change.revision)  # `main` is the last of them
+        if sent:
             say(f"{repository.repo_id} {change.revision}: {sent} files")
             files, commits = files + sent, commits + 1
     if order.needs_tag:
-        remote.call(remote.api.create_tag, tag=order.tag, exist_ok=True)
+        # The commit that was sent, not what `main` may have become meanwhile.
+        remote.call(remote.api.create_tag, tag=order.tag, revision=head, exist_ok=True)
+        tags = {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).tags}
+        if tags.get(order.tag, head) != head:
+            raise HubError(
+                f"{repository.repo_id}: {order.tag} is at {tags[order.tag][:12]}, where another publication "
+                f"has put it, and not at {str(head)[:12]}, which was sent; name another release"
+            )
     return Sent(files, commits)
 
 
-def _push(remote: Remote, revision: str) -> int:
-    """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours."""
+def _push(remote: Remote, revision: str) -> tuple[int, str]:
+    """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours.
+
+    The number of files that were sent, and the commit that has them.
+    """
     target, sent = f"{remote.repository.repo_id} {revision}", 0
     for _ in range(_RACES):
         heads = {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).branches}
         change = remote.changes(revision, heads[revision])
         if change.is_empty:
-            return sent  # it was our own commit that moved the branch
+            return sent, heads[revision]  # it was our own commit that moved the branch
         sent = len(change.sent) + len(change.deleted)
         try:
-            with_backoff(target, remote.attempts, _commit, remote, change, heads[revision])
-            return sent
+            commit = with_backoff(target, remote.attempts, _commit, remote, change, heads[revision])
+            return sent, commit
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise
     raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
 
 
-def _commit(remote: Remote, change: Changes, head: str) -> None:
+def _commit(remote: Remote, change: Changes, head: str) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    remote.api.create_commit(
+    made = remote.api.create_commit(
         remote.repository.repo_id,
         [
             *(CommitOperationAdd(name, str(path)) for name, path in change.sent.items()),
@@ -199,6 +211,7 @@ def _commit(remote: Remote, change: Changes, head: str) -> None:
         revision=change.revision,
         parent_commit=head,
     )
+    return str(made.oid)
 
 
 def _collect(

@@ -19,7 +19,7 @@ from curr_ab.hub.data_sets import (
     data_set_id,
     other_files,
 )
-from curr_ab.hub.export_verification import check_main, check_steps
+from curr_ab.hub.export_verification import Check
 from curr_ab.hub.finetuned_verification import check_finetuned, is_finetuned
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import MANIFEST
@@ -40,6 +40,7 @@ def verify(
     attempts: int = 8,
     identity: str | None = None,
     issuer: str | None = None,
+    run_code: bool = True,
     say: Say = print,
     fresh_process: FreshProcess | None = None,
 ) -> list[str]:
@@ -50,9 +51,10 @@ def verify(
     must answer what the model answers here. Of a model it runs the code that the repository holds, as
     `trust_remote_code=True` does.
 
-    `scratch` is where one revision at a time is downloaded to; `fresh_process` verifies several in one
-    process. With an `identity` an export must be signed: by the private key whose public one is in the file
-    `identity`, or by who is called so at the `issuer`. What is not is not run.
+    `scratch` is where one revision at a time is downloaded to; `fresh_process` verifies several in the same
+    process, but for their code, which runs apart and without our tokens; not at all without `run_code`. With
+    an `identity` an export must be signed: by the private key whose public one is in the file `identity`, or
+    by who is called so at the `issuer`. What is not is not run.
     """
     if identity is None and issuer is not None:
         raise OptionError("identity must be given with an issuer; got the issuer alone", "identity")
@@ -76,7 +78,7 @@ def verify(
         say(f"{name} {line}")
 
     try:
-        heads = place.branches()
+        heads, tags = place.revisions()
         with ExitStack() as stack:
             with place.folder(heads["main"]) as folder:
                 if data_set is not None or is_prepared(folder):
@@ -88,9 +90,13 @@ def verify(
                     repo_id = place.name if isinstance(place, HubPlace) else None
                     return [f"main: {problem}" for problem in check_finetuned(folder, repo_id, say_of)]
                 process = fresh_process or stack.enter_context(FreshProcess())
-                problems, main = check_main(place, folder, (identity, issuer), process, say_of)
+                process.forget_code()
+                check = Check(place, (identity, issuer), process, run_code, say_of)
+                problems, main = check.main(folder)
             # Its folder is gone: one revision at a time lies on the disk.
-            return problems if main is None else problems + check_steps(place, heads, main, process, say_of)
+            if main is not None:
+                problems += check.steps(heads, main)
+            return problems + check.tags(heads, tags)
     except (HubError, ValueError):
         raise
     except Exception as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
+import subprocess
+import sys
 
 import pytest
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
-from curr_ab.hub.fresh_process import FreshProcess
+from curr_ab.hub.fresh_process import LOADER, FreshProcess
 from curr_ab.words import EXAMPLE_PAIR
 
 
@@ -24,3 +28,63 @@ def test_each_folder_is_loaded_by_its_own_code(tmp_path) -> None:
         assert not ran.exists()
         process.load(second, "remote", EXAMPLE_PAIR, None)
     assert ran.exists()
+
+
+@pytest.fixture
+def with_code(tmp_path):
+    """A copy of `demo` whose code does something of its own first."""
+
+    def make(name: str, code: str):
+        shutil.copytree(DEMO_FOLDERS["demo"], tmp_path / name)
+        module = tmp_path / name / "modeling_curr_ab.py"
+        module.write_text(f"{module.read_text()}\n{code}\n")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.heavy
+def test_code_of_a_repository_finds_no_token_no_home_and_no_network(with_code, tmp_path, monkeypatch) -> None:
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOME_PASSWORD"):
+        monkeypatch.setenv(name, "never-to-be-seen")
+    found = tmp_path / "found.json"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        folder = with_code(
+            "curious",
+            f"""
+import json, os, socket
+from huggingface_hub import get_token
+try:
+    socket.create_connection({server.getsockname()!r}, timeout=5).close()
+    reached = True
+except OSError:
+    reached = False
+seen = dict(os.environ), get_token(), os.path.expanduser("~"), reached
+open({str(found)!r}, "w").write(json.dumps(seen))
+""",
+        )
+        with FreshProcess() as process:
+            process.load(folder, "remote", EXAMPLE_PAIR, None)
+    environment, token, home, reached = json.loads(found.read_text())
+    assert "never-to-be-seen" not in environment.values() and token is None
+    assert "curr-ab-" in home
+    # Not every system lets a process leave its network.
+    sys_lets = "import loader, os; before = os.readlink('/proc/self/ns/net'); loader.leave_network(); "
+    sys_lets += "print(before != os.readlink('/proc/self/ns/net'))"
+    said = subprocess.run(
+        [sys.executable, "-c", sys_lets], cwd=LOADER.parent, capture_output=True, text=True, check=True
+    )
+    assert reached == (said.stdout.strip() == "False")
+
+
+@pytest.mark.heavy
+def test_code_of_one_repository_does_not_change_how_others_are_loaded(with_code) -> None:
+    false = "{'model_class': 'Forged', 'input_ids': [], 'logits': [[0.0]]}"
+    hostile = with_code("hostile", f"import __main__; __main__.answer = lambda request: {false}")
+    honest = DEMO_FOLDERS["demo"]
+    with FreshProcess() as process:
+        process.load(hostile, "remote", EXAMPLE_PAIR, None)
+        assert process.load(honest, "remote", EXAMPLE_PAIR, None).model_class == "Forged"
+        assert process.load(honest, "stock", EXAMPLE_PAIR, None).model_class == "EsmForMaskedLM"
+        process.forget_code()
+        assert process.load(honest, "remote", EXAMPLE_PAIR, None).model_class == "CurrAbForMaskedLM"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from curr_ab import MEMBERS
 from curr_ab.files import file_digest
 from curr_ab.hub import remote
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, read_manifest, revision_files
-from curr_ab.hub.remote import digest, git_blob_id
-from curr_ab.hub.repositories import describe_dataset, describe_folder
+from curr_ab.hub.publication import Order, _carry_out
+from curr_ab.hub.remote import Changes, HubError, Remote, RemoteState, digest, git_blob_id
+from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
 from curr_ab.measures import MODULES
 from curr_ab.quantities import largest_difference
 from tests.hub.conftest import STRANGER, WRITER, publish_family
@@ -300,3 +302,38 @@ def test_a_file_is_hashed_once_for_each_state_of_it(tmp_path, monkeypatch):
     path.write_bytes(b"afterwards")
     assert digest(path) == digest(path) == file_digest(path)
     assert hashed == [path, path]
+
+
+class TakenMeanwhile:
+    """The API of a Hub on which another publication has tagged its own commit between two of our calls."""
+
+    def __init__(self) -> None:
+        self.asked_for = None
+
+    def list_repo_refs(self, name: str, **options: object) -> SimpleNamespace:
+        def ref(name: str, commit: str) -> SimpleNamespace:
+            return SimpleNamespace(name=name, target_commit=commit)
+
+        return SimpleNamespace(branches=[ref("main", "before")], tags=[ref("v1", "theirs")])
+
+    def create_commit(self, *args: object, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(oid="ours")
+
+    def create_tag(self, *args: object, revision: str, **options: object) -> None:
+        self.asked_for = revision
+
+    def list_repo_tree(self, *args: object, **options: object) -> list:
+        return []
+
+
+def test_a_release_is_tagged_where_it_was_sent_or_somebody_else_is_named(tmp_path) -> None:
+    """Two publications of one repository at once: the tag of one must not be taken for the other's."""
+    (tmp_path / "a.txt").write_text("x")
+    files = {"main": {"a.txt": tmp_path / "a.txt"}}
+    api = TakenMeanwhile()
+    place = Remote(api, Repository("a/b", "model", "", files), 1)
+    changes = [Changes("main", is_new=False, sent=files["main"], deleted=[])]
+    order = Order(place, RemoteState({"main": "before"}, {}, False), changes, "v1")
+    with pytest.raises(HubError, match="a/b: v1 is at theirs, where another publication has put it, and not"):
+        _carry_out(order, False, lambda line: None)
+    assert api.asked_for == "ours"

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
-from curr_ab.hub.manifest import REVISIONS
+from curr_ab.hub.card import write_card
+from curr_ab.hub.manifest import REVISIONS, file_table, read_manifest
+from curr_ab.hub.repositories import describe_folder
 from curr_ab.hub.verification import verify
-from tests.hub.conftest import publish_family
+from tests.hub.conftest import WRITER, publish_family
+
+
+def tag_other_code(hub, name):
+    """A release that names a commit with other code, while `main` is whole again."""
+    api, code = HfApi(hub.endpoint, token=WRITER), "modeling_curr_ab.py"
+    whole = Path(api.hf_hub_download(name, code, cache_dir=hub.home / "cache")).read_bytes()
+    changed = api.upload_file(path_or_fileobj=whole + b"\n", path_in_repo=code, repo_id=name)
+    api.create_tag(name, tag="v9", revision=changed.oid)
+    api.upload_file(path_or_fileobj=whole, path_in_repo=code, repo_id=name)
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory, family):
-    """One run over a Hub on which seven repositories are damaged, each in one way, and one is not."""
+    """One run over a Hub on which eight repositories are damaged, each in one way, and one is not."""
     from tests.hub.conftest import running_hub
 
     with running_hub(tmp_path_factory.mktemp("damaged")) as hub:
@@ -26,7 +40,8 @@ def said(tmp_path_factory, family):
         hub.damage("35M-H", path="README.md", gone=True)
         hub.damage("35M-Q", path="manifest.json", flip=2)
         hub.damage("350M-F", revision="step5000", serve="step10000")
-        names = ["8M-F", "8M-H", "8M-Q", "35M-F", "35M-H", "35M-Q", "350M-F", "650M-Q"]
+        tag_other_code(hub, "brineylab/CurrAb-650M-H")
+        names = ["8M-F", "8M-H", "8M-Q", "35M-F", "35M-H", "35M-Q", "350M-F", "650M-H", "650M-Q"]
         yield hub.run("verify", *names, code=2)
 
 
@@ -53,10 +68,15 @@ def test_a_missing_file_is_caught(said) -> None:
     assert "35M-H: main: README.md is missing" in said
 
 
+def test_a_tag_on_another_commit_is_verified_too(said) -> None:
+    assert "650M-H: v9: modeling_curr_ab.py is not what was exported: SHA-256" in said
+    assert "650M-H: main: modeling_curr_ab.py" not in said
+
+
 def test_what_is_whole_is_verified_and_the_rest_is_named_at_the_end(said) -> None:
     assert "\n650M-Q: verified\n" in said
     last = said.strip().splitlines()[-1]
-    assert last == "curr-ab: not as exported: 8M-F, 8M-H, 8M-Q, 35M-F, 35M-H, 35M-Q, 350M-F"
+    assert last == "curr-ab: not as exported: 8M-F, 8M-H, 8M-Q, 35M-F, 35M-H, 35M-Q, 350M-F, 650M-H"
 
 
 def test_exports_on_disk_are_verified_too(family, tmp_path, fresh_process) -> None:
@@ -102,3 +122,37 @@ def test_exports_on_disk_are_verified_too(family, tmp_path, fresh_process) -> No
     assert problems["unknown-step"] == ["step7000 is a revision that the manifest of main does not know"]
     assert any("(stock): logits differ from those recorded by" in text for text in problems["wrong-logits"])
     assert any("(remote): logits differ from those recorded by" in text for text in problems["wrong-logits"])
+
+
+def test_a_small_model_under_a_members_name_is_found(family, tmp_path, fresh_process) -> None:
+    """A rehearsal that no longer says so: files, logits and card are all in order."""
+    folder = tmp_path / "forged"
+    shutil.copytree(family / "CurrAb-8M-F", folder)
+    for path in (folder, *(folder / REVISIONS).iterdir()):
+        content = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**content, "rehearsal": False}))
+    write_card(folder)
+    problems = verify(folder, say=lambda line: None, fresh_process=fresh_process)
+    assert any(one.startswith("main: config.json: num_hidden_layers is ") for one in problems)
+    with pytest.raises(ValueError, match=r"config\.json: hidden_size is \d+, where 8M-F has 320"):
+        describe_folder(folder, "brineylab")
+
+
+def test_without_running_code_stock_esm_alone_loads(family, fresh_process, monkeypatch) -> None:
+    ways = []
+    load = fresh_process.load
+    monkeypatch.setattr(fresh_process, "load", lambda *args: ways.append(args[1]) or load(*args))
+    folder = family / "CurrAb-8M-F"
+    assert verify(folder, run_code=False, say=lambda line: None, fresh_process=fresh_process) == []
+    assert set(ways) == {"stock"}
+
+
+def test_code_of_another_version_is_named(family, tmp_path, fresh_process) -> None:
+    folder, said = tmp_path / "other", []
+    shutil.copytree(family / "CurrAb-8M-F", folder, ignore=shutil.ignore_patterns(REVISIONS))
+    code = folder / "modeling_curr_ab.py"
+    code.write_text(code.read_text() + "\n")
+    content = read_manifest(folder)
+    replace(content, files=file_table(folder), revisions={}).write(folder)
+    verify(folder, run_code=False, say=said.append, fresh_process=fresh_process)
+    assert any("main: modeling_curr_ab.py differ from those of curr-ab" in line for line in said)
