@@ -122,6 +122,24 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
     return base if here is None or Path(base).is_dir() else str(here)
 
 
+def refuse_foreign_files(source: str, **options: Any) -> None:
+    """Refuse a checkpoint that takes code from another repository, or weights from another folder.
+
+    transformers before 5.3 loads such code without asking (CVE-2026-4372).
+    """
+    for name in (name for name in WEIGHTS if name.endswith(".index.json") and Path(source).is_dir()):
+        if (Path(source) / name).is_file():
+            for shard in read_object(Path(source) / name).get("weight_map", {}).values():
+                if PureWindowsPath(shard).name != shard:
+                    raise ValueError(f"{source}: {name} must name files beside it; got {shard!r}")
+    path = find_file(source, CONFIG, **options)
+    for key, value in ({} if path is None else read_object(path)).items():
+        if key.endswith(("_implementation", "_implementation_internal")) and "/" in str(value):
+            raise ValueError(
+                f"{path} must not name code of another repository; got {value!r} under {key}; remove it"
+            )
+
+
 def is_causal(source: str, **options: Any) -> bool:
     """True for a causal checkpoint, false for a masked one.
 

@@ -27,6 +27,7 @@ from curr_ab.checkpoint_files import (
     find_file,
     find_weights,
     is_causal,
+    refuse_foreign_files,
     resolve,
 )
 from curr_ab.extras import needs_extra
@@ -106,6 +107,10 @@ def load(
         # Revision and subfolder are the adapter's; its base is named without any.
         of_base = {key: value for key, value in kwargs.items() if key not in ("revision", "subfolder")}
         base = resolve(base, namespace)
+        if base_of_adapter(base) is not None:
+            raise ValueError(
+                f"{source} must be an adapter of a model; its base {base} is an adapter: merge that"
+            )
         of_base = reach(base, (CONFIG,), **of_base)
         base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
         if head == LM or head.endswith("-lm"):
@@ -169,6 +174,7 @@ def load_weights(
     """
     kwargs = reach(source, (CONFIG,), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+    refuse_foreign_files(source, **options)
     try:
         with _unreported(), downloads_explained(source):
             model, report = model_class.from_pretrained(

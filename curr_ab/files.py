@@ -102,7 +102,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, such as a configuration or a record."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object; got a {type(content).__name__}")

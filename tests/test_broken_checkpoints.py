@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -75,6 +76,22 @@ def no_tokenizer(folder):
         (folder / name).unlink()
 
 
+def foreign_attention(folder):
+    content = json.loads((folder / "config.json").read_text())
+    content["_attn_implementation_internal"] = "somebody/kernel"
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+def shard_elsewhere(folder):
+    shutil.move(folder / "model.safetensors", folder.parent / "elsewhere.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.bias": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def deep_config(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
 ANOTHER = r"must be those of its config.json, all of them; got none of the right shape for .*; name"
 UNREADABLE = (
     r"the tokenizer of .* must be a whole file that tokenizers \d.* reads; got an error \(.*\); upgrade "
@@ -89,6 +106,9 @@ DAMAGES = {
     other_weights: ANOTHER,
     one_tensor_lost: ANOTHER,
     cut_config: "config.json must be valid JSON",
+    deep_config: "config.json must be valid JSON",
+    foreign_attention: "must not name code of another repository; got 'somebody/kernel' under _attn_impl",
+    shard_elsewhere: r"must name files beside it; got '../elsewhere.safetensors'",
     cut_tokenizer: UNREADABLE,
     newer_tokenizer: UNREADABLE,
     no_tokenizer: "has no tokenizer files .*; name the separator",

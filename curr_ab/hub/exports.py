@@ -35,7 +35,6 @@ from curr_ab.hub.training_checkpoints import (
 )
 from curr_ab.options import OptionError
 from curr_ab.quantities import largest_difference
-from curr_ab.training_record import TRAINING
 from curr_ab.words import EXAMPLE_PAIR
 
 
@@ -169,7 +168,7 @@ def _export_one(
     write_serving_files(folder)
     _refuse_other_member(checkpoint, member)
     if checkpoint.training is not None:
-        shutil.copyfile(checkpoint.folder / TRAINING, folder / TRAINING)
+        checkpoint.training.write(folder)  # what is known of a training, whatever else the file may hold
     input_ids: list[int] = tokenizer(*EXAMPLE_PAIR)["input_ids"]
     probe, difference = prove(folder, checkpoint.folder, input_ids, fresh_process)
     manifest = Manifest(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import pickletools
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,10 +34,14 @@ from curr_ab.hub.manifest import (
     read_manifest,
     revision_files,
 )
+from curr_ab.hub_results import EVAL_RESULTS_FOLDER
 from curr_ab.options import OptionError
 from curr_ab.space.settings import APP, REFERENCE
 
 # Usual suffixes of pickles; files of other names are looked into.
+_LOOKED_INTO = 1 << 20  # bytes
+# Steps of a pickle that call something; text may be a pickle of text by chance.
+_CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "NEWOBJ", "BUILD", "NEWOBJ_EX"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
 
 
@@ -103,6 +110,8 @@ def _prepared(folder: Path, namespace: str) -> Repository:
             f"{folder}: {problems[0]}; prepare the data again, or make the card anew: {make_card}"
         )
     files = [CARD, *data_files(folder)]
+    for file in files:
+        refuse_outside(folder / file, folder)
     return Repository(
         f"{namespace}/{name}", "dataset", data_note(folder), {"main": {file: folder / file for file in files}}
     )
@@ -158,15 +167,31 @@ def _checked_revision(folder: Path) -> dict[str, Path]:
         raise ValueError(f"{folder}: {problems[0]}; export it again")
     files = {name: folder / name for name in revision_files(folder)}
     for path in files.values():
+        refuse_outside(path, folder)
         refuse_pickle(path)
     return files
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
-    for path in paths:
+    """All files but those that nobody means to publish: hidden ones, half-written ones, compiled code."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") and part != EVAL_RESULTS_FOLDER for part in name.parts)
+        if hidden or path.suffix in (".pyc", ".tmp", ".lock") or path.is_dir():
+            continue
+        refuse_outside(path, folder)
         refuse_pickle(path)
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+        files[name.as_posix()] = path
+    return files
+
+
+def refuse_outside(path: Path, folder: Path) -> None:
+    """Refuse a link to what is not in the folder: it would be published under an innocent name."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{path} must be a file of {folder}; it is a link to {path.resolve()}: copy that file"
+        )
 
 
 def _name(folder: Path) -> str:
@@ -181,10 +206,27 @@ def refuse_pickle(path: Path) -> None:
 
 def _is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(2)
-    if start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        start = file.read(_LOOKED_INTO)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return True
-    if start == b"PK" and zipfile.is_zipfile(path):
+    if start.startswith(b"\x93NUMPY"):
+        return b"'|O'" in start[:256] or b"'O'" in start[:256]  # an array of objects holds a pickle
+    if start.startswith(b"\x1f\x8b"):
+        with suppress(OSError, EOFError), gzip.open(path) as file:
+            return _is_old_pickle(file.read(_LOOKED_INTO))
+    if _is_old_pickle(start):
+        return True
+    if start[:2] == b"PK" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())
+    return False
+
+
+def _is_old_pickle(content: bytes) -> bool:
+    """True for a pickle without the mark of later protocols: steps to its end, and a call among them."""
+    steps = set()
+    with suppress(Exception):  # whatever it is, it is no pickle
+        for step, _, _ in pickletools.genops(content):
+            steps.add(step.name)
+        return bool(steps & _CALLS)
     return False

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.checkpoint_files import CONFIG, WEIGHTS, is_causal, step_folders, step_of_folder
+from curr_ab.checkpoint_files import (
+    CONFIG,
+    WEIGHTS,
+    is_causal,
+    refuse_foreign_files,
+    step_folders,
+    step_of_folder,
+)
 from curr_ab.family import DATA_SIZES, SHAPE, SIZES, Member, ModelSize, member
 from curr_ab.files import read_object
 from curr_ab.options import OptionError
@@ -84,8 +91,11 @@ def _refuse_shards(folder: Path) -> None:
 
 def read_model(checkpoint: TrainingCheckpoint) -> LanguageModel:
     """The model in the precision it was saved in; pickled weights are read as tensors and nothing else."""
+    from safetensors import SafetensorError
+
     from curr_ab.modeling import CurrAbForCausalLM, CurrAbForMaskedLM
 
+    refuse_foreign_files(str(checkpoint.folder))
     causal = is_causal(str(checkpoint.folder))
     try:
         model, report = (CurrAbForCausalLM if causal else CurrAbForMaskedLM).from_pretrained(
@@ -95,7 +105,8 @@ def read_model(checkpoint: TrainingCheckpoint) -> LanguageModel:
             weights_only=True,
             local_files_only=True,
         )
-    except (pickle.UnpicklingError, RuntimeError, OSError) as error:  # an OSError in transformers 4
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        # Damaged files are an OSError in transformers 4.
         text = " ".join(str(error).split())
         raise ValueError(f"{checkpoint.folder} cannot be read: {text[:300]}") from None
     for kind, keys in report.items():

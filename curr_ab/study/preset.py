@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -70,6 +71,11 @@ class Launch:
 
     def __post_init__(self) -> None:
         check_types(self)
+        for key, value in self.slurm.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", str(key)) or not str(value).isprintable():
+                raise OptionError(
+                    f"slurm must be options of sbatch, each in one line; got {f'{key}: {value}'!r}", "slurm"
+                )
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,9 @@ class Preset:
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise OptionError(f"seeds must be different; got {list(self.seeds)}", "seeds")
+        for name in (*self.sizes, *self.data.subsets):
+            if not re.fullmatch(r"\w[\w.-]*", name):  # they are in names of folders
+                raise ValueError(f"sizes and subsets must be called by letters and digits; got {name!r}")
         known = [size.name for size in SIZES]
         for size, config in self.sizes.items():
             if size not in known and (missing := [key for key in _OWN_SHAPE if key not in config]):

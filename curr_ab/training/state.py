@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -67,7 +68,7 @@ def save_state(
         accelerator.wait_for_everyone()
         tensors, _, _ = _tensors(model, optimizers)
         writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
-        with _one_process_is_enough():
+        with _one_process_is_enough(), _disk_errors(unfinished):
             save(tensors, storage_writer=writer)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -80,6 +81,21 @@ def save_state(
             remove_folder(old)
     accelerator.wait_for_everyone()
     return final
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """An error of the disk as one, and not as a collection of those of all processes."""
+    try:
+        yield
+    except CheckpointException as error:
+        for cause, _ in error.failures.values():
+            if isinstance(cause, OSError | SafetensorError):
+                raise OSError(
+                    f"{folder.parent} cannot be written ({cause}); the state before is whole: make room, and "
+                    "the same command goes on"
+                ) from error
+        raise
 
 
 def complete_states(folder: Path) -> list[Path]:

@@ -93,6 +93,27 @@ def test_what_is_not_the_member_is_refused(run_folder, tmp_path, fresh_process) 
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
+def test_damaged_weights_are_one_line(run_folder, tmp_path, fresh_process) -> None:
+    whole = (run_folder / "checkpoints" / "step5000" / "model.safetensors").read_bytes()
+    for name, content in {"empty": b"", "cut": whole[:1000], "header": b"\xff" * 8 + whole[8:]}.items():
+        folder = tmp_path / name
+        shutil.copytree(run_folder / "checkpoints" / "step5000", folder)
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read: "):
+            export(member("350M-F"), folder, tmp_path / "out", rehearsal=True, fresh_process=fresh_process)
+
+
+def test_a_record_is_written_anew_and_not_copied(run_folder, tmp_path, fresh_process) -> None:
+    """It may be a link to any JSON of this machine."""
+    folder, secret = tmp_path / "step5000", tmp_path / "credentials.json"
+    shutil.copytree(run_folder / "checkpoints" / "step5000", folder)
+    secret.write_text('{"password": "never-to-be-seen", "step": 5000}')
+    (folder / "training.json").unlink()
+    (folder / "training.json").symlink_to(secret)
+    export(member("350M-F"), folder, tmp_path / "out", rehearsal=True, fresh_process=fresh_process)
+    assert "never-to-be-seen" not in (tmp_path / "out" / "training.json").read_text()
+
+
 def test_steps_are_found_in_order_and_under_both_names(tmp_path) -> None:
     for name in ("checkpoint-500", "checkpoint-10000", "checkpoint-2000", "runs"):
         (tmp_path / name).mkdir()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -10,6 +13,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from support.tiny_models import PAIRS
@@ -271,6 +275,48 @@ def test_pickles_are_refused_by_name_and_by_content(tmp_path) -> None:
             with pytest.raises(ValueError, match=rf"{name} is a pickle"):
                 describe(adapter, "brineylab")
         (adapter / name).unlink()
+
+
+class Caller:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_pickles_of_any_protocol_and_under_any_name_are_refused(tmp_path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pickled = [pickle.dumps(Caller(), protocol) for protocol in range(6)]
+    objects = io.BytesIO()
+    np.save(objects, np.array([Caller()]), allow_pickle=True)
+    for content in (*pickled, gzip.compress(pickled[0]), objects.getvalue()):
+        (folder / "table.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"table\.csv is a pickle"):
+            describe_dataset(folder, "brineylab")
+    harmless = io.BytesIO()
+    np.save(harmless, np.zeros(3))
+    for content in (b"heavy,light\nEVQL,DIQM\n", b"I1\n.", gzip.compress(b"id,label\n"), harmless.getvalue()):
+        (folder / "table.csv").write_bytes(content)
+        assert list(describe_dataset(folder, "brineylab").revisions["main"]) == ["table.csv"]
+
+
+def test_links_out_of_a_folder_are_refused_and_hidden_files_stay_here(family, tmp_path) -> None:
+    folder, secret = tmp_path / "data", tmp_path / "secret.txt"
+    (folder / "inner").mkdir(parents=True)
+    secret.write_text("never-to-be-seen")
+    for name in (".env", "a.csv.tmp", ".lock", "inner/.hidden.csv"):
+        (folder / name).write_text("x")
+    (folder / "a.csv").write_text("id\n1\n")
+    (folder / "b.csv").symlink_to(folder / "a.csv")
+    assert list(describe_dataset(folder, "brineylab").revisions["main"]) == ["a.csv", "b.csv"]
+    (folder / "inner" / "x.csv").symlink_to(secret)
+    with pytest.raises(ValueError, match=r"x\.csv must be a file of .*; it is a link to .*secret\.txt"):
+        describe_dataset(folder, "brineylab")
+    export = tmp_path / "export"
+    shutil.copytree(family / "CurrAb-8M-F", export)
+    shutil.move(export / "training.json", tmp_path / "training.json")
+    (export / "training.json").symlink_to(tmp_path / "training.json")
+    with pytest.raises(ValueError, match=r"training\.json must be a file of .*; it is a link to"):
+        describe_folder(export, "brineylab")
 
 
 def test_an_export_that_was_changed_is_not_published(family, tmp_path) -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
 
 from curr_ab.hub.card import write_card
 from curr_ab.hub.manifest import REVISIONS, file_table, read_manifest
 from curr_ab.hub.repositories import describe_folder
 from curr_ab.hub.verification import verify
-from tests.hub.conftest import WRITER, publish_family
+from tests.hub.conftest import publish_family
 
 
 def tag_other_code(hub, name):
     """A release that names a commit with other code, while `main` is whole again."""
-    api, code = HfApi(hub.endpoint, token=WRITER), "modeling_curr_ab.py"
-    whole = Path(api.hf_hub_download(name, code, cache_dir=hub.home / "cache")).read_bytes()
-    changed = api.upload_file(path_or_fileobj=whole + b"\n", path_in_repo=code, repo_id=name)
-    api.create_tag(name, tag="v9", revision=changed.oid)
-    api.upload_file(path_or_fileobj=whole, path_in_repo=code, repo_id=name)
+    hub.python(f"""
+from pathlib import Path
+from huggingface_hub import HfApi
+name, code, api = {name!r}, "modeling_curr_ab.py", HfApi()
+whole = Path(api.hf_hub_download(name, code)).read_bytes()
+changed = api.upload_file(path_or_fileobj=whole + b"\\n", path_in_repo=code, repo_id=name)
+api.create_tag(name, tag="v9", revision=changed.oid)
+api.upload_file(path_or_fileobj=whole, path_in_repo=code, repo_id=name)
+""")
 
 
 @pytest.fixture(scope="module")

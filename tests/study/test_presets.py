@@ -80,6 +80,17 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
         ({"data": {"subsets": {"F": "abc"}}}, r"micro: subsets: F must be a share such as 0\.5 .* got 'abc'"),
         ({"data": {"subsets": {"F": True}}}, r"F must be a share .* got True"),
         ({"data": {"subsets": {"F": 0}}}, r"F must be a share .* got 0$"),
+        ({"data": {"subsets": {"x/../../../../victim": 1}}}, r"subset must be letters and digits; got 'x/"),
+        ({"data": {"subsets": {"..": 1}}}, r"subset must be letters and digits; got '\.\.'"),
+        (
+            {"sizes": {"../8M": {}}},
+            r"micro: sizes and subsets must be called by letters and digits; got '\.\./8M'",
+        ),
+        (
+            {"launch": {"slurm": {"comment": "x\nrm -r /"}}},
+            r"slurm must be options of sbatch, each in one line; got 'comment: x\\nrm -r /'",
+        ),
+        ({"launch": {"slurm": {"a\nb": 1}}}, r"slurm must be options of sbatch, each in one line"),
         ({"data": {"subsets": 3}}, r"micro: subsets must be `name: value` lines; got 3"),
         (
             {"data": {"subsets": {"F": 1}, "cluster": "x"}},

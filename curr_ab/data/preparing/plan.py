@@ -123,7 +123,7 @@ class PreparationPlan:
                 *("validation", "test"),
             )
         for name, size in self.subsets.items():
-            if not name or not name.isprintable() or set(name) & set("/\\"):
+            if not name or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
                 raise OptionError(f"the name of a subset must be letters and digits; got {name!r}", "subsets")
             if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size):
                 raise OptionError(
