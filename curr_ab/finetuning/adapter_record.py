@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import replacing, write_json
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.hub_results import model_index
 from curr_ab.pages import code, render
 from curr_ab.results import Result, read_results
@@ -45,7 +45,7 @@ def read_record(folder: Path) -> FinetuningRecord:
     path = folder / RECORD
     if not path.is_file():
         raise ValueError(f"{folder} is not what fine-tuning leaves: it has no {RECORD}")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_object(path)
     if content.pop("format", None) != FORMAT:
         raise ValueError(f"{path}: its format is not {FORMAT!r}")
     if set(content) != {item.name for item in fields(FinetuningRecord)}:
