@@ -132,6 +132,7 @@ class Check:
             self.say(
                 f"{name}: {', '.join(other)} differ from those of curr-ab {__version__}; read them first"
             )
+            self.fresh_process.forget_code()  # it runs in a process that has run no other code
         probe = manifest.probe
         for way in ("stock", "remote") if self.run_code else ("stock",):
             try:
@@ -145,6 +146,8 @@ class Check:
             if not difference <= TOLERANCE:
                 problems.append(f"{name} ({way}): logits differ from those recorded by {difference:.2g}")
             self.say(f"{name}: {len(manifest.files)} files, {way} logits within {difference:.1g}")
+        if other:
+            self.fresh_process.forget_code()
         return problems
 
 

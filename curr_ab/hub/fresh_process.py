@@ -62,7 +62,7 @@ class FreshProcess:
         return Loaded(**answer)
 
     def forget_code(self) -> None:
-        """End the process in which code has run: the next repository is not to be loaded by it."""
+        """End the process in which code has run: what comes next is not to be loaded by what it has left."""
         if loader := self._loaders.pop(True, None):
             loader.close()
 

@@ -52,9 +52,9 @@ def verify(
     `trust_remote_code=True` does.
 
     `scratch` is where one revision at a time is downloaded to; `fresh_process` verifies several in the same
-    process, but for their code, which runs apart and without our tokens; not at all without `run_code`. With
-    an `identity` an export must be signed: by the private key whose public one is in the file `identity`, or
-    by who is called so at the `issuer`. What is not is not run.
+    process. Code runs without our tokens, other code than this package's apart, and none without `run_code`.
+    With an `identity` an export must be signed: by the private key whose public one is in the file
+    `identity`, or by who is called so at the `issuer`. What is not is not run.
     """
     if identity is None and issuer is not None:
         raise OptionError("identity must be given with an issuer; got the issuer alone", "identity")
@@ -90,7 +90,6 @@ def verify(
                     repo_id = place.name if isinstance(place, HubPlace) else None
                     return [f"main: {problem}" for problem in check_finetuned(folder, repo_id, say_of)]
                 process = fresh_process or stack.enter_context(FreshProcess())
-                process.forget_code()
                 check = Check(place, (identity, issuer), process, run_code, say_of)
                 problems, main = check.main(folder)
             # Its folder is gone: one revision at a time lies on the disk.

@@ -130,9 +130,7 @@ def test_a_small_model_under_a_members_name_is_found(family, tmp_path, fresh_pro
     """A rehearsal that no longer says so: files, logits and card are all in order."""
     folder = tmp_path / "forged"
     shutil.copytree(family / "CurrAb-8M-F", folder)
-    for path in (folder, *(folder / REVISIONS).iterdir()):
-        content = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps({**content, "rehearsal": False}))
+    replace(read_manifest(folder), rehearsal=False).write(folder)
     write_card(folder)
     problems = verify(folder, say=lambda line: None, fresh_process=fresh_process)
     assert any(one.startswith("main: config.json: num_hidden_layers is ") for one in problems)
@@ -147,6 +145,34 @@ def test_without_running_code_stock_esm_alone_loads(family, fresh_process, monke
     folder = family / "CurrAb-8M-F"
     assert verify(folder, run_code=False, say=lambda line: None, fresh_process=fresh_process) == []
     assert set(ways) == {"stock"}
+
+
+def test_a_hostile_repository_does_not_speak_for_the_next(family, tmp_path, fresh_process) -> None:
+    """Its code, which is run, changes the process that runs it so that all that comes is as recorded."""
+    folders = {name: tmp_path / name for name in ("hostile", "damaged")}
+    for folder in folders.values():
+        shutil.copytree(family / "CurrAb-8M-F", folder, ignore=shutil.ignore_patterns(REVISIONS))
+    recorded = """
+import json, pathlib, __main__
+def answer(request):
+    probe = json.loads((pathlib.Path(request["folder"]) / "manifest.json").read_text())["probe"]
+    rows = [row for row in probe["logits"] for _ in range(16)]
+    return {"model_class": "x", "input_ids": probe["input_ids"], "logits": rows[: len(probe["input_ids"])]}
+__main__.answer = answer
+"""
+    code = folders["hostile"] / "modeling_curr_ab.py"
+    code.write_text(code.read_text() + recorded)
+    manifest = read_manifest(folders["damaged"])
+    manifest.probe.logits[0][0] += 0.5
+    replace(manifest, revisions={}).write(folders["damaged"])
+    manifest = read_manifest(folders["hostile"])
+    replace(manifest, files=file_table(folders["hostile"]), revisions={}).write(folders["hostile"])
+    problems = {
+        name: verify(folder, say=lambda line: None, fresh_process=fresh_process)
+        for name, folder in folders.items()
+    }
+    ways = [problem.partition(":")[0] for problem in problems["damaged"]]
+    assert ways == ["main (stock)", "main (remote)"]
 
 
 def test_code_of_another_version_is_named(family, tmp_path, fresh_process) -> None:
