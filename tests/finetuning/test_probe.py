@@ -1,8 +1,10 @@
 """Probes of `finetune`: chosen inside each training part, saved whole, loaded and resumed like any result."""
 
 import json
+import os
 import pickle
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -20,6 +22,7 @@ from curr_ab.finetuning.prediction import TunedCheckpoint, target_of
 from curr_ab.finetuning.preview import preview
 from curr_ab.finetuning.run_folder import FinetuningFolder
 from curr_ab.results import read_results
+from curr_ab.training.stop import Interrupted
 
 TASKS = {"classes": "specificity-binary", "number": "affinity", "residues": "paratope"}
 METRIC = {"classes": "auroc", "number": "spearman", "residues": "auroc"}
@@ -183,6 +186,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(make_recipe, random_member, plant
     assert not (tmp_path / "killed" / "results.json").exists()
     assert finish(begin(tmp_path / "killed")) == [0]
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_a_request_to_stop_is_obeyed(make_recipe, random_member, planted, tmp_path, monkeypatch):
+    original = probe_fit.member_features
+
+    def asked(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(probe_fit, "member_features", asked)
+    monkeypatch.setattr(probe_fit, "PAIRS_PER_PART", 25)
+    recipe, data = make_recipe(method="probe", features="mean"), [planted("specificity-binary", 40)]
+    for done in (1, 2):
+        with pytest.raises(Interrupted, match="the same command goes on"):
+            cross_validate(recipe, random_member, data, tmp_path)
+        assert len(list((tmp_path / "features").iterdir())) == done
+    assert len(cross_validate(recipe, random_member, data, tmp_path)) > 0
 
 
 def test_a_preview_says_that_nothing_of_the_base_is_trained(make_recipe, random_member, planted):
