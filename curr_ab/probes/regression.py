@@ -19,15 +19,20 @@ from curr_ab.words import UNKNOWN_LABEL, Target
 class Regression:
     """A linear model on raw features; centring and scaling are part of its weights."""
 
-    weights: Floats  # [width, outputs]; two classes have one output, the log-odds of the second
+    weights: Floats  # [width, outputs]; two classes have one output, the log-odds of the second, by column
     bias: Floats  # [outputs]
     num_classes: int  # 0 for numbers
 
     def predict(self, values: npt.NDArray[Any]) -> Floats:
-        """Probabilities [rows, classes], or numbers [rows], of several outputs [rows, outputs]."""
+        """Probabilities [rows, classes], or numbers [rows]; of several columns [rows, columns].
+
+        Of several columns of two classes it is the probability of the second.
+        """
         outputs: Floats = np.asarray(values, np.float64) @ self.weights + self.bias
         if not self.num_classes:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if self.num_classes == 2 and outputs.shape[1] > 1:
+            return np.asarray(1 / (1 + np.exp(-outputs.clip(-700, 700))))
         if self.num_classes == 2:
             outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
         powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
@@ -41,7 +46,7 @@ class Regression:
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]], num_classes: int) -> Regression:
         """The regression that `to_tensors` gave."""
         weights, bias = (np.asarray(tensors.get(name, ()), np.float64) for name in ("weights", "bias"))
-        num_outputs = {0: len(bias), 2: 1}.get(num_classes, num_classes)
+        num_outputs = len(bias) if num_classes in (0, 2) else num_classes
         if weights.ndim != 2 or not weights.shape[1] == len(bias) == num_outputs > 0:
             raise ValueError(
                 f"a regression's tensors must be weights [width, {num_outputs}] and bias [{num_outputs}]; "
@@ -73,7 +78,8 @@ def fit_regression(
 ) -> Regression:
     """The regression on these features [rows, width], its strength chosen by folds that hold groups apart.
 
-    `labels` are classes, -100 where unknown, or numbers, [rows] or [rows, outputs], NaN where unknown.
+    `labels` are classes, -100 where unknown, or numbers, NaN where unknown; several columns of numbers or of
+    two classes are [rows, columns].
     `strength` is the penalty on squared weights of features of unit variance, where it is not to be chosen.
     """
     training = _Training.of(labels, target, num_classes, groups, weights, balanced, seed)
@@ -116,6 +122,7 @@ class _Training:
     labels: npt.NDArray[Any]  # [rows, outputs]
     known: Flags  # [rows, outputs]
     weights: Floats
+    balanced: bool
     folds: Numbers
     num_classes: int
     seed: int
@@ -140,25 +147,26 @@ class _Training:
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError("weights must be finite and not negative; correct them")
         if target == "number":
-            num_classes, classes = 0, np.zeros(num_rows, np.int64)
+            num_classes, classes = 0, np.zeros((num_rows, 1), np.int64)
             labels = np.asarray(given, np.float64).reshape(num_rows, -1)
             known = np.isfinite(labels) & (weights > 0)[:, None]
         else:
-            labels = np.asarray(given, np.int64)[:, None]
+            labels = np.asarray(given, np.int64).reshape(num_rows, -1)
             known = (labels != UNKNOWN_LABEL) & (weights > 0)[:, None]
-            classes = np.where(known, labels, 0)[:, 0]
+            classes = np.where(known, labels, 0)
             low, high = int(classes.min(initial=0)), int(classes.max(initial=0))
             if num_classes < 2 or low < 0 or high >= num_classes:
                 raise ValueError(
                     f"labels must be classes from 0 to num_classes - 1, two or more, or {UNKNOWN_LABEL}; "
                     f"got {low} to {high}, and num_classes {num_classes}"
                 )
-            if balanced:
-                sums = np.bincount(classes[known[:, 0]], weights[known[:, 0]], num_classes)
-                weights = weights * (sums.sum() / (num_classes * np.maximum(sums, 1e-12)))[classes]
+            if num_classes > 2 and labels.shape[1] > 1:
+                raise ValueError(f"several columns must be of two classes each; got {num_classes}")
         if not known.any(axis=0).all():
             raise ValueError("labels must be known of a row or more of each output; got none")
-        return cls(labels, known, weights, inner_folds(classes, groups, seed), num_classes, seed)
+        # The first column is that of which folds get equal shares.
+        folds = inner_folds(classes[:, 0], groups, seed)
+        return cls(labels, known, weights, balanced, folds, num_classes, seed)
 
     def fits(self, values: npt.NDArray[Any]) -> _Fits:
         """Fits on these features."""
@@ -182,10 +190,19 @@ class _Training:
             own = values if rows.all() else values[rows]
             weights, folds = self.weights[rows], self.folds[rows]
             if self.num_classes:
-                labels = self.labels[rows, 0]
-                yield outputs, ClassFit(own, labels, weights, folds, self.seed, self.num_classes)
+                for output in outputs:
+                    classes = self.labels[rows, output]
+                    of_class = self._by_class(classes, weights)
+                    yield [output], ClassFit(own, classes, of_class, folds, self.seed, self.num_classes)
             else:
                 yield outputs, NumberFit(own, self.labels[rows][:, outputs], weights, folds, self.seed)
+
+    def _by_class(self, classes: Numbers, weights: Floats) -> Floats:
+        """The weights of rows, of which all classes have equal sums where they are to be balanced."""
+        if not self.balanced:
+            return weights
+        sums = np.bincount(classes, weights, self.num_classes)
+        return np.asarray(weights * (sums.sum() / (self.num_classes * np.maximum(sums, 1e-12)))[classes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +224,6 @@ class _Fits:
         num_outputs = self.num_classes if self.num_classes > 2 else self.num_columns
         weights, bias = np.zeros((self.width, num_outputs)), np.zeros(num_outputs)
         for outputs, fit in self.parts:
-            at = slice(None) if self.num_classes else outputs
+            at = slice(None) if self.num_classes > 2 else outputs
             weights[:, at], bias[at] = fit.fit(strength)
         return Regression(weights, bias, self.num_classes)

@@ -84,6 +84,22 @@ def test_several_numbers_with_gaps_are_fitted_each_on_what_is_known():
     assert chosen.regression.predict(values).shape == (120, 3)
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_several_columns_of_two_classes_are_fitted_each_on_what_is_known(balanced):
+    values, numbers, _ = made(120, 12)
+    several = np.stack([numbers > numbers.mean(), values[:, 3] > values[:, 3].mean()], axis=1).astype(int)
+    several[:40, 1] = -100
+    options = {"target": "classes", "num_classes": 2, "strength": 2.0, "balanced": balanced}
+    both = fit_regression(values, several, **options)
+    for column, rows in enumerate((slice(None), slice(40, None))):
+        alone = fit_regression(values[rows], several[rows, column], **options)
+        assert both.predict(values)[:, column] == pytest.approx(alone.predict(values)[:, 1], abs=1e-9)
+    again = Regression.from_tensors(both.to_tensors(), 2)
+    assert np.array_equal(again.predict(values), both.predict(values))
+    with pytest.raises(ValueError, match="several columns must be of two classes each; got 3"):
+        fit_regression(values, several, **{**options, "num_classes": 3})
+
+
 def test_rows_without_a_label_or_a_weight_count_for_nothing():
     values, numbers, _ = made(100, 10)
     classes = (numbers > numbers.mean()).astype(int)
