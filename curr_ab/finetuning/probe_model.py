@@ -49,7 +49,8 @@ class ProbeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.esm.device
+        device: torch.device = self.esm.device
+        return device
 
     def predict(
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
