@@ -49,13 +49,14 @@ class ProbeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.esm.device
+        device: torch.device = self.esm.device
+        return device
 
     def predict(
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
     ) -> list[Array]:
         """For each record its probabilities [classes], [residues, classes] or its number [1]."""
-        options = {"names": [self.features], "tokens_per_batch": tokens_per_batch}
+        options: dict[str, Any] = {"names": [self.features], "tokens_per_batch": tokens_per_batch}
         if self.features in RESIDUE_FEATURES:
             states = residue_features(self.esm, tokenizer, records, **options)[self.features]
             return [self.regression.predict(one).astype(np.float32) for one in states]

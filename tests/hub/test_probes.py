@@ -87,7 +87,7 @@ def test_it_is_published_and_read_back(hub, family, probe):
     hub.run("publish", probe, "--namespace", "brineylab")
     hub.run("verify", "brineylab/binders")
     pairs = probe.parent / "pairs.csv"
-    pairs.write_text("id,heavy,light\n" + "".join(f"p,{heavy},{light}\n" for heavy, light in PAIRS))
+    pairs.write_text("heavy,light\n" + "".join(f"{heavy},{light}\n" for heavy, light in PAIRS))
     hub.run("predict", "brineylab/binders", pairs, "--out", probe.parent / "out.csv", "--quiet")
     rows = [line.split(",") for line in (probe.parent / "out.csv").read_text().splitlines()]
     shown = np.array([row[2:] for row in rows[1:]], float)
