@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -16,11 +17,12 @@ from curr_ab.checkpoints import load_tokenizer
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
+from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
 from curr_ab.finetuning.adapter import save_adapter, without_folders
 from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
-from curr_ab.finetuning.fit import Fit, steps_per_epoch
+from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.model import (
     build_model,
@@ -39,6 +41,7 @@ from curr_ab.finetuning.run_folder import (
     mean_results,
     write_predictions,
 )
+from curr_ab.finetuning.start import start_head
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
@@ -99,7 +102,8 @@ class CrossValidation:
         device = accelerator.device
         dropout = model_config(recipe, self.base.source).attention_probs_dropout_prob
         self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
-        self.rows = TokenRows(self.examples.items, recipe, pad=not takes_packed_rows(self.attention, device))
+        self.pad = not takes_packed_rows(self.attention, device)
+        self.rows = TokenRows(self.examples.items, recipe, pad=self.pad)
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
         if accelerator.is_main_process:
@@ -158,7 +162,7 @@ class CrossValidation:
             self.say(f"fold {fold.number} of {len(self.folds)}: {metrics}")
             self.accelerator.log(
                 {f"{folder.path.name}/{row.metric}": row.value for row in results},
-                step=self.steps_before(fold) + self.recipe.epochs * steps_per_epoch(self.recipe, fold),
+                step=self.steps_before(fold) + self.steps_of(fold),
             )
         self.finish()
 
@@ -178,11 +182,21 @@ class CrossValidation:
         """A fit at its best epoch, from where its folder stands."""
         recipe = self.recipe
         model = build_model(recipe, self.base.source, self.attention, fold.number)
+        if recipe.adapt_epochs:
+            take_adapters(model, self.adapted_weights(fold, folder, stop, title))
         training = answers_of(fold.train, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
         self.say(f"{title}: {describe_trainable(model)}")
+        if recipe.early_stopping and not len(fold.validation):
+            self.say(
+                f"{title}: one group, or a class of one example, leaves nothing to hold out: no early stopping"
+            )
         rows: Rows = self.rows
         most_at_once = self.most_at_once
+        if recipe.start == "probe" and folder.newest_state is None:
+            features = self.features(model, anew=recipe.adapt_epochs > 0)[torch.from_numpy(fold.train)]
+            groups = [self.examples[index].group for index in fold.train] if recipe.group_by else None
+            start_head(model, recipe, features, right.labels[training].numpy(), groups)
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
         fit = Fit(
@@ -194,19 +208,42 @@ class CrossValidation:
             fold=fold,
             folder=folder,
             most_at_once=most_at_once,
-            steps_before=self.steps_before(fold),
+            steps_before=self.steps_before(fold) + adaptation_steps(recipe, fold),
         )
         fit.run(stop, title)
         return fit
 
+    def adapted_weights(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> dict[str, Tensor]:
+        """The adapters after their masked training on the fold's training part."""
+        return adapted_weights(
+            self.recipe,
+            self.base.source,
+            self.accelerator,
+            examples=self.examples.items,
+            fold=fold,
+            folder=folder,
+            stop=stop,
+            title=title,
+            attention=self.attention,
+            pad=self.pad,
+            most_at_once=self.most_at_once,
+            steps_before=self.steps_before(fold),
+        )
+
     def steps_before(self, fold: Fold) -> int:
         """Steps of the fits before this one, as if none had stopped early; the fit on everything is last."""
         before = self.folds[: fold.number - 1] if fold.number else self.folds
-        return self.recipe.epochs * sum(steps_per_epoch(self.recipe, earlier) for earlier in before)
+        return sum(self.steps_of(earlier) for earlier in before)
 
-    def features(self, model: Any = None) -> Tensor:
-        """Features of every pair by the frozen base, computed once for all folds."""
-        if self._features is None:
+    def steps_of(self, fold: Fold) -> int:
+        """Steps of a fit and of the masked training before it."""
+        return adaptation_steps(self.recipe, fold) + steps_of(self.recipe, fold)
+
+    def features(self, model: Any = None, *, anew: bool = False) -> Tensor:
+        """Features of every pair by the frozen base, computed once for all folds, or by adapters of one's own."""
+        if self._features is None or anew:
             model = model or build_model(self.recipe, self.base.source, self.attention)
             group = whole_group(self.accelerator)
             base = model.get_base_model() if hasattr(model, "get_base_model") else model

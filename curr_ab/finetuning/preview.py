@@ -15,7 +15,7 @@ from curr_ab.checkpoints import HEADS
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.fit import steps_per_epoch
+from curr_ab.finetuning.fit import steps_of
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
@@ -37,7 +37,7 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
     with torch.device("meta"):
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
     flops = operations(recipe, config, examples, folds)
-    steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
+    steps = [steps_of(recipe, fold) for fold in folds]
     precision = training_precision(recipe.precision)
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),

@@ -57,6 +57,7 @@ def make_recipe():
     def make(task="specificity-binary", **changes):
         quick = {"folds": 2, "epochs": 2, "precision": "fp32", "pairs_per_step": 8, "final": False}
         quick |= {"adapter_dropout": 0.0, "pairs_per_micro_batch": 4}
+        quick |= {"pooling": "cls", "start": "random", "fewest_steps": 0, "early_stopping": 0}
         return resolve_recipe(task, {**quick, **changes})
 
     return make

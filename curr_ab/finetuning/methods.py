@@ -1,0 +1,40 @@
+"""Defaults of the methods: what a recipe does not say, each method has its own value for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from curr_ab.words import Target
+
+Method = Literal["lora", "dora", "frozen", "full", "probe"]
+Pooling = Literal["cls", "mean", "mean_per_chain"]
+Start = Literal["probe", "random"]
+
+
+@dataclass(frozen=True)
+class MethodDefaults:
+    """Values of the options that a recipe leaves to the method."""
+
+    learning_rate: float
+    pooling: Pooling = "cls"
+    start: Start = "random"
+    fewest_steps: int = 0
+    early_stopping: int = 0
+
+    def value(self, name: str, target: Target) -> Any:
+        """The value of an option; residues have no pooled features, and so no start at a probe."""
+        if target == "residues" and name in ("pooling", "start"):
+            return {"pooling": "cls", "start": "random"}[name]
+        return getattr(self, name)
+
+
+# Published for the head on a frozen base: 5e-5, <cls>, a new head, all epochs. The others are what
+# `tests/benchmarks/finetuning_sweep.py` found to be best on small data.
+METHODS: dict[str, MethodDefaults] = {
+    "frozen": MethodDefaults(5e-5),
+    "full": MethodDefaults(5e-5, "mean_per_chain", "probe", 200, 4),
+    "lora": MethodDefaults(3e-4, "mean_per_chain", "probe", 200, 4),
+    "dora": MethodDefaults(3e-4, "mean_per_chain", "probe", 200, 4),
+    "probe": MethodDefaults(1e-3, "mean_per_chain"),
+}
