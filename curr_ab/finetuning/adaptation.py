@@ -1,4 +1,4 @@
-"""Masked training of the adapters on a training part's own sequences, before a head learns from its labels."""
+"""Masked training of the adapters on a training part's sequences, before a head learns from its labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from curr_ab.training.stop import StopRequest
 from curr_ab.training.tasks import mask_residues
 from curr_ab.words import VOCABULARY
 
-# As published for the pretraining: 15 % of the residues, of which 80 % become <mask> and 10 % another residue.
+# As in the pretraining: 15 % of the residues, of which 80 % become <mask> and 10 % another residue.
 _MASKED, _MASK_TOKEN, _OTHER_RESIDUE = 0.15, 0.8, 0.1
 FILE = "adapted.safetensors"
 
@@ -90,7 +90,8 @@ def adapted_weights(
             steps_before=steps_before,
         )
         fit.run(stop, f"{title}, masked training")
-        weights = {name: value.contiguous() for name, value in trained_weights(fit.whole).items()}
+        trained = trained_weights(fit.whole).items()  # and the tied decoder, which is a weight of the base
+        weights = {name: value.contiguous() for name, value in trained if ".lora_" in name}
         if accelerator.is_main_process:
             with replacing(file) as temporary:
                 save_file(weights, temporary)

@@ -189,7 +189,7 @@ class CrossValidation:
         self.say(f"{title}: {describe_trainable(model)}")
         if recipe.early_stopping and not len(fold.validation):
             self.say(
-                f"{title}: one group, or a class of one example, leaves nothing to hold out: no early stopping"
+                f"{title}: no early stopping, for nothing can be held out of one group, or of a class of one"
             )
         rows: Rows = self.rows
         most_at_once = self.most_at_once
@@ -242,7 +242,7 @@ class CrossValidation:
         return adaptation_steps(self.recipe, fold) + steps_of(self.recipe, fold)
 
     def features(self, model: Any = None, *, anew: bool = False) -> Tensor:
-        """Features of every pair by the frozen base, computed once for all folds, or by adapters of one's own."""
+        """Features of every pair by the frozen base, once for all folds, or `anew` by a fold's adapters."""
         if self._features is None or anew:
             model = model or build_model(self.recipe, self.base.source, self.attention)
             group = whole_group(self.accelerator)

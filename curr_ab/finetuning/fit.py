@@ -91,7 +91,7 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the least loss on the validation part, 0 for the start; without that part the last."""
+        """The epoch with the least loss on the validation part, 0 for the start; without it the last."""
         if not len(self.fold.validation):
             return self.epochs_done
         best = min(self.log, key=lambda entry: entry["validation_loss"])
@@ -201,7 +201,7 @@ class Fit:
         return float(self.right.loss_sum(logits, answers)) / self.right.weight(answers)
 
     def record_start(self, reporter: Reporter, title: str) -> None:
-        """Measure and keep the start at the probe's solution: a fit that does not improve on it returns to it."""
+        """Measure and keep the start at the probe's solution, for a fit that does not improve on it."""
         if not len(self.fold.validation):
             return
         entry: dict[str, Any] = {"step": 0, "epoch": 0, "validation_loss": self.validation_loss()}

@@ -97,11 +97,12 @@ def adapted(model: Any, recipe: Recipe, source: str, has_new_head: bool = True) 
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.constants import DUMMY_TARGET_MODULES
 
-    config = LoraConfig(
+    matrices = target_pattern(recipe, model.config.num_hidden_layers)
+    if recipe.method == "frozen":
         # An adapter without matrices holds the head alone, and is loaded as any other.
-        target_modules=DUMMY_TARGET_MODULES
-        if recipe.method == "frozen"
-        else target_pattern(recipe, model.config.num_hidden_layers),
+        matrices = DUMMY_TARGET_MODULES
+    config = LoraConfig(
+        target_modules=matrices,
         modules_to_save=[HEAD] if has_new_head else None,
         r=recipe.rank,
         lora_alpha=recipe.alpha,

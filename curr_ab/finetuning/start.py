@@ -56,8 +56,8 @@ def write_linear(
 ) -> None:
     """Make `out_proj(tanh(dense(x)))` the linear function, for x as far out as `values` are.
 
-    Each output has a hidden unit, small enough that tanh is a straight line; the other units stay as they are,
-    and count once training lets them.
+    Each output has a hidden unit, small enough that tanh is a straight line; the other units stay as they
+    are, and count once training lets them.
     """
     center = values.mean(axis=0)
     outputs = (values - center) @ weights

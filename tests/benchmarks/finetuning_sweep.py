@@ -1,10 +1,10 @@
 """Measures ways to fine-tune on small data, each over the same folds; its table is in `docs/small-data.md`.
 
-    python -m benchmarks.finetuning_sweep --out FOLDER [--pairs N ...] [--ways NAME ...] [--data RECIPE:FILE ...]
+    python -m benchmarks.finetuning_sweep --out FOLDER [--pairs N ...] [--ways NAME ...] [--data R:FILE ...]
 
-Tables are those of `curr-ab example-data` with a planted signal, and with --data files of one's own, each with
-the recipe (a name or a YAML file) that reads it. What FOLDER holds is not computed again, so the same command
-goes on, and one with more ways adds to it. Ranks, rates and steps of a way are the recipe's but for what it names.
+Tables are those of `curr-ab example-data` with a planted signal, and with --data files of one's own, each
+with the recipe R (a name or a YAML file) that reads it. What FOLDER holds is not computed again, so the same
+command goes on, and one with more ways adds to it. A way is the recipe but for what it names.
 """
 
 from __future__ import annotations

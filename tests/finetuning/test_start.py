@@ -1,11 +1,10 @@
-"""A head that starts at a probe's solution: it answers as the probe does, and the best epoch may be the start."""
+"""A head that starts at a probe's solution answers as the probe does, and a fit may return to it."""
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from curr_ab.probes.regression import fit_regression
 
 from curr_ab.finetuning import Fold, read_examples
 from curr_ab.finetuning.batches import TokenRows, answers_of, right_answers
@@ -15,6 +14,7 @@ from curr_ab.finetuning.model import build_model, set_training
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.finetuning.start import start_head
 from curr_ab.options import OptionError
+from curr_ab.probes.regression import fit_regression
 from curr_ab.training.processes import ALONE
 from curr_ab.training.stop import StopRequest
 
