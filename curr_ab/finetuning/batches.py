@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -77,6 +77,12 @@ class TokenRows:
             if not self._asks_residues:
                 del inputs["output_positions"]
             yield Part(inputs, np.searchsorted(self._answers_at, batch.answers_at))
+
+    def places(self, examples: Indices, num_parts: int) -> Iterator[tuple[Tensor, Indices]]:
+        """Where in the rows of each part its tokens stand, and which of all examples' tokens they are."""
+        every = replace(self._task, predicted=np.ones_like(self._task.predicted))
+        for batch in pack(every, self._ends, examples, num_parts, self._pad):
+            yield batch.model_inputs["output_positions"], batch.answers_at
 
 
 def answers_of(examples: Indices, answer_ends: Indices) -> Indices:

@@ -24,6 +24,12 @@ from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
+from curr_ab.finetuning.lower_layers import (
+    StateRows,
+    fits_in_memory,
+    go_on_from_states,
+    lower_states,
+)
 from curr_ab.finetuning.model import (
     build_model,
     describe_trainable,
@@ -106,6 +112,7 @@ class CrossValidation:
         self.rows = TokenRows(self.examples.items, recipe, pad=self.pad)
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
+        self._states: Tensor | None = None
         if accelerator.is_main_process:
             for note in self.examples.notes:
                 self.say(note)
@@ -199,6 +206,9 @@ class CrossValidation:
             start_head(model, recipe, features, right.labels[training].numpy(), groups)
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
+        if recipe.layers and fits_in_memory(self.rows, model.config.hidden_size):
+            rows = StateRows(self.rows, self.states(model))
+            go_on_from_states(model, recipe.layers)
         fit = Fit(
             recipe,
             self.accelerator,
@@ -249,6 +259,15 @@ class CrossValidation:
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
+
+    def states(self, model: Any) -> Tensor:
+        """States of every token below the adapters, computed once for all folds."""
+        if self._states is None:
+            group, num_layers = whole_group(self.accelerator), self.recipe.layers
+            self._states = lower_states(
+                model, self.rows, num_layers, self.accelerator, group, self.most_at_once
+            )
+        return self._states
 
     def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
         """An adapter's folder, or a whole checkpoint where everything was trained."""

@@ -144,13 +144,20 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
     """Into training mode; a frozen base stays as it is, so its dropout does not blur what the head sees."""
     model.train()
     if recipe.method == "frozen":
-        for name, module in model.named_modules():
-            if name.endswith("esm"):
-                module.eval()
+        esm_of(model).eval()
+    if recipe.layers:  # what lies below the adapters is computed once, so it drops nothing
+        esm: Any = esm_of(model)
+        for module in (esm.embeddings, *esm.encoder.layer[: -recipe.layers]):
+            module.eval()
     if recipe.start == "probe":  # features that drop out would throw the solution of the probe over
         for name, module in model.named_modules():
             if name.split(".")[-1] == "dropout" and f".{HEAD}." in f".{name}.":
                 module.eval()
+
+
+def esm_of(model: nn.Module) -> nn.Module:
+    """The encoder below a head and an adapter's wrappers."""
+    return next(module for name, module in model.named_modules() if name.split(".")[-1] == "esm")
 
 
 def describe_trainable(model: nn.Module) -> str:

@@ -15,7 +15,7 @@ from curr_ab.checkpoints import HEADS
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.fit import steps_of
+from curr_ab.finetuning.fit import steps_of, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.recipe import Recipe
@@ -76,10 +76,14 @@ def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: 
     if recipe.method == "probe" or (recipe.method == "frozen" and recipe.target != "residues"):
         return float(lengths.sum()) * per_token * _FORWARD  # once for all folds
     share = _SHARE.get(recipe.method, _FORWARD)
+    if recipe.layers:  # nothing flows back below the first adapter
+        share = _FORWARD * (1 + recipe.layers / config.num_hidden_layers)
+    epochs = recipe.adapt_epochs
+    epochs += max(recipe.num_epochs(steps_per_epoch(recipe, fold)) for fold in folds)
     trained, validated, tested = (
         sum(float(lengths[getattr(fold, part)].sum()) for fold in folds)
         for part in ("train", "validation", "test")
     )
     if recipe.final:
         trained += float(lengths.sum())
-    return per_token * (recipe.epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)
+    return per_token * (epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)

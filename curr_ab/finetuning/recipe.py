@@ -183,9 +183,7 @@ class Recipe:
 
     def _take_from_method(self) -> None:
         """Give what is left to the method its values, so that a recorded recipe says all of them."""
-        defaults = METHODS.get(self.method)
-        if defaults is None:
-            return  # the check of the types says so
+        defaults = METHODS.get(self.method, METHODS["lora"])  # an unknown one is refused with the types
         for name in ("pooling", "start", "fewest_steps", "early_stopping"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, defaults.value(name, self.target))
