@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from curr_ab.words import Target
 
-Method = Literal["lora", "dora", "frozen", "full", "probe"]
 Pooling = Literal["cls", "mean", "mean_per_chain"]
 Start = Literal["probe", "random"]
 

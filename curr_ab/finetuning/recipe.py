@@ -8,11 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.finetuning.methods import METHODS, Method, Pooling, Start
+from curr_ab.finetuning.methods import METHODS, Pooling, Start
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
+Method = Literal["lora", "dora", "frozen", "full", "probe"]
 
 # Within one layer of the encoder; the heads have matrices of the same names.
 ADAPTABLE = (
