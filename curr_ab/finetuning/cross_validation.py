@@ -19,8 +19,8 @@ from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
 from curr_ab.finetuning.adapter import save_adapter, without_folders
-from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
-from curr_ab.finetuning.examples import read_examples
+from curr_ab.finetuning.batches import RightAnswers, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.examples import Indices, read_examples
 from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
@@ -47,7 +47,7 @@ from curr_ab.finetuning.run_folder import (
     mean_results,
     write_predictions,
 )
-from curr_ab.finetuning.start import start_head
+from curr_ab.finetuning.start import probe_solution
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
@@ -200,10 +200,12 @@ class CrossValidation:
             )
         rows: Rows = self.rows
         most_at_once = self.most_at_once
-        if recipe.start == "probe" and folder.newest_state is None:
-            features = self.features(model, anew=recipe.adapt_epochs > 0)[torch.from_numpy(fold.train)]
-            groups = [self.examples[index].group for index in fold.train] if recipe.group_by else None
-            start_head(model, recipe, features, right.labels[training].numpy(), groups)
+        solution: dict[str, Tensor] = {}
+        if recipe.start == "probe":
+            features = self.features(model, anew=recipe.adapt_epochs > 0)
+            solution = self.probe_solution(model, features, right, np.union1d(fold.train, fold.validation))
+            start = self.probe_solution(model, features, right, fold.train)
+            model.load_state_dict(start, strict=False)
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
         if recipe.layers and fits_in_memory(self.rows, model.config.hidden_size):
@@ -221,7 +223,17 @@ class CrossValidation:
             steps_before=self.steps_before(fold) + adaptation_steps(recipe, fold),
         )
         fit.run(stop, title)
+        if solution and not fit.best_epoch:  # the validation part has said so, and is free to be learnt from
+            fit.take(solution)
         return fit
+
+    def probe_solution(
+        self, model: Any, features: Tensor, right: RightAnswers, chosen: Indices
+    ) -> dict[str, Tensor]:
+        """The head of a probe on these examples."""
+        groups = [self.examples[index].group for index in chosen] if self.recipe.group_by else None
+        answers = right.labels[torch.from_numpy(chosen)].numpy()
+        return probe_solution(model, self.recipe, features[torch.from_numpy(chosen)], answers, groups)
 
     def adapted_weights(
         self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str

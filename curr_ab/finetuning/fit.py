@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from curr_ab.finetuning.batches import (
     Part,
@@ -234,6 +235,11 @@ class Fit:
         if self.best_epoch == self.epochs_done and len(self.fold.validation):
             save_state(self.folder.best, self.progress, self.accelerator, self.model, [], keep_last=1)
         self.save()
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Put weights by their names in an unwrapped model in the place of those that the fit has come to."""
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.whole, dict(weights), options=options)
 
     def save(self) -> None:
         save_state(

@@ -29,6 +29,7 @@ from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
+from curr_ab.modeling.modeling_curr_ab import CurrAbClassificationHead
 from curr_ab.modeling.skip_dropout import skip_dropout
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
@@ -141,18 +142,16 @@ def target_pattern(recipe: Recipe, num_layers: int) -> str:
 
 
 def set_training(model: nn.Module, recipe: Recipe) -> None:
-    """Into training mode; a frozen base stays as it is, so its dropout does not blur what the head sees."""
+    """Into training mode, but for the dropout of what is to stay exact."""
     model.train()
-    if recipe.method == "frozen":
-        esm_of(model).eval()
-    if recipe.layers:  # what lies below the adapters is computed once, so it drops nothing
-        esm: Any = esm_of(model)
-        for module in (esm.embeddings, *esm.encoder.layer[: -recipe.layers]):
-            module.eval()
-    if recipe.start == "probe":  # features that drop out would throw the solution of the probe over
-        for name, module in model.named_modules():
-            if name.split(".")[-1] == "dropout" and f".{HEAD}." in f".{name}.":
-                module.eval()
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "esm" and recipe.method == "frozen":
+            module.eval()  # it would blur what the head sees
+        elif name.split(".")[-1] == "esm" and recipe.layers:
+            for below in (module.embeddings, *module.encoder.layer[: -recipe.layers]):
+                below.eval()  # it is computed once
+        elif isinstance(module, CurrAbClassificationHead) and recipe.start == "probe":
+            module.eval()  # features that drop out would throw the probe's solution over
 
 
 def esm_of(model: nn.Module) -> nn.Module:

@@ -69,12 +69,11 @@ def kill_at_random_until_done(run, out, randomness):
 
 FROM_A_PROBE = {"start": "probe", "pooling": "mean_per_chain", "fewest_steps": 8}
 AFTER_MASKED_TRAINING = {**FROM_A_PROBE, "adapt_epochs": 2, "layers": 1}
+CHANGES = [{}, AFTER_MASKED_TRAINING, {**FROM_A_PROBE, "method": "full"}]
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "changes", [{}, FROM_A_PROBE, AFTER_MASKED_TRAINING, {**FROM_A_PROBE, "method": "full"}]
-)
+@pytest.mark.parametrize("changes", CHANGES, ids=["lora", "after masked training", "full"])
 def test_a_killed_cross_validation_goes_on_to_the_same_bits(
     processes, changes, make_recipe, dropping_member, data, tmp_path
 ):

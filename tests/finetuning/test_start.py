@@ -1,21 +1,25 @@
 """A head that starts at a probe's solution answers as the probe does, and a fit may return to it."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from curr_ab.finetuning import Fold, read_examples
+from curr_ab import load
+from curr_ab.finetuning import Fold, cross_validate, read_examples, split_folds
 from curr_ab.finetuning.batches import TokenRows, answers_of, right_answers
 from curr_ab.finetuning.features import pooled_features
 from curr_ab.finetuning.fit import Fit
 from curr_ab.finetuning.model import build_model, set_training
 from curr_ab.finetuning.run_folder import FitFolder
-from curr_ab.finetuning.start import start_head
+from curr_ab.finetuning.start import probe_solution
 from curr_ab.options import OptionError
+from curr_ab.probes.member_features import member_features
 from curr_ab.probes.regression import fit_regression
 from curr_ab.training.processes import ALONE
+from curr_ab.training.state import read_log
 from curr_ab.training.stop import StopRequest
 
 NUM_PAIRS, NUM_VALIDATION = 30, 6
@@ -40,7 +44,8 @@ class Started:
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self.features = pooled_features(base, self.rows, accelerator, ALONE, 4)
         self.answers = self.right.labels[self.fold.train].numpy()
-        start_head(self.model, recipe, self.features[self.fold.train], self.answers)
+        solution = probe_solution(self.model, recipe, self.features[self.fold.train], self.answers)
+        self.model.load_state_dict(solution, strict=False)
 
     def fit(self):
         return Fit(
@@ -93,6 +98,30 @@ def test_a_fit_that_makes_it_worse_returns_to_the_start(start, method):
     assert fit.best_epoch == 0
     assert all(entry["validation_loss"] > fit.log[0]["validation_loss"] for entry in fit.log[1:])
     assert torch.equal(fit.predict(np.arange(NUM_PAIRS)), before)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.heavy
+def test_a_fit_that_does_not_improve_leaves_the_probe_of_the_whole_training_part(
+    layers, make_recipe, planted, make_member, tmp_path
+):
+    recipe = make_recipe("affinity", start="probe", early_stopping=1, learning_rate=0.3, layers=layers)
+    data, member = str(planted("affinity", NUM_PAIRS)), make_member()
+    cross_validate(recipe, member, [data], tmp_path / "run")
+    examples = read_examples(recipe, [data])
+    pairs = [(one.heavy, one.light) for one in examples]
+    features = member_features(*load(member), pairs, ["cls"])["cls"]
+    numbers = np.array([one.label for one in examples])
+    for number, fold in enumerate(split_folds(examples, recipe), start=1):
+        log = read_log(tmp_path / "run" / f"fold-{number}")
+        assert log[0]["validation_loss"] == min(entry["validation_loss"] for entry in log)
+        table = pq.read_table(tmp_path / "run" / f"fold-{number}" / "predictions.parquet")
+        whole = np.union1d(fold.train, fold.validation)
+        probe = fit_regression(features[whole], numbers[whole], target="number", seed=42)
+        expected = probe.predict(features[fold.test])
+        assert np.abs(table["prediction"].to_numpy() - expected).max() < 0.05 * np.abs(numbers).max()
+        of_less = fit_regression(features[fold.train], numbers[fold.train], target="number", seed=42)
+        assert np.abs(of_less.predict(features[fold.test]) - expected).max() > 0.01
 
 
 @pytest.mark.heavy
