@@ -156,7 +156,8 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
 
 def esm_of(model: nn.Module) -> nn.Module:
     """The encoder below a head and an adapter's wrappers."""
-    return next(module for name, module in model.named_modules() if name.split(".")[-1] == "esm")
+    (esm,) = (module for name, module in model.named_modules() if name.split(".")[-1] == "esm")
+    return esm
 
 
 def describe_trainable(model: nn.Module) -> str:
