@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from curr_ab.finetuning import Recipe, resolve_recipe
-from curr_ab.finetuning.recipe import shipped_recipes
+from curr_ab.finetuning.recipe import recorded_recipe, shipped_recipes
 
 CLASSES = {"labels": ["HD", "CoV"], "group_by": "donor"}
 
@@ -136,3 +136,35 @@ def test_every_field_is_explained():
     explained = {one.name: one.metadata["help"] for one in fields(Recipe)}
     assert list(explained) == list(Recipe.__dataclass_fields__)
     assert all(explained.values())
+
+
+def test_what_a_recipe_leaves_open_is_the_method_s():
+    names = ("pooling", "start", "fewest_steps", "early_stopping")
+    published = resolve_recipe("specificity-binary", {"method": "frozen"})
+    assert [getattr(published, name) for name in names] == ["cls", "random", 0, 0]
+    for method in ("lora", "dora", "full"):
+        recipe = resolve_recipe("affinity", {"method": method})
+        assert [getattr(recipe, name) for name in names] == ["mean_per_chain", "probe", 200, 4]
+    assert resolve_recipe("paratope").start == "random"
+    given = {"pooling": "mean", "start": "random", "fewest_steps": 7, "early_stopping": 0}
+    assert [getattr(resolve_recipe("affinity", given), name) for name in names] == list(given.values())
+    recorded = resolve_recipe("affinity").to_dict()
+    assert None not in [recorded[name] for name in names]  # a run's recipe.yaml says all of them
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fewest_steps", "steps_per_epoch", "expected"),
+    [(3, 200, 9, 23), (3, 200, 100, 3), (3, 0, 1, 3), (20, 200, 10, 20)],
+)
+def test_small_data_get_more_epochs(epochs, fewest_steps, steps_per_epoch, expected):
+    recipe = resolve_recipe("affinity", {"epochs": epochs, "fewest_steps": fewest_steps})
+    assert recipe.num_epochs(steps_per_epoch) == expected
+
+
+def test_the_recipe_of_an_earlier_run_did_without_later_options(tmp_path):
+    values = resolve_recipe("affinity").to_dict()
+    for later in ("start", "fewest_steps", "layers", "adapt_epochs"):
+        del values[later]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    recipe = recorded_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.start, recipe.fewest_steps, recipe.layers, recipe.adapt_epochs) == ("random", 0, 0, 0)
