@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,22 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
-from curr_ab.checkpoints import load_tokenizer
+from curr_ab.checkpoints import load, load_tokenizer
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adapter import save_adapter, without_folders
+from curr_ab.finetuning.auto import Auto
 from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
-from curr_ab.finetuning.examples import read_examples
-from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
+from curr_ab.finetuning.beside import compare_beside, write_seconds
+from curr_ab.finetuning.choice import Choice
+from curr_ab.finetuning.contenders import Contenders, answers_for, make_contenders
+from curr_ab.finetuning.examples import Indices, read_examples
+from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
+from curr_ab.finetuning.folds_beside import curve_of, whole_part, write_beside
+from curr_ab.finetuning.learning_curve import CURVE
 from curr_ab.finetuning.model import (
     build_model,
     describe_trainable,
@@ -31,7 +38,10 @@ from curr_ab.finetuning.model import (
     model_with,
     trained_weights,
 )
-from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
+from curr_ab.finetuning.preview import plan_of
+from curr_ab.finetuning.recipe import Method, Recipe
+from curr_ab.finetuning.report import write_report
 from curr_ab.finetuning.run_folder import (
     FinetuningFolder,
     FitFolder,
@@ -40,6 +50,7 @@ from curr_ab.finetuning.run_folder import (
     write_predictions,
 )
 from curr_ab.measures.fold_figures import draw_figures
+from curr_ab.measures.metrics import Floats
 from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
@@ -102,6 +113,7 @@ class CrossValidation:
         self.rows = TokenRows(self.examples.items, recipe, pad=not takes_packed_rows(self.attention, device))
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
+        self._contenders: Contenders | None = None
         if accelerator.is_main_process:
             for note in self.examples.notes:
                 self.say(note)
@@ -113,6 +125,8 @@ class CrossValidation:
             name = folder.begin(recipe, identity, self.folds, earlier_name(model))
             if name != self.base.name:  # the results of one run have one name
                 self.base = replace(self.base, name=name)
+            if recipe.method == "auto":
+                self.make_plan()
         start_trackers(accelerator, {**recipe.to_dict(), "model": self.base.name})
         accelerator.wait_for_everyone()
 
@@ -131,27 +145,45 @@ class CrossValidation:
             write_results(self.folder.results_file, results)
         for row in means:
             self.say(f"{row.metric:<18} {row.shown}")
-        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
+        if self.recipe.final and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
+        if self.accelerator.is_main_process:
+            self.report()
+        self.accelerator.wait_for_everyone()
         return results
+
+    def report(self) -> None:
+        """The comparison with what stands beside the run, the learning curve, and the report of both."""
+        comparison = compare_beside(self.folder.path, self.recipe.method)
+        comparison.write(self.folder.path)
+        if self.recipe.learning_curve and not (self.folder.path / CURVE).exists():
+            curve_of(self.recipe, self.contenders, self.folds).write(self.folder.path)
+        write_report(self.folder.path)
+        self.say(comparison.sentence)
 
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
-        if self.recipe.method == "probe":
-            labels = np.array([example.label for example in self.examples])
-            predictions = probe(self.recipe, self.features(), labels, fold)
-            fit = None
-        else:
-            fit = self.fitted(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
+        began = time.perf_counter()
+        if self.accelerator.is_main_process:
+            write_beside(self.folder.path, self.recipe, self.examples, self.contenders, fold)
+        choice = self.chosen(fold, folder, stop)
+        recipe = replace(self.recipe, method=choice.method)
+        fit = None
+        if recipe.method != "probe":
+            fit = self.fitted(recipe, fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
             predictions = fit.right.meaning(fit.predict(fold.test))
         weights = None if fit is None else trained_weights(fit.whole)
         if self.accelerator.is_main_process:
+            if fit is None:
+                predictions = self.contenders.predict(choice.features, whole_part(fold), fold.test)
+            self.contenders.forget()
             tested = self.examples.take(fold.test)
             dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
             results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
             write_predictions(folder.predictions_file, self.recipe, tested, predictions)
             if fit is not None and weights is not None:
-                self.save(folder.adapter, fit, weights, results)
+                self.save(recipe, folder.adapter, fit, weights, results)
+            write_seconds(folder.path, time.perf_counter() - began)
             write_results(folder.results_file, results)
             folder.drop_states()
             metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
@@ -167,16 +199,58 @@ class CrossValidation:
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
         folder = self.folder.final
-        fit = self.fitted(everything, folder, stop, "everything")
+        choice = self.chosen(everything, folder, stop)
+        recipe = replace(self.recipe, method=choice.method)
+        if recipe.method == "probe":
+            return
+        fit = self.fitted(recipe, everything, folder, stop, "everything")
         weights = trained_weights(fit.whole)
         if self.accelerator.is_main_process:
-            self.save(folder.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            means = [row for row in results if "fold" not in row.details]
+            self.save(recipe, folder.adapter, fit, weights, means)
             folder.drop_states()
         self.finish()
 
-    def fitted(self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
+    def chosen(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> Choice:
+        """The method of a fit: the recipe's, or what is best inside the training part."""
+        if self.recipe.method not in ("auto", "probe"):
+            return Choice(self.recipe.method, (), "asked for", (), 0.0)
+
+        def fit_and_predict(method: Method, train: Indices, test: Indices, place: Path) -> Floats:
+            inside = Fold(fold.number, train, train[:0], test)
+            trial = FitFolder(place, place / "adapter")
+            fit = self.fitted(trial_recipe(self.recipe, method), inside, trial, stop, f"trial of {method}")
+            predictions = fit.right.meaning(fit.predict(test))
+            trial.drop_states()
+            return predictions
+
+        auto = Auto(
+            lambda: self.contenders,
+            answers_for(self.recipe, self.examples, self.rows.answer_ends),
+            () if self.recipe.method == "probe" else Plan.read(self.folder.path).trained,
+            fit_and_predict,
+            self.accelerator,
+        )
+        return auto.choose(whole_part(fold), folder.path, of_member=self.recipe.method == "probe")
+
+    @property
+    def contenders(self) -> Contenders:
+        """Regressions on all sets of features, which are computed when they are first asked for."""
+        if self._contenders is None:
+            model, tokenizer = load(self.base.source, device=self.accelerator.device)
+            ends = self.rows.answer_ends
+            self._contenders = make_contenders(self.recipe, self.examples, ends, model, tokenizer)
+        return self._contenders
+
+    def make_plan(self) -> None:
+        """Decide what is tried, unless the run has done that before, and say it."""
+        if not (self.folder.path / PLAN).exists():
+            plan_of(self.recipe, self.base.source, self.examples, self.folds).write(self.folder.path)
+        for line in describe(Plan.read(self.folder.path)):
+            self.say(line)
+
+    def fitted(self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
         """A fit at its best epoch, from where its folder stands."""
-        recipe = self.recipe
         model = build_model(recipe, self.base.source, self.attention, fold.number)
         training = answers_of(fold.train, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
@@ -213,9 +287,10 @@ class CrossValidation:
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
 
-    def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
+    def save(
+        self, recipe: Recipe, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]
+    ) -> None:
         """An adapter's folder, or a whole checkpoint where everything was trained."""
-        recipe = self.recipe
         save_adapter(
             model_with(weights, recipe, self.base.source, fit.right),
             folder,

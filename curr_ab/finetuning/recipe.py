@@ -12,7 +12,7 @@ from curr_ab.options import OptionError, check_names, check_types, differences, 
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
-Method = Literal["lora", "dora", "frozen", "full", "probe"]
+Method = Literal["auto", "lora", "dora", "frozen", "full", "probe"]
 Pooling = Literal["cls", "mean", "mean_per_chain"]
 
 # Published: 5e-5 for the head on a frozen base. Adapters begin at zero and take larger steps.
@@ -22,6 +22,7 @@ LEARNING_RATES: dict[str, float] = {
     "lora": 3e-4,
     "dora": 3e-4,
     "probe": 1e-3,
+    "auto": 3e-4,  # the adapters', which it tries beside regressions
 }
 # Within one layer of the encoder; the heads have matrices of the same names.
 ADAPTABLE = (
@@ -73,7 +74,16 @@ class Recipe:
         "Source of the negative pairs: given by the data, shuffled within donors, or matched in germline too",
     )
 
-    method: Method = option("lora", "Method: train adapters and the head, the head alone, or everything")
+    method: Method = option(
+        "auto",
+        "Method: what is best inside each training part, or adapters and the head, the head alone, everything",
+    )
+    budget: float = option(
+        60.0, "Minutes that auto may expect a method to take; what takes longer is not tried", above=0
+    )
+    learning_curve: bool = option(
+        False, "Measure how the score rises with the number of labels", execution=True
+    )
     pooling: Pooling = option("cls", "Pooling of a pair for the head; cls as published")
     rank: int = option(8, "Rank of the adapters' matrices", above=0)
     alpha: int = option(16, "Scale of the adapters, whose output is multiplied by alpha / rank", above=0)
@@ -210,12 +220,6 @@ class Recipe:
             raise OptionError(
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
-            )
-        if self.method == "probe" and self.target == "residues":
-            raise OptionError(
-                "method must not be probe for residues, because a probe is for pairs; frozen trains the head "
-                "alone",
-                "method",
             )
 
     @property
