@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from curr_ab.files import read_object, write_json
+from curr_ab.finetuning.recipe import Method
 from curr_ab.measures.metrics import Floats, Labels
 from curr_ab.probes.regression import Regression
 
 CHOICE = "choice.json"
 MOST_BLENDED = 3  # sets of features whose regressions are averaged
+# What the best set leaves unexplained, as a share of what another does that is averaged with it.
+_NEARLY = 0.9
 _SMALLEST = 1e-6  # probability: being sure and wrong once is not endlessly bad
 # A dearer method must be better by so many standard errors of the paired differences; ties go to the cheaper.
 _MARGIN = 1.0
@@ -31,7 +34,7 @@ class Tried:
 class Choice:
     """The method for one training part, and why."""
 
-    method: str
+    method: Method
     features: tuple[str, ...]  # of a probe: the mean of a regression on each
     reason: str
     tried: tuple[Tried, ...]  # best first
@@ -55,14 +58,14 @@ class Choice:
 
 
 def features_to_blend(scores: Mapping[str, float]) -> tuple[str, ...]:
-    """The sets of features whose regressions are averaged: those that explain most, and none that hurts.
+    """The sets of features whose regressions are averaged: the best, and what explains nearly as much.
 
-    Errors of regressions on unlike features are unlike, so that their mean is seldom worse than the best and
-    often better; which of two near-equals is better a small training part cannot tell.
+    Which of near-equals is better a small training part cannot tell, and their errors are unlike, so that
+    their mean is seldom worse than the best of them and often better.
     """
     best = sorted(scores, key=lambda name: -scores[name])
-    served = [name for name in best[:MOST_BLENDED] if scores[name] > scores[best[0]] / 2 > 0]
-    return tuple(served or best[:1])
+    left = 1 - scores[best[0]]
+    return tuple(name for name in best[:MOST_BLENDED] if left >= _NEARLY * (1 - scores[name]))
 
 
 def blended(regressions: Sequence[Regression]) -> Regression:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from curr_ab.finetuning.batches import answers_of
 from curr_ab.finetuning.choice import blended
@@ -47,7 +48,7 @@ class Answers:
     @property
     def known(self) -> Labels:
         """True where a label is known."""
-        return np.isfinite(self.labels) & (self.labels != UNKNOWN_LABEL)
+        return np.asarray(np.isfinite(self.labels) & (self.labels != UNKNOWN_LABEL))
 
 
 class Scored(NamedTuple):
@@ -63,12 +64,12 @@ class Contenders:
     """Regressions on every set of features, for one training part after the other."""
 
     answers: Answers
-    member: Mapping[str, Floats]  # [answers, width] by the name of the set
-    sequence: Mapping[str, Floats]
+    member: Mapping[str, npt.NDArray[Any]]  # [answers, width] by the name of the set
+    sequence: Mapping[str, npt.NDArray[Any]]
     _fitted: dict[tuple[bytes, str], Scored] = field(default_factory=dict)
 
     @property
-    def features(self) -> Mapping[str, Floats]:
+    def features(self) -> Mapping[str, npt.NDArray[Any]]:
         """All sets."""
         return ChainMap(dict(self.member), dict(self.sequence))
 

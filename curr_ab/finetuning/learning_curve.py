@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Law:
 
     def score(self, labels: float) -> float:
         """What the law gives for so many labels."""
-        return 1 - self.factor * labels**-self.exponent
+        return 1 - self.factor * math.pow(labels, -self.exponent)
 
 
 @dataclass(frozen=True)

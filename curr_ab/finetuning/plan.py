@@ -1,4 +1,4 @@
-"""The methods that `--method auto` tries, in the order of their costs, and the time that each is expected to take."""
+"""The methods that `--method auto` tries, the cheapest first, and the time that each is expected to take."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Plan:
 def make_plan(
     recipe: Recipe, num_labels: int, num_folds: int, seconds: dict[Method, tuple[float, float]]
 ) -> Plan:
-    """The plan for so many labels in a training part; `seconds` are those of trials and of fits, by method."""
+    """The plan for so many labels in a training part; `seconds` are of trials and of fits, by method."""
     known = num_labels * (num_folds + recipe.final)
     trial, fit = seconds["probe"]
     candidates = [Candidate("probe", trial + _REGRESSIONS * known, fit, True, "always")]
@@ -70,7 +70,7 @@ def make_plan(
         trial, fit = seconds[method]
         tried, reason = (
             True,
-            "if better than what is cheaper" if method == TRAINED[0] else f"if {TRAINED[0]} was",
+            "" if method == TRAINED[0] else f"where {TRAINED[0]} is better than regressions",
         )
         if num_labels < FEWEST_LABELS:
             tried, reason = False, f"{num_labels:,} labels in a training part, fewer than {FEWEST_LABELS:,}"
@@ -89,8 +89,9 @@ def describe(plan: Plan) -> Sequence[str]:
     """A line for each candidate."""
     lines = []
     for one in plan.candidates:
+        said = "tried" if one.tried else "not tried"
         spent = f"trials {format_duration(one.trial_seconds)}, fits {format_duration(one.fit_seconds)}"
-        lines.append(f"{one.method:<8} {'tried' if one.tried else 'not tried'}, {one.reason}; {spent}")
+        lines.append(f"{one.method:<8} {', '.join(filter(None, (said, one.reason)))}; {spent}")
     least, most = plan.seconds
     lines.append(f"{format_duration(least)} to {format_duration(most)} expected, budget {plan.budget:g} min")
     return lines

@@ -78,7 +78,8 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
         num_parameters = HEADS[head_name(recipe)](config).num_parameters()
     rate, _ = expected_rate(training_precision(recipe.precision).name, num_parameters)
     seconds: dict[Method, tuple[float, float]] = {}
-    for method in ("probe", *TRAINED):
+    methods: tuple[Method, ...] = ("probe", *TRAINED)
+    for method in methods:
         fits = operations(replace(recipe, method=method), config, examples, folds)
         trials = (
             0.0 if method == "probe" else operations(trial_recipe(recipe, method), config, examples, folds)
@@ -91,7 +92,7 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
 
 def _num_known(examples: Examples) -> int:
     """Residues whose label is known."""
-    return sum(label != UNKNOWN_LABEL for item in examples for label in item.label)
+    return sum(int((np.asarray(item.label) != UNKNOWN_LABEL).sum()) for item in examples)
 
 
 def _counts(recipe: Recipe, examples: Examples) -> list[str]:

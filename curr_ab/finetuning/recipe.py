@@ -76,7 +76,7 @@ class Recipe:
 
     method: Method = option(
         "auto",
-        "Method: what is best inside each training part, or adapters and the head, the head alone, everything",
+        "Method: what is best inside each training part, or train adapters and the head, the head alone, all",
     )
     budget: float = option(
         60.0, "Minutes that auto may expect a method to take; what takes longer is not tried", above=0

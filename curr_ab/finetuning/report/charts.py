@@ -29,13 +29,13 @@ def methods_chart(comparison: Comparison) -> Drawing:
     ticks = chart.x.ticks(6)
     chart.x_axis(ticks, [f"{tick:g}" for tick in ticks], comparison.metric, grid=True)
     for place, row in enumerate(rows):
-        y = len(rows) - 1 - place
+        at = len(rows) - 1 - place
         series = _STYLES[row.kind]
         tip = f"{row.name}: {row.value:.3f}" + (f" ± {row.error:.3f}" if row.error else "")
         if row.error:
-            chart.interval(row.value - row.error, row.value + row.error, y, series, tip)
-        chart.point(row.value, y, series, 0, tip)
-        chart.note(row.name, chart.x.start - 8, chart.y(y) + 4, "end", "name")
+            chart.interval(row.value - row.error, row.value + row.error, at, series, tip)
+        chart.point(row.value, at, series, 0, tip)
+        chart.note(row.name, chart.x.start - 8, chart.y(at) + 4, "end", "name")
     words = "; ".join(f"{row.name} {row.value:.3f}" for row in rows)
     return chart.drawn(f"{comparison.metric} over {comparison.num_folds} folds", words)
 

@@ -22,7 +22,7 @@ def write_report(folder: Path) -> Path:
     curve = LearningCurve.read(folder) if (folder / CURVE).exists() else None
     values = {**_words(folder, comparison), "curve": curve}
     styles = [packaged_text("charts.css"), packaged_text("finetuning/report/report.css"), rules(5, 0)]
-    charts = {
+    charts: dict[str, Any] = {
         "methods_chart": methods_chart(comparison),
         "method_keys": method_keys(),
         "curve_chart": None if curve is None else curve_chart(curve),
