@@ -17,9 +17,8 @@ from curr_ab.finetuning.examples import Examples, Indices, family_numbers
 from curr_ab.finetuning.folds import families_of
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.measures.metrics import Floats, Labels
-from curr_ab.probes.member_features import member_features, residue_features
 from curr_ab.probes.regression import Regression, choose_regression
-from curr_ab.probes.residue_windows import residue_windows
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS, residue_windows
 from curr_ab.probes.sequence_features import BASELINES, sequence_features
 from curr_ab.words import UNKNOWN_LABEL, Target
 
@@ -103,8 +102,12 @@ class Contenders:
     def predict(self, names: tuple[str, ...], train: Indices, test: Indices) -> Floats:
         """Predictions for the answers of a test part, by the mean of the regressions on these sets."""
         rows = self.answers.of(test)
-        regression = blended([self.scored(name, train).regression for name in names])
-        return regression.predict(np.concatenate([self.features[name][rows] for name in names], axis=1))
+        features = np.concatenate([self.features[name][rows] for name in names], axis=1)
+        return self.blend(names, train).predict(features)
+
+    def blend(self, names: tuple[str, ...], train: Indices) -> Regression:
+        """The mean of the regressions on these sets, as one on all of them side by side."""
+        return blended([self.scored(name, train).regression for name in names])
 
     def guess(self, train: Indices, test: Indices) -> Floats:
         """The share of each class in the training part, or the mean of its numbers."""
@@ -124,17 +127,15 @@ class Contenders:
 
 
 def make_contenders(
-    recipe: Recipe, examples: Examples, ends: Indices, model: Any, tokenizer: Any
+    recipe: Recipe, examples: Examples, ends: Indices, member: Mapping[str, npt.NDArray[Any]]
 ) -> Contenders:
-    """All sets of features of these examples, the member's from one pass of the model."""
+    """The member's features of these examples, and what stands beside them without a model."""
     pairs = [(example.heavy, example.light) for example in examples]
     answers = answers_for(recipe, examples, ends)
     if recipe.target == "residues":
-        of_pairs = residue_features(model, tokenizer, pairs)
-        member = {name: np.concatenate(rows) for name, rows in of_pairs.items()}
-        return Contenders(answers, member, {"residue-windows": residue_windows(pairs)})
+        return Contenders(answers, member, {RESIDUE_WINDOWS: residue_windows(pairs)})
     sequence = {name: sequence_features(name, pairs) for name in BASELINES}
-    return Contenders(answers, member_features(model, tokenizer, pairs), sequence)
+    return Contenders(answers, member, sequence)
 
 
 def answers_for(recipe: Recipe, examples: Examples, ends: Indices) -> Answers:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from curr_ab.checkpoints import load, load_tokenizer
+from curr_ab.checkpoints import load_tokenizer
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
@@ -40,6 +41,7 @@ from curr_ab.finetuning.model import (
 )
 from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
 from curr_ab.finetuning.preview import plan_of
+from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, write_choice
 from curr_ab.finetuning.recipe import Method, Recipe
 from curr_ab.finetuning.report import write_report
 from curr_ab.finetuning.run_folder import (
@@ -51,7 +53,8 @@ from curr_ab.finetuning.run_folder import (
 )
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.measures.metrics import Floats
-from curr_ab.number_types import training_precision
+from curr_ab.number_types import Precision, training_precision
+from curr_ab.probes.feature_names import JOIN
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
 from curr_ab.training.processes import training_processes, whole_group
@@ -75,7 +78,10 @@ def cross_validate(
     last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
-    precision = training_precision(recipe.precision, folder.precision)
+    if recipe.method == "probe":
+        precision = Precision(torch.float32, "the features of a probe are computed in it")
+    else:
+        precision = training_precision(recipe.precision, folder.precision)
     recipe = replace(recipe, precision=precision.name)
     with (
         files_of(data) as sources,
@@ -113,6 +119,9 @@ class CrossValidation:
         self.rows = TokenRows(self.examples.items, recipe, pad=not takes_packed_rows(self.attention, device))
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
+        self.probe = ProbeFits(
+            recipe, self.base, self.examples, self.rows.answer_ends, folder.path / "features", accelerator
+        )
         self._contenders: Contenders | None = None
         if accelerator.is_main_process:
             for note in self.examples.notes:
@@ -164,25 +173,18 @@ class CrossValidation:
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         began = time.perf_counter()
+        self.probe.features()  # of which each process computes a share
         if self.accelerator.is_main_process:
             write_beside(self.folder.path, self.recipe, self.examples, self.contenders, fold)
-        choice = self.chosen(fold, folder, stop)
-        recipe = replace(self.recipe, method=choice.method)
-        fit = None
-        if recipe.method != "probe":
-            fit = self.fitted(recipe, fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
-            predictions = fit.right.meaning(fit.predict(fold.test))
-        weights = None if fit is None else trained_weights(fit.whole)
+        title = f"fold {fold.number} of {len(self.folds)}"
+        recipe, model, predictions = self.fitted_model(fold, folder, stop, title)
         if self.accelerator.is_main_process:
-            if fit is None:
-                predictions = self.contenders.predict(choice.features, whole_part(fold), fold.test)
-            self.contenders.forget()
             tested = self.examples.take(fold.test)
             dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
             results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
             write_predictions(folder.predictions_file, self.recipe, tested, predictions)
-            if fit is not None and weights is not None:
-                self.save(recipe, folder.adapter, fit, weights, results)
+            self.save(recipe, folder.adapter, model(), results)
+            self.contenders.forget()
             write_seconds(folder.path, time.perf_counter() - began)
             write_results(folder.results_file, results)
             folder.drop_states()
@@ -199,22 +201,55 @@ class CrossValidation:
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
         folder = self.folder.final
-        choice = self.chosen(everything, folder, stop)
-        recipe = replace(self.recipe, method=choice.method)
-        if recipe.method == "probe":
-            return
-        fit = self.fitted(recipe, everything, folder, stop, "everything")
-        weights = trained_weights(fit.whole)
+        recipe, model, _ = self.fitted_model(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
             means = [row for row in results if "fold" not in row.details]
-            self.save(recipe, folder.adapter, fit, weights, means)
+            self.save(recipe, folder.adapter, model(), means)
             folder.drop_states()
         self.finish()
 
+    def fitted_model(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> tuple[Recipe, Callable[[], Any], Floats]:
+        """The recipe of a fold's fit, its model, built where it is asked for, and what it predicts."""
+        if self.recipe.method == "probe":
+            return self.recipe, *self.fitted_probe(fold, folder, title)
+        recipe = self.recipe
+        if recipe.method == "auto":
+            choice = self.chosen(fold, folder, stop)
+            recipe = replace(recipe, method=choice.method)
+            self.say(f"{title}: {choice.named} ({choice.reason})")
+            if recipe.method == "probe":
+                return recipe, *self.blended(choice, fold)
+        fit = self.fitted(recipe, fold, folder, stop, title)
+        predictions = fit.right.meaning(fit.predict(fold.test)) if len(fold.test) else np.zeros(0)
+        weights = trained_weights(fit.whole)
+        return recipe, lambda: model_with(weights, recipe, self.base.source, fit.right), predictions
+
+    def fitted_probe(self, fold: Fold, folder: FitFolder, title: str) -> tuple[Callable[[], Any], Floats]:
+        """The same of a probe of the member."""
+        choice = self.probe.choose(fold.train)
+        if self.accelerator.is_main_process:
+            write_choice(folder.path / CHOICE, choice)
+        score = choice.scores[choice.features]
+        self.say(f"{title}: probe of {choice.features}, which explains {score:.0%} within the training part")
+        predictions = self.probe.predict(choice, fold.test) if len(fold.test) else np.zeros(0)
+        return lambda: self.probe.model(choice.regression, choice.features), predictions
+
+    def blended(self, choice: Choice, fold: Fold) -> tuple[Callable[[], Any], Floats]:
+        """The same of regressions on several sets of features; the main process fits them."""
+        part, predictions = whole_part(fold), np.zeros(0)
+        if self.accelerator.is_main_process and len(fold.test):
+            predictions = self.contenders.predict(choice.features, part, fold.test)
+
+        def model() -> Any:
+            regression = self.contenders.blend(choice.features, part)
+            return self.probe.model(regression, JOIN.join(choice.features))
+
+        return model, predictions
+
     def chosen(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> Choice:
-        """The method of a fit: the recipe's, or what is best inside the training part."""
-        if self.recipe.method not in ("auto", "probe"):
-            return Choice(self.recipe.method, (), "asked for", (), 0.0)
+        """The method that is best inside the training part of a fold."""
 
         def fit_and_predict(method: Method, train: Indices, test: Indices, place: Path) -> Floats:
             inside = Fold(fold.number, train, train[:0], test)
@@ -224,22 +259,18 @@ class CrossValidation:
             trial.drop_states()
             return predictions
 
-        auto = Auto(
-            lambda: self.contenders,
-            answers_for(self.recipe, self.examples, self.rows.answer_ends),
-            () if self.recipe.method == "probe" else Plan.read(self.folder.path).trained,
-            fit_and_predict,
-            self.accelerator,
-        )
-        return auto.choose(whole_part(fold), folder.path, of_member=self.recipe.method == "probe")
+        self.probe.features()  # of which each process computes a share
+        answers = answers_for(self.recipe, self.examples, self.rows.answer_ends)
+        trained = Plan.read(self.folder.path).trained
+        auto = Auto(lambda: self.contenders, answers, trained, fit_and_predict, self.accelerator)
+        return auto.choose(whole_part(fold), folder.path)
 
     @property
     def contenders(self) -> Contenders:
-        """Regressions on all sets of features, which are computed when they are first asked for."""
+        """Regressions on all sets of features: the main process's, for features are computed together."""
         if self._contenders is None:
-            model, tokenizer = load(self.base.source, device=self.accelerator.device)
             ends = self.rows.answer_ends
-            self._contenders = make_contenders(self.recipe, self.examples, ends, model, tokenizer)
+            self._contenders = make_contenders(self.recipe, self.examples, ends, self.probe.features())
         return self._contenders
 
     def make_plan(self) -> None:
@@ -287,12 +318,10 @@ class CrossValidation:
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
 
-    def save(
-        self, recipe: Recipe, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]
-    ) -> None:
-        """An adapter's folder, or a whole checkpoint where everything was trained."""
+    def save(self, recipe: Recipe, folder: Path, model: Any, results: Sequence[Result]) -> None:
+        """The folder of an adapter or a probe, or a whole checkpoint where everything was trained."""
         save_adapter(
-            model_with(weights, recipe, self.base.source, fit.right),
+            model,
             folder,
             tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,

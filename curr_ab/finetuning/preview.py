@@ -44,15 +44,19 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
     precision = training_precision(recipe.precision)
     if recipe.method == "auto":
         plan = plan_of(recipe, checked_source(model), examples, folds)
-        costs = [f"{'methods' if place == 0 else '':<17}{line}" for place, line in enumerate(describe(plan))]
+        costs = [f"{'' if place else 'methods':<17}{line}" for place, line in enumerate(describe(plan))]
     else:
-        flops = operations(recipe, config, examples, folds)
         steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
         costs = [
+            f"model            {describe_trainable(shape)}",
             f"learning rate    {recipe.peak_learning_rate:g}",
             f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-            f"time             {expected_time(flops, precision.name, shape.num_parameters())}",
+            f"products         {precision.name}: {precision.reason}",
         ]
+        if recipe.method == "probe":
+            costs = [f"model            a regression on frozen features ({recipe.features})"]
+        flops = operations(recipe, config, examples, folds)
+        costs.append(f"time             {expected_time(flops, precision.name, shape.num_parameters())}")
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -64,8 +68,6 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
             f"test {len(fold.test):,}"
             for fold in folds
         ),
-        f"model            {describe_trainable(shape)}",
-        f"products         {precision.name}: {precision.reason}",
         *costs,
     ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
+from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
@@ -76,7 +77,8 @@ class Recipe:
 
     method: Method = option(
         "auto",
-        "Method: what is best inside each training part, or train adapters and the head, the head alone, all",
+        "Method: what is best inside each training part, or train adapters and the head, the head alone, "
+        "everything, or fit a probe",
     )
     budget: float = option(
         60.0, "Minutes that auto may expect a method to take; what takes longer is not tried", above=0
@@ -85,6 +87,12 @@ class Recipe:
         False, "Measure how the score rises with the number of labels", execution=True
     )
     pooling: Pooling = option("cls", "Pooling of a pair for the head; cls as published")
+    features: str = option(
+        "auto",
+        "Features of a probe: auto, which chooses inside each training part, or one of "
+        f"{', '.join(MEMBER_FEATURES)}; for residues {' or '.join(RESIDUE_FEATURES)}",
+        metavar="NAME",
+    )
     rank: int = option(8, "Rank of the adapters' matrices", above=0)
     alpha: int = option(16, "Scale of the adapters, whose output is multiplied by alpha / rank", above=0)
     adapter_dropout: float = option(
@@ -220,6 +228,13 @@ class Recipe:
             raise OptionError(
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
+            )
+        known = ("auto", *(RESIDUE_FEATURES if self.target == "residues" else MEMBER_FEATURES))
+        if self.features not in known:
+            raise OptionError(
+                f"features must be one of {', '.join(known)} for the target {self.target}; "
+                f"got {self.features!r}",
+                "features",
             )
 
     @property

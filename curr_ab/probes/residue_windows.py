@@ -11,6 +11,7 @@ from curr_ab.measures.metrics import Floats
 from curr_ab.measures.repertoires import POSITIONS
 from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
+RESIDUE_WINDOWS = "residue-windows"
 _REACH = 2  # neighbours on either side
 _CODES = {letter: code for code, letter in enumerate(STANDARD_RESIDUES)}
 _COLUMNS = {label: column for column, label in enumerate(POSITIONS)}
