@@ -77,4 +77,4 @@ def curve_of(recipe: Recipe, contenders: Contenders, folds: Sequence[Fold]) -> L
         whole = whole_part(fold)
         families = answers.groups[answers.firsts[whole]].tolist()
         parts.append((fold.number, nested_parts(whole, families, recipe.seed, fold.number)))
-    return measure_curve(metric, "regressions on features", parts, scored, recipe.seed)
+    return measure_curve(metric, "regressions on features", parts, scored)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from curr_ab.extras import needs_extra
 from curr_ab.files import read_object, write_json
 from curr_ab.finetuning.examples import Indices
-from curr_ab.measures.metrics import Floats
-from curr_ab.measures.statistics import DRAWS, mean_and_standard_error
+from curr_ab.measures.statistics import CONFIDENCE, mean_and_standard_error
 from curr_ab.randomness import random_stream
 
 CURVE = "learning_curve.json"
@@ -33,11 +33,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Law:
-    """1 - score = factor · labels ** -exponent, with the intervals that 95 % of draws of the folds give."""
+    """1 - score = factor · labels ** -exponent, through the mean score at all labels."""
 
     factor: float
     exponent: float
-    low: float  # of the exponent
+    low: float  # of the exponent, 95 %
     high: float
     more_labels: float | None  # so many raise the score by its standard error; None where nothing says so
     fewest: float | None  # the interval of that number
@@ -92,12 +92,12 @@ class LearningCurve:
                 f"These {labels:,.0f} labels do not tell whether more of them would help: {self.metric} does "
                 "not rise with their number beyond what folds differ by."
             )
-        few, most = self.law.fewest, self.law.most
+        few, most = self.law.fewest or labels, self.law.most
         upper = f"{most:,.0f}" if most is not None else f"more than {_FURTHEST} times as many as there are"
         return (
             f"About {self.law.more_labels:,.0f} labels in the place of {labels:,.0f} would probably raise "
             f"{self.metric} by its standard error of {error:.3f}, to {value + error:.3f} "
-            f"(95% of draws: {few:,.0f} to {upper})."
+            f"(95%: {few:,.0f} to {upper})."
         )
 
 
@@ -124,7 +124,6 @@ def measure_curve(
     learner: str,
     folds: Sequence[tuple[int, Sequence[Indices]]],
     score: Callable[[int, Indices], float],
-    seed: int,
 ) -> LearningCurve:
     """Score every part of every fold; `score` learns from a part and measures on the fold's test part."""
     fewest = min(len(parts) for _, parts in folds)
@@ -133,55 +132,38 @@ def measure_curve(
         for fold, parts in folds
         for part in list(parts)[-fewest:]  # as many of each fold, so that they have means
     )
-    return LearningCurve(metric, learner, points, fit_law(points, seed))
+    return LearningCurve(metric, learner, points, fit_law(points))
 
 
-def fit_law(points: Sequence[Point], seed: int) -> Law | None:
-    """The power law through all points, or none where there are too few to fit one."""
+def fit_law(points: Sequence[Point]) -> Law | None:
+    """The power law through the points, or none where there are too few to fit one.
+
+    Each fold has a line of its own in logarithms; the exponent is their mean with its t-interval.
+    """
+    with needs_extra("finetune"):
+        from scipy.stats import t as student
     folds = sorted({point.fold for point in points})
     if len(folds) < 2 or len({point.labels for point in points}) < 3:
         return None
-    of_folds = [
-        (
-            np.log([point.labels for point in points if point.fold == fold]),
-            np.array([point.score for point in points if point.fold == fold]),
-        )
-        for fold in folds
-    ]
-    labels = float(np.exp(np.mean([sizes[-1] for sizes, _ in of_folds])))
-    _, error = mean_and_standard_error([float(scores[-1]) for _, scores in of_folds])
-    factor, exponent = _line(of_folds)
-    drawn = random_stream(seed, "bootstrap of folds").integers(0, len(folds), (DRAWS, len(folds)))
-    draws = [_line([of_folds[place] for place in row]) for row in drawn]
-    low, high = np.percentile([slope for _, slope in draws], [2.5, 97.5])
-    more = _labels_for(factor, exponent, labels, error)
-    wanted = [_labels_for(*draw, labels, error) or np.inf for draw in draws]
-    few, most = np.percentile(wanted, [2.5, 97.5], method="nearest")
-    return Law(
-        factor,
-        exponent,
-        float(low),
-        float(high),
-        more,
-        float(few) if np.isfinite(few) else None,
-        float(most) if np.isfinite(most) else None,
-    )
+    slopes, last = [], []
+    for fold in folds:
+        own = sorted((point.labels, point.score) for point in points if point.fold == fold)
+        sizes, scores = np.array(own, np.float64).T
+        slopes.append(-float(np.polyfit(np.log(sizes), np.log(np.maximum(1 - scores, _LEAST)), 1)[0]))
+        last.append((sizes[-1], scores[-1]))
+    exponent, error = mean_and_standard_error(slopes)
+    reach = (error or 0.0) * float(student.ppf((1 + CONFIDENCE) / 2, len(folds) - 1))
+    labels = float(np.mean([size for size, _ in last]))
+    value, spread = mean_and_standard_error([float(score) for _, score in last])
+    missing = max(1 - value, _LEAST)
 
+    def enough(slope: float) -> float | None:
+        """Labels that raise the score by its standard error, if the law goes on with this exponent."""
+        if spread is None or slope <= 0 or spread >= missing:
+            return None
+        factor = math.pow(1 - spread / missing, -1 / slope) if spread < missing * (1 - 1e-9) else math.inf
+        return labels * factor if factor <= _FURTHEST else None
 
-def _line(of_folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float]:
-    """Factor and exponent by least squares of the means over these folds, in logarithms."""
-    sizes = np.mean([sizes for sizes, _ in of_folds], axis=0)
-    missing = np.log(np.maximum(1 - np.mean([scores for _, scores in of_folds], axis=0), _LEAST))
-    slope, height = np.polyfit(sizes, missing, 1)
-    return float(np.exp(height)), -float(slope)
-
-
-def _labels_for(factor: float, exponent: float, labels: float, error: float | None) -> float | None:
-    """How many labels make the score better by its error than the law has it now."""
-    if error is None or exponent <= 0:
-        return None
-    wanted = factor * labels**-exponent - error
-    if wanted <= 0:
-        return None
-    found = (factor / wanted) ** (1 / exponent)
-    return found if found <= _FURTHEST * labels else None
+    low, high = exponent - reach, exponent + reach
+    factor = missing * math.pow(labels, exponent)
+    return Law(factor, exponent, low, high, enough(exponent), enough(high), enough(low))

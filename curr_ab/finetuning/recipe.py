@@ -224,7 +224,7 @@ class Recipe:
             raise OptionError(
                 f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
             )
-        if self.method in ("lora", "dora") and not self.target_modules:
+        if self.method in ("auto", "lora", "dora") and not self.target_modules:
             raise OptionError(
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
