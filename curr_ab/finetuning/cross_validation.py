@@ -41,7 +41,7 @@ from curr_ab.finetuning.model import (
 )
 from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
 from curr_ab.finetuning.preview import plan_of
-from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, write_choice
+from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, obey, write_choice
 from curr_ab.finetuning.recipe import Method, Recipe
 from curr_ab.finetuning.report import write_report
 from curr_ab.finetuning.run_folder import (
@@ -173,7 +173,8 @@ class CrossValidation:
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         began = time.perf_counter()
-        self.probe.features()  # of which each process computes a share
+        obey(stop, self.accelerator)
+        self.probe.features(stop)  # of which each process computes a share
         if self.accelerator.is_main_process:
             write_beside(self.folder.path, self.recipe, self.examples, self.contenders, fold)
         title = f"fold {fold.number} of {len(self.folds)}"
@@ -213,7 +214,7 @@ class CrossValidation:
     ) -> tuple[Recipe, Callable[[], Any], Floats]:
         """The recipe of a fold's fit, its model, built where it is asked for, and what it predicts."""
         if self.recipe.method == "probe":
-            return self.recipe, *self.fitted_probe(fold, folder, title)
+            return self.recipe, *self.fitted_probe(fold, folder, stop, title)
         recipe = self.recipe
         if recipe.method == "auto":
             choice = self.chosen(fold, folder, stop)
@@ -226,8 +227,12 @@ class CrossValidation:
         weights = trained_weights(fit.whole)
         return recipe, lambda: model_with(weights, recipe, self.base.source, fit.right), predictions
 
-    def fitted_probe(self, fold: Fold, folder: FitFolder, title: str) -> tuple[Callable[[], Any], Floats]:
+    def fitted_probe(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> tuple[Callable[[], Any], Floats]:
         """The same of a probe of the member."""
+        obey(stop, self.accelerator)
+        self.probe.features(stop)
         choice = self.probe.choose(fold.train)
         if self.accelerator.is_main_process:
             write_choice(folder.path / CHOICE, choice)
@@ -259,7 +264,7 @@ class CrossValidation:
             trial.drop_states()
             return predictions
 
-        self.probe.features()  # of which each process computes a share
+        self.probe.features(stop)  # of which each process computes a share
         answers = answers_for(self.recipe, self.examples, self.rows.answer_ends)
         trained = Plan.read(self.folder.path).trained
         auto = Auto(lambda: self.contenders, answers, trained, fit_and_predict, self.accelerator)

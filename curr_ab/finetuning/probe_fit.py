@@ -25,6 +25,7 @@ from curr_ab.finetuning.recipe import Recipe
 from curr_ab.probes.feature_names import RESIDUE_FEATURES, features_for
 from curr_ab.probes.member_features import member_features, residue_features
 from curr_ab.probes.regression import Choice, Regression, choose_regression
+from curr_ab.training.stop import Interrupted, StopRequest
 
 PAIRS_PER_PART = 1_024  # that a killed run computes anew at most
 CHOICE = "probe.json"
@@ -87,14 +88,17 @@ class ProbeFits:
             recipe.labels or (recipe.label_column,),
         )
 
-    def features(self) -> dict[str, Array]:
+    def features(self, stop: StopRequest | None = None) -> dict[str, Array]:
         """The features of all answers by name, computed once: each process computes some parts."""
         if self._features is None:
             paths = [self._path(first) for first in range(0, len(self.examples), PAIRS_PER_PART)]
             process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
-            for number, path in enumerate(paths):
-                if number % num_processes == process and not path.exists():
-                    self._write(path, number * PAIRS_PER_PART)
+            for first in range(0, len(paths), num_processes):
+                number = first + process
+                if number < len(paths) and not paths[number].exists():
+                    self._write(paths[number], number * PAIRS_PER_PART)
+                if stop is not None:
+                    obey(stop, self.accelerator)
             self.accelerator.wait_for_everyone()
             self._features = _read(paths, self.names)
         return self._features
@@ -137,6 +141,12 @@ class ProbeFits:
                 self.base.source, head="none", device=self.accelerator.device, dtype=torch.float32
             )
         return self._loaded
+
+
+def obey(stop: StopRequest, accelerator: Accelerator) -> None:
+    """End the run, on all processes together, where one was asked to stop; what is done is on disk."""
+    if signal := stop.agreed(accelerator, due=True):
+        raise Interrupted("stopped between two parts of a probe; the same command goes on", signal)
 
 
 def write_choice(path: Path, choice: Choice) -> None:
