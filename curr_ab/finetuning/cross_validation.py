@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,24 @@ from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
 from curr_ab.finetuning.adapter import save_adapter, without_folders
+from curr_ab.finetuning.auto import Auto
 from curr_ab.finetuning.batches import RightAnswers, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.beside import compare_beside, write_seconds
+from curr_ab.finetuning.choice import Choice
+from curr_ab.finetuning.contenders import Contenders, answers_for, make_contenders
 from curr_ab.finetuning.examples import Indices, read_examples
-from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
+from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
+from curr_ab.finetuning.folds_beside import curve_of, whole_part, write_beside
+from curr_ab.finetuning.learning_curve import CURVE
 from curr_ab.finetuning.lower_layers import (
     StateRows,
     fits_in_memory,
     go_on_from_states,
     lower_states,
 )
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import (
     build_model,
     describe_trainable,
@@ -39,7 +47,11 @@ from curr_ab.finetuning.model import (
     model_with,
     trained_weights,
 )
-from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
+from curr_ab.finetuning.preview import plan_of
+from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, obey, write_choice
+from curr_ab.finetuning.recipe import Method, Recipe
+from curr_ab.finetuning.report import write_report
 from curr_ab.finetuning.run_folder import (
     FinetuningFolder,
     FitFolder,
@@ -49,7 +61,9 @@ from curr_ab.finetuning.run_folder import (
 )
 from curr_ab.finetuning.start import probe_solution
 from curr_ab.measures.fold_figures import draw_figures
-from curr_ab.number_types import training_precision
+from curr_ab.measures.metrics import Floats
+from curr_ab.number_types import Precision, training_precision
+from curr_ab.probes.feature_names import JOIN
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
 from curr_ab.training.processes import training_processes, whole_group
@@ -73,7 +87,10 @@ def cross_validate(
     last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
-    precision = training_precision(recipe.precision, folder.precision)
+    if recipe.method == "probe":
+        precision = Precision(torch.float32, "the features of a probe are computed in it")
+    else:
+        precision = training_precision(recipe.precision, folder.precision)
     recipe = replace(recipe, precision=precision.name)
     with (
         files_of(data) as sources,
@@ -113,6 +130,10 @@ class CrossValidation:
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
         self._states: Tensor | None = None
+        self.probe = ProbeFits(
+            recipe, self.base, self.examples, self.rows.answer_ends, folder.path / "features", accelerator
+        )
+        self._contenders: Contenders | None = None
         if accelerator.is_main_process:
             for note in self.examples.notes:
                 self.say(note)
@@ -124,6 +145,8 @@ class CrossValidation:
             name = folder.begin(recipe, identity, self.folds, earlier_name(model))
             if name != self.base.name:  # the results of one run have one name
                 self.base = replace(self.base, name=name)
+            if recipe.method == "auto":
+                self.make_plan()
         start_trackers(accelerator, {**recipe.to_dict(), "model": self.base.name})
         accelerator.wait_for_everyone()
 
@@ -142,27 +165,39 @@ class CrossValidation:
             write_results(self.folder.results_file, results)
         for row in means:
             self.say(f"{row.metric:<18} {row.shown}")
-        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
+        if self.recipe.final and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
+        if self.accelerator.is_main_process:
+            self.report()
+        self.accelerator.wait_for_everyone()
         return results
+
+    def report(self) -> None:
+        """The comparison with what stands beside the run, the learning curve, and the report of both."""
+        comparison = compare_beside(self.folder.path, self.recipe.method)
+        comparison.write(self.folder.path)
+        if self.recipe.learning_curve and not (self.folder.path / CURVE).exists():
+            curve_of(self.recipe, self.contenders, self.folds).write(self.folder.path)
+        write_report(self.folder.path)
+        self.say(comparison.sentence)
 
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
-        if self.recipe.method == "probe":
-            labels = np.array([example.label for example in self.examples])
-            predictions = probe(self.recipe, self.features(), labels, fold)
-            fit = None
-        else:
-            fit = self.fitted(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
-            predictions = fit.right.meaning(fit.predict(fold.test))
-        weights = None if fit is None else trained_weights(fit.whole)
+        began = time.perf_counter()
+        obey(stop, self.accelerator)
+        self.probe.features(stop)  # of which each process computes a share
+        if self.accelerator.is_main_process:
+            write_beside(self.folder.path, self.recipe, self.examples, self.contenders, fold)
+        title = f"fold {fold.number} of {len(self.folds)}"
+        recipe, model, predictions = self.fitted_model(fold, folder, stop, title)
         if self.accelerator.is_main_process:
             tested = self.examples.take(fold.test)
             dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
             results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
             write_predictions(folder.predictions_file, self.recipe, tested, predictions)
-            if fit is not None and weights is not None:
-                self.save(folder.adapter, fit, weights, results)
+            self.save(recipe, folder.adapter, model(), results)
+            self.contenders.forget()
+            write_seconds(folder.path, time.perf_counter() - began)
             write_results(folder.results_file, results)
             folder.drop_states()
             metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
@@ -178,18 +213,94 @@ class CrossValidation:
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
         folder = self.folder.final
-        fit = self.fitted(everything, folder, stop, "everything")
-        weights = trained_weights(fit.whole)
+        recipe, model, _ = self.fitted_model(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
-            self.save(folder.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            means = [row for row in results if "fold" not in row.details]
+            self.save(recipe, folder.adapter, model(), means)
             folder.drop_states()
         self.finish()
 
-    def fitted(self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
-        """A fit at its best epoch, from where its folder stands."""
+    def fitted_model(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> tuple[Recipe, Callable[[], Any], Floats]:
+        """The recipe of a fold's fit, its model, built where it is asked for, and what it predicts."""
+        if self.recipe.method == "probe":
+            return self.recipe, *self.fitted_probe(fold, folder, stop, title)
         recipe = self.recipe
+        if recipe.method == "auto":
+            choice = self.chosen(fold, folder, stop)
+            recipe = replace(recipe, method=choice.method)
+            self.say(f"{title}: {choice.named} ({choice.reason})")
+            if recipe.method == "probe":
+                return recipe, *self.blended(choice, fold)
+        fit = self.fitted(recipe, fold, folder, stop, title)
+        predictions = fit.right.meaning(fit.predict(fold.test)) if len(fold.test) else np.zeros(0)
+        weights = trained_weights(fit.whole)
+        return recipe, lambda: model_with(weights, recipe, self.base.source, fit.right), predictions
+
+    def fitted_probe(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> tuple[Callable[[], Any], Floats]:
+        """The same of a probe of the member."""
+        obey(stop, self.accelerator)
+        self.probe.features(stop)
+        choice = self.probe.choose(fold.train)
+        if self.accelerator.is_main_process:
+            write_choice(folder.path / CHOICE, choice)
+        score = choice.scores[choice.features]
+        self.say(f"{title}: probe of {choice.features}, which explains {score:.0%} within the training part")
+        predictions = self.probe.predict(choice, fold.test) if len(fold.test) else np.zeros(0)
+        return lambda: self.probe.model(choice.regression, choice.features), predictions
+
+    def blended(self, choice: Choice, fold: Fold) -> tuple[Callable[[], Any], Floats]:
+        """The same of regressions on several sets of features; the main process fits them."""
+        part, predictions = whole_part(fold), np.zeros(0)
+        if self.accelerator.is_main_process and len(fold.test):
+            predictions = self.contenders.predict(choice.features, part, fold.test)
+
+        def model() -> Any:
+            regression = self.contenders.blend(choice.features, part)
+            return self.probe.model(regression, JOIN.join(choice.features))
+
+        return model, predictions
+
+    def chosen(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> Choice:
+        """The method that is best inside the training part of a fold."""
+
+        def fit_and_predict(method: Method, train: Indices, test: Indices, place: Path) -> Floats:
+            inside = Fold(fold.number, train, train[:0], test)
+            trial = FitFolder(place, place / "adapter")
+            fit = self.fitted(trial_recipe(self.recipe, method), inside, trial, stop, f"trial of {method}")
+            predictions = fit.right.meaning(fit.predict(test))
+            trial.drop_states()
+            return predictions
+
+        self.probe.features(stop)  # of which each process computes a share
+        answers = answers_for(self.recipe, self.examples, self.rows.answer_ends)
+        trained = Plan.read(self.folder.path).trained
+        auto = Auto(lambda: self.contenders, answers, trained, fit_and_predict, self.accelerator)
+        return auto.choose(whole_part(fold), folder.path)
+
+    @property
+    def contenders(self) -> Contenders:
+        """Regressions on all sets of features: the main process's, for features are computed together."""
+        if self._contenders is None:
+            ends = self.rows.answer_ends
+            self._contenders = make_contenders(self.recipe, self.examples, ends, self.probe.features())
+        return self._contenders
+
+    def make_plan(self) -> None:
+        """Decide what is tried, unless the run has done that before, and say it."""
+        if not (self.folder.path / PLAN).exists():
+            plan_of(self.recipe, self.base.source, self.examples, self.folds).write(self.folder.path)
+        for line in describe(Plan.read(self.folder.path)):
+            self.say(line)
+
+    def fitted(self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
+        """A fit at its best epoch, from where its folder stands."""
         model = build_model(recipe, self.base.source, self.attention, fold.number)
-        if recipe.adapt_epochs:
+        has_adapters = recipe.method in ADAPTERS  # auto may have chosen another method
+        if recipe.adapt_epochs and has_adapters:
             take_adapters(model, self.adapted_weights(fold, folder, stop, title))
         training = answers_of(fold.train, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
@@ -202,13 +313,13 @@ class CrossValidation:
         most_at_once = self.most_at_once
         solution: dict[str, Tensor] = {}
         if recipe.start == "probe":
-            features = self.features(model, anew=recipe.adapt_epochs > 0)
+            features = self.features(model, anew=recipe.adapt_epochs > 0 and has_adapters)
             solution = self.probe_solution(model, features, right, np.union1d(fold.train, fold.validation))
             start = self.probe_solution(model, features, right, fold.train)
             model.load_state_dict(start, strict=False)
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
-        if recipe.layers and fits_in_memory(self.rows, model.config.hidden_size):
+        if recipe.layers and has_adapters and fits_in_memory(self.rows, model.config.hidden_size):
             rows = StateRows(self.rows, self.states(model))
             go_on_from_states(model, recipe.layers)
         fit = Fit(
@@ -281,11 +392,10 @@ class CrossValidation:
             )
         return self._states
 
-    def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
-        """An adapter's folder, or a whole checkpoint where everything was trained."""
-        recipe = self.recipe
+    def save(self, recipe: Recipe, folder: Path, model: Any, results: Sequence[Result]) -> None:
+        """The folder of an adapter or a probe, or a whole checkpoint where everything was trained."""
         save_adapter(
-            model_with(weights, recipe, self.base.source, fit.right),
+            model,
             folder,
             tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,

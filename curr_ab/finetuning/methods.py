@@ -10,6 +10,8 @@ from curr_ab.words import Target
 Pooling = Literal["cls", "mean", "mean_per_chain"]
 Start = Literal["probe", "random"]
 
+ADAPTERS = ("lora", "dora")
+
 
 @dataclass(frozen=True)
 class MethodDefaults:
@@ -36,4 +38,5 @@ METHODS: dict[str, MethodDefaults] = {
     "lora": MethodDefaults(3e-4, "mean_per_chain", "probe", 200, 4),
     "dora": MethodDefaults(3e-4, "mean_per_chain", "probe", 200, 4),
     "probe": MethodDefaults(1e-3, "mean_per_chain"),
+    "auto": MethodDefaults(3e-4, "mean_per_chain", "probe", 200, 4),  # the adapters', which it may choose
 }

@@ -27,6 +27,7 @@ from curr_ab.checkpoints import HEADS, load_weights
 from curr_ab.extras import needs_extra
 from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.modeling.modeling_curr_ab import CurrAbClassificationHead
@@ -147,7 +148,7 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
     for name, module in model.named_modules():
         if name.split(".")[-1] == "esm" and recipe.method == "frozen":
             module.eval()  # it would blur what the head sees
-        elif name.split(".")[-1] == "esm" and recipe.layers:
+        elif name.split(".")[-1] == "esm" and recipe.layers and recipe.method in ADAPTERS:
             for below in (module.embeddings, *module.encoder.layer[: -recipe.layers]):
                 below.eval()  # it is computed once
         elif isinstance(module, CurrAbClassificationHead) and recipe.start == "probe":

@@ -8,12 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.finetuning.methods import METHODS, Pooling, Start
+from curr_ab.finetuning.methods import ADAPTERS, METHODS, Pooling, Start
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
+from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
-Method = Literal["lora", "dora", "frozen", "full", "probe"]
+Method = Literal["auto", "lora", "dora", "frozen", "full", "probe"]
 
 # Within one layer of the encoder; the heads have matrices of the same names.
 ADAPTABLE = (
@@ -65,11 +66,27 @@ class Recipe:
         "Source of the negative pairs: given by the data, shuffled within donors, or matched in germline too",
     )
 
-    method: Method = option("lora", "Method: train adapters and the head, the head alone, or everything")
+    method: Method = option(
+        "auto",
+        "Method: what is best inside each training part, or train adapters and the head, the head alone, "
+        "everything, or fit a probe",
+    )
+    budget: float = option(
+        60.0, "Minutes that auto may expect a method to take; what takes longer is not tried", above=0
+    )
+    learning_curve: bool = option(
+        False, "Measure how the score rises with the number of labels", execution=True
+    )
     pooling: Pooling = option(
         None,
         "Pooling of a pair for the head; stock transformers knows cls alone",
         shown="the method's own; cls, as published, for frozen and residues, else mean_per_chain",
+    )
+    features: str = option(
+        "auto",
+        "Features of a probe: auto, which chooses inside each training part, or one of "
+        f"{', '.join(MEMBER_FEATURES)}; for residues {' or '.join(RESIDUE_FEATURES)}",
+        metavar="NAME",
     )
     rank: int = option(8, "Rank of the adapters' matrices", above=0)
     alpha: int = option(16, "Scale of the adapters, whose output is multiplied by alpha / rank", above=0)
@@ -233,26 +250,28 @@ class Recipe:
             raise OptionError(
                 f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
             )
-        if self.method in ("lora", "dora") and not self.target_modules:
+        if self.method in ("auto", "lora", "dora") and not self.target_modules:
             raise OptionError(
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
             )
-        if self.adapt_epochs and self.method not in ("lora", "dora"):
-            raise OptionError(
-                f"adapt_epochs must be 0 for {self.method}, which has no adapters to train; "
-                f"got {self.adapt_epochs}: take lora or dora",
-                *("adapt_epochs", "method"),
-            )
+        for name in ("adapt_epochs", "layers"):
+            if (value := getattr(self, name)) and self.method not in ("auto", *ADAPTERS):
+                raise OptionError(
+                    f"{name} must be 0 for {self.method}, which has no adapters; got {value}: "
+                    "take lora or dora",
+                    *(name, "method"),
+                )
         if self.start == "probe" and self.target == "residues":
             raise OptionError(
                 "start must be random for residues, because a probe is for pairs; got probe", "start"
             )
-        if self.method == "probe" and self.target == "residues":
+        known = ("auto", *(RESIDUE_FEATURES if self.target == "residues" else MEMBER_FEATURES))
+        if self.features not in known:
             raise OptionError(
-                "method must not be probe for residues, because a probe is for pairs; frozen trains the head "
-                "alone",
-                "method",
+                f"features must be one of {', '.join(known)} for the target {self.target}; "
+                f"got {self.features!r}",
+                "features",
             )
 
     @property

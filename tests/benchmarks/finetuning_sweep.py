@@ -84,7 +84,9 @@ def line(args: argparse.Namespace, name: str, file: str, way: str) -> str:
     from curr_ab.results import read_results
 
     given = read_settings(tuple(args.set), Recipe, "recipe")
-    recipe = resolve_recipe(name, {"folds": args.folds, "final": False, **given, **WAYS[way]})
+    recipe = resolve_recipe(
+        name, {"folds": args.folds, "final": False, "method": "lora", **given, **WAYS[way]}
+    )
     folder = args.out / f"{Path(file).stem} {recipe.name}" / way.replace("<", "").replace(">", "")
     seconds = folder / "seconds.json"
     if not seconds.exists():

@@ -13,7 +13,14 @@ from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 from curr_ab.training.tasks import MASK
 
-ADAPTING = {"adapt_epochs": 4, "epochs": 1, "start": "probe", "learning_rate": 5e-3, "rank": 4}
+ADAPTING = {
+    "method": "lora",
+    "adapt_epochs": 4,
+    "epochs": 1,
+    "start": "probe",
+    "learning_rate": 5e-3,
+    "rank": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +99,8 @@ def test_masks_differ_between_epochs_and_follow_from_the_seed(make_recipe, plant
     assert masked(0) == masked(0)
 
 
+@pytest.mark.parametrize("name", ["adapt_epochs", "layers"])
 @pytest.mark.parametrize("method", ["frozen", "full", "probe"])
-def test_it_needs_adapters(make_recipe, method):
-    with pytest.raises(OptionError, match=f"adapt_epochs must be 0 for {method}, .* take lora or dora"):
-        make_recipe(method=method, adapt_epochs=1)
+def test_it_needs_adapters(make_recipe, method, name):
+    with pytest.raises(OptionError, match=f"{name} must be 0 for {method}, .* take lora or dora"):
+        make_recipe(method=method, **{name: 1})

@@ -24,7 +24,7 @@ def test_shipped_recipes():
     for name, path in shipped_recipes().items():
         recipe = resolve_recipe(name)
         assert recipe.name == name
-        assert recipe.method == "lora"
+        assert recipe.method == "auto"
         assert len(path.read_text().splitlines()) <= 12
 
 
@@ -71,8 +71,9 @@ def test_folds_hold_groups_apart_unless_asked():
             {"target": "number", "labels": [], "class_weights": "balanced"},
             "class_weights must be none",
         ),
-        ({"method": "adapter"}, "method must be one of lora, dora, frozen, full, probe; got 'adapter'"),
-        ({"method": "probe", "target": "residues"}, "method must not be probe for residues"),
+        ({"method": "adapter"}, "method must be one of auto, lora, dora, frozen, full, probe; got 'adapter'"),
+        ({"features": "median"}, "features must be one of auto, mean-per-chain, "),
+        ({"features": "mean", "target": "residues"}, "features must be one of auto, residue, middle-layer"),
         ({"warmup_fraction": 1.0}, "warmup_fraction must be at least 0 and below 1; got 1.0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
         ({"group_by": None}, "group_by must name a column such as donor or clone for grouped folds"),
@@ -86,7 +87,7 @@ def test_folds_hold_groups_apart_unless_asked():
         ({"validation_fraction": 0.6}, "must be above 0 and at most 0.5; got 0.6"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number; got nan"),
         ({"max_gradient_norm": "inf"}, "max_gradient_norm must be a finite number; got inf"),
-        ({"target_modules": []}, "for lora; got none"),
+        ({"target_modules": [], "method": "dora"}, "for dora; got none"),
         ({"target_modules": ["lm_head.dense"]}, "target_modules must be some of attention.self.query"),
     ],
 )
