@@ -157,8 +157,11 @@ def set_training(model: nn.Module, recipe: Recipe) -> None:
 
 def esm_of(model: nn.Module) -> nn.Module:
     """The encoder below a head and an adapter's wrappers."""
-    (esm,) = (module for name, module in model.named_modules() if name.split(".")[-1] == "esm")
-    return esm
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "esm":
+            found: nn.Module = module
+            return found
+    raise ValueError(f"the model must have an encoder named esm; got {type(model).__name__}")
 
 
 def describe_trainable(model: nn.Module) -> str:
