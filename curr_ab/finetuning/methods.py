@@ -30,8 +30,8 @@ class MethodDefaults:
         return getattr(self, name)
 
 
-# Published for the head on a frozen base: 5e-5, <cls>, a new head, all epochs. The others are what
-# `tests/benchmarks/finetuning_sweep.py` found to be best on small data.
+# Published for the head on a frozen base: 5e-5, <cls>, a new head, all epochs. The others are made for small
+# data; `docs/small-data.md` says what was measured.
 METHODS: dict[str, MethodDefaults] = {
     "frozen": MethodDefaults(5e-5),
     "full": MethodDefaults(5e-5, "mean_per_chain", "probe", 200, 4),

@@ -20,7 +20,8 @@ PLANTED = ("specificity-multiclass", "developability")
 BEFORE = {"pooling": "cls", "start": "random", "fewest_steps": 0, "early_stopping": 0}
 LAST = {"layers": 1}
 WAYS: dict[str, dict[str, Any]] = {
-    "probe, cls": {"method": "probe", "pooling": "cls"},
+    "probe, <cls>": {"method": "probe", "features": "cls"},
+    "probe, mean per chain": {"method": "probe", "features": "mean-per-chain"},
     "probe": {"method": "probe"},
     "frozen, as published": {"method": "frozen"},
     "lora, as before": BEFORE,
