@@ -29,7 +29,7 @@ from curr_ab.finetuning.examples import Indices, read_examples
 from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
-from curr_ab.finetuning.folds_beside import curve_of, whole_part, write_beside
+from curr_ab.finetuning.folds_beside import curve_of, is_beside, whole_part, write_beside
 from curr_ab.finetuning.learning_curve import CURVE
 from curr_ab.finetuning.lower_layers import (
     StateRows,
@@ -152,10 +152,14 @@ class CrossValidation:
 
     def run(self, stop: StopRequest) -> list[Result]:
         """Do what is not done yet; all results."""
+        done = [fold.number for fold in self.folds if self.folder.fold(fold.number).results_file.exists()]
+        bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
+        self.accelerator.wait_for_everyone()  # before one of the processes writes any of this
         for fold in self.folds:
-            folder = self.folder.fold(fold.number)
-            if not folder.results_file.exists():
-                self.fit_fold(fold, folder, stop)
+            if fold.number not in done:
+                self.fit_fold(fold, self.folder.fold(fold.number), stop)
+            elif fold.number in bare:
+                self.write_beside(fold, stop)
         results = [
             row for fold in self.folds for row in read_results(self.folder.fold(fold.number).results_file)
         ]
@@ -181,13 +185,17 @@ class CrossValidation:
         write_report(self.folder.path)
         self.say(comparison.sentence)
 
-    def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
-        """Fit, predict what the model has not seen, and write it; the results come last."""
-        began = time.perf_counter()
+    def write_beside(self, fold: Fold, stop: StopRequest) -> None:
+        """Predictions that stand beside those of a fold."""
         obey(stop, self.accelerator)
         self.probe.features(stop)  # of which each process computes a share
         if self.accelerator.is_main_process:
             write_beside(self.folder.path, self.recipe, self.examples, self.contenders, fold)
+
+    def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
+        """Fit, predict what the model has not seen, and write it; the results come last."""
+        began = time.perf_counter()
+        self.write_beside(fold, stop)
         title = f"fold {fold.number} of {len(self.folds)}"
         recipe, model, predictions = self.fitted_model(fold, folder, stop, title)
         if self.accelerator.is_main_process:

@@ -54,6 +54,11 @@ def write_beside(
         write_predictions(place / PREDICTIONS, recipe, tested, predictions)
 
 
+def is_beside(folder: Path, recipe: Recipe, fold: Fold) -> bool:
+    """True where predictions stand beside a fold; those of a run from before there were any do not."""
+    return (_place(folder, GUESSES[recipe.target], fold) / PREDICTIONS).exists()
+
+
 def _place(folder: Path, name: str, fold: Fold) -> Path:
     return fold_folder(beside_folder(folder, name), fold.number)
 
