@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,14 @@ class ProbeFits:
             self._features = _read(paths, self.names)
         return self._features
 
-    def _groups(self, examples: Indices) -> list[Hashable] | None:
+    def _groups(self, examples: Indices) -> Sequence[Hashable] | None:
         """What the inner folds hold apart, for each answer: families, or at least the pairs of residues."""
         families = families_of(self.examples, self.recipe)
         if families is None and self.recipe.target != "residues":
             return None
         of_example = np.arange(len(self.examples)) if families is None else families
         counts = np.diff(self.answer_ends, prepend=0)
-        groups: list[Hashable] = np.repeat(of_example[examples], counts[examples]).tolist()
+        groups: list[int] = np.repeat(of_example[examples], counts[examples]).tolist()
         return groups
 
     def _path(self, first: int) -> Path:

@@ -51,7 +51,8 @@ class ProbeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.esm.device
+        device: torch.device = self.esm.device
+        return device
 
     def predict(
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
@@ -63,13 +64,13 @@ class ProbeModel(nn.Module):
         pairs = [(record.heavy, record.light) for record in records]
         found: dict[str, Any] = {}
         if self.target == "residues":
-            if options["names"]:
+            if own:
                 found |= residue_features(self.esm, tokenizer, records, **options)
             if RESIDUE_WINDOWS in names:
                 found[RESIDUE_WINDOWS] = [residue_windows([pair]) for pair in pairs]
             by_record = zip(*(found[name] for name in names), strict=True)
             return [self.regression.predict(_side_by_side(one)).astype(np.float32) for one in by_record]
-        if options["names"]:
+        if own:
             found |= member_features(self.esm, tokenizer, records, **options)
         found |= {name: sequence_features(name, pairs) for name in names if name in BASELINES}
         values = _side_by_side([found[name] for name in names])

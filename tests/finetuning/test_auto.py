@@ -17,6 +17,8 @@ from curr_ab.finetuning.report import write_report
 from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.metrics import measure
 
+pytestmark = pytest.mark.heavy  # two runs of two folds
+
 SECONDS = {"probe": (0.0, 10.0), "lora": (20.0, 100.0), "dora": (30.0, 150.0), "full": (60.0, 300.0)}
 
 
@@ -152,7 +154,6 @@ def test_a_dry_run_says_what_is_tried(make_recipe, member, data):
     assert "budget 60 min" in text
 
 
-@pytest.mark.heavy
 def test_a_trial_that_pays_is_followed(make_recipe, member, planted, tmp_path, monkeypatch):
     """The choice of every fold is an adapter where its trial is made to be better; it loads as any other."""
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
