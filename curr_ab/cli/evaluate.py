@@ -18,7 +18,8 @@ from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
 if TYPE_CHECKING:
-    from curr_ab.evaluation.comparison import Comparison, LossComparison
+    from curr_ab.evaluation.comparison import LossComparison
+    from curr_ab.measures.fold_comparison import Comparison
 
 # The line of each suite in the list, and the data that it takes.
 _SUITES = {

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
-    from curr_ab.evaluation.comparison import compare_losses, compare_runs
+    from curr_ab.evaluation.comparison import compare_losses
     from curr_ab.evaluation.plan import PLANS, make_plan
     from curr_ab.evaluation.run import run_suite, write_tables
+    from curr_ab.measures.fold_comparison import compare_runs
     from curr_ab.measures.metrics import measure
     from curr_ab.measures.statistics import mean_and_standard_error
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "PLANS": "plan",
     "compare_losses": "comparison",
-    "compare_runs": "comparison",
+    "compare_runs": "curr_ab.measures.fold_comparison",
     "make_plan": "plan",
     "mean_and_standard_error": "curr_ab.measures.statistics",
     "measure": "curr_ab.measures.metrics",

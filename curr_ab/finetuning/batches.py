@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -50,15 +50,19 @@ class TokenRows:
         light = pa.array([example.light for example in examples], pa.string())
         tokens, offsets = encode_pairs(heavy, light)
         self._ends = offsets[1:]
-        self._by_residue = recipe.target == "residues"
-        if self._by_residue:
+        self._asks_residues = recipe.target == "residues"
+        if self._asks_residues:
             answering = is_residue(tokens)
         else:
             answering = np.zeros(len(tokens), bool)
             answering[offsets[:-1]] = True  # a pair answers once: its first token stands for it
-        self._task = Task(tokens, answering, tokens)
-        self._answers_at = np.flatnonzero(answering)
         self._pad = pad
+        self._ask(Task(tokens, answering, tokens))
+
+    def _ask(self, task: Task) -> None:
+        """Have the model see and answer this."""
+        self._task = task
+        self._answers_at = np.flatnonzero(task.predicted)
         self.answer_ends: Indices = np.searchsorted(self._answers_at, self._ends)
 
     @property
@@ -70,9 +74,15 @@ class TokenRows:
         """These examples in so many rows."""
         for batch in pack(self._task, self._ends, examples, num_parts, self._pad):
             inputs = dict(batch.model_inputs)
-            if not self._by_residue:
+            if not self._asks_residues:
                 del inputs["output_positions"]
             yield Part(inputs, np.searchsorted(self._answers_at, batch.answers_at))
+
+    def places(self, examples: Indices, num_parts: int) -> Iterator[tuple[Tensor, Indices]]:
+        """Where in the rows of each part its tokens stand, and which of all examples' tokens they are."""
+        every = replace(self._task, predicted=np.ones_like(self._task.predicted))
+        for batch in pack(every, self._ends, examples, num_parts, self._pad):
+            yield batch.model_inputs["output_positions"], batch.answers_at
 
 
 def answers_of(examples: Indices, answer_ends: Indices) -> Indices:

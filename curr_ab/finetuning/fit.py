@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from curr_ab.finetuning.batches import (
     Part,
@@ -70,7 +71,8 @@ class Fit:
         self.shared = not isinstance(rows, FeatureRows)
         self.group = whole_group(accelerator) if self.shared else ALONE
         self.steps_per_epoch = steps_per_epoch(recipe, fold)
-        self.num_steps = recipe.epochs * self.steps_per_epoch
+        self.num_epochs = recipe.num_epochs(self.steps_per_epoch)
+        self.num_steps = self.num_epochs * self.steps_per_epoch
         self.steps_before = steps_before
         self.whole: nn.Module = model.to(accelerator.device)  # what has the trained weights in the end
         self.optimizer: torch.optim.Optimizer = build_optimizer(model, recipe)
@@ -91,19 +93,24 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the log, from 1, with the least loss on the validation part; without one, the last."""
+        """The epoch with the least loss on the validation part, 0 for the start; without it the last."""
         if not len(self.fold.validation):
-            return len(self.log)
-        losses = [entry["validation_loss"] for entry in self.log]
-        return losses.index(min(losses)) + 1
+            return self.epochs_done
+        best = min(self.log, key=lambda entry: entry["validation_loss"])
+        return int(best["epoch"])
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs behind the fit."""
+        return int(self.log[-1]["epoch"]) if self.log else 0
 
     @property
     def is_over(self) -> bool:
         """True after the last epoch, or after too many without improvement."""
         if not self.log:
             return False
-        patience = self.recipe.early_stopping
-        return len(self.log) == self.recipe.epochs or 0 < patience <= len(self.log) - self.best_epoch
+        done, patience = self.epochs_done, self.recipe.early_stopping
+        return done == self.num_epochs or 0 < patience <= done - self.best_epoch
 
     def run(self, stop: StopRequest, title: str) -> None:
         """Train to the end; the model is then that of the best epoch."""
@@ -117,13 +124,15 @@ class Fit:
             steps_before=self.steps_before,
         )
         with closing(reporter):
+            if not self.log and not self.progress.step and self.recipe.start == "probe":
+                self.record_start(reporter, title)
             while not self.is_over:
                 began = time.perf_counter()
                 loss = self.epoch(stop, reporter)
                 self.finish_epoch(loss, time.perf_counter() - began, reporter, title)
                 if not self.is_over and (signal := stop.agreed(self.accelerator, due=True)):
                     raise self.interrupted(signal)
-        if self.best_epoch < len(self.log):
+        if self.best_epoch < self.epochs_done:
             restore_state(complete_states(self.folder.best)[-1], self.accelerator, self.model, [])
 
     def epoch(self, stop: StopRequest, reporter: Reporter) -> float:
@@ -193,12 +202,23 @@ class Fit:
         logits = self.predict(self.fold.validation)
         return float(self.right.loss_sum(logits, answers)) / self.right.weight(answers)
 
+    def record_start(self, reporter: Reporter, title: str) -> None:
+        """Measure and keep the start at the probe's solution, for a fit that does not improve on it."""
+        if not len(self.fold.validation):
+            return
+        entry: dict[str, Any] = {"step": 0, "epoch": 0, "validation_loss": self.validation_loss()}
+        self.log.append(entry)
+        reporter.say(f"{title}, at the probe's solution: validation_loss {entry['validation_loss']:.4f}")
+        reporter.write(entry)
+        save_state(self.folder.best, self.progress, self.accelerator, self.model, [], keep_last=1)
+        self.save()
+
     def finish_epoch(self, loss: float, seconds: float, reporter: Reporter, title: str) -> None:
         """Validate, report, and save what the fit goes on from."""
         step = self.progress.step
         entry: dict[str, Any] = {
             "step": step,
-            "epoch": len(self.log) + 1,
+            "epoch": self.epochs_done + 1,
             "loss": loss,
             "learning_rate": learning_rate(self.recipe, step - 1, self.num_steps),
             "seconds": seconds,
@@ -210,12 +230,17 @@ class Fit:
         self.log.append(entry)
         self.progress = replace(self.progress, loss_sum=0.0, seconds=self.progress.seconds + seconds)
         losses = ", ".join(f"{name} {entry[name]:.4f}" for name in LOSSES if name in entry)
-        reporter.say(f"{title}, epoch {entry['epoch']} of {self.recipe.epochs}: {losses}")
+        reporter.say(f"{title}, epoch {entry['epoch']} of {self.num_epochs}: {losses}")
         # Before the states: a fit that is killed in between comes by here again.
         reporter.write(entry)
-        if self.best_epoch == len(self.log) and len(self.fold.validation):
+        if self.best_epoch == self.epochs_done and len(self.fold.validation):
             self.save(self.folder.best, [])
         self.save(self.folder.states, [self.optimizer])
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Put weights by their names in an unwrapped model in the place of those that the fit has come to."""
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.whole, dict(weights), options=options)
 
     def save(self, folder: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         # An epoch may take less than a second, and a fit that has lost its state begins anew.
@@ -238,6 +263,12 @@ class Fit:
             f"{self.folder.path.name} has diverged in epoch {entry['epoch']} ({losses}); a learning_rate "
             f"below {self.recipe.peak_learning_rate:g} or more warmup_fraction helps, in a new folder"
         )
+
+
+def steps_of(recipe: Recipe, fold: Fold) -> int:
+    """Steps of a fit that does not stop early."""
+    per_epoch = steps_per_epoch(recipe, fold)
+    return recipe.num_epochs(per_epoch) * per_epoch
 
 
 def steps_per_epoch(recipe: Recipe, fold: Fold) -> int:

@@ -120,12 +120,8 @@ def _hold_out(
         num_parts = min(num_parts, len(np.unique(families[indices])))
     if labels is not None:
         num_parts = min(num_parts, *np.unique(labels[indices], return_counts=True)[1].tolist())
-    if num_parts < 2:
-        raise OptionError(
-            "the training part has too few groups, or examples of a class, to hold some out for "
-            "early_stopping; set it to 0 or take fewer folds",
-            *("early_stopping", "folds"),
-        )
+    if num_parts < 2:  # a single group, or a class of one: the run says that its last epoch counts
+        return indices, indices[:0]
     train, validation = next(_parts(indices, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
     if not _labels_of(examples, validation):

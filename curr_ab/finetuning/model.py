@@ -27,9 +27,12 @@ from curr_ab.checkpoints import HEADS, load_weights
 from curr_ab.extras import needs_extra
 from curr_ab.family import find_member
 from curr_ab.finetuning.batches import RightAnswers
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbConfig
+from curr_ab.modeling.modeling_curr_ab import CurrAbClassificationHead
 from curr_ab.modeling.skip_dropout import skip_dropout
+from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 from curr_ab.reach import reach
 
@@ -71,7 +74,23 @@ def build_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int 
     return adapted(model, recipe, source)
 
 
-def adapted(model: Any, recipe: Recipe, source: str) -> Any:
+def build_masked_model(recipe: Recipe, source: str, attention: str = "sdpa", fold: int = 0) -> Any:
+    """The member `source` with the head that it was pretrained with, in fp32; adapters alone are trained."""
+    config = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
+    if config.is_decoder:
+        raise OptionError(
+            f"adapt_epochs must be 0 for a causal model, which has no masks; got {recipe.adapt_epochs}",
+            "adapt_epochs",
+        )
+    with _quiet():
+        model: Any = load_weights(
+            HEADS["masked-lm"], source, dtype=torch.float32, attn_implementation=attention
+        )
+    torch.manual_seed(int(random_stream(recipe.seed, "adapters", fold).integers(1 << 62)))
+    return adapted(model, recipe, source, has_new_head=False)
+
+
+def adapted(model: Any, recipe: Recipe, source: str, has_new_head: bool = True) -> Any:
     """The model with the method's adapters; everything that the method does not train is frozen."""
     if recipe.method not in PEFT_METHODS:
         return model
@@ -80,15 +99,18 @@ def adapted(model: Any, recipe: Recipe, source: str) -> Any:
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.constants import DUMMY_TARGET_MODULES
 
-    config = LoraConfig(
+    matrices = target_pattern(recipe, model.config.num_hidden_layers)
+    if recipe.method == "frozen":
         # An adapter without matrices holds the head alone, and is loaded as any other.
-        target_modules=DUMMY_TARGET_MODULES if recipe.method == "frozen" else target_pattern(recipe),
-        modules_to_save=[HEAD],
+        matrices = DUMMY_TARGET_MODULES
+    config = LoraConfig(
+        target_modules=matrices,
+        modules_to_save=[HEAD] if has_new_head else None,
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.adapter_dropout,
         use_dora=recipe.method == "dora",
-        task_type="TOKEN_CLS" if recipe.target == "residues" else "SEQ_CLS",
+        task_type=("TOKEN_CLS" if recipe.target == "residues" else "SEQ_CLS") if has_new_head else None,
     )
     with _quiet():
         peft_model = get_peft_model(model, config)
@@ -108,19 +130,38 @@ class AdapterDropout(nn.Dropout):
         return super().forward(x)
 
 
-def target_pattern(recipe: Recipe) -> str:
+def target_pattern(recipe: Recipe, num_layers: int) -> str:
     """Full names of the encoder's matrices: the heads have some of the same last names."""
     names = "|".join(map(re.escape, recipe.target_modules))
-    return rf"(.*\.)?encoder\.layer\.\d+\.({names})"
+    if recipe.layers > num_layers:
+        raise OptionError(
+            f"layers must be at most {num_layers}, which the model has; got {recipe.layers}", "layers"
+        )
+    last = range(num_layers - recipe.layers, num_layers)
+    layers = f"({'|'.join(map(str, last))})" if recipe.layers else r"\d+"
+    return rf"(.*\.)?encoder\.layer\.{layers}\.({names})"
 
 
 def set_training(model: nn.Module, recipe: Recipe) -> None:
-    """Into training mode; a frozen base stays as it is, so its dropout does not blur what the head sees."""
+    """Into training mode, but for the dropout of what is to stay exact."""
     model.train()
-    if recipe.method == "frozen":
-        for name, module in model.named_modules():
-            if name.endswith("esm"):
-                module.eval()
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "esm" and recipe.method == "frozen":
+            module.eval()  # it would blur what the head sees
+        elif name.split(".")[-1] == "esm" and recipe.layers and recipe.method in ADAPTERS:
+            for below in (module.embeddings, *module.encoder.layer[: -recipe.layers]):
+                below.eval()  # it is computed once
+        elif isinstance(module, CurrAbClassificationHead) and recipe.start == "probe":
+            module.eval()  # features that drop out would throw the probe's solution over
+
+
+def esm_of(model: nn.Module) -> nn.Module:
+    """The encoder below a head and an adapter's wrappers."""
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "esm":
+            found: nn.Module = module
+            return found
+    raise ValueError(f"the model must have an encoder named esm; got {type(model).__name__}")
 
 
 def describe_trainable(model: nn.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ from curr_ab.checkpoints import HEADS
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.batches import TokenRows
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.fit import steps_per_epoch
+from curr_ab.finetuning.fit import steps_of, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
+from curr_ab.finetuning.folds_beside import whole_part
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
-from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.plan import TRAINED, Plan, describe, make_plan, trial_recipe
+from curr_ab.finetuning.recipe import Method, Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.number_types import training_precision
-from curr_ab.training.costs import expected_time, training_flops_per_token
+from curr_ab.training.costs import expected_rate, expected_time, training_flops_per_token
+from curr_ab.words import UNKNOWN_LABEL
 
 # Forward and backward take one and two parts of the operations of training; a frozen matrix needs no
 # gradient of its own, and a frozen base is computed once, without a backward pass.
 _SHARE = {"full": 1.0, "lora": 2 / 3, "dora": 2 / 3}
 _FORWARD = 1 / 3
+_INNER_SHARE = 0.8  # of a training part, on which a trial is fitted
 
 
 def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames | None = None) -> str:
@@ -36,17 +41,22 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
     config = model_config(recipe, checked_source(model))
     with torch.device("meta"):
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
-    flops = operations(recipe, config, examples, folds)
-    steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
     precision = training_precision(recipe.precision)
-    training = [
-        f"model            {describe_trainable(shape)}",
-        f"learning rate    {recipe.peak_learning_rate:g}",
-        f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-        f"products         {precision.name}: {precision.reason}",
-    ]
-    if recipe.method == "probe":
-        training = [f"model            a regression on frozen features ({recipe.features})"]
+    if recipe.method == "auto":
+        plan = plan_of(recipe, checked_source(model), examples, folds)
+        costs = [f"{'' if place else 'methods':<17}{line}" for place, line in enumerate(describe(plan))]
+    else:
+        steps = [steps_of(recipe, fold) for fold in folds]
+        costs = [
+            f"model            {describe_trainable(shape)}",
+            f"learning rate    {recipe.peak_learning_rate:g}",
+            f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
+            f"products         {precision.name}: {precision.reason}",
+        ]
+        if recipe.method == "probe":
+            costs = [f"model            a regression on frozen features ({recipe.features})"]
+        flops = operations(recipe, config, examples, folds)
+        costs.append(f"time             {expected_time(flops, precision.name, shape.num_parameters())}")
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -58,10 +68,33 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
             f"test {len(fold.test):,}"
             for fold in folds
         ),
-        *training,
-        f"time             {expected_time(flops, precision.name, shape.num_parameters())}",
+        *costs,
     ]
     return "\n".join(lines)
+
+
+def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fold]) -> Plan:
+    """What `--method auto` tries on these folds, by the time that operations take on this machine."""
+    config = model_config(recipe, source)
+    with torch.device("meta"):
+        num_parameters = HEADS[head_name(recipe)](config).num_parameters()
+    rate, _ = expected_rate(training_precision(recipe.precision).name, num_parameters)
+    seconds: dict[Method, tuple[float, float]] = {}
+    methods: tuple[Method, ...] = ("probe", *TRAINED)
+    for method in methods:
+        fits = operations(replace(recipe, method=method), config, examples, folds)
+        trials = (
+            0.0 if method == "probe" else operations(trial_recipe(recipe, method), config, examples, folds)
+        )
+        seconds[method] = trials * _INNER_SHARE / rate, fits / rate
+    smallest = min(len(whole_part(fold)) for fold in folds)
+    num_labels = smallest if recipe.target != "residues" else _num_known(examples) * smallest // len(examples)
+    return make_plan(recipe, num_labels, len(folds), seconds)
+
+
+def _num_known(examples: Examples) -> int:
+    """Residues whose label is known."""
+    return sum(int((np.asarray(item.label) != UNKNOWN_LABEL).sum()) for item in examples)
 
 
 def _counts(recipe: Recipe, examples: Examples) -> list[str]:
@@ -81,10 +114,14 @@ def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: 
     if recipe.method == "probe" or (recipe.method == "frozen" and recipe.target != "residues"):
         return float(lengths.sum()) * per_token * _FORWARD  # once for all folds
     share = _SHARE.get(recipe.method, _FORWARD)
+    if recipe.layers:  # nothing flows back below the first adapter
+        share = _FORWARD * (1 + recipe.layers / config.num_hidden_layers)
+    epochs = recipe.adapt_epochs
+    epochs += max(recipe.num_epochs(steps_per_epoch(recipe, fold)) for fold in folds)
     trained, validated, tested = (
         sum(float(lengths[getattr(fold, part)].sum()) for fold in folds)
         for part in ("train", "validation", "test")
     )
     if recipe.final:
         trained += float(lengths.sum())
-    return per_token * (recipe.epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)
+    return per_token * (epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)

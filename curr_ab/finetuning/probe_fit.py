@@ -24,7 +24,7 @@ from curr_ab.finetuning.probe_model import ProbeModel
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.probes.feature_names import RESIDUE_FEATURES, features_for
 from curr_ab.probes.member_features import member_features, residue_features
-from curr_ab.probes.regression import Choice, choose_regression
+from curr_ab.probes.regression import Choice, Regression, choose_regression
 from curr_ab.training.stop import Interrupted, StopRequest
 
 PAIRS_PER_PART = 1_024  # that a killed run computes anew at most
@@ -77,13 +77,13 @@ class ProbeFits:
         rows = answers_of(examples, self.answer_ends)
         return choice.regression.predict(self.features()[choice.features][rows])
 
-    def model(self, choice: Choice) -> ProbeModel:
-        """The base with this regression."""
+    def model(self, regression: Regression, features: str) -> ProbeModel:
+        """The base with this regression on these features."""
         recipe = self.recipe
         return ProbeModel(
             self._base()[0],
-            choice.regression,
-            choice.features,
+            regression,
+            features,
             recipe.target,
             recipe.labels or (recipe.label_column,),
         )

@@ -21,9 +21,11 @@ from curr_ab.finetuning.probe_file import ProbeFacts, read_probe, write_probe
 from curr_ab.inference.embedding import encoder_of
 from curr_ab.inference.records import Record
 from curr_ab.modeling import CurrAbConfig
-from curr_ab.probes.feature_names import RESIDUE_FEATURES
+from curr_ab.probes.feature_names import JOIN, MEMBER_FEATURES, RESIDUE_FEATURES
 from curr_ab.probes.member_features import member_features, residue_features
 from curr_ab.probes.regression import Regression
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS, residue_windows
+from curr_ab.probes.sequence_features import BASELINES, sequence_features
 from curr_ab.results import checkpoint_digest
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import Target
@@ -33,7 +35,7 @@ Array = npt.NDArray[np.float32]
 
 
 class ProbeModel(nn.Module):
-    """The encoder of a member, and a regression on one set of its features."""
+    """The encoder of a member, and a regression on sets of features, of its own and of residues alone."""
 
     def __init__(
         self, encoder: Any, regression: Regression, features: str, target: Target, labels: Sequence[str]
@@ -56,11 +58,22 @@ class ProbeModel(nn.Module):
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
     ) -> list[Array]:
         """For each record its probabilities [classes], [residues, classes] or its number [1]."""
-        options: dict[str, Any] = {"names": [self.features], "tokens_per_batch": tokens_per_batch}
-        if self.features in RESIDUE_FEATURES:
-            states = residue_features(self.esm, tokenizer, records, **options)[self.features]
-            return [self.regression.predict(one).astype(np.float32) for one in states]
-        values = member_features(self.esm, tokenizer, records, **options)[self.features]
+        names = self.features.split(JOIN)
+        own = [name for name in names if name in (*MEMBER_FEATURES, *RESIDUE_FEATURES)]
+        options: dict[str, Any] = {"names": own, "tokens_per_batch": tokens_per_batch}
+        pairs = [(record.heavy, record.light) for record in records]
+        found: dict[str, Any] = {}
+        if self.target == "residues":
+            if own:
+                found |= residue_features(self.esm, tokenizer, records, **options)
+            if RESIDUE_WINDOWS in names:
+                found[RESIDUE_WINDOWS] = [residue_windows([pair]) for pair in pairs]
+            by_record = zip(*(found[name] for name in names), strict=True)
+            return [self.regression.predict(_side_by_side(one)).astype(np.float32) for one in by_record]
+        if own:
+            found |= member_features(self.esm, tokenizer, records, **options)
+        found |= {name: sequence_features(name, pairs) for name in names if name in BASELINES}
+        values = _side_by_side([found[name] for name in names])
         return list(self.regression.predict(values).reshape(len(records), -1).astype(np.float32))
 
     def save(self, folder: Path, base: str) -> None:
@@ -70,6 +83,10 @@ class ProbeModel(nn.Module):
         config = self.config.to_dict()
         config.pop("auto_map", None)  # the code of the model is where the base is
         write_json(folder / CONFIG, {**config, "architectures": [ARCHITECTURE]})
+
+
+def _side_by_side(values: Sequence[Any]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.asarray(one, np.float64) for one in values], axis=1)
 
 
 def is_probe(source: str, revision: str | None = None) -> bool:

@@ -8,22 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from curr_ab.finetuning.methods import ADAPTERS, METHODS, Pooling, Start
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
-Method = Literal["lora", "dora", "frozen", "full", "probe"]
-Pooling = Literal["cls", "mean", "mean_per_chain"]
+Method = Literal["auto", "lora", "dora", "frozen", "full", "probe"]
 
-# Published: 5e-5 for the head on a frozen base. Adapters begin at zero and take larger steps.
-LEARNING_RATES: dict[str, float] = {
-    "frozen": 5e-5,
-    "full": 5e-5,
-    "lora": 3e-4,
-    "dora": 3e-4,
-    "probe": 1e-3,
-}
 # Within one layer of the encoder; the heads have matrices of the same names.
 ADAPTABLE = (
     "attention.self.query",
@@ -75,9 +67,21 @@ class Recipe:
     )
 
     method: Method = option(
-        "lora", "Method: train adapters and the head, the head alone, everything, or fit a probe"
+        "auto",
+        "Method: what is best inside each training part, or train adapters and the head, the head alone, "
+        "everything, or fit a probe",
     )
-    pooling: Pooling = option("cls", "Pooling of a pair for the head; cls as published")
+    budget: float = option(
+        60.0, "Minutes that auto may expect a method to take; what takes longer is not tried", above=0
+    )
+    learning_curve: bool = option(
+        False, "Measure how the score rises with the number of labels", execution=True
+    )
+    pooling: Pooling = option(
+        None,
+        "Pooling of a pair for the head; stock transformers knows cls alone",
+        shown="the method's own; cls, as published, for frozen and residues, else mean_per_chain",
+    )
     features: str = option(
         "auto",
         "Features of a probe: auto, which chooses inside each training part, or one of "
@@ -93,7 +97,27 @@ class Recipe:
         ADAPTABLE, "Matrices of a layer that get an adapter", metavar="NAME"
     )
 
+    layers: int = option(
+        0, "Number of last layers that get adapters", shown="0, which means all of them", least=0
+    )
+    start: Start = option(
+        None,
+        "Start of the head: the solution of a linear probe on the training part, or random weights",
+        shown="the method's own; random, as published, for frozen and residues, else probe",
+    )
+
+    adapt_epochs: int = option(
+        0,
+        "Number of passes of masked training of the adapters over the training part, before the head learns",
+        least=0,
+    )
     epochs: int = option(3, "Number of passes over the training part", above=0)
+    fewest_steps: int = option(
+        None,
+        "Number of steps that a fit has at least: on small data epochs are added until it has them",
+        shown="the method's own",
+        least=0,
+    )
     pairs_per_step: int = option(32, "Number of pairs in a step, on all processes together", above=0)
     learning_rate: float | None = option(
         None,
@@ -115,7 +139,10 @@ class Recipe:
         "none", "Weights of the classes; with balanced, rare classes count for more"
     )
     early_stopping: int = option(
-        0, "Number of epochs without improvement on the validation part that end a fit; 0 is never", least=0
+        None,
+        "Number of epochs without improvement on the validation part that end a fit; 0 is never",
+        shown="the method's own; 0, as published, for frozen",
+        least=0,
     )
     validation_fraction: float = option(
         0.1,
@@ -162,6 +189,7 @@ class Recipe:
                 )
             names = [str(label) if type(label) is int else label for label in labels]
             object.__setattr__(self, "labels", names)
+        self._take_from_method()
         check_types(self)
         for name in self.target_modules:
             if name not in ADAPTABLE:
@@ -170,6 +198,13 @@ class Recipe:
                 )
         self._check_labels()
         self._check_combinations()
+
+    def _take_from_method(self) -> None:
+        """Give what is left to the method its values, so that a recorded recipe says all of them."""
+        defaults = METHODS.get(self.method, METHODS["lora"])  # an unknown one is refused with the types
+        for name in ("pooling", "start", "fewest_steps", "early_stopping"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, defaults.value(name, self.target))
 
     def _check_labels(self) -> None:
         if self.target == "number":
@@ -215,10 +250,21 @@ class Recipe:
             raise OptionError(
                 f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
             )
-        if self.method in ("lora", "dora") and not self.target_modules:
+        if self.method in ("auto", "lora", "dora") and not self.target_modules:
             raise OptionError(
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
+            )
+        for name in ("adapt_epochs", "layers"):
+            if (value := getattr(self, name)) and self.method not in ("auto", *ADAPTERS):
+                raise OptionError(
+                    f"{name} must be 0 for {self.method}, which has no adapters; got {value}: "
+                    "take lora or dora",
+                    *(name, "method"),
+                )
+        if self.start == "probe" and self.target == "residues":
+            raise OptionError(
+                "start must be random for residues, because a probe is for pairs; got probe", "start"
             )
         known = ("auto", *(RESIDUE_FEATURES if self.target == "residues" else MEMBER_FEATURES))
         if self.features not in known:
@@ -231,7 +277,11 @@ class Recipe:
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate after the warm-up: the one given, else the method's."""
-        return LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+        return METHODS[self.method].learning_rate if self.learning_rate is None else self.learning_rate
+
+    def num_epochs(self, steps_per_epoch: int) -> int:
+        """Epochs of a fit: those of the recipe, or as many as its fewest steps take."""
+        return max(self.epochs, -(-self.fewest_steps // steps_per_epoch))
 
     @property
     def num_parts(self) -> int:
@@ -261,6 +311,11 @@ def resolve_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None
     given = dict(overrides or {})
     check_names(given, Recipe, "recipe")
     return Recipe(**_changed(_read(name_or_path), given))
+
+
+def recorded_recipe(path: Path) -> Recipe:
+    """The recipe of a run; one that began before an option existed did without it."""
+    return Recipe(**{"start": "random", "fewest_steps": 0, **_read(path)})
 
 
 def _read(name_or_path: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.files import read_object, replacing, write_json, write_parquet
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.labelled_pairs import Example
-from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+from curr_ab.finetuning.recipe import Recipe, recorded_recipe
 from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure
 from curr_ab.measures.statistics import mean_and_standard_error
@@ -68,7 +68,7 @@ class FinetuningFolder:
     @property
     def precision(self) -> str | None:
         """The number type in which the run began; None before that."""
-        return resolve_recipe(self.recipe_file).precision if self.recipe_file.exists() else None
+        return recorded_recipe(self.recipe_file).precision if self.recipe_file.exists() else None
 
     def begin(
         self, recipe: Recipe, data: dict[str, Any], folds: Sequence[Fold], earlier_name: str | None = None
@@ -83,7 +83,7 @@ class FinetuningFolder:
                     f"the folder of a run must be new or hold a run; {self.path} has a {RECIPE} but no "
                     f"{DATA}: choose another folder"
                 )
-            changed = recipe.differences(resolve_recipe(self.recipe_file))
+            changed = recipe.differences(recorded_recipe(self.recipe_file))
             before = read_object(self.data_file)
             if before.get("model") == earlier_name:
                 data = {**data, "model": earlier_name}

@@ -19,6 +19,12 @@ RECIPE = "recipe.yaml"
 DATA = "data.json"
 FOLDS = "folds.json"
 PREDICTIONS = "predictions.parquet"
+BESIDE = "beside"  # of what the same folds give without the run's method, by name
+
+
+def beside_folder(folder: Path, name: str) -> Path:
+    """Folder of the folds of a baseline that stands beside a run."""
+    return folder / BESIDE / name
 
 
 def fold_folder(folder: Path, number: int) -> Path:
@@ -64,8 +70,8 @@ class RunPredictions:
         return np.concatenate([fold.predictions for fold in self.folds])
 
 
-def read_run(folder: str | Path) -> RunPredictions:
-    """The predictions of a finished cross-validation."""
+def read_run(folder: str | Path, beside: str = "") -> RunPredictions:
+    """The predictions of a finished cross-validation, or those of a baseline that stands beside it."""
     import yaml
 
     folder = Path(folder)
@@ -74,9 +80,10 @@ def read_run(folder: str | Path) -> RunPredictions:
     recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
     data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     names = tuple(recipe["labels"])
+    predicted = beside_folder(folder, beside) if beside else folder
     folds, grouped = [], False
     for fold in json.loads((folder / FOLDS).read_text(encoding="utf-8")):
-        path = fold_folder(folder, fold["number"]) / PREDICTIONS
+        path = fold_folder(predicted, fold["number"]) / PREDICTIONS
         if not path.is_file():
             raise ValueError(
                 f"{folder}: fold {fold['number']} is not done; run the fine-tuning again to go on"
@@ -89,7 +96,7 @@ def read_run(folder: str | Path) -> RunPredictions:
         )
     return RunPredictions(
         folder=folder,
-        model=data["model"],
+        model=beside or data["model"],
         task=recipe["name"],
         target=recipe["target"],
         label_names=names,

@@ -78,17 +78,23 @@ def expected_utilization(num_parameters: int) -> float:
 
 def expected_time(flops: float, precision: str, num_parameters: int, num_devices: int = 1) -> str:
     """Time of a training on this machine's kind of device, and what the estimate assumes."""
+    rate, reason = expected_rate(precision, num_parameters)
+    return f"{format_duration(flops / rate / num_devices)} on {num_devices} device(s), {reason}"
+
+
+def expected_rate(precision: str, num_parameters: int) -> tuple[float, str]:
+    """Operations in a second on this machine's kind of device, and what the estimate assumes."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if peak := peak_flops(device, precision):
         utilization = expected_utilization(num_parameters)
-        rate, reason = utilization * peak, f"if {utilization:.0%} of {peak / 1e12:.0f} TFLOP/s are reached"
-    else:
-        measured = _matrix_flops(device)
-        rate = 0.5 * measured
-        reason = f"if half of the {measured / 1e9:,.0f} GFLOP/s of a matrix product here are reached"
-    return f"{format_duration(flops / rate / num_devices)} on {num_devices} device(s), {reason}"
+        return utilization * peak, f"if {utilization:.0%} of {peak / 1e12:.0f} TFLOP/s are reached"
+    measured = _matrix_flops(device)
+    return (
+        0.5 * measured,
+        f"if half of the {measured / 1e9:,.0f} GFLOP/s of a matrix product here are reached",
+    )
 
 
 def _matrix_flops(device: torch.device) -> float:

@@ -22,10 +22,11 @@ class Diverged(ValueError):
 def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """The trainable ones; biases and norms are without weight decay, as in transformers' Trainer."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    return [
+    groups = [
         {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]  # an empty one cannot be restored from a state
 
 
 def scheduled_rate(

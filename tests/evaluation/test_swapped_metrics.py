@@ -58,7 +58,7 @@ def test_a_shift_of_each_fold_makes_no_difference(tmp_path):
 
 def test_what_is_permuted_is_what_is_shown(tmp_path):
     """The number that p is of: a mean over folds, although folds differ in their size."""
-    from curr_ab.evaluation.comparison import _difference_when_swapped, _units
+    from curr_ab.measures.fold_comparison import _difference_when_swapped, _units
     from curr_ab.measures.fold_predictions import read_run
 
     folds = [

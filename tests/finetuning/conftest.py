@@ -55,8 +55,16 @@ def make_recipe():
     """A shipped recipe as a run of seconds, with whatever is to differ."""
 
     def make(task="specificity-binary", **changes):
-        quick = {"folds": 2, "epochs": 2, "precision": "fp32", "pairs_per_step": 8, "final": False}
+        quick = {
+            "method": "lora",
+            "folds": 2,
+            "epochs": 2,
+            "precision": "fp32",
+            "pairs_per_step": 8,
+            "final": False,
+        }
         quick |= {"adapter_dropout": 0.0, "pairs_per_micro_batch": 4}
+        quick |= {"pooling": "cls", "start": "random", "fewest_steps": 0, "early_stopping": 0}
         return resolve_recipe(task, {**quick, **changes})
 
     return make

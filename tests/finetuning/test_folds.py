@@ -1,6 +1,7 @@
 """Folds hold relatives apart; the published ones by rows leak."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,8 +14,8 @@ from curr_ab.finetuning import Example, Examples, plant, read_examples, resolve_
 from curr_ab.finetuning.folds import hold_out_validation
 from curr_ab.words import UNKNOWN_LABEL
 
-CLONE = resolve_recipe("specificity-binary", {"group_by": "clone"})
-ROWS = resolve_recipe("specificity-binary", {"fold_scheme": "rows"})
+CLONE = resolve_recipe("specificity-binary", {"group_by": "clone", "early_stopping": 0})
+ROWS = resolve_recipe("specificity-binary", {"fold_scheme": "rows", "early_stopping": 0})
 
 
 def examples_of(rows, group="clone"):
@@ -122,7 +123,7 @@ def test_identical_pairs_stay_together_whatever_their_groups(clonal):
 
 
 def test_one_fold_tests_on_a_fifth(clonal):
-    (fold,) = split_folds(clonal, resolve_recipe("specificity-binary", {"group_by": "clone", "folds": 1}))
+    (fold,) = split_folds(clonal, replace(CLONE, folds=1))
     assert 0.15 < len(fold.test) / len(clonal) < 0.25
     assert (fold.number, len(fold.train) + len(fold.test)) == (1, len(clonal))
 
@@ -133,6 +134,12 @@ def test_validation_of_the_last_fit(clonal):
     assert sorted([*train, *validation]) == list(range(len(clonal)))
     assert not {one.group for one in clonal.take(train)} & {one.group for one in clonal.take(validation)}
     assert len(hold_out_validation(clonal, CLONE)[1]) == 0
+
+
+def test_a_single_group_leaves_nothing_to_hold_out(clonal):
+    rows = [vars(one) | {"clone": f"donor{n % 2}"} for n, one in enumerate(clonal.items[:90])]
+    for fold in split_folds(examples_of(rows), replace(CLONE, folds=2, early_stopping=2)):
+        assert len(fold.validation) == 0 and len(fold.train) + len(fold.test) == 90
 
 
 def test_fewer_groups_than_folds(clonal):

@@ -16,7 +16,14 @@ from curr_ab.pretraining import pretrain, resolve_plan
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]  # two minutes of pretraining, ten of fine-tuning
 
 TINY = Path(__file__).parents[2] / "train_scripts" / "plans" / "tiny.yaml"
-COMMON = {"folds": 1, "final": False, "precision": "fp32", "adapter_dropout": 0.0, "learning_rate": 3e-3}
+COMMON = {
+    "method": "lora",
+    "folds": 1,
+    "final": False,
+    "precision": "fp32",
+    "adapter_dropout": 0.0,
+    "learning_rate": 3e-3,
+}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from curr_ab.finetuning import Recipe, resolve_recipe
-from curr_ab.finetuning.recipe import shipped_recipes
+from curr_ab.finetuning.recipe import recorded_recipe, shipped_recipes
 
 CLASSES = {"labels": ["HD", "CoV"], "group_by": "donor"}
 
@@ -24,7 +24,7 @@ def test_shipped_recipes():
     for name, path in shipped_recipes().items():
         recipe = resolve_recipe(name)
         assert recipe.name == name
-        assert recipe.method == "lora"
+        assert recipe.method == "auto"
         assert len(path.read_text().splitlines()) <= 12
 
 
@@ -71,7 +71,7 @@ def test_folds_hold_groups_apart_unless_asked():
             {"target": "number", "labels": [], "class_weights": "balanced"},
             "class_weights must be none",
         ),
-        ({"method": "adapter"}, "method must be one of lora, dora, frozen, full, probe; got 'adapter'"),
+        ({"method": "adapter"}, "method must be one of auto, lora, dora, frozen, full, probe; got 'adapter'"),
         ({"features": "median"}, "features must be one of auto, mean-per-chain, "),
         ({"features": "mean", "target": "residues"}, "features must be one of auto, residue, middle-layer"),
         ({"warmup_fraction": 1.0}, "warmup_fraction must be at least 0 and below 1; got 1.0"),
@@ -87,7 +87,7 @@ def test_folds_hold_groups_apart_unless_asked():
         ({"validation_fraction": 0.6}, "must be above 0 and at most 0.5; got 0.6"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number; got nan"),
         ({"max_gradient_norm": "inf"}, "max_gradient_norm must be a finite number; got inf"),
-        ({"target_modules": []}, "for lora; got none"),
+        ({"target_modules": [], "method": "dora"}, "for dora; got none"),
         ({"target_modules": ["lm_head.dense"]}, "target_modules must be some of attention.self.query"),
     ],
 )
@@ -137,3 +137,35 @@ def test_every_field_is_explained():
     explained = {one.name: one.metadata["help"] for one in fields(Recipe)}
     assert list(explained) == list(Recipe.__dataclass_fields__)
     assert all(explained.values())
+
+
+def test_what_a_recipe_leaves_open_is_the_method_s():
+    names = ("pooling", "start", "fewest_steps", "early_stopping")
+    published = resolve_recipe("specificity-binary", {"method": "frozen"})
+    assert [getattr(published, name) for name in names] == ["cls", "random", 0, 0]
+    for method in ("lora", "dora", "full"):
+        recipe = resolve_recipe("affinity", {"method": method})
+        assert [getattr(recipe, name) for name in names] == ["mean_per_chain", "probe", 200, 4]
+    assert resolve_recipe("paratope").start == "random"
+    given = {"pooling": "mean", "start": "random", "fewest_steps": 7, "early_stopping": 0}
+    assert [getattr(resolve_recipe("affinity", given), name) for name in names] == list(given.values())
+    recorded = resolve_recipe("affinity").to_dict()
+    assert None not in [recorded[name] for name in names]  # a run's recipe.yaml says all of them
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fewest_steps", "steps_per_epoch", "expected"),
+    [(3, 200, 9, 23), (3, 200, 100, 3), (3, 0, 1, 3), (20, 200, 10, 20)],
+)
+def test_small_data_get_more_epochs(epochs, fewest_steps, steps_per_epoch, expected):
+    recipe = resolve_recipe("affinity", {"epochs": epochs, "fewest_steps": fewest_steps})
+    assert recipe.num_epochs(steps_per_epoch) == expected
+
+
+def test_the_recipe_of_an_earlier_run_did_without_later_options(tmp_path):
+    values = resolve_recipe("affinity").to_dict()
+    for later in ("start", "fewest_steps", "layers", "adapt_epochs"):
+        del values[later]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    recipe = recorded_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.start, recipe.fewest_steps, recipe.layers, recipe.adapt_epochs) == ("random", 0, 0, 0)

@@ -28,7 +28,7 @@ def dropping_member(make_member):
 
 def progress(out):
     """How many epochs and folds a run has behind it, as its files tell while it goes."""
-    lines = sum(len(path.read_text().splitlines()) for path in out.glob("*/log.jsonl"))
+    lines = sum(len(path.read_text().splitlines()) for path in out.rglob("log.jsonl"))
     return lines + len(list(out.glob("fold-*/results.json")))
 
 
@@ -41,7 +41,8 @@ def outcome(out):
         found[fit.path.name] = log
         if fit.predictions_file.exists():
             found[f"{fit.path.name} predictions"] = pq.read_table(fit.predictions_file).to_pydict()
-        adapter = load_file(fit.adapter / "adapter_model.safetensors")
+        (weights,) = fit.adapter.glob("*model.safetensors")
+        adapter = load_file(weights)
         found[f"{fit.path.name} adapter"] = {name: value.tolist() for name, value in adapter.items()}
         assert not fit.states.exists() and not fit.best.exists()
     return found
@@ -66,11 +67,18 @@ def kill_at_random_until_done(run, out, randomness):
         kills += 1
 
 
+FROM_A_PROBE = {"start": "probe", "pooling": "mean_per_chain", "fewest_steps": 8}
+AFTER_MASKED_TRAINING = {**FROM_A_PROBE, "adapt_epochs": 2, "layers": 1}
+CHANGES = [{}, AFTER_MASKED_TRAINING, {**FROM_A_PROBE, "method": "full"}]
+
+
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", CHANGES, ids=["lora", "after masked training", "full"])
 def test_a_killed_cross_validation_goes_on_to_the_same_bits(
-    processes, make_recipe, dropping_member, data, tmp_path
+    processes, changes, make_recipe, dropping_member, data, tmp_path
 ):
-    recipe = make_recipe(epochs=3, early_stopping=2, final=True, adapter_dropout=0.1, learning_rate=5e-3)
+    how = {"epochs": 3, "early_stopping": 2, "adapter_dropout": 0.1, "learning_rate": 5e-3}
+    recipe = make_recipe(final=True, **how, **changes)
 
     def run(out):
         arguments = (recipe.to_dict(), str(dropping_member), data, out)

@@ -46,7 +46,8 @@ PLAN = {
     "cdr3_mask_fraction": 0.25,
 }
 STOPPED_AFTER = 9
-RECIPE = {"folds": 2, "epochs": 3, "precision": "fp32", "pairs_per_step": 8, "learning_rate": 5e-3, "rank": 2}
+RECIPE = {"method": "lora", "folds": 2, "epochs": 3, "precision": "fp32", "pairs_per_step": 8}
+RECIPE |= {"learning_rate": 5e-3, "rank": 2}
 PRESET = {
     "name": "micro",
     "title": "A study of seconds",

@@ -313,9 +313,9 @@ def test_links_out_of_a_folder_are_refused_and_hidden_files_stay_here(family, tm
         describe_dataset(folder, "brineylab")
     export = tmp_path / "export"
     shutil.copytree(family / "CurrAb-8M-F", export)
-    shutil.move(export / "training.json", tmp_path / "training.json")
-    (export / "training.json").symlink_to(tmp_path / "training.json")
-    with pytest.raises(ValueError, match=r"training\.json must be a file of .*; it is a link to"):
+    shutil.move(export / "config.json", tmp_path / "config.json")
+    (export / "config.json").symlink_to(tmp_path / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json must be a file of .*; it is a link to"):
         describe_folder(export, "brineylab")
 
 

@@ -49,7 +49,8 @@ def tuned(tmp_path_factory):
     CurrAbTokenizer().save_pretrained(folder / "member")
     pq.write_table(plant("specificity-binary", 24, 0), folder / "pairs.parquet")
     recipe = resolve_recipe(
-        "specificity-binary", {"folds": 2, "epochs": 2, "precision": "fp32", "pairs_per_step": 8}
+        "specificity-binary",
+        {"method": "lora", "folds": 2, "epochs": 2, "precision": "fp32", "pairs_per_step": 8},
     )
     return recipe, folder / "member", [folder / "pairs.parquet"]
 
