@@ -24,6 +24,7 @@ from curr_ab.inference.settings import (
     MutateSettings,
     NumberSettings,
     PairSettings,
+    PredictSettings,
     RestorationPlan,
     RestoreSettings,
     ScoreSettings,
@@ -107,7 +108,7 @@ def add_commands(commands: Any) -> None:
     _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
     text = "generate light chains for heavy ones, heavy chains for light ones, or pairs"
     _add(commands, "generate", text, _generate, GenerateSettings)
-    _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
+    _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict, PredictSettings)
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
@@ -262,11 +263,17 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    loading = read_options(args, LoadingOptions)
+    loading, settings = read_options(args, LoadingOptions), read_options(args, PredictSettings)
     with needs_extra("finetune"):
         from curr_ab.finetuning.prediction import PredictTask, head_of
-    head = head_of(args.model, revision=loading.revision, namespace=loading.namespace)
-    _run(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), head)
+        from curr_ab.finetuning.uncertainty import read_uncertainty
+    place: dict[str, Any] = {"revision": loading.revision, "namespace": loading.namespace}
+    head = head_of(args.model, **place)
+    sure = None if settings.raw else read_uncertainty(args.model, **place)
+    if sure is not None and not read_options(args, BulkOptions).quiet:
+        print(*sure.explained(settings.level), sep="\n", file=sys.stderr)
+    task = PredictTask(**vars(settings), uncertainty=sure, tokens_per_batch=_tokens(args))
+    _run(args, task, _read(args), head)
 
 
 def _tokens(args: argparse.Namespace) -> int | None:

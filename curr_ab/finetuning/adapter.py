@@ -21,6 +21,7 @@ from curr_ab.finetuning.adapter_record import (
     edit_json,
     write_adapter_card,
 )
+from curr_ab.finetuning.uncertainty import Uncertainty
 from curr_ab.results import Result, write_results
 
 
@@ -35,6 +36,7 @@ def save_adapter(
     results: Sequence[Result],
     data: Mapping[str, Any],
     folds: Mapping[str, Any],
+    uncertainty: Uncertainty | None = None,
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 
@@ -63,6 +65,8 @@ def save_adapter(
         (new / RECIPE).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_results(new / RESULTS, results)
         record.write(new)
+        if uncertainty is not None:
+            uncertainty.write(new)
         write_manifest(new, model, tokenizer, record.base_model, label_names)
         write_adapter_card(new, namespace=NAMESPACE)
 

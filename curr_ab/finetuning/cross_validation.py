@@ -39,6 +39,7 @@ from curr_ab.finetuning.run_folder import (
     mean_results,
     write_predictions,
 )
+from curr_ab.finetuning.uncertainty import Uncertainty, measure_uncertainty
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.number_types import training_precision
 from curr_ab.results import Result, read_results, write_results
@@ -170,7 +171,10 @@ class CrossValidation:
         fit = self.fitted(everything, folder, stop, "everything")
         weights = trained_weights(fit.whole)
         if self.accelerator.is_main_process:
-            self.save(folder.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            sure = self.uncertainty()
+            self.say(sure.summary)
+            means = [row for row in results if "fold" not in row.details]
+            self.save(folder.adapter, fit, weights, means, sure)
             folder.drop_states()
         self.finish()
 
@@ -213,7 +217,19 @@ class CrossValidation:
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
 
-    def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
+    def uncertainty(self) -> Uncertainty:
+        """How sure the last fit's predictions are, by what the folds had not seen."""
+        pairs = [(example.heavy, example.light) for example in self.examples]
+        return measure_uncertainty(self.folder.path, pairs, keep_sequences=self.recipe.training_sequences)
+
+    def save(
+        self,
+        folder: Path,
+        fit: Fit,
+        weights: dict[str, Tensor],
+        results: Sequence[Result],
+        uncertainty: Uncertainty | None = None,
+    ) -> None:
         """An adapter's folder, or a whole checkpoint where everything was trained."""
         recipe = self.recipe
         save_adapter(
@@ -235,6 +251,7 @@ class CrossValidation:
                 "scheme": recipe.fold_scheme,
                 "group_by": recipe.group_by or "none",
             },
+            uncertainty=uncertainty,
         )
 
     def say(self, text: str) -> None:
