@@ -1,4 +1,4 @@
-"""How sure predictions are: what an adapter's folder says of it, and the columns that `predict` makes of that."""
+"""How sure predictions are: what an adapter's folder says of it, and the columns of `predict`."""
 
 import json
 from dataclasses import replace
