@@ -49,7 +49,7 @@ class Assay:
 
     @property
     def score_name(self) -> str:
-        """The metric of the rest of the pool."""
+        """The metric on what is never measured."""
         return "spearman" if self.target == "number" else "auroc"
 
     def found(self, measured: Labels) -> float:
@@ -81,9 +81,9 @@ class Assay:
                 break
         return drawn
 
-    def score(self, predicted: Floats, rest: Labels) -> float:
-        """How well the rest of the pool is ranked; NaN where its labels leave that undefined."""
-        labels, predicted = self.labels[rest], predicted[rest] * self.sign
+    def score(self, predicted: Floats, part: Labels) -> float:
+        """How well these pairs are ranked; NaN where its labels leave that undefined."""
+        labels, predicted = self.labels[part], predicted[part] * self.sign
         if len(np.unique(labels)) < 2:
             return float("nan")
         if self.target == "number":

@@ -1,4 +1,4 @@
-"""Picture of rounds: what was found, and how well the rest is ranked, by the number of measured pairs."""
+"""Picture of rounds: what was found, and how well others are ranked, by the number of measured pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curr_ab.pictures import BAND, COLOURS, MARKERS, add_legend, new_figure, sav
 def draw_rounds(table: pa.Table, folder: Path, *, found_name: str, score_name: str) -> list[Path]:
     """Write the picture of the table of rounds; bands hold 95 % intervals of the means."""
     figure, axes = new_figure((9.6, 4.0), columns=2, extra="finetune")
-    panels = {"found": found_name, "score": f"{score_name} on what is not measured"}
+    panels = {"found": found_name, "score": f"{score_name} on a fifth that is never measured"}
     for place, (column, title) in zip(axes, panels.items(), strict=True):
         for number, name in enumerate(table["strategy"].unique().to_pylist()):
             own = table.filter(pc.equal(table["strategy"], name))

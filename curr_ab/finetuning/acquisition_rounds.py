@@ -22,16 +22,18 @@ from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 
 TABLE = "rounds.csv"
+_HELD_OUT = 5  # one part of so many
 _NORMAL = 1.96  # standard errors that hold 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """What was found, and how well the rest is ranked, by strategy: [repetitions, rounds + 1]."""
+    """What was found, and how well a part is ranked that is never measured, by strategy: [repetitions, rounds + 1]."""
 
     measured: Labels
     found: dict[str, Floats]
     score: dict[str, Floats]
+    sign: float  # -1 where what is low is wanted
 
 
 def run_rounds(
@@ -45,16 +47,17 @@ def run_rounds(
     shape = (plan.repetitions, plan.rounds + 1)
     found, score = ({name: np.full(shape, np.nan) for name in names} for _ in range(2))
     for repetition in range(plan.repetitions):
-        first = _first(assay, plan, acquisition.choice_seed, repetition)
+        pool, held_out = _parts(assay, acquisition.choice_seed, repetition)
+        first = _first(assay, pool, plan, acquisition.choice_seed, repetition)
         for name in names:
             measured = first
             for number in range(plan.rounds + 1):
                 # The same stream for all strategies: where they have measured the same, they see the same.
                 randomness = random_stream(acquisition.choice_seed, "rounds", repetition, number)
-                rest = np.setdiff1d(np.arange(len(assay.labels)), measured)
+                rest = np.setdiff1d(pool, measured)
                 draws = assay.draws(measured, plan.members, randomness)
                 found[name][repetition, number] = assay.found(measured)
-                score[name][repetition, number] = assay.score(draws.mean(axis=0), rest)
+                score[name][repetition, number] = assay.score(draws.mean(axis=0), held_out)
                 if name == RANDOM:
                     order = randomness.permutation(len(rest))
                 else:
@@ -65,14 +68,21 @@ def run_rounds(
                 measured = np.concatenate([measured, chosen])
         say(repetition + 1)
     sizes = plan.first + plan.per_round * np.arange(plan.rounds + 1)
-    return Rounds(measured=sizes, found=found, score=score)
+    return Rounds(measured=sizes, found=found, score=score, sign=assay.sign)
 
 
-def _first(assay: Assay, plan: RoundsPlan, seed: int, repetition: int) -> Labels:
+def _parts(assay: Assay, seed: int, repetition: int) -> tuple[Labels, Labels]:
+    """The pool, and a fifth of the assay that is never measured: on it all strategies are scored alike."""
+    order = random_stream(seed, "held out", repetition).permutation(len(assay.labels))
+    size = len(order) // _HELD_OUT
+    return order[size:], order[:size]
+
+
+def _first(assay: Assay, pool: Labels, plan: RoundsPlan, seed: int, repetition: int) -> Labels:
     """Pairs drawn by chance, among them two labels or more: a regression needs them."""
     randomness = random_stream(seed, "first", repetition)
     for _ in range(MOST_DRAWS):
-        drawn = randomness.permutation(len(assay.labels))[: plan.first]
+        drawn = randomness.permutation(pool)[: plan.first]
         if len(np.unique(assay.labels[drawn])) > 1:
             return drawn
     raise OptionError(
@@ -85,7 +95,7 @@ def _first(assay: Assay, plan: RoundsPlan, seed: int, repetition: int) -> Labels
 def table_of(rounds: Rounds) -> pa.Table:
     """A row for each strategy and round: means over the repetitions with 95 % intervals.
 
-    Gains are differences to random choice from the same first pairs.
+    Gains are differences to random choice from the same first pairs; more is better.
     """
     rows = []
     for name, found in rounds.found.items():
@@ -94,7 +104,7 @@ def table_of(rounds: Rounds) -> pa.Table:
             values = {
                 "found": found[:, number],
                 "score": rounds.score[name][:, number],
-                "gain": found[:, number] - rounds.found[RANDOM][:, number],
+                "gain": rounds.sign * (found[:, number] - rounds.found[RANDOM][:, number]),
                 "score_gain": rounds.score[name][:, number] - rounds.score[RANDOM][:, number],
             }
             for column, ones in values.items():
@@ -125,10 +135,12 @@ def simulate(
 
     assay = read_assay(recipe, model, data, plan, acquisition)
     needed = plan.first + plan.rounds * plan.per_round
-    if needed >= len(assay.labels):
+    num_pairs = len(assay.labels)
+    if needed >= num_pairs - num_pairs // _HELD_OUT:
         raise OptionError(
-            f"rounds must leave a part of the assay; {plan.first} pairs and {plan.rounds} rounds of "
-            f"{plan.per_round} are {needed}, and it has {len(assay.labels)}: take fewer or smaller rounds",
+            f"rounds must leave a part of the pool; {plan.first} pairs and {plan.rounds} rounds of "
+            f"{plan.per_round} are {needed}, and four fifths of {num_pairs} are the pool: take fewer or "
+            "smaller rounds",
             *("rounds", "per_round"),
         )
     with tqdm(total=plan.repetitions, unit="repetition") as bar:
@@ -147,10 +159,10 @@ def summary(table: pa.Table, assay: Assay) -> Iterator[str]:
     for row in rows:
         if row["round"] == last:
             line = f"{row['strategy']:<12} {assay.found_name} {row['found']:.3f}"
-            line += f", {assay.score_name} of the rest {row['score']:.3f}"
+            line += f", {assay.score_name} {row['score']:.3f}"
             if row["strategy"] != RANDOM:
                 line += (
-                    f"; found {row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}] against "
+                    f"; gain {row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}] against "
                     f"random after {row['measured']} pairs"
                 )
             yield line
