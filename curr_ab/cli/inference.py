@@ -285,17 +285,23 @@ def run_with_model(
     args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm", dtype: Dtype | None = None
 ) -> None:
     """Run a task; `dtype` stands where the user leaves it open."""
-    options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
+    loading = read_options(args, LoadingOptions)
     if dtype is not None and loading.dtype == "auto":
         loading = replace(loading, dtype=dtype)
     from curr_ab.inference import Checkpoint
+
+    run_checkpoint(args, task, read, Checkpoint(name=args.model, head=head, **vars(loading)))
+
+
+def run_checkpoint(args: argparse.Namespace, task: BulkTask, read: Reader, checkpoint: Checkpoint) -> None:
+    """Run a task with what is loaded by the checkpoint."""
+    options = read_options(args, BulkOptions)
     from curr_ab.inference.records import needs_numbering
 
     if options.quiet:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-    checkpoint = Checkpoint(name=args.model, head=head, **vars(loading))
     if not options.quiet and not options.join:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")

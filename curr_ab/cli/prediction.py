@@ -12,7 +12,7 @@ from curr_ab.cli.inference import (
     BulkOptions,
     add_bulk_command,
     read_input,
-    run_with_model,
+    run_checkpoint,
     say_left_out,
     tokens_of,
 )
@@ -24,7 +24,7 @@ from curr_ab.inference.settings import LoadingOptions, PredictSettings
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
 if TYPE_CHECKING:
-    from curr_ab.checkpoints import Checkpoint
+    from curr_ab.finetuning.prediction import TunedCheckpoint
     from curr_ab.finetuning.uncertainty import Uncertainty
 
 _OF_BULK = ("processes", "records_per_part", "keep_going", "report")
@@ -55,20 +55,17 @@ def _predict(args: argparse.Namespace) -> None:
     loading, settings = read_options(args, LoadingOptions), read_options(args, PredictSettings)
     acquires = _acquires(args)
     with needs_extra("finetune"):
-        from curr_ab.finetuning.prediction import PredictTask, head_of
+        from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
         from curr_ab.finetuning.uncertainty import read_uncertainty
-    from curr_ab.inference import Checkpoint
-
-    place: dict[str, Any] = {"revision": loading.revision, "namespace": loading.namespace}
-    head = head_of(args.model, **place)
-    sure = None if settings.raw else read_uncertainty(args.model, **place)
+    model = TunedCheckpoint(args.model, **vars(loading))
+    sure = read_uncertainty(args.model, revision=loading.revision, namespace=loading.namespace)
     if acquires:
-        _acquire(args, Checkpoint(name=args.model, head=head, **vars(loading)), sure)
+        _acquire(args, model, sure)
         return
-    if sure is not None and not read_options(args, BulkOptions).quiet:
+    if sure is not None and not settings.raw and not read_options(args, BulkOptions).quiet:
         print(*sure.explained(settings.level), sep="\n", file=sys.stderr)
     task = PredictTask(**vars(settings), uncertainty=sure, tokens_per_batch=tokens_of(args))
-    run_with_model(args, task, read_input(args), head)
+    run_checkpoint(args, task, read_input(args), model)
 
 
 def _acquires(args: argparse.Namespace) -> bool:
@@ -85,7 +82,7 @@ def _acquires(args: argparse.Namespace) -> bool:
     return True
 
 
-def _acquire(args: argparse.Namespace, model: Checkpoint, sure: Uncertainty | None) -> None:
+def _acquire(args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty | None) -> None:
     from curr_ab.finetuning.acquisition_pool import acquire, ensemble
 
     options, bulk = read_options(args, AcquireOptions), read_options(args, BulkOptions)

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curr_ab.checkpoints import Checkpoint
 from curr_ab.files import remove_folder, write_parquet
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, reasons, spread
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan
-from curr_ab.finetuning.prediction import PredictTask
+from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
 from curr_ab.finetuning.uncertainty import Uncertainty
 from curr_ab.finetuning.uncertainty_neighbours import residues_of
 from curr_ab.inference.bulk import run_bulk
@@ -61,7 +60,7 @@ def fold_models(adapter: str | Path) -> list[Path]:
 
 
 def acquire(
-    models: Sequence[Checkpoint],
+    models: Sequence[TunedCheckpoint],
     read: Reader,
     out: Path,
     plan: AcquisitionPlan,
@@ -168,7 +167,7 @@ def _first_of_each(records: Sequence[Record]) -> Flags:
     return np.asarray(np.array(firsts) == np.arange(len(records)))
 
 
-def ensemble(given: Sequence[Path], model: Checkpoint) -> list[Checkpoint]:
+def ensemble(given: Sequence[Path], model: TunedCheckpoint) -> list[TunedCheckpoint]:
     """The models of the ensemble, loaded as the model is."""
     folders = list(given) or fold_models(model.name)
     if len(folders) < 2:

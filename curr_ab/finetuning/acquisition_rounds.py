@@ -28,7 +28,7 @@ _NORMAL = 1.96  # standard errors that hold 95 %
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """What was found, and how well a part is ranked that is never measured, by strategy: [repetitions, rounds + 1]."""
+    """What was found, and how well a part that is never measured is ranked: [repetitions, rounds + 1]."""
 
     measured: Labels
     found: dict[str, Floats]

@@ -17,6 +17,7 @@ from curr_ab.checkpoint_files import CONFIG, find_file, resolve
 from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
+from curr_ab.finetuning.probe_model import ProbeModel, is_probe, load_probe
 from curr_ab.finetuning.uncertainty import Uncertainty, read_uncertainty
 from curr_ab.finetuning.uncertainty_columns import class_columns, nearness_columns, number_columns
 from curr_ab.inference.batch_functions import BatchFunction
@@ -26,10 +27,12 @@ from curr_ab.inference.settings import PredictSettings
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.inference.tokens import tokenize
+from curr_ab.number_types import Precision
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
 Array = npt.NDArray[np.float32]
+_PROBE = "probe"
 _HEADS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
@@ -47,12 +50,18 @@ def load_finetuned(
 ) -> tuple[Any, CurrAbTokenizer]:
     """Model and tokenizer of what fine-tuning left, on disk or on the Hub, with the labels in `model.config`.
 
-    An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`.
-    What is known of its uncertainty goes along as `model.uncertainty`.
+    An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`. A
+    probe is a `ProbeModel`, for `predict` alone. What is known of its uncertainty goes along as
+    `model.uncertainty`.
     """
     place: dict[str, Any] = {"revision": revision, "namespace": namespace}
-    head = head_of(name_or_path, **place)
-    model, tokenizer = load(name_or_path, head=head, device=device, dtype=dtype, merge=merge, **place)
+    how: dict[str, Any] = {**place, "device": device, "dtype": dtype}
+    source = resolve(name_or_path, namespace)
+    model: Any
+    if is_probe(source, revision):
+        model, tokenizer = load_probe(source, **how)
+    else:
+        model, tokenizer = load(name_or_path, head=head_of(name_or_path, **place), merge=merge, **how)
     model.uncertainty = read_uncertainty(name_or_path, **place)
     return model, tokenizer
 
@@ -73,6 +82,8 @@ def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace:
 
 def target_of(model: Any) -> Target:
     """Target that the model predicts."""
+    if isinstance(model, ProbeModel):
+        return model.target
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
     return "number" if model.config.num_labels == 1 else "classes"
@@ -99,6 +110,8 @@ def predict_window(
     model: Any, tokenizer: CurrAbTokenizer, window: Sequence[Record], tokens_per_batch: int | None = None
 ) -> list[Array]:
     """The predictions for the records of a window that is batched together."""
+    if isinstance(model, ProbeModel):
+        return model.predict(tokenizer, window, tokens_per_batch)
     tokens = tokenize(tokenizer, window)
     target = target_of(model)
 
@@ -147,6 +160,32 @@ class PredictTask(BulkTask, PredictSettings):
         return pa.table(columns | nearness_columns(records, sure, counts))
 
 
+@dataclass(frozen=True)
+class TunedCheckpoint(Checkpoint):
+    """What fine-tuning left: a checkpoint or an adapter with its head, or a probe."""
+
+    def __post_init__(self) -> None:
+        probe = is_probe(resolve(self.name, self.namespace), self.revision)
+        head = _PROBE if probe else head_of(self.name, revision=self.revision, namespace=self.namespace)
+        object.__setattr__(self, "head", head)
+
+    def precision(self) -> Precision:
+        if self.head == _PROBE and self.dtype == "auto":
+            return Precision(torch.float32, "the probe was fitted in it")
+        return super().precision()
+
+    def load(self, process: int = 0) -> tuple[Any, CurrAbTokenizer]:
+        if self.head != _PROBE:
+            return super().load(process)
+        return load_probe(
+            resolve(self.name, self.namespace),
+            revision=self.revision,
+            device=self.device_of(process),
+            dtype=self.precision().dtype,
+            namespace=self.namespace,
+        )
+
+
 class BatchPredictor(BatchFunction):
     """`curr-ab predict` of a batch."""
 
@@ -154,11 +193,10 @@ class BatchPredictor(BatchFunction):
 
     def __init__(self, model: str | Path | Checkpoint, **options: Any) -> None:
         super().__init__(model, **options)
-        given = self.checkpoint
-        place: dict[str, Any] = {"revision": given.revision, "namespace": given.namespace}
-        self.checkpoint = replace(given, head=head_of(given.name, **place))
+        given = self.checkpoint = TunedCheckpoint(**vars(self.checkpoint))
+        sure = read_uncertainty(given.name, revision=given.revision, namespace=given.namespace)
         assert isinstance(self.task, PredictTask)
-        self.task = replace(self.task, uncertainty=read_uncertainty(given.name, **place))
+        self.task = replace(self.task, uncertainty=sure)
 
 
 def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:
