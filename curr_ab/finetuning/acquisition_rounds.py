@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from curr_ab.files import replacing
+from curr_ab.files import claimed, read_object, replacing, write_json
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch
 from curr_ab.finetuning.acquisition_assay import MOST_DRAWS, Assay, read_assay
 from curr_ab.finetuning.acquisition_picture import draw_rounds
-from curr_ab.finetuning.acquisition_plan import RANDOM, AcquisitionPlan, RoundsPlan
+from curr_ab.finetuning.acquisition_plan import RANDOM, AcquisitionPlan, By, RoundsPlan
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.measures.metrics import Floats, Labels
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 
 TABLE = "rounds.csv"
+REPETITIONS = "repetitions.json"
+Curves = dict[str, list[tuple[float, float | None]]]  # by strategy, found and score after each round
 _HELD_OUT = 5  # one part of so many
 _NORMAL = 1.96  # standard errors that hold 95 %
 
@@ -40,35 +43,64 @@ def run_rounds(
     assay: Assay,
     plan: RoundsPlan,
     acquisition: AcquisitionPlan,
-    say: Callable[[int], object] = lambda done: None,
+    read: Callable[[], list[Curves]] = list,
+    save: Callable[[list[Curves]], object] = lambda done: None,
 ) -> Rounds:
-    """All strategies from the same first pairs, over and over; random choice among them."""
+    """All strategies from the same first pairs, over and over; random choice among them.
+
+    `read` gives the repetitions that were done before, and `save` takes all after each.
+    """
     names = [*dict.fromkeys(plan.strategies), RANDOM]
-    shape = (plan.repetitions, plan.rounds + 1)
-    found, score = ({name: np.full(shape, np.nan) for name in names} for _ in range(2))
-    for repetition in range(plan.repetitions):
-        pool, held_out = _parts(assay, acquisition.choice_seed, repetition)
-        first = _first(assay, pool, plan, acquisition.choice_seed, repetition)
-        for name in names:
-            measured = first
-            for number in range(plan.rounds + 1):
-                # The same stream for all strategies: where they have measured the same, they see the same.
-                randomness = random_stream(acquisition.choice_seed, "rounds", repetition, number)
-                rest = np.setdiff1d(pool, measured)
-                draws = assay.draws(measured, plan.members, randomness)
-                found[name][repetition, number] = assay.found(measured)
-                score[name][repetition, number] = assay.score(draws.mean(axis=0), held_out)
-                if name == RANDOM:
-                    order = randomness.permutation(len(rest))
-                else:
-                    order, _ = acquisition_order(draws[:, rest], name, randomness)  # type: ignore[arg-type]
-                diverse = acquisition.diverse and name != RANDOM
-                residues = assay.residues[rest] if diverse else None
-                chosen = rest[choose_batch(order, plan.per_round, residues)]
-                measured = np.concatenate([measured, chosen])
-        say(repetition + 1)
+    done = read()
+    for repetition in range(len(done), plan.repetitions):
+        done.append(_repetition(assay, plan, acquisition, names, repetition))
+        save(done)
+    curves = np.array([[one[name] for name in names] for one in done[: plan.repetitions]], np.float64)
     sizes = plan.first + plan.per_round * np.arange(plan.rounds + 1)
+    found, score = (dict(zip(names, curves[..., place].swapaxes(0, 1), strict=True)) for place in (0, 1))
     return Rounds(measured=sizes, found=found, score=score, sign=assay.sign)
+
+
+def _repetition(
+    assay: Assay, plan: RoundsPlan, acquisition: AcquisitionPlan, names: Sequence[str], repetition: int
+) -> Curves:
+    """What each strategy has found, and the score, after each round: from the same first pairs."""
+    seed = acquisition.choice_seed
+    pool, held_out = _parts(assay, seed, repetition)
+    first = _first(assay, pool, plan, seed, repetition)
+    known: dict[bytes, Floats] = {}  # strategies that have measured the same see the same
+    curves: Curves = {}
+    for name in names:
+        measured, curves[name] = np.sort(first), []
+        for number in range(plan.rounds + 1):
+            if (key := measured.tobytes()) not in known:
+                bootstrap = random_stream(seed, "bootstrap", repetition, number)
+                known[key] = assay.draws(measured, plan.members, bootstrap)
+            draws = known[key]
+            score = assay.score(draws.mean(axis=0), held_out)
+            curves[name].append((assay.found(measured), score if np.isfinite(score) else None))
+            if number < plan.rounds:
+                rest = np.setdiff1d(pool, measured)
+                randomness = random_stream(seed, "rounds", repetition, number)
+                chosen = _chosen(assay, acquisition, name, rest, draws, randomness, plan.per_round)
+                measured = np.sort(np.concatenate([measured, chosen]))
+    return curves
+
+
+def _chosen(
+    assay: Assay,
+    acquisition: AcquisitionPlan,
+    name: str,
+    rest: Labels,
+    draws: Floats,
+    randomness: np.random.Generator,
+    count: int,
+) -> Labels:
+    """The pairs of a round."""
+    if name == RANDOM:
+        return rest[randomness.permutation(len(rest))[:count]]
+    order, _ = acquisition_order(draws[:, rest], cast(By, name), randomness)
+    return rest[choose_batch(order, count, assay.residues[rest] if acquisition.diverse else None)]
 
 
 def _parts(assay: Assay, seed: int, repetition: int) -> tuple[Labels, Labels]:
@@ -143,13 +175,43 @@ def simulate(
             "smaller rounds",
             *("rounds", "per_round"),
         )
-    with tqdm(total=plan.repetitions, unit="repetition") as bar:
-        rounds = run_rounds(assay, plan, acquisition, lambda done: bar.update(done - bar.n))
+    with claimed(out, "tries rounds out in"), tqdm(total=plan.repetitions, unit="repetition") as bar:
+        settings = _settings(assay, plan, acquisition)
+
+        def read() -> list[Curves]:
+            return _read_repetitions(out / REPETITIONS, settings)
+
+        def save(done: list[Curves]) -> None:
+            write_json(out / REPETITIONS, {"settings": settings, "repetitions": done})
+            bar.update(len(done) - bar.n)
+
+        rounds = run_rounds(assay, plan, acquisition, read, save)
     table = table_of(rounds)
     with replacing(out / TABLE) as temporary:
         pyarrow.csv.write_csv(table, temporary)
     draw_rounds(table, out, found_name=assay.found_name, score_name=assay.score_name)
     yield from summary(table, assay)
+
+
+def _settings(assay: Assay, plan: RoundsPlan, acquisition: AcquisitionPlan) -> str:
+    """A digest of all that repetitions depend on, but their number."""
+    digest = hashlib.sha256(repr((replace(plan, repetitions=2), acquisition, assay.sign)).encode())
+    for values in (assay.features, assay.labels, assay.residues):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _read_repetitions(path: Path, settings: str) -> list[Curves]:
+    if not path.exists():
+        return []
+    content = read_object(path)
+    if content.get("settings") != settings:
+        raise ValueError(
+            f"out must be a new folder or one of the same rounds; {path} is of another assay, model or plan: "
+            "choose another folder"
+        )
+    found: list[Curves] = content["repetitions"]
+    return found
 
 
 def summary(table: pa.Table, assay: Assay) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What to measure next: strategies on made-up draws, diverse batches, pools of designs, and rounds."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +243,15 @@ def test_the_command_tries_rounds_out(planted, tmp_path, capfd):
     assert "against random after 32 pairs" in said
     assert pyarrow.csv.read_csv(out / "rounds.csv")["measured"].to_pylist() == [16, 32, 16, 32]
     assert (out / "rounds.png").stat().st_size > 5_000
+    table = (out / "rounds.csv").read_bytes()
+    done = json.loads((out / "repetitions.json").read_text())
+    (out / "repetitions.json").write_text(json.dumps({**done, "repetitions": done["repetitions"][:1]}))
+    (out / "rounds.csv").unlink()
+    assert main([*words, "--repetitions", "2", "--strategies", "ucb"]) == 0  # as after a kill
+    assert (out / "rounds.csv").read_bytes() == table
+    capfd.readouterr()
+    assert main([*words, "--strategies", "greedy"]) == 2
+    assert "is of another assay, model or plan: choose another folder" in capfd.readouterr().err
     assert main([*words, "--per-round", "60"]) == 2
     assert "rounds must leave a part of the pool" in capfd.readouterr().err
     assert main([*words, "--label", "HD"]) == 2
