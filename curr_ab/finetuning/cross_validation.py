@@ -174,7 +174,8 @@ class CrossValidation:
         model, _ = self.fitted_model(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
             sure = self.uncertainty()
-            self.say(sure.summary)
+            if sure is not None:
+                self.say(sure.summary)
             means = [row for row in results if "fold" not in row.details]
             self.save(folder.adapter, model(), means, sure)
             folder.drop_states()
@@ -238,8 +239,10 @@ class CrossValidation:
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
 
-    def uncertainty(self) -> Uncertainty:
-        """How sure the last fit's predictions are, by what the folds had not seen."""
+    def uncertainty(self) -> Uncertainty | None:
+        """How sure the last fit's predictions are, by what the folds had not seen; None of several columns."""
+        if self.recipe.to_dict().get("label_columns"):
+            return None
         pairs = [(example.heavy, example.light) for example in self.examples]
         return measure_uncertainty(self.folder.path, pairs, keep_sequences=self.recipe.training_sequences)
 
