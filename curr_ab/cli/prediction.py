@@ -71,6 +71,7 @@ def _predict(args: argparse.Namespace) -> None:
 def _acquires(args: argparse.Namespace) -> bool:
     """True where pairs are to be chosen; options that have no meaning with it, or without, are refused."""
     options, bulk = read_options(args, AcquireOptions), read_options(args, BulkOptions)
+    read_options(args, AcquisitionPlan)  # a wrong value is refused before one that is out of place
     if options.acquire is None:
         if given := [*read_flags(args, AcquisitionPlan), *(["ensemble"] if options.ensemble else [])]:
             message = f"{given[0]} must be left out without acquire, which chooses"
