@@ -240,7 +240,7 @@ class CrossValidation:
         return self._features
 
     def uncertainty(self) -> Uncertainty | None:
-        """How sure the last fit's predictions are, by what the folds had not seen; None of several columns."""
+        """How sure the last fit is, by what the folds had not seen; None where several columns are learnt."""
         if self.recipe.to_dict().get("label_columns"):
             return None
         pairs = [(example.heavy, example.light) for example in self.examples]
