@@ -11,6 +11,7 @@ from typing import Any
 
 from curr_ab.checkpoint_files import PROBE
 from curr_ab.files import replacing, write_json
+from curr_ab.finetuning.probe_file import features_of
 from curr_ab.hub_results import model_index
 from curr_ab.pages import code, render
 from curr_ab.results import Result, read_results
@@ -107,7 +108,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         base_text=json.dumps(record.base_model),
         base_is_repository=is_repository(record.base_model),
         predicts=predicts,
-        facts=_facts(recipe, config, _features(folder) if is_probe else None),
+        facts=_facts(recipe, config, features_of(folder / PROBE) if is_probe else None),
         output=output,
         refused_pooling=recipe["pooling"] if refused else "",
         head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
@@ -118,13 +119,6 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
 
 def _library(is_adapter: bool, is_probe: bool) -> str:
     return "peft" if is_adapter else "curr-ab" if is_probe else "transformers"
-
-
-def _features(folder: Path) -> str:
-    from safetensors import safe_open
-
-    with safe_open(folder / PROBE, framework="np") as file:
-        return str(file.metadata()["features"])
 
 
 def _header(

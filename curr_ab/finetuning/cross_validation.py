@@ -33,7 +33,7 @@ from curr_ab.finetuning.model import (
     model_with,
     trained_weights,
 )
-from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, write_choice
+from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, obey, write_choice
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import (
     FinetuningFolder,
@@ -186,6 +186,8 @@ class CrossValidation:
     ) -> tuple[Callable[[], Any], npt.NDArray[np.float64]]:
         """The fit of a fold as a model, built where it is asked for, and the predictions of the test part."""
         if (probe := self.probe) is not None:
+            obey(stop, self.accelerator)
+            probe.features(stop)
             choice = probe.choose(fold.train)
             if self.accelerator.is_main_process:
                 write_choice(folder.path / CHOICE, choice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from curr_ab.finetuning.recipe import Recipe
 from curr_ab.probes.feature_names import RESIDUE_FEATURES, features_for
 from curr_ab.probes.member_features import member_features, residue_features
 from curr_ab.probes.regression import Choice, choose_regression
+from curr_ab.training.stop import Interrupted, StopRequest
 
 PAIRS_PER_PART = 1_024  # that a killed run computes anew at most
 CHOICE = "probe.json"
@@ -87,26 +88,29 @@ class ProbeFits:
             recipe.labels or (recipe.label_column,),
         )
 
-    def features(self) -> dict[str, Array]:
+    def features(self, stop: StopRequest | None = None) -> dict[str, Array]:
         """The features of all answers by name, computed once: each process computes some parts."""
         if self._features is None:
             paths = [self._path(first) for first in range(0, len(self.examples), PAIRS_PER_PART)]
             process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
-            for number, path in enumerate(paths):
-                if number % num_processes == process and not path.exists():
-                    self._write(path, number * PAIRS_PER_PART)
+            for first in range(0, len(paths), num_processes):
+                number = first + process
+                if number < len(paths) and not paths[number].exists():
+                    self._write(paths[number], number * PAIRS_PER_PART)
+                if stop is not None:
+                    obey(stop, self.accelerator)
             self.accelerator.wait_for_everyone()
             self._features = _read(paths, self.names)
         return self._features
 
-    def _groups(self, examples: Indices) -> list[Hashable] | None:
+    def _groups(self, examples: Indices) -> Sequence[Hashable] | None:
         """What the inner folds hold apart, for each answer: families, or at least the pairs of residues."""
         families = families_of(self.examples, self.recipe)
         if families is None and self.recipe.target != "residues":
             return None
         of_example = np.arange(len(self.examples)) if families is None else families
         counts = np.diff(self.answer_ends, prepend=0)
-        groups: list[Hashable] = np.repeat(of_example[examples], counts[examples]).tolist()
+        groups: list[int] = np.repeat(of_example[examples], counts[examples]).tolist()
         return groups
 
     def _path(self, first: int) -> Path:
@@ -137,6 +141,12 @@ class ProbeFits:
                 self.base.source, head="none", device=self.accelerator.device, dtype=torch.float32
             )
         return self._loaded
+
+
+def obey(stop: StopRequest, accelerator: Accelerator) -> None:
+    """End the run, on all processes together, where one was asked to stop; what is done is on disk."""
+    if signal := stop.agreed(accelerator, due=True):
+        raise Interrupted("stopped between two parts of a probe; the same command goes on", signal)
 
 
 def write_choice(path: Path, choice: Choice) -> None:

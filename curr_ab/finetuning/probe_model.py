@@ -15,8 +15,9 @@ from torch import nn
 from curr_ab.checkpoint_files import CONFIG, PROBE, base_here, find_file, find_weights, resolve
 from curr_ab.checkpoints import load, load_tokenizer
 from curr_ab.family import NAMESPACE
-from curr_ab.files import read_object, replacing, write_json
+from curr_ab.files import read_object, write_json
 from curr_ab.finetuning.adapter_record import RECORD
+from curr_ab.finetuning.probe_file import ProbeFacts, read_probe, write_probe
 from curr_ab.inference.embedding import encoder_of
 from curr_ab.inference.records import Record
 from curr_ab.modeling import CurrAbConfig
@@ -28,7 +29,6 @@ from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import Target
 
 ARCHITECTURE = "CurrAbProbe"  # in config.json: no class of transformers, which must not take it for one
-FORMAT = "curr-ab probe 1"
 Array = npt.NDArray[np.float32]
 
 
@@ -49,13 +49,14 @@ class ProbeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.esm.device
+        device: torch.device = self.esm.device
+        return device
 
     def predict(
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
     ) -> list[Array]:
         """For each record its probabilities [classes], [residues, classes] or its number [1]."""
-        options = {"names": [self.features], "tokens_per_batch": tokens_per_batch}
+        options: dict[str, Any] = {"names": [self.features], "tokens_per_batch": tokens_per_batch}
         if self.features in RESIDUE_FEATURES:
             states = residue_features(self.esm, tokenizer, records, **options)[self.features]
             return [self.regression.predict(one).astype(np.float32) for one in states]
@@ -64,17 +65,8 @@ class ProbeModel(nn.Module):
 
     def save(self, folder: Path, base: str) -> None:
         """Write the regression and the configuration; `base` is where the member's weights are."""
-        from safetensors.numpy import save_file
-
-        about = {
-            "format": FORMAT,
-            "features": self.features,
-            "target": self.target,
-            "classes": str(self.regression.num_classes),
-            "base_weights": checkpoint_digest(*find_weights(base)),
-        }
-        with replacing(folder / PROBE) as temporary:
-            save_file(self.regression.to_tensors(), temporary, metadata=about)
+        about = ProbeFacts(self.features, self.target, checkpoint_digest(*find_weights(base)))
+        write_probe(folder / PROBE, self.regression, about)
         config = self.config.to_dict()
         config.pop("auto_map", None)  # the code of the model is where the base is
         write_json(folder / CONFIG, {**config, "architectures": [ARCHITECTURE]})
@@ -95,14 +87,17 @@ def load_probe(
     namespace: str = NAMESPACE,
 ) -> tuple[ProbeModel, CurrAbTokenizer]:
     """Model and tokenizer of a probe, on the base that it names; a base with other weights is refused."""
-    tensors, about = _read_tensors(source, revision)
+    path = find_file(source, PROBE, revision=revision)
+    if path is None:
+        raise ValueError(f"{source} lacks {PROBE}; copy what fine-tuning left again")
+    regression, about = read_probe(path)
     base = resolve(base_here(str(_read(source, RECORD, revision)["base_model"])), namespace)
     base_revision = None
     if not Path(base).is_dir():
         from curr_ab.finetuning.adapter_manifest import MANIFEST
 
         base_revision = _read(source, MANIFEST, revision).get("base_revision")
-    if checkpoint_digest(*find_weights(base, revision=base_revision)) != about["base_weights"]:
+    if checkpoint_digest(*find_weights(base, revision=base_revision)) != about.base_weights:
         raise ValueError(
             f"the base of {source} must have the weights that the probe was fitted on; got others in {base}: "
             "put the base back, or fine-tune again"
@@ -110,12 +105,7 @@ def load_probe(
     encoder, _ = load(base, head="none", revision=base_revision, device=device, dtype=dtype)
     names = _read(source, CONFIG, revision)["id2label"]
     labels = [names[str(number)] for number in range(len(names))]
-    target: Any = about["target"]
-    try:
-        regression = Regression.from_tensors(tensors, int(about["classes"]))
-    except ValueError as error:
-        raise ValueError(f"{PROBE} of {source}: {error}") from error
-    probe = ProbeModel(encoder, regression, about["features"], target, labels).eval()
+    probe = ProbeModel(encoder, regression, about.features, about.target, labels).eval()
     return probe.to(encoder.device), load_tokenizer(source, revision=revision)
 
 
@@ -125,20 +115,3 @@ def _read(source: str, name: str, revision: str | None) -> Mapping[str, Any]:
         raise ValueError(f"{source} lacks {name}; copy what fine-tuning left again")
     content: Mapping[str, Any] = read_object(path)
     return content
-
-
-def _read_tensors(source: str, revision: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    path = find_file(source, PROBE, revision=revision)
-    if path is None:
-        raise ValueError(f"{source} lacks {PROBE}; copy what fine-tuning left again")
-    try:
-        with safe_open(path, framework="np") as file:
-            about = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole file of a probe ({error}); copy it again") from error
-    if about.get("format") != FORMAT:
-        raise ValueError(f"{path} must be of the format {FORMAT!r}; got {about.get('format')!r}")
-    return tensors, about

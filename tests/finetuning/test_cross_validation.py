@@ -181,11 +181,11 @@ def test_how_it_is_carried_out_may_change(run, member, small):
 
 
 @pytest.mark.parametrize(("task", "metric"), [("specificity-binary", "auroc"), ("affinity", "spearman")])
-def test_a_probe_is_measured_and_leaves_no_model(task, metric, make_recipe, random_member, planted, tmp_path):
-    recipe = make_recipe(task, method="probe", final=True, pooling="mean_per_chain", fold_scheme="rows")
+def test_a_probe_is_measured_and_leaves_a_model(task, metric, make_recipe, random_member, planted, tmp_path):
+    recipe = make_recipe(task, method="probe", final=True, fold_scheme="rows")
     results = cross_validate(recipe, random_member, [planted(task, 200)], tmp_path)
     assert by_metric(results)[metric] > 0.6  # residues can be counted in what a random model says
-    assert not FinetuningFolder(tmp_path).adapter.exists()
+    assert (FinetuningFolder(tmp_path).adapter / "probe.safetensors").exists()
     assert (tmp_path / "fold-2" / "predictions.parquet").exists()
 
 
