@@ -1,4 +1,4 @@
-"""`curr-ab embed | score | mutate | design | restore | pair | generate | predict | number`."""
+"""`curr-ab embed | score | mutate | design | restore | pair | generate | number`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, ShareOptions, add_command, hand_on, say_recognised
+from curr_ab.cli.shell import InputOptions, Parser, ShareOptions, add_command, hand_on, say_recognised
 from curr_ab.cluster import ExecutorOptions
-from curr_ab.extras import needs_extra
 from curr_ab.inference.settings import (
     DesignSettings,
     Dtype,
@@ -33,6 +32,7 @@ from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
     from curr_ab.checkpoints import Checkpoint
+    from curr_ab.inference.checks import Checked
     from curr_ab.inference.records import Reader
     from curr_ab.inference.tasks import BulkTask
 
@@ -96,18 +96,19 @@ class AllowedOptions(Options):
 
 def add_commands(commands: Any) -> None:
     """Add the commands to `curr-ab`."""
-    _add(commands, "embed", "embed pairs, pooled or residue by residue", _embed, EmbedSettings)
-    _add(commands, "score", "score pairs by pseudo-log-likelihood and perplexity", _score, ScoreSettings)
+    add_bulk_command(commands, "embed", "embed pairs, pooled or residue by residue", _embed, EmbedSettings)
+    add_bulk_command(
+        commands, "score", "score pairs by pseudo-log-likelihood and perplexity", _score, ScoreSettings
+    )
     text = "score all single mutants by their log-odds, or the mutants that are given"
-    _add(commands, "mutate", text, _mutate, MutateSettings, MutantsOptions)
+    add_bulk_command(commands, "mutate", text, _mutate, MutateSettings, MutantsOptions)
     text = "propose mutants that are likelier, nearer to germline, or better by a fine-tuned head"
-    _add(commands, "design", text, _design, DesignSettings)
+    add_bulk_command(commands, "design", text, _design, DesignSettings)
     text = "fill in unknown residues, which are written X, *, _ or <mask>"
-    _add(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
-    _add(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
+    add_bulk_command(commands, "restore", text, _restore, RestoreSettings, AllowedOptions)
+    add_bulk_command(commands, "pair", "rank light chains for each heavy chain", _pair, PairSettings)
     text = "generate light chains for heavy ones, heavy chains for light ones, or pairs"
-    _add(commands, "generate", text, _generate, GenerateSettings)
-    _add(commands, "predict", "predict labels or numbers with a fine-tuned member", _predict)
+    add_bulk_command(commands, "generate", text, _generate, GenerateSettings)
     text = "number the residues of chains, and name their regions"
     parser = add_command(commands, "number", text, _number, NumberSettings)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
@@ -120,15 +121,17 @@ def _number(args: argparse.Namespace) -> None:
     settings, options = read_options(args, NumberSettings), read_options(args, BulkOptions)
     if hand_on(args, options.out, options.processes) != "processes":
         return
-    read = replace(_read(args), wanted=())  # one chain can be numbered without the other
+    read = replace(read_input(args), wanted=())  # one chain can be numbered without the other
     from curr_ab.inference.number_tables import NumberTask
 
     _run_task(options, NumberTask(**vars(settings)), None, read)
 
 
-def _add(
+def add_bulk_command(
     commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None], *settings: type
-) -> None:
+) -> Parser:
+    """Add a command whose results are of any number of pairs, by a model."""
+
     def checked(args: argparse.Namespace) -> None:
         for options in (*settings, BulkOptions, InputOptions, LoadingOptions):
             read_options(args, options)  # a wrong value is refused before torch is loaded
@@ -150,20 +153,21 @@ def _add(
     leave_out = ("unpaired",) if name in ("pair", "generate") else ()
     add_flags(parser.add_argument_group("input"), InputOptions, leave_out=leave_out)
     add_flags(parser.add_argument_group("model"), LoadingOptions)
+    return parser
 
 
 def _embed(args: argparse.Namespace) -> None:
-    read = _read(args)
+    read = read_input(args)
     from curr_ab.inference.tasks import EmbedTask
 
-    _run(args, EmbedTask(**read_flags(args, EmbedSettings), tokens_per_batch=_tokens(args)), read)
+    run_with_model(args, EmbedTask(**read_flags(args, EmbedSettings), tokens_per_batch=tokens_of(args)), read)
 
 
 def _score(args: argparse.Namespace) -> None:
-    read = _read(args)
+    read = read_input(args)
     from curr_ab.inference.tasks import ScoreTask
 
-    _run(args, ScoreTask(**read_flags(args, ScoreSettings), tokens_per_batch=_tokens(args)), read)
+    run_with_model(args, ScoreTask(**read_flags(args, ScoreSettings), tokens_per_batch=tokens_of(args)), read)
 
 
 def _mutate(args: argparse.Namespace) -> None:
@@ -175,37 +179,39 @@ def _mutate(args: argparse.Namespace) -> None:
                 f"mutants_file must hold mutants, one in a line; {file} is empty", "mutants_file"
             )
         given["mutants"] = (*given.get("mutants", ()), *filter(None, lines))
-    read = _read(args)
+    read = read_input(args)
     from curr_ab.inference.mutation import parse_mutant
     from curr_ab.inference.tasks import MutateTask
 
-    task = MutateTask(**given, tokens_per_batch=_tokens(args))
+    task = MutateTask(**given, tokens_per_batch=tokens_of(args))
     for mutant in task.mutants:
         parse_mutant(mutant)
-    _run(args, task, read, "masked-lm")
+    run_with_model(args, task, read, "masked-lm")
 
 
 def _design(args: argparse.Namespace) -> None:
     settings, loading, read = (
         read_flags(args, DesignSettings),
         read_options(args, LoadingOptions),
-        _read(args),
+        read_input(args),
     )
     from curr_ab.inference import Checkpoint
     from curr_ab.inference.design_tables import DesignTask
 
     device = Checkpoint(name=args.model, **vars(loading)).device_of()
-    task = DesignTask(**settings, tokens_per_batch=_tokens(args)).stamped(str(device))
-    _run(args, task, read, dtype=_SAME_IN_ANY_BATCH)
+    task = DesignTask(**settings, tokens_per_batch=tokens_of(args)).stamped(str(device))
+    run_with_model(args, task, read, dtype=_SAME_IN_ANY_BATCH)
 
 
 def _restore(args: argparse.Namespace) -> None:
     allowed = tuple(map(_allowed, read_options(args, AllowedOptions).allow_at))
     plan = RestorationPlan(**read_flags(args, RestorationPlan), allowed_at=allowed)
-    ends, read = read_options(args, RestoreSettings).ends, _read(args)
+    ends, read = read_options(args, RestoreSettings).ends, read_input(args)
     from curr_ab.inference.tasks import RestoreTask
 
-    _run(args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=_tokens(args)), read, "masked-lm")
+    run_with_model(
+        args, RestoreTask(plan=plan, ends=ends, tokens_per_batch=tokens_of(args)), read, "masked-lm"
+    )
 
 
 def _allowed(text: str) -> tuple[str, int, str]:
@@ -225,11 +231,11 @@ def _pair(args: argparse.Namespace) -> None:
     lights = tuple(record for record in read_lights() if not record.left_out)
     for light in lights:
         read_lights.check(light)
-    task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=_tokens(args))
+    task = PairTask(**vars(settings) | {"lights": lights}, tokens_per_batch=tokens_of(args))
     head = "sequence-classification" if settings.by == "head" else "lm"
     keep = read_options(args, BulkOptions).keep_columns
     read = chain_reader(args.heavies, "heavy", names=replace(names, light=None), keep=keep)
-    _run(args, task, read, head)
+    run_with_model(args, task, read, head)
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -252,8 +258,8 @@ def _generate(args: argparse.Namespace) -> None:
         read = chain_reader(args.inputs, plan.given, names=names, keep=options.keep_columns)
         if plan.fix or "input" in plan.not_in:
             read = replace(read, wanted=CHAINS)
-    task = GenerateTask(**settings, tokens_per_batch=_tokens(args)).stamped()
-    _run(args, task, read, dtype=_SAME_IN_ANY_BATCH)
+    task = GenerateTask(**settings, tokens_per_batch=tokens_of(args)).stamped()
+    run_with_model(args, task, read, dtype=_SAME_IN_ANY_BATCH)
     output = Output.of(options.out)
     alone = output.file is not None and output.file.exists() and not output.folder.exists()
     if not options.quiet and (alone or output.is_finished):  # and not parts of it
@@ -261,18 +267,13 @@ def _generate(args: argparse.Namespace) -> None:
         print(*summary(options.out, wanted), sep="\n", file=sys.stderr)
 
 
-def _predict(args: argparse.Namespace) -> None:
-    with needs_extra("finetune"):
-        from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
-    checkpoint = TunedCheckpoint(args.model, **vars(read_options(args, LoadingOptions)))
-    _run_with(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), checkpoint)
-
-
-def _tokens(args: argparse.Namespace) -> int | None:
+def tokens_of(args: argparse.Namespace) -> int | None:
+    """Tokens in a batch."""
     return read_options(args, BulkOptions).tokens_per_batch
 
 
-def _read(args: argparse.Namespace) -> Reader:
+def read_input(args: argparse.Namespace) -> Reader:
+    """The records of the input, with the columns that are kept."""
     options = read_options(args, InputOptions)
     from curr_ab.inference.records import reader
 
@@ -280,7 +281,7 @@ def _read(args: argparse.Namespace) -> Reader:
     return reader(args.inputs, names=options.names, unpaired=options.unpaired, keep=keep)
 
 
-def _run(
+def run_with_model(
     args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm", dtype: Dtype | None = None
 ) -> None:
     """Run a task; `dtype` stands where the user leaves it open."""
@@ -289,10 +290,11 @@ def _run(
         loading = replace(loading, dtype=dtype)
     from curr_ab.inference import Checkpoint
 
-    _run_with(args, task, read, Checkpoint(name=args.model, head=head, **vars(loading)))
+    run_checkpoint(args, task, read, Checkpoint(name=args.model, head=head, **vars(loading)))
 
 
-def _run_with(args: argparse.Namespace, task: BulkTask, read: Reader, checkpoint: Checkpoint) -> None:
+def run_checkpoint(args: argparse.Namespace, task: BulkTask, read: Reader, checkpoint: Checkpoint) -> None:
+    """Run a task with what is loaded by the checkpoint."""
     options = read_options(args, BulkOptions)
     from curr_ab.inference.records import needs_numbering
 
@@ -330,11 +332,18 @@ def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | Non
         progress=not options.quiet,
         **how,
     )
+    say_left_out(checked, options.out)
+    share = options.share
+    if share is not None and share.count > 1 and (missing := Output.of(options.out).describe_missing()):
+        print(f"share {share} is done; {missing}", file=sys.stderr)
+
+
+def say_left_out(checked: Checked, out: str) -> None:
+    """Print how many records were left out, and where they are listed."""
+    from curr_ab.inference.output import Output
+
     for reason, count in Counter(checked.left_out.values()).items():
         print(f"left out, {reason}: {count:,}", file=sys.stderr)
     if checked.problems:
         total = f"{len(checked.problems):,} of {checked.total:,} records"
-        print(f"{total} were left out; {Output.of(options.out).skipped} lists them", file=sys.stderr)
-    share = options.share
-    if share is not None and share.count > 1 and (missing := Output.of(options.out).describe_missing()):
-        print(f"share {share} is done; {missing}", file=sys.stderr)
+        print(f"{total} were left out; {Output.of(out).skipped} lists them", file=sys.stderr)

@@ -22,6 +22,7 @@ from curr_ab.finetuning.adapter_record import (
     write_adapter_card,
 )
 from curr_ab.finetuning.probe_model import ProbeModel
+from curr_ab.finetuning.uncertainty import Uncertainty
 from curr_ab.results import Result, write_results
 
 
@@ -36,6 +37,7 @@ def save_adapter(
     results: Sequence[Result],
     data: Mapping[str, Any],
     folds: Mapping[str, Any],
+    uncertainty: Uncertainty | None = None,
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 
@@ -67,6 +69,8 @@ def save_adapter(
         (new / RECIPE).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_results(new / RESULTS, results)
         record.write(new)
+        if uncertainty is not None:
+            uncertainty.write(new)
         write_manifest(new, model, tokenizer, record.base_model, label_names)
         write_adapter_card(new, namespace=NAMESPACE)
 

@@ -60,6 +60,7 @@ from curr_ab.finetuning.run_folder import (
     write_predictions,
 )
 from curr_ab.finetuning.start import probe_solution
+from curr_ab.finetuning.uncertainty import Uncertainty, measure_uncertainty
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.measures.metrics import Floats
 from curr_ab.number_types import Precision, training_precision
@@ -223,8 +224,11 @@ class CrossValidation:
         folder = self.folder.final
         recipe, model, _ = self.fitted_model(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
+            sure = self.uncertainty()
+            if sure is not None:
+                self.say(sure.summary)
             means = [row for row in results if "fold" not in row.details]
-            self.save(recipe, folder.adapter, model(), means)
+            self.save(recipe, folder.adapter, model(), means, sure)
             folder.drop_states()
         self.finish()
 
@@ -400,7 +404,21 @@ class CrossValidation:
             )
         return self._states
 
-    def save(self, recipe: Recipe, folder: Path, model: Any, results: Sequence[Result]) -> None:
+    def uncertainty(self) -> Uncertainty | None:
+        """How sure the last fit is, by what the folds had not seen; None where several columns are learnt."""
+        if self.recipe.label_columns:
+            return None
+        pairs = [(example.heavy, example.light) for example in self.examples]
+        return measure_uncertainty(self.folder.path, pairs, keep_sequences=self.recipe.training_sequences)
+
+    def save(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        model: Any,
+        results: Sequence[Result],
+        uncertainty: Uncertainty | None = None,
+    ) -> None:
         """The folder of an adapter or a probe, or a whole checkpoint where everything was trained."""
         save_adapter(
             model,
@@ -421,6 +439,7 @@ class CrossValidation:
                 "scheme": recipe.fold_scheme,
                 "group_by": recipe.group_by or "none",
             },
+            uncertainty=uncertainty,
         )
 
     def say(self, text: str) -> None:

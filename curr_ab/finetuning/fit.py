@@ -210,8 +210,8 @@ class Fit:
         self.log.append(entry)
         reporter.say(f"{title}, at the probe's solution: validation_loss {entry['validation_loss']:.4f}")
         reporter.write(entry)
-        save_state(self.folder.best, self.progress, self.accelerator, self.model, [], keep_last=1)
-        self.save()
+        self.save(self.folder.best, [])
+        self.save(self.folder.states, [self.optimizer])
 
     def finish_epoch(self, loss: float, seconds: float, reporter: Reporter, title: str) -> None:
         """Validate, report, and save what the fit goes on from."""

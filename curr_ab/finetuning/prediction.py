@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.finetuning.probe_model import ProbeModel, is_probe, load_probe
+from curr_ab.finetuning.uncertainty import Uncertainty, read_uncertainty
+from curr_ab.finetuning.uncertainty_columns import class_columns, nearness_columns, number_columns
 from curr_ab.inference.batch_functions import BatchFunction
 from curr_ab.inference.records import Record
 from curr_ab.inference.results import Results
+from curr_ab.inference.settings import PredictSettings
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.inference.tokens import tokenize
@@ -48,20 +51,19 @@ def load_finetuned(
     """Model and tokenizer of what fine-tuning left, on disk or on the Hub, with the labels in `model.config`.
 
     An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`. A
-    probe is a `ProbeModel`, for `predict` alone.
+    probe is a `ProbeModel`, for `predict` alone. What is known of its uncertainty goes along as
+    `model.uncertainty`.
     """
+    place: dict[str, Any] = {"revision": revision, "namespace": namespace}
+    how: dict[str, Any] = {**place, "device": device, "dtype": dtype}
     source = resolve(name_or_path, namespace)
+    model: Any
     if is_probe(source, revision):
-        return load_probe(source, revision=revision, device=device, dtype=dtype, namespace=namespace)
-    return load(
-        name_or_path,
-        head=head_of(name_or_path, revision=revision, namespace=namespace),
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        namespace=namespace,
-        merge=merge,
-    )
+        model, tokenizer = load_probe(source, **how)
+    else:
+        model, tokenizer = load(name_or_path, head=head_of(name_or_path, **place), merge=merge, **how)
+    model.uncertainty = read_uncertainty(name_or_path, **place)
+    return model, tokenizer
 
 
 def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
@@ -95,11 +97,13 @@ def label_names(model: Any) -> list[str]:
 def predict(
     model: Any, tokenizer: CurrAbTokenizer, pairs: Any, *, tokens_per_batch: int | None = None
 ) -> Results[Array]:
-    """One array for each pair, or the table that `curr-ab predict` writes.
+    """One array for each pair, the model's own, or the table that `curr-ab predict` writes.
 
     Probabilities of the classes `[classes]` or `[residues, classes]`, heavy chain first; a number `[1]`.
     """
-    return Results(PredictTask(tokens_per_batch=tokens_per_batch), model, tokenizer, pairs)
+    sure = getattr(model, "uncertainty", None)
+    task = PredictTask(tokens_per_batch=tokens_per_batch, uncertainty=sure)
+    return Results(task, model, tokenizer, pairs)
 
 
 def predict_window(
@@ -132,24 +136,28 @@ def _bare(model: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictTask(BulkTask):
+class PredictTask(BulkTask, PredictSettings):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
     records_per_part: int = 1024
+    uncertainty: Uncertainty | None = None  # of the model; none gives the model's own numbers alone
 
     def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Array]:
         return predict_window(model, tokenizer, records, self.tokens_per_batch)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
         predictions = self.results(model, tokenizer, records)
-        target = target_of(model)
+        target, sure = target_of(model), None if self.raw else self.uncertainty
         columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if target == "number":
-            return pa.table({**columns, "prediction": pa.array(np.concatenate(predictions))})
-        if target == "classes":
-            return pa.table({**columns, **_class_columns(label_names(model), np.stack(predictions))})
-        columns = _residue_columns(records)
-        return pa.table({**columns, **_class_columns(label_names(model), np.concatenate(predictions))})
+            columns |= number_columns(np.concatenate(predictions), sure, self.level)
+        elif target == "classes":
+            columns |= class_columns(label_names(model), np.stack(predictions), sure, self.level)
+        else:
+            columns = _residue_columns(records)
+            columns |= class_columns(label_names(model), np.concatenate(predictions), sure, self.level)
+        counts = [len(one) for one in predictions] if target == "residues" else None
+        return pa.table(columns | nearness_columns(records, sure, counts))
 
 
 @dataclass(frozen=True)
@@ -185,15 +193,10 @@ class BatchPredictor(BatchFunction):
 
     def __init__(self, model: str | Path | Checkpoint, **options: Any) -> None:
         super().__init__(model, **options)
-        self.checkpoint = TunedCheckpoint(**vars(self.checkpoint))
-
-
-def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:
-    best = [names[number] for number in probabilities.argmax(axis=1)]
-    columns: dict[str, Any] = {"prediction": pa.array(best, pa.string())}
-    for number, name in enumerate(names):
-        columns[f"probability_{name}"] = pa.array(probabilities[:, number])
-    return columns
+        given = self.checkpoint = TunedCheckpoint(**vars(self.checkpoint))
+        sure = read_uncertainty(given.name, revision=given.revision, namespace=given.namespace)
+        assert isinstance(self.task, PredictTask)
+        self.task = replace(self.task, uncertainty=sure)
 
 
 def _residue_columns(records: Sequence[Record]) -> dict[str, Any]:

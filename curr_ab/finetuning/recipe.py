@@ -161,6 +161,11 @@ class Recipe:
     max_residues: int = option(315, "Number of residues above which a pair is dropped and counted", above=0)
     seed: int = option(42, "Seed of folds, negatives, heads, batches and dropout", least=0)
     final: bool = option(True, "Fit once on all pairs after the folds", execution=True)
+    training_sequences: bool = option(
+        True,
+        "Keep the residues of the training pairs in the adapter, by which predict tells how near a pair is",
+        execution=True,
+    )
 
     pairs_per_micro_batch: int = option(
         0,

@@ -114,6 +114,16 @@ class EmbeddingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictSettings(Options):
+    """How sure the predictions of `curr-ab predict` are to be."""
+
+    level: float = option(
+        0.9, "Share of new groups' pairs that intervals and sets hold the right value of", above=0, below=1
+    )
+    raw: bool = option(False, "Write the model's own numbers, without calibration, intervals and distances")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferenceOptions(Options):
     """Germline genes and natural chains that chains are compared with."""
 

@@ -104,14 +104,14 @@ def test_files_and_batches_are_predicted_as_lists_are(runs, tmp_path):
     pairs = tmp_path / "pairs.csv"
     pyarrow.csv.write_csv(table.select(["id", "heavy", "light"]), pairs)
     out = tmp_path / "predictions.csv"
-    main(["predict", str(run.adapter), str(pairs), "--out", str(out), "--quiet"])
+    main(["predict", str(run.adapter), str(pairs), "--out", str(out), "--raw", "--quiet"])
     written = pyarrow.csv.read_csv(out).to_pydict()
     model, tokenizer = load_finetuned(run.adapter, device="cpu")
     expected = np.stack(list(predict(model, tokenizer, table.select(["heavy", "light"]))))
     names = [*model.config.id2label.values()]
     for place, name in enumerate(names):
         assert written[f"probability_{name}"] == pytest.approx(expected[:, place], abs=1e-6)
-    predictor = pickle.loads(pickle.dumps(BatchPredictor(run.adapter)))
+    predictor = pickle.loads(pickle.dumps(BatchPredictor(run.adapter, raw=True)))
     batch = predictor(table.select(["id", "heavy", "light"])).to_pydict()
     assert batch[f"probability_{names[0]}"] == pytest.approx(expected[:, 0], abs=1e-6)
     # In bfloat16 the features would be others than those of the fit.
