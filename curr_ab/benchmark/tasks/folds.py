@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def clone_groups(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return tuple(f"{kind} {clone_of[kind, text]}" for kind, text in texts)
 
 
+@lru_cache(maxsize=100_000)  # several tasks of a file have the same pairs
 def _cdr3(pair: Pair) -> tuple[str, str]:
     """Kind and residues of the CDR3 that tells the clone."""
     chain = pair[0] or pair[1] or ""
@@ -99,9 +101,7 @@ def _cdr3(pair: Pair) -> tuple[str, str]:
     return (wanted, text) if text else (UNKNOWN, chain)
 
 
-def grouped_folds(
-    groups: Sequence[Hashable], labels: Sequence[Any], options: TaskOptions
-) -> tuple[Fold, ...]:
+def grouped_folds(groups: Sequence[Hashable], labels: Any, options: TaskOptions) -> tuple[Fold, ...]:
     """Folds of whole groups with like shares of the classes, or of the quantiles of a number."""
     codes = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     if len(codes) < options.folds:
@@ -135,7 +135,7 @@ def _parts(fold_of: Indices, count: int) -> Iterator[Fold]:
         yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
 
 
-def _strata(labels: Sequence[Any]) -> Indices:
+def _strata(labels: Any) -> Indices:
     """A stratum for each row: its class, or the quantile of its number."""
     values = np.asarray(labels)
     if values.dtype.kind != "f":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class Columns:
     id: tuple[str, ...] = ()
     values: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()  # values that some versions have
+    recognised: bool = False  # chains and ids are found as in any table, where none of the names is there
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,7 @@ def read_rows(
         raise MalformedSource(
             table.source, f"the file must hold antibodies; none of its rows is usable{first}"
         )
-    _check_ids(rows)
-    return rows, list(_notes(Path(path).name, seen))
+    return list(_with_own_names(rows)), list(_notes(Path(path).name, seen))
 
 
 def _values(columns: Columns, found: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -131,6 +132,8 @@ def _find_columns(source: str, present: Sequence[str], columns: Columns) -> dict
     }
     wanted |= {f"value {names[0]}": names for names in columns.values}
     found = {key: next((name for name in names if name in present), "") for key, names in wanted.items()}
+    if columns.recognised:
+        found = {key: name for key, name in found.items() if name or key.startswith("value ")}
     if missing := [" or ".join(map(repr, wanted[key])) for key, name in found.items() if not name]:
         raise MalformedSource(
             source,
@@ -167,12 +170,14 @@ def _exchanged(row: Row) -> Row | None:
     return replace(row, heavy=cut["heavy"], light=cut["light"])
 
 
-def _check_ids(rows: Iterable[Row]) -> None:
-    """Refuse a name that stands twice: predictions are known by it."""
-    first: dict[str, Row] = {}
+def _with_own_names(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows; one with the name of an earlier one has its record in it: predictions are known by names."""
+    names: set[str] = set()
     for row in rows:
-        if (other := first.setdefault(row.id, row)) is not row:
-            raise row.malformed(f"names must differ; {row.id!r} is that of record {other.record}, too")
+        if row.id in names:
+            row = replace(row, id=f"{row.id}, record {row.record}")
+        names.add(row.id)
+        yield row
 
 
 def _notes(name: str, seen: Mapping[str, Sequence[int]]) -> Iterator[str]:
@@ -182,7 +187,13 @@ def _notes(name: str, seen: Mapping[str, Sequence[int]]) -> Iterator[str]:
             done, why = "kept with their chains exchanged", "each stood in the column of the other"
         else:
             done, why = ("kept" if reason in _KEPT else "left out"), REASONS[reason]
-        yield f"{name}: {len(records):,} records are {done} ({why}): {listed}"
+        number = "1 record is" if len(records) == 1 else f"{len(records):,} records are"
+        yield f"{name}: {number} {done} ({why}): {listed}"
+
+
+def short_name(path: Path) -> str:
+    """The name of a file in that of a task: its words, without endings."""
+    return re.sub(r"\W+", "-", path.name.partition(".")[0]).strip("-").lower()
 
 
 def measured(rows: Sequence[Row], name: str) -> tuple[list[Row], list[float]]:

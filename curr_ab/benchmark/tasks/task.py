@@ -28,6 +28,9 @@ class TaskOptions(Options):
     direction: Literal["higher", "lower"] | None = option(
         None, "Better direction of the measured number", shown="known for the published files"
     )
+    light_chain: str | None = option(
+        None, "Light chain of the parent, for files of heavy variants alone", metavar="RESIDUES"
+    )
     group_by: Literal["clone", "source"] = option(
         "clone", "What folds hold apart: clones by their CDRH3s, or the studies that a file names"
     )
