@@ -10,7 +10,7 @@ from curr_ab.benchmark.scores import LOWER_IS_BETTER
 from curr_ab.charts import Chart, Drawing, Key, Scale, linear
 from curr_ab.pictures import save_pictures
 
-_WIDTH, _ROW, _LETTER = 640.0, 27.0, 6.6
+_WIDTH, _ROW, _LETTER = 520.0, 26.0, 8.0  # the letter that a narrow window shows
 MODEL, BASELINE = "d2", "d4"  # classes of the style sheet
 KEYS = (Key(MODEL, 0, "model"), Key(BASELINE, 0, "baseline, which no model computed", "hollow"))
 
@@ -54,5 +54,6 @@ def save_forest(out: Path, standing: Standing) -> None:
         save_pictures({"forest": picture}, task_folder(out, standing.task), ("svg", "png"))
 
 
-def _shortened(name: str, most: int = 26) -> str:
+def _shortened(name: str, most: int = 20) -> str:
+    name = name.removeprefix("baseline:")  # the picture tells them by their mark
     return name if len(name) <= most else f"{name[: most - 1]}…"

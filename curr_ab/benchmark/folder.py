@@ -1,4 +1,4 @@
-"""The folder of a benchmark: a folder for each task and model, which says what it holds and how good it is."""
+"""The folder of a benchmark: a place for each task and model, with what was measured and its scores."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ CLASSIFIED = ("classes", "pairing", "residues")  # kinds whose labels are classe
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of each pair a number or probabilities [pairs, classes]; of residues a list of these, pair by pair."""
+    """Of each pair a number or probabilities [pairs, classes]; of residues a list of these."""
 
     values: Any
     notes: tuple[str, ...] = ()  # what a report must say of them, such as the features that were chosen

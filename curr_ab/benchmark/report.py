@@ -81,5 +81,5 @@ def _reading(standing: Standing) -> str:
         return ""
     if standing.entries[0] is baseline:
         return f"No model is better than the baseline {baseline.name}."
-    sure = "clearly" if test.p_holm < 0.05 else "not by more than chance would do"
-    return f"The best model, {model.name}, is ahead of the best baseline, {baseline.name}: {sure}."
+    sure = "" if test.p_holm < 0.05 else ", but by no more than chance would do"
+    return f"The best model, {model.name}, is ahead of the best baseline, {baseline.name}{sure}."

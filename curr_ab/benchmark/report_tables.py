@@ -61,11 +61,10 @@ def score_table(standing: Standing) -> Table:
         numbers += [Field(f"{row[name]:,}", f"{file}#{row['model']}/{name}") for name in ("items", "units")]
         fields = (*numbers, Field(row["form"], classes="words"))
         rows.append(Row(row["model"], fields, row["baseline"] == "yes"))
-    against = ("difference", "p", "p, Holm")
     header = (
         *("", standing.entries[0].metric, "from", "to"),
-        *(f"{name} to best model" if name == "difference" else name for name in against),
-        *(f"{name} to best baseline" if name == "difference" else name for name in against),
+        *("less the best model", "p", "p, Holm"),
+        *("less the best baseline", "p", "p, Holm"),
         *("items", "units", "form of input"),
     )
     entry = standing.entries[0]

@@ -189,7 +189,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
         if (
             kind != order.model
             and kind not in BASELINES[work.task.kind]
-            and kind in _PAIR_BASELINES + ("guess",)
+            and kind in (*_PAIR_BASELINES, "guess")
         ):
             continue  # it has nothing to say of this kind of task
         try:
