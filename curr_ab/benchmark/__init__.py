@@ -1,0 +1,1 @@
+"""Models beside others, on public data sets: peers, tasks, and what their differences are worth."""
