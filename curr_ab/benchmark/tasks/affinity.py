@@ -45,7 +45,8 @@ SOURCES: Mapping[str, Assays] = {
         Columns(
             "AlphaSeq (mata_sequence, alphaseq_affinity in log10 nM)",
             id=("mata_description",),
-            values=(("alphaseq_affinity",), ("mata_sequence",)),
+            values=(("alphaseq_affinity",),),
+            needed=("mata_sequence",),
             recognised=True,
         ),
         "alphaseq_affinity",

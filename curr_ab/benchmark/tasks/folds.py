@@ -24,7 +24,7 @@ def given_folds(numbers: Sequence[str | None], name: Callable[[int], str]) -> tu
     for row, text in enumerate(numbers):
         if text is None:
             raise ValueError(
-                f"{name(row)} must have a fold; its cell is empty; complete or remove the record"
+                f"{name(row)} must have a fold; got an empty cell; complete or remove the record"
             )
     values = np.array([str(text).removesuffix(".0") for text in numbers])
     distinct = sorted(set(values.tolist()), key=lambda text: (len(text), text))

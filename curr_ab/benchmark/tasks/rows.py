@@ -36,6 +36,7 @@ class Columns:
     id: tuple[str, ...] = ()
     values: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()  # values that some versions have
+    needed: tuple[str, ...] = ()  # columns that tell the file, and are not read by their name
     recognised: bool = False  # chains and ids are found as in any table, where none of the names is there
 
 
@@ -131,9 +132,10 @@ def _find_columns(source: str, present: Sequence[str], columns: Columns) -> dict
         name: getattr(columns, name) for name in (*CHAINS, "sequence", "id") if getattr(columns, name)
     }
     wanted |= {f"value {names[0]}": names for names in columns.values}
+    wanted |= {f"needed {name}": (name,) for name in columns.needed}
     found = {key: next((name for name in names if name in present), "") for key, names in wanted.items()}
     if columns.recognised:
-        found = {key: name for key, name in found.items() if name or key.startswith("value ")}
+        found = {key: name for key, name in found.items() if name or " " in key}
     if missing := [" or ".join(map(repr, wanted[key])) for key, name in found.items() if not name]:
         raise MalformedSource(
             source,

@@ -91,19 +91,22 @@ def read_submission(path: Path, task: Task) -> Floats:
     assay = task.name.removeprefix("developability-")
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = list(csv.DictReader(file))
-    for column in ("antibody_name", assay):
+    for column in (NAME, assay):
         if not table or column not in table[0]:
-            raise MalformedSource(
-                str(path),
-                f"predictions must have the columns antibody_name and {assay}; there is no {column!r}",
-            )
-    texts = {row["antibody_name"]: row[assay] for row in table}
-    if missing := [name for name in task.ids if not texts.get(name)]:
-        raise MalformedSource(
-            str(path),
-            f"each measured antibody must have a prediction; {missing[0]} has none; complete the file",
-        )
-    return np.array([float(texts[name]) for name in task.ids])
+            problem = f"predictions must have the columns {NAME} and {assay}; there is no {column!r}; add it"
+            raise MalformedSource(str(path), problem)
+    texts = {row[NAME]: row[assay] for row in table}
+    numbers = []
+    for name in task.ids:
+        try:
+            number = float(texts.get(name) or "nan")
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            problem = f"{assay} of {name} must be a finite number; got {texts.get(name)!r}; complete the file"
+            raise MalformedSource(str(path), problem)
+        numbers.append(number)
+    return np.array(numbers)
 
 
 def write_submission(
