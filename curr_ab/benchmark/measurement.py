@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from curr_ab.benchmark.peers.find import BASELINE_PREFIX
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan
 from curr_ab.benchmark.predictions import Predictions
+from curr_ab.benchmark.statistics import Rows
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats
 from curr_ab.measures.modules.regression.core import spearman
 from curr_ab.randomness import random_stream
-from curr_ab.words import UNKNOWN_LABEL, Target
+from curr_ab.words import CHAIN_REGIONS, REGIONS, UNKNOWN_LABEL, Target
 
 
 def measure(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictions:
@@ -27,7 +29,7 @@ def measure(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictio
         case "ranking":
             return _ranked(task, peer, plan, seed)
         case "loss":
-            return Predictions(-_finite(task, peer, peer.score(task.pairs)))
+            return _masked_loss(task, peer)
         case _:
             return _by_pair(task, peer.features(task.pairs), seed)
 
@@ -113,6 +115,31 @@ def _by_residue(task: Task, peer: Peer, seed: int) -> Predictions:
         for row in test:
             values[row] = regression.predict(features[row])
     return Predictions(values)
+
+
+def _masked_loss(task: Task, peer: Peer) -> Predictions:
+    """The loss of each pair on its residues, each masked alone, and that of all residues of a region."""
+    if peer.name.startswith(BASELINE_PREFIX):  # it has a number for the whole pair alone
+        return Predictions(-_finite(task, peer, peer.score(task.pairs)))
+    losses = [-one for one in peer.log_likelihoods(task.pairs)]
+    means = np.array([one[np.isfinite(one)].mean() if np.isfinite(one).any() else np.nan for one in losses])
+    regions, values = (
+        np.concatenate([_regions(task, row) for row in range(len(task))]),
+        np.concatenate(losses),
+    )
+    further = []
+    for place, name in enumerate(CHAIN_REGIONS):
+        known = values[(regions == place) & ~np.isnan(values)]
+        if len(known):
+            further.append((f"loss of {name}", float(known.mean())))
+    return Predictions(_finite(task, peer, means), further=tuple(further))
+
+
+def _regions(task: Task, row: int) -> Rows:
+    """The place of each residue's region in CHAIN_REGIONS; -1 where it is unknown."""
+    codes = np.asarray(task.labels[row], np.int64)
+    is_light = np.arange(len(codes)) >= len(task.pairs[row][0] or "")
+    return np.where(codes > 0, codes - 1 + len(REGIONS) * is_light, -1)
 
 
 def _ranked(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictions:

@@ -21,7 +21,7 @@ CLASSIFIED = ("classes", "pairing", "residues")  # kinds whose labels are classe
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of each pair a number or probabilities [pairs, classes]; of residues a list of these."""
+    """A number or probabilities of each pair [pairs, classes]; of residues a list of these."""
 
     values: Any
     notes: tuple[str, ...] = ()  # what a report must say of them, such as the features that were chosen
@@ -39,7 +39,7 @@ def fold_of(task: Task) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def write_predictions(folder: Path, task: Task, predictions: Predictions) -> None:
-    """A row for each pair that a fold tests, with the columns of a fine-tuning's predictions, and its fold."""
+    """A row for each pair that a fold tests: the columns of a fine-tuning's predictions, and the fold."""
     folds = fold_of(task)
     rows = np.flatnonzero(folds >= 0)
     columns: dict[str, Any] = {

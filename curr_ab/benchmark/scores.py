@@ -10,10 +10,11 @@ from curr_ab.benchmark.predictions import Predictions, fold_of, items_of
 from curr_ab.benchmark.statistics import Estimate, Layout, Rows, Score, estimate, make_layout
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.measures.metrics import NUMBER, Floats, Labels, Metric, metrics_for, score
-from curr_ab.words import Target
+from curr_ab.words import UNKNOWN_LABEL, Target
 
 LOSS = "loss"
-# Metrics that rank items: predictions of models of different folds are on different scales.
+_LEAST = 1e-12  # probability
+# Metrics that rank items: predictions by models of different folds must be on one scale.
 _RANKING = ("auroc", "aupr", "spearman", "pearson")
 LOWER_IS_BETTER = (LOSS, "rmse", "calibration-error")
 
@@ -31,7 +32,7 @@ class Scores:
 
 
 def score_predictions(task: Task, predictions: Predictions) -> Scores:
-    """All scores of a task; the metric is the mean over folds where it ranks, or where its owners say so."""
+    """All scores of a task, over all test parts together, or fold by fold where the data's owners do so."""
     labels, values, pairs = items_of(task, predictions)
     folds = fold_of(task)[pairs]
     names = pairs if task.groups is None else [task.groups[pair] for pair in pairs]
@@ -39,8 +40,12 @@ def score_predictions(task: Task, predictions: Predictions) -> Scores:
     metrics = _metrics(task)
     if task.metric not in metrics:
         raise ValueError(f"{task.name}: metric must be one of {', '.join(metrics)}; got {task.metric!r}")
-    calls = {name: _score_of(task, metric, labels, values) for name, metric in metrics.items()}
     by_fold = _by_fold(task, layout, labels)
+    raised = values if by_fold else _above_guess(task, values, folds)
+    calls = {
+        name: _score_of(task, metric, labels, raised if name in _RANKING else values)
+        for name, metric in metrics.items()
+    }
     others = {
         name: estimate_value(call, layout, by_fold=by_fold and name in _RANKING)
         for name, call in calls.items()
@@ -49,6 +54,26 @@ def score_predictions(task: Task, predictions: Predictions) -> Scores:
     found = estimate(calls[task.metric], layout, by_fold=by_fold)
     units = "pairs" if task.groups is None else "groups"
     return Scores(task.metric, found, others, len(labels), units, by_fold)
+
+
+def _above_guess(task: Task, values: Floats, folds: Rows) -> Floats:
+    """Predictions [items] or log-probabilities [items, classes], less the guess of the fold's training part.
+
+    A fold whose test part holds more than its share of a class has less of it to train on. Ranked as they
+    are, predictions of such folds would be wrong together, also those of a model that knows nothing.
+    """
+    if task.folds is None or task.kind == "ranking":
+        return values
+    raised = values if values.ndim == 1 else np.log(values.clip(_LEAST))
+    for fold, (train, _) in enumerate(task.folds):
+        labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
+        if values.ndim == 1:
+            guess = labels.mean()
+        else:
+            counts = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=values.shape[1])
+            guess = np.log((counts / counts.sum()).clip(_LEAST))
+        raised = np.where((folds == fold)[(...,) + (None,) * (values.ndim - 1)], raised - guess, raised)
+    return raised
 
 
 def estimate_value(call: Score, layout: Layout, *, by_fold: bool) -> float:
@@ -82,11 +107,7 @@ def _score_of(task: Task, metric: Metric | None, labels: Labels, values: Floats)
 
 def _by_fold(task: Task, layout: Layout, labels: Labels) -> bool:
     """True where the metric is a mean over folds, and each fold has a score without any one of its units."""
-    if (
-        task.folds is None
-        or task.kind == "ranking"
-        or (task.average != "folds" and task.metric not in _RANKING)
-    ):
+    if task.folds is None or task.kind == "ranking" or task.average != "folds":
         return False
     return all(_is_defined(layout, labels, fold) for fold in np.unique(layout.folds))
 

@@ -7,7 +7,7 @@ given, so that an interval tells how far the score would move with other units, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -41,17 +41,18 @@ class Layout:
         return int(self.units.max()) + 1
 
 
-def make_layout(units: Sequence[object] | Labels, folds: Rows) -> Layout:
+def make_layout(units: Sequence[Hashable] | Labels, folds: Rows) -> Layout:
     """The layout of items by the names of their units; of very many units blocks, fold by fold."""
-    names = np.unique(np.asarray(list(map(str, units))), return_inverse=True)[1].reshape(-1)
-    num_units = int(names.max()) + 1
+    numbers: dict[Hashable, int] = {}
+    names = np.array([numbers.setdefault(unit, len(numbers)) for unit in units], np.int64)
+    num_units = len(numbers)
     if num_units > MOST_UNITS:
         first = np.zeros(num_units, np.int64)
         first[names[::-1]] = folds[::-1]  # the fold of a unit's first item
         places = np.empty(num_units, np.int64)
         places[np.argsort(first, kind="stable")] = np.arange(num_units)
         names = places[names] * MOST_UNITS // num_units
-    return Layout(units=names.astype(np.int64), folds=folds)
+    return Layout(units=names, folds=folds)
 
 
 @dataclass(frozen=True)

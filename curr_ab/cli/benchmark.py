@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _SUITES = "\n".join(f"  {name:<16} {reader.title}" for name, reader in TASKS.items())
 _MORE = f""" All of them see the same pairs, folds and masks, each in its own form of input; baselines
-that need no model stand beside them. The same command goes on where the folder stands; more models can be added to it.
+that need no model stand beside them. The same command goes on where the folder stands; more models can be
+added to it.
 
 SUITE is a YAML file with `models` and `tasks`, a list of entries with `task`, `data` and options, or one of
 {_SUITES}"""
