@@ -22,11 +22,11 @@ from curr_ab.benchmark.folder import (
     write_task,
 )
 from curr_ab.benchmark.leaks import guarded
-from curr_ab.benchmark.measurement import guess, measure
+from curr_ab.benchmark.measurement import measure
 from curr_ab.benchmark.peers.find import BASELINE_PREFIX, find_peer
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
-from curr_ab.benchmark.predictions import Predictions
+from curr_ab.benchmark.predictions import LABELLED, Predictions, guess
 from curr_ab.benchmark.tasks.catalogue import read_task
 from curr_ab.benchmark.tasks.folds import grouped_folds
 from curr_ab.benchmark.tasks.task import Fold, Kind, Task, TaskOptions
@@ -47,7 +47,6 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
-_LABELLED: tuple[Kind, ...] = ("classes", "number", "pairing", "residues")
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> 
 
 def _folded(task: Task, options: TaskOptions) -> Task:
     """The task with folds, where its kind needs some and its file brings none."""
-    if task.kind not in _LABELLED or task.folds is not None:
+    if task.kind not in LABELLED or task.folds is not None:
         return task
     groups = task.groups or tuple(map(str, task.pairs))
     labels = task.labels if task.kind != "residues" else [0] * len(task)
