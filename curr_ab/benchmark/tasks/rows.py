@@ -83,7 +83,7 @@ class Row:
 
 
 def read_rows(
-    path: Path, columns: Columns, *, single: bool = False, annotate: bool = False
+    path: str | Path, columns: Columns, *, single: bool = False, annotate: bool = False
 ) -> tuple[list[Row], list[str]]:
     """The usable rows of a file, and notes on those that are not, or not as they should be.
 

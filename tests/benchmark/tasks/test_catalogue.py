@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from support.benchmark_files import ASSAYS, FOLD, gdpa1_rows, write_table
+from support.documents import blocks_of
 
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 
@@ -37,3 +39,16 @@ def test_files_that_are_missing_or_too_many_are_refused_with_the_address(tmp_pat
         read_task("developability", ["x.csv", "y.csv"])
     with pytest.raises(ValueError, match=r"must be given its files .*; got 2; download"):
         read_task("paratope", ["x", "y"])
+
+
+def test_the_examples_of_the_document_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = gdpa1_rows()
+    write_table(Path("GDPa1_v1.2_20250814.csv"), rows)
+    columns = [name for name in rows[0] if name not in (*ASSAYS, FOLD)]
+    write_table(Path("heldout-set-sequences.csv"), rows, columns=columns)
+    names = {"predictions_by_name": {row["antibody_name"]: 1.0 for row in rows}}
+    for block in blocks_of(DOCUMENT.read_text(encoding="utf-8")):
+        exec(compile(block.text, "tasks.md", "exec"), names)
+    assert len(names["tasks"]) == 5
+    assert len(Path("submission.csv").read_text().splitlines()) == 41
