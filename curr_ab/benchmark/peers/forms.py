@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.benchmark.peers.peer import Pair
-from curr_ab.benchmark.peers.pooling import Array, pool, regions_of
+from curr_ab.benchmark.peers.pooling import Array, pool
 from curr_ab.measures.metrics import Floats
+from curr_ab.probes.member_features import regions_of
 
 # Glycines between chains are how models of single proteins are commonly shown complexes: Lin et al. 2023,
 # Science 379:1123, put 25 between chains that ESMFold was to fold together.

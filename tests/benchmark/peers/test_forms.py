@@ -67,7 +67,9 @@ def test_features_of_chains_stand_side_by_side(stock, tokenizer, esm2_folder):
     assert found["middle-layer-mean-per-chain"][0, :width] == pytest.approx(middle, abs=1e-5)
     # Trastuzumab's CDRs by IMGT: GFNIKDTY, IYPTNGYT, SRWGGDGFYAMDY; QDVNTA, SAS, QQHYTTPPT.
     cdrs = ["GFNIKDTY", "IYPTNGYT", "SRWGGDGFYAMDY"]
-    places = [place for one in cdrs for place in range(PAIRS[0][0].index(one), PAIRS[0][0].index(one) + len(one))]
+    places = [
+        place for one in cdrs for place in range(PAIRS[0][0].index(one), PAIRS[0][0].index(one) + len(one))
+    ]
     assert found["cdrs"][0, :width] == pytest.approx(heavy[places].mean(0), abs=1e-5)
     assert found["cdr3s"][0, :width] == pytest.approx(heavy[places[16:]].mean(0), abs=1e-5)
     firsts = np.concatenate([states(stock, tokenizer, chain)[0] for chain in PAIRS[0]])
