@@ -109,7 +109,7 @@ def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
     freedom = len(rungs) - rank
     if rank < design.shape[1] or freedom < 1:
         raise ValueError(
-            "the ladder must hold models that tell size and data apart, and some to judge the noise by, such as "
+            "the ladder must hold models that tell size and data apart, and some to judge noise by, such as "
             f"3 sizes with 3 data sets each, or 2 with 2 and two seeds; got {len(rungs)} models"
         )
     solve = np.linalg.pinv(design)

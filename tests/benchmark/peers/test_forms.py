@@ -1,4 +1,4 @@
-"""Forms of a pair: each chain alone, joined by a linker, or as the family joins it; by stock ESM's answers."""
+"""Forms of a pair: each chain alone, joined by a linker, or as the family joins it."""
 
 import numpy as np
 import pytest
@@ -67,9 +67,8 @@ def test_features_of_chains_stand_side_by_side(stock, tokenizer, esm2_folder):
     assert found["middle-layer-mean-per-chain"][0, :width] == pytest.approx(middle, abs=1e-5)
     # Trastuzumab's CDRs by IMGT: GFNIKDTY, IYPTNGYT, SRWGGDGFYAMDY; QDVNTA, SAS, QQHYTTPPT.
     cdrs = ["GFNIKDTY", "IYPTNGYT", "SRWGGDGFYAMDY"]
-    places = [
-        place for one in cdrs for place in range(PAIRS[0][0].index(one), PAIRS[0][0].index(one) + len(one))
-    ]
+    begins = [PAIRS[0][0].index(one) for one in cdrs]
+    places = [begin + at for begin, one in zip(begins, cdrs, strict=True) for at in range(len(one))]
     assert found["cdrs"][0, :width] == pytest.approx(heavy[places].mean(0), abs=1e-5)
     assert found["cdr3s"][0, :width] == pytest.approx(heavy[places[16:]].mean(0), abs=1e-5)
     firsts = np.concatenate([states(stock, tokenizer, chain)[0] for chain in PAIRS[0]])
