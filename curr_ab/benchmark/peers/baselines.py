@@ -40,6 +40,9 @@ class Baseline:
     def residue_features(self, pairs: Sequence[Pair]) -> list[Floats]:
         raise ValueError(f"{self.name} must be asked for features of pairs; it has none of single residues")
 
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
+        raise ValueError(f"{self.name} must be asked for scores of pairs; it has none of single residues")
+
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """The mean of its numbers over both chains, where they say how natural a chain is."""
         if self.kind not in _SCORES:

@@ -113,6 +113,9 @@ class PairModel:
         states = embed(*self.model.loaded, list(pairs), pooling="none")
         return [one.astype(np.float64) for one in states]
 
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
+        return self.model.log_likelihoods_of(pairs)
+
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """The mean over the residues of both chains, each given the rest of the pair."""
         return np.array([np.nanmean(one) for one in self.model.log_likelihoods_of(pairs)])

@@ -87,6 +87,9 @@ class _FormOfPairs(ABC):
         return found
 
     @abstractmethod
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]: ...
+
+    @abstractmethod
     def score(self, pairs: Sequence[Pair]) -> Floats: ...
 
     @abstractmethod
@@ -112,6 +115,13 @@ class EachChain(_FormOfPairs):
             means[place] = _mean(values)
         return np.array([_mean(row) for row in means])
 
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
+        rows, chains = _chains(pairs)
+        parts: list[list[Floats]] = [[] for _ in pairs]
+        for (number, _), one in zip(rows, self.model.log_likelihoods(chains), strict=True):
+            parts[number].append(one)
+        return [np.concatenate(both) for both in parts]
+
     def _layers(self, pairs: Sequence[Pair]) -> list[list[Layers | None]]:
         rows, chains = _chains(pairs)
         found: list[list[Layers | None]] = [[None, None] for _ in pairs]
@@ -135,9 +145,12 @@ class Linked(_FormOfPairs):
 
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """The mean over the residues of both chains, each given the rest of the pair."""
+        return np.array([_mean(one) for one in self.log_likelihoods(pairs)])
+
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
         found = self.model.log_likelihoods(_joined(pairs))
-        halves = (_split(pair, one) for pair, one in zip(pairs, found, strict=True))
-        return np.array([_mean(np.concatenate([half for half in one if half is not None])) for one in halves])
+        halves = [_split(pair, one) for pair, one in zip(pairs, found, strict=True)]
+        return [np.concatenate([half for half in one if half is not None]) for one in halves]
 
     def _layers(self, pairs: Sequence[Pair]) -> list[list[Layers | None]]:
         found: list[list[Layers | None]] = []

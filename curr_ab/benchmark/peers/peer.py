@@ -38,6 +38,9 @@ class Peer(Protocol):
     def residue_features(self, pairs: Sequence[Pair]) -> list[Floats]:
         """Features of each residue [residues, width], heavy chain first."""
 
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
+        """The log-probability of each residue, heavy chain first; NaN of letters that are no residue."""
+
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """Mean log-likelihood of a residue [pairs]; higher is more natural."""
 
