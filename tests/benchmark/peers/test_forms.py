@@ -126,3 +126,16 @@ def test_a_name_that_is_none_is_refused_with_those_that_are():
 def test_a_record_without_chains_is_named(esm2_folder):
     with pytest.raises(ValueError, match="record 2 must have a chain"):
         find_peer(esm2_folder).score([SHORT, (None, None)])
+
+
+def test_a_chain_that_pairs_share_is_asked_for_once(esm2_folder, monkeypatch):
+    peer = find_peer(esm2_folder, mode="unmasked")
+    pairs = [SHORT, (HEAVY[::-1], LIGHT), SHORT]
+    expected = np.concatenate([peer.score([pair]) for pair in pairs])
+    asked = []
+    answer = type(peer.model).log_likelihoods
+    monkeypatch.setattr(
+        type(peer.model), "log_likelihoods", lambda self, chains: asked.extend(chains) or answer(self, chains)
+    )
+    assert peer.score(pairs) == pytest.approx(expected, abs=1e-6)
+    assert sorted(asked) == sorted({HEAVY, HEAVY[::-1], LIGHT})
