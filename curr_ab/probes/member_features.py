@@ -134,7 +134,7 @@ def _inside(window: TokenWindow, parts: Sequence[str]) -> npt.NDArray[np.bool_]:
     masks = []
     if any(part.startswith("cdr") for part in parts):
         for record in window.records:
-            masks += [_regions((record.chain(kind) or "").replace("<mask>", "X")) for kind in CHAINS]
+            masks += [regions_of((record.chain(kind) or "").replace("<mask>", "X")) for kind in CHAINS]
     region = np.array(list("".join(masks)))
     inside = np.zeros((len(parts), len(window.is_residue)), bool)
     for place, part in enumerate(parts):
@@ -152,7 +152,7 @@ def _chain_codes(num_heavy: int, num_residues: int) -> npt.NDArray[np.int64]:
     return (np.arange(num_residues) >= num_heavy).astype(np.int64)
 
 
-def _regions(text: str) -> str:
+def regions_of(text: str) -> str:
     """The region of each residue of a chain; where it is no domain, 6, which all parts hold."""
     domains = find_domains(text)
     if len(domains) != 1 or not all(domains[0].region_lengths[place] for place in (1, 3, 5)):

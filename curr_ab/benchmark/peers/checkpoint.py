@@ -19,6 +19,7 @@ from curr_ab.inference.functions import embed, score
 from curr_ab.inference.records import records_of
 from curr_ab.inference.settings import EmbeddingPlan, Pooling
 from curr_ab.measures.metrics import Floats
+from curr_ab.probes.member_features import member_features
 
 _TOKENIZER = "tokenizer_config.json"
 
@@ -105,8 +106,6 @@ class PairModel:
         return f"pair, joined by {separator}"
 
     def features(self, pairs: Sequence[Pair]) -> dict[str, Floats]:
-        from curr_ab.probes.member_features import member_features
-
         found = member_features(*self.model.loaded, pairs)
         return {name: values.astype(np.float64) for name, values in found.items()}
 

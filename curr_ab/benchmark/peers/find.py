@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.benchmark.peers import antiberty
+from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
+from curr_ab.benchmark.peers.baselines import find_baseline
 from curr_ab.benchmark.peers.checkpoint import CheckpointModel, PairModel, knows_pairs
 from curr_ab.benchmark.peers.forms import EachChain, Linked
 from curr_ab.benchmark.peers.peer import Peer, PeerOptions
 from curr_ab.checkpoint_files import find_checkpoint
 from curr_ab.options import OptionError
 
-BASELINE_PREFIX, ESM2_PREFIX = "baseline:", "esm2:"
+ESM2_PREFIX = "esm2:"
 ESM2 = {
     "8M": "facebook/esm2_t6_8M_UR50D",
     "35M": "facebook/esm2_t12_35M_UR50D",
@@ -31,8 +33,6 @@ def find_peer(name_or_path: str | Path, **options: Any) -> Peer:
     """
     name, chosen = str(name_or_path), PeerOptions(**options)
     if name.startswith(BASELINE_PREFIX):
-        from curr_ab.benchmark.peers.baselines import find_baseline
-
         return find_baseline(name.removeprefix(BASELINE_PREFIX))
     if name.lower() == antiberty.NAME or antiberty.is_antiberty(name):
         if chosen.form not in ("auto", "chains"):

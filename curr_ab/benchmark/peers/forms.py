@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from curr_ab.benchmark.peers.peer import Pair
-from curr_ab.benchmark.peers.pooling import Array, pool, regions_of
+from curr_ab.benchmark.peers.pooling import Array, pool
 from curr_ab.measures.metrics import Floats
+from curr_ab.probes.member_features import regions_of
 
 # Glycines between chains are how models of single proteins are commonly shown complexes: Lin et al. 2023,
 # Science 379:1123, put 25 between chains that ESMFold was to fold together.
 LINKER = "G" * 25
+Answer = TypeVar("Answer")
 _PAIRS_AT_ONCE = 256  # of which the states of all residues lie in memory
 
 
@@ -110,7 +112,7 @@ class EachChain(_FormOfPairs):
         """The mean of both chains' mean log-likelihoods, as AntiBERTy's are published."""
         rows, chains = _chains(pairs)
         means = np.full((len(pairs), 2), np.nan)
-        for place, values in zip(rows, self.model.log_likelihoods(chains), strict=True):
+        for place, values in zip(rows, _each_once(self.model.log_likelihoods, chains), strict=True):
             means[place] = _mean(values)
         return np.array([_mean(row) for row in means])
 
@@ -124,7 +126,7 @@ class EachChain(_FormOfPairs):
     def _layers(self, pairs: Sequence[Pair]) -> list[list[Layers | None]]:
         rows, chains = _chains(pairs)
         found: list[list[Layers | None]] = [[None, None] for _ in pairs]
-        for (number, place), one in zip(rows, self.model.layers(chains), strict=True):
+        for (number, place), one in zip(rows, _each_once(self.model.layers, chains), strict=True):
             found[number][place] = one
         return found
 
@@ -166,6 +168,13 @@ class Linked(_FormOfPairs):
     def _first(self, own: list[Layers | None]) -> dict[str, Array]:
         known = next(one.first for one in own if one is not None)
         return {} if known is None else {"cls": known}
+
+
+def _each_once(answer: Callable[[Sequence[str]], list[Answer]], chains: Sequence[str]) -> list[Answer]:
+    """The answer for each chain; variants of one antibody often share a chain, which is asked for once."""
+    distinct = list(dict.fromkeys(chains))
+    found = dict(zip(distinct, answer(distinct), strict=True))
+    return [found[chain] for chain in chains]
 
 
 def _joined(pairs: Sequence[Pair]) -> list[str]:

@@ -7,24 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.domains import find_domains
-
 Array = npt.NDArray[np.float32]
 _CDRS, _CDR3 = "246", "6"  # letters of region masks
-
-
-def regions_of(chain: str | None) -> str:
-    """The region of each residue, 1-7 for FWR1 ... FWR4; of what is no variable domain, CDR3 throughout.
-
-    So a chain that cannot be numbered has its mean in the place of its CDRs.
-    """
-    if chain is None:
-        return ""
-    domains = find_domains(chain)
-    if len(domains) != 1 or not all(domains[0].region_lengths[place] for place in (1, 3, 5)):
-        return _CDR3 * len(chain)
-    [domain] = domains
-    return "1" * domain.start + domain.region_mask + "7" * (len(chain) - domain.end)
 
 
 def pool(prefix: str, chains: Sequence[Array | None], regions: Sequence[str]) -> dict[str, Array]:
