@@ -180,8 +180,10 @@ def _read_entry(folder: Path, measurement: Measurement, name: str) -> Entry:
         interval=interval,
         found=Estimate(
             interval.value,
-            *(np.array(content[name]) for name in ("without", "strata", "values")),
-            spread=content["spread"],
+            np.array(content["without"]),
+            np.array(content["strata"]),
+            np.array(content["values"]),
+            content["spread"],
         ),
         others=content["others"],
         num_items=content["num_items"],

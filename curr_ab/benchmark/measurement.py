@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curr_ab.benchmark.peers.find import BASELINE_PREFIX
+from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan
 from curr_ab.benchmark.predictions import Predictions

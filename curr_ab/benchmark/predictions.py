@@ -64,7 +64,7 @@ def fold_of(task: Task) -> np.ndarray[Any, np.dtype[np.int64]]:
 def write_predictions(folder: Path, task: Task, predictions: Predictions) -> None:
     """A row for each pair that a fold tests: the columns of a fine-tuning's predictions, and the fold."""
     folds = fold_of(task)
-    rows = np.flatnonzero(folds >= 0)
+    rows = np.flatnonzero(folds >= 0).tolist()
     columns: dict[str, Any] = {
         "id": [task.ids[row] for row in rows],
         "number": rows,
@@ -104,9 +104,9 @@ def items_of(task: Task, predictions: Predictions) -> tuple[Any, Floats, Sequenc
         values = np.asarray(predictions.values, float)[rows]
         labels = np.zeros(len(rows)) if task.kind == "loss" else np.asarray(task.labels)[rows]
         return labels, values, rows.tolist()
-    labels = [np.asarray(task.labels[row]) for row in rows]
-    pairs = np.repeat(rows, [len(one) for one in labels])
-    truth = np.concatenate(labels)
+    each = [np.asarray(task.labels[row]) for row in rows]
+    pairs = np.repeat(rows, [len(one) for one in each])
+    truth = np.concatenate(each)
     known = truth != UNKNOWN_LABEL
     values = np.concatenate([np.asarray(predictions.values[row], float) for row in rows])
     return truth[known], values[known], pairs[known].tolist()

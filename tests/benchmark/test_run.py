@@ -52,7 +52,7 @@ def test_shuffled_residues_are_chance(bench, seeing):
 
 
 def test_folds_of_different_means_rank_nothing(bench, seeing):
-    """The mean of a training part is low where that of the test part is high: ranked as it is, it is wrong."""
+    """The mean of a training part is low where that of the test part is high: ranked, it would be wrong."""
     task = planted("number", shuffled=True)
     labels = task.labels + 2.0 * (np.arange(len(task)) // 2 % 5)
     found = intervals(bench([replace(task, labels=labels)], [seeing]))
