@@ -12,6 +12,7 @@ import numpy as np
 
 from curr_ab.benchmark.cards import write_cards
 from curr_ab.benchmark.comparison import Standing, stand, write_tables
+from curr_ab.benchmark.finetuned import Finetuned, is_finetuning
 from curr_ab.benchmark.folder import (
     BENCHMARK,
     FAILED,
@@ -192,7 +193,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     """Lines of what was done, and what failed; an error of any kind is one model's alone."""
     lines: list[str] = []
     failed: list[Failure] = []
-    peer: Peer | None = None
+    peer: Peer | Finetuned | None = None
     for work in order.works:
         kind = order.model.removeprefix(BASELINE_PREFIX)
         if (
@@ -203,7 +204,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
             continue  # it has nothing to say of this kind of task
         try:
             if peer is None and order.model != GUESS:
-                peer = find_peer(order.model, **_peer_options(order.plan))
+                peer = _find(order)
             lines.append(_measure_one(order, work, peer))
         except Exception as error:
             reason = " ".join(f"{error}".split()) or type(error).__name__
@@ -212,17 +213,31 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     return lines, failed
 
 
-def _measure_one(order: _Order, work: Work, peer: Peer | None) -> str:
+def _find(order: _Order) -> Peer | Finetuned:
+    if is_finetuning(order.model):
+        return Finetuned(Path(order.model))
+    return find_peer(order.model, **_peer_options(order.plan))
+
+
+def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Predictions:
+    if peer is None:
+        return guess(work.task)
+    if isinstance(peer, Finetuned):
+        return peer.predictions(work.task)
+    return measure(work.task, peer, order.plan, work.seed)
+
+
+def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> str:
     task = work.task
     measurement = _measurement(order, work, peer)
     if is_measured(order.out, measurement):
         return f"{task.name}: {measurement.model} is measured already"
-    predictions: Predictions = guess(task) if peer is None else measure(task, peer, order.plan, work.seed)
+    predictions = _predictions(order, work, peer)
     write_entry(order.out, task, measurement, predictions, dataset=work.dataset, source=work.source)
     return f"{task.name}: {measurement.model} measured"
 
 
-def _measurement(order: _Order, work: Work, peer: Peer | None) -> Measurement:
+def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Measurement:
     return Measurement(
         task=work.task.name,
         data=work.task.fingerprint,
