@@ -133,7 +133,7 @@ def test_pictures_and_tables_are_files(found):
     folder = found.folder / "planted-number"
     assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
     assert "seeing" in (folder / "forest.svg").read_text()
-    assert [row["model"] for row in rows(folder / "table.csv")][0] == "seeing"
+    assert rows(folder / "table.csv")[0]["model"] == "seeing"
     assert len(rows(folder / "comparisons.csv")) == 3  # two models and a guess: baselines are not compared
     text = (found.folder / "report.md").read_text()
     assert "(planted-number/forest.svg)" in text and Path(found.folder / "planted-number/forest.svg").exists()
