@@ -13,7 +13,9 @@ from curr_ab.domains import CHAIN_OF, find_domains
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 
-CLOSE = 0.8  # share of equal residues in two CDR3s of one length that are of one clone
+# Two CDR3s of one length are of one clone where this share of their residues differs, or two of a short one:
+# else reads of a clone, which differ by so many, would be on both sides of a fold.
+DIFFERENT, FEW = 0.2, 2
 UNKNOWN = "chain"  # instead of the kind of CDR3, where none is found
 _STRATA = 5  # quantiles of a number that parts hold in equal shares
 _MOST_NAMED = 5
@@ -81,8 +83,8 @@ def clone_groups(pairs: Sequence[Pair]) -> tuple[str, ...]:
         if kind != UNKNOWN:
             letters = np.array([list(text.encode()) for text in members], np.uint8).reshape(-1, length)
             for number, own in enumerate(letters):
-                equal = (letters[:number] == own).sum(axis=1)
-                linked = np.unique(labels[:number][equal >= CLOSE * length])
+                differences = (letters[:number] != own).sum(axis=1)
+                linked = np.unique(labels[:number][differences <= max(FEW, DIFFERENT * length)])
                 if len(linked):
                     labels[number] = linked[0]
                     labels[np.isin(labels, linked)] = linked[0]

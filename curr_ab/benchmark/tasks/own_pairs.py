@@ -75,7 +75,7 @@ def _pairing(name: str, rows: Sequence[Row], notes: Sequence[str], options: Task
         notes=(
             *notes,
             f"{len(labels) // 2:,} native pairs with a {name} chain, and as many with that of another clone; "
-            "what genes alone tell is the V-gene baseline",
+            "what genes alone tell is the baseline of pairs of V genes",
         ),
     )
 

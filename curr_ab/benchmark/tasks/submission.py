@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from curr_ab.benchmark.tasks.developability import ASSAYS, CHAIN_COLUMNS, FOLD, NAME
 from curr_ab.benchmark.tasks.rows import Columns, read_rows
-from curr_ab.benchmark.tasks.task import Task
+from curr_ab.benchmark.tasks.task import Indices, Pair, Task
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.files import replacing
-from curr_ab.measures.metrics import Floats
+from curr_ab.measures.metrics import Flags, Floats
+from curr_ab.probes.regression import choose_regression
 from curr_ab.words import STANDARD_RESIDUES
 
 ALIGNED = ("heavy_aligned_aho", "light_aligned_aho")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Antibodies:
     """Names, folds and features of the published baseline of all antibodies in a file, measured or not."""
 
     names: tuple[str, ...]
     folds: tuple[str | None, ...]
+    pairs: tuple[Pair, ...]  # variable domains, as models are asked
     chains: tuple[tuple[str, str], ...]  # as the file has them
     one_hot: Floats  # [antibodies, aligned positions x (residues and the gap)]
 
@@ -54,28 +57,72 @@ def read_antibodies(path: str | Path) -> Antibodies:
     return Antibodies(
         tuple(row.id for row in rows),
         tuple(row.text(FOLD) if FOLD in row.values else None for row in rows),
+        tuple(row.pair for row in rows),
         tuple((row.values[CHAIN_COLUMNS[0]] or "", row.values[CHAIN_COLUMNS[1]] or "") for row in rows),
         (codes[:, :, None] == letters).reshape(len(rows), -1).astype(np.float64),
     )
 
 
-def published_baseline(task: Task, antibodies: Antibodies) -> dict[str, float]:
-    """Predictions of the owners' one-hot ridge for every antibody, each by the fold that did not see it.
+def predict_assays(
+    tasks: Sequence[Task],
+    known: Antibodies,
+    asked: Antibodies,
+    features: Callable[[Sequence[Pair]], Mapping[str, Floats]],
+    *,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Predictions of every antibody of `asked`, by assay and name, from regressions on its features.
+
+    `known` are those of the file of the tasks. Where they are asked for themselves, each is predicted by the
+    fold that did not see it, also where it is not measured; others by all of the task.
+    """
+    shown = features(known.pairs)
+    wanted = shown if asked is known else features(asked.pairs)
+
+    def fit(task: Task, train: Indices, rows: Indices, of_asked: Flags) -> Floats:
+        choice = choose_regression(
+            {name: values[rows] for name, values in shown.items()},
+            task.labels[train],
+            target="number",
+            seed=seed,
+        )
+        return choice.regression.predict(wanted[choice.features][of_asked])
+
+    return {_assay(task): _by_part(task, known, asked, partial(fit, task)) for task in tasks}
+
+
+def published_baseline(task: Task, known: Antibodies, asked: Antibodies) -> dict[str, float]:
+    """Predictions of the owners' one-hot ridge for every antibody, as `predict_assays` makes them.
 
     Its settings, as its published predictions show them: residues and the gap as 21 letters by AHo position,
     a penalty of 1 on the weights and none on the constant.
     """
+
+    def fit(train: Indices, rows: Indices, of_asked: Flags) -> Floats:
+        return _ridge(known.one_hot[rows], task.labels[train], asked.one_hot[of_asked])
+
+    return _by_part(task, known, asked, fit)
+
+
+def _assay(task: Task) -> str:
+    return task.name.removeprefix("developability-")
+
+
+def _by_part(
+    task: Task, known: Antibodies, asked: Antibodies, fit: Callable[[Indices, Indices, Flags], Floats]
+) -> dict[str, float]:
+    """Predictions by name, of `fit` with the rows of a training part in the task and in `known`."""
     assert task.folds is not None
-    rows = {name: row for row, name in enumerate(antibodies.names)}
-    of_task = np.array([rows[name] for name in task.ids])
-    fold_of = {antibodies.folds[of_task[test[0]]]: number for number, (_, test) in enumerate(task.folds)}
-    predictions = np.full(len(antibodies.names), np.nan)
-    for fold, number in fold_of.items():
-        train = task.folds[number][0]
-        asked = np.array([own == fold for own in antibodies.folds])
-        values = antibodies.one_hot[of_task[train]]
-        predictions[asked] = _ridge(values, task.labels[train], antibodies.one_hot[asked])
-    return dict(zip(antibodies.names, predictions.tolist(), strict=True))
+    rows = {name: row for row, name in enumerate(known.names)}
+    of_known = np.array([rows[name] for name in task.ids])
+    parts = [(np.arange(len(task)), np.ones(len(asked.names), bool))]
+    if asked is known:
+        own = np.array([str(fold) for fold in known.folds])
+        parts = [(train, own == own[of_known[test[0]]]) for train, test in task.folds]
+    predictions = np.full(len(asked.names), np.nan)
+    for train, of_asked in parts:
+        predictions[of_asked] = fit(train, of_known[train], of_asked)
+    return dict(zip(asked.names, predictions.tolist(), strict=True))
 
 
 def _ridge(values: Floats, labels: Floats, asked: Floats, penalty: float = 1.0) -> Floats:
@@ -89,7 +136,7 @@ def _ridge(values: Floats, labels: Floats, asked: Floats, penalty: float = 1.0) 
 
 def read_submission(path: str | Path, task: Task) -> Floats:
     """Other people's predictions of the task's antibodies, from a file in the form of the benchmark."""
-    assay = task.name.removeprefix("developability-")
+    assay = _assay(task)
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         table = list(csv.DictReader(file))
     for column in (NAME, assay):

@@ -83,6 +83,15 @@ def test_clones_are_chains_with_a_close_cdr3_of_one_length():
     assert groups[8] not in groups[:8]  # a residue shorter
 
 
+def test_a_short_cdr3_may_differ_in_two_residues():
+    heavy, light = pairs(1)[0]
+    place = find_domains(heavy)[0].cdr3
+    short = [heavy[: place.start] + cdr3 + heavy[place.stop :] for cdr3 in ("ARGYDY", "ARVFDY", "TRVFDF")]
+    one, two, three = clone_groups([(heavy, light) for heavy in short])
+    assert one == two == three  # the last by the one between them
+    assert len(set(clone_groups([(short[0], light), (short[2], light)]))) == 2
+
+
 def test_a_chain_between_two_joins_them_into_one_clone():
     heavy, light = pairs(1)[0]
     place = find_domains(heavy)[0].cdr3

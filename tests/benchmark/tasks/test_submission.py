@@ -8,6 +8,7 @@ from support.benchmark_files import ASSAYS, FOLD, gdpa1_rows, write_table
 
 from curr_ab.benchmark.tasks.catalogue import read_task
 from curr_ab.benchmark.tasks.submission import (
+    predict_assays,
     published_baseline,
     read_antibodies,
     read_submission,
@@ -94,9 +95,44 @@ def test_the_baseline_is_ridge_on_aligned_letters_with_the_gap_as_one(file):
         for row, own in enumerate(rows):
             if own[FOLD] == fold:
                 expected[own["antibody_name"]] = fitted.predict(features[[row]])[0]
-    found = published_baseline(task, antibodies)
+    found = published_baseline(task, antibodies, antibodies)
     assert found == pytest.approx(expected, abs=1e-9)
     assert "mab3" in found and "mab3" not in task.ids  # not measured, and predicted all the same
+
+
+def counts(pairs):
+    """Features that a test can follow: how often each residue stands in either chain."""
+    return {
+        "counts": np.array([[text.count(one) for text in pair for one in "ACDEFGHIKL"] for pair in pairs])
+    }
+
+
+def test_each_antibody_is_predicted_by_the_fold_that_did_not_see_it(tmp_path):
+    rows = gdpa1_rows()
+    first = write_table(tmp_path / "gdpa1.csv", rows)
+    known = read_antibodies(first)
+    found = predict_assays(read_task("developability", [first]), known, known, counts)
+    assert list(found) == list(ASSAYS) and all(list(own) == list(known.names) for own in found.values())
+    for row in rows:
+        if row[FOLD] == 2:
+            row["HIC"] = 1_000.0 - row["antibody_name"].count("1")  # of the fold's own labels nothing is seen
+    second = write_table(tmp_path / "changed.csv", rows)
+    changed = predict_assays(read_task("developability", [second]), known, known, counts)["HIC"]
+    same = {row["antibody_name"]: row[FOLD] == 2 for row in rows}
+    assert {name: value == found["HIC"][name] for name, value in changed.items()} == same
+
+
+def test_others_are_predicted_by_all_of_the_data(file, tmp_path):
+    from curr_ab.probes.regression import choose_regression
+
+    known, tasks = read_antibodies(file), read_task("developability", [file])
+    columns = [name for name in gdpa1_rows(1)[0] if name not in (*ASSAYS, FOLD)]
+    asked = read_antibodies(write_table(tmp_path / "heldout.csv", gdpa1_rows()[:9], columns=columns))
+    found = predict_assays(tasks, known, asked, counts)["HIC"]
+    choice = choose_regression(counts(tasks[1].pairs), tasks[1].labels, target="number")
+    expected = choice.regression.predict(counts(asked.pairs)["counts"])
+    assert list(found.values()) == pytest.approx(expected.tolist())
+    assert set(published_baseline(tasks[1], known, asked)) == set(asked.names)
 
 
 def test_aligned_chains_of_another_width_are_refused(tmp_path):
