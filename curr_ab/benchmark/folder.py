@@ -90,6 +90,7 @@ def write_entry(
             "without": scores.found.without.tolist(),
             "strata": scores.found.strata.tolist(),
             "values": scores.found.values.tolist(),
+            "spread": scores.found.spread,
             "others": {**scores.others, **dict(predictions.further)},
             "num_items": scores.num_items,
             "units": scores.units,
@@ -178,7 +179,11 @@ def _read_entry(folder: Path, measurement: Measurement, name: str) -> Entry:
         metric=content["metric"],
         interval=interval,
         found=Estimate(
-            interval.value, *(np.array(content[name]) for name in ("without", "strata", "values"))
+            interval.value,
+            np.array(content["without"]),
+            np.array(content["strata"]),
+            np.array(content["values"]),
+            content["spread"],
         ),
         others=content["others"],
         num_items=content["num_items"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curr_ab.benchmark.peers.find import BASELINE_PREFIX
+from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan
 from curr_ab.benchmark.predictions import Predictions
@@ -16,7 +16,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats
 from curr_ab.measures.modules.regression.core import spearman
 from curr_ab.randomness import random_stream
-from curr_ab.words import CHAIN_REGIONS, REGIONS, UNKNOWN_LABEL, Target
+from curr_ab.words import CHAIN_REGIONS, REGIONS, Target
 
 
 def measure(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictions:
@@ -32,28 +32,6 @@ def measure(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictio
             return _masked_loss(task, peer)
         case _:
             return _by_pair(task, peer.features(task.pairs), seed)
-
-
-def guess(task: Task) -> Predictions:
-    """The guess that looks at no pair: the shares of the classes, or the mean, of each training part."""
-    assert task.folds is not None
-    if task.kind == "number":
-        numbers = np.zeros(len(task))
-        for train, test in task.folds:
-            numbers[test] = np.asarray(task.labels)[train].mean()
-        return Predictions(numbers)
-    values: list[Any] = [None] * len(task)
-    for train, test in task.folds:
-        labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
-        shares = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=len(task.label_names)) / len(labels)
-        for row in test:
-            values[row] = np.tile(shares, (len(task.labels[row]), 1)) if task.kind == "residues" else shares
-    return Predictions(values if task.kind == "residues" else _stacked(values, len(task.label_names)))
-
-
-def _stacked(values: list[Any], width: int) -> Floats:
-    """Probabilities [pairs, classes]; zeros of pairs that no fold tests."""
-    return np.stack([np.zeros(width) if one is None else one for one in values])
 
 
 def _by_pair(task: Task, features: dict[str, Floats], seed: int) -> Predictions:
@@ -151,7 +129,7 @@ def _ranked(task: Task, peer: Peer, plan: BenchmarkPlan, seed: int) -> Predictio
         if shots <= len(task) // 2:  # the rest must be enough to correlate
             value = _few_shot(task, features, shots, plan.repeats, seed)
             further.append((f"spearman of {shots} shots", value))
-    return Predictions(task.sign * scores, further=tuple(further))
+    return Predictions(scores, further=tuple(further))
 
 
 def _few_shot(task: Task, features: dict[str, Floats], shots: int, repeats: int, seed: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,11 @@ class Suite:
     models: tuple[str, ...] = ()
 
 
-def read_suite(name: str, data: tuple[str, ...], options: Mapping[str, Any]) -> Suite:
+def read_suite(name: str, data: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Suite:
     """One task with its files, or the suite of a YAML file; `options` are those of every task."""
+    shared = dict(options or {})
     if name in TASKS:
-        return Suite((TaskRequest(name, data, TaskOptions(**options)),))
+        return Suite((TaskRequest(name, tuple(data), TaskOptions(**shared)),))
     if not name.endswith((".yaml", ".yml")):
         raise OptionError(
             f"SUITE must be one of {', '.join(TASKS)}, or a YAML file that lists several; got {name!r}"
@@ -83,7 +84,7 @@ def read_suite(name: str, data: tuple[str, ...], options: Mapping[str, Any]) -> 
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{name}: tasks must be a list of entries with task and data; got {entries!r}")
     where = Path(name).parent
-    requests = tuple(_request(f"{name}, task {n}", one, where, options) for n, one in enumerate(entries, 1))
+    requests = tuple(_request(f"{name}, task {n}", one, where, shared) for n, one in enumerate(entries, 1))
     models = content.get("models") or []
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise ValueError(f"{name}: models must be a list of names; got {models!r}")

@@ -17,6 +17,7 @@ from curr_ab.measures.metrics import Floats
 from curr_ab.words import UNKNOWN_LABEL
 
 CLASSIFIED = ("classes", "pairing", "residues")  # kinds whose labels are classes
+LABELLED = (*CLASSIFIED, "number")  # kinds that a model is fitted to, fold by fold
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,28 @@ class Predictions:
     values: Any
     notes: tuple[str, ...] = ()  # what a report must say of them, such as the features that were chosen
     further: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, by name, such as few-shot ones
+
+
+def guess(task: Task) -> Predictions:
+    """The guess that looks at no pair: the shares of the classes, or the mean, of each training part."""
+    assert task.folds is not None
+    if task.kind == "number":
+        numbers = np.zeros(len(task))
+        for train, test in task.folds:
+            numbers[test] = np.asarray(task.labels)[train].mean()
+        return Predictions(numbers)
+    values: list[Any] = [None] * len(task)
+    for train, test in task.folds:
+        labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
+        shares = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=len(task.label_names)) / len(labels)
+        for row in test:
+            values[row] = np.tile(shares, (len(task.labels[row]), 1)) if task.kind == "residues" else shares
+    return Predictions(values if task.kind == "residues" else _stacked(values, len(task.label_names)))
+
+
+def _stacked(values: list[Any], width: int) -> Floats:
+    """Probabilities [pairs, classes]; zeros of pairs that no fold tests."""
+    return np.stack([np.zeros(width) if one is None else one for one in values])
 
 
 def fold_of(task: Task) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -41,7 +64,7 @@ def fold_of(task: Task) -> np.ndarray[Any, np.dtype[np.int64]]:
 def write_predictions(folder: Path, task: Task, predictions: Predictions) -> None:
     """A row for each pair that a fold tests: the columns of a fine-tuning's predictions, and the fold."""
     folds = fold_of(task)
-    rows = np.flatnonzero(folds >= 0)
+    rows = np.flatnonzero(folds >= 0).tolist()
     columns: dict[str, Any] = {
         "id": [task.ids[row] for row in rows],
         "number": rows,
@@ -81,9 +104,9 @@ def items_of(task: Task, predictions: Predictions) -> tuple[Any, Floats, Sequenc
         values = np.asarray(predictions.values, float)[rows]
         labels = np.zeros(len(rows)) if task.kind == "loss" else np.asarray(task.labels)[rows]
         return labels, values, rows.tolist()
-    labels = [np.asarray(task.labels[row]) for row in rows]
-    pairs = np.repeat(rows, [len(one) for one in labels])
-    truth = np.concatenate(labels)
+    each = [np.asarray(task.labels[row]) for row in rows]
+    pairs = np.repeat(rows, [len(one) for one in each])
+    truth = np.concatenate(each)
     known = truth != UNKNOWN_LABEL
     values = np.concatenate([np.asarray(predictions.values[row], float) for row in rows])
     return truth[known], values[known], pairs[known].tolist()

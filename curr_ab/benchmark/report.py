@@ -9,7 +9,14 @@ from typing import Any
 from curr_ab.benchmark.comparison import Standing
 from curr_ab.benchmark.figures import KEYS, forest, save_forest
 from curr_ab.benchmark.folder import TABLE, TASK, file_name
-from curr_ab.benchmark.report_tables import metric_table, noted, score_table, settings_table, test_table
+from curr_ab.benchmark.report_tables import (
+    input_table,
+    metric_table,
+    noted,
+    score_table,
+    settings_table,
+    test_table,
+)
 from curr_ab.benchmark.run import Benchmark
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.charts import rules
@@ -65,6 +72,7 @@ def _section(task: Task, standing: Standing, out: Path) -> Mapping[str, Any]:
             "picture_file": f"{place}/forest.svg",
             "reading": _reading(standing),
             "scores": score_table(standing),
+            "inputs": input_table(standing, out),
             "metrics": metric_table(standing, out),
             "tests": test_table(standing),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab.benchmark.comparison import Standing, rows_of
-from curr_ab.benchmark.folder import BENCHMARK, COMPARISONS, SCORES, TABLE, file_name
+from curr_ab.benchmark.folder import BENCHMARK, COMPARISONS, MEASUREMENT, SCORES, TABLE, file_name
 from curr_ab.pages import words
 from curr_ab.quantities import format_setting
 
@@ -59,13 +59,12 @@ def score_table(standing: Standing) -> Table:
             for column in (f"against_best_{name}", f"p_best_{name}", f"p_holm_best_{name}"):
                 numbers.append(_number(row[column], f"{file}#{row['model']}/{column}", column))
         numbers += [Field(f"{row[name]:,}", f"{file}#{row['model']}/{name}") for name in ("items", "units")]
-        fields = (*numbers, Field(row["form"], classes="words"))
-        rows.append(Row(row["model"], fields, row["baseline"] == "yes"))
+        rows.append(Row(row["model"], tuple(numbers), row["baseline"] == "yes"))
     header = (
         *("", standing.entries[0].metric, "from", "to"),
         *("less the best model", "p", "p, Holm"),
         *("less the best baseline", "p", "p, Holm"),
-        *("items", "units", "form of input"),
+        *("items", "units"),
     )
     entry = standing.entries[0]
     how = "the mean over folds" if entry.by_fold else "over all pairs together"
@@ -80,11 +79,20 @@ def metric_table(standing: Standing, out: Path) -> Table:
     for entry in standing.entries:
         file = f"{entry.folder.relative_to(out).as_posix()}/{SCORES}"
         fields = [_number(entry.others.get(name), f"{file}#others/{name}", name) for name in metrics]
-        chosen = Field("; ".join(entry.notes), f"{file}#notes" if entry.notes else "", "words")
-        rows.append(Row(entry.name, (*fields, chosen), entry.measurement.is_baseline))
-    return Table(
-        "Metrics without an interval are for reading, not for choosing.", ("", *metrics, ""), tuple(rows)
-    )
+        rows.append(Row(entry.name, tuple(fields), entry.measurement.is_baseline))
+    caption = "Metrics without an interval are for reading, not for choosing."
+    return Table(caption, ("", *metrics), tuple(rows))
+
+
+def input_table(standing: Standing, out: Path) -> Table:
+    """How each entry reads a pair, and which of its features the training parts chose."""
+    rows = []
+    for entry in standing.entries:
+        file = entry.folder.relative_to(out).as_posix()
+        form = Field(entry.measurement.form, f"{file}/{MEASUREMENT}#form", "words")
+        chosen = Field("; ".join(entry.notes), f"{file}/{SCORES}#notes" if entry.notes else "", "words")
+        rows.append(Row(entry.name, (form, chosen), entry.measurement.is_baseline))
+    return Table("The form of input, and the features chosen.", ("", "form", "features"), tuple(rows))
 
 
 def test_table(standing: Standing) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from curr_ab.benchmark.cards import write_cards
 from curr_ab.benchmark.comparison import Standing, stand, write_tables
 from curr_ab.benchmark.folder import (
     BENCHMARK,
@@ -22,12 +23,13 @@ from curr_ab.benchmark.folder import (
     write_task,
 )
 from curr_ab.benchmark.leaks import guarded
-from curr_ab.benchmark.measurement import guess, measure
-from curr_ab.benchmark.peers.find import BASELINE_PREFIX, find_peer
+from curr_ab.benchmark.measurement import measure
+from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
+from curr_ab.benchmark.peers.find import find_peer
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
-from curr_ab.benchmark.predictions import Predictions
-from curr_ab.benchmark.tasks.catalogue import read_task
+from curr_ab.benchmark.predictions import LABELLED, Predictions, guess
+from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 from curr_ab.benchmark.tasks.folds import grouped_folds
 from curr_ab.benchmark.tasks.task import Fold, Kind, Task, TaskOptions
 from curr_ab.files import claimed, file_digest, write_json
@@ -36,6 +38,7 @@ from curr_ab.results import read_results, write_results
 from curr_ab.workers import Workers
 
 Say = Callable[[str], None]
+_HUB = "https://huggingface.co/datasets/"
 GUESS = f"{BASELINE_PREFIX}guess"
 _PAIR_BASELINES = ("v-gene", "cdr3", "k-mers", "one-hot", "positions", "germline-distance")
 # What says something of a task without a model, by its kind.
@@ -47,7 +50,6 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
-_LABELLED: tuple[Kind, ...] = ("classes", "number", "pairing", "residues")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def run_benchmark(
             write_tables(out, standing)
         rows = [r for one in standings for entry in one.entries for r in read_results(entry.folder / RESULTS)]
         write_results(out / RESULTS, rows)
+        write_cards(out, standings, plan.peer.namespace)
     return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
 
 
@@ -118,13 +121,19 @@ def _works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> 
         chosen = _drawn(task, plan.pairs, request.options.seed)
         ready = guarded(_folded(chosen, request.options), request.options)
         files = " ".join(Path(name).name for name in request.data)
-        dataset = f"{files} {ready.fingerprint[:12]}"
+        dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
         yield Work(ready, request.options.seed, dataset, " ".join(words))
+
+
+def _on_hub(task: str) -> str:
+    """The address of the task's data on the Hub, if they lie there: cards name them by it."""
+    address = TASKS[task].address if task in TASKS else ""
+    return f"hf://datasets/{address.removeprefix(_HUB)} " if address.startswith(_HUB) else ""
 
 
 def _folded(task: Task, options: TaskOptions) -> Task:
     """The task with folds, where its kind needs some and its file brings none."""
-    if task.kind not in _LABELLED or task.folds is not None:
+    if task.kind not in LABELLED or task.folds is not None:
         return task
     groups = task.groups or tuple(map(str, task.pairs))
     labels = task.labels if task.kind != "residues" else [0] * len(task)

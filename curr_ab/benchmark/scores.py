@@ -6,8 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curr_ab.benchmark.predictions import Predictions, fold_of, items_of
-from curr_ab.benchmark.statistics import Estimate, Layout, Rows, Score, estimate, make_layout
+from curr_ab.benchmark.predictions import LABELLED, Predictions, fold_of, guess, items_of
+from curr_ab.benchmark.statistics import (
+    Estimate,
+    Layout,
+    Rows,
+    Score,
+    cross_validated,
+    estimate,
+    make_layout,
+)
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.measures.metrics import NUMBER, Floats, Labels, Metric, metrics_for, score
 from curr_ab.words import UNKNOWN_LABEL, Target
@@ -31,7 +39,7 @@ class Scores:
     by_fold: bool
 
 
-def score_predictions(task: Task, predictions: Predictions) -> Scores:
+def score_predictions(task: Task, predictions: Predictions, *, is_guess: bool = False) -> Scores:
     """All scores of a task, over all test parts together, or fold by fold where the data's owners do so."""
     labels, values, pairs = items_of(task, predictions)
     folds = fold_of(task)[pairs]
@@ -52,6 +60,9 @@ def score_predictions(task: Task, predictions: Predictions) -> Scores:
         if name != task.metric
     }
     found = estimate(calls[task.metric], layout, by_fold=by_fold)
+    if task.kind in LABELLED and not is_guess:
+        shown = score_predictions(task, guess(task), is_guess=True)
+        found = cross_validated(found, shown.found)
     units = "pairs" if task.groups is None else "groups"
     return Scores(task.metric, found, others, len(labels), units, by_fold)
 

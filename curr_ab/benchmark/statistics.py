@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -66,6 +66,7 @@ class Estimate:
     without: Floats  # [units]
     strata: Rows  # [units], from 0
     values: Floats  # [strata]
+    spread: float = 1.0  # by how much the error is larger than that of given predictions
 
     @property
     def freedom(self) -> int:
@@ -75,7 +76,7 @@ class Estimate:
     def standard_error(self) -> float:
         """The stratified jackknife's."""
         sizes = np.bincount(self.strata)[self.strata]
-        return float(np.sqrt((np.square(self._apart()) * (sizes - 1) / sizes).sum()))
+        return self.spread * float(np.sqrt((np.square(self._apart()) * (sizes - 1) / sizes).sum()))
 
     @property
     def contributions(self) -> Floats:
@@ -93,7 +94,8 @@ class Estimate:
         """The difference of two scores of the same units."""
         assert np.array_equal(self.strata, other.strata)
         without, values = self.without - other.without, self.values - other.values
-        return Estimate(self.value - other.value, without, self.strata, values)
+        spread = max(self.spread, other.spread)
+        return Estimate(self.value - other.value, without, self.strata, values, spread)
 
 
 def estimate(score: Score, layout: Layout, *, by_fold: bool) -> Estimate:
@@ -118,6 +120,18 @@ def estimate(score: Score, layout: Layout, *, by_fold: bool) -> Estimate:
     if np.bincount(strata, minlength=len(rows)).min() < 2:  # folds of one unit: they are what varies
         strata, values = np.zeros_like(strata), np.array([value])
     return Estimate(value, without, strata, values)
+
+
+# Without a signal a cross-validated score is a sum over pairs of units, each of which trains the model that
+# tests the other: every product stands in it twice, and its variance is twice that of given predictions.
+BOTH_WAYS = math.sqrt(2)
+
+
+def cross_validated(found: Estimate, guess: Estimate) -> Estimate:
+    """The score with the larger error of a model that is not told apart from the guess that sees no pair."""
+    ahead = replace(found.minus(guess), spread=BOTH_WAYS)
+    told_apart = abs(ahead.value) > _student(ahead.freedom) * ahead.standard_error
+    return found if told_apart else replace(found, spread=BOTH_WAYS)
 
 
 @dataclass(frozen=True)
@@ -191,7 +205,7 @@ def paired_tests(
 ) -> list[PairedTest]:
     """Tests of every pair by name, corrected by Holm for their number."""
     estimates = [found[first].minus(found[second]) for first, second in pairs]
-    chances = sign_flip_p([one.contributions for one in estimates], seed)
+    chances = sign_flip_p([one.contributions for one in estimates], seed, [one.spread for one in estimates])
     tests = []
     for (first, second), one, p, corrected in zip(pairs, estimates, chances, holm(chances), strict=True):
         reach = _student(one.freedom) * one.standard_error
@@ -200,7 +214,7 @@ def paired_tests(
     return tests
 
 
-def sign_flip_p(contributions: Sequence[Floats], seed: int) -> list[float]:
+def sign_flip_p(contributions: Sequence[Floats], seed: int, spreads: Sequence[float] = ()) -> list[float]:
     """Share of random signs of the units under which the mean is as far from 0, for each of several rows.
 
     Where two models are equally good, swapping their predictions of a unit changes the sign of what the unit
@@ -210,7 +224,8 @@ def sign_flip_p(contributions: Sequence[Floats], seed: int) -> list[float]:
         return []
     values = np.stack(contributions)  # [tests, units]
     num_units = values.shape[1]
-    seen = np.abs(values.sum(axis=1)) * (1 - 1e-9)  # sums in another order differ in their last digits
+    seen = np.abs(values.sum(axis=1)) / np.array(spreads or 1.0)
+    seen *= 1 - 1e-9  # sums in another order differ in their last digits
     if num_units <= _EXACT_UNITS:
         signs = np.array(list(product((-1.0, 1.0), repeat=num_units)))
         return [float(share) for share in (np.abs(signs @ values.T) >= seen).mean(axis=0)]

@@ -65,9 +65,9 @@ SOURCES: Mapping[str, Assays] = {
     "abbibench": Assays(
         Columns(
             "AbBiBench (NAME_benchmarking_data.csv: mut_heavy_chain_seq, binding_score)",
-            ("mut_heavy_chain_seq", "heavy_chain_seq"),
+            ("mut_heavy_chain_seq",),
+            ("mut_light_chain_seq", "light_chain_seq"),
             values=(("binding_score",),),
-            optional=("light_chain_seq", "mut_light_chain_seq"),
         ),
         "binding_score",
         ((r"^(1mhp|1mlc|1n8z|2fjg|3gbn|4fqi|aayl49|aayl50|aayl51|aayl52|g6|4d5|5a12)", "higher"),),
@@ -93,10 +93,10 @@ def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:
     if assays.logarithm:
         values = [_logarithm(row, assays.value, value) for row, value in zip(known, values, strict=True)]
     if len(known) < len(rows):
-        notes.append(f"{len(rows) - len(known):,} rows have no {assays.value}: left out")
+        notes.append(f"rows without a {assays.value}, which are left out: {len(rows) - len(known):,}")
     merged, means = merge_repeats(known, values)
     if repeats := len(known) - len(merged):
-        notes.append(f"{repeats:,} rows repeat an earlier pair: each pair counts once, with the mean")
+        notes.append(f"rows that repeat an earlier pair, which counts once with its mean: {repeats:,}")
     sign = _sign(path, known, assays, options)
     parents: dict[str, list[int]] = {}
     for row, clone in enumerate(clone_groups([row.pair for row in merged])):
@@ -108,7 +108,7 @@ def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:
             f"{max(map(len, parents.values()))}; give a file with more"
         )
     if few := len(merged) - sum(map(len, large)):
-        notes.append(f"{few:,} variants are of parents with fewer than {FEWEST}: left out")
+        notes.append(f"variants of parents with fewer than {FEWEST}, which are left out: {few:,}")
     tasks = []
     for number, own in enumerate(large, start=1):
         name = f"affinity-{source}-{short_name(path)}" + (f"-{number}" if len(large) > 1 else "")
@@ -181,13 +181,7 @@ def _logarithm(row: Row, name: str, value: float) -> float:
 
 def _with_light(rows: Sequence[Row], options: TaskOptions) -> tuple[list[Row], list[str]]:
     """Heavy variants with a light chain: of the file, or the parent's that the user names."""
-    out = []
-    for row in rows:
-        own = next(
-            (row.text(name) for name in ("mut_light_chain_seq", "light_chain_seq") if row.values.get(name)),
-            None,
-        )
-        out.append(replace(row, light=own or options.light_chain))
+    out = [row if row.light else replace(row, light=options.light_chain) for row in rows]
     if all(row.light for row in out):
         return out, []
     return out, [

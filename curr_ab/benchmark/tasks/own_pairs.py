@@ -120,7 +120,7 @@ def _unique(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
         notes += more
     firsts = {row.pair: row for row in reversed(rows)}
     if repeats := len(rows) - len(firsts):
-        notes.append(f"{repeats:,} rows repeat an earlier pair: each pair counts once")
+        notes.append(f"rows that repeat an earlier pair, which counts once: {repeats:,}")
     return [row for row in rows if firsts[row.pair] is row], notes
 
 

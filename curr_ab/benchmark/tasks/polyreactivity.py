@@ -94,7 +94,7 @@ def _against(path: Path, trained: Sequence[Row], notes: Sequence[str]) -> Task:
             *notes,
             *own,
             f"{path.name}: {counts[1]:,} of {len(tested):,} are polyreactive",
-            f"{left_out:,} training antibodies of a clone in {path.name} are left out",
+            f"training antibodies of a clone in {path.name}, which are left out: {left_out:,}",
         ),
     )
 
@@ -110,9 +110,9 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     both = len(firsts) - len(kept)
     notes = []
     if repeats := len(rows) - len(firsts):
-        notes.append(f"{repeats:,} rows repeat the residues of an earlier one: each pair counts once")
+        notes.append(f"rows that repeat an earlier pair, which counts once: {repeats:,}")
     if both:
-        notes.append(f"{both:,} pairs are labelled both ways: left out")
+        notes.append(f"pairs that are labelled both ways, which are left out: {both:,}")
     return kept, notes
 
 

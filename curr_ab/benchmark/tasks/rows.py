@@ -83,14 +83,14 @@ class Row:
 
 
 def read_rows(
-    path: Path, columns: Columns, *, single: bool = False, annotate: bool = False
+    path: str | Path, columns: Columns, *, single: bool = False, annotate: bool = False
 ) -> tuple[list[Row], list[str]]:
     """The usable rows of a file, and notes on those that are not, or not as they should be.
 
-    Chains in each other's columns are exchanged; `single` keeps rows with one chain.
+    Chains in each other's columns are exchanged; `single` takes rows, and files, with a heavy chain alone.
     """
     table = open_table(str(path))
-    found = _find_columns(table.source, table.names, columns)
+    found = _find_columns(table.source, table.names, columns, single=single)
     values = {names[0]: found[f"value {names[0]}"] for names in _values(columns, found)}
     names = ColumnNames(
         heavy=found.get("heavy"),
@@ -101,7 +101,8 @@ def read_rows(
     )
     rows: list[Row] = []
     seen: dict[str, list[int]] = {}
-    chains: Chains = "unpaired" if columns.sequence else "paired"
+    alone = columns.sequence or (single and "light" not in found)
+    chains: Chains = "unpaired" if alone else "paired"
     for batch in read_source(table, names, chains, annotate=annotate):
         reasons = drop_reasons(batch, CleaningLimits(), paired=not (single or columns.sequence))
         for cells, reason in zip(batch.to_pylist(), reasons.to_pylist(), strict=True):
@@ -126,7 +127,7 @@ def _values(columns: Columns, found: Mapping[str, str]) -> Iterator[tuple[str, .
             yield names
 
 
-def _find_columns(source: str, present: Sequence[str], columns: Columns) -> dict[str, str]:
+def _find_columns(source: str, present: Sequence[str], columns: Columns, *, single: bool) -> dict[str, str]:
     """The names that the file has for its columns; the error names what is missing, and the right file."""
     wanted: dict[str, tuple[str, ...]] = {
         name: getattr(columns, name) for name in (*CHAINS, "sequence", "id") if getattr(columns, name)
@@ -136,6 +137,8 @@ def _find_columns(source: str, present: Sequence[str], columns: Columns) -> dict
     found = {key: next((name for name in names if name in present), "") for key, names in wanted.items()}
     if columns.recognised:
         found = {key: name for key, name in found.items() if name or " " in key}
+    if single:
+        found = {key: name for key, name in found.items() if name or key != "light"}
     if missing := [" or ".join(map(repr, wanted[key])) for key, name in found.items() if not name]:
         raise MalformedSource(
             source,

@@ -129,7 +129,10 @@ def _without_contradictions(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     kept = [row for row in rows if firsts[row.pair] is row and len(words[row.pair]) == 1]
     both = sum(len(own) > 1 for own in words.values())
     repeats = len(rows) - len(firsts)
-    return kept, [f"{repeats:,} rows repeat a pair, and {both:,} pairs have several epitopes: left out"]
+    return kept, [
+        f"rows that repeat an earlier pair, which counts once: {repeats:,}",
+        f"pairs with several epitopes, which are left out: {both:,}",
+    ]
 
 
 def _task(

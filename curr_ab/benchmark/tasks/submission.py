@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Antibodies:
     one_hot: Floats  # [antibodies, aligned positions x (residues and the gap)]
 
 
-def read_antibodies(path: Path) -> Antibodies:
+def read_antibodies(path: str | Path) -> Antibodies:
     """Every antibody of GDPa1, or of its held-out set, with the residues that its file has aligned."""
     columns = Columns(
         "GDPa1_v1.2_20250814.csv or heldout-set-sequences.csv",
@@ -86,10 +87,10 @@ def _ridge(values: Floats, labels: Floats, asked: Floats, penalty: float = 1.0) 
     return np.asarray((asked - mean) @ (centred.T @ weights) + constant)
 
 
-def read_submission(path: Path, task: Task) -> Floats:
+def read_submission(path: str | Path, task: Task) -> Floats:
     """Other people's predictions of the task's antibodies, from a file in the form of the benchmark."""
     assay = task.name.removeprefix("developability-")
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
         table = list(csv.DictReader(file))
     for column in (NAME, assay):
         if not table or column not in table[0]:
@@ -110,7 +111,7 @@ def read_submission(path: Path, task: Task) -> Floats:
 
 
 def write_submission(
-    predictions: Mapping[str, Mapping[str, float]], antibodies: Antibodies, path: Path
+    predictions: Mapping[str, Mapping[str, float]], antibodies: Antibodies, path: str | Path
 ) -> Path:
     """The file that the benchmark takes: predictions by assay and name, with the folds where there are any.
 
@@ -129,6 +130,7 @@ def write_submission(
             raise ValueError(f"{assay}: each antibody must have a finite prediction; {bad[0]} has none")
     folded = antibodies.folds[0] is not None
     names = [NAME, *([FOLD] if folded else []), *CHAIN_COLUMNS, *assays]
+    path = Path(path)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)

@@ -64,7 +64,7 @@ def test_an_antibody_without_a_prediction_is_refused_and_nothing_is_written(file
 
 
 def test_an_unknown_assay_is_refused(file, tmp_path):
-    with pytest.raises(ValueError, match="assays must be among .*; got 'Purity'"):
+    with pytest.raises(ValueError, match=r"assays must be among .*; got 'Purity'"):
         write_submission({"Purity": {}}, read_antibodies(file), tmp_path / "bad.csv")
 
 
@@ -102,5 +102,5 @@ def test_the_baseline_is_ridge_on_aligned_letters_with_the_gap_as_one(file):
 def test_aligned_chains_of_another_width_are_refused(tmp_path):
     rows = gdpa1_rows()
     rows[2]["light_aligned_aho"] += "-"
-    with pytest.raises(ValueError, match="record 3: aligned chains must have 300 positions.*got 301"):
+    with pytest.raises(ValueError, match=r"record 3: aligned chains must have 300 positions.*got 301"):
         read_antibodies(write_table(tmp_path / "gdpa1.csv", rows))
