@@ -5,8 +5,8 @@
 Random weights in the shapes of the members, of ESM-2 of the same sizes, and of AntiBERTy (26 million
 parameters). "Plain" is how its own package calls AntiBERTy, and how stock ESM-2 is commonly called: chains in
 the order of the input, padded to the longest, and for the score 64 masked copies of a chain at once with all
-positions through the head. All ways take turns in one process; medians of the clock and of processor time, and
-how often the first way's time goes into each. The peak of memory is that of a process which does nothing else.
+positions through the head. All ways take turns in one process; medians of the clock and of processor time,
+with the first way's time over each. The peak of memory is that of a process that does nothing else.
 """
 
 import argparse
@@ -162,11 +162,10 @@ def main():
             first = next(iter(times.values()))
             for key, (clock, processor) in times.items():
                 before, after = measured_peak(key, *owners[key], pairs)
-                print(
-                    f"{use}, {key[1]}: {clock:.2f} s ({first[0] / clock:.2f}x), processor {processor:.2f} s "
-                    f"({first[1] / processor:.2f}x), memory {after:.0f} MiB, {after - before:.0f} by the work",
-                    flush=True,
-                )
+                speed = f"{clock:.2f} s ({first[0] / clock:.2f}x)"
+                speed += f", processor {processor:.2f} s ({first[1] / processor:.2f}x)"
+                memory = f"memory {after:.0f} MiB, {after - before:.0f} by the work"
+                print(f"{use}, {key[1]}: {speed}, {memory}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A published row for this family's predecessor is a mistake of measurement: the mistake, and what it costs.
 
-AbBiBench (commit 67306b3) scores CurrAb and ESM-2 in one way: heavy chain, light chain and antigen end to end,
+AbBiBench (commit 67306b3) scores CurrAb and ESM-2 alike: heavy chain, light chain and antigen end to end,
 without a separator and without masks, and of each residue the probability that stands one token before it.
 """
 
