@@ -46,6 +46,14 @@ def guess(task: Task) -> Predictions:
     return Predictions(values if task.kind == "residues" else _stacked(values, len(task.label_names)))
 
 
+def gene_pairs(task: Task) -> Predictions:
+    """How probable a native pair is by its two V genes, from the training part of each fold."""
+    from curr_ab.benchmark.tasks.gene_pairs import gene_pair_scores
+
+    native = 1 / (1 + np.exp(-gene_pair_scores(task)))
+    return Predictions(np.stack([1 - native, native], axis=1))
+
+
 def _stacked(values: list[Any], width: int) -> Floats:
     """Probabilities [pairs, classes]; zeros of pairs that no fold tests."""
     return np.stack([np.zeros(width) if one is None else one for one in values])

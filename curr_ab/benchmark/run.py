@@ -29,7 +29,7 @@ from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.peers.find import find_peer
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
-from curr_ab.benchmark.predictions import LABELLED, Predictions, guess
+from curr_ab.benchmark.predictions import LABELLED, Predictions, gene_pairs, guess
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 from curr_ab.benchmark.tasks.folds import grouped_folds
 from curr_ab.benchmark.tasks.task import Fold, Kind, Task, TaskOptions
@@ -40,13 +40,17 @@ from curr_ab.workers import Workers
 
 Say = Callable[[str], None]
 _HUB = "https://huggingface.co/datasets/"
-GUESS = f"{BASELINE_PREFIX}guess"
+# Baselines that need the labels of the training parts and no features, and what they look at.
+_OF_TASKS = {
+    f"{BASELINE_PREFIX}guess": (guess, "nothing: the shares of the classes, or the mean"),
+    f"{BASELINE_PREFIX}gene-pairs": (gene_pairs, "the V genes of both chains together"),
+}
 _PAIR_BASELINES = ("v-gene", "cdr3", "k-mers", "one-hot", "positions", "germline-distance")
 # What says something of a task without a model, by its kind.
 BASELINES: dict[Kind, tuple[str, ...]] = {
     "classes": ("guess", *_PAIR_BASELINES),
     "number": ("guess", *_PAIR_BASELINES),
-    "pairing": ("guess", *_PAIR_BASELINES),
+    "pairing": ("guess", "gene-pairs", *_PAIR_BASELINES),
     "residues": ("guess",),
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
@@ -169,7 +173,8 @@ def _measure_all(
 ) -> list[Failure]:
     """Each model on all tasks, so that it is loaded once; several models side by side."""
     kinds = dict.fromkeys(name for work in works for name in BASELINES[work.task.kind])
-    names = [*(f"{BASELINE_PREFIX}{kind}" for kind in kinds if plan.baselines), *models]
+    baselines = (f"{BASELINE_PREFIX}{kind}" for kind in kinds if plan.baselines)
+    names = list(dict.fromkeys([*baselines, *models]))
     orders = [_Order(name, tuple(works), plan, out) for name in names]
     failures: dict[int, list[Failure]] = {}
     with Workers(min(plan.jobs, len(orders) or 1)) as workers:
@@ -199,11 +204,11 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
         if (
             kind != order.model
             and kind not in BASELINES[work.task.kind]
-            and kind in (*_PAIR_BASELINES, "guess")
+            and kind in (*_PAIR_BASELINES, "guess", "gene-pairs")
         ):
             continue  # it has nothing to say of this kind of task
         try:
-            if peer is None and order.model != GUESS:
+            if peer is None and order.model not in _OF_TASKS:
                 peer = _find(order)
             lines.append(_measure_one(order, work, peer))
         except Exception as error:
@@ -221,7 +226,7 @@ def _find(order: _Order) -> Peer | Finetuned:
 
 def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Predictions:
     if peer is None:
-        return guess(work.task)
+        return _OF_TASKS[order.model][0](work.task)
     if isinstance(peer, Finetuned):
         return peer.predictions(work.task)
     return measure(work.task, peer, order.plan, work.seed)
@@ -241,9 +246,9 @@ def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Me
     return Measurement(
         task=work.task.name,
         data=work.task.fingerprint,
-        model=GUESS if peer is None else peer.name,
+        model=order.model if peer is None else peer.name,
         digest="0" * 64 if peer is None else peer.digest,
-        form="nothing: the shares of the classes, or the mean" if peer is None else peer.form,
+        form=_OF_TASKS[order.model][1] if peer is None else peer.form,
         is_baseline=order.model.startswith(BASELINE_PREFIX),
         settings=_settings(work, order.plan),
     )
