@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from curr_ab.benchmark.cards import write_cards
 from curr_ab.benchmark.comparison import Standing, stand, write_tables
@@ -23,23 +21,19 @@ from curr_ab.benchmark.folder import (
     write_entry,
     write_task,
 )
-from curr_ab.benchmark.leaks import guarded
 from curr_ab.benchmark.measurement import measure
 from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.peers.find import find_peer
 from curr_ab.benchmark.peers.peer import Peer
-from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
-from curr_ab.benchmark.predictions import LABELLED, Predictions, gene_pairs, guess
-from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
-from curr_ab.benchmark.tasks.folds import grouped_folds
-from curr_ab.benchmark.tasks.task import Fold, Kind, Task, TaskOptions
+from curr_ab.benchmark.plan import BenchmarkPlan, Suite
+from curr_ab.benchmark.predictions import Predictions, gene_pairs, guess
+from curr_ab.benchmark.tasks.task import Kind, Task
+from curr_ab.benchmark.works import Work, make_works
 from curr_ab.files import claimed, file_digest, write_json
-from curr_ab.randomness import random_stream
 from curr_ab.results import read_results, write_results
 from curr_ab.workers import Workers
 
 Say = Callable[[str], None]
-_HUB = "https://huggingface.co/datasets/"
 # Baselines that need the labels of the training parts and no features, and what they look at.
 _OF_TASKS = {
     f"{BASELINE_PREFIX}guess": (guess, "nothing: the shares of the classes, or the mean"),
@@ -55,16 +49,7 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
-
-
-@dataclass(frozen=True)
-class Work:
-    """One task of the benchmark as every process sees it."""
-
-    task: Task
-    seed: int
-    dataset: str  # files and fingerprint, for results
-    source: str  # the command
+_BASELINES = {kind for kinds in BASELINES.values() for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,7 @@ def run_benchmark(
     names = list(dict.fromkeys([*models, *suite.models]))
     if not names and not plan.baselines:
         raise ValueError("models must name one or more; got none; name some, or leave the baselines in")
-    works = [work for request in suite.tasks for work in _works(request, plan, names)]
+    works = [work for request in suite.tasks for work in make_works(request, plan, names)]
     with claimed(out, "measures in"):
         _write_plan(out, suite, names, plan, works)
         for work in works:
@@ -114,58 +99,6 @@ def run_benchmark(
         write_results(out / RESULTS, rows)
         write_cards(out, standings, plan.peer.namespace)
     return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
-
-
-def _works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> Iterator[Work]:
-    """The tasks of an entry of the suite, with folds and without leaks."""
-    words = [
-        f"curr-ab benchmark {request.task} --models {' '.join(models)}",
-        f"--data {' '.join(request.data)}",
-    ]
-    for task in read_task(request.task, request.data, request.options):
-        chosen = _drawn(task, plan.pairs, request.options.seed)
-        ready = guarded(_folded(chosen, request.options), request.options)
-        files = " ".join(Path(name).name for name in request.data)
-        dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
-        yield Work(ready, request.options.seed, dataset, " ".join(words))
-
-
-def _on_hub(task: str) -> str:
-    """The address of the task's data on the Hub, if they lie there: cards name them by it."""
-    address = TASKS[task].address if task in TASKS else ""
-    return f"hf://datasets/{address.removeprefix(_HUB)} " if address.startswith(_HUB) else ""
-
-
-def _folded(task: Task, options: TaskOptions) -> Task:
-    """The task with folds, where its kind needs some and its file brings none."""
-    if task.kind not in LABELLED or task.folds is not None:
-        return task
-    groups = task.groups or tuple(map(str, task.pairs))
-    labels = task.labels if task.kind != "residues" else [0] * len(task)
-    return replace(task, folds=grouped_folds(groups, labels, options))
-
-
-def _drawn(task: Task, pairs: int | None, seed: int) -> Task:
-    """So many pairs of the task, drawn at random in their order, with what is left of its folds."""
-    if pairs is None or pairs >= len(task):
-        return task
-    rows = np.sort(random_stream(seed, "benchmark pairs").permutation(len(task))[:pairs])
-    place = np.full(len(task), -1, np.int64)
-    place[rows] = np.arange(pairs)
-    folds: list[Fold] = []
-    for train, test in task.folds or ():
-        parts = tuple(place[part][place[part] >= 0] for part in (train, test))
-        folds += [(parts[0], parts[1])] if all(map(len, parts)) else []
-    is_array = isinstance(task.labels, np.ndarray)
-    return replace(
-        task,
-        pairs=tuple(task.pairs[row] for row in rows),
-        ids=tuple(task.ids[row] for row in rows),
-        labels=task.labels[rows] if is_array else tuple(task.labels[row] for row in rows),
-        groups=None if task.groups is None else tuple(task.groups[row] for row in rows),
-        folds=tuple(folds) or None,
-        notes=(*task.notes, f"{pairs:,} of {len(task):,} pairs were drawn"),
-    )
 
 
 def _measure_all(
@@ -201,11 +134,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     peer: Peer | Finetuned | None = None
     for work in order.works:
         kind = order.model.removeprefix(BASELINE_PREFIX)
-        if (
-            kind != order.model
-            and kind not in BASELINES[work.task.kind]
-            and kind in (*_PAIR_BASELINES, "guess", "gene-pairs")
-        ):
+        if kind != order.model and kind in _BASELINES and kind not in BASELINES[work.task.kind]:
             continue  # it has nothing to say of this kind of task
         try:
             if peer is None and order.model not in _OF_TASKS:

@@ -4,6 +4,7 @@ import pytest
 from support.benchmarks import PlantedPeer
 
 from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark import works as works_module
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
 
 
@@ -13,7 +14,7 @@ def bench(monkeypatch, tmp_path):
 
     def run(tasks, peers, out=tmp_path / "out", options=None, **plan):
         by_name = {peer.name: peer for peer in peers}
-        monkeypatch.setattr(run_module, "read_task", lambda name, files, options: tuple(tasks))
+        monkeypatch.setattr(works_module, "read_task", lambda name, files, options: tuple(tasks))
         monkeypatch.setattr(run_module, "find_peer", lambda name, **options: by_name[name])
         monkeypatch.setattr(
             run_module, "BASELINES", dict.fromkeys(run_module.BASELINES, ("guess",)) | NO_GUESS

@@ -10,6 +10,7 @@ import yaml
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark.plan import Suite, TaskRequest
 
 
 def finetuning(folder, task, *, leave_out=0):
@@ -40,8 +41,8 @@ def finetuning(folder, task, *, leave_out=0):
 def measured(bench, task, folder):
     """The benchmark of the task with the folder as its model."""
     found = bench([task], [PlantedPeer("blind", sees=False)])
-    request = run_module.TaskRequest("planted", ())
-    return run_module.run_benchmark(run_module.Suite((request,)), [str(folder)], found.folder)
+    request = TaskRequest("planted", ())
+    return run_module.run_benchmark(Suite((request,)), [str(folder)], found.folder)
 
 
 def test_its_predictions_are_scored_like_all(bench, tmp_path):

@@ -18,10 +18,8 @@ def natives(tmp_path_factory):
 
 @pytest.mark.heavy
 def test_models_side_by_side_give_the_same(natives, tmp_path):
-    suite, models = (
-        read_suite("pairing", [str(natives)]),
-        ["baseline:v-gene", "baseline:cdr3", "baseline:lost"],
-    )
+    suite = read_suite("pairing", [str(natives)])
+    models = ["baseline:gene-pairs", "baseline:cdr3", "baseline:lost"]
     files = []
     for jobs in (1, 2):
         plan = BenchmarkPlan(jobs=jobs, baselines=False)

@@ -9,6 +9,7 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark.plan import Suite, TaskRequest
 from curr_ab.benchmark.tasks.task import TaskOptions
 from curr_ab.cli.main import main
 from curr_ab.files import file_digest
@@ -152,8 +153,8 @@ def test_a_model_that_is_not_found_fails_alone(bench, seeing, monkeypatch):
         raise ValueError("no such model")
 
     monkeypatch.setattr(run_module, "find_peer", find)
-    request = run_module.TaskRequest("planted", ())
-    found = run_module.run_benchmark(run_module.Suite((request,)), ["lost"], found.folder)
+    request = TaskRequest("planted", ())
+    found = run_module.run_benchmark(Suite((request,)), ["lost"], found.folder)
     assert [(one.model, one.reason) for one in found.failures] == [("lost", "no such model")]
     assert {entry.name for entry in found.standings[0].entries} == {"seeing", "baseline:guess"}
 

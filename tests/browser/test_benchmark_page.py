@@ -10,6 +10,7 @@ from support.benchmarks import PlantedPeer, planted
 from support.chromium import chromium, look
 
 from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark import works as works_module
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
 from curr_ab.benchmark.report import write_report
 
@@ -42,7 +43,7 @@ def page(tmp_path_factory: Any) -> Iterator[Path]:
     peers["broken"] = PlantedPeer("broken", fails=True)
     with pytest.MonkeyPatch.context() as patch:
         tasks = (planted("classes"), planted("number"), planted("ranking"))
-        patch.setattr(run_module, "read_task", lambda name, files, options: tasks)
+        patch.setattr(works_module, "read_task", lambda name, files, options: tasks)
         patch.setattr(run_module, "find_peer", lambda name, **options: peers[name])
         patch.setattr(
             run_module, "BASELINES", dict.fromkeys(run_module.BASELINES, ("guess",)) | {"ranking": ()}
