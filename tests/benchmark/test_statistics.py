@@ -7,6 +7,7 @@ import pytest
 
 from curr_ab.benchmark.statistics import (
     Estimate,
+    cross_validated,
     estimate,
     holm,
     interval_of,
@@ -105,6 +106,33 @@ def test_all_signs_of_few_units_are_tried():
     [p] = sign_flip_p([np.array([1.0, 2.0, 3.0, 4.0])], seed=0)
     assert p == 2 / 16
     assert sign_flip_p([np.zeros(8)], seed=0) == [1.0]
+
+
+def test_what_is_not_told_apart_from_a_guess_has_the_larger_error():
+    random = np.random.default_rng(4)
+    layout = make_layout(range(60), np.zeros(60, np.int64))
+    guess, chance, clear = (
+        estimate(mean_of(shift + 0.3 * random.normal(size=60)), layout, by_fold=False)
+        for shift in (0.0, 0.01, 1.0)
+    )
+    shown = cross_validated(chance, guess)
+    assert shown.standard_error == pytest.approx(math.sqrt(2) * chance.standard_error)
+    assert cross_validated(clear, guess) is clear
+    [test], [plain] = (paired_tests({"a": one, "b": guess}, [("a", "b")], 0) for one in (shown, chance))
+    assert test.high - test.low == pytest.approx(math.sqrt(2) * (plain.high - plain.low))
+    assert test.p > plain.p
+
+
+def test_no_difference_is_found_whose_interval_holds_0():
+    random = np.random.default_rng(6)
+    layout = make_layout(range(30), np.zeros(30, np.int64))
+    for _ in range(20):
+        values = random.standard_t(2, size=(2, 30)) + np.array([[0.9], [0.0]])
+        found = dict(
+            zip("ab", (estimate(mean_of(one), layout, by_fold=False) for one in values), strict=True)
+        )
+        [test] = paired_tests(found, [("a", "b")], 0)
+        assert test.p > 0.05 or not test.low <= 0 <= test.high
 
 
 def test_holm():
