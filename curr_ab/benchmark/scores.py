@@ -62,7 +62,7 @@ def score_predictions(task: Task, predictions: Predictions, *, is_guess: bool = 
     found = estimate(calls[task.metric], layout, by_fold=by_fold)
     if task.kind in LABELLED and not is_guess:
         shown = score_predictions(task, guess(task), is_guess=True)
-        found = cross_validated(found, shown.found)
+        found = cross_validated(found, shown.found, lower_is_better=task.metric in LOWER_IS_BETTER)
     units = "pairs" if task.groups is None else "groups"
     return Scores(task.metric, found, others, len(labels), units, by_fold)
 

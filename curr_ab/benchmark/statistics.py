@@ -127,11 +127,12 @@ def estimate(score: Score, layout: Layout, *, by_fold: bool) -> Estimate:
 BOTH_WAYS = math.sqrt(2)
 
 
-def cross_validated(found: Estimate, guess: Estimate) -> Estimate:
-    """The score with the larger error of a model that is not told apart from the guess that sees no pair."""
+def cross_validated(found: Estimate, guess: Estimate, *, lower_is_better: bool = False) -> Estimate:
+    """The score, with the larger error where it is not clearly better than the guess that sees no pair."""
     ahead = replace(found.minus(guess), spread=BOTH_WAYS)
-    told_apart = abs(ahead.value) > _student(ahead.freedom) * ahead.standard_error
-    return found if told_apart else replace(found, spread=BOTH_WAYS)
+    gain = -ahead.value if lower_is_better else ahead.value
+    is_clear = gain > _student(ahead.freedom) * ahead.standard_error
+    return found if is_clear else replace(found, spread=BOTH_WAYS)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ def test_what_is_not_told_apart_from_a_guess_has_the_larger_error():
     shown = cross_validated(chance, guess)
     assert shown.standard_error == pytest.approx(math.sqrt(2) * chance.standard_error)
     assert cross_validated(clear, guess) is clear
+    assert cross_validated(clear, guess, lower_is_better=True) is not clear
+    assert cross_validated(guess, clear) is not guess  # worse than a guess is no signal
     [test], [plain] = (paired_tests({"a": one, "b": guess}, [("a", "b")], 0) for one in (shown, chance))
     assert test.high - test.low == pytest.approx(math.sqrt(2) * (plain.high - plain.low))
     assert test.p > plain.p
