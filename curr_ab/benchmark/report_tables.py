@@ -121,7 +121,8 @@ def settings_table(settings: dict[str, Any]) -> Table:
 def _number(value: float | None, source: str, name: str, *, best: bool = False) -> Field:
     if value is None:
         return Field("")
-    text = f"{value:.2g}" if name.startswith("p") and len(name.partition("_")[0]) == 1 else f"{value:.3f}"
+    is_p = name.partition("_")[0] == "p"
+    text = f"{value:.2g}" if is_p else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
     return Field(text, source, "best" if best else "")
 
 
