@@ -37,6 +37,7 @@ RUN_BY = {
     "how-to/jobs.md": "hub/test_jobs.py",  # machines of the Hub
     "how-to/publish.md": "hub/test_docs.py",  # the weights of a member, and the Hub
     "how-to/space.md": "space/test_api.py",  # an app that runs
+    "tasks.md": "benchmark/tasks/test_catalogue.py",  # files of other people
 }
 # Code of the other pages that is not run, with the reason. What fits nothing any more is an error.
 NOT_RUN = {
@@ -72,6 +73,7 @@ OWN = [
 ]
 
 SLOW = {
+    "how-to/benchmark.md": "two benchmarks",
     "faq.md": "a minute or more",
     "how-to/evaluate.md": "six suites",
     "how-to/finetune.md": "three trainings",

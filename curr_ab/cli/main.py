@@ -25,6 +25,7 @@ GROUPS = {
     "inference": ("embed", "score", "mutate", "design", "restore", "pair", "generate", "number"),
     "prediction": ("predict", "simulate-rounds"),
     "evaluate": ("evaluate", "compare"),
+    "benchmark": ("benchmark",),
     "scaling": ("scaling",),
     "hub": ("export", "adopt", "card", "publish", "verify"),
     "space": ("space",),
