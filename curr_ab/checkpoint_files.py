@@ -15,6 +15,7 @@ from curr_ab.results import checkpoint_digest
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+PROBE = "probe.safetensors"  # a regression on features of a base, for `load_finetuned` alone
 # In the order in which transformers prefers them.
 WEIGHTS = (
     "model.safetensors",
@@ -103,6 +104,11 @@ def find_weights(source: str, **options: Any) -> list[Path]:
                 raise ValueError(f"{source} lacks {shard}, which its {name} lists; copy the checkpoint again")
             shards.append(path)
         return shards
+    if find_file(source, PROBE, **options) is not None:
+        raise ValueError(
+            f"{source} must be a checkpoint here; got a probe, a regression on features of a base: load "
+            "it with curr_ab.finetuning.load_finetuned, or name its base"
+        )
     where = "folder" if Path(source).is_dir() else "repository, or without network in the cache"
     raise ValueError(
         f"{source} has no model in it (none of {', '.join(WEIGHTS)} in the {where}); name a checkpoint, "
@@ -115,8 +121,12 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
     path = find_file(source, ADAPTER_CONFIG, **options)
     if path is None:
         return None
-    base = str(read_object(path)["base_model_name_or_path"])
-    # PEFT needs the folder of the machine that tuned `demo`; elsewhere it is this package's.
+    # PEFT needs the folder of the machine that tuned `demo`.
+    return base_here(str(read_object(path)["base_model_name_or_path"]))
+
+
+def base_here(base: str) -> str:
+    """The base that another machine may have named: of the folder of `demo` there, this package's."""
     there = PureWindowsPath(base).parts[-2:]
     here = next((folder for folder in DEMO_FOLDERS.values() if folder.parts[-2:] == there), None)
     return base if here is None or Path(base).is_dir() else str(here)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +177,12 @@ def load_weights(
             )
     except SafetensorError as error:
         raise _damaged(source, error, options) from error
+    except pickle.UnpicklingError as error:
+        files = ", ".join(map(str, find_weights(source, **options)))
+        raise ValueError(
+            f"{files} must hold tensors alone; got a pickle that asks for more, which may run any code; "
+            "take the checkpoint as safetensors"
+        ) from error
     except OSError:
         find_weights(source, **options)  # says what is missing, and where
         raise

@@ -73,6 +73,7 @@ OWN = [
 ]
 
 SLOW = {
+    "how-to/benchmark.md": "two benchmarks",
     "faq.md": "a minute or more",
     "how-to/evaluate.md": "six suites",
     "how-to/finetune.md": "three trainings",

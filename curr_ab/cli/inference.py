@@ -262,11 +262,10 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    loading = read_options(args, LoadingOptions)
     with needs_extra("finetune"):
-        from curr_ab.finetuning.prediction import PredictTask, head_of
-    head = head_of(args.model, revision=loading.revision, namespace=loading.namespace)
-    _run(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), head)
+        from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
+    checkpoint = TunedCheckpoint(args.model, **vars(read_options(args, LoadingOptions)))
+    _run_with(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), checkpoint)
 
 
 def _tokens(args: argparse.Namespace) -> int | None:
@@ -285,17 +284,22 @@ def _run(
     args: argparse.Namespace, task: BulkTask, read: Reader, head: str = "lm", dtype: Dtype | None = None
 ) -> None:
     """Run a task; `dtype` stands where the user leaves it open."""
-    options, loading = read_options(args, BulkOptions), read_options(args, LoadingOptions)
+    loading = read_options(args, LoadingOptions)
     if dtype is not None and loading.dtype == "auto":
         loading = replace(loading, dtype=dtype)
     from curr_ab.inference import Checkpoint
+
+    _run_with(args, task, read, Checkpoint(name=args.model, head=head, **vars(loading)))
+
+
+def _run_with(args: argparse.Namespace, task: BulkTask, read: Reader, checkpoint: Checkpoint) -> None:
+    options = read_options(args, BulkOptions)
     from curr_ab.inference.records import needs_numbering
 
     if options.quiet:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-    checkpoint = Checkpoint(name=args.model, head=head, **vars(loading))
     if not options.quiet and not options.join:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")

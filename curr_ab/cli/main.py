@@ -24,6 +24,7 @@ GROUPS = {
     "finetune": ("finetune", "example-data"),
     "inference": ("embed", "score", "mutate", "design", "restore", "pair", "generate", "predict", "number"),
     "evaluate": ("evaluate", "compare"),
+    "benchmark": ("benchmark",),
     "scaling": ("scaling",),
     "hub": ("export", "adopt", "card", "publish", "verify"),
     "space": ("space",),

@@ -21,6 +21,7 @@ from curr_ab.finetuning.adapter_record import (
     edit_json,
     write_adapter_card,
 )
+from curr_ab.finetuning.probe_model import ProbeModel
 from curr_ab.results import Result, write_results
 
 
@@ -38,7 +39,8 @@ def save_adapter(
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 
-    A PEFT model leaves its adapter, which holds the head too; any other model a complete checkpoint. `recipe`
+    A PEFT model leaves its adapter, which holds the head too, a probe its regression; any other model a
+    complete checkpoint. `recipe`
     is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers.
     Of paths in `data` the names are kept.
     """
@@ -54,7 +56,9 @@ def save_adapter(
     )
     label(model, label_names)
     with replacing_folder(Path(folder)) as new:
-        if hasattr(model, "peft_config"):
+        if isinstance(model, ProbeModel):
+            model.save(new, record.base_model)
+        elif hasattr(model, "peft_config"):
             _save_peft(model, new, record.base_model)
         else:
             model.save_pretrained(new)

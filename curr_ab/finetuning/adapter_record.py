@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from curr_ab.checkpoint_files import PROBE
 from curr_ab.files import replacing, write_json
 from curr_ab.hub_results import model_index
 from curr_ab.pages import code, render
@@ -89,23 +90,24 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     results = [row for row in results if "fold" not in row.details] or results
     target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
     predicts, output = _PREDICTIONS[target]
-    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    is_adapter, is_probe = (folder / ADAPTER_CONFIG).is_file(), (folder / PROBE).is_file()
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
-    refused = target != "residues" and recipe["pooling"] != "cls"
+    refused = target != "residues" and recipe["pooling"] != "cls" and not is_probe
     return render(
         "finetuning/adapter_card.md",
-        header=_header(record, target, results, is_adapter, namespace),
+        header=_header(record, target, results, _library(is_adapter, is_probe), namespace),
         name=record.name,
         repo_id=repo_id,
         record=record,
         recipe=recipe,
         is_adapter=is_adapter,
+        is_probe=is_probe,
         base=record.base_model,
         base_name=Path(record.base_model).name,
         base_text=json.dumps(record.base_model),
         base_is_repository=is_repository(record.base_model),
         predicts=predicts,
-        facts=_facts(recipe, config),
+        facts=_facts(recipe, config, _features(folder) if is_probe else None),
         output=output,
         refused_pooling=recipe["pooling"] if refused else "",
         head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
@@ -114,18 +116,29 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     )
 
 
+def _library(is_adapter: bool, is_probe: bool) -> str:
+    return "peft" if is_adapter else "curr-ab" if is_probe else "transformers"
+
+
+def _features(folder: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(folder / PROBE, framework="np") as file:
+        return str(file.metadata()["features"])
+
+
 def _header(
-    record: FinetuningRecord, target: str, results: Sequence[Result], is_adapter: bool, namespace: str
+    record: FinetuningRecord, target: str, results: Sequence[Result], library: str, namespace: str
 ) -> str:
     from huggingface_hub import ModelCardData
 
     # The Hub takes a repository for the base and nothing else.
     base = record.base_model if is_repository(record.base_model) else None
-    relation = "adapter" if is_adapter else "finetune"
+    relation = "adapter" if library == "peft" else "finetune"
     pipeline = "token-classification" if target == "residues" else "text-classification"
     data = ModelCardData(
         license="mit",
-        library_name="peft" if is_adapter else "transformers",
+        library_name=library,
         pipeline_tag=pipeline,
         base_model=base,
         tags=["antibody", "paired-antibody", "protein-language-model", "biology", "esm"],
@@ -137,11 +150,13 @@ def _header(
     return header.strip()
 
 
-def _facts(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(recipe: Mapping[str, Any], config: Mapping[str, Any], features: str | None) -> dict[str, Any]:
     labels = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
     facts = {"target": recipe["target"], "method": recipe["method"]}
     if recipe["target"] != "number":
         facts["labels, in the order of the logits"] = list(labels.values())
-    if recipe["target"] != "residues":
+    if features is not None:
+        facts["the regression reads"] = features
+    elif recipe["target"] != "residues":
         facts["the head reads"] = config.get("classifier_pooling", "cls")
     return {**facts, "licence": "MIT"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adapter import save_adapter, without_folders
 from curr_ab.finetuning.batches import Rows, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.examples import read_examples
-from curr_ab.finetuning.features import FeatureRows, pooled_features, probe
+from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.model import (
@@ -31,6 +33,7 @@ from curr_ab.finetuning.model import (
     model_with,
     trained_weights,
 )
+from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, write_choice
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import (
     FinetuningFolder,
@@ -40,7 +43,7 @@ from curr_ab.finetuning.run_folder import (
     write_predictions,
 )
 from curr_ab.measures.fold_figures import draw_figures
-from curr_ab.number_types import training_precision
+from curr_ab.number_types import Precision, training_precision
 from curr_ab.results import Result, read_results, write_results
 from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
 from curr_ab.training.processes import training_processes, whole_group
@@ -64,7 +67,10 @@ def cross_validate(
     last fit on all examples; `figures` are drawn into a folder of that name.
     """
     folder = FinetuningFolder(out)
-    precision = training_precision(recipe.precision, folder.precision)
+    if recipe.method == "probe":
+        precision = Precision(torch.float32, "the features of a probe are computed in it")
+    else:
+        precision = training_precision(recipe.precision, folder.precision)
     recipe = replace(recipe, precision=precision.name)
     with (
         files_of(data) as sources,
@@ -102,6 +108,11 @@ class CrossValidation:
         self.rows = TokenRows(self.examples.items, recipe, pad=not takes_packed_rows(self.attention, device))
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         self._features: Tensor | None = None
+        self.probe = None
+        if recipe.method == "probe":
+            self.probe = ProbeFits(
+                recipe, self.base, self.examples, self.rows.answer_ends, folder.path / "features", accelerator
+            )
         if accelerator.is_main_process:
             for note in self.examples.notes:
                 self.say(note)
@@ -131,27 +142,19 @@ class CrossValidation:
             write_results(self.folder.results_file, results)
         for row in means:
             self.say(f"{row.metric:<18} {row.shown}")
-        if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
+        if self.recipe.final and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
         return results
 
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
-        if self.recipe.method == "probe":
-            labels = np.array([example.label for example in self.examples])
-            predictions = probe(self.recipe, self.features(), labels, fold)
-            fit = None
-        else:
-            fit = self.fitted(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
-            predictions = fit.right.meaning(fit.predict(fold.test))
-        weights = None if fit is None else trained_weights(fit.whole)
+        model, predictions = self.fitted_model(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
         if self.accelerator.is_main_process:
             tested = self.examples.take(fold.test)
             dataset = f"{' '.join(self.sources)} {self.examples.fingerprint[:12]}"
             results = fold_results(self.recipe, self.base, dataset, fold.number, tested, predictions)
             write_predictions(folder.predictions_file, self.recipe, tested, predictions)
-            if fit is not None and weights is not None:
-                self.save(folder.adapter, fit, weights, results)
+            self.save(folder.adapter, model(), results)
             write_results(folder.results_file, results)
             folder.drop_states()
             metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
@@ -167,12 +170,30 @@ class CrossValidation:
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
         folder = self.folder.final
-        fit = self.fitted(everything, folder, stop, "everything")
-        weights = trained_weights(fit.whole)
+        model, _ = self.fitted_model(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
-            self.save(folder.adapter, fit, weights, [row for row in results if "fold" not in row.details])
+            self.save(folder.adapter, model(), [row for row in results if "fold" not in row.details])
             folder.drop_states()
         self.finish()
+
+    def fitted_model(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> tuple[Callable[[], Any], npt.NDArray[np.float64]]:
+        """The fit of a fold as a model, built where it is asked for, and the predictions of the test part."""
+        if (probe := self.probe) is not None:
+            choice = probe.choose(fold.train)
+            if self.accelerator.is_main_process:
+                write_choice(folder.path / CHOICE, choice)
+            score = choice.scores[choice.features]
+            self.say(
+                f"{title}: probe of {choice.features}, which explains {score:.0%} within the training part"
+            )
+            predictions = probe.predict(choice, fold.test) if len(fold.test) else np.zeros(0)
+            return lambda: probe.model(choice), predictions
+        fit = self.fitted(fold, folder, stop, title)
+        predictions = fit.right.meaning(fit.predict(fold.test)) if len(fold.test) else np.zeros(0)
+        weights = trained_weights(fit.whole)
+        return lambda: model_with(weights, self.recipe, self.base.source, fit.right), predictions
 
     def fitted(self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
         """A fit at its best epoch, from where its folder stands."""
@@ -213,11 +234,11 @@ class CrossValidation:
             self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
         return self._features
 
-    def save(self, folder: Path, fit: Fit, weights: dict[str, Tensor], results: Sequence[Result]) -> None:
-        """An adapter's folder, or a whole checkpoint where everything was trained."""
+    def save(self, folder: Path, model: Any, results: Sequence[Result]) -> None:
+        """The folder of an adapter or a probe, or a whole checkpoint where everything was trained."""
         recipe = self.recipe
         save_adapter(
-            model_with(weights, recipe, self.base.source, fit.right),
+            model,
             folder,
             tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,

@@ -6,24 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from curr_ab.extras import needs_extra
 from curr_ab.finetuning.batches import Part, TokenRows, shares_of
 from curr_ab.finetuning.examples import Indices
-from curr_ab.finetuning.folds import Fold
-from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbForSequenceClassification
 from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import Group
-
-# Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.
-CLASSES_REGULARIZATION = 0.01
-NUMBER_REGULARIZATIONS = np.logspace(-2, 4, 13)  # the best on the training part, by leaving one out
 
 
 class FeatureRows:
@@ -78,19 +70,3 @@ def _pooled(model: CurrAbForSequenceClassification, **inputs: Any) -> Tensor:
     tokens = inputs["input_ids"]
     layout = model.esm.layout(tokens, inputs.get("attention_mask"), inputs.get("position_ids"))
     return model.pool(states, tokens, None, layout)
-
-
-def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold) -> npt.NDArray[np.float64]:
-    """Predictions for the test part: the probability of each class, or a number."""
-    with needs_extra("finetune"):
-        from sklearn.linear_model import LogisticRegression, RidgeCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    exact = features.double().cpu().numpy()
-    if recipe.target == "number":
-        model: Any = make_pipeline(StandardScaler(), RidgeCV(NUMBER_REGULARIZATIONS))
-        return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict(exact[fold.test]))
-    weights = "balanced" if recipe.class_weights == "balanced" else None
-    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
-    model = make_pipeline(StandardScaler(), regression)
-    return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict_proba(exact[fold.test]))

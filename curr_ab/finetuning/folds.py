@@ -27,7 +27,7 @@ class Fold:
 
 def split_folds(examples: Examples, recipe: Recipe) -> list[Fold]:
     """The recipe's folds; the same for the same examples, scheme and seed."""
-    families = _families(examples, recipe)
+    families = families_of(examples, recipe)
     labels = _classes(examples, recipe)
     everything = np.arange(len(examples))
     folds = []
@@ -42,10 +42,10 @@ def split_folds(examples: Examples, recipe: Recipe) -> list[Fold]:
 def hold_out_validation(examples: Examples, recipe: Recipe) -> tuple[Indices, Indices]:
     """Training and validation part of all examples, for the fit on everything after the folds."""
     everything = np.arange(len(examples))
-    return _hold_out(examples, everything, _classes(examples, recipe), _families(examples, recipe), recipe)
+    return _hold_out(examples, everything, _classes(examples, recipe), families_of(examples, recipe), recipe)
 
 
-def _families(examples: Examples, recipe: Recipe) -> Indices | None:
+def families_of(examples: Examples, recipe: Recipe) -> Indices | None:
     """Families of examples that no two parts share: a group, or groups that share a pair."""
     if recipe.fold_scheme == "rows":
         return None

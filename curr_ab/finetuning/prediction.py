@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ from curr_ab.checkpoint_files import CONFIG, find_file, resolve
 from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
+from curr_ab.finetuning.probe_model import ProbeModel, is_probe, load_probe
 from curr_ab.inference.batch_functions import BatchFunction
 from curr_ab.inference.records import Record
 from curr_ab.inference.results import Results
 from curr_ab.inference.tasks import BulkTask
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.inference.tokens import tokenize
+from curr_ab.number_types import Precision
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
 Array = npt.NDArray[np.float32]
+_PROBE = "probe"
 _HEADS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
@@ -44,8 +47,12 @@ def load_finetuned(
 ) -> tuple[Any, CurrAbTokenizer]:
     """Model and tokenizer of what fine-tuning left, on disk or on the Hub, with the labels in `model.config`.
 
-    An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`.
+    An adapter is merged into the base that it names, unless `merge` is false: then it is a `PeftModel`. A
+    probe is a `ProbeModel`, for `predict` alone.
     """
+    source = resolve(name_or_path, namespace)
+    if is_probe(source, revision):
+        return load_probe(source, revision=revision, device=device, dtype=dtype, namespace=namespace)
     return load(
         name_or_path,
         head=head_of(name_or_path, revision=revision, namespace=namespace),
@@ -73,6 +80,8 @@ def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace:
 
 def target_of(model: Any) -> Target:
     """Target that the model predicts."""
+    if isinstance(model, ProbeModel):
+        return model.target
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
     return "number" if model.config.num_labels == 1 else "classes"
@@ -97,6 +106,8 @@ def predict_window(
     model: Any, tokenizer: CurrAbTokenizer, window: Sequence[Record], tokens_per_batch: int | None = None
 ) -> list[Array]:
     """The predictions for the records of a window that is batched together."""
+    if isinstance(model, ProbeModel):
+        return model.predict(tokenizer, window, tokens_per_batch)
     tokens = tokenize(tokenizer, window)
     target = target_of(model)
 
@@ -141,6 +152,32 @@ class PredictTask(BulkTask):
         return pa.table({**columns, **_class_columns(label_names(model), np.concatenate(predictions))})
 
 
+@dataclass(frozen=True)
+class TunedCheckpoint(Checkpoint):
+    """What fine-tuning left: a checkpoint or an adapter with its head, or a probe."""
+
+    def __post_init__(self) -> None:
+        probe = is_probe(resolve(self.name, self.namespace), self.revision)
+        head = _PROBE if probe else head_of(self.name, revision=self.revision, namespace=self.namespace)
+        object.__setattr__(self, "head", head)
+
+    def precision(self) -> Precision:
+        if self.head == _PROBE and self.dtype == "auto":
+            return Precision(torch.float32, "the probe was fitted in it")
+        return super().precision()
+
+    def load(self, process: int = 0) -> tuple[Any, CurrAbTokenizer]:
+        if self.head != _PROBE:
+            return super().load(process)
+        return load_probe(
+            resolve(self.name, self.namespace),
+            revision=self.revision,
+            device=self.device_of(process),
+            dtype=self.precision().dtype,
+            namespace=self.namespace,
+        )
+
+
 class BatchPredictor(BatchFunction):
     """`curr-ab predict` of a batch."""
 
@@ -148,9 +185,7 @@ class BatchPredictor(BatchFunction):
 
     def __init__(self, model: str | Path | Checkpoint, **options: Any) -> None:
         super().__init__(model, **options)
-        given = self.checkpoint
-        head = head_of(given.name, revision=given.revision, namespace=given.namespace)
-        self.checkpoint = replace(given, head=head)
+        self.checkpoint = TunedCheckpoint(**vars(self.checkpoint))
 
 
 def _class_columns(names: Sequence[str], probabilities: Array) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
     flops = operations(recipe, config, examples, folds)
     steps = [recipe.epochs * steps_per_epoch(recipe, fold) for fold in folds]
     precision = training_precision(recipe.precision)
+    training = [
+        f"model            {describe_trainable(shape)}",
+        f"learning rate    {recipe.peak_learning_rate:g}",
+        f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
+        f"products         {precision.name}: {precision.reason}",
+    ]
+    if recipe.method == "probe":
+        training = [f"model            a regression on frozen features ({recipe.features})"]
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
@@ -50,10 +58,7 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
             f"test {len(fold.test):,}"
             for fold in folds
         ),
-        f"model            {describe_trainable(shape)}",
-        f"learning rate    {recipe.peak_learning_rate:g}",
-        f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
-        f"products         {precision.name}: {precision.reason}",
+        *training,
         f"time             {expected_time(flops, precision.name, shape.num_parameters())}",
     ]
     return "\n".join(lines)

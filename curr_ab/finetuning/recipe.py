@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
+from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
 from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
@@ -73,8 +74,16 @@ class Recipe:
         "Source of the negative pairs: given by the data, shuffled within donors, or matched in germline too",
     )
 
-    method: Method = option("lora", "Method: train adapters and the head, the head alone, or everything")
+    method: Method = option(
+        "lora", "Method: train adapters and the head, the head alone, everything, or fit a probe"
+    )
     pooling: Pooling = option("cls", "Pooling of a pair for the head; cls as published")
+    features: str = option(
+        "auto",
+        "Features of a probe: auto, which chooses inside each training part, or one of "
+        f"{', '.join(MEMBER_FEATURES)}; for residues {' or '.join(RESIDUE_FEATURES)}",
+        metavar="NAME",
+    )
     rank: int = option(8, "Rank of the adapters' matrices", above=0)
     alpha: int = option(16, "Scale of the adapters, whose output is multiplied by alpha / rank", above=0)
     adapter_dropout: float = option(
@@ -211,11 +220,12 @@ class Recipe:
                 f"target_modules must be some of {', '.join(ADAPTABLE)} for {self.method}; got none",
                 "target_modules",
             )
-        if self.method == "probe" and self.target == "residues":
+        known = ("auto", *(RESIDUE_FEATURES if self.target == "residues" else MEMBER_FEATURES))
+        if self.features not in known:
             raise OptionError(
-                "method must not be probe for residues, because a probe is for pairs; frozen trains the head "
-                "alone",
-                "method",
+                f"features must be one of {', '.join(known)} for the target {self.target}; "
+                f"got {self.features!r}",
+                "features",
             )
 
     @property

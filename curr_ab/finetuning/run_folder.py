@@ -158,7 +158,7 @@ def fold_results(
     details: dict[str, Detail] = {
         "recipe": recipe.name,
         "method": recipe.method,
-        "pooling": recipe.pooling,
+        **({"features": recipe.features} if recipe.method == "probe" else {"pooling": recipe.pooling}),
         "folds": recipe.folds,
         "fold_scheme": recipe.fold_scheme,
         "fold": fold,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from curr_ab.checkpoint_files import PROBE
 from curr_ab.finetuning.adapter_manifest import (
     MANIFEST,
     TOLERANCE,
@@ -47,7 +48,8 @@ def check_finetuned(folder: Path, repo_id: str | None, say: Callable[[str], None
         problems.append(f"{CARD} is missing")
     elif card.read_text(encoding="utf-8") != render_adapter_card(folder, owner):
         problems.append(f"{CARD} is not what the files beside it give")
-    if (folder / ADAPTER_CONFIG).is_file() and (reason := other_base(manifest)) is not None:
+    has_base = (folder / ADAPTER_CONFIG).is_file() or (folder / PROBE).is_file()
+    if has_base and (reason := other_base(manifest)) is not None:
         return [*problems, reason]
     from curr_ab.finetuning.prediction import load_finetuned
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from curr_ab.checkpoint_files import PROBE
 from curr_ab.family import NAMESPACE, member
 from curr_ab.files import read_object
 from curr_ab.finetuning.adapter_manifest import MANIFEST as TUNED_MANIFEST
@@ -139,7 +140,8 @@ def _finetuned(folder: Path, namespace: str) -> Repository:
         raise ValueError(
             f"{folder}: the card does not match these files under {namespace}; make it anew: {make_card}"
         )
-    kind = "adapter" if (folder / ADAPTER_CONFIG).is_file() else "fine-tuned model"
+    kinds = {ADAPTER_CONFIG: "adapter", PROBE: "probe"}
+    kind = next((kind for name, kind in kinds.items() if (folder / name).is_file()), "fine-tuned model")
     note = f"{kind} of {record.base_model}"
     if (folder / TUNED_MANIFEST).is_file() and (found := tuned_differences(folder, read_tuned(folder))):
         raise ValueError(f"{folder}: {found[0]}; put it back, or fine-tune again")

@@ -16,6 +16,7 @@ from curr_ab.inference.records import Record
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.inference.tokens import TokenWindow, tokenize
 from curr_ab.modeling import CurrAbModel
+from curr_ab.probes.feature_names import CLS, MEMBER_FEATURES, MIDDLE, RESIDUE_FEATURES, features_for
 from curr_ab.probes.sequence_features import Pair
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS
@@ -28,26 +29,13 @@ _PARTS = {
     "cdrs": ("cdrs of heavy", "cdrs of light"),
     "cdr3s": ("cdr3 of heavy", "cdr3 of light"),
 }
-_MIDDLE = "middle-layer-"
-_CLS = "cls"
-MEMBER_FEATURES = (
-    *("mean-per-chain", "cdrs", "cdr3s", "mean"),
-    *(f"{_MIDDLE}{name}" for name in ("mean-per-chain", "cdrs", "cdr3s", "mean")),
-    _CLS,
-)
-RESIDUE_FEATURES = ("residue", f"{_MIDDLE}residue")
 _CDRS, _CDR3 = "246", "6"  # letters of region masks
-
-
-def features_for(model: Any) -> tuple[str, ...]:
-    """The sets that a choice is made of: all, without `cls` for a causal member."""
-    return tuple(name for name in MEMBER_FEATURES if not (name == _CLS and model.config.is_decoder))
 
 
 def member_features(
     model: Any,
     tokenizer: CurrAbTokenizer,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | Record],
     names: Sequence[str] | None = None,
     tokens_per_batch: int | None = None,
 ) -> dict[str, Array]:
@@ -57,7 +45,9 @@ def member_features(
     `middle-layer-` are those of the layer in the middle.
     """
     encoder = encoder_of(model)
-    wanted = features_for(encoder) if names is None else _checked(names, MEMBER_FEATURES, encoder)
+    if names is None:
+        names = features_for(causal=encoder.config.is_decoder)
+    wanted = _checked(names, MEMBER_FEATURES, encoder)
     window = tokenize(tokenizer, _records(pairs))
     parts = list(dict.fromkeys(part for name in wanted for part in _PARTS.get(_layerless(name), ())))
     inside = _inside(window, parts)
@@ -68,8 +58,8 @@ def member_features(
         weights = masks.float() / masks.sum(-1, keepdim=True).clamp(min=1)  # [parts, M, longest]
         columns = []
         for name in wanted:
-            of_layer = states[name.startswith(_MIDDLE)]
-            if name == _CLS:
+            of_layer = states[name.startswith(MIDDLE)]
+            if name == CLS:
                 columns.append(of_layer[:, 0])
                 continue
             own = [parts.index(part) for part in _PARTS[_layerless(name)]]
@@ -84,7 +74,7 @@ def member_features(
 def residue_features(
     model: Any,
     tokenizer: CurrAbTokenizer,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | Record],
     names: Sequence[str] = RESIDUE_FEATURES,
     tokens_per_batch: int | None = None,
 ) -> dict[str, list[Array]]:
@@ -96,7 +86,7 @@ def residue_features(
     def run(batch: SequenceBatch) -> list[tuple[Array, ...]]:
         states = _states(encoder, batch, wanted)
         inside = window.is_residue[batch.places] & (batch.places >= 0)
-        arrays = [states[name.startswith(_MIDDLE)].cpu().numpy() for name in wanted]
+        arrays = [states[name.startswith(MIDDLE)].cpu().numpy() for name in wanted]
         return [tuple(array[row][held] for array in arrays) for row, held in enumerate(inside)]
 
     rows = map_batches(run, window.tokens, encoder, tokens_per_batch=tokens_per_batch)
@@ -107,7 +97,7 @@ def _checked(names: Sequence[str], known: Sequence[str], encoder: CurrAbModel) -
     for name in names:
         if name not in known:
             raise ValueError(f"features must be some of {', '.join(known)}; got {name!r}")
-        if name == _CLS and encoder.config.is_decoder:
+        if name == CLS and encoder.config.is_decoder:
             raise ValueError(
                 "features must not be cls for a causal model, whose first token sees no residue; take mean"
             )
@@ -115,16 +105,19 @@ def _checked(names: Sequence[str], known: Sequence[str], encoder: CurrAbModel) -
 
 
 def _layerless(name: str) -> str:
-    return name.removeprefix(_MIDDLE)
+    return name.removeprefix(MIDDLE)
 
 
-def _records(pairs: Sequence[Pair]) -> list[Record]:
-    return [Record(str(number), *pair, number=number) for number, pair in enumerate(pairs, start=1)]
+def _records(pairs: Sequence[Pair | Record]) -> list[Record]:
+    return [
+        pair if isinstance(pair, Record) else Record(str(number), *pair, number=number)
+        for number, pair in enumerate(pairs, start=1)
+    ]
 
 
 def _states(encoder: CurrAbModel, batch: SequenceBatch, wanted: Sequence[str]) -> tuple[Tensor, Tensor]:
     """States of the last layer and of the middle one, [M, longest, width]; the last where none is wanted."""
-    between = any(name.startswith(_MIDDLE) for name in wanted)
+    between = any(name.startswith(MIDDLE) for name in wanted)
     out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=between)
     # float32 before means: a sum of many residues in bfloat16 would lose its small terms.
     last = batch.by_member(out.last_hidden_state).float()
@@ -141,7 +134,7 @@ def _inside(window: TokenWindow, parts: Sequence[str]) -> npt.NDArray[np.bool_]:
     masks = []
     if any(part.startswith("cdr") for part in parts):
         for record in window.records:
-            masks += [_regions((record.chain(kind) or "").replace("<mask>", "X")) for kind in CHAINS]
+            masks += [regions_of((record.chain(kind) or "").replace("<mask>", "X")) for kind in CHAINS]
     region = np.array(list("".join(masks)))
     inside = np.zeros((len(parts), len(window.is_residue)), bool)
     for place, part in enumerate(parts):
@@ -159,7 +152,7 @@ def _chain_codes(num_heavy: int, num_residues: int) -> npt.NDArray[np.int64]:
     return (np.arange(num_residues) >= num_heavy).astype(np.int64)
 
 
-def _regions(text: str) -> str:
+def regions_of(text: str) -> str:
     """The region of each residue of a chain; where it is no domain, 6, which all parts hold."""
     domains = find_domains(text)
     if len(domains) != 1 or not all(domains[0].region_lengths[place] for place in (1, 3, 5)):

@@ -86,16 +86,10 @@ class ClassFit:
     def best(self) -> Best:
         rows = _sample(len(self.labels), self.seed)
         chosen = slice(None) if rows is None else rows
-        path = LogisticPath(
-            self.rotation.scores[chosen],
-            self.labels[chosen],
-            self.weights[chosen],
-            self.num_classes,
-            self.folds[chosen],
-        )
-        return _best(
-            lambda strength: np.array([path.explained(strength)]), self.rotation, 1, self.folds[chosen]
-        )
+        weights, folds = self.weights[chosen], self.folds[chosen]
+        rotation = self.rotation if rows is None else rotate(self.values[rows], weights)
+        path = LogisticPath(rotation.scores, self.labels[chosen], weights, self.num_classes, folds)
+        return _best(lambda strength: np.array([path.explained(strength)]), rotation, 1, folds)
 
     def fit(self, strength: float | None) -> tuple[Floats, Floats]:
         """Weights [width, outputs] and bias for raw features, at the best strength or this one."""

@@ -9,13 +9,8 @@ import curr_ab
 from curr_ab import CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.domains import find_domains
-from curr_ab.probes.member_features import (
-    MEMBER_FEATURES,
-    RESIDUE_FEATURES,
-    features_for,
-    member_features,
-    residue_features,
-)
+from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
+from curr_ab.probes.member_features import member_features, residue_features
 from curr_ab.probes.sequence_features import BASELINES, sequence_features
 
 HEAVY, LIGHT = PAIRS[0]
@@ -77,7 +72,7 @@ def test_names_are_checked_and_a_causal_model_has_no_first_token(loaded, tmp_pat
     torch.manual_seed(0)
     causal = CurrAbForCausalLM(tiny_config(is_decoder=True, token_dropout=False))
     model, tokenizer = curr_ab.load(save_checkpoint(causal, tmp_path / "causal"))
-    assert "cls" not in member_features(model, tokenizer, PAIRS[:1]) and "cls" not in features_for(model)
+    assert "cls" not in member_features(model, tokenizer, PAIRS[:1])
     with pytest.raises(ValueError, match="must not be cls for a causal model"):
         member_features(model, tokenizer, PAIRS, ["cls"])
 

@@ -120,3 +120,25 @@ def test_findings_are_of_the_cells():
     said = findings(vague, make_grid(vague))
     assert "for 0 of them by more than two standard errors" in said[0]
     assert "as good within two standard errors with all data" in said[1]
+
+
+def test_whether_size_and_data_help_together_is_told_with_its_test():
+    study = studies.mini()
+
+    def with_pairing(accuracy):
+        return replace(study, cells=tuple(replace(one, pairing=(accuracy(one), 0.01)) for one in study.cells))
+
+    sizes, data = ({getattr(one, name) for one in study.cells} for name in ("parameters", "pairs"))
+
+    def gain(cell):
+        steps = math.log2(cell.parameters / min(sizes)) * math.log2(cell.pairs / min(data))
+        return 0.5 + 0.01 * steps + 1e-4 * math.sin(cell.parameters + cell.pairs)
+
+    summary = with_pairing(gain)
+    [told] = [one for one in findings(summary, make_grid(summary)) if "together" in one]
+    assert told.startswith("Gains appear with size and data together: each doubling of the data changes")
+    assert told.endswith("The score is the accuracy of telling native from shuffled pairs.")
+    assert "size and data" in both(summary)[0] and "size and data" in both(summary)[1]
+    # With one data set nothing can be told.
+    few = replace(summary, cells=tuple(one for one in summary.cells if one.data == "Q"))
+    assert not [one for one in findings(few, make_grid(few)) if "together" in one]

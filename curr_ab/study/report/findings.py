@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from curr_ab.benchmark import ladder
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.iso_data import IsoDataRecord, SpreadRecord, optimum_name
 from curr_ab.scaling.uncertainty import Interval
 from curr_ab.study.law import StudyLaw
-from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, pairing_of, written
+from curr_ab.study.report.grid import Grid, Measure, Spot, digits_of, loss_of, pairing_of, written
 from curr_ab.study.summary import STATES, CellSummary, Estimate, StudySummary
 
 _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval describes too few of them
@@ -36,7 +37,13 @@ def is_finished(summary: StudySummary) -> bool:
 
 def findings(summary: StudySummary, grid: Grid) -> list[str]:
     """One sentence for each thing that can be said."""
-    said = [_data_effect(grid), _best_sizes(grid), _against_baselines(summary, grid), _pairing(grid)]
+    said = [
+        _data_effect(grid),
+        _best_sizes(grid),
+        _together(grid),
+        _against_baselines(summary, grid),
+        _pairing(grid),
+    ]
     return [sentence for sentence in said if sentence]
 
 
@@ -113,6 +120,27 @@ def _near(grid: Grid, data: str, best: Spot) -> list[str]:
     assert lowest is not None
     row = grid.row(data)
     return [spot.first.size for spot, found in row if spot is not best and not _apart(found, lowest)]
+
+
+def _together(grid: Grid) -> str | None:
+    """Whether gains take size and data together, by the pairing accuracy, or else by the loss."""
+    by_pairing, by_loss = _rungs(grid, pairing_of, 1.0), _rungs(grid, loss_of, -1.0)
+    what = "the accuracy of telling native from shuffled pairs" if by_pairing else "minus the held-out loss"
+    try:
+        return f"{ladder.judge(by_pairing or by_loss).sentence} The score is {what}."
+    except ValueError:  # too few cells are done
+        return None
+
+
+def _rungs(grid: Grid, measure: Measure, sign: float) -> list[ladder.Rung]:
+    return [
+        ladder.Rung(
+            name=cell.member, parameters=cell.parameters, pairs=cell.pairs, score=sign * value, loss=cell.loss
+        )
+        for spot in grid.spots.values()
+        for cell in spot.done
+        if (found := measure(cell)) is not None and math.isfinite(value := found[0])
+    ]
 
 
 def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:

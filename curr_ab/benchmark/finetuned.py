@@ -1,0 +1,80 @@
+"""A fine-tuning as a model: what it said of each pair that its folds had not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from curr_ab.benchmark.predictions import Predictions
+from curr_ab.benchmark.tasks.task import Task
+from curr_ab.files import file_digest
+from curr_ab.measures.fold_predictions import (
+    FOLDS,
+    PREDICTIONS,
+    FoldPredictions,
+    RunPredictions,
+    fold_folder,
+    read_run,
+)
+from curr_ab.measures.metrics import Floats
+from curr_ab.results import joined_digest
+from curr_ab.words import Target
+
+_TARGETS: dict[str, Target] = {"classes": "classes", "pairing": "classes", "number": "number"}
+
+
+def is_finetuning(name: str) -> bool:
+    """True where the name is that of a folder of `curr-ab finetune`."""
+    return (Path(name) / FOLDS).is_file()
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The folder of a cross-validation over the pairs of a task."""
+
+    folder: Path
+    form: str = "fine-tuned, and tested by the folds of its own run"
+
+    @cached_property
+    def run(self) -> RunPredictions:
+        return read_run(self.folder)
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.model} fine-tuned in {self.folder.name}"
+
+    @property
+    def digest(self) -> str:
+        """Of the predictions, which are all that is read."""
+        paths = [fold_folder(self.folder, fold.number) / PREDICTIONS for fold in self.run.folds]
+        return joined_digest([file_digest(path) for path in paths])
+
+    def predictions(self, task: Task) -> Predictions:
+        """The predictions of the task's pairs, found by their ids."""
+        run = self.run
+        if run.target != _TARGETS.get(task.kind) or run.label_names != task.label_names:
+            raise ValueError(
+                f"{self.folder} must predict what {task.name} asks for ({task.kind}: "
+                f"{', '.join(task.label_names) or 'a number'}); got {run.target}: "
+                f"{', '.join(run.label_names) or 'a number'}"
+            )
+        found = {name: (fold, row) for fold in run.folds for row, name in enumerate(fold.ids)}
+        values = [self._value(task, row, found.get(name)) for row, name in enumerate(task.ids)]
+        return Predictions(np.stack(values))
+
+    def _value(self, task: Task, row: int, place: tuple[FoldPredictions, int] | None) -> Floats:
+        if place is None:
+            raise ValueError(
+                f"{self.folder} must have tested each pair of {task.name}; got none of {task.ids[row]}; "
+                "fine-tune on the task's table"
+            )
+        fold, number = place
+        if fold.labels[number] != task.labels[row]:
+            raise ValueError(
+                f"{self.folder}: the label of {task.ids[row]} must be that of {task.name}; "
+                f"got {fold.labels[number]} for {task.labels[row]}; fine-tune on the task's table"
+            )
+        return np.asarray(fold.predictions[number], np.float64)

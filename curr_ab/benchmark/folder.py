@@ -1,0 +1,193 @@
+"""The folder of a benchmark: a place for each task and model, with what was measured and its scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curr_ab.benchmark.predictions import Predictions, write_predictions
+from curr_ab.benchmark.scores import Scores, score_predictions
+from curr_ab.benchmark.statistics import Estimate, Interval, interval_of
+from curr_ab.benchmark.tasks.task import Task
+from curr_ab.files import read_object, write_json
+from curr_ab.results import Result, write_results
+
+BENCHMARK, FAILED = "benchmark.json", "failed.json"
+MEASUREMENT, SCORES, RESULTS = "measurement.json", "scores.json", "results.json"
+TASK, TABLE, COMPARISONS = "task.json", "table.csv", "comparisons.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """All that decides the numbers of one model on one task; equal measurements give equal results."""
+
+    task: str
+    data: str  # fingerprint
+    model: str
+    digest: str
+    form: str  # in which the model reads a pair, in words
+    is_baseline: bool
+    settings: Mapping[str, Any]  # as JSON has them
+
+    @property
+    def key(self) -> str:
+        """One name for all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def folder(self, out: Path) -> Path:
+        """Its place in the benchmark's folder."""
+        return task_folder(out, self.task) / f"{file_name(self.model)}-{self.key[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model's measured score of one task, read from its folder."""
+
+    name: str  # the model's, with its digest where another model of the task has the same
+    folder: Path
+    measurement: Measurement
+    metric: str
+    interval: Interval
+    found: Estimate
+    others: Mapping[str, float]
+    num_items: int
+    units: str
+    by_fold: bool
+    notes: tuple[str, ...]
+
+
+def task_folder(out: Path, task: str) -> Path:
+    """Folder of all models of a task."""
+    return out / file_name(task)
+
+
+def file_name(text: str) -> str:
+    """The text with nothing in it that a file name must not have."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in text)
+
+
+def write_entry(
+    out: Path, task: Task, measurement: Measurement, predictions: Predictions, *, dataset: str, source: str
+) -> None:
+    """Keep predictions, scores and results of a model; the results come last and say that all is there."""
+    folder = measurement.folder(out)
+    scores = score_predictions(task, predictions)
+    interval = interval_of(scores.found, scores.metric)
+    write_json(folder / MEASUREMENT, {**asdict(measurement), "key": measurement.key})
+    write_predictions(folder, task, predictions)
+    write_json(
+        folder / SCORES,
+        {
+            "metric": scores.metric,
+            "interval": asdict(interval),
+            "without": scores.found.without.tolist(),
+            "strata": scores.found.strata.tolist(),
+            "values": scores.found.values.tolist(),
+            "spread": scores.found.spread,
+            "others": {**scores.others, **dict(predictions.further)},
+            "num_items": scores.num_items,
+            "units": scores.units,
+            "by_fold": scores.by_fold,
+            "notes": list(predictions.notes),
+        },
+    )
+    write_results(folder / RESULTS, _results(measurement, scores, predictions, interval, dataset, source))
+
+
+def _results(
+    measurement: Measurement,
+    scores: Scores,
+    predictions: Predictions,
+    interval: Interval,
+    dataset: str,
+    source: str,
+) -> Iterator[Result]:
+    values = {scores.metric: scores.found.value, **scores.others, **dict(predictions.further)}
+    for metric, value in values.items():
+        yield Result(
+            model=measurement.model,
+            task=measurement.task,
+            metric=metric.replace(" ", "-"),
+            value=value,
+            standard_error=interval.standard_error if metric == scores.metric else None,
+            num_items=scores.num_items,
+            dataset=dataset,
+            split="out-of-fold" if "folds" in measurement.settings else "all",
+            checkpoint=measurement.digest,
+            source=source,
+            code_version=version("curr-ab"),
+            details={"form": measurement.form, "probe": "frozen features"},
+        )
+
+
+def write_task(out: Path, task: Task) -> None:
+    """What the task is and what must be said of its data, beside the folders of its models."""
+    record = {
+        name: getattr(task, name) for name in ("name", "title", "kind", "metric", "sign", "notes", "leaks")
+    }
+    groups = None if task.groups is None else len(set(task.groups))
+    folds = [[part.tolist() for part in fold] for fold in task.folds or ()]
+    size = {"pairs": len(task), "groups": groups, "folds": folds, "fingerprint": task.fingerprint}
+    write_json(task_folder(out, task.name) / TASK, {**record, **size})
+
+
+def is_measured(out: Path, measurement: Measurement) -> bool:
+    """True where the measurement is in its folder, whole."""
+    folder = measurement.folder(out)
+    return (folder / RESULTS).is_file() and read_measurement(folder) == measurement
+
+
+def read_measurement(folder: Path) -> Measurement | None:
+    """The record; None where it is missing or broken: then nobody knows what the folder holds."""
+    try:
+        content = read_object(folder / MEASUREMENT)
+        return Measurement(**{name: content[name] for name in Measurement.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_entries(out: Path, task: str, data: str, settings: Mapping[str, Any]) -> list[Entry]:
+    """All models that were measured on the very data of the task with the same settings, by name."""
+    found = []
+    for path in sorted(task_folder(out, task).glob(f"*/{RESULTS}")):
+        measurement = read_measurement(path.parent)
+        if measurement and measurement.data == data and measurement.settings == settings:
+            found.append((path.parent, measurement))
+    names = [one.model for _, one in found]
+    return [
+        _read_entry(
+            folder, one, one.model if names.count(one.model) == 1 else f"{one.model} {one.digest[:6]}"
+        )
+        for folder, one in found
+    ]
+
+
+def _read_entry(folder: Path, measurement: Measurement, name: str) -> Entry:
+    content = read_object(folder / SCORES)
+    interval = Interval(**content["interval"])
+    return Entry(
+        name=name,
+        folder=folder,
+        measurement=measurement,
+        metric=content["metric"],
+        interval=interval,
+        found=Estimate(
+            interval.value,
+            np.array(content["without"]),
+            np.array(content["strata"]),
+            np.array(content["values"]),
+            content["spread"],
+        ),
+        others=content["others"],
+        num_items=content["num_items"],
+        units=content["units"],
+        by_fold=content["by_fold"],
+        notes=tuple(content["notes"]),
+    )

@@ -1,0 +1,59 @@
+"""The ladder's pictures: the score against loss, model size and training pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from curr_ab.benchmark.ladder import Rung
+from curr_ab.charts import Chart, Drawing, Key, linear, logarithmic
+from curr_ab.quantities import format_quantity
+
+_PANEL = (360.0, 270.0)
+_MARGINS = (56.0, 44.0, 12.0, 42.0)
+
+
+def ladder_figures(rungs: Sequence[Rung], metric: str) -> list[Drawing]:
+    """A chart for each of loss, parameters and pairs; the first only where losses are known.
+
+    Lines join the models of one data set, or in the last chart those of one size; seeds are averaged.
+    """
+    measured = [rung for rung in rungs if rung.loss is not None]
+    charts = []
+    if len(measured) > 1:
+        charts.append(_against("loss", measured, metric, lambda rung: rung.loss or 0.0, "held-out loss"))
+    charts.append(_against("parameters", rungs, metric, lambda rung: rung.parameters, "parameters"))
+    charts.append(_against("pairs", rungs, metric, lambda rung: rung.pairs, "training pairs"))
+    return charts
+
+
+def _against(
+    name: str, rungs: Sequence[Rung], metric: str, x_of: Callable[[Rung], float], title: str
+) -> Drawing:
+    by_size = name == "pairs"
+    group_of: Callable[[Rung], int] = (lambda r: r.parameters) if by_size else (lambda r: r.pairs)
+    groups = sorted({group_of(rung) for rung in rungs})
+    ends = [rung.score + sign * (rung.error or 0.0) for rung in rungs for sign in (-1, 1)]
+    xs = sorted({x_of(rung) for rung in rungs})
+    x = linear(xs, 0.1) if name == "loss" else logarithmic(xs, 0.1)
+    chart = Chart(f"ladder-{name}", x, linear(ends, 0.1), _PANEL, _MARGINS)
+    ticks = chart.x.ticks(4) if name == "loss" else xs
+    shown = [f"{tick:g}" if name == "loss" else format_quantity(tick) for tick in ticks]
+    chart.x_axis(ticks, shown, title)
+    chart.y_axis(lambda value: f"{value:g}", metric, ticks=chart.y.ticks(5))
+    words, keys = [], []
+    for index, group in enumerate(groups):
+        own = [rung for rung in rungs if group_of(rung) == group]
+        series = f"{'s' if by_size else 'd'}{index}"
+        means = {at: fmean(one.score for one in own if x_of(one) == at) for at in map(x_of, own)}
+        chart.line(sorted(means.items()), series, "line thin")
+        for rung in own:
+            if rung.error:
+                chart.error_bar(x_of(rung), rung.score, rung.error, series)
+            tip = f"{rung.name}: {metric} {rung.score:.3f}, {title} {format_quantity(x_of(rung))}"
+            chart.point(x_of(rung), rung.score, series, index, tip, radius=4.5)
+        label = f"{format_quantity(group)} {'parameters' if by_size else 'pairs'}"
+        keys.append(Key(series, index, label))
+        listed = ", ".join(f"{format_quantity(at)} {score:.3f}" for at, score in sorted(means.items()))
+        words.append(f"{label}: {listed}")
+    return chart.drawn(f"{metric} against {title}", "; ".join(words), keys=keys)

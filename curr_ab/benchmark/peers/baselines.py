@@ -1,0 +1,59 @@
+"""Baselines as peers: features of the residues alone, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+
+from curr_ab.benchmark.peers.peer import Pair
+from curr_ab.measures.metrics import Floats
+from curr_ab.options import unknown
+from curr_ab.probes.sequence_features import BASELINES, sequence_features
+
+PREFIX = "baseline:"
+# Of which a single number says how natural a pair is, and whether a higher one is more natural.
+_SCORES = {"positions": 1.0, "germline-distance": -1.0}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One set of features by its name; it knows nothing of residues by themselves."""
+
+    kind: str
+    num_parameters: int = 0
+    form: str = "residues and their numbering, without a model"
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.kind}"
+
+    @property
+    def digest(self) -> str:
+        """What is computed depends on the code and the built-in corpus, which a version fixes."""
+        return sha256(f"{self.name} {version('curr-ab')}".encode()).hexdigest()
+
+    def features(self, pairs: Sequence[Pair]) -> dict[str, Floats]:
+        return {self.kind: sequence_features(self.kind, pairs)}
+
+    def residue_features(self, pairs: Sequence[Pair]) -> list[Floats]:
+        raise ValueError(f"{self.name} must be asked for features of pairs; it has none of single residues")
+
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
+        raise ValueError(f"{self.name} must be asked for scores of pairs; it has none of single residues")
+
+    def score(self, pairs: Sequence[Pair]) -> Floats:
+        """The mean of its numbers over both chains, where they say how natural a chain is."""
+        if self.kind not in _SCORES:
+            scored = ", ".join(f"{PREFIX}{kind}" for kind in _SCORES)
+            raise ValueError(f"a baseline that scores must be one of {scored}; got {self.name}")
+        values: Floats = _SCORES[self.kind] * sequence_features(self.kind, pairs).mean(axis=1)
+        return values
+
+
+def find_baseline(kind: str) -> Baseline:
+    """The baseline of that kind."""
+    if kind not in BASELINES:
+        raise ValueError(unknown("baseline", kind, BASELINES))
+    return Baseline(kind)

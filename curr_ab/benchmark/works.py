@@ -1,0 +1,81 @@
+"""The tasks of a benchmark made ready: so many pairs, folds where they need some, and no leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from curr_ab.benchmark.leaks import guarded
+from curr_ab.benchmark.plan import BenchmarkPlan, TaskRequest
+from curr_ab.benchmark.predictions import LABELLED
+from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
+from curr_ab.benchmark.tasks.folds import grouped_folds
+from curr_ab.benchmark.tasks.task import Fold, Task, TaskOptions
+from curr_ab.randomness import random_stream
+
+_HUB = "https://huggingface.co/datasets/"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task of the benchmark as every process sees it."""
+
+    task: Task
+    seed: int
+    dataset: str  # files and fingerprint, for results
+    source: str  # the command
+
+
+def make_works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> Iterator[Work]:
+    """The tasks of an entry of the suite, with folds and without leaks."""
+    words = [
+        f"curr-ab benchmark {request.task} --models {' '.join(models)}",
+        f"--data {' '.join(request.data)}",
+    ]
+    for task in read_task(request.task, request.data, request.options):
+        chosen = _drawn(task, plan.pairs, request.options.seed)
+        ready = guarded(_folded(chosen, request.options), request.options)
+        files = " ".join(Path(name).name for name in request.data)
+        dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
+        yield Work(ready, request.options.seed, dataset, " ".join(words))
+
+
+def _on_hub(task: str) -> str:
+    """The address of the task's data on the Hub, if they lie there: cards name them by it."""
+    address = TASKS[task].address if task in TASKS else ""
+    return f"hf://datasets/{address.removeprefix(_HUB)} " if address.startswith(_HUB) else ""
+
+
+def _folded(task: Task, options: TaskOptions) -> Task:
+    """The task with folds, where its kind needs some and its file brings none."""
+    if task.kind not in LABELLED or task.folds is not None:
+        return task
+    groups = task.groups or tuple(map(str, task.pairs))
+    labels = task.labels if task.kind != "residues" else [0] * len(task)
+    return replace(task, folds=grouped_folds(groups, labels, options))
+
+
+def _drawn(task: Task, pairs: int | None, seed: int) -> Task:
+    """So many pairs of the task, drawn at random in their order, with what is left of its folds."""
+    if pairs is None or pairs >= len(task):
+        return task
+    rows = np.sort(random_stream(seed, "benchmark pairs").permutation(len(task))[:pairs])
+    place = np.full(len(task), -1, np.int64)
+    place[rows] = np.arange(pairs)
+    folds: list[Fold] = []
+    for train, test in task.folds or ():
+        parts = tuple(place[part][place[part] >= 0] for part in (train, test))
+        folds += [(parts[0], parts[1])] if all(map(len, parts)) else []
+    is_array = isinstance(task.labels, np.ndarray)
+    return replace(
+        task,
+        pairs=tuple(task.pairs[row] for row in rows),
+        ids=tuple(task.ids[row] for row in rows),
+        labels=task.labels[rows] if is_array else tuple(task.labels[row] for row in rows),
+        groups=None if task.groups is None else tuple(task.groups[row] for row in rows),
+        folds=tuple(folds) or None,
+        notes=(*task.notes, f"{pairs:,} of {len(task):,} pairs were drawn"),
+    )

@@ -1,0 +1,69 @@
+"""What stands on both sides of a fold is refused by name, or marked where the user keeps it."""
+
+from dataclasses import replace
+
+import pytest
+from support.benchmarks import planted
+
+from curr_ab.benchmark.leaks import near_leaks
+from curr_ab.benchmark.report import write_report
+from curr_ab.benchmark.tasks.task import TaskOptions
+
+
+def leaky(how):
+    """A task whose pair 7, in fold 4, is also in fold 1 as pair 0 is."""
+    task = planted("number")
+    pairs, groups = list(task.pairs), list(task.groups)
+    if how == "pair":
+        pairs[7] = pairs[0]
+    elif how == "clone":
+        heavy, light = pairs[0]
+        pairs[7] = (heavy[:5] + ("A" if heavy[5] != "A" else "C") + heavy[6:], light)
+    else:
+        groups[7] = groups[0]
+    return replace(task, pairs=tuple(pairs), groups=tuple(groups))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("pair", "the same pair"), ("clone", "2 or fewer residues differ"), ("group", "the same group")],
+)
+def test_a_leak_is_refused_by_name(bench, seeing, how, words):
+    with pytest.raises(ValueError, match=rf"are pair0 and pair7 \({words}\)") as error:
+        bench([leaky(how)], [seeing])
+    assert "leaks to keep" in str(error.value)
+    assert seeing.asked == []
+
+
+def test_a_leak_that_is_kept_is_marked(bench, seeing):
+    found = bench([leaky("clone")], [seeing], options=TaskOptions(leaks="keep"))
+    page = write_report(found).read_text()
+    assert "Leaks were kept" in page and "pair0 and pair7" in page
+    assert "pair0 and pair7" in page.replace("\\", "") and found.tasks[0].leaks
+    assert "Leaks were kept" in (found.folder / "report.md").read_text()
+
+
+def test_no_leak_is_seen_where_there_is_none(bench, seeing):
+    found = bench([planted("number")], [seeing])
+    assert found.tasks[0].leaks == ()
+    assert "Leaks were kept" not in write_report(found).read_text()
+
+
+def test_three_differences_are_another_clone():
+    task = planted("number")
+    heavy, light = task.pairs[0]
+
+    def changed(places):
+        letters = list(heavy)
+        for place in places:
+            letters[place] = "A" if letters[place] != "A" else "C"
+        return ("".join(letters), light)
+
+    for places, leaks in (((0, 12), 1), ((0, 8, 16), 0), ((3,), 1)):
+        pairs = [*task.pairs[:7], changed(places), *task.pairs[8:]]
+        assert len(near_leaks(task.ids, pairs, task.folds)) == leaks, places
+
+
+def test_mutants_that_are_ranked_are_no_leak(bench, seeing):
+    task = replace(leaky("clone"), kind="ranking")
+    assert bench([task], [seeing], shots=()).failures == ()

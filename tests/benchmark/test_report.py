@@ -1,0 +1,150 @@
+"""Every number of the report stands in the file that it names."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.benchmarks import PlantedPeer, planted
+
+from curr_ab.benchmark.report import write_report
+
+NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
+
+
+class Sourced(HTMLParser):
+    """Texts of table cells, list items and pictures, with the file that each names."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self._open, self._figure = [], None, ""
+
+    def handle_starttag(self, tag, attributes):
+        about = dict(attributes)
+        if tag == "figure":
+            self._figure = about["data-source"]
+        if "data-tip" in about:
+            self.found.append((about["data-tip"], self._figure))
+        if tag in ("td", "li", "span", "p"):
+            self._open = about.get("data-source", "")
+
+    def handle_data(self, data):
+        if self._open is not None and data.strip():
+            self.found.append((data, self._open))
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "li", "span", "p"):
+            self._open = None
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def value_of(folder, source):
+    """What stands in the file at the place that the source names."""
+    name, _, place = source.partition("#")
+    path = folder / name
+    assert path.is_file(), source
+    if path.suffix == ".csv":
+        *keys, column = place.split("/")
+        own = [
+            row
+            for row in rows(path)
+            if keys == [row[name] for name in ("model", "first", "second") if name in row]
+        ]
+        assert len(own) == 1, source
+        return own[0][column]
+    content = json.loads(path.read_text())
+    for key in place.split("/"):
+        content = content[int(key) if isinstance(content, list) else key]
+    return content
+
+
+def is_written(text, value):
+    """True where the text is the value, rounded to the digits that it shows."""
+    if isinstance(value, list):
+        return text in ("; ".join(map(str, value)), ", ".join(map(str, value)))
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return text == value or text.endswith(f": {value}")
+    shown, exact = float(text.replace(",", "")), float(value)
+    mantissa, _, power = text.partition("e")
+    unit = 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
+    return abs(shown - exact) <= 0.501 * unit
+
+
+@pytest.fixture
+def found(bench, seeing, blind):
+    tasks = [planted("classes"), planted("number"), planted("ranking"), planted("residues")]
+    return bench(
+        [replace(one, leaks=("pair0 and pair7 (kept)",)) for one in tasks],
+        [seeing, blind, PlantedPeer("broken", fails=True)],
+        shots=(8,),
+        repeats=2,
+    )
+
+
+def test_every_number_is_in_the_file_that_it_names(found):
+    page = Sourced()
+    page.feed(write_report(found).read_text())
+    sourced = [(text, source) for text, source in page.found if source]
+    unsourced = [text for text, source in page.found if not source and NUMBER.search(text.replace("95%", ""))]
+    assert unsourced == []
+    checked = 0
+    for text, source in sourced:
+        if "#" in source:
+            assert is_written(text, value_of(found.folder, source)), (text, source)
+        else:  # the words of a point of a picture
+            name, _, numbers = text.partition(": ")
+            [row] = [row for row in rows(found.folder / source) if row["model"] == name]
+            value, _, low, high = (float(one.rstrip("%")) for one in re.findall(r"-?\d+\.?\d*%?", numbers))
+            assert (value, low, high) == tuple(round(float(row[key]), 3) for key in ("value", "low", "high"))
+        checked += 1
+    assert checked > 150
+
+
+def test_a_number_that_is_changed_is_seen(found):
+    """The check above is worth something: it finds a report that says another number."""
+    entry = found.standings[0].entries[0]
+    changed = replace(entry, interval=replace(entry.interval, value=0.123))
+    standing = replace(found.standings[0], entries=(changed, *found.standings[0].entries[1:]))
+    page = Sourced()
+    page.feed(write_report(replace(found, standings=(standing, *found.standings[1:]))).read_text())
+    [(text, source)] = [
+        one for one in page.found if one[1].endswith(f"#{entry.name}/value") and "classes" in one[1]
+    ]
+    assert text == "0.123" and not is_written(text, value_of(found.folder, source))
+
+
+def test_the_words_of_models_cannot_break_the_page(bench):
+    name = '<script>alert("x")</script>|a'
+    found = bench([planted("number")], [PlantedPeer(name)])
+    page = write_report(found).read_text()
+    assert "<script>alert" not in page and "&lt;script&gt;" in page
+    assert "<script>alert" not in (found.folder / "report.md").read_text().replace("\\<", "")
+
+
+def test_pictures_and_tables_are_files(found):
+    write_report(found)
+    folder = found.folder / "planted-number"
+    assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
+    assert "seeing" in (folder / "forest.svg").read_text()
+    assert rows(folder / "table.csv")[0]["model"] == "seeing"
+    assert len(rows(folder / "comparisons.csv")) == 3  # two models and a guess: baselines are not compared
+    text = (found.folder / "report.md").read_text()
+    assert "(planted-number/forest.svg)" in text and Path(found.folder / "planted-number/forest.svg").exists()
+
+
+def test_what_failed_is_said(found):
+    page = write_report(found).read_text()
+    assert page.count("broken: out of memory on the device") == 4
+
+
+def test_no_model_is_called_better_than_chance_allows(bench, blind):
+    found = bench([planted("classes", shuffled=True)], [blind])
+    page = write_report(found).read_text()
+    assert "but by no more than chance would do" in page or "No model is better" in page

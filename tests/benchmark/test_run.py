@@ -1,0 +1,219 @@
+"""Models are told apart by what they see; nothing is measured twice, and one failure loses nothing else."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.benchmarks import PlantedPeer, planted
+
+from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark.plan import Suite, TaskRequest
+from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.cli.main import main
+from curr_ab.files import file_digest
+from curr_ab.results import read_results
+
+SUPERVISED = ("classes", "pairing", "number", "residues")
+CHANCE = {"classes": 0.5, "pairing": 0.5, "number": 0.0, "ranking": 0.0}
+
+
+def intervals(found, task=0):
+    return {entry.name: entry.interval for entry in found.standings[task].entries}
+
+
+@pytest.mark.parametrize("kind", [*SUPERVISED, "ranking", "loss"])
+def test_a_planted_signal_is_found_by_who_can_see_it(bench, seeing, blind, kind):
+    found = bench([planted(kind)], [seeing, blind], shots=(8,), repeats=2)
+    assert found.failures == ()
+    standing = found.standings[0]
+    assert standing.entries[0].name == "seeing"
+    test = standing.test(standing.entries[0], next(one for one in standing.entries if one.name == "blind"))
+    assert test.p_holm < 0.01
+    if kind in CHANCE:
+        assert standing.entries[0].interval.low > CHANCE[kind] + 0.1
+        assert intervals(found)["blind"].low <= CHANCE[kind]
+
+
+@pytest.mark.parametrize("kind", CHANCE)
+def test_shuffled_labels_are_chance(bench, seeing, kind):
+    held = 0
+    for seed in range(6):
+        task = planted(kind, seed=seed, shuffled=True, name=f"shuffled-{seed}")
+        one = intervals(bench([task], [seeing], shots=()))["seeing"]
+        held += one.low <= CHANCE[kind] <= one.high
+    assert held >= 5  # of 6 intervals that hold 95 %
+
+
+def test_shuffled_residues_are_chance(bench, seeing):
+    task = replace(planted("residues", shuffled=True), metric="auroc")
+    one = intervals(bench([task], [seeing]))["seeing"]
+    assert one.low <= 0.5 <= one.high
+
+
+def test_folds_of_different_means_rank_nothing(bench, seeing):
+    """The mean of a training part is low where that of the test part is high: ranked, it would be wrong."""
+    task = planted("number", shuffled=True)
+    labels = task.labels + 2.0 * (np.arange(len(task)) // 2 % 5)
+    found = intervals(bench([replace(task, labels=labels)], [seeing]))
+    assert found["baseline:guess"].value == 0
+    assert found["seeing"].high > -0.2  # not what the means would make of it, -0.9
+
+
+def test_few_shots_are_measured_on_what_was_not_shown(bench, seeing):
+    found = bench([planted("ranking")], [seeing], shots=(8, 32, 128), repeats=3)
+    others = found.standings[0].entries[0].others
+    assert set(others) == {"spearman of 8 shots", "spearman of 32 shots"}  # 128 would leave none to correlate
+    assert others["spearman of 32 shots"] > 0.6
+
+
+def test_losses_are_by_region(bench, seeing):
+    others = bench([planted("loss")], [seeing]).standings[0].entries[0].others
+    assert set(others) == {"loss of FWRH1", "loss of CDRL3"}
+    assert others["loss of CDRL3"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_lower_is_better_where_the_task_says_so(bench, seeing):
+    task = planted("ranking")
+    turned = replace(task, labels=-task.labels, sign=-1)
+    assert intervals(bench([turned], [seeing], shots=()))["seeing"].value > 0.7
+
+
+def test_predictions_are_those_of_unseen_pairs(bench, seeing, tmp_path):
+    task = planted("classes")
+    [entry, _] = bench([task], [seeing]).standings[0].entries
+    table = pq.read_table(entry.folder / "predictions.parquet").to_pydict()
+    assert table["id"] == list(task.ids)
+    assert table["group"] == list(task.groups)
+    for number, (_, test) in enumerate(task.folds, start=1):
+        assert [row for row, fold in enumerate(table["fold"]) if fold == number] == test.tolist()
+    names = [task.label_names[label] for label in task.labels]
+    assert table["label"] == names
+    total = np.array(table["probability_no"]) + np.array(table["probability_yes"])
+    assert total == pytest.approx(1)
+
+
+def test_the_same_command_measures_nothing_again(bench, seeing, tmp_path):
+    bench([planted("number")], [seeing])
+    before = {path: file_digest(path) for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()}
+    again = PlantedPeer()
+    bench([planted("number")], [again])
+    assert again.asked == []
+    assert {path: file_digest(path) for path in before} == before
+
+
+def test_other_labels_or_settings_are_measured_anew(bench, seeing, tmp_path):
+    bench([planted("number")], [seeing])
+    bench([planted("number", shuffled=True)], [seeing])
+    assert seeing.asked == ["features", "features"]
+    found = bench([planted("number")], [seeing], options=TaskOptions(seed=1))
+    assert seeing.asked == ["features"] * 3
+    assert len(found.standings[0].entries) == 2  # what was measured otherwise does not stand beside it
+
+
+def test_what_a_killed_run_left_is_finished_to_the_bit(bench, seeing, blind, tmp_path, monkeypatch):
+    tasks = [planted("number"), planted("classes")]
+    whole = bench(tasks, [seeing, blind], out=tmp_path / "whole")
+    write, written = run_module.write_entry, []
+
+    def write_some(*arguments, **options):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(write(*arguments, **options))
+
+    monkeypatch.setattr(run_module, "write_entry", write_some)
+    with pytest.raises(KeyboardInterrupt):
+        bench(tasks, [seeing, blind], out=tmp_path / "killed")
+    monkeypatch.setattr(run_module, "write_entry", write)
+    bench(tasks, [seeing, blind], out=tmp_path / "killed")
+    for path in whole.folder.rglob("*"):
+        if path.is_file() and path.name != ".lock":
+            other = tmp_path / "killed" / path.relative_to(whole.folder)
+            assert file_digest(other) == file_digest(path), path
+
+
+def test_one_failure_loses_no_other_model(bench, seeing, tmp_path):
+    found = bench([planted("number"), planted("loss")], [PlantedPeer("broken", fails=True), seeing])
+    assert [(one.model, one.task) for one in found.failures] == [
+        ("broken", "planted-number"),
+        ("broken", "planted-loss"),
+    ]
+    assert found.failures[0].reason == "out of memory on the device"
+    assert json.loads((tmp_path / "out" / "failed.json").read_text())[0]["model"] == "broken"
+    assert {entry.name for entry in found.standings[0].entries} == {"seeing", "baseline:guess"}
+    mended = bench([planted("number"), planted("loss")], [PlantedPeer("broken"), seeing])
+    assert mended.failures == () and json.loads((tmp_path / "out" / "failed.json").read_text()) == []
+
+
+def test_a_model_that_is_not_found_fails_alone(bench, seeing, monkeypatch):
+    found = bench([planted("number")], [seeing])
+
+    def find(name, **options):
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(run_module, "find_peer", find)
+    request = TaskRequest("planted", ())
+    found = run_module.run_benchmark(Suite((request,)), ["lost"], found.folder)
+    assert [(one.model, one.reason) for one in found.failures] == [("lost", "no such model")]
+    assert {entry.name for entry in found.standings[0].entries} == {"seeing", "baseline:guess"}
+
+
+def test_models_of_one_name_are_told_apart(bench, seeing, monkeypatch, tmp_path):
+    bench([planted("number")], [seeing])
+    other = PlantedPeer()
+    monkeypatch.setattr(PlantedPeer, "digest", "f" * 64)
+    names = [entry.name for entry in bench([planted("number")], [other]).standings[0].entries]
+    assert sum(name.startswith("seeing ") for name in names) == 2 and "seeing ffffff" in names
+
+
+def test_results_are_rows_that_cards_read(bench, seeing, tmp_path):
+    bench([planted("number")], [seeing])
+    rows = [row for row in read_results(tmp_path / "out" / "results.json") if row.model == "seeing"]
+    assert {row.metric for row in rows} == {"spearman", "pearson", "rmse"}
+    [row] = [row for row in rows if row.metric == "spearman"]
+    assert row.standard_error > 0 and row.num_items == 120 and row.details["form"] == "planted"
+
+
+def test_some_pairs_are_drawn_for_a_first_look(bench, seeing):
+    found = bench([planted("number")], [seeing], pairs=60)
+    assert len(found.tasks[0]) == 60 and found.standings[0].entries[0].num_items == 60
+    assert "60 of 120 pairs were drawn" in found.tasks[0].notes
+    assert found.tasks[0].folds is not None
+
+
+def test_the_command_fails_where_a_model_fails(bench, capsys, monkeypatch, tmp_path):
+    bench([planted("number")], [])  # the doubles stay in place
+    monkeypatch.setattr(run_module, "find_peer", lambda name, **options: PlantedPeer(name, fails=name == "b"))
+    data = tmp_path / "data.csv"
+    data.write_text("x\n")
+    words = [
+        "benchmark",
+        "pairing",
+        "--data",
+        str(data),
+        "--models",
+        "a",
+        "b",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--no-baselines"])
+    assert stopped.value.code == 1
+    said = capsys.readouterr()
+    assert "planted-number: b failed: out of memory on the device" in said.err
+    assert "a  +0." in said.out and (tmp_path / "run" / "report.html").exists()
+
+
+def test_help_lists_the_suites(capsys):
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--help"])
+    said = capsys.readouterr().out
+    for name in ("developability", "pairing", "loss"):
+        assert f"\n  {name} " in said
+
+
+def test_a_suite_that_does_not_exist_is_named(capsys, tmp_path):
+    assert main(["benchmark", "paring", "--out", str(tmp_path)]) == 2
+    assert "SUITE must be one of" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""Intervals hold the truth as often as they say, and equal models differ as rarely as p says."""
+
+import math
+
+import numpy as np
+import pytest
+
+from curr_ab.benchmark.statistics import (
+    Estimate,
+    estimate,
+    holm,
+    interval_of,
+    make_layout,
+    paired_tests,
+    sign_flip_p,
+)
+from curr_ab.measures.metrics import BINARY, NUMBER, score
+from curr_ab.measures.statistics import exact_mcnemar
+
+ROWS = np.arange(40)
+
+
+def mean_of(values):
+    return lambda rows: float(values[rows].mean())
+
+
+def test_a_mean_has_its_textbook_error_and_its_own_values():
+    values = np.random.default_rng(0).normal(size=40)
+    found = estimate(mean_of(values), make_layout(ROWS, np.zeros(40, np.int64)), by_fold=False)
+    assert found.value == pytest.approx(values.mean())
+    assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(40))
+    assert found.contributions == pytest.approx(values)
+
+
+def test_a_mean_over_folds_has_the_error_of_its_folds():
+    values, folds = np.random.default_rng(0).normal(size=40), ROWS % 4
+    found = estimate(mean_of(values), make_layout(ROWS, folds), by_fold=True)
+    spread = sum(values[folds == fold].var(ddof=1) / 10 for fold in range(4)) / 16
+    assert found.standard_error == pytest.approx(math.sqrt(spread))
+    assert found.contributions == pytest.approx(values)
+
+
+def test_groups_are_what_is_independent():
+    groups = ROWS // 4
+    values = np.random.default_rng(1).normal(size=10)[groups]
+    folds = np.zeros(40, np.int64)
+    by_pair = estimate(mean_of(values), make_layout(ROWS, folds), by_fold=False)
+    by_group = estimate(mean_of(values), make_layout(groups, folds), by_fold=False)
+    assert len(by_group.without) == 10
+    assert by_group.standard_error == pytest.approx(values[::4].std(ddof=1) / math.sqrt(10))
+    assert by_group.standard_error > 1.9 * by_pair.standard_error
+
+
+def test_folds_of_one_group_are_what_varies():
+    groups = ROWS // 8
+    values = np.random.default_rng(1).normal(size=5)[groups]
+    found = estimate(mean_of(values), make_layout(groups, groups), by_fold=True)
+    assert found.standard_error == pytest.approx(values[::8].std(ddof=1) / math.sqrt(5))
+
+
+def test_very_many_units_are_joined_within_their_folds():
+    folds = np.arange(3000) % 3
+    layout = make_layout(np.arange(3000), folds)
+    assert layout.num_units == 400
+    mixed = [unit for unit in range(400) if len(set(folds[layout.units == unit])) > 1]
+    assert len(mixed) <= 2  # where one fold ends and the next begins
+    values = np.random.default_rng(2).normal(size=3000)
+    found = estimate(mean_of(values), layout, by_fold=False)
+    assert found.standard_error == pytest.approx(values.std() / math.sqrt(3000), rel=0.15)
+
+
+def test_one_unit_has_no_interval():
+    with pytest.raises(ValueError, match="2 or more units"):
+        estimate(mean_of(np.ones(4)), make_layout(["a"] * 4, np.zeros(4, np.int64)), by_fold=False)
+
+
+@pytest.mark.parametrize(("metric", "value"), [("accuracy", 1.0), ("auroc", 1.0), ("accuracy", 0.0)])
+def test_a_perfect_score_of_few_pairs_is_not_certain(metric, value):
+    found = Estimate(value, np.full(30, value), np.zeros(30, np.int64), np.array([value]))
+    one = interval_of(found, metric)
+    assert one.low <= value <= one.high
+    assert one.high - one.low == pytest.approx(1 - 0.025 ** (1 / 30))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "spearman", "mcc", "macro-f1"])
+def test_ends_stay_where_the_metric_can_be(metric):
+    random = np.random.default_rng(3)
+    found = Estimate(0.97, 0.97 + 0.01 * random.normal(size=20), np.zeros(20, np.int64), np.array([0.97]))
+    one = interval_of(found, metric)
+    assert -1 <= one.low < 0.97 < one.high < 1
+
+
+def test_few_pairs_that_differ_are_tested_exactly():
+    right = np.array([[1] * 30 + [0] * 6, [1] * 25 + [0] * 11], bool)
+    found = [
+        estimate(mean_of(one.astype(float)), make_layout(range(36), np.zeros(36, np.int64)), by_fold=False)
+        for one in right
+    ]
+    [test] = paired_tests({"a": found[0], "b": found[1]}, [("a", "b")], seed=0)
+    assert test.difference == pytest.approx(5 / 36)
+    assert test.p == pytest.approx(exact_mcnemar(*right), abs=0.01)
+
+
+def test_all_signs_of_few_units_are_tried():
+    [p] = sign_flip_p([np.array([1.0, 2.0, 3.0, 4.0])], seed=0)
+    assert p == 2 / 16
+    assert sign_flip_p([np.zeros(8)], seed=0) == [1.0]
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def simulated(random, num_pairs, group_size):
+    """Truth and two equally good models of pairs, whose groups resemble each other; units and folds."""
+    sizes = [1] * num_pairs if group_size == 1 else random.integers(1, 2 * group_size, num_pairs).tolist()
+    units = np.repeat(np.arange(num_pairs), sizes)[:num_pairs]
+    shared = 0.0 if group_size == 1 else 0.6
+
+    def normal():
+        own, of_unit = random.normal(size=num_pairs), random.normal(size=num_pairs)[units]
+        return shared * of_unit + math.sqrt(1 - shared**2) * own
+
+    truth, common = normal(), normal()
+    models = [0.5 * truth + math.sqrt(0.375) * (common + normal()) for _ in range(2)]
+    return truth, models, units, (random.permutation(num_pairs) % 5)[units]
+
+
+def score_of(metric, truth, model):
+    """The metric as a function of rows."""
+    if metric in NUMBER:
+        return lambda rows: score(NUMBER[metric], truth[rows], model[rows])
+    positive = 1 / (1 + np.exp(-model))
+    labels, shown = (truth > 0).astype(np.int64), np.stack([1 - positive, positive], axis=1)
+    return lambda rows: score(BINARY[metric], labels[rows], shown[rows])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group_size", [1, 4])
+@pytest.mark.parametrize(
+    ("metric", "num_pairs", "draws", "by_fold"),
+    [
+        ("accuracy", 60, 1000, False),
+        ("auroc", 60, 1000, False),
+        ("spearman", 60, 1000, False),
+        ("rmse", 60, 1000, False),
+        ("mcc", 120, 300, False),
+        ("pearson", 120, 300, False),
+        ("spearman", 240, 300, True),
+        ("auroc", 500, 300, False),
+    ],
+)
+def test_intervals_and_tests_keep_their_word(metric, num_pairs, draws, by_fold, group_size):
+    random = np.random.default_rng(5)
+    truth, models, *_ = simulated(random, 40_000, group_size)
+    expected = score_of(metric, truth, models[0])(np.arange(len(truth)))
+    held, found_different = 0, 0
+    for draw in range(draws):
+        truth, models, units, folds = simulated(random, num_pairs, group_size)
+        layout = make_layout(units, folds)
+        found = [estimate(score_of(metric, truth, one), layout, by_fold=by_fold) for one in models]
+        one = interval_of(found[0], metric)
+        held += one.low <= expected <= one.high
+        [test] = paired_tests(dict(zip("ab", found, strict=True)), [("a", "b")], draw)
+        found_different += test.p <= 0.05
+    assert 0.92 <= held / draws <= 0.97, held / draws
+    assert found_different / draws <= 0.06, found_different / draws

@@ -1,0 +1,172 @@
+"""Measures embedding and scoring by a member, stock ESM-2 and AntiBERTy side by side, with their memory.
+
+    python -m benchmarks.peers [--pairs 16] [--repeats 1] [--sizes 8M 35M] [--no-scores]
+
+Random weights in the shapes of the members, of ESM-2 of the same sizes, and of AntiBERTy (26 million
+parameters). "Plain" is how its own package calls AntiBERTy, and how stock ESM-2 is commonly called: chains in
+the order of the input, padded to the longest, and for the score 64 masked copies of a chain at once with all
+positions through the head. All ways take turns in one process; medians of the clock and of processor time,
+with the first way's time over each. The peak of memory is that of a process that does nothing else.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import resource
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from support.pretrained_model import corpus
+from support.tiny_models import FACEBOOK, save_checkpoint
+
+from benchmarks.inference import side_by_side
+from curr_ab.benchmark.peers import find_peer
+from curr_ab.benchmark.peers.antiberty import VOCAB_SIZE
+from curr_ab.family import member
+from curr_ab.words import VOCABULARY
+
+ANTIBERTY = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 2048}
+COPIES = 64  # masked copies in one call of AntiBERTy's package
+CHAINS = 32  # chains in one call to embed
+
+
+def make_folders(root, sizes):
+    """The folders of all models by name, with the form in which each reads pairs."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    from curr_ab import CurrAbConfig, CurrAbForMaskedLM
+
+    folders = {"AntiBERTy": root / "antiberty"}
+    BertForMaskedLM(BertConfig(vocab_size=VOCAB_SIZE, **ANTIBERTY)).save_pretrained(folders["AntiBERTy"])
+    for size in sizes:
+        config = member(f"{size}-F").config()
+        model = CurrAbForMaskedLM(CurrAbConfig(**config))
+        folders[f"member {size}"] = save_checkpoint(model, root / f"member-{size}")
+        stock = root / f"esm2-{size}"
+        CurrAbForMaskedLM(CurrAbConfig(**config | FACEBOOK)).save_pretrained(stock)
+        (stock / "vocab.txt").write_text("\n".join(VOCABULARY))
+        (stock / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "EsmTokenizer"}))
+        folders[f"ESM-2 {size}"] = stock
+    return folders
+
+
+def load_plain(name, folder):
+    """The stock model, and a function that makes its tokens of a chain."""
+    from transformers import BertForMaskedLM, EsmForMaskedLM
+
+    kind, first, last = (BertForMaskedLM, 2, 3) if name == "AntiBERTy" else (EsmForMaskedLM, 0, 2)
+    letters = "_____ACDEFGHIKLMNPQRSTVWY" if name == "AntiBERTy" else "____" + "".join(VOCABULARY[4:29])
+    model = kind.from_pretrained(folder).eval()
+    return model, lambda chain: [first, *map(letters.index, chain), last]
+
+
+@torch.no_grad()
+def plain_embeddings(model, encode, pairs):
+    base = getattr(model, "bert", None) or model.esm
+    chains, means = [chain for pair in pairs for chain in pair], []
+    for begin in range(0, len(chains), CHAINS):
+        rows = [encode(chain) for chain in chains[begin : begin + CHAINS]]
+        longest = max(map(len, rows))
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        pad = model.config.pad_token_id
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
+        states = base(ids, attention_mask=mask).last_hidden_state
+        means += [one[1 : len(row) - 1].mean(0) for one, row in zip(states, rows, strict=True)]
+    return means
+
+
+@torch.no_grad()
+def plain_scores(model, encode, pairs):
+    mask_id = 4 if model.config.model_type == "bert" else 32
+    for chain in (chain for pair in pairs for chain in pair):
+        ids = torch.tensor(encode(chain))
+        copies = ids.repeat(len(chain), 1)
+        places = torch.arange(len(chain))
+        copies[places, places + 1] = mask_id
+        logits = torch.cat([model(part).logits for part in copies.split(COPIES)])
+        logits[places, places + 1].log_softmax(-1).gather(1, ids[1:-1, None]).mean()
+
+
+def ways_of(name, folder, pairs, uses):
+    """What is timed, by its words."""
+    found = {}
+    if not name.startswith("member"):
+        model, encode = load_plain(name, folder)
+        plain = {"embed": plain_embeddings, "score": plain_scores}
+        for use in uses:
+            found[use, f"{name}, plain"] = functools.partial(plain[use], model, encode, own_pairs(use, pairs))
+    peer = find_peer(folder, device="cpu")
+    if name.startswith("member"):
+        from curr_ab.inference import embed
+
+        found["embed", f"{name}, pairs"] = lambda: list(embed(*peer.model.loaded, pairs))
+    else:
+        chains = [chain for pair in pairs for chain in pair]
+        found["embed", f"{name}, here"] = lambda: peer.model.layers(chains)
+    if "score" in uses:
+        words = "pairs" if name.startswith("member") else "here"
+        found["score", f"{name}, {words}"] = lambda: peer.score(own_pairs("score", pairs))
+    return found
+
+
+def own_pairs(use, pairs):
+    return pairs if use == "embed" else pairs[:1]
+
+
+def peak(key, name, folder, pairs, pipe):
+    """In a process of its own: the most memory in MiB before and after the way was gone once."""
+    torch.set_num_threads(1)
+    way = ways_of(name, folder, pairs, ("embed", "score"))[key]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    way()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    pipe.send((before / unit, after / unit))
+
+
+def measured_peak(*arguments):
+    spawn = multiprocessing.get_context("spawn")
+    mine, theirs = spawn.Pipe()
+    process = spawn.Process(target=peak, args=(*arguments, theirs))
+    process.start()
+    found = mine.recv()
+    process.join()
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=16, help="pairs that are embedded (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="the median is shown (%(default)s)")
+    parser.add_argument("--sizes", nargs="*", default=["8M", "35M"], help="of members and of ESM-2")
+    parser.add_argument("--no-scores", action="store_true", help="embed only")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    pairs = corpus("test", args.pairs)
+    uses = ("embed",) if args.no_scores else ("embed", "score")
+    with TemporaryDirectory() as root:
+        folders = make_folders(Path(root), args.sizes)
+        owners, ways = {}, {}
+        for name, folder in folders.items():
+            for key, way in ways_of(name, folder, pairs, uses).items():
+                ways[key], owners[key] = way, (name, folder)
+        print(f"{torch.get_num_threads()} threads, {len(pairs)} pairs embedded, one scored")
+        for use in uses:
+            own = {key: way for key, way in ways.items() if key[0] == use}
+            times = side_by_side(own, args.repeats)
+            first = next(iter(times.values()))
+            for key, (clock, processor) in times.items():
+                before, after = measured_peak(key, *owners[key], pairs)
+                speed = f"{clock:.2f} s ({first[0] / clock:.2f}x)"
+                speed += f", processor {processor:.2f} s ({first[1] / processor:.2f}x)"
+                memory = f"memory {after:.0f} MiB, {after - before:.0f} by the work"
+                print(f"{use}, {key[1]}: {speed}, {memory}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
