@@ -30,6 +30,7 @@ class Assays:
     value: str
     directions: tuple[tuple[str, Direction], ...] = ()  # pattern of the file's name; the first that fits
     logarithm: bool = False  # the number is a KD: its logarithm is what is learnt
+    several: bool = False  # a file has variants of several antibodies, whose numbers do not compare
 
 
 # KD and AlphaSeq's log10 KD fall with affinity; AbBiBench has turned its numbers round, as have the newer
@@ -40,6 +41,7 @@ SOURCES: Mapping[str, Assays] = {
         "KD",
         (("", "lower"),),
         logarithm=True,
+        several=True,
     ),
     "alphaseq": Assays(
         Columns(
@@ -70,13 +72,13 @@ SOURCES: Mapping[str, Assays] = {
             values=(("binding_score",),),
         ),
         "binding_score",
-        ((r"^(1mhp|1mlc|1n8z|2fjg|3gbn|4fqi|aayl49|aayl50|aayl51|aayl52|g6|4d5|5a12)", "higher"),),
+        ((r"^(1mhp|1mlc|1n8z|2fjg|3gbn|4fqi|aayl49|aayl51)_", "higher"),),  # those of its leaderboard
     ),
 }
 
 
 def _read(source: str, files: Sequence[Path], options: TaskOptions) -> tuple[Task, ...]:
-    """A task for each parent antibody of each file."""
+    """A task for each file, or for each parent antibody where a file has variants of several."""
     return tuple(task for path in files for task in _of_file(source, path, options))
 
 
@@ -93,20 +95,12 @@ def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:
     if assays.logarithm:
         values = [_logarithm(row, assays.value, value) for row, value in zip(known, values, strict=True)]
     if len(known) < len(rows):
-        notes.append(f"rows without a {assays.value}, which are left out: {len(rows) - len(known):,}")
+        notes.append(f"rows without {assays.value}, which are left out: {len(rows) - len(known):,}")
     merged, means = merge_repeats(known, values)
     if repeats := len(known) - len(merged):
         notes.append(f"rows that repeat an earlier pair, which counts once with its mean: {repeats:,}")
     sign = _sign(path, known, assays, options)
-    parents: dict[str, list[int]] = {}
-    for row, clone in enumerate(clone_groups([row.pair for row in merged])):
-        parents.setdefault(clone, []).append(row)
-    large = [own for own in parents.values() if len(own) >= FEWEST]
-    if not large:
-        raise ValueError(
-            f"{path} must have {FEWEST} variants of an antibody; the most that it has of one is "
-            f"{max(map(len, parents.values()))}; give a file with more"
-        )
+    large = _parents(path, merged, assays)
     if few := len(merged) - sum(map(len, large)):
         notes.append(f"variants of parents with fewer than {FEWEST}, which are left out: {few:,}")
     tasks = []
@@ -115,6 +109,22 @@ def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:
         chosen = [merged[row] for row in own]
         tasks.append(_task(name, path, chosen, [means[row] for row in own], sign, notes, options))
     return tasks
+
+
+def _parents(path: Path, rows: Sequence[Row], assays: Assays) -> list[list[int]]:
+    """The rows of each parent that has enough of them."""
+    parents: dict[str, list[int]] = {}
+    clones = clone_groups([row.pair for row in rows]) if assays.several else ("",) * len(rows)
+    for row, clone in enumerate(clones):
+        parents.setdefault(clone, []).append(row)
+    large = [own for own in parents.values() if len(own) >= FEWEST]
+    if not large:
+        most = max(map(len, parents.values()), default=0)
+        raise ValueError(
+            f"{path} must have {FEWEST} variants of an antibody; the most that it has of one is {most}; "
+            "give a file with more"
+        )
+    return large
 
 
 def _task(
@@ -146,7 +156,7 @@ def _task(
         sign=sign,
         notes=(
             *notes,
-            f"{len(rows):,} variants with the CDR3 of {rows[0].id} or one close to it; {direction}",
+            f"{len(rows):,} variants, the first of them {rows[0].id}; {direction}",
             "variants of one antibody: folds part them at random, so that few-shot scores are those of "
             "interpolation",
         ),

@@ -50,6 +50,12 @@ def test_each_parent_is_a_task_and_small_ones_are_said(tmp_path):
         read_task("affinity-magma", [write_table(tmp_path / "few.csv", magma_rows(5))])
 
 
+def test_a_file_of_one_antibody_is_one_task_whatever_the_cdr3s(tmp_path):
+    rows = [{"heavy": h, "light": v, "fitness": n} for n, (h, v) in enumerate(pairs(24))]
+    (task,) = read_task("affinity-flab", [write_table(tmp_path / "designs.csv", rows)], direction="higher")
+    assert len(task) == 24
+
+
 def test_an_scfv_of_alphaseq_is_split(tmp_path):
     rows = [
         {

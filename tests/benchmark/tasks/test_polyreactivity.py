@@ -97,3 +97,10 @@ def test_a_file_without_the_flag_of_training_is_refused(tmp_path):
     file = write_table(tmp_path / "boughter.csv", boughter_rows(), columns=columns)
     with pytest.raises(ValueError, match=r"boughter.csv \(ELISA flags.*no 'include_in_training'"):
         read_task("polyreactivity", [file])
+
+
+def test_a_name_that_stands_twice_has_its_record_in_it(tmp_path):
+    rows = boughter_rows()
+    rows[1]["id"] = rows[0]["id"]
+    (task,) = read(tmp_path, rows)
+    assert task.ids[:2] == ("flu_000000", "flu_000000, record 2")
