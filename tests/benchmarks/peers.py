@@ -6,7 +6,7 @@ Random weights in the shapes of the members, of ESM-2 of the same sizes, and of 
 parameters). "Plain" is how its own package calls AntiBERTy, and how stock ESM-2 is commonly called: chains in
 the order of the input, padded to the longest, and for the score 64 masked copies of a chain at once with all
 positions through the head. All ways take turns in one process; medians of the clock and of processor time,
-with the first way's time over each. The peak of memory, on Linux, is that of a process that does nothing else.
+with the first way's time over each. Memory, on Linux, is that of a process that does nothing else.
 """
 
 import argparse
