@@ -97,10 +97,10 @@ def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
     """
     with needs_extra("finetune"):
         from scipy.stats import t as student
+    _check(rungs)
     sizes = np.log2([rung.parameters for rung in rungs])
     data = np.log2([rung.pairs for rung in rungs])
     scores = np.array([rung.score for rung in rungs])
-    _check(rungs)
     means = (sizes.mean(), data.mean())
     design = np.column_stack(
         [_factor(sizes), _factor(data)[:, 1:], (sizes - means[0]) * (data - means[1])],
