@@ -97,10 +97,10 @@ def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
     """
     with needs_extra("finetune"):
         from scipy.stats import t as student
+    _check(rungs)
     sizes = np.log2([rung.parameters for rung in rungs])
     data = np.log2([rung.pairs for rung in rungs])
     scores = np.array([rung.score for rung in rungs])
-    _check(rungs)
     means = (sizes.mean(), data.mean())
     design = np.column_stack(
         [_factor(sizes), _factor(data)[:, 1:], (sizes - means[0]) * (data - means[1])],
@@ -127,13 +127,16 @@ def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
         p = 2 * float(student.sf(abs(value) / error, freedom))
         return Effect(value, value - reach * error, value + reach * error, p), by_units > by_scatter
 
+    interaction, by_examples = effect(solve[-1])
     return Together(
-        (interaction := effect(solve[-1]))[0],
-        *(effect(_slope(sizes, data == edge))[0] for edge in (data.min(), data.max())),
-        *(effect(_slope(data, sizes == edge))[0] for edge in (sizes.min(), sizes.max())),
+        interaction=interaction,
+        size_with_least_data=effect(_slope(sizes, data == data.min()))[0],
+        size_with_most_data=effect(_slope(sizes, data == data.max()))[0],
+        data_with_smallest_size=effect(_slope(data, sizes == sizes.min()))[0],
+        data_with_largest_size=effect(_slope(data, sizes == sizes.max()))[0],
         num_models=len(rungs),
         freedom=freedom,
-        by_examples=interaction[1],
+        by_examples=by_examples,
     )
 
 
@@ -150,7 +153,7 @@ def _check(rungs: Sequence[Rung]) -> None:
 
 def _factor(values: Floats) -> Floats:
     """One column for each distinct value."""
-    return (values[:, None] == np.unique(values)).astype(np.float64)
+    return np.asarray(values[:, None] == np.unique(values), np.float64)
 
 
 def _slope(values: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:

@@ -58,7 +58,7 @@ def test_what_is_peculiar_to_the_examples_is_no_gain_together():
         blind += judge(rungs(scores)).interaction.is_clear
         assert found.by_examples or found.interaction == judge(rungs(scores)).interaction
     assert wrong <= 0.06 * 600
-    assert blind > 0.3 * 600  # the scatter of the models alone would mislead
+    assert blind > 0.8 * 600  # the scatter of the models alone would mislead
 
 
 def test_slopes_tell_whether_either_helps_alone():

@@ -6,15 +6,13 @@ Random weights in the shapes of the members, of ESM-2 of the same sizes, and of 
 parameters). "Plain" is how its own package calls AntiBERTy, and how stock ESM-2 is commonly called: chains in
 the order of the input, padded to the longest, and for the score 64 masked copies of a chain at once with all
 positions through the head. All ways take turns in one process; medians of the clock and of processor time,
-with the first way's time over each. The peak of memory is that of a process that does nothing else.
+with the first way's time over each. Memory, on Linux, is that of a process that does nothing else.
 """
 
 import argparse
 import functools
 import json
 import multiprocessing
-import resource
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +24,7 @@ from benchmarks.inference import side_by_side
 from curr_ab.benchmark.peers import find_peer
 from curr_ab.benchmark.peers.antiberty import VOCAB_SIZE
 from curr_ab.family import member
+from curr_ab.inference import embed
 from curr_ab.words import VOCABULARY
 
 ANTIBERTY = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 2048}
@@ -90,41 +89,44 @@ def plain_scores(model, encode, pairs):
         logits[places, places + 1].log_softmax(-1).gather(1, ids[1:-1, None]).mean()
 
 
-def ways_of(name, folder, pairs, uses):
-    """What is timed, by its words."""
+def ways_of(name, folder, pairs, uses, only=None):
+    """What is timed, by its words; `only` one of them, without the weights of others."""
     found = {}
-    if not name.startswith("member"):
+    is_member = name.startswith("member")
+    chains = [chain for pair in pairs for chain in pair]
+    if not is_member and only in (None, f"{name}, plain"):
         model, encode = load_plain(name, folder)
         plain = {"embed": plain_embeddings, "score": plain_scores}
         for use in uses:
-            found[use, f"{name}, plain"] = functools.partial(plain[use], model, encode, own_pairs(use, pairs))
-    peer = find_peer(folder, device="cpu")
-    if name.startswith("member"):
-        from curr_ab.inference import embed
+            own = pairs if use == "embed" else pairs[:1]
+            found[use, f"{name}, plain"] = functools.partial(plain[use], model, encode, own)
+    words = f"{name}, {'pairs' if is_member else 'here'}"
+    if only in (None, words):
+        peer = find_peer(folder, device="cpu")
+        model = peer.model.loaded
+        if is_member:
+            found["embed", words] = lambda: list(embed(*model, pairs))
+        else:
+            found["embed", words] = lambda: peer.model.layers(chains)
+        found["score", words] = lambda: peer.score(pairs[:1])
+    return {key: way for key, way in found.items() if key[0] in uses}
 
-        found["embed", f"{name}, pairs"] = lambda: list(embed(*peer.model.loaded, pairs))
-    else:
-        chains = [chain for pair in pairs for chain in pair]
-        found["embed", f"{name}, here"] = lambda: peer.model.layers(chains)
-    if "score" in uses:
-        words = "pairs" if name.startswith("member") else "here"
-        found["score", f"{name}, {words}"] = lambda: peer.score(own_pairs("score", pairs))
-    return found
 
-
-def own_pairs(use, pairs):
-    return pairs if use == "embed" else pairs[:1]
+def memory(field):
+    """MiB of this process: what is held now (VmRSS), or the most since the mark was set back (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [value] = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(value) / 1024
 
 
 def peak(key, name, folder, pairs, pipe):
-    """In a process of its own: the most memory in MiB before and after the way was gone once."""
+    """In a process of its own: the memory that it holds with the weights, and the most while at work."""
     torch.set_num_threads(1)
-    way = ways_of(name, folder, pairs, ("embed", "score"))[key]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    way = ways_of(name, folder, pairs, (key[0],), key[1])[key]
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets the mark back to what is held
     way()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    pipe.send((before / unit, after / unit))
+    pipe.send((before, memory("VmHWM")))
 
 
 def measured_peak(*arguments):
@@ -164,7 +166,7 @@ def main():
                 before, after = measured_peak(key, *owners[key], pairs)
                 speed = f"{clock:.2f} s ({first[0] / clock:.2f}x)"
                 speed += f", processor {processor:.2f} s ({first[1] / processor:.2f}x)"
-                memory = f"memory {after:.0f} MiB, {after - before:.0f} by the work"
+                memory = f"memory {after:.0f} MiB at most, {before:.0f} before"
                 print(f"{use}, {key[1]}: {speed}, {memory}", flush=True)
 
 

@@ -138,7 +138,8 @@ class AntibertyModel:
             logits = self.loaded.cls(states[torch.cat(rows), torch.cat(wanted)]).float()
             logits[:, : MASK + 1] = -torch.inf  # a residue is one of the twenty
             known = logits.log_softmax(-1).cpu().gather(1, torch.cat(own)[:, None])[:, 0]
-            return known.split([len(one) for one in wanted])
+            parts: Sequence[Tensor] = torch.split(known, [len(one) for one in wanted])
+            return parts
 
         out = [np.full(len(ids) - 2, np.nan) for ids in encoded]
         for owner, at, values in zip(owners, places, self._map(run, copies), strict=True):
@@ -176,4 +177,4 @@ def _groups(positions: Tensor, mode: Mode) -> Iterator[Tensor]:
     elif mode == "group":
         yield from (positions[group::NUM_GROUPS] for group in range(NUM_GROUPS))
     else:
-        yield from positions.split(1)
+        yield from positions[:, None]

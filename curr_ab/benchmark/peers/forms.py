@@ -73,7 +73,7 @@ class _FormOfPairs(ABC):
         rows: list[dict[str, Array]] = []
         for window in _windows(pairs):
             for pair, own in zip(window, self._layers(window), strict=True):
-                regions = [regions_of(chain) for chain in pair]
+                regions = [regions_of(chain or "") for chain in pair]
                 row = pool("", [None if one is None else one.last for one in own], regions)
                 row |= pool("middle-layer-", [None if one is None else one.middle for one in own], regions)
                 rows.append(row | self._first(own))

@@ -1,0 +1,38 @@
+"""Baselines as peers: features without a model, scores of the two that say how natural a chain is."""
+
+import numpy as np
+import pytest
+from support.tiny_models import PAIRS
+
+from curr_ab.benchmark.peers import find_peer
+from curr_ab.probes.sequence_features import BASELINES, sequence_features
+
+MUTATED = (PAIRS[0][0].replace("TYIHWVRQ", "TYWWWWWQ"), PAIRS[0][1])
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_a_baseline_has_its_features(kind):
+    peer = find_peer(f"baseline:{kind}")
+    assert peer.name == f"baseline:{kind}"
+    assert peer.num_parameters == 0
+    assert "without a model" in peer.form
+    [(name, found)] = peer.features(PAIRS).items()
+    assert name == kind
+    assert np.array_equal(found, sequence_features(kind, PAIRS))
+
+
+@pytest.mark.parametrize("kind", ["positions", "germline-distance"])
+def test_a_mutated_chain_is_less_natural(kind):
+    usual, mutated = find_peer(f"baseline:{kind}").score([PAIRS[0], MUTATED])
+    assert usual > mutated
+
+
+def test_what_a_baseline_does_not_know_is_refused():
+    peer = find_peer("baseline:v-gene")
+    with pytest.raises(ValueError, match=r"must be one of baseline:positions, .*; got baseline:v-gene"):
+        peer.score(PAIRS)
+    with pytest.raises(ValueError, match="it has none of single residues"):
+        peer.residue_features(PAIRS)
+    with pytest.raises(ValueError, match="unknown baseline 'v-genes'; did you mean v-gene"):
+        find_peer("baseline:v-genes")
+    assert find_peer("baseline:k-mers").digest != peer.digest
