@@ -266,7 +266,8 @@ def _predict(args: argparse.Namespace) -> None:
     with needs_extra("finetune"):
         from curr_ab.finetuning.prediction import PredictTask, head_of
     head = head_of(args.model, revision=loading.revision, namespace=loading.namespace)
-    _run(args, PredictTask(tokens_per_batch=_tokens(args)), _read(args), head)
+    read = replace(_read(args), splits_pairs=False)  # a head answers for what it was trained on: rows
+    _run(args, PredictTask(tokens_per_batch=_tokens(args)), read, head)
 
 
 def _tokens(args: argparse.Namespace) -> int | None:

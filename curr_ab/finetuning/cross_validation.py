@@ -37,6 +37,7 @@ from curr_ab.finetuning.run_folder import (
     FitFolder,
     fold_results,
     mean_results,
+    shown_column,
     write_predictions,
 )
 from curr_ab.measures.fold_figures import draw_figures
@@ -130,7 +131,7 @@ class CrossValidation:
         if self.accelerator.is_main_process:
             write_results(self.folder.results_file, results)
         for row in means:
-            self.say(f"{row.metric:<18} {row.shown}")
+            self.say(f"{row.metric:<18} {row.shown}{shown_column(row)}")
         if self.recipe.final and self.recipe.method != "probe" and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
         return results
@@ -138,8 +139,7 @@ class CrossValidation:
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         if self.recipe.method == "probe":
-            labels = np.array([example.label for example in self.examples])
-            predictions = probe(self.recipe, self.features(), labels, fold)
+            predictions = probe(self.recipe, self.features(), self.examples, fold)
             fit = None
         else:
             fit = self.fitted(fold, folder, stop, f"fold {fold.number} of {len(self.folds)}")
@@ -154,10 +154,10 @@ class CrossValidation:
                 self.save(folder.adapter, fit, weights, results)
             write_results(folder.results_file, results)
             folder.drop_states()
-            metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
+            metrics = ", ".join(f"{row.metric}{shown_column(row)} {row.shown}" for row in results)
             self.say(f"fold {fold.number} of {len(self.folds)}: {metrics}")
             self.accelerator.log(
-                {f"{folder.path.name}/{row.metric}": row.value for row in results},
+                {f"{folder.path.name}/{row.metric}{shown_column(row)}": row.value for row in results},
                 step=self.steps_before(fold) + self.recipe.epochs * steps_per_epoch(self.recipe, fold),
             )
         self.finish()
@@ -185,6 +185,8 @@ class CrossValidation:
         most_at_once = self.most_at_once
         if recipe.method == "frozen" and recipe.target != "residues":
             rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
+        if recipe.loss == "ranking":  # it compares all pairs of a step
+            most_at_once = max(most_at_once, recipe.pairs_per_step)
         fit = Fit(
             recipe,
             self.accelerator,
@@ -197,6 +199,8 @@ class CrossValidation:
             steps_before=self.steps_before(fold),
         )
         fit.run(stop, title)
+        if recipe.loss == "ranking":
+            fit.right = right.in_units(fit.predict(fold.train), training)
         return fit
 
     def steps_before(self, fold: Fold) -> int:
@@ -222,7 +226,7 @@ class CrossValidation:
             tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,
             base_model=self.base.source,
-            label_names=recipe.labels,
+            label_names=recipe.outputs,
             results=results,
             data={
                 "sources": self.sources,

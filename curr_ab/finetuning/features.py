@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,13 @@ from curr_ab.extras import needs_extra
 from curr_ab.finetuning.batches import Part, TokenRows, shares_of
 from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.labelled_pairs import Example
+from curr_ab.finetuning.labels import label_of
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.modeling import CurrAbForSequenceClassification
 from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import Group
+from curr_ab.words import UNKNOWN_LABEL
 
 # Strong enough for a few hundred examples of a thousand features each, which are scaled to the same spread.
 CLASSES_REGULARIZATION = 0.01
@@ -80,17 +83,48 @@ def _pooled(model: CurrAbForSequenceClassification, **inputs: Any) -> Tensor:
     return model.pool(states, tokens, None, layout)
 
 
-def probe(recipe: Recipe, features: Tensor, labels: npt.NDArray[Any], fold: Fold) -> npt.NDArray[np.float64]:
-    """Predictions for the test part: the probability of each class, or a number."""
+def probe(
+    recipe: Recipe, features: Tensor, examples: Iterable[Example], fold: Fold
+) -> npt.NDArray[np.float64]:
+    """Predictions for the test part: the probability of each class, or a number; of several columns, of each.
+
+    A bound counts as the number that it is: a regression on features knows no other.
+    """
+    examples = list(examples)
+    exact = features.double().cpu().numpy()
+    weights = np.array([example.weight for example in examples])
+    if not recipe.label_columns:
+        labels = np.array([example.label for example in examples])
+        return _regress(recipe, exact, labels, weights, fold.train, fold.test)
+    predictions = []
+    for index in range(len(recipe.tasks)):
+        of_column = [label_of(example.label, index) for example in examples]
+        known = np.array([label is not None and label != UNKNOWN_LABEL for label in of_column])
+        train = fold.train[known[fold.train]]
+        labels = np.array([label or 0 for label in of_column])
+        found = _regress(recipe, exact, labels, weights, train, fold.test)
+        predictions.append(found[:, 1] if recipe.target == "classes" else found)
+    return np.stack(predictions, axis=1)
+
+
+def _regress(
+    recipe: Recipe,
+    exact: npt.NDArray[np.float64],
+    labels: npt.NDArray[Any],
+    weights: npt.NDArray[np.float64],
+    train: Indices,
+    test: Indices,
+) -> npt.NDArray[np.float64]:
     with needs_extra("finetune"):
         from sklearn.linear_model import LogisticRegression, RidgeCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-    exact = features.double().cpu().numpy()
     if recipe.target == "number":
         model: Any = make_pipeline(StandardScaler(), RidgeCV(NUMBER_REGULARIZATIONS))
-        return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict(exact[fold.test]))
-    weights = "balanced" if recipe.class_weights == "balanced" else None
-    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=weights)
+        given = {} if recipe.weight_column is None else {"ridgecv__sample_weight": weights[train]}
+        return np.asarray(model.fit(exact[train], labels[train], **given).predict(exact[test]))
+    balance = "balanced" if recipe.class_weights == "balanced" else None
+    regression = LogisticRegression(C=CLASSES_REGULARIZATION, max_iter=5_000, class_weight=balance)
     model = make_pipeline(StandardScaler(), regression)
-    return np.asarray(model.fit(exact[fold.train], labels[fold.train]).predict_proba(exact[fold.test]))
+    given = {} if recipe.weight_column is None else {"logisticregression__sample_weight": weights[train]}
+    return np.asarray(model.fit(exact[train], labels[train], **given).predict_proba(exact[test]))

@@ -47,10 +47,11 @@ def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
     """The configuration of the checkpoint, with the head of the recipe."""
     config: CurrAbConfig = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
     config.architectures = None  # a head that the checkpoint may have is replaced
-    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
+    names = dict(enumerate(recipe.outputs or recipe.tasks))
     config.update({"id2label": names, "label2id": {name: index for index, name in names.items()}})
     if recipe.target != "residues":
-        kind = "regression" if recipe.target == "number" else "single_label_classification"
+        several = "multi_label" if recipe.label_columns else "single_label"
+        kind = "regression" if recipe.target == "number" else f"{several}_classification"
         config.update({"problem_type": kind, "classifier_pooling": recipe.pooling})
     return config
 
@@ -165,9 +166,10 @@ def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: R
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
-                    parameter.mul_(right.deviation)
+                    scale, shift = (torch.from_numpy(each).float() for each in (right.deviation, right.mean))
+                    parameter.mul_(scale if name.endswith("bias") else scale[:, None])
                     if name.endswith("bias"):
-                        parameter.add_(right.mean)
+                        parameter.add_(shift)
     return model.eval()
 
 
