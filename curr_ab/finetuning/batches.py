@@ -17,7 +17,14 @@ from curr_ab.data.tokens import encode_pairs
 from curr_ab.finetuning.examples import Indices
 from curr_ab.finetuning.label_counts import bound_table, number_table
 from curr_ab.finetuning.labelled_pairs import Example
-from curr_ab.finetuning.losses import cumulative_loss, ranking_losses, reached
+from curr_ab.finetuning.losses import (
+    Thresholds,
+    fit_thresholds,
+    ordinal_places,
+    ordinal_scores,
+    ranking_losses,
+    reached,
+)
 from curr_ab.finetuning.recipe import Loss, Recipe
 from curr_ab.randomness import random_stream
 from curr_ab.training.packed_rows import pack
@@ -125,6 +132,8 @@ class RightAnswers:
     deviation: Floats = field(default_factory=lambda: np.ones(1))
     bounds: Tensor | None = None  # the same shape: 1 where the truth is above the number, -1 below
     loss: Loss = "cross_entropy"
+    ranks: Tensor | None = None  # of numbers whose order is learnt: fp32 has not the digits for all of them
+    thresholds: Thresholds | None = None  # of classes in order, once the fit is over
 
     @property
     def are_numbers(self) -> bool:
@@ -136,7 +145,8 @@ class RightAnswers:
 
     def loss_sum(self, logits: Tensor, answers: Indices) -> Tensor:
         """Weighted loss of these answers, summed."""
-        labels, weights = (each[answers].to(logits.device) for each in (self.labels, self.weights))
+        compared = self.labels if self.ranks is None else self.ranks
+        labels, weights = (each[answers].to(logits.device) for each in (compared, self.weights))
         logits = logits.float()
         if self.are_numbers:
             bounds = None if self.bounds is None else self.bounds[answers].to(logits.device)
@@ -144,7 +154,8 @@ class RightAnswers:
         elif labels.ndim > 1:
             losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
         elif self.loss == "ordinal":
-            losses = cumulative_loss(logits, labels)
+            places = ordinal_places(self.num_outputs).to(logits)
+            losses = F.mse_loss(ordinal_scores(logits), places[labels], reduction="none")
         else:
             losses = F.cross_entropy(logits, labels, reduction="none")
         return (losses * weights).sum()
@@ -170,7 +181,20 @@ class RightAnswers:
             return numbers if self.labels.ndim > 1 else numbers[:, 0]
         if self.labels.ndim > 1:
             return np.asarray(exact.sigmoid())
+        if self.thresholds is not None:
+            exact = exact @ self.thresholds.matrix.T + self.thresholds.biases
         return np.asarray(exact.softmax(dim=-1))
+
+    def finished(self, logits: Tensor, answers: Indices) -> RightAnswers:
+        """The same after a fit whose loss leaves something open, by the logits for these training answers.
+
+        A ranking leaves the unit open, and classes in order the thresholds between them.
+        """
+        if self.loss == "ordinal":
+            labels, weights = self.labels[answers], self.weights[answers]
+            scores = ordinal_scores(logits.cpu())
+            return replace(self, thresholds=fit_thresholds(scores, labels, weights, self.num_outputs))
+        return self.in_units(logits, answers) if self.loss == "ranking" else self
 
     def in_units(self, logits: Tensor, answers: Indices) -> RightAnswers:
         """The same after a ranking: a line through these answers puts scores into the units of the data."""
@@ -237,4 +261,11 @@ def _right_numbers(
         deviation,
         torch.from_numpy(bounds).reshape(shape) if bounds.any() else None,
         recipe.loss or "mse",
+        _ranks(numbers).reshape(shape) if recipe.loss == "ranking" else None,
     )
+
+
+def _ranks(numbers: Floats) -> Tensor:
+    """Rank of each number in its column; equal ones have the same."""
+    columns = [np.unique(column, return_inverse=True)[1].ravel() for column in numbers.T]
+    return torch.from_numpy(np.stack(columns, axis=1)).float()

@@ -154,7 +154,7 @@ class CrossValidation:
                 self.save(folder.adapter, fit, weights, results)
             write_results(folder.results_file, results)
             folder.drop_states()
-            metrics = ", ".join(f"{row.metric}{shown_column(row)} {row.shown}" for row in results)
+            metrics = ", ".join(f"{row.metric} {row.shown}" for row in results if not shown_column(row))
             self.say(f"fold {fold.number} of {len(self.folds)}: {metrics}")
             self.accelerator.log(
                 {f"{folder.path.name}/{row.metric}{shown_column(row)}": row.value for row in results},
@@ -199,8 +199,8 @@ class CrossValidation:
             steps_before=self.steps_before(fold),
         )
         fit.run(stop, title)
-        if recipe.loss == "ranking":
-            fit.right = right.in_units(fit.predict(fold.train), training)
+        if recipe.loss in ("ranking", "ordinal"):
+            fit.right = right.finished(fit.predict(fold.train), training)
         return fit
 
     def steps_before(self, fold: Fold) -> int:

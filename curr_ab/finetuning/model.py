@@ -156,21 +156,30 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: RightAnswers) -> Any:
-    """The recipe's model with these weights, on one process; numbers are in the units of the data."""
+    """The recipe's model with these weights, on one process; answers are those of the data."""
     model = build_model(recipe, source)
     _, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained <= weights.keys(), trained - weights.keys()
-    if right.are_numbers:
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
-                    scale, shift = (torch.from_numpy(each).float() for each in (right.deviation, right.mean))
-                    parameter.mul_(scale if name.endswith("bias") else scale[:, None])
-                    if name.endswith("bias"):
-                        parameter.add_(shift)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
+                _answer_as(parameter, right)
     return model.eval()
+
+
+def _answer_as(parameter: Tensor, right: RightAnswers) -> None:
+    """Change weight or bias of the last layer so that its answers are those of the data."""
+    is_bias = parameter.ndim == 1
+    if right.are_numbers:
+        scale, shift = (torch.from_numpy(each).float() for each in (right.deviation, right.mean))
+        parameter.mul_(scale if is_bias else scale[:, None])
+        if is_bias:
+            parameter.add_(shift)
+    elif right.thresholds is not None:
+        changed = right.thresholds.matrix @ parameter.double()
+        parameter.copy_(changed + right.thresholds.biases if is_bias else changed)
 
 
 def checked_source(name_or_path: str | Path) -> str:

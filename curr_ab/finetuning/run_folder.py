@@ -249,7 +249,8 @@ def shown_column(row: Result) -> str:
 def mean_results(results: Sequence[Result]) -> list[Result]:
     """Mean and standard error over the folds of every metric."""
     means = []
-    for metric, column in dict.fromkeys((row.metric, shown_column(row)) for row in results):
+    kinds = dict.fromkeys((row.metric, shown_column(row)) for row in results)
+    for metric, column in sorted(kinds, key=lambda kind: bool(kind[1])):  # those over all columns first
         rows = [row for row in results if (row.metric, shown_column(row)) == (metric, column)]
         value, error = mean_and_standard_error([row.value for row in rows])
         details = {key: detail for key, detail in rows[0].details.items() if key != "fold"}
