@@ -237,6 +237,7 @@ def _measured(
     means = {
         metric: float(np.mean([values[metric] for _, _, values in measured if metric in values]))
         for metric in dict.fromkeys(metric for _, _, values in measured for metric in values)
+        if metric != "rmse"  # columns have units of their own
     }
     return [("", len(predictions), means), *measured]
 

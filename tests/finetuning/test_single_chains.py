@@ -183,7 +183,7 @@ def test_from_a_mixed_table_with_gaps_to_predictions(target, member, tmp_path):
     assert means[0].value == pytest.approx((means[1].value + means[2].value) / 2)
     assert means[1].num_items == sum(row[columns[0]] is not None for row in rows)
     assert (
-        tmp_path / "run" / "figures" / f"{'predicted' if target == 'number' else 'roc'}_{columns[1]}.svg"
+        tmp_path / "run" / "figures" / f"{'predicted' if target == 'number' else 'roc'}_{columns[1]}.png"
     ).exists()
 
     run = tmp_path / "run"
