@@ -63,6 +63,7 @@ def test_bounds_and_units(read):
     ]
     assert "the unit nM of 'kd' is that of all rows, and left out" in examples.notes
     assert any(note.startswith("2 of 4 values of 'kd' are bounds") for note in examples.notes)
+    assert any("a probe takes them" in one for one in read({"kd": [">1", 2, 3, 4]}, method="probe").notes)
     plain = read({"kd": ["100 nM", "12.5 nM", "0.1nM", "3e-1 nM"]})
     assert plain.fingerprint != examples.fingerprint
     several = read({"kd": [1, ">2", "", 4], "tm": [60, 70, "<50", 65]}, label_columns=COLUMNS)

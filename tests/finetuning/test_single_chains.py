@@ -61,9 +61,7 @@ def test_pairs_are_wanted_unless_single_chains_are_said(tmp_path):
     table = tmp_path / "nanobodies.csv"
     chains = [heavy for heavy, _ in PAIRS]
     table.write_text("sequence,fitness\n" + "".join(f"{chain},{n}\n" for n, chain in enumerate(chains)))
-    with pytest.raises(
-        ValueError, match=r"heavy and a light chain; .*; or read single chains as unpaired"
-    ):
+    with pytest.raises(ValueError, match=r"heavy and a light chain; .*; or read single chains as unpaired"):
         read_examples(resolve_recipe("affinity"), [str(table)])
     examples = read_examples(resolve_recipe("affinity", {"unpaired": True, "folds": 2}), [str(table)])
     assert [one.chains for one in examples] == [(chain, None) for chain in chains]
