@@ -109,8 +109,8 @@ def notes_on_labels(items: Sequence[Example], recipe: Recipe) -> Iterator[str]:
             if recipe.method == "probe":
                 meaning = "a probe takes them for the numbers themselves"
             yield (
-                f"{num_bounds:,} of {len(items):,} values of {column!r} are bounds: {meaning}, and metrics are "
-                "of the others"
+                f"{num_bounds:,} of {len(items):,} values of {column!r} are bounds: {meaning}, and metrics "
+                "are of the others"
             )
         if recipe.target != "number" and min(counts.values()) < _RARE * len(known[column]):
             rarest = min(counts, key=lambda label: counts[label])
