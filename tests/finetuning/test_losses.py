@@ -126,6 +126,17 @@ def test_a_weight_counts_as_so_many_rows():
     assert abs(slopes(plain) - slopes(weighted)).max() > 5e-3
 
 
+def test_outliers_pull_the_slope_of_squares_alone():
+    true = np.array([2.0, 0.0, -1.0])
+    numbers = FEATURES.numpy() @ true + NOISE
+    numbers[:10] += 40 * np.sign(FEATURES[:10, 1].numpy())
+    errors = {}
+    for loss in ("mse", "huber"):
+        right = right_answers(examples_of(numbers.tolist()), number_recipe(loss=loss), EVERYTHING)
+        errors[loss] = abs(slopes(right) - true).max()
+    assert errors["huber"] < 0.7 * errors["mse"]
+
+
 def test_ranking_learns_the_order_of_distorted_numbers():
     """One number in a hundred holds nearly all of the squares."""
     true = FEATURES.numpy() @ np.array([2.0, 0.0, -1.0])
