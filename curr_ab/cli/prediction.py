@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from curr_ab.cli.shell import add_command, say_recognised
 from curr_ab.extras import needs_extra
 from curr_ab.finetuning.acquisition_plan import AcquireOptions, AcquisitionPlan, RoundsPlan
 from curr_ab.finetuning.recipe import resolve_recipe
+from curr_ab.inference.records import Reader
 from curr_ab.inference.settings import LoadingOptions, PredictSettings
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options
 
@@ -65,7 +66,12 @@ def _predict(args: argparse.Namespace) -> None:
     if sure is not None and not settings.raw and not read_options(args, BulkOptions).quiet:
         print(*sure.explained(settings.level), sep="\n", file=sys.stderr)
     task = PredictTask(**vars(settings), uncertainty=sure, tokens_per_batch=tokens_of(args))
-    run_checkpoint(args, task, read_input(args), model)
+    run_checkpoint(args, task, _rows(args), model)
+
+
+def _rows(args: argparse.Namespace) -> Reader:
+    """Rows as they are: a head answers for what it was trained on."""
+    return replace(read_input(args), splits_pairs=False)
 
 
 def _acquires(args: argparse.Namespace) -> bool:
@@ -90,7 +96,7 @@ def _acquire(args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty
     assert options.acquire is not None
     checked = acquire(
         ensemble(options.ensemble, model),
-        read_input(args),
+        _rows(args),
         Path(bulk.out),
         read_options(args, AcquisitionPlan),
         options.acquire,

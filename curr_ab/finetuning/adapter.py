@@ -42,9 +42,9 @@ def save_adapter(
     """Write the folder, whole or not at all, in the place of what is there.
 
     A PEFT model leaves its adapter, which holds the head too, a probe its regression; any other model a
-    complete checkpoint. `recipe`
-    is a dataclass with a `name`; `label_names` are the classes in the order of the logits, none for numbers.
-    Of paths in `data` the names are kept.
+    complete checkpoint. `recipe` is a dataclass with a `name`; `label_names` are the classes in the order of
+    the logits, or the columns that are predicted at once, none for one number. Of paths in `data` the names
+    are kept.
     """
     import yaml
 

@@ -25,6 +25,11 @@ _PREDICTIONS = {
     "classes": ("classes of antibody pairs", "[classes]: their probabilities"),
     "residues": ("classes of residues", "[residues, classes]: probabilities, heavy chain first"),
     "number": ("a number for each pair", "[1]: the number"),
+    "several number": ("several numbers for each pair", "[columns]: the numbers"),
+    "several classes": (
+        "several labels of antibody pairs",
+        "[columns]: the probabilities of the second class",
+    ),
 }
 
 
@@ -90,7 +95,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     # Those of the weights on one fold, or the means over folds, after which the weights were fitted.
     results = [row for row in results if "fold" not in row.details] or results
     target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
-    predicts, output = _PREDICTIONS[target]
+    predicts, output = _PREDICTIONS[f"several {target}" if recipe.get("label_columns") else target]
     is_adapter, is_probe = (folder / ADAPTER_CONFIG).is_file(), (folder / PROBE).is_file()
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
     refused = target != "residues" and recipe["pooling"] != "cls" and not is_probe
@@ -147,8 +152,14 @@ def _header(
 def _facts(recipe: Mapping[str, Any], config: Mapping[str, Any], features: str | None) -> dict[str, Any]:
     labels = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
     facts = {"target": recipe["target"], "method": recipe["method"]}
-    if recipe["target"] != "number":
+    if recipe.get("label_columns"):
+        facts["columns, in the order of the outputs"] = list(labels.values())
+        if recipe["target"] == "classes":
+            facts["each output is of"] = recipe["labels"][1]
+    elif recipe["target"] != "number":
         facts["labels, in the order of the logits"] = list(labels.values())
+    if recipe.get("unpaired"):
+        facts["trained on"] = "single chains too"
     if features is not None:
         facts["the regression reads"] = features
     elif recipe["target"] != "residues":

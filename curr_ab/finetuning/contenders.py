@@ -15,6 +15,7 @@ from curr_ab.finetuning.batches import answers_of
 from curr_ab.finetuning.choice import blended
 from curr_ab.finetuning.examples import Examples, Indices, family_numbers
 from curr_ab.finetuning.folds import families_of
+from curr_ab.finetuning.label_counts import label_table, weight_table
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.measures.metrics import Floats, Labels
 from curr_ab.probes.regression import Regression, choose_regression
@@ -27,7 +28,8 @@ from curr_ab.words import UNKNOWN_LABEL, Target
 class Answers:
     """What regressions learn: a row for each pair, or for each residue."""
 
-    labels: Labels  # [answers] classes, -100 where unknown, or numbers
+    labels: Labels  # [answers] or [answers, columns] classes, -100 where unknown, or numbers
+    weights: Floats  # [answers]
     groups: Labels  # [answers] numbers of the families that folds hold apart
     ends: Indices  # [examples] where the answers of each example end
     target: Target
@@ -84,6 +86,7 @@ class Contenders:
                 target=self.answers.target,
                 num_classes=self.answers.num_classes,
                 groups=self.answers.groups[rows].tolist(),
+                weights=self.answers.weights[rows],
                 balanced=self.answers.balanced,
                 seed=self.answers.seed,
             )
@@ -140,10 +143,10 @@ def make_contenders(
 
 def answers_for(recipe: Recipe, examples: Examples, ends: Indices) -> Answers:
     """What regressions learn of these examples; `ends` are where the answers of each end."""
-    labels = [np.atleast_1d(np.asarray(example.label, np.float64)) for example in examples]
     families = inner_families(recipe, examples)
     return Answers(
-        np.concatenate(labels),
+        label_table(examples.items, recipe).astype(np.float64),
+        weight_table(examples.items, recipe),
         np.repeat(families, np.diff(ends, prepend=0)),
         ends,
         recipe.target,

@@ -57,6 +57,7 @@ from curr_ab.finetuning.run_folder import (
     FitFolder,
     fold_results,
     mean_results,
+    shown_column,
     write_predictions,
 )
 from curr_ab.finetuning.start import probe_solution
@@ -154,7 +155,9 @@ class CrossValidation:
     def run(self, stop: StopRequest) -> list[Result]:
         """Do what is not done yet; all results."""
         done = [fold.number for fold in self.folds if self.folder.fold(fold.number).results_file.exists()]
-        bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
+        bare = []
+        if not self.recipe.label_columns:
+            bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
         self.accelerator.wait_for_everyone()  # before one of the processes writes any of this
         for fold in self.folds:
             if fold.number not in done:
@@ -169,10 +172,12 @@ class CrossValidation:
         if self.accelerator.is_main_process:
             write_results(self.folder.results_file, results)
         for row in means:
-            self.say(f"{row.metric:<18} {row.shown}")
+            self.say(f"{row.metric:<18} {row.shown}{shown_column(row)}")
         if self.recipe.final and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
-        if self.accelerator.is_main_process:
+        if self.recipe.label_columns:
+            self.say("several columns at once have no baselines beside them: learn one alone for those")
+        elif self.accelerator.is_main_process:
             self.report()
         self.accelerator.wait_for_everyone()
         return results
@@ -196,7 +201,8 @@ class CrossValidation:
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
         began = time.perf_counter()
-        self.write_beside(fold, stop)
+        if not self.recipe.label_columns:
+            self.write_beside(fold, stop)
         title = f"fold {fold.number} of {len(self.folds)}"
         recipe, model, predictions = self.fitted_model(fold, folder, stop, title)
         if self.accelerator.is_main_process:
@@ -209,10 +215,10 @@ class CrossValidation:
             write_seconds(folder.path, time.perf_counter() - began)
             write_results(folder.results_file, results)
             folder.drop_states()
-            metrics = ", ".join(f"{row.metric} {row.shown}" for row in results)
+            metrics = ", ".join(f"{row.metric} {row.shown}" for row in results if not shown_column(row))
             self.say(f"fold {fold.number} of {len(self.folds)}: {metrics}")
             self.accelerator.log(
-                {f"{folder.path.name}/{row.metric}": row.value for row in results},
+                {f"{folder.path.name}/{row.metric}{shown_column(row)}": row.value for row in results},
                 step=self.steps_before(fold) + self.steps_of(fold),
             )
         self.finish()
@@ -334,6 +340,8 @@ class CrossValidation:
         if recipe.layers and has_adapters and fits_in_memory(self.rows, model.config.hidden_size):
             rows = StateRows(self.rows, self.states(model))
             go_on_from_states(model, recipe.layers)
+        if recipe.loss == "ranking":  # it compares all pairs of a step
+            most_at_once = max(most_at_once, recipe.pairs_per_step)
         fit = Fit(
             recipe,
             self.accelerator,
@@ -348,6 +356,8 @@ class CrossValidation:
         fit.run(stop, title)
         if solution and not fit.best_epoch:  # the validation part has said so, and is free to be learnt from
             fit.take(solution)
+        if recipe.loss in ("ranking", "ordinal"):
+            fit.right = right.finished(fit.predict(fold.train), training)
         return fit
 
     def probe_solution(
@@ -426,7 +436,7 @@ class CrossValidation:
             tokenizer=load_tokenizer(self.base.source),
             recipe=recipe,
             base_model=self.base.source,
-            label_names=recipe.labels,
+            label_names=recipe.outputs,
             results=results,
             data={
                 "sources": self.sources,

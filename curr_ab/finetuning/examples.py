@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.data.reading.column_names import ColumnNames
+from curr_ab.finetuning.label_counts import check_examples, notes_on_labels
 from curr_ab.finetuning.labelled_pairs import Example, read_labelled_pairs
 from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.replicates import average_replicates
 from curr_ab.options import OptionError
-from curr_ab.words import UNKNOWN_LABEL
 
 Indices = npt.NDArray[np.int64]
-_LARGEST_OFFSET = 1e4  # of numbers, in standard deviations: weights have seven digits
 _SHUFFLED = 0  # index among the labels of a recipe that makes its negatives
 # Lights are exchanged within a bundle of groups; so many for each part that the parts can balance.
 _BUNDLES_PER_PART = 4
@@ -55,17 +55,22 @@ class Examples:
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
         for item in self.items:
             digest.update(json.dumps([item.id, item.heavy, item.light, item.label, item.group]).encode())
+            if item.bounds or item.weight != 1:
+                digest.update(json.dumps([item.bounds, item.weight]).encode())
         return digest.hexdigest()
 
 
 def read_examples(recipe: Recipe, sources: Any, *, names: ColumnNames | None = None) -> Examples:
-    """The labelled pairs of files or objects, as `read_pairs` takes them, checked and in order.
+    """The labelled records of files or objects, as `read_pairs` takes them, checked and in order.
 
     Where the recipe makes its negatives, they follow the native pairs. `names` are columns beside those that
     the recipe names.
     """
     pairs, notes = read_labelled_pairs(recipe, sources, names)
-    short = [pair for pair in pairs if len(pair.heavy) + len(pair.light) <= recipe.max_residues]
+    if recipe.replicates == "averaged":
+        pairs, of_replicates = average_replicates(pairs)
+        notes += of_replicates
+    short = [pair for pair in pairs if pair.num_residues <= recipe.max_residues]
     num_dropped = len(pairs) - len(short)
     if num_dropped:
         notes.append(
@@ -81,14 +86,15 @@ def read_examples(recipe: Recipe, sources: Any, *, names: ColumnNames | None = N
     else:
         items, of_negatives = make_negatives(short, recipe)
         notes += of_negatives
-    _check(items, recipe)
+    check_examples(items, recipe)
+    notes += notes_on_labels(items, recipe)
     return Examples(tuple(items), recipe.labels, num_dropped, tuple(notes))
 
 
 def _repetitions(items: Sequence[Example]) -> Iterator[str]:
     """Pairs that occur again: measured twice, or labelled both ways."""
-    first: dict[tuple[str, str], Example] = {}
-    again = [(first.setdefault((item.heavy, item.light), item), item) for item in items]
+    first: dict[tuple[str | None, str | None], Example] = {}
+    again = [(first.setdefault(item.chains, item), item) for item in items]
     repeated = [(old, new) for old, new in again if old is not new]
     if repeated:
         yield f"{len(repeated):,} pairs repeat the residues of an earlier one, such as {repeated[0][1].id!r}"
@@ -98,46 +104,6 @@ def _repetitions(items: Sequence[Example]) -> Iterator[str]:
             f"{len(contradictions):,} of them have another label than the first, such as {new.id!r} and "
             f"{old.id!r}: no model can be right about both"
         )
-
-
-def _check(items: Sequence[Example], recipe: Recipe) -> None:
-    """Refuse examples that no folds can be made of."""
-    fewest = recipe.num_parts
-    if len(items) < fewest:
-        raise ValueError(f"{len(items)} examples are fewer than the {fewest} parts of the folds")
-    if recipe.target == "number":
-        if len({item.label for item in items}) == 1:
-            raise ValueError(f"the values of {recipe.label_column!r} must differ; all are {items[0].label}")
-        numbers = np.array([item.label for item in items], np.float64)
-        if abs(numbers.mean()) > _LARGEST_OFFSET * numbers.std():
-            raise ValueError(
-                f"column {recipe.label_column!r} is {numbers.mean():.10g} ± {numbers.std():.3g}: a model's "
-                "weights cannot hold such numbers to that degree; subtract a constant"
-            )
-        return
-    if recipe.target == "residues":
-        labels = np.concatenate([np.asarray(item.label) for item in items])
-        counts = Counter(labels[labels != UNKNOWN_LABEL].tolist())
-        unit, fewest = "residue", 1
-    else:
-        counts = Counter(item.label for item in items)
-        unit = "example"
-    if len(counts) == 1:
-        (only,) = counts
-        raise ValueError(
-            f"every {unit} is labelled {recipe.labels[only]!r}; a class is learnt against another"
-        )
-    for index, name in enumerate(recipe.labels):
-        if counts[index] == 0:
-            raise OptionError(
-                f"no {unit} is labelled {name!r}; leave the class out of the labels or add examples", "labels"
-            )
-        if counts[index] < fewest:
-            raise OptionError(
-                f"{counts[index]} {unit}s labelled {name!r} are fewer than the {fewest} parts of the folds; "
-                "take fewer folds or add examples",
-                "folds",
-            )
 
 
 def make_negatives(pairs: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[str]]:
@@ -152,7 +118,7 @@ def make_negatives(pairs: Sequence[Example], recipe: Recipe) -> tuple[list[Examp
     for index, pair in enumerate(pairs):
         germline = (pair.v_gene_light, pair.light_is_mutated) if recipe.negatives == "matched" else None
         pools.setdefault((groups[index], pair.donor, germline), []).append(index)
-    native = {(pair.heavy, pair.light) for pair in pairs}
+    native = {pair.chains for pair in pairs}
     exchanged: dict[int, int] = {}
     for members in pools.values():
         exchanged |= _exchange(pairs, members, native, random)
@@ -180,7 +146,7 @@ def _groups(pairs: Sequence[Example], recipe: Recipe, random: np.random.Generato
     """
     if recipe.fold_scheme == "rows" or recipe.group_by == "donor":
         return [pair.group for pair in pairs]
-    families = family_numbers((p.group for p in pairs), ((p.heavy, p.light) for p in pairs))
+    families = family_numbers((p.group for p in pairs), (p.chains for p in pairs))
     donors = {int(family): pair.donor or "" for pair, family in zip(pairs, families, strict=True)}
     order = sorted(donors, key=lambda family: (donors[family], random.random()))
     sizes = Counter(families.tolist())
@@ -195,7 +161,7 @@ def _groups(pairs: Sequence[Example], recipe: Recipe, random: np.random.Generato
 def _exchange(
     pairs: Sequence[Example],
     members: Sequence[int],
-    native: set[tuple[str, str]],
+    native: set[tuple[str | None, str | None]],
     random: np.random.Generator,
 ) -> dict[int, int]:
     """The partner of each pair that has one: the index of its new light chain; each is taken once."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from curr_ab.finetuning.examples import Examples, Indices, family_numbers
+from curr_ab.finetuning.label_counts import labels_by_task
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.options import OptionError
-from curr_ab.words import UNKNOWN_LABEL
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ def families_of(examples: Examples, recipe: Recipe) -> Indices | None:
     """Families of examples that no two parts share: a group, or groups that share a pair."""
     if recipe.fold_scheme == "rows":
         return None
-    return family_numbers((item.group for item in examples), ((item.heavy, item.light) for item in examples))
+    return family_numbers((item.group for item in examples), (item.chains for item in examples))
 
 
 def _classes(examples: Examples, recipe: Recipe) -> Indices | None:
     """The classes that parts hold in equal shares; None for other targets."""
-    return np.array([example.label for example in examples]) if recipe.target == "classes" else None
+    if recipe.target != "classes" or recipe.label_columns:
+        return None
+    return np.array([example.label for example in examples])
 
 
 def _parts(
@@ -84,14 +86,6 @@ def _parts(
         yield indices[train], indices[test]
 
 
-def _labels_of(examples: Examples, indices: Indices) -> set[float]:
-    """The classes or numbers of a part."""
-    values: set[float] = set()
-    for item in examples.take(indices.tolist()):
-        values |= set(item.label) - {UNKNOWN_LABEL} if isinstance(item.label, tuple) else {item.label}
-    return values
-
-
 def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Indices], where: str) -> None:
     """A part that lacks a class, or has only one number, teaches or measures nothing of it."""
     advice, fields = "take fewer folds or another seed", ["folds", "seed"]
@@ -99,14 +93,15 @@ def _check_parts(examples: Examples, recipe: Recipe, parts: dict[str, Indices], 
         advice += ", a finer column for group_by, or the fold_scheme rows"
         fields += ["group_by", "fold_scheme"]
     for part, indices in parts.items():
-        labels = _labels_of(examples, indices)
-        if recipe.target == "number":
-            if len(labels) < 2:
-                raise OptionError(f"{where}: the {part} part has one number only; {advice}", *fields)
-            continue
-        for index, name in enumerate(recipe.labels):
-            if index not in labels:
-                raise OptionError(f"{where}: the {part} part has no example of {name!r}; {advice}", *fields)
+        for column, labels in labels_by_task(examples.take(indices.tolist()), recipe).items():
+            present = set(labels)
+            place = f" in {column!r}" if recipe.label_columns else ""
+            if recipe.target == "number" and len(present) < 2:
+                raise OptionError(f"{where}: the {part} part has one number only{place}; {advice}", *fields)
+            for index, name in enumerate(recipe.labels):
+                if index not in present:
+                    problem = f"the {part} part has no example of {name!r}{place}"
+                    raise OptionError(f"{where}: {problem}; {advice}", *fields)
 
 
 def _hold_out(
@@ -124,7 +119,7 @@ def _hold_out(
         return indices, indices[:0]
     train, validation = next(_parts(indices, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
-    if not _labels_of(examples, validation):
+    if not any(labels_by_task(examples.take(validation.tolist()), recipe).values()):
         raise OptionError(
             "the part held out for early_stopping must have labelled residues; it has none: set it to 0",
             "early_stopping",

@@ -50,10 +50,11 @@ def model_config(recipe: Recipe, source: str) -> CurrAbConfig:
     """The configuration of the checkpoint, with the head of the recipe."""
     config: CurrAbConfig = CurrAbConfig.from_pretrained(source, **reach(source, (CONFIG,)))
     config.architectures = None  # a head that the checkpoint may have is replaced
-    names = dict(enumerate(recipe.labels or (recipe.label_column,)))
+    names = dict(enumerate(recipe.outputs or recipe.tasks))
     config.update({"id2label": names, "label2id": {name: index for index, name in names.items()}})
     if recipe.target != "residues":
-        kind = "regression" if recipe.target == "number" else "single_label_classification"
+        several = "multi_label" if recipe.label_columns else "single_label"
+        kind = "regression" if recipe.target == "number" else f"{several}_classification"
         config.update({"problem_type": kind, "classifier_pooling": recipe.pooling})
     return config
 
@@ -196,20 +197,30 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def model_with(weights: dict[str, Tensor], recipe: Recipe, source: str, right: RightAnswers) -> Any:
-    """The recipe's model with these weights, on one process; numbers are in the units of the data."""
+    """The recipe's model with these weights, on one process; answers are those of the data."""
     model = build_model(recipe, source)
     _, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained <= weights.keys(), trained - weights.keys()
-    if right.are_numbers:
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
-                    parameter.mul_(right.deviation)
-                    if name.endswith("bias"):
-                        parameter.add_(right.mean)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if f".{HEAD}." in f".{name}" and name.endswith(("out_proj.weight", "out_proj.bias")):
+                _answer_as(parameter, right)
     return model.eval()
+
+
+def _answer_as(parameter: Tensor, right: RightAnswers) -> None:
+    """Change weight or bias of the last layer so that its answers are those of the data."""
+    is_bias = parameter.ndim == 1
+    if right.are_numbers:
+        scale, shift = (torch.from_numpy(each).float() for each in (right.deviation, right.mean))
+        parameter.mul_(scale if is_bias else scale[:, None])
+        if is_bias:
+            parameter.add_(shift)
+    elif right.thresholds is not None:
+        changed = right.thresholds.matrix @ parameter.double()
+        parameter.copy_(changed + right.thresholds.biases if is_bias else changed)
 
 
 def checked_source(name_or_path: str | Path) -> str:

@@ -72,7 +72,9 @@ def make_plan(
             True,
             "" if method == TRAINED[0] else f"where {TRAINED[0]} is better than regressions",
         )
-        if num_labels < FEWEST_LABELS:
+        if recipe.label_columns:
+            tried, reason = False, "several columns at once"
+        elif num_labels < FEWEST_LABELS:
             tried, reason = False, f"{num_labels:,} labels in a training part, fewer than {FEWEST_LABELS:,}"
         elif (trial + fit) / 60 > recipe.budget:
             tried, reason = False, f"longer than the budget of {recipe.budget:g} minutes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,18 @@ def target_of(model: Any) -> Target:
         return model.target
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
         return "residues"
-    return "number" if model.config.num_labels == 1 else "classes"
+    is_number = model.config.num_labels == 1 or model.config.problem_type == "regression"
+    return "number" if is_number else "classes"
+
+
+def has_several_tasks(model: Any) -> bool:
+    """True where each output answers by itself: one of several numbers, or the second of two classes."""
+    kind, num_labels = model.config.problem_type, model.config.num_labels
+    return bool(kind == "multi_label_classification" or (kind == "regression" and num_labels > 1))
 
 
 def label_names(model: Any) -> list[str]:
-    """The classes in the order of the logits."""
+    """The classes in the order of the logits, or the columns that are predicted at once."""
     return [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
 
 
@@ -99,7 +107,9 @@ def predict(
 ) -> Results[Array]:
     """One array for each pair, the model's own, or the table that `curr-ab predict` writes.
 
-    Probabilities of the classes `[classes]` or `[residues, classes]`, heavy chain first; a number `[1]`.
+    Probabilities of the classes `[classes]` or `[residues, classes]`, heavy chain first; a number `[1]`; of
+    several columns `[columns]`, their numbers or the probabilities of the second class. None for a chain is
+    a single chain.
     """
     sure = getattr(model, "uncertainty", None)
     task = PredictTask(tokens_per_batch=tokens_per_batch, uncertainty=sure)
@@ -113,11 +123,12 @@ def predict_window(
     if isinstance(model, ProbeModel):
         return model.predict(tokenizer, window, tokens_per_batch)
     tokens = tokenize(tokenizer, window)
-    target = target_of(model)
+    target, several = target_of(model), has_several_tasks(model)
 
     def run(batch: SequenceBatch) -> list[Array]:
         logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
-        values = (logits if target == "number" else logits.softmax(-1)).cpu()
+        probabilities = logits.sigmoid if several else partial(logits.softmax, -1)
+        values = (logits if target == "number" else probabilities()).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
             own, pair = values[index], tokens[member]
@@ -149,6 +160,10 @@ class PredictTask(BulkTask, PredictSettings):
         predictions = self.results(model, tokenizer, records)
         target, sure = target_of(model), None if self.raw else self.uncertainty
         columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
+        if has_several_tasks(model):
+            kind = "prediction" if target == "number" else "probability"
+            values = zip(label_names(model), np.stack(predictions).T, strict=True)
+            return pa.table({**columns, **{f"{kind}_{name}": pa.array(value) for name, value in values}})
         if target == "number":
             columns |= number_columns(np.concatenate(predictions), sure, self.level)
         elif target == "classes":
@@ -190,6 +205,7 @@ class BatchPredictor(BatchFunction):
     """`curr-ab predict` of a batch."""
 
     task_type = PredictTask
+    splits_pairs = False
 
     def __init__(self, model: str | Path | Checkpoint, **options: Any) -> None:
         super().__init__(model, **options)

@@ -19,6 +19,7 @@ from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.fit import steps_of, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.folds_beside import whole_part
+from curr_ab.finetuning.label_counts import labels_by_task
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.plan import TRAINED, Plan, describe, make_plan, trial_recipe
 from curr_ab.finetuning.recipe import Method, Recipe
@@ -98,13 +99,16 @@ def _num_known(examples: Examples) -> int:
 
 
 def _counts(recipe: Recipe, examples: Examples) -> list[str]:
-    if recipe.target == "number":
-        numbers = np.array([example.label for example in examples], np.float64)
-        return [f"{recipe.label_column} {numbers.mean():.3g}, standard deviation {numbers.std():.3g}"]
-    labels = (item.label if isinstance(item.label, tuple) else (item.label,) for item in examples)
-    counts = Counter(label for several in labels for label in several)
-    unit = "residues" if recipe.target == "residues" else "pairs"
-    return [f"{name}: {counts[number]:,} {unit}" for number, name in enumerate(recipe.labels)]
+    unit = "residues" if recipe.target == "residues" else "records" if recipe.unpaired else "pairs"
+    lines = []
+    for column, labels in labels_by_task(examples, recipe).items():
+        if recipe.target == "number":
+            numbers = np.array(labels, np.float64)
+            lines.append(f"{column} {numbers.mean():.3g}, standard deviation {numbers.std():.3g}")
+            continue
+        counts, place = Counter(labels), f"{column}, " if recipe.label_columns else ""
+        lines += [f"{place}{name}: {counts[number]:,} {unit}" for number, name in enumerate(recipe.labels)]
+    return lines
 
 
 def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: Sequence[Fold]) -> float:

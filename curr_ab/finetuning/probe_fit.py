@@ -19,6 +19,7 @@ from curr_ab.files import replacing, write_json
 from curr_ab.finetuning.batches import answers_of
 from curr_ab.finetuning.examples import Examples, Indices
 from curr_ab.finetuning.folds import families_of
+from curr_ab.finetuning.label_counts import label_table, weight_table
 from curr_ab.finetuning.model import model_config
 from curr_ab.finetuning.probe_model import ProbeModel
 from curr_ab.finetuning.recipe import Recipe
@@ -54,10 +55,8 @@ class ProbeFits:
             self.names = RESIDUE_FEATURES
         else:
             self.names = features_for(causal=model_config(recipe, base.source).is_decoder)
-        if recipe.target == "residues":
-            self.labels = np.concatenate([np.asarray(example.label, np.int64) for example in examples])
-        else:
-            self.labels = np.array([example.label for example in examples])
+        self.labels = label_table(examples.items, recipe)
+        self.weights = weight_table(examples.items, recipe)
 
     def choose(self, examples: Indices) -> Choice:
         """The regression that these examples alone choose."""
@@ -68,6 +67,7 @@ class ProbeFits:
             target=self.recipe.target,
             num_classes=len(self.recipe.labels),
             groups=self._groups(examples),
+            weights=self.weights[rows],
             balanced=self.recipe.class_weights == "balanced",
             seed=self.recipe.seed,
         )
@@ -85,7 +85,7 @@ class ProbeFits:
             regression,
             features,
             recipe.target,
-            recipe.labels or (recipe.label_column,),
+            recipe.outputs or (recipe.label_column,),
         )
 
     def features(self, stop: StopRequest | None = None) -> dict[str, Array]:

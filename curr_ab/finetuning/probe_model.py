@@ -48,6 +48,10 @@ class ProbeModel(nn.Module):
         self.config: CurrAbConfig = copy.deepcopy(self.esm.config)
         names = dict(enumerate(labels or ("prediction",)))
         self.config.update({"id2label": names, "label2id": {name: index for index, name in names.items()}})
+        if target == "number":
+            self.config.problem_type = "regression"
+        elif regression.num_classes == 2 and len(regression.bias) > 1:
+            self.config.problem_type = "multi_label_classification"
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from curr_ab.finetuning.label_checks import check_classes, check_columns, check_loss
 from curr_ab.finetuning.methods import ADAPTERS, METHODS, Pooling, Start
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.probes.feature_names import MEMBER_FEATURES, RESIDUE_FEATURES
@@ -15,6 +16,7 @@ from curr_ab.words import Target
 
 Negatives = Literal["given", "shuffled", "matched"]
 Method = Literal["auto", "lora", "dora", "frozen", "full", "probe"]
+Loss = Literal["cross_entropy", "ordinal", "mse", "huber", "ranking"]
 
 # Within one layer of the encoder; the heads have matrices of the same names.
 ADAPTABLE = (
@@ -25,8 +27,6 @@ ADAPTABLE = (
     "intermediate.dense",
     "output.dense",
 )
-# A label of a residue is one character.
-_MOST_RESIDUE_LABELS = 10
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,21 @@ class Recipe:
         "label",
         "Column of the labels; for residues with _heavy and _light after it, a character for each residue",
         metavar="NAME",
+    )
+    label_columns: tuple[str, ...] = option(
+        (),
+        "Columns of several numbers, or of several labels of the same two classes, that are learnt at once "
+        "in the place of label_column; an empty cell is unknown",
+        metavar="NAME",
+    )
+    weight_column: str | None = option(
+        None, "Column of the weight of a record in the loss, a number above 0", metavar="NAME"
+    )
+    replicates: Literal["kept", "averaged"] = option(
+        "kept", "Rows of the same chains and group: each kept, or averaged, with the sum of their weights"
+    )
+    unpaired: bool = option(
+        False, "Read single chains too: a record has a heavy chain, a light one, or both, as its row does"
     )
     heavy_column: str | None = option(
         None, "Column of the heavy chain", shown="recognised by its name", metavar="NAME"
@@ -135,6 +150,12 @@ class Recipe:
         "Number type of the matrix products; weights are kept in fp32",
         shown="auto, bf16 where the hardware multiplies it, else fp32; a run keeps the type it began in",
     )
+    loss: Loss | None = option(
+        None,
+        "Loss: ordinal for classes that are in order, huber for numbers with outliers, ranking for numbers "
+        "of which the order matters",
+        shown="cross_entropy of classes and residues, mse of numbers",
+    )
     class_weights: Literal["none", "balanced"] = option(
         "none", "Weights of the classes; with balanced, rare classes count for more"
     )
@@ -201,37 +222,25 @@ class Recipe:
                 raise OptionError(
                     f"target_modules must be some of {', '.join(ADAPTABLE)}; got {name!r}", "target_modules"
                 )
-        self._check_labels()
+        check_classes(self.target, self.labels)
+        check_columns(self.target, self.labels, self.label_columns)
+        check_loss(self.target, self.labels, self.loss)
         self._check_combinations()
 
     def _take_from_method(self) -> None:
         """Give what is left to the method its values, so that a recorded recipe says all of them."""
         defaults = METHODS.get(self.method, METHODS["lora"])  # an unknown one is refused with the types
+        is_left: bool = getattr(self, "start") is None  # noqa: B009 - its type says that it is not
         for name in ("pooling", "start", "fewest_steps", "early_stopping"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, defaults.value(name, self.target))
+        if is_left and not self._can_start_at_probe:
+            object.__setattr__(self, "start", "random")
 
-    def _check_labels(self) -> None:
-        if self.target == "number":
-            if self.labels:
-                raise OptionError(
-                    f"labels must be none for the target number; got {', '.join(self.labels)}", "labels"
-                )
-            return
-        if len(self.labels) < 2:
-            raise OptionError(
-                f"labels must be at least two for the target {self.target}, such as [HD, CoV]; "
-                f"got {', '.join(self.labels) or 'none'}",
-                "labels",
-            )
-        if len({label.strip().casefold() for label in self.labels}) < len(self.labels):
-            raise OptionError(f"labels must be different; got {', '.join(self.labels)}", "labels")
-        if self.target == "residues" and len(self.labels) > _MOST_RESIDUE_LABELS:
-            raise OptionError(
-                f"labels must be at most {_MOST_RESIDUE_LABELS} for residues, whose label is one digit; "
-                f"got {len(self.labels)}",
-                "labels",
-            )
+    @property
+    def _can_start_at_probe(self) -> bool:
+        """False for heads that no regression on pooled features gives."""
+        return not self.label_columns and self.loss != "ordinal" and self.target != "residues"
 
     def _check_combinations(self) -> None:
         if self.fold_scheme == "grouped" and self.group_by is None:
@@ -245,15 +254,47 @@ class Recipe:
                 f"group_by must be none for fold_scheme rows, which ignores it; got {self.group_by!r}",
                 "group_by",
             )
-        if self.negatives != "given" and (self.target != "classes" or len(self.labels) != 2):
+        if self.negatives != "given" and (
+            self.target != "classes" or len(self.labels) != 2 or self.label_columns
+        ):
             raise OptionError(
                 f"negatives must be given, or the target classes with two labels, [shuffled, native]; "
                 f"got {self.negatives}",
                 "negatives",
             )
+        if self.negatives != "given" and self.unpaired:
+            raise OptionError(
+                f"unpaired must be no for {self.negatives} negatives: a single chain has no partner to "
+                "exchange; leave such records out",
+                "unpaired",
+            )
+        if self.negatives != "given" and self.weight_column is not None:
+            raise OptionError(
+                f"weight_column must be none for {self.negatives} negatives, which no row weighs; "
+                f"got {self.weight_column!r}",
+                "weight_column",
+            )
         if self.class_weights != "none" and self.target == "number":
             raise OptionError(
                 f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
+            )
+        if self.loss is not None and self.method in ("auto", "probe"):
+            raise OptionError(
+                f"loss must be none for {self.method}, as a regression has its own; got {self.loss}: take "
+                "lora, for example",
+                *("loss", "method"),
+            )
+        if self.replicates == "averaged" and self.target != "number":
+            raise OptionError(
+                f"replicates must be kept for the target {self.target}, whose classes have no mean; "
+                "got averaged",
+                "replicates",
+            )
+        if self.loss == "ranking" and 0 < self.pairs_per_micro_batch < self.pairs_per_step:
+            raise OptionError(
+                "pairs_per_micro_batch must be at least pairs_per_step for the loss ranking, which compares "
+                f"the pairs of a step; got {self.pairs_per_micro_batch}, and {self.pairs_per_step} a step",
+                *("pairs_per_micro_batch", "pairs_per_step"),
             )
         if self.method in ("auto", "lora", "dora") and not self.target_modules:
             raise OptionError(
@@ -267,9 +308,11 @@ class Recipe:
                     "take lora or dora",
                     *(name, "method"),
                 )
-        if self.start == "probe" and self.target == "residues":
+        if self.start == "probe" and not self._can_start_at_probe:
             raise OptionError(
-                "start must be random for residues, because a probe is for pairs; got probe", "start"
+                "start must be random for residues, several columns and the loss ordinal, as a probe is of "
+                "pairs, one column and no order; got probe",
+                "start",
             )
         known = ("auto", *(RESIDUE_FEATURES if self.target == "residues" else MEMBER_FEATURES))
         if self.features not in known:
@@ -278,6 +321,16 @@ class Recipe:
                 f"got {self.features!r}",
                 "features",
             )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of the head: the columns that are learnt at once, or the classes."""
+        return self.label_columns or self.labels
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The columns whose labels are learnt."""
+        return self.label_columns or (self.label_column,)
 
     @property
     def peak_learning_rate(self) -> float:
@@ -344,4 +397,6 @@ def _changed(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
         implied["group_by"] = None
     elif given.get("group_by") is not None:
         implied["fold_scheme"] = "grouped"
+    if given.get("label_column") is not None:
+        implied["label_columns"] = ()
     return {**base, **implied, **given}

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar
 
@@ -34,6 +35,7 @@ class BatchFunction:
     """
 
     task_type: ClassVar[type[BulkTask]]
+    splits_pairs: ClassVar[bool] = True  # of unpaired rows with both chains
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class BatchFunction:
     def __call__(self, batch: Any, rank: int | None = None) -> pa.Table:
         """The results of the rows, in their order; process number `rank` takes the GPU of that number."""
         read = reader(batch, names=self.names, unpaired=self.unpaired, keep=self.keep_columns)
+        read = replace(read, splits_pairs=self.splits_pairs)
         kept = KeptColumns(read.kept, named=not read.keeps_all)
         with _one_at_a_time:
             model, tokenizer = _load(self.checkpoint, rank or 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.reading.column_names import ColumnNames, RowChains
 from curr_ab.domains import Scheme
 from curr_ab.inference.numbering import Numbering, number_chain
 from curr_ab.options import OptionError
@@ -162,6 +162,7 @@ class Reader:
     wanted: tuple[str, ...] = CHAINS  # chains that a record must have
     kept: tuple[str, ...] = ()  # columns of the user that records bring with them
     keeps_all: bool = False  # whether those are all that there are, rather than named
+    splits_pairs: bool = True  # whether an unpaired row with both chains is two records, rather than a pair
 
     def __call__(
         self, recognised: list[Recognised] | None = None, aside: Aside | None = None
@@ -175,7 +176,8 @@ class Reader:
         from curr_ab.data.reading.samples import group_sources, open_sample
 
         others = {name: None for name in CHAINS if self.wanted and name not in self.wanted}
-        chains: Chains = "unpaired" if self.unpaired else "paired"
+        of_unpaired: RowChains = "unpaired" if self.splits_pairs else "either"
+        chains: RowChains = of_unpaired if self.unpaired else "paired"
         number = 0
         for sample in group_sources(tables_of(list(self.sources)), self.names):
             names, copies = self.names, tuple[str, ...]()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curr_ab.extras import needs_extra
-from curr_ab.measures.fold_predictions import RunPredictions, read_run
+from curr_ab.measures.fold_predictions import RunPredictions, columns_of_run, read_run
 from curr_ab.measures.metrics import Floats, Labels, metrics_for, score
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.pictures import COLOURS, add_legend, new_figure, save_pictures, set_title
@@ -28,8 +29,12 @@ _BINS = 10
 
 def draw_figures(folder: str | Path) -> list[Path]:
     """Write all figures of a finished run into its folder `figures`."""
-    run = read_run(folder)
-    return save_pictures(figures_of(run), run.folder / "figures")
+    figures: dict[str, Figure] = {}
+    for column in columns_of_run(folder) or (None,):
+        ending = "" if column is None else "_" + re.sub(r"[^\w.-]", "_", column)
+        run = read_run(folder, column)
+        figures |= {f"{name}{ending}": figure for name, figure in figures_of(run).items()}
+    return save_pictures(figures, Path(folder) / "figures")
 
 
 def figures_of(run: RunPredictions) -> dict[str, Figure]:
@@ -153,7 +158,8 @@ def _figure(
     shown = metrics_for(run.target, len(run.label_names))[metric]
     mean, error = mean_and_standard_error([score(shown, fold.labels, fold.predictions) for fold in run.folds])
     spread = "" if error is None else f" ± {error:.3f}"
-    set_title(axes[0], f"{run.task}, {run.model}: {metric} {mean:.3f}{spread}")
+    task = run.task if run.column is None else f"{run.task}, {run.column}"
+    set_title(axes[0], f"{task}, {run.model}: {metric} {mean:.3f}{spread}")
     return figure, axes
 
 

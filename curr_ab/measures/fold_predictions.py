@@ -56,6 +56,7 @@ class RunPredictions:
     target: Target
     label_names: tuple[str, ...]
     examples: str  # fingerprint
+    column: str | None  # whose labels these are, where several are learnt at once
     grouped: bool
     folds: tuple[FoldPredictions, ...]
 
@@ -70,8 +71,19 @@ class RunPredictions:
         return np.concatenate([fold.predictions for fold in self.folds])
 
 
-def read_run(folder: str | Path, beside: str = "") -> RunPredictions:
-    """The predictions of a finished cross-validation, or those of a baseline that stands beside it."""
+def columns_of_run(folder: str | Path) -> tuple[str, ...]:
+    """The columns that a cross-validation learns at once; none where it learns one."""
+    import yaml
+
+    recipe = yaml.safe_load((Path(folder) / RECIPE).read_text(encoding="utf-8"))
+    return tuple(recipe.get("label_columns") or ())
+
+
+def read_run(folder: str | Path, column: str | None = None, beside: str = "") -> RunPredictions:
+    """The predictions of a finished cross-validation, or those of a baseline that stands beside it.
+
+    Where it learns several columns they are those of `column`.
+    """
     import yaml
 
     folder = Path(folder)
@@ -81,6 +93,11 @@ def read_run(folder: str | Path, beside: str = "") -> RunPredictions:
     data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     names = tuple(recipe["labels"])
     predicted = beside_folder(folder, beside) if beside else folder
+    several = columns_of_run(folder)
+    if several and column not in several:
+        raise ValueError(
+            f"column must be one of those that {folder} learns, {', '.join(several)}; got {column}"
+        )
     folds, grouped = [], False
     for fold in json.loads((folder / FOLDS).read_text(encoding="utf-8")):
         path = fold_folder(predicted, fold["number"]) / PREDICTIONS
@@ -92,7 +109,13 @@ def read_run(folder: str | Path, beside: str = "") -> RunPredictions:
         grouped = "group" in columns
         num_fitted = len(fold["train"]) + len(fold["validation"])
         folds.append(
-            _fold(columns, number=fold["number"], target=recipe["target"], names=names, num_fitted=num_fitted)
+            _fold(
+                _of_column(columns, column, names) if several and column is not None else columns,
+                number=fold["number"],
+                target=recipe["target"],
+                names=names,
+                num_fitted=num_fitted,
+            )
         )
     return RunPredictions(
         folder=folder,
@@ -101,9 +124,22 @@ def read_run(folder: str | Path, beside: str = "") -> RunPredictions:
         target=recipe["target"],
         label_names=names,
         examples=data["examples"],
+        column=column if several else None,
         grouped=grouped,
         folds=tuple(folds),
     )
+
+
+def _of_column(columns: dict[str, list[Any]], column: str, names: Sequence[str]) -> dict[str, list[Any]]:
+    """One of several columns under the names that a single one has."""
+    out = dict(columns)
+    for kind in ("label", "bound", "prediction"):
+        if f"{kind}_{column}" in columns:
+            out[kind] = columns[f"{kind}_{column}"]
+    if f"probability_{column}" in columns:
+        second = columns[f"probability_{column}"]
+        out |= {f"probability_{names[0]}": [1 - one for one in second], f"probability_{names[1]}": second}
+    return out
 
 
 def _fold(
@@ -114,9 +150,11 @@ def _fold(
     probabilities = [columns[f"probability_{name}"] for name in names]
     if target == "number":
         labels, predictions = np.asarray(columns["label"], float), np.asarray(columns["prediction"], float)
+        known = ~np.isnan(labels) & (np.array(columns.get("bound", [""] * len(labels))) == "")
     elif target == "classes":
-        labels = np.array([codes[label] for label in columns["label"]])
+        labels = np.array([codes.get(label, UNKNOWN_LABEL) for label in columns["label"]])
         predictions = np.array(probabilities, float).T
+        known = labels != UNKNOWN_LABEL
     else:
         pairs = np.repeat(pairs, [len(of_pair) for of_pair in columns["label"]])
         labels = np.array(
@@ -126,7 +164,7 @@ def _fold(
             [[value for of_pair in column for value in of_pair] for column in probabilities], float
         ).T
         known = labels != UNKNOWN_LABEL
-        pairs, labels, predictions = pairs[known], labels[known], predictions[known]
+    pairs, labels, predictions = pairs[known], labels[known], predictions[known]
     return FoldPredictions(
         number=number,
         ids=tuple(map(str, columns["id"])),

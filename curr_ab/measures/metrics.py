@@ -71,6 +71,50 @@ def measure(
     return {name: score(metric, truth, predicted) for name, metric in metrics.items()}
 
 
+def measure_column(
+    target: Target, labels: Labels, predictions: Floats, bounds: Labels, label_names: Sequence[str] = ()
+) -> tuple[int, dict[str, float]]:
+    """Number of items and metrics of one of several columns, or of numbers of which some are bounds.
+
+    `predictions` are the probability of the second class, or a number; `bounds` are 1 where the truth is
+    above the label and -1 where it is below. A bound is in nothing but the concordance.
+    """
+    if target == "classes":
+        return len(labels), measure(target, labels, np.stack([1 - predictions, predictions], 1), label_names)
+    exact = bounds == 0
+    values = measure(target, labels[exact], predictions[exact])
+    if not exact.all():
+        values["concordance"] = concordance(labels.astype(np.float64), predictions, bounds)
+    return int(exact.sum()), values
+
+
+def concordance(labels: Floats, predictions: Floats, bounds: Labels) -> float:
+    """Share of the pairs of items in a known order that predictions put into it; equal ones count half.
+
+    Of a bound the order with all that lies beyond it is known.
+    """
+    lowest = np.where(bounds < 0, -np.inf, labels)
+    highest = np.where(bounds > 0, np.inf, labels)
+    num_known, num_right = 0, 0.0
+    for low, bound, prediction in zip(lowest, bounds, predictions, strict=True):
+        below = (highest < low) | ((highest == low) & ((bound > 0) | (bounds < 0)))
+        num_known += int(below.sum())
+        others = predictions[below]
+        num_right += float((others < prediction).sum() + 0.5 * (others == prediction).sum())
+    if not num_known:
+        raise ValueError("concordance needs items in a known order; no two are")
+    return num_right / num_known
+
+
+def measure_order(labels: Labels, probabilities: Floats) -> dict[str, float]:
+    """Metrics of classes in order: distance of the chosen class, in classes; correlation of the expected."""
+    expected = probabilities @ np.arange(probabilities.shape[1])
+    return {
+        "class-distance": float(np.abs(probabilities.argmax(1) - labels).mean()),
+        "spearman": score(NUMBER["spearman"], labels.astype(np.float64), expected),
+    }
+
+
 def flat(
     target: Target, labels: Sequence[Any] | Labels, predictions: Any, label_names: Sequence[str] = ()
 ) -> tuple[Labels, Floats]:

@@ -221,7 +221,7 @@ def test_absent_class(read, published):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("<0.1", "record 5, column 'fitness': '<0.1' must be a number"),
+        ("low", "record 5, column 'fitness': 'low' must be a number"),
         (None, "record 5, column 'fitness': the label is missing"),
         ("inf", "'inf' is not a finite number"),
     ],

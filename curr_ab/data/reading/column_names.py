@@ -9,6 +9,7 @@ from typing import Any, Literal
 from curr_ab.options import OptionError, check_types, option
 
 Chains = Literal["paired", "unpaired"]
+RowChains = Literal["paired", "unpaired", "either"]  # either: what each row has, a pair or a single chain
 _FIRST_FIELDS = ("heavy", "light", "id", "extra")
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from curr_ab.data.reading.annotate import Columns, arrange, describe_metadata, truth
 from curr_ab.data.reading.cells import SEVERAL_CHAINS, pair_cells, reasons_to_leave_out, tell_chains_apart
-from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.reading.column_names import Chains, ColumnNames, RowChains
 from curr_ab.data.reading.columns import Layout
 from curr_ab.data.reading.cut import CUT, TRUNCATED, DomainCutter, split_domains
 from curr_ab.data.reading.first_rows import BARCODE_IN_ID, layout_of
@@ -59,7 +59,7 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
     return layout
 
 
-def _check_chains(table: Table, layout: Layout, names: ColumnNames, chains: Chains) -> None:
+def _check_chains(table: Table, layout: Layout, names: ColumnNames, chains: RowChains) -> None:
     source = table.source
     missing = [chain for chain in CHAINS if chain not in layout.columns]
     if chains == "paired" and layout.kind == "wide" and missing:
@@ -71,7 +71,7 @@ def _check_chains(table: Table, layout: Layout, names: ColumnNames, chains: Chai
         problem = "the annotations of contigs hold no sequences; name their FASTA file in the same command, "
         problem += "such as filtered_contig.fasta, or the column that holds them"
         raise MalformedSource(source, problem, fields=("sequence_column",))
-    if chains == "unpaired" or layout.kind not in ("cells", "single"):
+    if chains != "paired" or layout.kind not in ("cells", "single"):
         return
     if names.pair_by == "clone" and "clone" not in layout.columns:
         problem = "no column is known as the clone; pair_by must be cell"
@@ -256,7 +256,7 @@ def _each_chain(columns: Columns) -> Columns:
 def read_source(
     source: str | Table | Sequence[str | Table],
     names: ColumnNames,
-    chains: Chains,
+    chains: RowChains,
     *,
     annotate: bool = False,
     recognised: list[Recognised] | None = None,
@@ -264,6 +264,8 @@ def read_source(
     aside: Aside | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a source into the pair schema, followed by columns for cleaning and the extra ones.
+
+    With `either` a row with both chains is a pair, and one with a single chain that chain.
 
     Chains are cut to their variable domains; `annotate` numbers those without a region mask as well. Several
     files are read as one sample. What is recognised of each is added to `recognised`, and its counts
@@ -300,7 +302,7 @@ def read_source(
 
 
 def _rows(
-    table: Table, layout: Layout, recognised: Recognised, chains: Chains, aside: Aside | None
+    table: Table, layout: Layout, recognised: Recognised, chains: RowChains, aside: Aside | None
 ) -> Iterator[Columns]:
     """Pairs, or single chains, that need no other row."""
     if layout.kind in ("cells", "single"):
@@ -348,7 +350,7 @@ def _arranged(
 def read_sources(
     sources: Sequence[str | Table],
     names: ColumnNames,
-    chains: Chains,
+    chains: RowChains,
     *,
     annotate: bool = False,
     recognised: list[Recognised] | None = None,

@@ -20,7 +20,8 @@ from curr_ab.evaluation.pair_tables import mutation_status
 from curr_ab.evaluation.plan import ClassificationPlan, PairingPlan
 from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
-from curr_ab.finetuning.labelled_pairs import Example, names_of
+from curr_ab.finetuning.labelled_pairs import Example
+from curr_ab.finetuning.labelled_rows import names_of
 from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
 from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.statistics import mean_and_standard_error
@@ -142,7 +143,7 @@ def status_of_chains(
 
 def kind_of(example: Example, status: Status) -> str | None:
     """Kind of the pair by the status of its chains; None where that of one is not known."""
-    heavy, light = status["heavy"].get(example.heavy), status["light"].get(example.light)
+    heavy, light = status["heavy"].get(example.heavy or ""), status["light"].get(example.light or "")
     return None if heavy is None or light is None else KINDS[heavy + light]
 
 
