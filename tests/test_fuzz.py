@@ -123,7 +123,7 @@ RESULT = Result(
     code_version="1",
 )
 TUNED = {
-    "format": "curr-ab finetuned manifest 1",
+    "format": "curr-ab finetuning manifest 1",
     "base_model": "demo",
     "base_revision": None,
     "base_weights": "0" * 64,

@@ -19,7 +19,7 @@ from curr_ab.measures.repertoires import Residues
 from curr_ab.options import OptionError, unknown
 from curr_ab.probes.inner_folds import inner_folds
 from curr_ab.probes.regression import fit_regression
-from curr_ab.probes.sequence_features import BASELINES, sequence_features
+from curr_ab.probes.sequence_features import BASELINES, Pair, sequence_features
 from curr_ab.probes.strengths import ClassFit, NumberFit
 from curr_ab.words import Target
 
@@ -112,6 +112,8 @@ def read_assay(
     """The assay of a table by the recipe's columns, as features of the member or of residues alone."""
     if recipe.target == "residues":
         raise ValueError("rounds are tried out for numbers and classes of pairs; take a recipe of those")
+    if recipe.label_columns:
+        raise OptionError("label_columns must be none for rounds, which are of one label", "label_columns")
     label = acquisition.label
     if recipe.target == "number" and label is not None:
         raise OptionError(f"label must be left out for a number; got {label!r}", "label")
@@ -131,7 +133,7 @@ def read_assay(
     )
 
 
-def _features(name: str, model: str | Path, pairs: Sequence[tuple[str, str]]) -> Floats:
+def _features(name: str, model: str | Path, pairs: Sequence[Pair]) -> Floats:
     if name in BASELINES:
         return sequence_features(name, pairs)
     from curr_ab.checkpoints import load

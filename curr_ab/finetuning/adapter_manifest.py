@@ -11,11 +11,10 @@ from typing import Any
 from curr_ab.checkpoint_files import CONFIG, find_weights
 from curr_ab.family import NAMESPACE
 from curr_ab.files import file_digest, read_object, write_json
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, CARD, RECORD, is_repository
+from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, CARD, MANIFEST, RECORD, is_repository
 from curr_ab.results import checkpoint_digest
 from curr_ab.words import EXAMPLE_PAIR
 
-MANIFEST = "finetuning_manifest.json"
 FORMAT = "curr-ab finetuning manifest 1"
 # Made anew from the others, by a command that may change the name of the base in two of them.
 _LIVING = (CARD,)

@@ -19,6 +19,7 @@ from curr_ab.results import Result, read_results
 FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
+MANIFEST = "finetuning_manifest.json"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # By target: what a model predicts, and the arrays that `predict` gives.
 _PREDICTIONS = {

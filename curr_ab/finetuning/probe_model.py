@@ -16,7 +16,7 @@ from curr_ab.checkpoint_files import CONFIG, PROBE, base_here, find_file, find_w
 from curr_ab.checkpoints import load, load_tokenizer
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, write_json
-from curr_ab.finetuning.adapter_record import RECORD
+from curr_ab.finetuning.adapter_record import MANIFEST, RECORD
 from curr_ab.finetuning.probe_file import ProbeFacts, read_probe, write_probe
 from curr_ab.inference.embedding import encoder_of
 from curr_ab.inference.records import Record
@@ -115,8 +115,6 @@ def load_probe(
     base = resolve(base_here(str(_read(source, RECORD, revision)["base_model"])), namespace)
     base_revision = None
     if not Path(base).is_dir():
-        from curr_ab.finetuning.adapter_manifest import MANIFEST
-
         base_revision = _read(source, MANIFEST, revision).get("base_revision")
     if checkpoint_digest(*find_weights(base, revision=base_revision)) != about.base_weights:
         raise ValueError(

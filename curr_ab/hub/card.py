@@ -15,10 +15,10 @@ from typing import Any
 from curr_ab.checkpoint_files import CONFIG, is_causal
 from curr_ab.family import DATASET, MAX_TOKENS, NAMESPACE, Member, find_demo, find_member, member
 from curr_ab.files import read_object, replacing
-from curr_ab.finetuning.adapter_manifest import MANIFEST as TUNED_MANIFEST
 from curr_ab.finetuning.adapter_manifest import change_base
 from curr_ab.finetuning.adapter_manifest import differences as tuned_differences
 from curr_ab.finetuning.adapter_manifest import read_manifest as read_tuned
+from curr_ab.finetuning.adapter_record import MANIFEST as TUNED_MANIFEST
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository, write_adapter_card
 from curr_ab.hub.bases import commit_of_base
 from curr_ab.hub.data_card import is_prepared, write_data_card

@@ -13,7 +13,6 @@ from typing import Literal
 from curr_ab.checkpoint_files import PROBE
 from curr_ab.family import NAMESPACE, member
 from curr_ab.files import read_object
-from curr_ab.finetuning.adapter_manifest import MANIFEST as TUNED_MANIFEST
 from curr_ab.finetuning.adapter_manifest import differences as tuned_differences
 from curr_ab.finetuning.adapter_manifest import read_manifest as read_tuned
 from curr_ab.finetuning.adapter_record import (
@@ -23,6 +22,7 @@ from curr_ab.finetuning.adapter_record import (
     read_record,
     render_adapter_card,
 )
+from curr_ab.finetuning.adapter_record import MANIFEST as TUNED_MANIFEST
 from curr_ab.hub.card import stale_files
 from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import data_card_problems, data_files, data_note, data_problems

@@ -12,7 +12,8 @@ from support.tiny_models import PAIRS
 import curr_ab
 from curr_ab.files import file_digest
 from curr_ab.finetuning import load_finetuned, predict, resolve_recipe, save_adapter
-from curr_ab.finetuning.adapter_manifest import MANIFEST, file_table, read_manifest
+from curr_ab.finetuning.adapter_manifest import file_table, read_manifest
+from curr_ab.finetuning.adapter_record import MANIFEST
 from curr_ab.finetuning.probe_file import read_probe, write_probe
 from curr_ab.finetuning.probe_model import ProbeModel
 from curr_ab.hub.card import write_card

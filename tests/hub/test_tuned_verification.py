@@ -13,7 +13,8 @@ from support.finetuned_models import save_tuned, tune
 from curr_ab.checkpoints import load
 from curr_ab.files import file_digest
 from curr_ab.finetuning import adapter_manifest
-from curr_ab.finetuning.adapter_manifest import MANIFEST, differences, read_manifest
+from curr_ab.finetuning.adapter_manifest import differences, read_manifest
+from curr_ab.finetuning.adapter_record import MANIFEST
 from curr_ab.hub.card import write_card
 from curr_ab.hub.repositories import describe_folder
 from curr_ab.hub.verification import verify
