@@ -7,7 +7,6 @@ from pathlib import Path
 
 from curr_ab.checkpoint_files import PROBE
 from curr_ab.finetuning.adapter_manifest import (
-    MANIFEST,
     TOLERANCE,
     differences,
     other_base,
@@ -17,6 +16,7 @@ from curr_ab.finetuning.adapter_manifest import (
 from curr_ab.finetuning.adapter_record import (
     ADAPTER_CONFIG,
     CARD,
+    MANIFEST,
     RECORD,
     read_record,
     render_adapter_card,
