@@ -30,8 +30,8 @@ Each page shows what `--help` prints. Of all commands holds:
 # The commands by what people do; one that is in no group, or not there any more, is an error.
 GROUPS = {
     "Use a model": "embed score mutate restore pair number generate design predict space models",
-    "Fine-tune": "finetune example-data compare",
-    "Prepare data and train": "data pretrain evaluate",
+    "Fine-tune": "finetune simulate-rounds example-data compare",
+    "Prepare data and train": "data pretrain evaluate benchmark",
     "Scaling laws": "scaling study",
     "Publish": "export adopt card publish verify",
     "Your shell": "completion",
