@@ -1,0 +1,152 @@
+"""Fits that are trained epoch by epoch, over the folds of a run, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from curr_ab.checkpoint_files import CheckpointSource
+from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
+from curr_ab.finetuning.batches import RightAnswers, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.examples import Examples, Indices
+from curr_ab.finetuning.features import FeatureRows, pooled_features
+from curr_ab.finetuning.fit import Fit, steps_of
+from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.lower_layers import StateRows, fits_in_memory, go_on_from_states, lower_states
+from curr_ab.finetuning.methods import ADAPTERS
+from curr_ab.finetuning.model import build_model, describe_trainable, model_config
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.run_folder import FitFolder
+from curr_ab.finetuning.start import probe_solution
+from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
+from curr_ab.training.processes import whole_group
+from curr_ab.training.stop import StopRequest
+
+
+class TrainedFits:
+    """Fits of any method that trains; tokens, features and states are computed once for all folds."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        base: CheckpointSource,
+        examples: Examples,
+        folds: Sequence[Fold],
+        accelerator: Accelerator,
+        say: Callable[[str], None],
+    ) -> None:
+        self.recipe, self.base, self.examples, self.folds = recipe, base, examples, folds
+        self.accelerator, self.say = accelerator, say
+        device = accelerator.device
+        dropout = model_config(recipe, base.source).attention_probs_dropout_prob
+        self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
+        self.pad = not takes_packed_rows(self.attention, device)
+        self.rows = TokenRows(examples.items, recipe, pad=self.pad)
+        self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
+        self._features: Tensor | None = None
+        self._states: Tensor | None = None
+
+    def fitted(self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
+        """A fit at its best epoch, from where its folder stands."""
+        model = build_model(recipe, self.base.source, self.attention, fold.number)
+        has_adapters = recipe.method in ADAPTERS  # auto may have chosen another method
+        if recipe.adapt_epochs and has_adapters:
+            take_adapters(model, self.adapted_weights(fold, folder, stop, title))
+        training = answers_of(fold.train, self.rows.answer_ends)
+        right = right_answers(self.examples, recipe, training)
+        self.say(f"{title}: {describe_trainable(model)}")
+        if recipe.early_stopping and not len(fold.validation):
+            self.say(
+                f"{title}: no early stopping, for nothing can be held out of one group, or of a class of one"
+            )
+        rows: Rows = self.rows
+        most_at_once = self.most_at_once
+        solution: dict[str, Tensor] = {}
+        if recipe.start == "probe":
+            features = self.features(model, anew=recipe.adapt_epochs > 0 and has_adapters)
+            solution = self.probe_solution(model, features, right, np.union1d(fold.train, fold.validation))
+            start = self.probe_solution(model, features, right, fold.train)
+            model.load_state_dict(start, strict=False)
+        if recipe.method == "frozen" and recipe.target != "residues":
+            rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
+        if recipe.layers and has_adapters and fits_in_memory(self.rows, model.config.hidden_size):
+            rows = StateRows(self.rows, self.states(model))
+            go_on_from_states(model, recipe.layers)
+        if recipe.loss == "ranking":  # it compares all pairs of a step
+            most_at_once = max(most_at_once, recipe.pairs_per_step)
+        fit = Fit(
+            recipe,
+            self.accelerator,
+            model=model,
+            rows=rows,
+            right=right,
+            fold=fold,
+            folder=folder,
+            most_at_once=most_at_once,
+            steps_before=self.steps_before(fold) + adaptation_steps(recipe, fold),
+        )
+        fit.run(stop, title)
+        if solution and not fit.best_epoch:  # the validation part has said so, and is free to be learnt from
+            fit.take(solution)
+        if recipe.loss in ("ranking", "ordinal"):
+            fit.right = right.finished(fit.predict(fold.train), training)
+        return fit
+
+    def probe_solution(
+        self, model: Any, features: Tensor, right: RightAnswers, chosen: Indices
+    ) -> dict[str, Tensor]:
+        """The head of a probe on these examples."""
+        groups = [self.examples[index].group for index in chosen] if self.recipe.group_by else None
+        answers = right.labels[torch.from_numpy(chosen)].numpy()
+        return probe_solution(model, self.recipe, features[torch.from_numpy(chosen)], answers, groups)
+
+    def adapted_weights(
+        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+    ) -> dict[str, Tensor]:
+        """The adapters after their masked training on the fold's training part."""
+        return adapted_weights(
+            self.recipe,
+            self.base.source,
+            self.accelerator,
+            examples=self.examples.items,
+            fold=fold,
+            folder=folder,
+            stop=stop,
+            title=title,
+            attention=self.attention,
+            pad=self.pad,
+            most_at_once=self.most_at_once,
+            steps_before=self.steps_before(fold),
+        )
+
+    def steps_before(self, fold: Fold) -> int:
+        """Steps of the fits before this one, as if none had stopped early; the fit on everything is last."""
+        before = self.folds[: fold.number - 1] if fold.number else self.folds
+        return sum(self.steps_of(earlier) for earlier in before)
+
+    def steps_of(self, fold: Fold) -> int:
+        """Steps of a fit and of the masked training before it."""
+        return adaptation_steps(self.recipe, fold) + steps_of(self.recipe, fold)
+
+    def features(self, model: Any = None, *, anew: bool = False) -> Tensor:
+        """Features of every pair by the frozen base, once for all folds, or `anew` by a fold's adapters."""
+        if self._features is None or anew:
+            model = model or build_model(self.recipe, self.base.source, self.attention)
+            group = whole_group(self.accelerator)
+            base = model.get_base_model() if hasattr(model, "get_base_model") else model
+            self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
+        return self._features
+
+    def states(self, model: Any) -> Tensor:
+        """States of every token below the adapters, computed once for all folds."""
+        if self._states is None:
+            group, num_layers = whole_group(self.accelerator), self.recipe.layers
+            self._states = lower_states(
+                model, self.rows, num_layers, self.accelerator, group, self.most_at_once
+            )
+        return self._states
