@@ -68,7 +68,7 @@ def compare_beside(folder: Path, method: str) -> Comparison:
     """The finished run in `folder`, called by its method, and everything that stands beside it."""
     run = read_run(folder)
     metric = HEADLINES[run.target]
-    others = {path.name: read_run(folder, path.name) for path in sorted((folder / BESIDE).iterdir())}
+    others = {path.name: read_run(folder, beside=path.name) for path in sorted((folder / BESIDE).iterdir())}
     values = {name: _means(other, metric) for name, other in others.items()}
     baselines = [name for name in others if name != PROBE]
     best = max(baselines, key=lambda name: values[name][0])

@@ -29,13 +29,13 @@ class Answers:
     """What regressions learn: a row for each pair, or for each residue."""
 
     labels: Labels  # [answers] or [answers, columns] classes, -100 where unknown, or numbers
-    weights: Floats  # [answers]
     groups: Labels  # [answers] numbers of the families that folds hold apart
     ends: Indices  # [examples] where the answers of each example end
     target: Target
     num_classes: int
     balanced: bool
     seed: int
+    weights: Floats | None = None  # [answers]
 
     def of(self, examples: Indices) -> Indices:
         """The answers of these examples."""
@@ -86,7 +86,7 @@ class Contenders:
                 target=self.answers.target,
                 num_classes=self.answers.num_classes,
                 groups=self.answers.groups[rows].tolist(),
-                weights=self.answers.weights[rows],
+                weights=None if self.answers.weights is None else self.answers.weights[rows],
                 balanced=self.answers.balanced,
                 seed=self.answers.seed,
             )
@@ -146,13 +146,13 @@ def answers_for(recipe: Recipe, examples: Examples, ends: Indices) -> Answers:
     families = inner_families(recipe, examples)
     return Answers(
         label_table(examples.items, recipe).astype(np.float64),
-        weight_table(examples.items, recipe),
         np.repeat(families, np.diff(ends, prepend=0)),
         ends,
         recipe.target,
         len(recipe.labels),
         recipe.class_weights == "balanced",
         recipe.seed,
+        weight_table(examples.items, recipe),
     )
 
 

@@ -265,4 +265,6 @@ def test_the_section_of_the_docs(tuned, tmp_path, monkeypatch, capsys):
         assert callable(build_parser().parse_args(shlex.split(line)[1:]).run)
     named = set(re.findall(r"`([\w.]+\.(?:json|yaml|md|py|safetensors))`", text))
     there = {path.name for path in folder.iterdir()} - {"special_tokens_map.json"}  # of transformers 4
-    assert there | {"model.safetensors"} == named
+    # The others are what other methods leave, and what the fit on everything knows of how sure it is.
+    others = {"model.safetensors", "probe.safetensors", "uncertainty.json", "training_pairs.safetensors"}
+    assert there | others == named

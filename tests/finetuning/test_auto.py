@@ -60,7 +60,7 @@ def test_all_that_was_tried_stands_beside_it(run):
     assert {"v-gene", "cdr3", "k-mers", "one-hot"} <= names.keys()
     for name, row in names.items():
         of_folds = []
-        for fold in read_run(out, "" if name == "auto" else name).folds:
+        for fold in read_run(out, beside="" if name == "auto" else name).folds:
             of_folds.append(measure("number", fold.labels, fold.predictions)["spearman"])
         assert row.value == pytest.approx(np.mean(of_folds)) and row.seconds >= 0
     baselines = [row for row in comparison.rows if row.kind == "baseline"]

@@ -138,10 +138,14 @@ def test_a_rare_class_is_told(read):
         ("affinity", {"loss": "ordinal"}, "loss must be one of mse, huber, ranking for the target number"),
         ("specificity-binary", {"loss": "ordinal"}, "loss must be cross_entropy for two labels; got ordinal"),
         ("paratope", {"loss": "mse"}, "loss must be one of cross_entropy for the target residues; got mse"),
-        ("affinity", {"loss": "huber", "method": "probe"}, "loss must be none for a probe"),
         (
             "affinity",
-            {"loss": "ranking", "pairs_per_micro_batch": 4},
+            {"loss": "huber", "method": "probe"},
+            "loss must be none for probe, as a regression has its own",
+        ),
+        (
+            "affinity",
+            {"loss": "ranking", "pairs_per_micro_batch": 4, "method": "lora"},
             "pairs_per_micro_batch must be at least pairs_per_step for the loss ranking",
         ),
         ("specificity-binary", {"replicates": "averaged"}, "replicates must be kept for the target classes"),

@@ -57,7 +57,7 @@ def slopes(right, features=FEATURES):
 
 
 def number_recipe(**changes):
-    return resolve_recipe("affinity", changes)
+    return resolve_recipe("affinity", {"method": "lora", **changes})
 
 
 def test_two_numbers_with_half_of_each_unknown_are_both_learnt():
@@ -184,7 +184,7 @@ def test_classes_in_order_are_missed_by_less():
     train, test = FEATURES[:60], FEATURES[60:]
     distance = {}
     for loss in ("cross_entropy", "ordinal"):
-        recipe = resolve_recipe("specificity-binary", {"labels": names, "loss": loss})
+        recipe = resolve_recipe("specificity-binary", {"labels": names, "loss": loss, "method": "lora"})
         right = right_answers(examples_of(labels[:60].tolist()), recipe, np.arange(60))
         with torch.no_grad():
             head = learnt(right, train)
