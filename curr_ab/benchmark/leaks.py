@@ -26,7 +26,7 @@ def guarded(task: Task, options: TaskOptions) -> Task:
 
 def near_leaks(ids: Sequence[str], pairs: Sequence[Pair], folds: Sequence[Fold]) -> list[str]:
     """Pairs of training and test part that differ by one or two residues, once each, with their names."""
-    side = np.zeros(len(pairs), np.int64)
+    side = np.full(len(pairs), -1)  # of a single fold the training part is in no test part
     for number, (_, test) in enumerate(folds):
         side[test] = number
     leaks: dict[str, None] = {}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.benchmarks import planted
 
@@ -62,6 +63,15 @@ def test_three_differences_are_another_clone():
     for places, leaks in (((0, 12), 1), ((0, 8, 16), 0), ((3,), 1)):
         pairs = [*task.pairs[:7], changed(places), *task.pairs[8:]]
         assert len(near_leaks(task.ids, pairs, task.folds)) == leaks, places
+
+
+def test_a_leak_out_of_the_one_test_part_is_seen():
+    """As of owners' data sets that have a training and a test file."""
+    task = leaky("clone")
+    rest = np.setdiff1d(np.arange(len(task.pairs)), [0])
+    assert near_leaks(task.ids, task.pairs, [(rest, np.array([0]))]) == [
+        "pair0 and pair7 (2 or fewer residues differ)"
+    ]
 
 
 def test_mutants_that_are_ranked_are_no_leak(bench, seeing):
