@@ -140,16 +140,24 @@ class CrossValidation:
             self.fit_everything(results, stop)
         if self.recipe.label_columns:
             self.say("several columns at once have no baselines beside them: learn one alone for those")
-        elif self.accelerator.is_main_process:
-            self.report()
+        else:
+            if self.wants_curve:
+                self.models.probe.features(stop)  # of which each process computes a share
+            if self.accelerator.is_main_process:
+                self.report()
         self.accelerator.wait_for_everyone()
         return results
+
+    @property
+    def wants_curve(self) -> bool:
+        """True where the learning curve is asked for and not measured yet."""
+        return self.recipe.learning_curve and not (self.folder.path / CURVE).exists()
 
     def report(self) -> None:
         """The comparison with what stands beside the run, the learning curve, and the report of both."""
         comparison = compare_beside(self.folder.path, self.recipe.method)
         comparison.write(self.folder.path)
-        if self.recipe.learning_curve and not (self.folder.path / CURVE).exists():
+        if self.wants_curve:
             curve_of(self.recipe, self.models.contenders, self.folds).write(self.folder.path)
         write_report(self.folder.path)
         self.say(comparison.sentence)
@@ -163,9 +171,9 @@ class CrossValidation:
 
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
-        began = time.perf_counter()
         if not self.recipe.label_columns:
             self.write_beside(fold, stop)
+        began = time.perf_counter()
         title = f"fold {fold.number} of {len(self.folds)}"
         recipe, model, predictions = self.models.of(fold, folder, stop, title)
         if self.accelerator.is_main_process:

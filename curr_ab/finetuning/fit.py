@@ -34,7 +34,7 @@ from curr_ab.randomness import random_stream
 from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import ALONE, whole_group
 from curr_ab.training.reporter import Reporter
-from curr_ab.training.state import Progress, complete_states, restore_state, save_state
+from curr_ab.training.state import Damaged, Progress, complete_states, restore_state, save_state
 from curr_ab.training.step import Diverged, optimizer_step, parameter_groups, scheduled_rate
 from curr_ab.training.stop import Interrupted, StopRequest
 
@@ -133,7 +133,16 @@ class Fit:
                 if not self.is_over and (signal := stop.agreed(self.accelerator, due=True)):
                     raise self.interrupted(signal)
         if self.best_epoch < self.epochs_done:
-            restore_state(complete_states(self.folder.best)[-1], self.accelerator, self.model, [])
+            self.take_best()
+
+    def take_best(self) -> None:
+        """Go back to the best epoch."""
+        states = complete_states(self.folder.best)
+        try:
+            restore_state(states[-1], self.accelerator, self.model, [])
+        except (IndexError, Damaged) as error:
+            problem = str(error) if states else f"{self.folder.best} holds no state"
+            raise ValueError(f"{problem}; delete {self.folder.path}, and the fit begins anew") from error
 
     def epoch(self, stop: StopRequest, reporter: Reporter) -> float:
         """Train to the end of the epoch that the fit stands in; the mean loss of all of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ class FoldModels:
         recipe = self.recipe
         if recipe.method == "auto":
             choice = self.chosen(fold, folder, stop)
-            recipe = replace(recipe, method=choice.method)
+            recipe = recipe.as_method(choice.method)
             self.say(f"{title}: {choice.named} ({choice.reason})")
             if recipe.method == "probe":
                 return recipe, *self.blended(choice, fold)

@@ -18,6 +18,8 @@ from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import write_predictions
 from curr_ab.measures.fold_predictions import PREDICTIONS, beside_folder, fold_folder
 from curr_ab.measures.metrics import Floats, metrics_for, score
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS
+from curr_ab.probes.sequence_features import BASELINES
 
 
 def whole_part(fold: Fold) -> Indices:
@@ -55,8 +57,10 @@ def write_beside(
 
 
 def is_beside(folder: Path, recipe: Recipe, fold: Fold) -> bool:
-    """True where predictions stand beside a fold; those of a run from before there were any do not."""
-    return (_place(folder, GUESSES[recipe.target], fold) / PREDICTIONS).exists()
+    """True where all predictions stand beside a fold; those of a run from before there were any do not."""
+    baselines = [RESIDUE_WINDOWS] if recipe.target == "residues" else BASELINES
+    names = names_beside(recipe, baselines)
+    return all((_place(folder, name, fold) / PREDICTIONS).exists() for name in names)
 
 
 def _place(folder: Path, name: str, fold: Fold) -> Path:

@@ -85,8 +85,7 @@ def make_plan(
 def trial_recipe(recipe: Recipe, method: Method) -> Recipe:
     """A short fit of the method, by which it is judged."""
     return replace(
-        recipe,
-        method=method,
+        recipe.as_method(method),
         epochs=min(recipe.epochs, TRIAL_EPOCHS),
         fewest_steps=0,
         early_stopping=0,

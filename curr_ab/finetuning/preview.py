@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
     seconds: dict[Method, tuple[float, float]] = {}
     methods: tuple[Method, ...] = ("probe", *TRAINED)
     for method in methods:
-        fits = operations(replace(recipe, method=method), config, examples, folds)
+        fits = operations(recipe.as_method(method), config, examples, folds)
         trials = (
             0.0 if method == "probe" else operations(trial_recipe(recipe, method), config, examples, folds)
         )

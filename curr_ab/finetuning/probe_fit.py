@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.checkpoints import load
 from curr_ab.files import replacing, write_json
 from curr_ab.finetuning.batches import answers_of
+from curr_ab.finetuning.contenders import inner_families
 from curr_ab.finetuning.examples import Examples, Indices
-from curr_ab.finetuning.folds import families_of
 from curr_ab.finetuning.label_counts import label_table, weight_table
 from curr_ab.finetuning.model import model_config
 from curr_ab.finetuning.probe_model import ProbeModel
@@ -103,13 +103,10 @@ class ProbeFits:
             self._features = _read(paths, self.names)
         return self._features
 
-    def _groups(self, examples: Indices) -> Sequence[Hashable] | None:
-        """What the inner folds hold apart, for each answer: families, or at least the pairs of residues."""
-        families = families_of(self.examples, self.recipe)
-        if families is None and self.recipe.target != "residues":
-            return None
-        of_example = np.arange(len(self.examples)) if families is None else families
+    def _groups(self, examples: Indices) -> Sequence[Hashable]:
+        """What the inner folds hold apart, for each answer: families, or at least equal pairs."""
         counts = np.diff(self.answer_ends, prepend=0)
+        of_example = inner_families(self.recipe, self.examples)
         groups: list[int] = np.repeat(of_example[examples], counts[examples]).tolist()
         return groups
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -278,6 +278,11 @@ class Recipe:
             raise OptionError(
                 f"class_weights must be none for the target number; got {self.class_weights}", "class_weights"
             )
+        if self.learning_curve and self.label_columns:
+            raise OptionError(
+                "learning_curve must be no for several columns, which have no common score; learn one alone",
+                *("learning_curve", "label_columns"),
+            )
         if self.loss is not None and self.method in ("auto", "probe"):
             raise OptionError(
                 f"loss must be none for {self.method}, as a regression has its own; got {self.loss}: take "
@@ -321,6 +326,12 @@ class Recipe:
                 f"got {self.features!r}",
                 "features",
             )
+
+    def as_method(self, method: Method) -> Recipe:
+        """The same by another method, without what only adapters have where it has none."""
+        has_adapters = method in ("auto", *ADAPTERS)
+        layers, adapt_epochs = (self.layers, self.adapt_epochs) if has_adapters else (0, 0)
+        return replace(self, method=method, layers=layers, adapt_epochs=adapt_epochs)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -25,10 +25,12 @@ def probe_solution(
     features: Tensor,
     answers: npt.NDArray[Any],
     groups: Sequence[Hashable] | None = None,
+    weights: npt.NDArray[Any] | None = None,
 ) -> dict[str, Tensor]:
     """Weights of the model's head, by their names, with which it answers as a linear probe of the features.
 
-    `features` [examples, width] and `answers` are those of a training part; numbers are as they are learnt.
+    `features` [examples, width], `answers` and their `weights` are those of a training part; numbers are as
+    they are learnt, and a bound is the number that it is.
     """
     values = features.double().cpu().numpy()
     regression = fit_regression(
@@ -37,14 +39,15 @@ def probe_solution(
         target=recipe.target,
         num_classes=len(recipe.labels),
         groups=groups,
+        weights=weights,
         balanced=recipe.class_weights == "balanced",
         seed=recipe.seed,
     )
-    weights, bias = regression.weights, regression.bias
+    slopes, bias = regression.weights, regression.bias
     if regression.num_classes == 2:  # one output, the log-odds of the second class
-        weights, bias = np.hstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+        slopes, bias = np.hstack([-slopes / 2, slopes / 2]), np.concatenate([-bias / 2, bias / 2])
     name, head = _head_of(model)
-    return {f"{name}.{key}": value for key, value in _as_head(head, weights, bias, values).items()}
+    return {f"{name}.{key}": value for key, value in _as_head(head, slopes, bias, values).items()}
 
 
 def _head_of(model: nn.Module) -> tuple[str, CurrAbClassificationHead]:

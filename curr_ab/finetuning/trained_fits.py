@@ -13,10 +13,12 @@ from torch import Tensor
 from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
 from curr_ab.finetuning.batches import RightAnswers, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.contenders import inner_families
 from curr_ab.finetuning.examples import Examples, Indices
 from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.label_counts import weight_table
 from curr_ab.finetuning.lower_layers import StateRows, fits_in_memory, go_on_from_states, lower_states
 from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import build_model, describe_trainable, model_config
@@ -56,7 +58,7 @@ class TrainedFits:
         model = build_model(recipe, self.base.source, self.attention, fold.number)
         has_adapters = recipe.method in ADAPTERS  # auto may have chosen another method
         if recipe.adapt_epochs and has_adapters:
-            take_adapters(model, self.adapted_weights(fold, folder, stop, title))
+            take_adapters(model, self.adapted_weights(recipe, fold, folder, stop, title))
         training = answers_of(fold.train, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
         self.say(f"{title}: {describe_trainable(model)}")
@@ -101,16 +103,18 @@ class TrainedFits:
         self, model: Any, features: Tensor, right: RightAnswers, chosen: Indices
     ) -> dict[str, Tensor]:
         """The head of a probe on these examples."""
-        groups = [self.examples[index].group for index in chosen] if self.recipe.group_by else None
+        groups = inner_families(self.recipe, self.examples)[chosen].tolist()
+        weights = weight_table(self.examples.items, self.recipe)[chosen]
         answers = right.labels[torch.from_numpy(chosen)].numpy()
-        return probe_solution(model, self.recipe, features[torch.from_numpy(chosen)], answers, groups)
+        of_chosen = features[torch.from_numpy(chosen)]
+        return probe_solution(model, self.recipe, of_chosen, answers, groups, weights)
 
     def adapted_weights(
-        self, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
+        self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
     ) -> dict[str, Tensor]:
         """The adapters after their masked training on the fold's training part."""
         return adapted_weights(
-            self.recipe,
+            recipe,
             self.base.source,
             self.accelerator,
             examples=self.examples.items,
@@ -139,7 +143,10 @@ class TrainedFits:
             model = model or build_model(self.recipe, self.base.source, self.attention)
             group = whole_group(self.accelerator)
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
-            self._features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
+            features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
+            if anew:
+                return features
+            self._features = features
         return self._features
 
     def states(self, model: Any) -> Tensor:

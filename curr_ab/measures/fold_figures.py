@@ -32,7 +32,7 @@ def draw_figures(folder: str | Path) -> list[Path]:
     figures: dict[str, Figure] = {}
     for column in columns_of_run(folder) or (None,):
         ending = "" if column is None else "_" + re.sub(r"[^\w.-]", "_", column)
-        run = read_run(folder, column)
+        run = read_run(folder, column=column)
         figures |= {f"{name}{ending}": figure for name, figure in figures_of(run).items()}
     return save_pictures(figures, Path(folder) / "figures")
 

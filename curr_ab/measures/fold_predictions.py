@@ -79,7 +79,7 @@ def columns_of_run(folder: str | Path) -> tuple[str, ...]:
     return tuple(recipe.get("label_columns") or ())
 
 
-def read_run(folder: str | Path, column: str | None = None, beside: str = "") -> RunPredictions:
+def read_run(folder: str | Path, *, column: str | None = None, beside: str = "") -> RunPredictions:
     """The predictions of a finished cross-validation, or those of a baseline that stands beside it.
 
     Where it learns several columns they are those of `column`.

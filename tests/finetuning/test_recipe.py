@@ -169,3 +169,12 @@ def test_the_recipe_of_an_earlier_run_did_without_later_options(tmp_path):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
     recipe = recorded_recipe(tmp_path / "recipe.yaml")
     assert (recipe.start, recipe.fewest_steps, recipe.layers, recipe.adapt_epochs) == ("random", 0, 0, 0)
+
+
+def test_a_recipe_by_another_method_keeps_what_that_method_has():
+    """What `auto` plans and tries are recipes of other methods, some of which have no adapters."""
+    recipe = resolve_recipe("affinity", {"layers": 2, "adapt_epochs": 1})
+    assert recipe.method == "auto"
+    assert (recipe.as_method("lora").layers, recipe.as_method("lora").adapt_epochs) == (2, 1)
+    for method in ("probe", "full", "frozen"):
+        assert (recipe.as_method(method).layers, recipe.as_method(method).adapt_epochs) == (0, 0)

@@ -186,7 +186,7 @@ def test_from_a_mixed_table_with_gaps_to_predictions(target, member, tmp_path):
 
     run = tmp_path / "run"
     assert columns_of_run(run) == tuple(columns)
-    one = read_run(run, columns[1])
+    one = read_run(run, column=columns[1])
     assert sum(map(len, (fold.labels for fold in one.folds))) == sum(
         row[columns[1]] is not None for row in rows
     )
