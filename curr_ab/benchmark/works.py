@@ -13,7 +13,8 @@ from curr_ab.benchmark.plan import BenchmarkPlan, TaskRequest
 from curr_ab.benchmark.predictions import LABELLED
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 from curr_ab.benchmark.tasks.folds import grouped_folds
-from curr_ab.benchmark.tasks.task import Fold, Task, TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
+from curr_ab.benchmark.tasks.task import Fold, Task
 from curr_ab.randomness import random_stream
 
 _HUB = "https://huggingface.co/datasets/"

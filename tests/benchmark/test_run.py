@@ -10,7 +10,7 @@ from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
 from curr_ab.benchmark.plan import Suite, TaskRequest
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.cli.main import main
 from curr_ab.files import file_digest
 from curr_ab.results import read_results
