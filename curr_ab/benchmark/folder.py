@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from curr_ab.benchmark.predictions import Predictions, write_predictions
+from curr_ab.benchmark.predictions import LABELLED, Predictions, fold_of, write_predictions
 from curr_ab.benchmark.scores import Scores, score_predictions
 from curr_ab.benchmark.statistics import Estimate, Interval, interval_of
 from curr_ab.benchmark.tasks.task import Task
-from curr_ab.files import read_object, write_json
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.results import Result, write_results
 
 BENCHMARK, FAILED = "benchmark.json", "failed.json"
 MEASUREMENT, SCORES, RESULTS = "measurement.json", "scores.json", "results.json"
-TASK, TABLE, COMPARISONS = "task.json", "table.csv", "comparisons.csv"
+TASK, TASK_TABLE, TABLE, COMPARISONS = "task.json", "task.csv", "table.csv", "comparisons.csv"
+
+_COLUMNS = ("id", "heavy", "light", "label", "fold")  # of a task's table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,25 @@ def write_task(out: Path, task: Task) -> None:
     folds = [[part.tolist() for part in fold] for fold in task.folds or ()]
     size = {"pairs": len(task), "groups": groups, "folds": folds, "fingerprint": task.fingerprint}
     write_json(task_folder(out, task.name) / TASK, {**record, **size})
+    if task.kind in LABELLED and task.kind != "residues":
+        write_csv(task_folder(out, task.name) / TASK_TABLE, _COLUMNS, _rows(task))
+
+
+def _rows(task: Task) -> Iterator[dict[str, Any]]:
+    """Pairs with label and fold, for a fine-tuning by the very folds; fold 0 is in no test part."""
+    for name, (heavy, light), label, fold in zip(
+        task.ids, task.pairs, task.labels, fold_of(task), strict=True
+    ):
+        word = float(label) if task.kind == "number" else task.label_names[label]
+        yield dict(zip(_COLUMNS, (name, heavy, light, word, fold + 1), strict=True))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table with every digit."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def is_measured(out: Path, measurement: Measurement) -> bool:
