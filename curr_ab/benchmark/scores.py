@@ -60,7 +60,8 @@ def score_predictions(task: Task, predictions: Predictions, *, is_guess: bool = 
         if name != task.metric
     }
     found = estimate(calls[task.metric], layout, by_fold=by_fold)
-    if task.kind in LABELLED and not is_guess:
+    # Of one fold no pair trains the model that tests another.
+    if task.kind in LABELLED and len(task.folds or ()) > 1 and not is_guess:
         shown = score_predictions(task, guess(task), is_guess=True)
         found = cross_validated(found, shown.found, lower_is_better=task.metric in LOWER_IS_BETTER)
     units = "pairs" if task.groups is None else "groups"
