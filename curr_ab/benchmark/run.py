@@ -15,7 +15,9 @@ from curr_ab.benchmark.folder import (
     BENCHMARK,
     FAILED,
     RESULTS,
+    SHARED,
     Measurement,
+    file_name,
     is_measured,
     read_entries,
     write_entry,
@@ -86,6 +88,7 @@ def run_benchmark(
     if not names and not plan.baselines:
         raise ValueError("models must name one or more; got none; name some, or leave the baselines in")
     works = [work for request in suite.tasks for work in make_works(request, plan, names)]
+    _check_names(works)
     with claimed(out, "measures in"):
         _write_plan(out, suite, names, plan, works)
         for work in works:
@@ -99,6 +102,17 @@ def run_benchmark(
         write_results(out / RESULTS, rows)
         write_cards(out, standings, plan.peer.namespace)
     return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
+
+
+def _check_names(works: Sequence[Work]) -> None:
+    """Refuse two tasks of one folder: the later one would take the place of the other."""
+    names = [work.task.name for work in works]
+    folders = [file_name(name) for name in names]
+    if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise ValueError(
+            f"tasks of a suite must have names of their own; got {twice[0]} {len(twice)} times; rename a "
+            "file, or measure one of them in another folder"
+        )
 
 
 def _measure_all(
@@ -172,14 +186,16 @@ def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> st
 
 
 def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Measurement:
+    settings = _settings(work, order.plan)
+    is_baseline = order.model.startswith(BASELINE_PREFIX)
     return Measurement(
         task=work.task.name,
         data=work.task.fingerprint,
         model=order.model if peer is None else peer.name,
         digest="0" * 64 if peer is None else peer.digest,
         form=_OF_TASKS[order.model][1] if peer is None else peer.form,
-        is_baseline=order.model.startswith(BASELINE_PREFIX),
-        settings=_settings(work, order.plan),
+        is_baseline=is_baseline,
+        settings=_shared(settings) if is_baseline or isinstance(peer, Finetuned) else settings,
     )
 
 
@@ -189,12 +205,18 @@ def _settings(work: Work, plan: BenchmarkPlan) -> dict[str, Any]:
     return dict(json.loads(json.dumps(settings)))
 
 
+def _shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the task, without those that say how a model is loaded and reads its input."""
+    return {name: value for name, value in settings.items() if name in SHARED}
+
+
 def _peer_options(plan: BenchmarkPlan) -> dict[str, Any]:
     return {name: getattr(plan.peer, name) for name in plan.peer.__dataclass_fields__}
 
 
 def _standing(work: Work, plan: BenchmarkPlan, out: Path) -> Standing:
-    entries = read_entries(out, work.task.name, work.task.fingerprint, _settings(work, plan))
+    shared = _shared(_settings(work, plan))
+    entries = read_entries(out, work.task.name, work.task.fingerprint, shared)
     return stand(work.task.name, entries, work.seed)
 
 

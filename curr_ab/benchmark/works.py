@@ -15,6 +15,7 @@ from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 from curr_ab.benchmark.tasks.folds import grouped_folds
 from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.task import Fold, Task
+from curr_ab.options import flag_words
 from curr_ab.randomness import random_stream
 
 _HUB = "https://huggingface.co/datasets/"
@@ -32,16 +33,23 @@ class Work:
 
 def make_works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> Iterator[Work]:
     """The tasks of an entry of the suite, with folds and without leaks."""
-    words = [
-        f"curr-ab benchmark {request.task} --models {' '.join(models)}",
-        f"--data {' '.join(request.data)}",
-    ]
+    source = _command(request, plan, models)
     for task in read_task(request.task, request.data, request.options):
         chosen = _drawn(task, plan.pairs, request.options.seed)
         ready = guarded(_folded(chosen, request.options), request.options)
         files = " ".join(Path(name).name for name in request.data)
         dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
-        yield Work(ready, request.options.seed, dataset, " ".join(words))
+        yield Work(ready, request.options.seed, dataset, source)
+
+
+def _command(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> str:
+    """The command that measures it again; files by their names, as folders differ from machine to machine."""
+    options = (request.options, replace(plan, jobs=1), plan.peer)
+    words = ["curr-ab benchmark", request.task]
+    if models:
+        words += ["--models", *(Path(name).name if Path(name).is_absolute() else name for name in models)]
+    words += ["--data", *(Path(name).name for name in request.data)]
+    return " ".join([*words, *(word for one in options for word in flag_words(one))])
 
 
 def _on_hub(task: str) -> str:

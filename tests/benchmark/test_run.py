@@ -9,7 +9,9 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
-from curr_ab.benchmark.plan import Suite, TaskRequest
+from curr_ab.benchmark import works as works_module
+from curr_ab.benchmark.peers.options import PeerOptions
+from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
 from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.cli.main import main
 from curr_ab.files import file_digest
@@ -167,12 +169,52 @@ def test_models_of_one_name_are_told_apart(bench, seeing, monkeypatch, tmp_path)
     assert sum(name.startswith("seeing ") for name in names) == 2 and "seeing ffffff" in names
 
 
+def test_one_model_in_two_forms_stands_twice_and_baselines_once(bench, seeing, blind):
+    """Also in several calls: each model has the form that it needs."""
+    bench([planted("number")], [seeing], peer=PeerOptions(dtype="float32", form="chains"))
+    bench([planted("number")], [seeing, blind], peer=PeerOptions(dtype="float32", form="linker"))
+    found = bench([planted("number")], [blind], peer=PeerOptions(dtype="bfloat16", form="linker"))
+    names = sorted(entry.name for entry in found.standings[0].entries)
+    assert names == ["baseline:guess", "blind bfloat16", "blind float32", "seeing chains", "seeing linker"]
+
+
+def test_a_task_that_stands_twice_is_refused(bench, seeing):
+    with pytest.raises(ValueError, match=r"names of their own; got planted-number 2 times; rename a file"):
+        bench([planted("number"), planted("number", seed=1)], [seeing])
+    assert seeing.asked == []
+
+
 def test_results_are_rows_that_cards_read(bench, seeing, tmp_path):
     bench([planted("number")], [seeing])
     rows = [row for row in read_results(tmp_path / "out" / "results.json") if row.model == "seeing"]
     assert {row.metric for row in rows} == {"spearman", "pearson", "rmse"}
     [row] = [row for row in rows if row.metric == "spearman"]
     assert row.standard_error > 0 and row.num_items == 120 and row.details["form"] == "planted"
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_folds", "split", "probe"),
+    [
+        ("number", 5, "out-of-fold", "frozen features"),
+        ("residues", 1, "test", "frozen features"),
+        ("ranking", None, "all", None),
+        ("loss", None, "all", None),
+    ],
+)
+def test_results_say_what_they_are_of(bench, seeing, tmp_path, kind, num_folds, split, probe):
+    task = planted(kind)
+    task = replace(task, folds=(task.folds or ())[:num_folds] or None)
+    found = bench([task], [seeing], options=TaskOptions(seed=3), pairs=100, jobs=1)
+    for row in read_results(found.folder / "results.json"):
+        assert row.split == split and row.details.get("probe") == (probe if row.model == "seeing" else None)
+        assert row.source == "curr-ab benchmark planted --models seeing --data --seed 3 --pairs 100"
+
+
+def test_the_command_of_a_result_has_no_folder_of_this_machine(tmp_path):
+    data = tmp_path / "pairs.csv"
+    request = TaskRequest("pairing", (str(data),))
+    said = works_module._command(request, BenchmarkPlan(jobs=2), ["8M-F", f"{tmp_path}/mine", "me/model"])
+    assert said == "curr-ab benchmark pairing --models 8M-F mine me/model --data pairs.csv"
 
 
 def test_some_pairs_are_drawn_for_a_first_look(bench, seeing):
