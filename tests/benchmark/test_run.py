@@ -224,6 +224,36 @@ def test_some_pairs_are_drawn_for_a_first_look(bench, seeing):
     assert found.tasks[0].folds is not None
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_each_test_part_keeps_each_class_in_a_first_look(seed):
+    """A class of which each fold has three in 300."""
+    task = planted("classes", count=1_500, seed=seed)
+    rare = np.concatenate([test[:3] for _, test in task.folds])
+    task = replace(task, labels=np.isin(np.arange(len(task)), rare).astype(np.int64))
+    drawn = works_module._drawn(task, 60, seed)
+    assert len(drawn) == 60 and len(drawn.folds) == 5
+    for _, test in drawn.folds:
+        assert sorted(np.bincount(drawn.labels[test])) == [2, 10]
+
+
+def test_folds_that_a_first_look_would_empty_are_refused():
+    task = planted("number", folds=40)
+    with pytest.raises(ValueError, match=r"pairs must leave each of the 40 folds .*; got 20; take more"):
+        works_module._drawn(task, 20, 0)
+
+
+def test_leaks_of_pairs_that_were_not_drawn_are_not_told():
+    task = planted("number")
+    pairs = [*task.pairs]
+    pairs[7], pairs[9] = pairs[0], pairs[1]
+    task = replace(task, pairs=tuple(pairs), leaks=("pair0 and pair7", "pair1 and pair9"))
+    for seed in range(6):
+        drawn = works_module._drawn(task, 60, seed)
+        both = {("pair0", "pair7"), ("pair1", "pair9")}
+        kept = [f"{one} and {two} (the same pair)" for one, two in sorted(both) if {one, two} <= {*drawn.ids}]
+        assert sorted(drawn.leaks) == kept
+
+
 def test_the_command_fails_where_a_model_fails(bench, capsys, monkeypatch, tmp_path):
     bench([planted("number")], [])  # the doubles stay in place
     monkeypatch.setattr(run_module, "find_peer", lambda name, **options: PlantedPeer(name, fails=name == "b"))
