@@ -51,6 +51,7 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
+_AFTER_A_KILL = "run the same command again, it goes on; or fewer processes with --jobs"
 _BASELINES = {kind for kinds in BASELINES.values() for kind in kinds}
 
 
@@ -124,12 +125,17 @@ def _measure_all(
     names = list(dict.fromkeys([*baselines, *models]))
     orders = [_Order(name, tuple(works), plan, out) for name in names]
     failures: dict[int, list[Failure]] = {}
-    with Workers(min(plan.jobs, len(orders) or 1)) as workers:
-        for place, (lines, failed) in workers.completed(_measure_model, orders):
-            failures[place] = failed
-            for line in lines:
-                say(line)
-            say(f"{names[place]}: done ({len(failures)} of {len(orders)})")
+    with Workers(min(plan.jobs, len(orders) or 1), after_a_kill=_AFTER_A_KILL) as workers:
+        try:
+            for place, (lines, failed) in workers.completed(_measure_model, orders):
+                failures[place] = failed
+                for line in lines:
+                    say(line)
+                say(f"{names[place]}: done ({len(failures)} of {len(orders)})")
+        except ChildProcessError as error:  # with the worker goes the pool, but nothing that is written
+            for place in set(range(len(orders))) - failures.keys():
+                asked = [work for work in works if _applies(names[place], work.task)]
+                failures[place] = [Failure(names[place], work.task.name, str(error)) for work in asked]
     return [one for place in sorted(failures) for one in failures[place]]
 
 
@@ -147,9 +153,8 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     failed: list[Failure] = []
     peer: Peer | Finetuned | None = None
     for work in order.works:
-        kind = order.model.removeprefix(BASELINE_PREFIX)
-        if kind != order.model and kind in _BASELINES and kind not in BASELINES[work.task.kind]:
-            continue  # it has nothing to say of this kind of task
+        if not _applies(order.model, work.task):
+            continue
         try:
             if peer is None and order.model not in _OF_TASKS:
                 peer = _find(order)
@@ -159,6 +164,12 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
             failed.append(Failure(order.model, work.task.name, reason))
             lines.append(f"{work.task.name}: {order.model} failed: {reason}")
     return lines, failed
+
+
+def _applies(model: str, task: Task) -> bool:
+    """False of a baseline that has nothing to say of this kind of task."""
+    kind = model.removeprefix(BASELINE_PREFIX)
+    return kind == model or kind not in _BASELINES or kind in BASELINES[task.kind]
 
 
 def _find(order: _Order) -> Peer | Finetuned:

@@ -11,6 +11,7 @@ import numpy as np
 from curr_ab.benchmark.leaks import guarded
 from curr_ab.benchmark.plan import BenchmarkPlan, TaskRequest
 from curr_ab.benchmark.predictions import LABELLED, fold_of
+from curr_ab.benchmark.scores import check_metric
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
 from curr_ab.benchmark.tasks.folds import find_leaks, grouped_folds
 from curr_ab.benchmark.tasks.options import TaskOptions
@@ -37,6 +38,7 @@ def make_works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str])
     for task in read_task(request.task, request.data, request.options):
         chosen = _drawn(task, plan.pairs, request.options.seed)
         ready = guarded(_folded(chosen, request.options), request.options)
+        check_metric(ready)
         files = " ".join(Path(name).name for name in request.data)
         dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
         yield Work(ready, request.options.seed, dataset, source)

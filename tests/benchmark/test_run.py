@@ -9,6 +9,7 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
+from curr_ab.benchmark import scores as scores_module
 from curr_ab.benchmark import works as works_module
 from curr_ab.benchmark.peers.options import PeerOptions
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
@@ -146,6 +147,56 @@ def test_one_failure_loses_no_other_model(bench, seeing, tmp_path):
     assert {entry.name for entry in found.standings[0].entries} == {"seeing", "baseline:guess"}
     mended = bench([planted("number"), planted("loss")], [PlantedPeer("broken"), seeing])
     assert mended.failures == () and json.loads((tmp_path / "out" / "failed.json").read_text()) == []
+
+
+def test_a_killed_worker_loses_no_other_model(bench, seeing, blind, monkeypatch):
+    class Killed(run_module.Workers):
+        def completed(self, function, tasks, **options):
+            done = super().completed(function, tasks, **options)
+            yield next(done)
+            raise ChildProcessError("a worker process was killed; " + self._after_a_kill)
+
+    monkeypatch.setattr(run_module, "Workers", Killed)
+    found = bench([planted("number"), planted("loss")], [seeing, blind], baselines=False)
+    assert {entry.name for entry in found.standings[0].entries} == {"seeing"}
+    assert [(one.model, one.task) for one in found.failures] == [
+        ("blind", "planted-number"),
+        ("blind", "planted-loss"),
+    ]
+    assert "fewer processes with --jobs" in found.failures[0].reason
+
+
+def test_a_metric_that_is_not_defined_is_left_out(bench, monkeypatch, seeing):
+    real = scores_module.score
+
+    def without_pearson(metric, *arguments):
+        if metric.configuration == "pearson":
+            raise ValueError("all numbers are equal")
+        return real(metric, *arguments)
+
+    monkeypatch.setattr(scores_module, "score", without_pearson)
+    found = bench([planted("number")], [seeing])
+    assert found.failures == ()
+    assert set(found.standings[0].entries[0].others) == {"rmse"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "words"),
+    [
+        ("classes", lambda task: np.zeros(len(task), np.int64), "each class in two or more groups"),
+        ("classes", lambda task: (np.arange(len(task)) < 2).astype(np.int64), "each class in two or more"),
+        (
+            "number",
+            lambda task: (np.arange(len(task)) < 9).astype(float),
+            "different numbers in four or more",
+        ),
+    ],
+)
+def test_a_task_without_a_score_is_refused_before_any_model(bench, seeing, kind, labels, words):
+    task = planted(kind)
+    with pytest.raises(ValueError, match=rf"planted-{kind} must have {words}"):
+        bench([replace(task, labels=labels(task))], [seeing])
+    assert seeing.asked == []
 
 
 def test_a_model_that_is_not_found_fails_alone(bench, seeing, monkeypatch):
