@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from curr_ab.benchmark.folder import COMPARISONS, TABLE, Entry, task_folder
+from curr_ab.benchmark.folder import COMPARISONS, TABLE, Entry, task_folder, write_csv
 from curr_ab.benchmark.scores import LOWER_IS_BETTER
 from curr_ab.benchmark.statistics import PairedTest, paired_tests
-from curr_ab.files import replacing
 
 COLUMNS = (
     *("model", "form", "baseline", "metric", "value", "standard_error", "low", "high", "items", "units"),
@@ -68,9 +66,9 @@ def stand(task: str, entries: Sequence[Entry], seed: int) -> Standing:
 def write_tables(out: Path, standing: Standing) -> None:
     """The table of a task, and all its tests, as CSV with every digit."""
     folder = task_folder(out, standing.task)
-    _write(folder / TABLE, COLUMNS, rows_of(standing))
+    write_csv(folder / TABLE, COLUMNS, rows_of(standing))
     tests = [{name: getattr(one, name) for name in _COMPARED} for one in standing.tests]
-    _write(folder / COMPARISONS, _COMPARED, tests)
+    write_csv(folder / COMPARISONS, _COMPARED, tests)
 
 
 def rows_of(standing: Standing) -> list[dict[str, Any]]:
@@ -98,10 +96,3 @@ def rows_of(standing: Standing) -> list[dict[str, Any]]:
             }
         rows.append(row)
     return rows
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,16 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from curr_ab.benchmark.predictions import Predictions, write_predictions
+from curr_ab.benchmark.predictions import LABELLED, Predictions, fold_of, write_predictions
 from curr_ab.benchmark.scores import Scores, score_predictions
 from curr_ab.benchmark.statistics import Estimate, Interval, interval_of
 from curr_ab.benchmark.tasks.task import Task
-from curr_ab.files import read_object, write_json
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.results import Result, write_results
 
 BENCHMARK, FAILED = "benchmark.json", "failed.json"
 MEASUREMENT, SCORES, RESULTS = "measurement.json", "scores.json", "results.json"
-TASK, TABLE, COMPARISONS = "task.json", "table.csv", "comparisons.csv"
+TASK, TASK_TABLE, TABLE, COMPARISONS = "task.json", "task.csv", "table.csv", "comparisons.csv"
+
+# Settings that all models of a task share, and those in which one may stand beside itself.
+SHARED = ("pairs", "shots", "repeats", "folds", "seed")
+OWN = ("form", "mode", "dtype", "separator")
+_COLUMNS = ("id", "heavy", "light", "label", "fold")  # of a task's table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,21 @@ def write_entry(
             "notes": list(predictions.notes),
         },
     )
-    write_results(folder / RESULTS, _results(measurement, scores, predictions, interval, dataset, source))
+    rows = _results(measurement, scores, predictions, interval, dataset, source, _split(task))
+    write_results(folder / RESULTS, rows)
+
+
+def _split(task: Task) -> str:
+    """The part of the data that the numbers are of, in a word."""
+    if task.folds is None or task.kind not in LABELLED:
+        return "all"
+    return "test" if len(task.folds) == 1 else "out-of-fold"
+
+
+def _reading(measurement: Measurement) -> dict[str, str]:
+    """How the model was asked to read its input, as details of a result."""
+    own = {name: measurement.settings.get(name) for name in OWN}
+    return {"form_option" if name == "form" else name: str(value) for name, value in own.items() if value}
 
 
 def _results(
@@ -108,8 +128,12 @@ def _results(
     interval: Interval,
     dataset: str,
     source: str,
+    split: str,
 ) -> Iterator[Result]:
     values = {scores.metric: scores.found.value, **scores.others, **dict(predictions.further)}
+    details = {"form": measurement.form, **_reading(measurement)}
+    if predictions.is_probe:
+        details["probe"] = "frozen features"
     for metric, value in values.items():
         yield Result(
             model=measurement.model,
@@ -119,11 +143,11 @@ def _results(
             standard_error=interval.standard_error if metric == scores.metric else None,
             num_items=scores.num_items,
             dataset=dataset,
-            split="out-of-fold" if "folds" in measurement.settings else "all",
+            split=split,
             checkpoint=measurement.digest,
             source=source,
             code_version=version("curr-ab"),
-            details={"form": measurement.form, "probe": "frozen features"},
+            details=details,
         )
 
 
@@ -136,6 +160,25 @@ def write_task(out: Path, task: Task) -> None:
     folds = [[part.tolist() for part in fold] for fold in task.folds or ()]
     size = {"pairs": len(task), "groups": groups, "folds": folds, "fingerprint": task.fingerprint}
     write_json(task_folder(out, task.name) / TASK, {**record, **size})
+    if task.kind in LABELLED and task.kind != "residues":
+        write_csv(task_folder(out, task.name) / TASK_TABLE, _COLUMNS, _rows(task))
+
+
+def _rows(task: Task) -> Iterator[dict[str, Any]]:
+    """Pairs with label and fold, for a fine-tuning by the very folds; fold 0 is in no test part."""
+    for name, (heavy, light), label, fold in zip(
+        task.ids, task.pairs, task.labels, fold_of(task), strict=True
+    ):
+        word = float(label) if task.kind == "number" else task.label_names[label]
+        yield dict(zip(_COLUMNS, (name, heavy, light, word, fold + 1), strict=True))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table with every digit."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def is_measured(out: Path, measurement: Measurement) -> bool:
@@ -154,19 +197,34 @@ def read_measurement(folder: Path) -> Measurement | None:
 
 
 def read_entries(out: Path, task: str, data: str, settings: Mapping[str, Any]) -> list[Entry]:
-    """All models that were measured on the very data of the task with the same settings, by name."""
+    """All models that were measured on the very data of the task with these settings, by name.
+
+    How each reads its input is its own matter: one model in two forms, or number types, stands twice.
+    """
     found = []
     for path in sorted(task_folder(out, task).glob(f"*/{RESULTS}")):
         measurement = read_measurement(path.parent)
-        if measurement and measurement.data == data and measurement.settings == settings:
+        if measurement and measurement.data == data and settings.items() <= measurement.settings.items():
             found.append((path.parent, measurement))
-    names = [one.model for _, one in found]
-    return [
-        _read_entry(
-            folder, one, one.model if names.count(one.model) == 1 else f"{one.model} {one.digest[:6]}"
-        )
-        for folder, one in found
-    ]
+    names = _own_names([one for _, one in found])
+    return [_read_entry(folder, one, name) for (folder, one), name in zip(found, names, strict=True)]
+
+
+def _own_names(measurements: Sequence[Measurement]) -> list[str]:
+    """The model's name; of several of one name with what tells them apart: weights, how it reads, or all."""
+    names = [one.model for one in measurements]
+    told = [[one.digest[:6] for one in measurements]]
+    told += [[str(one.settings.get(name) or "") for one in measurements] for name in OWN]
+    told += [[one.key[:6] for one in measurements]]
+    for values in told:
+        alike: dict[str, set[str]] = {}
+        for name, value in zip(names, values, strict=True):
+            alike.setdefault(name, set()).add(value)
+        names = [
+            f"{name} {value}".strip() if len(alike[name]) > 1 else name
+            for name, value in zip(names, values, strict=True)
+        ]
+    return names
 
 
 def _read_entry(folder: Path, measurement: Measurement, name: str) -> Entry:

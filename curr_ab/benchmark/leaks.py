@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import check_leaks, find_leaks
-from curr_ab.benchmark.tasks.task import Fold, Pair, Task, TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
+from curr_ab.benchmark.tasks.task import Fold, Pair, Task
 
 NEAR = 2  # residues of a whole pair: reads of one clone differ by so many
 _MOST_OF_A_KIND = 2_000  # of one part: libraries of one antibody's mutants are no clones of each other

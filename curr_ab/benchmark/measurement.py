@@ -54,7 +54,8 @@ def _by_pair(task: Task, features: dict[str, Floats], seed: int) -> Predictions:
         )
         values[test] = choice.regression.predict(features[choice.features][test])
         chosen.append(choice.features)
-    return Predictions(values, () if len(features) == 1 else (_counted(chosen),))
+    notes = () if len(features) == 1 else (_counted(chosen),)
+    return Predictions(values, notes, is_probe=True)
 
 
 def _group(task: Task, row: int) -> str:
@@ -92,7 +93,7 @@ def _by_residue(task: Task, peer: Peer, seed: int) -> Predictions:
         )
         for row in test:
             values[row] = regression.predict(features[row])
-    return Predictions(values)
+    return Predictions(values, is_probe=True)
 
 
 def _masked_loss(task: Task, peer: Peer) -> Predictions:

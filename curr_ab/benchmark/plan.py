@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from curr_ab.benchmark.peers.peer import PeerOptions
+from curr_ab.benchmark.peers.options import PeerOptions
 from curr_ab.benchmark.tasks.catalogue import TASKS
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.options import OptionError, check_names, check_types, option, read_yaml
 
 SUITE_KEYS = ("models", "tasks")

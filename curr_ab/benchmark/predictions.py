@@ -26,6 +26,7 @@ class Predictions:
 
     values: Any
     notes: tuple[str, ...] = ()  # what a report must say of them, such as the features that were chosen
+    is_probe: bool = False  # made by regressions on frozen features
     further: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, by name, such as few-shot ones
 
 

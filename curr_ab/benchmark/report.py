@@ -8,7 +8,7 @@ from typing import Any
 
 from curr_ab.benchmark.comparison import Standing
 from curr_ab.benchmark.figures import KEYS, forest, save_forest
-from curr_ab.benchmark.folder import TABLE, TASK, file_name
+from curr_ab.benchmark.folder import SHARED, TABLE, TASK, file_name
 from curr_ab.benchmark.report_tables import (
     input_table,
     metric_table,
@@ -52,7 +52,9 @@ def _values(benchmark: Benchmark) -> dict[str, Any]:
         "sections": sections,
         "failures": benchmark.failures,
         "keys": KEYS,
-        "settings": settings_table(benchmark.plan.settings),
+        "settings": settings_table(
+            {name: value for name, value in benchmark.plan.settings.items() if name in SHARED}
+        ),
     }
 
 

@@ -91,8 +91,15 @@ def input_table(standing: Standing, out: Path) -> Table:
         file = entry.folder.relative_to(out).as_posix()
         form = Field(entry.measurement.form, f"{file}/{MEASUREMENT}#form", "words")
         chosen = Field("; ".join(entry.notes), f"{file}/{SCORES}#notes" if entry.notes else "", "words")
-        rows.append(Row(entry.name, (form, chosen), entry.measurement.is_baseline))
-    return Table("The form of input, and the features chosen.", ("", "form", "features"), tuple(rows))
+        settings = [
+            Field(str(value), f"{file}/{MEASUREMENT}#settings/{name}", "words")
+            if (value := entry.measurement.settings.get(name))
+            else Field("")
+            for name in ("mode", "dtype")
+        ]
+        rows.append(Row(entry.name, (form, *settings, chosen), entry.measurement.is_baseline))
+    header = ("", "form", "mode", "number type", "features")
+    return Table("The form of input, how it was computed, and the features chosen.", header, tuple(rows))
 
 
 def test_table(standing: Standing) -> Table:

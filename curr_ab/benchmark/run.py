@@ -15,7 +15,9 @@ from curr_ab.benchmark.folder import (
     BENCHMARK,
     FAILED,
     RESULTS,
+    SHARED,
     Measurement,
+    file_name,
     is_measured,
     read_entries,
     write_entry,
@@ -49,6 +51,7 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
+_AFTER_A_KILL = "run the same command again, it goes on; or fewer processes with --jobs"
 _BASELINES = {kind for kinds in BASELINES.values() for kind in kinds}
 
 
@@ -86,6 +89,7 @@ def run_benchmark(
     if not names and not plan.baselines:
         raise ValueError("models must name one or more; got none; name some, or leave the baselines in")
     works = [work for request in suite.tasks for work in make_works(request, plan, names)]
+    _check_names(works)
     with claimed(out, "measures in"):
         _write_plan(out, suite, names, plan, works)
         for work in works:
@@ -101,6 +105,17 @@ def run_benchmark(
     return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
 
 
+def _check_names(works: Sequence[Work]) -> None:
+    """Refuse two tasks of one folder: the later one would take the place of the other."""
+    names = [work.task.name for work in works]
+    folders = [file_name(name) for name in names]
+    if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise ValueError(
+            f"tasks of a suite must have names of their own; got {twice[0]} {len(twice)} times; rename a "
+            "file, or measure one of them in another folder"
+        )
+
+
 def _measure_all(
     works: Sequence[Work], models: Sequence[str], plan: BenchmarkPlan, out: Path, say: Say
 ) -> list[Failure]:
@@ -110,12 +125,17 @@ def _measure_all(
     names = list(dict.fromkeys([*baselines, *models]))
     orders = [_Order(name, tuple(works), plan, out) for name in names]
     failures: dict[int, list[Failure]] = {}
-    with Workers(min(plan.jobs, len(orders) or 1)) as workers:
-        for place, (lines, failed) in workers.completed(_measure_model, orders):
-            failures[place] = failed
-            for line in lines:
-                say(line)
-            say(f"{names[place]}: done ({len(failures)} of {len(orders)})")
+    with Workers(min(plan.jobs, len(orders) or 1), after_a_kill=_AFTER_A_KILL) as workers:
+        try:
+            for place, (lines, failed) in workers.completed(_measure_model, orders):
+                failures[place] = failed
+                for line in lines:
+                    say(line)
+                say(f"{names[place]}: done ({len(failures)} of {len(orders)})")
+        except ChildProcessError as error:  # with the worker goes the pool, but nothing that is written
+            for place in set(range(len(orders))) - failures.keys():
+                asked = [work for work in works if _applies(names[place], work.task)]
+                failures[place] = [Failure(names[place], work.task.name, str(error)) for work in asked]
     return [one for place in sorted(failures) for one in failures[place]]
 
 
@@ -133,9 +153,8 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     failed: list[Failure] = []
     peer: Peer | Finetuned | None = None
     for work in order.works:
-        kind = order.model.removeprefix(BASELINE_PREFIX)
-        if kind != order.model and kind in _BASELINES and kind not in BASELINES[work.task.kind]:
-            continue  # it has nothing to say of this kind of task
+        if not _applies(order.model, work.task):
+            continue
         try:
             if peer is None and order.model not in _OF_TASKS:
                 peer = _find(order)
@@ -145,6 +164,12 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
             failed.append(Failure(order.model, work.task.name, reason))
             lines.append(f"{work.task.name}: {order.model} failed: {reason}")
     return lines, failed
+
+
+def _applies(model: str, task: Task) -> bool:
+    """False of a baseline that has nothing to say of this kind of task."""
+    kind = model.removeprefix(BASELINE_PREFIX)
+    return kind == model or kind not in _BASELINES or kind in BASELINES[task.kind]
 
 
 def _find(order: _Order) -> Peer | Finetuned:
@@ -172,14 +197,16 @@ def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> st
 
 
 def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Measurement:
+    settings = _settings(work, order.plan)
+    is_baseline = order.model.startswith(BASELINE_PREFIX)
     return Measurement(
         task=work.task.name,
         data=work.task.fingerprint,
         model=order.model if peer is None else peer.name,
         digest="0" * 64 if peer is None else peer.digest,
         form=_OF_TASKS[order.model][1] if peer is None else peer.form,
-        is_baseline=order.model.startswith(BASELINE_PREFIX),
-        settings=_settings(work, order.plan),
+        is_baseline=is_baseline,
+        settings=_shared(settings) if is_baseline or isinstance(peer, Finetuned) else settings,
     )
 
 
@@ -189,12 +216,18 @@ def _settings(work: Work, plan: BenchmarkPlan) -> dict[str, Any]:
     return dict(json.loads(json.dumps(settings)))
 
 
+def _shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the task, without those that say how a model is loaded and reads its input."""
+    return {name: value for name, value in settings.items() if name in SHARED}
+
+
 def _peer_options(plan: BenchmarkPlan) -> dict[str, Any]:
     return {name: getattr(plan.peer, name) for name in plan.peer.__dataclass_fields__}
 
 
 def _standing(work: Work, plan: BenchmarkPlan, out: Path) -> Standing:
-    entries = read_entries(out, work.task.name, work.task.fingerprint, _settings(work, plan))
+    shared = _shared(_settings(work, plan))
+    entries = read_entries(out, work.task.name, work.task.fingerprint, shared)
     return stand(work.task.name, entries, work.seed)
 
 

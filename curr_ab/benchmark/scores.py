@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,8 +44,7 @@ def score_predictions(task: Task, predictions: Predictions, *, is_guess: bool = 
     """All scores of a task, over all test parts together, or fold by fold where the data's owners do so."""
     labels, values, pairs = items_of(task, predictions)
     folds = fold_of(task)[pairs]
-    names = pairs if task.groups is None else [task.groups[pair] for pair in pairs]
-    layout = make_layout(names, folds)
+    layout = _layout(task, pairs)
     metrics = _metrics(task)
     if task.metric not in metrics:
         raise ValueError(f"{task.name}: metric must be one of {', '.join(metrics)}; got {task.metric!r}")
@@ -54,17 +54,50 @@ def score_predictions(task: Task, predictions: Predictions, *, is_guess: bool = 
         name: _score_of(task, metric, labels, raised if name in _RANKING else values)
         for name, metric in metrics.items()
     }
-    others = {
-        name: estimate_value(call, layout, by_fold=by_fold and name in _RANKING)
-        for name, call in calls.items()
-        if name != task.metric
-    }
+    others = dict(_others(task, calls, layout, by_fold=by_fold))
     found = estimate(calls[task.metric], layout, by_fold=by_fold)
-    if task.kind in LABELLED and not is_guess:
+    # Of one fold no pair trains the model that tests another.
+    if task.kind in LABELLED and len(task.folds or ()) > 1 and not is_guess:
         shown = score_predictions(task, guess(task), is_guess=True)
         found = cross_validated(found, shown.found, lower_is_better=task.metric in LOWER_IS_BETTER)
     units = "pairs" if task.groups is None else "groups"
     return Scores(task.metric, found, others, len(labels), units, by_fold)
+
+
+def check_metric(task: Task) -> None:
+    """Refuse a task whose metric has no value for any model, or none without one of its units."""
+    if task.kind == "loss":
+        return
+    nothing = guess(task) if task.kind in LABELLED else Predictions(np.zeros(len(task)))
+    labels, _, pairs = items_of(task, nothing)
+    layout = replace(_layout(task, pairs), folds=np.zeros(len(labels), np.int64))
+    if not _is_defined(layout, labels, 0) or len(np.unique(labels)) < 2:
+        units = "pairs" if task.groups is None else "groups"
+        what = "each class in two" if labels.dtype.kind != "f" else "different numbers in four"
+        raise ValueError(
+            f"{task.name} must have {what} or more {units} that its folds test; got {len(labels):,} items in "
+            f"{layout.num_units:,} {units}; give a file with more, or take more pairs"
+        )
+
+
+def _layout(task: Task, pairs: Sequence[int]) -> Layout:
+    names = pairs if task.groups is None else [task.groups[pair] for pair in pairs]
+    return make_layout(names, fold_of(task)[pairs])
+
+
+def _others(
+    task: Task, calls: Mapping[str, Score], layout: Layout, *, by_fold: bool
+) -> Iterator[tuple[str, float]]:
+    """The other metrics; one that these labels or predictions do not define is left out."""
+    for name, call in calls.items():
+        if name == task.metric:
+            continue
+        try:
+            value = estimate_value(call, layout, by_fold=by_fold and name in _RANKING)
+        except ValueError:
+            continue
+        if np.isfinite(value):
+            yield name, value
 
 
 def _above_guess(task: Task, values: Floats, folds: Rows) -> Floats:

@@ -10,10 +10,13 @@ import numpy as np
 
 from curr_ab.benchmark.leaks import guarded
 from curr_ab.benchmark.plan import BenchmarkPlan, TaskRequest
-from curr_ab.benchmark.predictions import LABELLED
+from curr_ab.benchmark.predictions import LABELLED, fold_of
+from curr_ab.benchmark.scores import check_metric
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
-from curr_ab.benchmark.tasks.folds import grouped_folds
-from curr_ab.benchmark.tasks.task import Fold, Task, TaskOptions
+from curr_ab.benchmark.tasks.folds import find_leaks, grouped_folds
+from curr_ab.benchmark.tasks.options import TaskOptions
+from curr_ab.benchmark.tasks.task import Fold, Indices, Task
+from curr_ab.options import OptionError, flag_words
 from curr_ab.randomness import random_stream
 
 _HUB = "https://huggingface.co/datasets/"
@@ -31,16 +34,24 @@ class Work:
 
 def make_works(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> Iterator[Work]:
     """The tasks of an entry of the suite, with folds and without leaks."""
-    words = [
-        f"curr-ab benchmark {request.task} --models {' '.join(models)}",
-        f"--data {' '.join(request.data)}",
-    ]
+    source = _command(request, plan, models)
     for task in read_task(request.task, request.data, request.options):
         chosen = _drawn(task, plan.pairs, request.options.seed)
         ready = guarded(_folded(chosen, request.options), request.options)
+        check_metric(ready)
         files = " ".join(Path(name).name for name in request.data)
         dataset = f"{_on_hub(request.task)}{files} {ready.fingerprint[:12]}"
-        yield Work(ready, request.options.seed, dataset, " ".join(words))
+        yield Work(ready, request.options.seed, dataset, source)
+
+
+def _command(request: TaskRequest, plan: BenchmarkPlan, models: Sequence[str]) -> str:
+    """The command that measures it again; files by their names, as folders differ from machine to machine."""
+    options = (request.options, replace(plan, jobs=1), plan.peer)
+    words = ["curr-ab benchmark", request.task]
+    if models:
+        words += ["--models", *(Path(name).name if Path(name).is_absolute() else name for name in models)]
+    words += ["--data", *(Path(name).name for name in request.data)]
+    return " ".join([*words, *(word for one in options for word in flag_words(one))])
 
 
 def _on_hub(task: str) -> str:
@@ -62,20 +73,43 @@ def _drawn(task: Task, pairs: int | None, seed: int) -> Task:
     """So many pairs of the task, drawn at random in their order, with what is left of its folds."""
     if pairs is None or pairs >= len(task):
         return task
-    rows = np.sort(random_stream(seed, "benchmark pairs").permutation(len(task))[:pairs])
+    rows = _draw(task, pairs, seed)
     place = np.full(len(task), -1, np.int64)
     place[rows] = np.arange(pairs)
     folds: list[Fold] = []
     for train, test in task.folds or ():
         parts = tuple(place[part][place[part] >= 0] for part in (train, test))
-        folds += [(parts[0], parts[1])] if all(map(len, parts)) else []
+        if not all(map(len, parts)):
+            raise OptionError(
+                f"pairs must leave each of the {len(task.folds or ())} folds of {task.name} some to train on "
+                f"and to test; got {pairs}; take more",
+                "pairs",
+            )
+        folds.append((parts[0], parts[1]))
+    ids = tuple(task.ids[row] for row in rows)
+    chosen = tuple(task.pairs[row] for row in rows)
     is_array = isinstance(task.labels, np.ndarray)
     return replace(
         task,
-        pairs=tuple(task.pairs[row] for row in rows),
-        ids=tuple(task.ids[row] for row in rows),
+        pairs=chosen,
+        ids=ids,
         labels=task.labels[rows] if is_array else tuple(task.labels[row] for row in rows),
         groups=None if task.groups is None else tuple(task.groups[row] for row in rows),
         folds=tuple(folds) or None,
         notes=(*task.notes, f"{pairs:,} of {len(task):,} pairs were drawn"),
+        leaks=tuple(find_leaks(ids, chosen, None, folds)) if task.leaks else (),
     )
+
+
+def _draw(task: Task, pairs: int, seed: int) -> Indices:
+    """Two pairs of each class of each test part, so that each has a score, then of each its share."""
+    order = random_stream(seed, "benchmark pairs").permutation(len(task))
+    classes = task.labels if task.kind in ("classes", "pairing") else np.zeros(len(task), np.int64)
+    cells = np.stack([fold_of(task), np.asarray(classes)], axis=1)[order]
+    _, strata, sizes = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    strata = strata.reshape(-1)
+    rank = np.empty(len(task), np.int64)
+    for stratum, size in enumerate(sizes):
+        rank[strata == stratum] = np.arange(size)
+    key = np.where(rank < 2, -1.0, (rank + 0.5) / sizes[strata])
+    return np.sort(order[np.argsort(key, kind="stable")[:pairs]])

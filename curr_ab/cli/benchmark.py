@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curr_ab.benchmark.plan import BenchmarkPlan, read_suite
 from curr_ab.benchmark.tasks.catalogue import TASKS
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.cli.shell import add_command
 from curr_ab.extras import needs_extra
 from curr_ab.options import Options, add_flags, option, read_flags, read_options

@@ -8,7 +8,7 @@ from support.benchmarks import planted
 
 from curr_ab.benchmark.leaks import near_leaks
 from curr_ab.benchmark.report import write_report
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 
 
 def leaky(how):

@@ -9,8 +9,11 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark import run as run_module
-from curr_ab.benchmark.plan import Suite, TaskRequest
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark import scores as scores_module
+from curr_ab.benchmark import works as works_module
+from curr_ab.benchmark.peers.options import PeerOptions
+from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.cli.main import main
 from curr_ab.files import file_digest
 from curr_ab.results import read_results
@@ -146,6 +149,56 @@ def test_one_failure_loses_no_other_model(bench, seeing, tmp_path):
     assert mended.failures == () and json.loads((tmp_path / "out" / "failed.json").read_text()) == []
 
 
+def test_a_killed_worker_loses_no_other_model(bench, seeing, blind, monkeypatch):
+    class Killed(run_module.Workers):
+        def completed(self, function, tasks, **options):
+            done = super().completed(function, tasks, **options)
+            yield next(done)
+            raise ChildProcessError("a worker process was killed; " + self._after_a_kill)
+
+    monkeypatch.setattr(run_module, "Workers", Killed)
+    found = bench([planted("number"), planted("loss")], [seeing, blind], baselines=False)
+    assert {entry.name for entry in found.standings[0].entries} == {"seeing"}
+    assert [(one.model, one.task) for one in found.failures] == [
+        ("blind", "planted-number"),
+        ("blind", "planted-loss"),
+    ]
+    assert "fewer processes with --jobs" in found.failures[0].reason
+
+
+def test_a_metric_that_is_not_defined_is_left_out(bench, monkeypatch, seeing):
+    real = scores_module.score
+
+    def without_pearson(metric, *arguments):
+        if metric.configuration == "pearson":
+            raise ValueError("all numbers are equal")
+        return real(metric, *arguments)
+
+    monkeypatch.setattr(scores_module, "score", without_pearson)
+    found = bench([planted("number")], [seeing])
+    assert found.failures == ()
+    assert set(found.standings[0].entries[0].others) == {"rmse"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "words"),
+    [
+        ("classes", lambda task: np.zeros(len(task), np.int64), "each class in two or more groups"),
+        ("classes", lambda task: (np.arange(len(task)) < 2).astype(np.int64), "each class in two or more"),
+        (
+            "number",
+            lambda task: (np.arange(len(task)) < 9).astype(float),
+            "different numbers in four or more",
+        ),
+    ],
+)
+def test_a_task_without_a_score_is_refused_before_any_model(bench, seeing, kind, labels, words):
+    task = planted(kind)
+    with pytest.raises(ValueError, match=rf"planted-{kind} must have {words}"):
+        bench([replace(task, labels=labels(task))], [seeing])
+    assert seeing.asked == []
+
+
 def test_a_model_that_is_not_found_fails_alone(bench, seeing, monkeypatch):
     found = bench([planted("number")], [seeing])
 
@@ -167,6 +220,21 @@ def test_models_of_one_name_are_told_apart(bench, seeing, monkeypatch, tmp_path)
     assert sum(name.startswith("seeing ") for name in names) == 2 and "seeing ffffff" in names
 
 
+def test_one_model_in_two_forms_stands_twice_and_baselines_once(bench, seeing, blind):
+    """Also in several calls: each model has the form that it needs."""
+    bench([planted("number")], [seeing], peer=PeerOptions(dtype="float32", form="chains"))
+    bench([planted("number")], [seeing, blind], peer=PeerOptions(dtype="float32", form="linker"))
+    found = bench([planted("number")], [blind], peer=PeerOptions(dtype="bfloat16", form="linker"))
+    names = sorted(entry.name for entry in found.standings[0].entries)
+    assert names == ["baseline:guess", "blind bfloat16", "blind float32", "seeing chains", "seeing linker"]
+
+
+def test_a_task_that_stands_twice_is_refused(bench, seeing):
+    with pytest.raises(ValueError, match=r"names of their own; got planted-number 2 times; rename a file"):
+        bench([planted("number"), planted("number", seed=1)], [seeing])
+    assert seeing.asked == []
+
+
 def test_results_are_rows_that_cards_read(bench, seeing, tmp_path):
     bench([planted("number")], [seeing])
     rows = [row for row in read_results(tmp_path / "out" / "results.json") if row.model == "seeing"]
@@ -175,11 +243,66 @@ def test_results_are_rows_that_cards_read(bench, seeing, tmp_path):
     assert row.standard_error > 0 and row.num_items == 120 and row.details["form"] == "planted"
 
 
+@pytest.mark.parametrize(
+    ("kind", "num_folds", "split", "probe"),
+    [
+        ("number", 5, "out-of-fold", "frozen features"),
+        ("residues", 1, "test", "frozen features"),
+        ("ranking", None, "all", None),
+        ("loss", None, "all", None),
+    ],
+)
+def test_results_say_what_they_are_of(bench, seeing, tmp_path, kind, num_folds, split, probe):
+    task = planted(kind)
+    task = replace(task, folds=(task.folds or ())[:num_folds] or None)
+    found = bench([task], [seeing], options=TaskOptions(seed=3), pairs=100, jobs=1)
+    for row in read_results(found.folder / "results.json"):
+        assert row.split == split and row.details.get("probe") == (probe if row.model == "seeing" else None)
+        assert row.source == "curr-ab benchmark planted --models seeing --data --seed 3 --pairs 100"
+
+
+def test_the_command_of_a_result_has_no_folder_of_this_machine(tmp_path):
+    data = tmp_path / "pairs.csv"
+    request = TaskRequest("pairing", (str(data),))
+    said = works_module._command(request, BenchmarkPlan(jobs=2), ["8M-F", f"{tmp_path}/mine", "me/model"])
+    assert said == "curr-ab benchmark pairing --models 8M-F mine me/model --data pairs.csv"
+
+
 def test_some_pairs_are_drawn_for_a_first_look(bench, seeing):
     found = bench([planted("number")], [seeing], pairs=60)
     assert len(found.tasks[0]) == 60 and found.standings[0].entries[0].num_items == 60
     assert "60 of 120 pairs were drawn" in found.tasks[0].notes
     assert found.tasks[0].folds is not None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_test_part_keeps_each_class_in_a_first_look(seed):
+    """A class of which each fold has three in 300."""
+    task = planted("classes", count=1_500, seed=seed)
+    rare = np.concatenate([test[:3] for _, test in task.folds])
+    task = replace(task, labels=np.isin(np.arange(len(task)), rare).astype(np.int64))
+    drawn = works_module._drawn(task, 60, seed)
+    assert len(drawn) == 60 and len(drawn.folds) == 5
+    for _, test in drawn.folds:
+        assert sorted(np.bincount(drawn.labels[test])) == [2, 10]
+
+
+def test_folds_that_a_first_look_would_empty_are_refused():
+    task = planted("number", folds=40)
+    with pytest.raises(ValueError, match=r"pairs must leave each of the 40 folds .*; got 20; take more"):
+        works_module._drawn(task, 20, 0)
+
+
+def test_leaks_of_pairs_that_were_not_drawn_are_not_told():
+    task = planted("number")
+    pairs = [*task.pairs]
+    pairs[7], pairs[9] = pairs[0], pairs[1]
+    task = replace(task, pairs=tuple(pairs), leaks=("pair0 and pair7", "pair1 and pair9"))
+    for seed in range(6):
+        drawn = works_module._drawn(task, 60, seed)
+        both = {("pair0", "pair7"), ("pair1", "pair9")}
+        kept = [f"{one} and {two} (the same pair)" for one, two in sorted(both) if {one, two} <= {*drawn.ids}]
+        assert sorted(drawn.leaks) == kept
 
 
 def test_the_command_fails_where_a_model_fails(bench, capsys, monkeypatch, tmp_path):

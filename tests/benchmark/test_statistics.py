@@ -1,10 +1,14 @@
 """Intervals hold the truth as often as they say, and equal models differ as rarely as p says."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.benchmarks import planted
 
+from curr_ab.benchmark.predictions import Predictions
+from curr_ab.benchmark.scores import score_predictions
 from curr_ab.benchmark.statistics import (
     Estimate,
     cross_validated,
@@ -123,6 +127,15 @@ def test_what_is_not_told_apart_from_a_guess_has_the_larger_error():
     [test], [plain] = (paired_tests({"a": one, "b": guess}, [("a", "b")], 0) for one in (shown, chance))
     assert test.high - test.low == pytest.approx(math.sqrt(2) * (plain.high - plain.low))
     assert test.p > plain.p
+
+
+def test_a_score_of_one_test_part_has_the_error_of_given_predictions():
+    """No pair of it trains a model, so that no product of two stands in it twice."""
+    task = planted("number", shuffled=True, groups=False)
+    noise = Predictions(np.random.default_rng(0).normal(size=len(task)))
+    several = score_predictions(task, noise).found
+    one = score_predictions(replace(task, folds=task.folds[:1]), noise).found
+    assert (several.spread, one.spread) == (pytest.approx(math.sqrt(2)), 1)
 
 
 def test_no_difference_is_found_whose_interval_holds_0():

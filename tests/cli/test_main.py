@@ -46,6 +46,7 @@ COMMANDS = {
     "simulate-rounds": "affinity --model demo --data assay.csv --out rounds",
     "number": "pairs.csv --out n.csv",
     **{f"evaluate {suite}": "--model ./folder --data shards --out measured" for suite in PLANS},
+    "benchmark": "loss --models ./folder --data pairs.csv --out measured",
     "compare": "runs/a runs/b",
     "scaling fit": "runs.csv --law iso-data",
     "scaling advise": "--params 650M",

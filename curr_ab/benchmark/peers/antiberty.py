@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curr_ab.benchmark.peers.forms import Layers
-from curr_ab.benchmark.peers.peer import PeerOptions
+from curr_ab.benchmark.peers.options import PeerOptions
 from curr_ab.checkpoint_files import CONFIG, find_weights
 from curr_ab.checkpoints import Checkpoint, load_weights
 from curr_ab.files import read_object

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from curr_ab.benchmark.peers.forms import Layers
-from curr_ab.benchmark.peers.peer import Pair, PeerOptions
+from curr_ab.benchmark.peers.options import PeerOptions
+from curr_ab.benchmark.peers.peer import Pair
 from curr_ab.checkpoint_files import CheckpointSource, find_file
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.files import read_object

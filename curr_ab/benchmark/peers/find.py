@@ -10,7 +10,8 @@ from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.peers.baselines import find_baseline
 from curr_ab.benchmark.peers.checkpoint import CheckpointModel, PairModel, knows_pairs
 from curr_ab.benchmark.peers.forms import EachChain, Linked
-from curr_ab.benchmark.peers.peer import Peer, PeerOptions
+from curr_ab.benchmark.peers.options import PeerOptions
+from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.checkpoint_files import find_checkpoint
 from curr_ab.options import OptionError
 

@@ -1,18 +1,13 @@
-"""What every peer answers, and the options with which one is found."""
+"""What every peer answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from curr_ab.inference.settings import DTYPE_HELP, MODE_HELP, Dtype, LoadingOptions
 from curr_ab.measures.metrics import Floats
-from curr_ab.options import option
-from curr_ab.words import Mode
 
 Pair = tuple[str | None, str | None]  # heavy, light; either may be None
-Form = Literal["auto", "pair", "chains", "linker"]
 
 
 class Peer(Protocol):
@@ -43,16 +38,3 @@ class Peer(Protocol):
 
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """Mean log-likelihood of a residue [pairs]; higher is more natural."""
-
-
-@dataclass(frozen=True)
-class PeerOptions(LoadingOptions):
-    """How a peer is loaded and how it reads pairs."""
-
-    dtype: Dtype = option("float32", DTYPE_HELP)
-    form: Form = option(
-        "auto",
-        "Form in which a checkpoint reads a pair: joined by its separator, each chain alone, or joined by a "
-        "linker of 25 G; auto is pair where its tokenizer has a separator, else chains",
-    )
-    mode: Mode = option("exact", MODE_HELP)

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import clone_groups, grouped_folds
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, measured, merge_repeats, read_rows, short_name
-from curr_ab.benchmark.tasks.task import Task, TaskOptions
+from curr_ab.benchmark.tasks.task import Task
 from curr_ab.options import OptionError
 
 Direction = Literal["higher", "lower"]
@@ -82,7 +83,7 @@ def _read(source: str, files: Sequence[Path], options: TaskOptions) -> tuple[Tas
     return tuple(task for path in files for task in _of_file(source, path, options))
 
 
-READERS = {source: partial(_read, source) for source in SOURCES}
+read_magma, read_alphaseq, read_flab, read_abbibench = (partial(_read, source) for source in SOURCES)
 
 
 def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from curr_ab.benchmark.tasks.affinity import READERS
-from curr_ab.benchmark.tasks.developability import read_developability
-from curr_ab.benchmark.tasks.own_pairs import read_loss, read_pairing
-from curr_ab.benchmark.tasks.paratope import read_paratope
-from curr_ab.benchmark.tasks.polyreactivity import read_polyreactivity
-from curr_ab.benchmark.tasks.specificity import read_epitopes, read_specificity
-from curr_ab.benchmark.tasks.task import Kind, Task, TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.options import OptionError, check_names
+
+if TYPE_CHECKING:
+    from curr_ab.benchmark.tasks.task import Kind, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class TaskReader:
 
     title: str
     kind: Kind
-    read: Callable[[Sequence[Path], TaskOptions], tuple[Task, ...]]
+    read: str  # module of its reader and the name in it: the command line lists tasks without numpy
     files: tuple[str, ...]  # in their order; the last with … where there may be several of it
     required: int | None = None  # the fewest, where not all of them
     owner: str
@@ -47,7 +45,7 @@ TASKS: Mapping[str, TaskReader] = {
     "developability": TaskReader(
         title="Developability of therapeutic antibodies (GDPa1)",
         kind="number",
-        read=read_developability,
+        read="developability:read_developability",
         files=("GDPa1_v1.2_20250814.csv",),
         owner="Ginkgo Datapoints",
         address=_GDPA1,
@@ -62,7 +60,7 @@ TASKS: Mapping[str, TaskReader] = {
     "polyreactivity": TaskReader(
         title="Polyreactivity by ELISA",
         kind="classes",
-        read=read_polyreactivity,
+        read="polyreactivity:read_polyreactivity",
         files=("boughter.csv", "jain.csv or shehata.csv …"),
         required=1,
         owner="Boughter et al. 2020; Jain et al. 2017; Shehata et al. 2019",
@@ -77,7 +75,7 @@ TASKS: Mapping[str, TaskReader] = {
     "paratope": TaskReader(
         title="Paratope residues of single chains",
         kind="residues",
-        read=read_paratope,
+        read="paratope:read_paratope",
         files=("sabdab_train.parquet", "sabdab_val.parquet", "sabdab_test.parquet"),
         owner="Leem et al. 2022 (AntiBERTa), from SAbDab",
         address="https://github.com/alchemab/antiberta",
@@ -91,7 +89,7 @@ TASKS: Mapping[str, TaskReader] = {
     "epitope": TaskReader(
         title="Epitope within coronavirus binders",
         kind="classes",
-        read=read_epitopes,
+        read="specificity:read_epitopes",
         files=("CoV-AbDab_040322.csv",),
         owner="Oxford Protein Informatics Group (CoV-AbDab); nicwulab's supplement has the same column",
         address="https://opig.stats.ox.ac.uk/webapps/covabdab/",
@@ -105,7 +103,7 @@ TASKS: Mapping[str, TaskReader] = {
     "specificity": TaskReader(
         title="Healthy donors, influenza, coronavirus",
         kind="classes",
-        read=read_specificity,
+        read="specificity:read_specificity",
         files=("healthy pairs", "influenza or coronavirus pairs", "coronavirus pairs …"),
         required=2,
         owner="OAS (healthy); Wang et al. 2022 and 2024 (nicwulab: SARS-CoV-2, influenza HA)",
@@ -120,7 +118,7 @@ TASKS: Mapping[str, TaskReader] = {
     "affinity-magma": TaskReader(
         title="Affinity of variants, MAGMA-seq",
         kind="ranking",
-        read=READERS["magma"],
+        read="affinity:read_magma",
         files=("Kirby_PNAS2025_FLAB_filtered.csv or MAGMAseq_anchor_FLAB.csv …",),
         owner="Petersen et al. 2024; Kirby et al. 2025",
         address="https://github.com/matsengrp/dasm-experiments",
@@ -134,7 +132,7 @@ TASKS: Mapping[str, TaskReader] = {
     "affinity-alphaseq": TaskReader(
         title="Affinity of variants, AlphaSeq",
         kind="ranking",
-        read=READERS["alphaseq"],
+        read="affinity:read_alphaseq",
         files=("trastuzumab-scfv-cdr_validation_alphaseq.csv or trastuzumab-scfv-full_… …",),
         owner="A-Alpha Bio (AlphaBind)",
         address="https://github.com/A-Alpha-Bio/alphabind",
@@ -148,7 +146,7 @@ TASKS: Mapping[str, TaskReader] = {
     "affinity-flab": TaskReader(
         title="Fitness of variants, FLAb",
         kind="ranking",
-        read=READERS["flab"],
+        read="affinity:read_flab",
         files=("one of data/binding/*.csv …",),
         owner="Chungyoun et al. 2023 (FLAb)",
         address="https://github.com/Graylab/FLAb",
@@ -162,7 +160,7 @@ TASKS: Mapping[str, TaskReader] = {
     "affinity-abbibench": TaskReader(
         title="Affinity of variants, AbBiBench",
         kind="ranking",
-        read=READERS["abbibench"],
+        read="affinity:read_abbibench",
         files=("NAME_benchmarking_data.csv …",),
         owner="Zhao et al. 2025 (AbBiBench)",
         address="https://huggingface.co/datasets/AbBibench/Antibody_Binding_Benchmark_Dataset",
@@ -177,7 +175,7 @@ TASKS: Mapping[str, TaskReader] = {
     "pairing": TaskReader(
         title="Native or exchanged light chain",
         kind="pairing",
-        read=read_pairing,
+        read="own_pairs:read_pairing",
         files=("any table of pairs …",),
         owner="yours",
         address="any table of pairs",
@@ -191,7 +189,7 @@ TASKS: Mapping[str, TaskReader] = {
     "loss": TaskReader(
         title="Loss on masked residues by region",
         kind="loss",
-        read=read_loss,
+        read="own_pairs:read_loss",
         files=("any table of pairs …",),
         owner="yours",
         address="any table of pairs",
@@ -222,4 +220,7 @@ def read_task(
         )
     if missing := [path for path in paths if not path.is_file()]:
         raise OptionError(f"{missing[0]} is not there; download it from {reader.address}", "data")
-    return reader.read(paths, options)
+    module, _, function = reader.read.partition(":")
+    read = getattr(import_module(f"{__package__}.{module}"), function)
+    tasks: tuple[Task, ...] = read(paths, options)
+    return tasks

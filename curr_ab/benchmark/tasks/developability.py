@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import check_leaks, clone_groups, find_leaks, given_folds
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, measured, read_rows
-from curr_ab.benchmark.tasks.task import Task, TaskOptions
+from curr_ab.benchmark.tasks.task import Task
 
 FOLD = "hierarchical_cluster_IgG_isotype_stratified_fold"
 NAME = "antibody_name"

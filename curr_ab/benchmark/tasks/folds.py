@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from curr_ab.benchmark.tasks.task import Fold, Indices, Pair, TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
+from curr_ab.benchmark.tasks.task import Fold, Indices, Pair
 from curr_ab.domains import CHAIN_OF, find_domains
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import clone_groups, grouped_folds
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows, short_name
-from curr_ab.benchmark.tasks.task import Task, TaskOptions
+from curr_ab.benchmark.tasks.task import Task
 from curr_ab.domains import find_domains
 from curr_ab.finetuning.examples import family_numbers
 from curr_ab.randomness import random_stream

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import check_leaks, find_leaks
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows
-from curr_ab.benchmark.tasks.task import Task, TaskOptions
+from curr_ab.benchmark.tasks.task import Task
 
 LABELS = ("outside", "paratope")
 _LETTERS = {"N": 0, "P": 1}

@@ -167,12 +167,14 @@ def _exchanged(row: Row) -> Row | None:
     if row.heavy is None or row.light is None:
         return None
     cut: dict[str, str] = {}
+    masks: dict[str, str] = {}
     for other, text in (("light", row.heavy), ("heavy", row.light)):
         domains = find_domains(text)
         if len(domains) != 1 or CHAIN_OF[domains[0].chain] != other:
             return None
         cut[other] = text[domains[0].start : domains[0].end]
-    return replace(row, heavy=cut["heavy"], light=cut["light"])
+        masks[other] = domains[0].region_mask
+    return replace(row, heavy=cut["heavy"], light=cut["light"], regions=(masks["heavy"], masks["light"]))
 
 
 def _with_own_names(rows: Iterable[Row]) -> Iterator[Row]:

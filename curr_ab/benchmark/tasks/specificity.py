@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from curr_ab.benchmark.tasks.folds import clone_groups, grouped_folds
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows, short_name
-from curr_ab.benchmark.tasks.task import Pair, Task, TaskOptions
+from curr_ab.benchmark.tasks.task import Pair, Task
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 

@@ -11,32 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curr_ab.options import Options, option
-
 Pair = tuple[str | None, str | None]  # heavy, light; either may be None
 Indices = npt.NDArray[np.int64]
 Fold = tuple[Indices, Indices]  # training and test part
 Kind = Literal["classes", "number", "residues", "ranking", "loss", "pairing"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskOptions(Options):
-    """What the user decides of how a file becomes a task; all models share it."""
-
-    folds: int = option(5, "Number of folds, where the file brings none", least=2)
-    seed: int = option(0, "Seed of folds and of shuffled partners", least=0)
-    direction: Literal["higher", "lower"] | None = option(
-        None, "Better direction of the measured number", shown="known for the published files"
-    )
-    light_chain: str | None = option(
-        None, "Light chain of the parent, for files of heavy variants alone", metavar="RESIDUES"
-    )
-    group_by: Literal["clone", "source"] = option(
-        "clone", "What folds hold apart: clones by their CDRH3s, or the studies that a file names"
-    )
-    leaks: Literal["refuse", "keep"] = option(
-        "refuse", "Folds of the file that share a pair or a group: refuse them, or keep and mark them"
-    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

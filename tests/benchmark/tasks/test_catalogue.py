@@ -1,5 +1,6 @@
 """The catalogue: its documents, and what it refuses."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def test_the_document_describes_every_task_as_the_catalogue_does():
             assert fact in described[name], f"{name}: {fact}"
         for fact in (reader.columns, reader.folds, reader.metric, reader.notes):
             assert fact in described[name], f"{name}: {fact}"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_reader_is_where_the_catalogue_says(name):
+    module, _, function = TASKS[name].read.partition(":")
+    assert callable(getattr(import_module(f"curr_ab.benchmark.tasks.{module}"), function))
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones():

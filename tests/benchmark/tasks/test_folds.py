@@ -5,7 +5,7 @@ import pytest
 from support.benchmark_files import pairs, variants
 
 from curr_ab.benchmark.tasks.folds import clone_groups, find_leaks, given_folds, grouped_folds
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.domains import find_domains
 
 OPTIONS = TaskOptions(folds=4)

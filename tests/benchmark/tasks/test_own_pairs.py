@@ -73,7 +73,10 @@ def test_too_few_pairs_are_refused(tmp_path):
 
 
 def test_the_loss_has_the_region_of_each_residue(tmp_path):
-    (task,) = read_task("loss", [write(tmp_path, pairs(12))])
+    chains = pairs(12)
+    chains[3] = chains[3][::-1]  # each in the column of the other
+    (task,) = read_task("loss", [write(tmp_path, chains)])
+    assert task.pairs[3] == chains[3][::-1]
     for (heavy, light), regions in zip(task.pairs, task.labels, strict=True):
         expected = [int(code) for chain in (heavy, light) for code in find_domains(chain)[0].region_mask]
         assert list(regions) == expected
