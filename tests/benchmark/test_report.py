@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark.report import write_report
+from curr_ab.results import read_results
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
 
@@ -51,7 +53,7 @@ def value_of(folder, source):
     path = folder / name
     assert path.is_file(), source
     if path.suffix == ".csv":
-        *keys, column = place.split("/")
+        *keys, column = map(unquote, place.split("/"))
         own = [
             row
             for row in rows(path)
@@ -118,6 +120,21 @@ def test_a_number_that_is_changed_is_seen(found):
         one for one in page.found if one[1].endswith(f"#{entry.name}/value") and "classes" in one[1]
     ]
     assert text == "0.123" and not is_written(text, value_of(found.folder, source))
+
+
+def test_a_model_with_a_slash_in_its_name_is_found(bench):
+    """As models have on the Hub, and in folders."""
+    names = ["of/a #model", "of-a--model"]
+    found = bench([planted("number")], [PlantedPeer(names[0]), PlantedPeer(names[1], sees=False)])
+    page = Sourced()
+    page.feed(write_report(found).read_text())
+    places = [(text, place) for text, place in page.found if ".csv#" in place]
+    assert len(places) > 20
+    for text, place in places:
+        assert is_written(text, value_of(found.folder, place)), (text, place)
+    cards = {path.parent for path in (found.folder / "cards").rglob("results.json")}
+    models = [{row.model for row in read_results(card / "results.json")} for card in cards]
+    assert sorted(map(sorted, models)) == [[name] for name in sorted(names)]
 
 
 def test_the_words_of_models_cannot_break_the_page(bench):
