@@ -30,6 +30,8 @@ from curr_ab.benchmark.predictions import Predictions, gene_pairs, guess
 from curr_ab.benchmark.tasks.task import Kind, Task
 from curr_ab.benchmark.works import Work, make_works
 from curr_ab.files import claimed, file_digest, write_json
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS
+from curr_ab.probes.sequence_features import BASELINES as SEQUENCE_FEATURES
 from curr_ab.results import read_results, write_results
 from curr_ab.workers import Workers
 
@@ -39,13 +41,12 @@ _OF_TASKS = {
     f"{BASELINE_PREFIX}guess": (guess, "nothing: the shares of the classes, or the mean"),
     f"{BASELINE_PREFIX}gene-pairs": (gene_pairs, "the V genes of both chains together"),
 }
-_PAIR_BASELINES = ("v-gene", "cdr3", "k-mers", "one-hot", "positions", "germline-distance")
 # What says something of a task without a model, by its kind.
 BASELINES: dict[Kind, tuple[str, ...]] = {
-    "classes": ("guess", *_PAIR_BASELINES),
-    "number": ("guess", *_PAIR_BASELINES),
-    "pairing": ("guess", "gene-pairs", *_PAIR_BASELINES),
-    "residues": ("guess",),
+    "classes": ("guess", *SEQUENCE_FEATURES),
+    "number": ("guess", *SEQUENCE_FEATURES),
+    "pairing": ("guess", "gene-pairs", *SEQUENCE_FEATURES),
+    "residues": ("guess", RESIDUE_WINDOWS),
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
