@@ -109,6 +109,53 @@ def test_every_number_is_in_the_file_that_it_names(found):
     assert checked > 150
 
 
+@pytest.fixture
+def ladder(bench):
+    """Six members, measured by a metric of which less is better in one task."""
+    names = [f"{size}-{data}" for size in ("8M", "35M", "150M") for data in "FQ"]
+    peers = [PlantedPeer(name, sees=place > 2) for place, name in enumerate(names)]
+    return bench([planted("number"), planted("loss")], [*peers, PlantedPeer("CLM-8M-F")], shots=(), repeats=1)
+
+
+def test_members_by_size_and_data_stand_in_a_ladder(ladder):
+    text = write_report(ladder).read_text()
+    page = Sourced()
+    page.feed(text)
+    for standing in ladder.standings:
+        folder = ladder.folder / standing.task
+        kept = json.loads((folder / "ladder.json").read_text())
+        assert kept["num_models"] == 6 and "CLM-8M-F" not in kept["models"]
+        found = [one for one, source in page.found if source == f"{standing.task}/ladder.json"]
+        tips = [re.fullmatch(r"(\S+): (\S+) (-?[\d.]+), .*", one) for one in found]
+        points = [one for one in tips if one and one[1] in kept["models"]]
+        assert len(points) == 12  # six models in two pictures
+        for one in points:
+            assert is_written(one[3], kept["models"][one[1]]["score"])
+        pictures = {path.name for path in folder.glob("ladder-*.svg")}
+        assert pictures == {"ladder-parameters.svg", "ladder-pairs.svg"}
+        assert all(f"({standing.task}/{name})" in (folder / "../report.md").read_text() for name in pictures)
+        assert ".s2{" in (folder / "ladder-pairs.svg").read_text()
+        assert text.count(kept["sentence"]) == 1 and ("minus the loss" in kept["sentence"]) == (
+            standing.task == "planted-loss"
+        )
+    assert len(re.findall(r' id="([^"]+)"', text)) == len(set(re.findall(r' id="([^"]+)"', text)))
+    assert ".s4{" in text
+
+
+def test_the_gain_of_a_loss_is_what_it_falls_by(ladder):
+    """Larger members have the smaller loss here and the larger correlation: both gains are above 0."""
+    for standing in ladder.standings:
+        write_report(ladder)
+        kept = json.loads((ladder.folder / standing.task / "ladder.json").read_text())
+        assert kept["size_with_most_data"]["value"] > 0
+
+
+def test_few_members_are_no_ladder(bench):
+    found = bench([planted("number")], [PlantedPeer("8M-F"), PlantedPeer("35M-F"), PlantedPeer("8M-Q")])
+    assert "Size and data" not in write_report(found).read_text()
+    assert not (found.folder / "planted-number" / "ladder.json").exists()
+
+
 def test_a_number_that_is_changed_is_seen(found):
     """The check above is worth something: it finds a report that says another number."""
     entry = found.standings[0].entries[0]
