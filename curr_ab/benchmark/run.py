@@ -27,6 +27,8 @@ from curr_ab.benchmark.peers.find import find_peer
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite
 from curr_ab.benchmark.predictions import Predictions, gene_pairs, guess
+from curr_ab.benchmark.submitted import PREFIX as SUBMITTED_PREFIX
+from curr_ab.benchmark.submitted import Submitted, find_submission
 from curr_ab.benchmark.tasks.task import Kind, Task
 from curr_ab.benchmark.works import Work, make_works
 from curr_ab.files import claimed, file_digest, write_json
@@ -132,7 +134,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     """Lines of what was done, and what failed; an error of any kind is one model's alone."""
     lines: list[str] = []
     failed: list[Failure] = []
-    peer: Peer | Finetuned | None = None
+    peer: Peer | Finetuned | Submitted | None = None
     for work in order.works:
         kind = order.model.removeprefix(BASELINE_PREFIX)
         if kind != order.model and kind in _BASELINES and kind not in BASELINES[work.task.kind]:
@@ -148,21 +150,23 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     return lines, failed
 
 
-def _find(order: _Order) -> Peer | Finetuned:
+def _find(order: _Order) -> Peer | Finetuned | Submitted:
+    if order.model.startswith(SUBMITTED_PREFIX):
+        return find_submission(order.model)
     if is_finetuning(order.model):
         return Finetuned(Path(order.model))
     return find_peer(order.model, **_peer_options(order.plan))
 
 
-def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Predictions:
+def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> Predictions:
     if peer is None:
         return _OF_TASKS[order.model][0](work.task)
-    if isinstance(peer, Finetuned):
+    if isinstance(peer, Finetuned | Submitted):
         return peer.predictions(work.task)
     return measure(work.task, peer, order.plan, work.seed)
 
 
-def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> str:
+def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> str:
     task = work.task
     measurement = _measurement(order, work, peer)
     if is_measured(order.out, measurement):
@@ -172,7 +176,7 @@ def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> st
     return f"{task.name}: {measurement.model} measured"
 
 
-def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Measurement:
+def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> Measurement:
     return Measurement(
         task=work.task.name,
         data=work.task.fingerprint,
