@@ -33,7 +33,7 @@ def shares(task: Task, train: Indices) -> Floats:
     """What a training part says of every pair: the share of each class in known labels, or the mean [1]."""
     labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
     if task.kind not in CLASSIFIED:
-        return labels.mean(keepdims=True)
+        return np.asarray(labels.mean(keepdims=True))
     counts = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=len(task.label_names))
     return np.asarray(counts / counts.sum())
 
