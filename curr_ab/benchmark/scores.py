@@ -90,11 +90,6 @@ def estimate_value(call: Score, layout: Layout, *, by_fold: bool) -> float:
     return float(np.mean([call(np.flatnonzero(layout.folds == fold)) for fold in np.unique(layout.folds)]))
 
 
-def is_better(metric: str, first: float, second: float) -> bool:
-    """True where the first value of the metric is the better one."""
-    return first < second if metric in LOWER_IS_BETTER else first > second
-
-
 def _metrics(task: Task) -> dict[str, Metric | None]:
     if task.kind == "loss":
         return {LOSS: None}

@@ -200,6 +200,9 @@ def test_pictures_and_tables_are_files(found):
     assert rows(folder / "table.csv")[0]["model"] == "seeing"
     assert len(rows(folder / "comparisons.csv")) == 3  # two models and a guess: baselines are not compared
     text = (found.folder / "report.md").read_text()
+    for row in rows(folder / "comparisons.csv"):
+        line = f"| {row['first']} | {row['second']} | {float(row['difference']):.3f} |"
+        assert line in text
     assert "(planted-number/forest.svg)" in text and Path(found.folder / "planted-number/forest.svg").exists()
 
 

@@ -14,7 +14,7 @@ from curr_ab.domains import find_domains
 from curr_ab.finetuning.examples import family_numbers
 from curr_ab.randomness import random_stream
 
-_COLUMNS = Columns("any table of pairs", optional=("donor",))
+_COLUMNS = Columns("any table of pairs")
 LABELS = ("exchanged", "native")
 _FEWEST = 40  # native pairs of a kind of light chain
 
