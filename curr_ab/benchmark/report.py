@@ -14,6 +14,7 @@ from curr_ab.benchmark.report_tables import (
     input_table,
     metric_table,
     noted,
+    option_table,
     score_table,
     settings_table,
     test_table,
@@ -58,6 +59,7 @@ def _values(benchmark: Benchmark) -> dict[str, Any]:
         "failures": benchmark.failures,
         "keys": KEYS,
         "settings": settings_table(benchmark.plan.settings),
+        "options": option_table(benchmark.suite),
     }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from curr_ab.benchmark.comparison import Standing, rows_of
 from curr_ab.benchmark.folder import BENCHMARK, COMPARISONS, MEASUREMENT, SCORES, TABLE, file_name
+from curr_ab.benchmark.plan import Suite
+from curr_ab.benchmark.tasks.task import TaskOptions
 from curr_ab.pages import words
 from curr_ab.quantities import format_setting
 
@@ -82,8 +84,8 @@ def metric_table(standing: Standing, out: Path) -> Table:
     rows = []
     for entry in standing.entries:
         file = f"{entry.folder.relative_to(out).as_posix()}/{SCORES}"
-        fields = [_number(entry.others.get(name), f"{file}#others/{name}", name) for name in metrics]
-        rows.append(Row(entry.name, tuple(fields), entry.measurement.is_baseline))
+        numbers = [_number(entry.others.get(name), f"{file}#others/{name}", name) for name in metrics]
+        rows.append(Row(entry.name, tuple(numbers), entry.measurement.is_baseline))
     caption = "Metrics without an interval are for reading, not for choosing."
     return Table(caption, ("", *metrics), tuple(rows))
 
@@ -120,6 +122,25 @@ def settings_table(settings: dict[str, Any]) -> Table:
         if value is not None
     ]
     return Table("The same for all models.", ("setting", "value"), tuple(rows))
+
+
+def option_table(suite: Suite) -> Table:
+    """What the user decided of each task."""
+    names = [one.name for one in fields(TaskOptions)]
+    rows = []
+    for place, request in enumerate(suite.tasks):
+        values = [getattr(request.options, name) for name in names]
+        own = [
+            Field("")
+            if value is None
+            else Field(format_setting(value), f"{BENCHMARK}#tasks/{place}/options/{name}")
+            for name, value in zip(names, values, strict=True)
+        ]
+        rows.append(Row(request.task, tuple(own)))
+    header = ("task", *(name.replace("_", " ") for name in names))
+    return Table(
+        "The options of each task; a file's own folds and directions count first.", header, tuple(rows)
+    )
 
 
 def _part(name: str) -> str:

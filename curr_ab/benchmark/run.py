@@ -73,6 +73,7 @@ class Benchmark:
     standings: tuple[Standing, ...]
     failures: tuple[Failure, ...]
     plan: BenchmarkPlan
+    suite: Suite
 
 
 def run_benchmark(
@@ -101,7 +102,7 @@ def run_benchmark(
         rows = [r for one in standings for entry in one.entries for r in read_results(entry.folder / RESULTS)]
         write_results(out / RESULTS, rows)
         write_cards(out, standings, plan.peer.namespace)
-    return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
+    return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan, suite)
 
 
 def _measure_all(

@@ -12,6 +12,7 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark.report import write_report
+from curr_ab.benchmark.tasks.task import TaskOptions
 from curr_ab.results import read_results
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
@@ -148,6 +149,16 @@ def test_the_gain_of_a_loss_is_what_it_falls_by(ladder):
         write_report(ladder)
         kept = json.loads((ladder.folder / standing.task / "ladder.json").read_text())
         assert kept["size_with_most_data"]["value"] > 0
+
+
+def test_the_options_of_a_task_are_told(bench, seeing):
+    found = bench([planted("number")], [seeing], options=TaskOptions(seed=11, direction="lower"))
+    page = Sourced()
+    page.feed(write_report(found).read_text())
+    told = {place: text for text, place in page.found if "#tasks/0/options/" in place}
+    assert all(is_written(text, value_of(found.folder, place)) for place, text in told.items())
+    assert told["benchmark.json#tasks/0/options/seed"] == "11"
+    assert "| planted | 5 | 11 | lower |" in (found.folder / "report.md").read_text()
 
 
 def test_few_members_are_no_ladder(bench):
