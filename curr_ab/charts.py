@@ -253,8 +253,9 @@ class Drawing:
         for note in self.notes:
             base += 18
             around.append(_text(note, _FILE_LEFT, base, "start", "small"))
-        numbers = [int(found) for found in re.findall(r'class="[a-z ]*\bd(\d+)', _join([chart, *around]))]
-        style = element("style", Markup(_file_style(max(numbers, default=-1) + 1)))
+        drawn = _join([chart, *around])
+        numbers = (map(int, re.findall(rf'class="[a-z ]*\b{letter}(\d+)', drawn)) for letter in "ds")
+        style = element("style", Markup(_file_style(*(max(own, default=-1) + 1 for own in numbers))))
         paper = element("rect", width=width, height=base + 12, class_="paper")
         svg = self._svg(
             (width, base + 12),
@@ -279,12 +280,12 @@ class Drawing:
         )
 
 
-def _file_style(num_data: int) -> str:
+def _file_style(num_data: int, num_sizes: int) -> str:
     """The style sheet of a file: renderers of SVG know no variables, so they are replaced by their values."""
     papers = packaged_text("pages.css").partition("}")[0]
     values = dict(re.findall(r"--([\w-]+): ([^;]+);", papers))
     values["sans"] = f"{FILE_FONT!r}, {values['sans']}"
-    sheet = packaged_text("charts.css") + rules(num_data, 0).partition("@media")[0] + _FILE_STYLE
+    sheet = packaged_text("charts.css") + rules(num_data, num_sizes).partition("@media")[0] + _FILE_STYLE
     return re.sub(r"var\(--([\w-]+)\)", lambda found: values[found[1]], sheet)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from curr_ab.benchmark.comparison import Standing
@@ -22,8 +23,14 @@ def write_cards(out: Path, standings: Sequence[Standing], namespace: str) -> Non
             if not entry.measurement.is_baseline:
                 rows.setdefault(entry.name, []).extend(read_results(entry.folder / RESULTS))
     for name, own in rows.items():
-        folder = out / CARDS / file_name(name)
+        folder = out / CARDS / _folder_name(name)
         write_results(folder / RESULTS, own)
         if text := eval_results(own, namespace):
             with replacing(folder / EVAL_RESULTS) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+
+
+def _folder_name(model: str) -> str:
+    """The model's own, also where another one differs from it in a slash or blank alone."""
+    name = file_name(model)
+    return name if name == model else f"{name}-{sha256(model.encode()).hexdigest()[:8]}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from curr_ab.benchmark.statistics import Estimate
 from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats
 from curr_ab.measures.statistics import CONFIDENCE
@@ -87,13 +88,13 @@ class Together:
         return f"Gains appear with size and data together: {numbers}; neither alone is shown to help."
 
 
-def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
+def judge(rungs: Sequence[Rung], found: Sequence[Estimate] = ()) -> Together:
     """Test whether size and data help more together than each by itself.
 
-    `without` [models, units] are the scores without each unit of the task, such as a donor or a pair. All
-    models are measured on the same examples, and what is peculiar to these moves all scores in concert, which
-    the scatter of the models does not show. So the standard error is the larger of two: that of the scatter,
-    and the jackknife's over the units.
+    `found` are the scores of the rungs, of whatever sign, with those without each unit of the task, such as a
+    donor or a pair. All models are measured on the same examples, and what is peculiar to these moves all
+    scores in concert, which the scatter of the models does not show. So the standard error is the larger of
+    two: that of the scatter, and the jackknife's over the units.
     """
     with needs_extra("finetune"):
         from scipy.stats import t as student
@@ -120,7 +121,7 @@ def judge(rungs: Sequence[Rung], without: Floats | None = None) -> Together:
     def effect(weights: Floats) -> tuple[Effect, bool]:
         value = float(weights @ scores)
         by_scatter = scatter * float(np.linalg.norm(weights))
-        by_units = 0.0 if without is None else _jackknife(weights @ without)
+        by_units = _combined(weights, found).standard_error if found else 0.0
         error = max(by_scatter, by_units)
         if error == 0:
             return Effect(value, value, value, 1.0 if value == 0 else 0.0), False
@@ -163,7 +164,9 @@ def _slope(values: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
     return centred / square if square else centred
 
 
-def _jackknife(without: Floats) -> float:
-    """The standard error of an estimate, from its values without each unit."""
-    apart = without - without.mean()
-    return math.sqrt(float(apart @ apart) * (len(without) - 1) / len(without))
+def _combined(weights: Floats, found: Sequence[Estimate]) -> Estimate:
+    """The weighted sum of scores of the same units."""
+    values, without = (
+        weights @ np.stack([getattr(one, name) for one in found]) for name in ("values", "without")
+    )
+    return Estimate(float(values.mean()), without, found[0].strata, values, max(one.spread for one in found))

@@ -13,22 +13,25 @@ _PANEL = (360.0, 270.0)
 _MARGINS = (56.0, 44.0, 12.0, 42.0)
 
 
-def ladder_figures(rungs: Sequence[Rung], metric: str) -> list[Drawing]:
+def ladder_figures(rungs: Sequence[Rung], metric: str, name: str = "ladder") -> list[Drawing]:
     """A chart for each of loss, parameters and pairs; the first only where losses are known.
 
     Lines join the models of one data set, or in the last chart those of one size; seeds are averaged.
+    `name` tells the charts of one page apart.
     """
     measured = [rung for rung in rungs if rung.loss is not None]
     charts = []
     if len(measured) > 1:
-        charts.append(_against("loss", measured, metric, lambda rung: rung.loss or 0.0, "held-out loss"))
-    charts.append(_against("parameters", rungs, metric, lambda rung: rung.parameters, "parameters"))
-    charts.append(_against("pairs", rungs, metric, lambda rung: rung.pairs, "training pairs"))
+        charts.append(
+            _against(name, "loss", measured, metric, lambda rung: rung.loss or 0.0, "held-out loss")
+        )
+    charts.append(_against(name, "parameters", rungs, metric, lambda rung: rung.parameters, "parameters"))
+    charts.append(_against(name, "pairs", rungs, metric, lambda rung: rung.pairs, "training pairs"))
     return charts
 
 
 def _against(
-    name: str, rungs: Sequence[Rung], metric: str, x_of: Callable[[Rung], float], title: str
+    ladder: str, name: str, rungs: Sequence[Rung], metric: str, x_of: Callable[[Rung], float], title: str
 ) -> Drawing:
     by_size = name == "pairs"
     group_of: Callable[[Rung], int] = (lambda r: r.parameters) if by_size else (lambda r: r.pairs)
@@ -36,7 +39,7 @@ def _against(
     ends = [rung.score + sign * (rung.error or 0.0) for rung in rungs for sign in (-1, 1)]
     xs = sorted({x_of(rung) for rung in rungs})
     x = linear(xs, 0.1) if name == "loss" else logarithmic(xs, 0.1)
-    chart = Chart(f"ladder-{name}", x, linear(ends, 0.1), _PANEL, _MARGINS)
+    chart = Chart(f"{ladder}-{name}", x, linear(ends, 0.1), _PANEL, _MARGINS)
     ticks = chart.x.ticks(4) if name == "loss" else xs
     shown = [f"{tick:g}" if name == "loss" else format_quantity(tick) for tick in ticks]
     chart.x_axis(ticks, shown, title)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curr_ab.benchmark.tasks.task import Task
+from curr_ab.benchmark.tasks.task import Indices, Task
 from curr_ab.files import write_parquet
 from curr_ab.measures.fold_predictions import PREDICTIONS
 from curr_ab.measures.metrics import Floats
@@ -30,21 +30,27 @@ class Predictions:
     further: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, by name, such as few-shot ones
 
 
+def shares(task: Task, train: Indices) -> Floats:
+    """What a training part says of every pair: the share of each class in known labels, or the mean [1]."""
+    labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
+    if task.kind not in CLASSIFIED:
+        return np.asarray(labels.mean(keepdims=True))
+    counts = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=len(task.label_names))
+    return np.asarray(counts / counts.sum())
+
+
 def guess(task: Task) -> Predictions:
     """The guess that looks at no pair: the shares of the classes, or the mean, of each training part."""
     assert task.folds is not None
-    if task.kind == "number":
-        numbers = np.zeros(len(task))
-        for train, test in task.folds:
-            numbers[test] = np.asarray(task.labels)[train].mean()
-        return Predictions(numbers)
     values: list[Any] = [None] * len(task)
     for train, test in task.folds:
-        labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
-        shares = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=len(task.label_names)) / len(labels)
+        found = shares(task, train)
         for row in test:
-            values[row] = np.tile(shares, (len(task.labels[row]), 1)) if task.kind == "residues" else shares
-    return Predictions(values if task.kind == "residues" else _stacked(values, len(task.label_names)))
+            values[row] = np.tile(found, (len(task.labels[row]), 1)) if task.kind == "residues" else found
+    if task.kind == "residues":
+        return Predictions(values)
+    stacked = _stacked(values, len(task.label_names) or 1)
+    return Predictions(stacked[:, 0] if task.kind == "number" else stacked)
 
 
 def gene_pairs(task: Task) -> Predictions:

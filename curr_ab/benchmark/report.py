@@ -9,10 +9,12 @@ from typing import Any
 from curr_ab.benchmark.comparison import Standing
 from curr_ab.benchmark.figures import KEYS, forest, save_forest
 from curr_ab.benchmark.folder import SHARED, TABLE, TASK, file_name
+from curr_ab.benchmark.report_ladder import LADDER, make_ladder, save_ladder
 from curr_ab.benchmark.report_tables import (
     input_table,
     metric_table,
     noted,
+    option_table,
     score_table,
     settings_table,
     test_table,
@@ -32,7 +34,11 @@ def write_report(benchmark: Benchmark) -> Path:
     for standing in benchmark.standings:
         save_forest(benchmark.folder, standing)
     values = _values(benchmark)
-    styles = [packaged_text("charts.css"), packaged_text("benchmark/report.css"), rules(_NUM_COLOURS, 0)]
+    styles = [
+        packaged_text("charts.css"),
+        packaged_text("benchmark/report.css"),
+        rules(_NUM_COLOURS, _NUM_COLOURS),
+    ]
     texts = {
         f"{REPORT}.md": render("benchmark/report.md", **values),
         f"{REPORT}.html": render_page("benchmark/report.html", styles=styles, **values),
@@ -55,6 +61,7 @@ def _values(benchmark: Benchmark) -> dict[str, Any]:
         "settings": settings_table(
             {name: value for name, value in benchmark.plan.settings.items() if name in SHARED}
         ),
+        "options": option_table(benchmark.suite),
     }
 
 
@@ -69,6 +76,8 @@ def _section(task: Task, standing: Standing, out: Path) -> Mapping[str, Any]:
         "picture": forest(standing),
     }
     if standing.entries:
+        if (ladder := make_ladder(standing)) is not None:
+            save_ladder(out, task.name, ladder)
         section |= {
             "table_file": f"{place}/{TABLE}",
             "picture_file": f"{place}/forest.svg",
@@ -77,6 +86,8 @@ def _section(task: Task, standing: Standing, out: Path) -> Mapping[str, Any]:
             "inputs": input_table(standing, out),
             "metrics": metric_table(standing, out),
             "tests": test_table(standing),
+            "ladder": ladder,
+            "ladder_file": f"{place}/{LADDER}",
         }
     return section
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from curr_ab.benchmark.comparison import Standing, rows_of
 from curr_ab.benchmark.folder import BENCHMARK, COMPARISONS, MEASUREMENT, SCORES, TABLE, file_name
+from curr_ab.benchmark.plan import Suite
+from curr_ab.benchmark.tasks.task import TaskOptions
 from curr_ab.pages import words
 from curr_ab.quantities import format_setting
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field; `source` is the file, and after # the row and the column or key, that the number is from."""
+    """One field; `source` is the file, and after # the row and the column or key, that the number is from.
+
+    Names of models in it are quoted as in addresses, for they may hold a slash.
+    """
 
     text: str
     source: str = ""
@@ -51,14 +57,14 @@ def score_table(standing: Standing) -> Table:
     file = f"{file_name(standing.task)}/{TABLE}"
     rows = []
     for place, row in enumerate(rows_of(standing)):
+        where = f"{file}#{_part(row['model'])}"
         numbers = [
-            _number(row[name], f"{file}#{row['model']}/{name}", name, best=place == 0)
-            for name in ("value", "low", "high")
+            _number(row[name], f"{where}/{name}", name, best=place == 0) for name in ("value", "low", "high")
         ]
         for name in ("model", "baseline"):
             for column in (f"against_best_{name}", f"p_best_{name}", f"p_holm_best_{name}"):
-                numbers.append(_number(row[column], f"{file}#{row['model']}/{column}", column))
-        numbers += [Field(f"{row[name]:,}", f"{file}#{row['model']}/{name}") for name in ("items", "units")]
+                numbers.append(_number(row[column], f"{where}/{column}", column))
+        numbers += [Field(f"{row[name]:,}", f"{where}/{name}") for name in ("items", "units")]
         rows.append(Row(row["model"], tuple(numbers), row["baseline"] == "yes"))
     header = (
         *("", standing.entries[0].metric, "from", "to"),
@@ -78,8 +84,8 @@ def metric_table(standing: Standing, out: Path) -> Table:
     rows = []
     for entry in standing.entries:
         file = f"{entry.folder.relative_to(out).as_posix()}/{SCORES}"
-        fields = [_number(entry.others.get(name), f"{file}#others/{name}", name) for name in metrics]
-        rows.append(Row(entry.name, tuple(fields), entry.measurement.is_baseline))
+        numbers = [_number(entry.others.get(name), f"{file}#others/{name}", name) for name in metrics]
+        rows.append(Row(entry.name, tuple(numbers), entry.measurement.is_baseline))
     caption = "Metrics without an interval are for reading, not for choosing."
     return Table(caption, ("", *metrics), tuple(rows))
 
@@ -107,7 +113,7 @@ def test_table(standing: Standing) -> Table:
     file = f"{file_name(standing.task)}/{COMPARISONS}"
     rows = []
     for one in standing.tests:
-        where = f"{file}#{one.first}/{one.second}"
+        where = f"{file}#{_part(one.first)}/{_part(one.second)}"
         names = ("difference", "low", "high", "p", "p_holm")
         numbers = [_number(getattr(one, name), f"{where}/{name}", name) for name in names]
         rows.append(Row(one.first, (Field(one.second, classes="words"), *numbers)))
@@ -123,6 +129,30 @@ def settings_table(settings: dict[str, Any]) -> Table:
         if value is not None
     ]
     return Table("The same for all models.", ("setting", "value"), tuple(rows))
+
+
+def option_table(suite: Suite) -> Table:
+    """What the user decided of each task."""
+    names = [one.name for one in fields(TaskOptions)]
+    rows = []
+    for place, request in enumerate(suite.tasks):
+        values = [getattr(request.options, name) for name in names]
+        own = [
+            Field("")
+            if value is None
+            else Field(format_setting(value), f"{BENCHMARK}#tasks/{place}/options/{name}")
+            for name, value in zip(names, values, strict=True)
+        ]
+        rows.append(Row(request.task, tuple(own)))
+    header = ("task", *(name.replace("_", " ") for name in names))
+    return Table(
+        "The options of each task; a file's own folds and directions count first.", header, tuple(rows)
+    )
+
+
+def _part(name: str) -> str:
+    """The name as one part of a place, whatever it holds."""
+    return quote(name, safe="")
 
 
 def _number(value: float | None, source: str, name: str, *, best: bool = False) -> Field:

@@ -29,9 +29,13 @@ from curr_ab.benchmark.peers.find import find_peer
 from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite
 from curr_ab.benchmark.predictions import Predictions, gene_pairs, guess
+from curr_ab.benchmark.submitted import PREFIX as SUBMITTED_PREFIX
+from curr_ab.benchmark.submitted import Submitted, find_submission
 from curr_ab.benchmark.tasks.task import Kind, Task
 from curr_ab.benchmark.works import Work, make_works
 from curr_ab.files import claimed, file_digest, write_json
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS
+from curr_ab.probes.sequence_features import BASELINES as SEQUENCE_FEATURES
 from curr_ab.results import read_results, write_results
 from curr_ab.workers import Workers
 
@@ -41,13 +45,12 @@ _OF_TASKS = {
     f"{BASELINE_PREFIX}guess": (guess, "nothing: the shares of the classes, or the mean"),
     f"{BASELINE_PREFIX}gene-pairs": (gene_pairs, "the V genes of both chains together"),
 }
-_PAIR_BASELINES = ("v-gene", "cdr3", "k-mers", "one-hot", "positions", "germline-distance")
 # What says something of a task without a model, by its kind.
 BASELINES: dict[Kind, tuple[str, ...]] = {
-    "classes": ("guess", *_PAIR_BASELINES),
-    "number": ("guess", *_PAIR_BASELINES),
-    "pairing": ("guess", "gene-pairs", *_PAIR_BASELINES),
-    "residues": ("guess",),
+    "classes": ("guess", *SEQUENCE_FEATURES),
+    "number": ("guess", *SEQUENCE_FEATURES),
+    "pairing": ("guess", "gene-pairs", *SEQUENCE_FEATURES),
+    "residues": ("guess", RESIDUE_WINDOWS),
     "ranking": ("positions", "germline-distance"),
     "loss": ("positions",),
 }
@@ -73,6 +76,7 @@ class Benchmark:
     standings: tuple[Standing, ...]
     failures: tuple[Failure, ...]
     plan: BenchmarkPlan
+    suite: Suite
 
 
 def run_benchmark(
@@ -102,7 +106,7 @@ def run_benchmark(
         rows = [r for one in standings for entry in one.entries for r in read_results(entry.folder / RESULTS)]
         write_results(out / RESULTS, rows)
         write_cards(out, standings, plan.peer.namespace)
-    return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan)
+    return Benchmark(out, tuple(work.task for work in works), tuple(standings), tuple(failures), plan, suite)
 
 
 def _check_names(works: Sequence[Work]) -> None:
@@ -151,7 +155,7 @@ def _measure_model(order: _Order) -> tuple[list[str], list[Failure]]:
     """Lines of what was done, and what failed; an error of any kind is one model's alone."""
     lines: list[str] = []
     failed: list[Failure] = []
-    peer: Peer | Finetuned | None = None
+    peer: Peer | Finetuned | Submitted | None = None
     for work in order.works:
         if not _applies(order.model, work.task):
             continue
@@ -172,21 +176,23 @@ def _applies(model: str, task: Task) -> bool:
     return kind == model or kind not in _BASELINES or kind in BASELINES[task.kind]
 
 
-def _find(order: _Order) -> Peer | Finetuned:
+def _find(order: _Order) -> Peer | Finetuned | Submitted:
+    if order.model.startswith(SUBMITTED_PREFIX):
+        return find_submission(order.model)
     if is_finetuning(order.model):
         return Finetuned(Path(order.model))
     return find_peer(order.model, **_peer_options(order.plan))
 
 
-def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Predictions:
+def _predictions(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> Predictions:
     if peer is None:
         return _OF_TASKS[order.model][0](work.task)
-    if isinstance(peer, Finetuned):
+    if isinstance(peer, Finetuned | Submitted):
         return peer.predictions(work.task)
     return measure(work.task, peer, order.plan, work.seed)
 
 
-def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> str:
+def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> str:
     task = work.task
     measurement = _measurement(order, work, peer)
     if is_measured(order.out, measurement):
@@ -196,7 +202,7 @@ def _measure_one(order: _Order, work: Work, peer: Peer | Finetuned | None) -> st
     return f"{task.name}: {measurement.model} measured"
 
 
-def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | None) -> Measurement:
+def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | Submitted | None) -> Measurement:
     settings = _settings(work, order.plan)
     is_baseline = order.model.startswith(BASELINE_PREFIX)
     return Measurement(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curr_ab.benchmark.predictions import LABELLED, Predictions, fold_of, guess, items_of
+from curr_ab.benchmark.predictions import LABELLED, Predictions, fold_of, guess, items_of, shares
 from curr_ab.benchmark.statistics import (
     Estimate,
     Layout,
@@ -19,7 +19,7 @@ from curr_ab.benchmark.statistics import (
 )
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.measures.metrics import NUMBER, Floats, Labels, Metric, metrics_for, score
-from curr_ab.words import UNKNOWN_LABEL, Target
+from curr_ab.words import Target
 
 LOSS = "loss"
 _LEAST = 1e-12  # probability
@@ -110,12 +110,8 @@ def _above_guess(task: Task, values: Floats, folds: Rows) -> Floats:
         return values
     raised = values if values.ndim == 1 else np.log(values.clip(_LEAST))
     for fold, (train, _) in enumerate(task.folds):
-        labels = np.concatenate([np.atleast_1d(task.labels[row]) for row in train])
-        if values.ndim == 1:
-            guess = labels.mean()
-        else:
-            counts = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=values.shape[1])
-            guess = np.log((counts / counts.sum()).clip(_LEAST))
+        known = shares(task, train)
+        guess = known[0] if values.ndim == 1 else np.log(known.clip(_LEAST))
         raised = np.where((folds == fold)[(...,) + (None,) * (values.ndim - 1)], raised - guess, raised)
     return raised
 
@@ -125,11 +121,6 @@ def estimate_value(call: Score, layout: Layout, *, by_fold: bool) -> float:
     if not by_fold:
         return call(np.arange(len(layout.folds)))
     return float(np.mean([call(np.flatnonzero(layout.folds == fold)) for fold in np.unique(layout.folds)]))
-
-
-def is_better(metric: str, first: float, second: float) -> bool:
-    """True where the first value of the metric is the better one."""
-    return first < second if metric in LOWER_IS_BETTER else first > second
 
 
 def _metrics(task: Task) -> dict[str, Metric | None]:

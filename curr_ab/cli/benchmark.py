@@ -33,7 +33,8 @@ class RunOptions(Options):
 
     models: tuple[str, ...] = option(
         (),
-        "Models: members, folders, adapters, Hub ids, esm2:8M … esm2:15B, antiberty, baseline:NAME",
+        "Models: members, folders, adapters, Hub ids, esm2:8M … esm2:15B, antiberty, baseline:NAME, or "
+        "predictions:FILE of others",
         shown="the suite's",
         metavar="MODEL",
     )

@@ -7,6 +7,7 @@ CLS = "cls"
 _OF_A_LAYER = ("mean-per-chain", "cdrs", "cdr3s", "mean")
 MEMBER_FEATURES = (*_OF_A_LAYER, *(f"{MIDDLE}{name}" for name in _OF_A_LAYER), CLS)
 RESIDUE_FEATURES = ("residue", f"{MIDDLE}residue")
+CDRS, CDR3 = "246", "6"  # letters of region masks that these features are of
 JOIN = "+"  # between the names of sets that stand side by side
 
 

@@ -16,7 +16,15 @@ from curr_ab.inference.records import Record
 from curr_ab.inference.token_batches import SequenceBatch, map_batches
 from curr_ab.inference.tokens import TokenWindow, tokenize
 from curr_ab.modeling import CurrAbModel
-from curr_ab.probes.feature_names import CLS, MEMBER_FEATURES, MIDDLE, RESIDUE_FEATURES, features_for
+from curr_ab.probes.feature_names import (
+    CDR3,
+    CDRS,
+    CLS,
+    MEMBER_FEATURES,
+    MIDDLE,
+    RESIDUE_FEATURES,
+    features_for,
+)
 from curr_ab.probes.sequence_features import Pair
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS
@@ -29,7 +37,6 @@ _PARTS = {
     "cdrs": ("cdrs of heavy", "cdrs of light"),
     "cdr3s": ("cdr3 of heavy", "cdr3 of light"),
 }
-_CDRS, _CDR3 = "246", "6"  # letters of region masks
 
 
 def member_features(
@@ -143,7 +150,7 @@ def _inside(window: TokenWindow, parts: Sequence[str]) -> npt.NDArray[np.bool_]:
         else:
             own = chain == CHAINS.index(part.rpartition(" ")[2])
             if part.startswith("cdr"):
-                own &= np.isin(region, list(_CDRS if part.startswith("cdrs") else _CDR3))
+                own &= np.isin(region, list(CDRS if part.startswith("cdrs") else CDR3))
         inside[place, residues[own]] = True
     return inside
 
@@ -156,7 +163,7 @@ def regions_of(text: str) -> str:
     """The region of each residue of a chain; where it is no domain, 6, which all parts hold."""
     domains = find_domains(text)
     if len(domains) != 1 or not all(domains[0].region_lengths[place] for place in (1, 3, 5)):
-        return _CDR3 * len(text)
+        return CDR3 * len(text)
     [domain] = domains
     before, after = "1" * domain.start, "7" * (len(text) - domain.end)
     return before + domain.region_mask + after

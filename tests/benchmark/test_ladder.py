@@ -9,6 +9,7 @@ import pytest
 
 from curr_ab.benchmark.ladder import Rung, judge
 from curr_ab.benchmark.ladder_figures import ladder_figures
+from curr_ab.benchmark.statistics import Estimate
 from curr_ab.family import DATA_SIZES, SIZES
 
 GRID = [(size.num_parameters, data.num_pairs) for size, data in product(SIZES, DATA_SIZES)]
@@ -23,6 +24,29 @@ def rungs(scores):
         Rung(name=f"{size}-{data}", parameters=size, pairs=data, score=float(score))
         for (size, data), score in zip(GRID, scores, strict=True)
     ]
+
+
+def estimates(scores, without, strata=None, spread=1.0):
+    strata = np.zeros(without.shape[1], int) if strata is None else strata
+    values = [np.full(strata.max() + 1, score) for score in scores]
+    return [
+        Estimate(*one, spread) for one in zip(scores, without, [strata] * len(values), values, strict=True)
+    ]
+
+
+def test_the_error_of_the_units_is_that_of_their_strata():
+    """Folds whose scores differ, in every model by another amount, are no noise; a larger error counts."""
+    random = np.random.default_rng(7)
+    strata = np.arange(40) % 4
+    without = ADDITIVE[:, None] + 0.01 * PRODUCT[:, None] * random.normal(size=40)
+    even = without - np.stack([without[:, strata == one].mean(axis=1) for one in range(4)], axis=1)[:, strata]
+    by_fold = 0.5 * PRODUCT[:, None] * strata
+    widths = []
+    for shifted, spread in ((even, 1.0), (even + by_fold, 1.0), (even, 2.0)):
+        found = judge(rungs(ADDITIVE), estimates(ADDITIVE, ADDITIVE[:, None] + shifted, strata, spread))
+        assert found.by_examples
+        widths.append(found.interaction.high - found.interaction.low)
+    assert widths == pytest.approx([widths[0], widths[0], 2 * widths[0]])
 
 
 @pytest.mark.heavy
@@ -53,7 +77,7 @@ def test_what_is_peculiar_to_the_examples_is_no_gain_together():
         of_unit += 0.01 * random.normal(size=(15, units))
         scores = of_unit.mean(axis=1)
         without = (units * scores[:, None] - of_unit) / (units - 1)
-        found = judge(rungs(scores), without)
+        found = judge(rungs(scores), estimates(scores, without))
         wrong += found.interaction.is_clear
         blind += judge(rungs(scores)).interaction.is_clear
         assert found.by_examples or found.interaction == judge(rungs(scores)).interaction

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from support.benchmarks import planted
 
+from curr_ab.benchmark import near_pairs as near_module
 from curr_ab.benchmark.leaks import near_leaks
+from curr_ab.benchmark.near_pairs import near_pairs
 from curr_ab.benchmark.report import write_report
 from curr_ab.benchmark.tasks.options import TaskOptions
 
@@ -72,6 +74,39 @@ def test_a_leak_out_of_the_one_test_part_is_seen():
     assert near_leaks(task.ids, task.pairs, [(rest, np.array([0]))]) == [
         "pair0 and pair7 (2 or fewer residues differ)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_near"),
+    [
+        (lambda heavy, light: (heavy[1:], light), True),
+        (lambda heavy, light: (heavy[:-1], light), True),
+        (lambda heavy, light: (heavy, light + "A"), True),
+        (lambda heavy, light: (heavy[1:] + "Q", light), True),  # another window of the same read
+        (lambda heavy, light: (heavy[1:], light[1:]), True),
+        (lambda heavy, light: (heavy[1:9] + "W" + heavy[10:], light), True),
+        (lambda heavy, light: (heavy[1:9] + "W" + heavy[10:-1] + "W", light), False),
+        (lambda heavy, light: (heavy[1:-1], light[1:]), False),
+        (lambda heavy, light: (heavy[:9] + heavy[10:], light), False),  # a deletion is another rearrangement
+    ],
+)
+def test_reads_of_one_clone_may_lack_a_residue_at_an_end(change, is_near):
+    task = planted("number")
+    pairs = [*task.pairs[:7], change(*task.pairs[0]), *task.pairs[8:]]
+    assert near_pairs(pairs) == ([(0, 7)] if is_near else [])
+
+
+def test_near_pairs_are_found_in_a_crowd(monkeypatch):
+    """Of a common light chain thousands share a part; of mutants of one antibody some are enough."""
+    task = planted("number")
+    pairs = [(heavy, task.pairs[0][1]) for heavy, _ in task.pairs]
+    heavy = pairs[100][0]
+    pairs[107] = ("A" + heavy[1:20] + "A" + heavy[21:], pairs[0][1])
+    monkeypatch.setattr(near_module, "_MOST_OF_A_KIND", 10)
+    monkeypatch.setattr(near_module, "_COMPARED", 3)
+    assert near_pairs(pairs) == [(100, 107)]
+    mutants = [(heavy[:row] + "X" + heavy[row + 1 :], pairs[0][1]) for row in range(20)]
+    assert 3 * 16 <= len(near_pairs(mutants)) < 190
 
 
 def test_mutants_that_are_ranked_are_no_leak(bench, seeing):

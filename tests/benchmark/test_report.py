@@ -6,11 +6,14 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark.report import write_report
+from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.results import read_results
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
 
@@ -51,7 +54,7 @@ def value_of(folder, source):
     path = folder / name
     assert path.is_file(), source
     if path.suffix == ".csv":
-        *keys, column = place.split("/")
+        *keys, column = map(unquote, place.split("/"))
         own = [
             row
             for row in rows(path)
@@ -107,6 +110,63 @@ def test_every_number_is_in_the_file_that_it_names(found):
     assert checked > 150
 
 
+@pytest.fixture
+def ladder(bench):
+    """Six members, measured by a metric of which less is better in one task."""
+    names = [f"{size}-{data}" for size in ("8M", "35M", "150M") for data in "FQ"]
+    peers = [PlantedPeer(name, sees=place > 2) for place, name in enumerate(names)]
+    return bench([planted("number"), planted("loss")], [*peers, PlantedPeer("CLM-8M-F")], shots=(), repeats=1)
+
+
+def test_members_by_size_and_data_stand_in_a_ladder(ladder):
+    text = write_report(ladder).read_text()
+    page = Sourced()
+    page.feed(text)
+    for standing in ladder.standings:
+        folder = ladder.folder / standing.task
+        kept = json.loads((folder / "ladder.json").read_text())
+        assert kept["num_models"] == 6 and "CLM-8M-F" not in kept["models"]
+        found = [one for one, source in page.found if source == f"{standing.task}/ladder.json"]
+        tips = [re.fullmatch(r"(\S+): (\S+) (-?[\d.]+), .*", one) for one in found]
+        points = [one for one in tips if one and one[1] in kept["models"]]
+        assert len(points) == 12  # six models in two pictures
+        for one in points:
+            assert is_written(one[3], kept["models"][one[1]]["score"])
+        pictures = {path.name for path in folder.glob("ladder-*.svg")}
+        assert pictures == {"ladder-parameters.svg", "ladder-pairs.svg"}
+        assert all(f"({standing.task}/{name})" in (folder / "../report.md").read_text() for name in pictures)
+        assert ".s2{" in (folder / "ladder-pairs.svg").read_text()
+        assert text.count(kept["sentence"]) == 1 and ("minus the loss" in kept["sentence"]) == (
+            standing.task == "planted-loss"
+        )
+    assert len(re.findall(r' id="([^"]+)"', text)) == len(set(re.findall(r' id="([^"]+)"', text)))
+    assert ".s4{" in text
+
+
+def test_the_gain_of_a_loss_is_what_it_falls_by(ladder):
+    """Larger members have the smaller loss here and the larger correlation: both gains are above 0."""
+    for standing in ladder.standings:
+        write_report(ladder)
+        kept = json.loads((ladder.folder / standing.task / "ladder.json").read_text())
+        assert kept["size_with_most_data"]["value"] > 0
+
+
+def test_the_options_of_a_task_are_told(bench, seeing):
+    found = bench([planted("number")], [seeing], options=TaskOptions(seed=11, direction="lower"))
+    page = Sourced()
+    page.feed(write_report(found).read_text())
+    told = {place: text for text, place in page.found if "#tasks/0/options/" in place}
+    assert all(is_written(text, value_of(found.folder, place)) for place, text in told.items())
+    assert told["benchmark.json#tasks/0/options/seed"] == "11"
+    assert "| planted | 5 | 11 | lower |" in (found.folder / "report.md").read_text()
+
+
+def test_few_members_are_no_ladder(bench):
+    found = bench([planted("number")], [PlantedPeer("8M-F"), PlantedPeer("35M-F"), PlantedPeer("8M-Q")])
+    assert "Size and data" not in write_report(found).read_text()
+    assert not (found.folder / "planted-number" / "ladder.json").exists()
+
+
 def test_a_number_that_is_changed_is_seen(found):
     """The check above is worth something: it finds a report that says another number."""
     entry = found.standings[0].entries[0]
@@ -118,6 +178,21 @@ def test_a_number_that_is_changed_is_seen(found):
         one for one in page.found if one[1].endswith(f"#{entry.name}/value") and "classes" in one[1]
     ]
     assert text == "0.123" and not is_written(text, value_of(found.folder, source))
+
+
+def test_a_model_with_a_slash_in_its_name_is_found(bench):
+    """As models have on the Hub, and in folders."""
+    names = ["of/a #model", "of-a--model"]
+    found = bench([planted("number")], [PlantedPeer(names[0]), PlantedPeer(names[1], sees=False)])
+    page = Sourced()
+    page.feed(write_report(found).read_text())
+    places = [(text, place) for text, place in page.found if ".csv#" in place]
+    assert len(places) > 20
+    for text, place in places:
+        assert is_written(text, value_of(found.folder, place)), (text, place)
+    cards = {path.parent for path in (found.folder / "cards").rglob("results.json")}
+    models = [{row.model for row in read_results(card / "results.json")} for card in cards]
+    assert sorted(map(sorted, models)) == [[name] for name in sorted(names)]
 
 
 def test_the_words_of_models_cannot_break_the_page(bench):
@@ -136,6 +211,9 @@ def test_pictures_and_tables_are_files(found):
     assert rows(folder / "table.csv")[0]["model"] == "seeing"
     assert len(rows(folder / "comparisons.csv")) == 3  # two models and a guess: baselines are not compared
     text = (found.folder / "report.md").read_text()
+    for row in rows(folder / "comparisons.csv"):
+        line = f"| {row['first']} | {row['second']} | {float(row['difference']):.3f} |"
+        assert line in text
     assert "(planted-number/forest.svg)" in text and Path(found.folder / "planted-number/forest.svg").exists()
 
 

@@ -13,10 +13,12 @@ from curr_ab.benchmark import scores as scores_module
 from curr_ab.benchmark import works as works_module
 from curr_ab.benchmark.peers.options import PeerOptions
 from curr_ab.benchmark.plan import BenchmarkPlan, Suite, TaskRequest
+from curr_ab.benchmark.predictions import guess
 from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.cli.main import main
 from curr_ab.files import file_digest
 from curr_ab.results import read_results
+from curr_ab.words import UNKNOWN_LABEL
 
 SUPERVISED = ("classes", "pairing", "number", "residues")
 CHANCE = {"classes": 0.5, "pairing": 0.5, "number": 0.0, "ranking": 0.0}
@@ -62,6 +64,26 @@ def test_folds_of_different_means_rank_nothing(bench, seeing):
     found = intervals(bench([replace(task, labels=labels)], [seeing]))
     assert found["baseline:guess"].value == 0
     assert found["seeing"].high > -0.2  # not what the means would make of it, -0.9
+
+
+def test_residues_stand_beside_their_neighbours(monkeypatch, tmp_path):
+    """A baseline that sees letters finds what they decide; the guess does not."""
+    task = planted("residues")
+    monkeypatch.setattr(works_module, "read_task", lambda name, files, options: (task,))
+    found = run_module.run_benchmark(Suite((TaskRequest("planted", ()),)), [], tmp_path / "out")
+    assert found.failures == ()
+    best, guess = found.standings[0].entries
+    assert (best.name, guess.name) == ("baseline:residue-windows", "baseline:guess")
+    assert best.interval.low > guess.interval.high
+
+
+def test_the_guess_counts_known_residues_alone():
+    task = planted("residues")
+    labels = tuple((UNKNOWN_LABEL,) * 20 + one[20:] for one in task.labels)
+    rows = np.concatenate(guess(replace(task, labels=labels)).values)
+    assert rows.sum(axis=1) == pytest.approx(1)
+    train, _ = task.folds[0]  # the first pair is of its test part
+    assert rows[0, 1] == pytest.approx(np.mean([labels[row][20:] for row in train]))
 
 
 def test_few_shots_are_measured_on_what_was_not_shown(bench, seeing):

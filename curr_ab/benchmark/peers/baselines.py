@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 
+import numpy as np
+
 from curr_ab.benchmark.peers.peer import Pair
 from curr_ab.measures.metrics import Floats
 from curr_ab.options import unknown
+from curr_ab.probes.residue_windows import RESIDUE_WINDOWS, residue_windows
 from curr_ab.probes.sequence_features import BASELINES, sequence_features
 
 PREFIX = "baseline:"
 # Of which a single number says how natural a pair is, and whether a higher one is more natural.
 _SCORES = {"positions": 1.0, "germline-distance": -1.0}
+KINDS = (*BASELINES, RESIDUE_WINDOWS)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One set of features by its name; it knows nothing of residues by themselves."""
+    """One set of features by its name, of pairs or, with `residue-windows`, of single residues."""
 
     kind: str
     num_parameters: int = 0
@@ -35,13 +39,18 @@ class Baseline:
         return sha256(f"{self.name} {version('curr-ab')}".encode()).hexdigest()
 
     def features(self, pairs: Sequence[Pair]) -> dict[str, Floats]:
+        if self.kind == RESIDUE_WINDOWS:
+            raise ValueError(f"{self.name} must be asked for features of residues; it has none of pairs")
         return {self.kind: sequence_features(self.kind, pairs)}
 
     def residue_features(self, pairs: Sequence[Pair]) -> list[Floats]:
-        raise ValueError(f"{self.name} must be asked for features of pairs; it has none of single residues")
+        if self.kind != RESIDUE_WINDOWS:
+            raise ValueError(f"{self.name} must be asked for features of pairs; it has none of residues")
+        lengths = [sum(len(chain or "") for chain in pair) for pair in pairs]
+        return np.split(residue_windows(pairs), np.cumsum(lengths)[:-1])
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Floats]:
-        raise ValueError(f"{self.name} must be asked for scores of pairs; it has none of single residues")
+        raise ValueError(f"{self.name} must be asked for scores of pairs; it has none of residues")
 
     def score(self, pairs: Sequence[Pair]) -> Floats:
         """The mean of its numbers over both chains, where they say how natural a chain is."""
@@ -54,6 +63,6 @@ class Baseline:
 
 def find_baseline(kind: str) -> Baseline:
     """The baseline of that kind."""
-    if kind not in BASELINES:
-        raise ValueError(unknown("baseline", kind, BASELINES))
+    if kind not in KINDS:
+        raise ValueError(unknown("baseline", kind, KINDS))
     return Baseline(kind)

@@ -15,8 +15,6 @@ from curr_ab.benchmark.peers.peer import Peer
 from curr_ab.checkpoint_files import find_checkpoint
 from curr_ab.options import OptionError
 
-__all__ = ["BASELINE_PREFIX", "ESM2", "ESM2_PREFIX", "find_peer"]
-
 ESM2_PREFIX = "esm2:"
 ESM2 = {
     "8M": "facebook/esm2_t6_8M_UR50D",

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from curr_ab.probes.feature_names import CDR3, CDRS
+
 Array = npt.NDArray[np.float32]
-_CDRS, _CDR3 = "246", "6"  # letters of region masks
 
 
 def pool(prefix: str, chains: Sequence[Array | None], regions: Sequence[str]) -> dict[str, Array]:
@@ -17,8 +18,8 @@ def pool(prefix: str, chains: Sequence[Array | None], regions: Sequence[str]) ->
     masks = [np.array(list(own)) for own in regions]
     parts = {
         "mean-per-chain": [np.ones(len(mask), bool) for mask in masks],
-        "cdrs": [np.isin(mask, list(_CDRS)) for mask in masks],
-        "cdr3s": [mask == _CDR3 for mask in masks],
+        "cdrs": [np.isin(mask, list(CDRS)) for mask in masks],
+        "cdr3s": [mask == CDR3 for mask in masks],
     }
     found = {f"{prefix}mean": states.mean(axis=0)}
     for name, inside in parts.items():

@@ -33,6 +33,11 @@ class TaskReader:
     metric: str
     notes: str = ""
 
+    @property
+    def way_out(self) -> str:
+        """Where to get the files."""
+        return "name your own" if self.owner == "yours" else f"download them from {self.address}"
+
     def takes(self, count: int) -> bool:
         """True where it can be given so many files."""
         fewest = self.required or len(self.files)
@@ -214,12 +219,11 @@ def read_task(
     reader, paths = TASKS[name], [Path(file) for file in files]
     if not reader.takes(len(paths)):
         raise OptionError(
-            f"{name} must be given its files ({', '.join(reader.files)}); got {len(paths)}; "
-            f"download them from {reader.address}",
+            f"{name} must be given its files ({', '.join(reader.files)}); got {len(paths)}; {reader.way_out}",
             "data",
         )
     if missing := [path for path in paths if not path.is_file()]:
-        raise OptionError(f"{missing[0]} is not there; download it from {reader.address}", "data")
+        raise OptionError(f"{missing[0]} is not there; {reader.way_out}", "data")
     module, _, function = reader.read.partition(":")
     read = getattr(import_module(f"{__package__}.{module}"), function)
     tasks: tuple[Task, ...] = read(paths, options)

@@ -9,13 +9,13 @@ import numpy as np
 
 from curr_ab.benchmark.tasks.folds import clone_groups, grouped_folds
 from curr_ab.benchmark.tasks.options import TaskOptions
-from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows, short_name
+from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows, short_name, with_own_names
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.domains import find_domains
 from curr_ab.finetuning.examples import family_numbers
 from curr_ab.randomness import random_stream
 
-_COLUMNS = Columns("any table of pairs", optional=("donor",))
+_COLUMNS = Columns("any table of pairs")
 LABELS = ("exchanged", "native")
 _FEWEST = 40  # native pairs of a kind of light chain
 
@@ -122,7 +122,7 @@ def _unique(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
     firsts = {row.pair: row for row in reversed(rows)}
     if repeats := len(rows) - len(firsts):
         notes.append(f"rows that repeat an earlier pair, which counts once: {repeats:,}")
-    return [row for row in rows if firsts[row.pair] is row], notes
+    return list(with_own_names(row for row in rows if firsts[row.pair] is row)), notes
 
 
 def _locus(light: str) -> str:

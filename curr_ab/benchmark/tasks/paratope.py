@@ -19,7 +19,7 @@ _COLUMNS = Columns(
     "sabdab_train.parquet, sabdab_val.parquet and sabdab_test.parquet of AntiBERTa",
     sequence=("sequence",),
     values=(("paratope_labels",),),
-    optional=("pdb", "v_gene"),
+    optional=("pdb",),
 )
 
 

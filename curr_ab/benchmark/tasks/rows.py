@@ -118,7 +118,7 @@ def read_rows(
         raise MalformedSource(
             table.source, f"the file must hold antibodies; none of its rows is usable{first}"
         )
-    return list(_with_own_names(rows)), list(_notes(Path(path).name, seen))
+    return list(with_own_names(rows)), list(_notes(Path(path).name, seen))
 
 
 def _values(columns: Columns, found: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -177,14 +177,18 @@ def _exchanged(row: Row) -> Row | None:
     return replace(row, heavy=cut["heavy"], light=cut["light"], regions=(masks["heavy"], masks["light"]))
 
 
-def _with_own_names(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows; one with the name of an earlier one has its record in it: predictions are known by names."""
+def with_own_names(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows; one with the name of an earlier one has its record in it, and its file where others have the
+    same record: predictions are known by names.
+    """
     names: set[str] = set()
     for row in rows:
-        if row.id in names:
-            row = replace(row, id=f"{row.id}, record {row.record}")
-        names.add(row.id)
-        yield row
+        record = f"{row.id}, record {row.record}"
+        for name in (row.id, record, f"{record} of {Path(row.source).name}", f"{record} of {row.source}"):
+            if name not in names:
+                break
+        names.add(name)
+        yield replace(row, id=name)
 
 
 def _notes(name: str, seen: Mapping[str, Sequence[int]]) -> Iterator[str]:

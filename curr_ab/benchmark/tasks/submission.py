@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,12 +138,20 @@ def _ridge(values: Floats, labels: Floats, asked: Floats, penalty: float = 1.0) 
 def read_submission(path: str | Path, task: Task) -> Floats:
     """Other people's predictions of the task's antibodies, from a file in the form of the benchmark."""
     assay = _assay(task)
+    if assay not in ASSAYS:
+        raise ValueError(
+            f"{path} must stand beside models of the task developability, whose form it has; got {task.name}"
+        )
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         table = list(csv.DictReader(file))
     for column in (NAME, assay):
         if not table or column not in table[0]:
             problem = f"predictions must have the columns {NAME} and {assay}; there is no {column!r}; add it"
             raise MalformedSource(str(path), problem)
+    repeated = [name for name, count in Counter(row[NAME] for row in table).items() if count > 1]
+    if repeated:
+        problem = f"each antibody must stand once; got {repeated[0]} more than once; remove the other rows"
+        raise MalformedSource(str(path), problem)
     texts = {row[NAME]: row[assay] for row in table}
     numbers = []
     for name in task.ids:
@@ -154,7 +163,20 @@ def read_submission(path: str | Path, task: Task) -> Floats:
             problem = f"{assay} of {name} must be a finite number; got {texts.get(name)!r}; complete the file"
             raise MalformedSource(str(path), problem)
         numbers.append(number)
+    if FOLD in table[0]:
+        _check_folds(path, task, {row[NAME]: row[FOLD] for row in table})
     return np.array(numbers)
+
+
+def _check_folds(path: str | Path, task: Task, folds: Mapping[str, str]) -> None:
+    """Refuse predictions by other folds: their models have seen what the task holds out."""
+    for train, test in task.folds or ():
+        own = folds[task.ids[test[0]]]
+        strays = [task.ids[row] for row in test if folds[task.ids[row]] != own]
+        strays += [task.ids[row] for row in train if folds[task.ids[row]] == own]
+        if strays:
+            problem = f"{FOLD} of {strays[0]} must be that of the task's file; got {folds[strays[0]]!r}"
+            raise MalformedSource(str(path), f"{problem}; predict by the folds of the file")
 
 
 def write_submission(

@@ -40,12 +40,16 @@ def test_an_unknown_option_is_refused(tmp_path):
 
 
 def test_files_that_are_missing_or_too_many_are_refused_with_the_address(tmp_path):
-    with pytest.raises(ValueError, match=r"x.csv is not there; download it from https://github.com/ginkgo"):
+    with pytest.raises(ValueError, match=r"x.csv is not there; download them from https://github.com/ginkgo"):
         read_task("developability", [tmp_path / "x.csv"])
     with pytest.raises(ValueError, match=r"must be given its files \(GDPa1_v1.2_20250814.csv\); got 2"):
         read_task("developability", ["x.csv", "y.csv"])
     with pytest.raises(ValueError, match=r"must be given its files .*; got 2; download"):
         read_task("paratope", ["x", "y"])
+    with pytest.raises(ValueError, match=r"\(any table of pairs …\); got 0; name your own"):
+        read_task("pairing", [])
+    with pytest.raises(ValueError, match=r"x.csv is not there; name your own"):
+        read_task("loss", [tmp_path / "x.csv"])
 
 
 def test_the_examples_of_the_document_run(tmp_path, monkeypatch):

@@ -67,6 +67,17 @@ def test_partners_are_no_relatives(tmp_path):
     assert clone_groups([(heavy, None), (sister, None)])[0] == clone_groups([(sister, None)] * 2)[0]
 
 
+def test_pairs_of_several_files_have_names_of_their_own(tmp_path):
+    """Numbers begin anew in each file; predictions are found by names."""
+    files = []
+    for number in range(3):
+        (tmp_path / f"lab{number}").mkdir()
+        files.append(write(tmp_path / f"lab{number}", pairs(36)[12 * number : 12 * number + 12]))
+    (task,) = read_task("loss", files)
+    assert len(set(task.ids)) == len(task.ids) == 36
+    assert task.ids[:1] == ("p0",) and task.ids[12] == "p0, record 1" and "own.csv" in task.ids[24]
+
+
 def test_too_few_pairs_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must have 40 pairs with light chains of one kind; got 20"):
         read_task("pairing", [write(tmp_path, pairs(20))])

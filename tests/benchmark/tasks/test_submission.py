@@ -1,11 +1,14 @@
 """Submissions of the developability benchmark, and the baseline that its owners publish."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.benchmark_files import ASSAYS, FOLD, gdpa1_rows, write_table
 
+from curr_ab.benchmark.plan import BenchmarkPlan, read_suite
+from curr_ab.benchmark.run import run_benchmark
 from curr_ab.benchmark.tasks.catalogue import read_task
 from curr_ab.benchmark.tasks.submission import (
     predict_assays,
@@ -79,6 +82,43 @@ def test_other_predictions_must_be_whole(file, tmp_path):
     path = write_table(tmp_path / "theirs.csv", rows, columns=["antibody_name"])
     with pytest.raises(ValueError, match="there is no 'HIC'"):
         read_submission(path, task)
+
+
+def test_predictions_by_other_folds_or_of_a_name_twice_are_refused(file, tmp_path):
+    task, antibodies = read_task("developability", [file])[1], read_antibodies(file)
+    folds = dict(zip(antibodies.names, antibodies.folds, strict=True))
+    rows = [{"antibody_name": name, FOLD: folds[name], "HIC": 1.0} for name in task.ids]
+    path = write_table(tmp_path / "theirs.csv", rows)
+    assert read_submission(path, task).tolist() == [1.0] * len(task)
+    other = {"antibody_name": "another", FOLD: "9", "HIC": 1.0}
+    assert len(read_submission(write_table(tmp_path / "theirs.csv", [*rows, other]), task)) == len(task)
+    changed = [*rows[:5], {**rows[5], FOLD: rows[6][FOLD]}, *rows[6:]]
+    assert rows[5][FOLD] != rows[6][FOLD]
+    with pytest.raises(ValueError, match=f"fold of {task.ids[5]} must be that of the task's file"):
+        read_submission(write_table(tmp_path / "theirs.csv", changed), task)
+    with pytest.raises(ValueError, match=f"must stand once; got {task.ids[2]} more than once"):
+        read_submission(write_table(tmp_path / "theirs.csv", [*rows, {**rows[2], "HIC": 2.0}]), task)
+
+
+def test_predictions_of_others_stand_beside_models(file, tmp_path):
+    """They are asked for nothing but the file, and of another task they say nothing."""
+    tasks = read_task("developability", [file])
+    rows = [
+        {"antibody_name": name, "HIC": label}
+        for name, label in zip(tasks[1].ids, tasks[1].labels, strict=True)
+    ]
+    name = f"predictions:{write_table(tmp_path / 'theirs.csv', rows)}"
+    names = [name, f"predictions:{tmp_path / 'none.csv'}"]
+    plan = BenchmarkPlan(baselines=False)
+    found = run_benchmark(read_suite("developability", [str(file)]), names, tmp_path / "bench", plan)
+    [entry] = found.standings[1].entries
+    assert (entry.name, entry.interval.value) == ("theirs", pytest.approx(1))
+    assert entry.measurement.form == "predictions of others" and not entry.measurement.is_baseline
+    reasons = {(one.model, one.task): one.reason for one in found.failures}
+    assert "there is no 'Titer'" in reasons[name, "developability-Titer"]
+    assert "there is no file" in reasons[names[1], "developability-HIC"]
+    with pytest.raises(ValueError, match="models of the task developability, whose form it has; got x"):
+        read_submission(tmp_path / "theirs.csv", replace(tasks[1], name="x"))
 
 
 def test_the_baseline_is_ridge_on_aligned_letters_with_the_gap_as_one(file):

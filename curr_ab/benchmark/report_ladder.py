@@ -1,0 +1,70 @@
+"""The ladder in a report: what size and data gain together, where members of several were measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from curr_ab.benchmark.comparison import Standing
+from curr_ab.benchmark.folder import file_name, task_folder
+from curr_ab.benchmark.ladder import Rung, Together, judge
+from curr_ab.benchmark.ladder_figures import ladder_figures
+from curr_ab.benchmark.scores import LOWER_IS_BETTER
+from curr_ab.charts import Drawing
+from curr_ab.family import find_member
+from curr_ab.files import write_json
+from curr_ab.pictures import save_pictures
+
+LADDER = "ladder.json"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Members of one task by size and data, what these gain together, and its pictures."""
+
+    rungs: tuple[Rung, ...]
+    together: Together
+    sentence: str
+    pictures: Mapping[str, Drawing]
+
+
+def make_ladder(standing: Standing) -> Ladder | None:
+    """The ladder of a task; None where too few members were measured to tell size and data apart."""
+    named = [(entry, find_member(entry.measurement.model)) for entry in standing.entries]
+    held = [(entry, member) for entry, member in named if member is not None and not member.causal]
+    if not held:
+        return None
+    # What another form of input gains is not what size or data gain.
+    [(form, _)] = Counter(entry.measurement.form for entry, _ in held).most_common(1)
+    held = [(entry, member) for entry, member in held if entry.measurement.form == form]
+    metric = held[0][0].metric
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    rungs = [
+        Rung(
+            name=entry.name,
+            parameters=member.size.num_parameters,
+            pairs=member.data.num_pairs,
+            score=entry.interval.value,
+            error=entry.interval.standard_error,
+        )
+        for entry, member in held
+    ]
+    try:
+        gains = [replace(one, score=sign * one.score) for one in rungs]
+        together = judge(gains, [entry.found for entry, _ in held])
+    except ValueError:
+        return None
+    sentence = together.sentence + (f" The score is minus the {metric}." if sign < 0 else "")
+    drawings = ladder_figures(rungs, metric, f"ladder-{file_name(standing.task)}")
+    pictures = {f"ladder-{one.name.rpartition('-')[2]}": one for one in drawings}
+    return Ladder(tuple(rungs), together, sentence, pictures)
+
+
+def save_ladder(out: Path, task: str, ladder: Ladder) -> None:
+    """The numbers and the pictures beside the table of the task."""
+    folder = task_folder(out, task)
+    models = {one.name: asdict(one) for one in ladder.rungs}
+    write_json(folder / LADDER, {"sentence": ladder.sentence, **asdict(ladder.together), "models": models})
+    save_pictures(ladder.pictures, folder, ("svg", "png"))
