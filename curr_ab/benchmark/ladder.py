@@ -61,6 +61,9 @@ class Together:
     num_models: int
     freedom: int  # degrees of freedom that are left for the noise
     by_examples: bool  # the error of the examples is the larger one, and counts
+    knows_examples: (
+        bool  # False: the scatter of the models alone, which is blind to what moves all in concert
+    )
 
     @property
     def sentence(self) -> str:
@@ -73,6 +76,12 @@ class Together:
         )
         if not found.is_clear:
             return f"Whether size and data help more together than each alone is not shown: {numbers}."
+        if not self.knows_examples:
+            words = "help" if found.value > 0 else "replace"
+            return (
+                f"Size and data {words} each other, by the scatter of the models alone; other held-out pairs "
+                f"may say otherwise: {numbers}."
+            )
         if found.value < 0:
             return f"Size and data replace each other: {numbers}."
         alone = [
@@ -138,6 +147,7 @@ def judge(rungs: Sequence[Rung], found: Sequence[Estimate] = ()) -> Together:
         num_models=len(rungs),
         freedom=freedom,
         by_examples=by_examples,
+        knows_examples=without is not None,
     )
 
 

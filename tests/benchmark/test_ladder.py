@@ -96,18 +96,30 @@ def test_slopes_tell_whether_either_helps_alone():
     assert found.interaction.value > 0
 
 
+def judged(scores):
+    """With examples that move no score."""
+    return judge(rungs(scores), np.repeat(np.asarray(scores)[:, None], 2, axis=1))
+
+
+def test_the_scatter_of_the_models_alone_is_said_to_be_that():
+    noise = 0.001 * np.random.default_rng(4).normal(size=15)
+    for sign, word in ((1, "help"), (-1, "replace")):
+        said = judge(rungs(0.5 + sign * 0.02 * PRODUCT + noise)).sentence
+        assert said.startswith(f"Size and data {word} each other, by the scatter of the models alone; other ")
+
+
 def test_the_sentence_says_what_was_found():
     noise = 0.001 * np.random.default_rng(4).normal(size=15)
-    flat = judge(rungs(0.5 + noise)).sentence
+    flat = judged(0.5 + noise).sentence
     assert flat.startswith("Whether size and data help more together than each alone is not shown: ")
     corner = (LOG_SIZES - LOG_SIZES.min()) * (LOG_DATA - LOG_DATA.min())
-    both = judge(rungs(0.5 + 0.02 * corner + noise))
+    both = judged(0.5 + 0.02 * corner + noise)
     assert both.sentence.startswith("Gains appear with size and data together: each doubling of the data")
     assert f"p = {both.interaction.p:.2g}, 15 models" in both.sentence
     assert both.sentence.endswith("neither alone is shown to help.")
-    slope = judge(rungs(0.5 + 0.02 * corner + 0.05 * LOG_SIZES + noise)).sentence
+    slope = judged(0.5 + 0.02 * corner + 0.05 * LOG_SIZES + noise).sentence
     assert slope.startswith("Size and data help more together, but the size with the least data helps, too:")
-    assert judge(rungs(0.5 - 0.02 * corner + noise)).sentence.startswith("Size and data replace each other:")
+    assert judged(0.5 - 0.02 * corner + noise).sentence.startswith("Size and data replace each other:")
 
 
 def test_too_few_models_are_refused_with_what_is_enough():

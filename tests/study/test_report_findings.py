@@ -135,10 +135,18 @@ def test_whether_size_and_data_help_together_is_told_with_its_test():
         return 0.5 + 0.01 * steps + 1e-4 * math.sin(cell.parameters + cell.pairs)
 
     summary = with_pairing(gain)
-    [told] = [one for one in findings(summary, make_grid(summary)) if "together" in one]
-    assert told.startswith("Gains appear with size and data together: each doubling of the data changes")
+    [told] = [one for one in findings(summary, make_grid(summary)) if "each doubling of the data" in one]
+    assert told.startswith(
+        "Size and data help each other, by the scatter of the models alone; other held-out pairs may say "
+        "otherwise: each doubling of the data changes"
+    )
     assert told.endswith("The score is the accuracy of telling native from shuffled pairs.")
-    assert "size and data" in both(summary)[0] and "size and data" in both(summary)[1]
+    assert all("by the scatter of the models alone" in text for text in both(summary))
+    # Where few cells have the accuracy, the loss tells.
+    cells = [replace(one, pairing=None) for one in summary.cells]
+    some = replace(summary, cells=(*summary.cells[:2], *cells[2:]))
+    [told] = [one for one in findings(some, make_grid(some)) if "each doubling of the data" in one]
+    assert told.endswith("The score is minus the held-out loss.")
     # With one data set nothing can be told.
     few = replace(summary, cells=tuple(one for one in summary.cells if one.data == "Q"))
-    assert not [one for one in findings(few, make_grid(few)) if "together" in one]
+    assert not [one for one in findings(few, make_grid(few)) if "each doubling" in one]

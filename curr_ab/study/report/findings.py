@@ -124,12 +124,16 @@ def _near(grid: Grid, data: str, best: Spot) -> list[str]:
 
 def _together(grid: Grid) -> str | None:
     """Whether gains take size and data together, by the pairing accuracy, or else by the loss."""
-    by_pairing, by_loss = _rungs(grid, pairing_of, 1.0), _rungs(grid, loss_of, -1.0)
-    what = "the accuracy of telling native from shuffled pairs" if by_pairing else "minus the held-out loss"
-    try:
-        return f"{ladder.judge(by_pairing or by_loss).sentence} The score is {what}."
-    except ValueError:  # too few cells are done
-        return None
+    measures = (
+        (_rungs(grid, pairing_of, 1.0), "the accuracy of telling native from shuffled pairs"),
+        (_rungs(grid, loss_of, -1.0), "minus the held-out loss"),
+    )
+    for rungs, what in measures:
+        try:
+            return f"{ladder.judge(rungs).sentence} The score is {what}."
+        except ValueError:  # too few cells are measured
+            continue
+    return None
 
 
 def _rungs(grid: Grid, measure: Measure, sign: float) -> list[ladder.Rung]:
