@@ -233,6 +233,27 @@ def test_a_model_without_folds_beside_it(run, pool, tmp_path, capfd):
 
 
 @pytest.mark.heavy
+def test_one_of_several_numbers_is_wanted(pool, tmp_path, capfd):
+    base, columns = save_base(tmp_path / "base"), ("HIC", "Tm2")
+    model = tune(base, "number", labels=columns)
+    model.config.problem_type = "regression"
+    folders = [save_tuned(model, tmp_path / name, base, "number", labels=columns) for name in "ab"]
+    out = tmp_path / "next.csv"
+    words = ["predict", str(folders[0]), str(pool), "--acquire", "2", "--quiet", "--out"]
+    ensemble = ["--ensemble", str(folders[0]), str(folders[1])]
+    for label, message in ([], "HIC, Tm2; got none"), (["--label", "Tm3"], "unknown label 'Tm3'"):
+        assert main([*words, str(out), *ensemble, *label]) == 2
+        assert message in capfd.readouterr().err
+        assert not (tmp_path / "next.csv.models").exists()  # before anything is predicted
+    assert main([*words, str(out), *ensemble, "--label", "Tm2"]) == 0
+    table = pyarrow.csv.read_csv(out).to_pandas()
+    assert main(["predict", str(folders[0]), str(pool), "--quiet", "--out", str(tmp_path / "all.csv")]) == 0
+    predicted = pyarrow.csv.read_csv(tmp_path / "all.csv").to_pandas()["prediction_Tm2"]
+    assert table.prediction[0] == pytest.approx(predicted.max(), abs=1e-5)
+    assert "predicted Tm2 " in table.reason[0]
+
+
+@pytest.mark.heavy
 def test_the_command_tries_rounds_out(planted, tmp_path, capfd):
     """On planted numbers by features of residues alone: a table and a picture."""
     out = tmp_path / "rounds"
