@@ -233,7 +233,9 @@ def test_a_model_without_folds_beside_it(run, pool, tmp_path, capfd):
 
 
 @pytest.mark.heavy
-def test_one_of_several_numbers_is_wanted(pool, tmp_path, capfd):
+def test_one_of_several_numbers_is_wanted(tmp_path, capfd):
+    pool = tmp_path / "pool.csv"
+    pool.write_text("heavy,light\n" + "".join(f"{heavy},{light}\n" for heavy, light in PAIRS[:4]))
     base, columns = save_base(tmp_path / "base"), ("HIC", "Tm2")
     model = tune(base, "number", labels=columns)
     model.config.problem_type = "regression"
