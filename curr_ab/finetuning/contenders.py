@@ -41,6 +41,10 @@ class Answers:
         """The answers of these examples."""
         return answers_of(examples, self.ends)
 
+    def examples_of(self, examples: Indices) -> Indices:
+        """The example of each of these answers."""
+        return np.repeat(examples, np.diff(self.ends, prepend=0)[examples])
+
     @property
     def firsts(self) -> Indices:
         """The first answer of each example."""

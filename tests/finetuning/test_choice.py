@@ -1,5 +1,7 @@
 """The choice among regressions and dearer methods: by what a training part shows, and by nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,43 @@ def test_ties_go_to_the_cheaper():
     assert not is_better(losses, losses, np.arange(50))[0]
     assert is_better(losses, losses - 0.1, np.arange(50))[0]
     assert not is_better(losses, losses - 0.1, np.zeros(50))[0]  # a single group says nothing
+
+
+def zipf_groups(num_groups, rows=400):
+    sizes = np.maximum(1, rows / np.arange(1, num_groups + 1) / sum(1 / np.arange(1, num_groups + 1)))
+    return np.repeat(np.arange(num_groups), sizes.astype(int))
+
+
+def grouped_auto(groups):
+    """Numbers in groups of these sizes, on which a regression explains nothing."""
+    random = np.random.default_rng(5)
+    answers = replace(answers_of_numbers(random.normal(size=len(groups))), groups=groups)
+    return auto(Contenders(answers, {"noise": random.normal(size=(len(groups), WIDTH))}, {}))
+
+
+@pytest.mark.parametrize(("num_groups", "fewest"), [(40, 5), (12, 5), (3, 1), (1, 1)])
+def test_a_trial_is_measured_on_several_groups(num_groups, fewest):
+    """However uneven their sizes are, and of one group or two the pairs are counted."""
+    groups = zipf_groups(num_groups)
+    one, part = grouped_auto(groups), np.arange(len(groups))
+    train, test = one.inner_parts(part)
+    assert len(np.unique(groups[test])) >= fewest
+    assert 0.1 < len(test) / len(part) <= 0.5
+    assert num_groups == 1 or not set(groups[train]) & set(groups[test])
+    assert sorted([*train, *test]) == part.tolist()
+    labels = one.answers.labels[test]
+    good = one.judged(labels + 0.1, part, train, test, {})
+    assert good["better"] and ("over pairs" in good["reason"]) == (len(np.unique(groups[test])) < 5)
+    assert not one.judged(labels + 3, part, train, test, {})["better"]
+
+
+def test_classes_stay_in_what_a_trial_is_fitted_on():
+    groups = zipf_groups(9)
+    one = grouped_auto(groups)
+    classes = (groups >= 7).astype(float)
+    one = replace(one, answers=replace(one.answers, labels=classes, target="classes", num_classes=2))
+    train, test = one.inner_parts(np.arange(len(groups)))
+    assert set(classes[train]) == {0, 1} and len(test)
 
 
 def test_losses_are_of_the_right_class_or_the_square():
