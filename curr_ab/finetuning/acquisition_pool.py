@@ -146,7 +146,7 @@ def _chosen(
 
 
 def wanted_column(model: TunedCheckpoint, label: str | None) -> tuple[str, str]:
-    """The column of predictions that is wanted, and what its values are called; nothing is predicted for it."""
+    """The column of predictions that is wanted, and its name in words; known before any is made."""
     path = find_file(resolve(model.name, model.namespace), CONFIG, revision=model.revision)
     if path is None:
         raise ValueError(f"{model.name} must have a {CONFIG}; it has none: copy the adapter again")
