@@ -11,8 +11,9 @@ from support.finetuned_models import save_base, save_tuned, tune
 from support.tiny_models import PAIRS
 
 from curr_ab.cli.main import main
+from curr_ab.finetuning import plant, resolve_recipe
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, spread
-from curr_ab.finetuning.acquisition_assay import Assay
+from curr_ab.finetuning.acquisition_assay import Assay, read_assay
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan, RoundsPlan
 from curr_ab.finetuning.acquisition_rounds import run_rounds, table_of
 from curr_ab.finetuning.uncertainty import measure_uncertainty
@@ -106,6 +107,31 @@ def test_low_is_high_of_the_opposite():
     assert low.score["greedy"] == pytest.approx(high.score["greedy"])
     gains = [row["gain"] for row in table_of(low).to_pylist() if row["round"] == 2]
     assert gains == pytest.approx([row["gain"] for row in table_of(high).to_pylist() if row["round"] == 2])
+
+
+def test_weights_count_in_the_regressions():
+    """Rows that are wrong and weigh next to nothing teach nothing."""
+    assay, wrong = planted_assay(), np.arange(160) % 2 == 0
+    spoilt = replace(assay, labels=np.where(wrong, -assay.labels, assay.labels))
+    weighed = replace(spoilt, weights=np.where(wrong, 1e-6, 1.0))
+    by_chance = [
+        one.draws(np.arange(160), 3, np.random.default_rng(0)).mean(axis=0) for one in (spoilt, weighed)
+    ]
+    found = [assay.score(draws, np.arange(160)) for draws in by_chance]
+    assert found[0] < 0.6 and found[1] > 0.95
+
+
+def test_bounds_are_not_what_a_round_finds(tmp_path):
+    table = plant("affinity", 24).to_pandas()
+    table["weight"] = [2.0] + [1.0] * 23
+    table["fitness"] = [f">{one:.2f}" if n < 4 else f"{one:.2f}" for n, one in enumerate(table.fitness)]
+    table.to_csv(tmp_path / "assay.csv", index=False)
+    recipe = resolve_recipe("affinity", {"fold_scheme": "rows", "weight_column": "weight"})
+    plan = replace(ROUNDS, features="cdr3")
+    assay = read_assay(recipe, "demo", [tmp_path / "assay.csv"], plan, AcquisitionPlan())
+    assert len(assay.labels) == len(assay.features) == len(assay.residues) == 20
+    assert assay.notes[-1] == "rounds leave the 4 bounds out: what they hide cannot be found"
+    assert assay.weights is None  # of what is left all weigh the same
 
 
 @pytest.mark.heavy
@@ -256,14 +282,18 @@ def test_one_of_several_numbers_is_wanted(tmp_path, capfd):
 
 
 @pytest.mark.heavy
-def test_the_command_tries_rounds_out(planted, tmp_path, capfd):
+def test_the_command_tries_rounds_out(tmp_path, capfd):
     """On planted numbers by features of residues alone: a table and a picture."""
     out = tmp_path / "rounds"
-    words = ["simulate-rounds", "affinity", "--model", "demo", "--data", str(planted("affinity", 80))]
+    data = tmp_path / "twice.csv"
+    table = plant("affinity", 80).to_pandas()
+    table.iloc[[*range(80), 0]].to_csv(data, index=False)
+    words = ["simulate-rounds", "affinity", "--model", "demo", "--data", str(data)]
     words += ["--out", str(out), "--features", "cdr3", "--rounds", "1", "--first", "16", "--members", "2"]
     assert main([*words, "--repetitions", "2", "--strategies", "ucb"]) == 0
     said = capfd.readouterr().out
     assert "against random after 32 pairs" in said
+    assert said.startswith("1 pairs repeat the residues of an earlier one")
     assert pyarrow.csv.read_csv(out / "rounds.csv")["measured"].to_pylist() == [16, 32, 16, 32]
     assert (out / "rounds.png").stat().st_size > 5_000
     table = (out / "rounds.csv").read_bytes()

@@ -195,10 +195,9 @@ def test_numbers_of_the_validation_part_are_exact(clonal):
     items = [replace(one, bounds=(1,)) if n % 5 else one for n, one in enumerate(examples.items)]
     changes = {"folds": 2, "fold_scheme": "rows", "group_by": None, "early_stopping": 1, "method": "lora"}
     changes["validation_fraction"] = 0.03
+    recipe = resolve_recipe("developability", changes)
     with pytest.raises(ValueError, match="must have numbers that are no bounds; it has none"):
-        for seed in range(20):
-            recipe = resolve_recipe("developability", {**changes, "seed": seed})
-            split_folds(replace(examples, items=tuple(items)), recipe)
+        split_folds(replace(examples, items=tuple(items)), recipe)
 
 
 def test_residues_of_the_validation_part_are_known(clonal):
