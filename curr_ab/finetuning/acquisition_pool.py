@@ -73,7 +73,7 @@ def acquire(
     """Write the `count` pairs of the pool to measure next; `how` are keywords of `run_bulk`.
 
     Predictions of each model stay beside `out` until the table is there: the same command goes on with them.
-    What is in the training set already, or twice in the pool, is not chosen.
+    What is in the training set already, where `uncertainty` holds that, or twice in the pool, is not chosen.
     """
     writer_for(out)
     wanted = wanted_column(models[0], plan.label)

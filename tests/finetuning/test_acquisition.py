@@ -259,6 +259,18 @@ def test_a_model_without_folds_beside_it(run, pool, tmp_path, capfd):
 
 
 @pytest.mark.heavy
+def test_training_pairs_that_are_not_known_are_said(run, pool, tmp_path, capfd):
+    """An adapter that keeps none of them cannot tell what was measured; one that does says nothing."""
+    words = [str(pool), "--out", str(tmp_path / "next.csv"), "--acquire", "2"]
+    said = "does not hold its training pairs, so that these may be chosen"
+    assert main(["predict", str(run / "adapter"), *words]) == 0
+    assert said not in capfd.readouterr().err
+    ensemble = ["--ensemble", *(str(run / f"fold-{number}" / "adapter") for number in (1, 2))]
+    assert main(["predict", str(run / "fold-1" / "adapter"), *words, *ensemble]) == 0
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.heavy
 def test_one_of_several_numbers_is_wanted(tmp_path, capfd):
     pool = tmp_path / "pool.csv"
     pool.write_text("heavy,light\n" + "".join(f"{heavy},{light}\n" for heavy, light in PAIRS[:4]))
