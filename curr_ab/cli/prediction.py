@@ -96,8 +96,8 @@ def _acquire(args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty
     assert options.acquire is not None
     if (sure is None or sure.neighbours is None) and not bulk.quiet:
         print(
-            f"{args.model} does not hold its training pairs, so that these may be chosen: leave them out of the "
-            "pool (it has several columns, no training sequences, or is of a single fold or an earlier version)",
+            f"{args.model} does not hold its training pairs, so that these may be chosen: leave them out of "
+            "the pool",
             file=sys.stderr,
         )
     checked = acquire(
