@@ -94,7 +94,7 @@ class Auto:
     ) -> dict[str, object]:
         """Whether a method is better than the best so far on an inner part that neither was fitted on."""
         rows = self.answers.of(test)
-        known = self.answers.known[rows]
+        known = self.answers.measured[rows]
         labels, units = self.answers.labels[rows][known], self.answers.groups[rows][known]
         if few := len(np.unique(units)) < FEWEST_GROUPS:
             units = self.answers.examples_of(test)[known]

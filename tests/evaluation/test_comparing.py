@@ -164,7 +164,7 @@ def test_command(tmp_path, capsys):
 
 
 def several_columns(folder, noise):
-    """A run in two folds that learns two columns at once, of which the second is known of every other pair."""
+    """A run in two folds that learns two columns at once; the second is known of every other pair."""
     generator = np.random.default_rng(0)
     labels = generator.normal(size=(2, 40))
     write_run(

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from curr_ab.finetuning import Example, Examples, resolve_recipe
 from curr_ab.finetuning.auto import Auto
 from curr_ab.finetuning.choice import Choice, blended, features_to_blend, is_better, losses_of
-from curr_ab.finetuning.contenders import Answers, Contenders
+from curr_ab.finetuning.contenders import Answers, Contenders, answers_for
+from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.folds_beside import curve_of
 from curr_ab.probes.regression import Regression, fit_regression
 
 ROWS, WIDTH = 120, 6
@@ -126,6 +129,46 @@ def test_a_trial_is_measured_on_several_groups(num_groups, fewest):
     good = one.judged(labels + 0.1, part, train, test, {})
     assert good["better"] and ("over pairs" in good["reason"]) == (len(np.unique(groups[test])) < 5)
     assert not one.judged(labels + 3, part, train, test, {})["better"]
+
+
+@pytest.fixture
+def bounded(signal):
+    """The signal, a third of whose numbers are bounds far from what was there."""
+    exact = np.arange(ROWS) % 3 > 0
+    labels = np.where(exact, signal.answers.labels, 50.0)
+    weights = np.where(exact, 1.0, 1e-6)  # so that regressions learn the signal
+    return replace(signal, answers=replace(signal.answers, labels=labels, weights=weights, exact=exact))
+
+
+def test_bounds_do_not_judge_a_method(bounded):
+    """A prediction above a bound is not off by their distance."""
+    one, part = auto(bounded), np.arange(80)
+    train, test = one.inner_parts(part)
+    exact, labels = bounded.answers.exact[test], bounded.answers.labels[test]
+    assert one.judged(np.where(exact, labels, 1_000.0), part, train, test, {})["better"]
+    assert not one.judged(np.where(exact, labels + 9, labels), part, train, test, {})["better"]
+    nothing = replace(one, answers=replace(bounded.answers, exact=np.zeros(ROWS, bool)))
+    assert not nothing.judged(labels, part, train, test, {})["better"]
+
+
+def test_bounds_have_no_place_in_the_learning_curve(bounded):
+    recipe = resolve_recipe("developability", {"fold_scheme": "rows", "group_by": None})
+    everything = np.arange(ROWS)
+    folds = [
+        Fold(number, everything[everything % 2 != number % 2], everything[:0], everything[number % 2 :: 2])
+        for number in (1, 2)
+    ]
+    points = curve_of(recipe, bounded, folds).points
+    assert max(point.score for point in points) > 0.95
+
+
+def test_bounds_of_a_table_are_not_exact():
+    recipe = resolve_recipe("developability")
+    pairs = [Example(str(n), "EVQ", None, 1.0, None, n, bounds=(n % 2,)) for n in range(4)]
+    answers = answers_for(recipe, Examples(tuple(pairs), ()), np.arange(1, 5))
+    assert answers.exact.tolist() == answers.measured.tolist() == [True, False, True, False]
+    plain = Examples(tuple(replace(one, bounds=()) for one in pairs), ())
+    assert answers_for(recipe, plain, np.arange(1, 5)).exact is None
 
 
 def test_classes_stay_in_what_a_trial_is_fitted_on():
