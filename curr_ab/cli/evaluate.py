@@ -126,17 +126,22 @@ def _compare(args: argparse.Namespace) -> None:
     from curr_ab.evaluation import compare_losses, compare_runs
     from curr_ab.evaluation.comparison import is_loss
 
-    draws = {"draws": options.draws, "seed": options.seed}
     if is_loss(args.first) or is_loss(args.second):
         if options.metric:
             raise OptionError("metric must be none for folders of the suite loss, which have one", "metric")
         if options.column is not None:
             raise OptionError("column must be none for folders of the suite loss", "column")
-        losses = compare_losses(args.first, args.second, **draws)
+        losses = compare_losses(args.first, args.second, draws=options.draws, seed=options.seed)
         print(json.dumps(losses.to_dict(), indent=1) if options.json else loss_table(losses))
         return
-    chosen = {"column": options.column, "metrics": options.metric}
-    comparison = compare_runs(args.first, args.second, **chosen, **draws)
+    comparison = compare_runs(
+        args.first,
+        args.second,
+        column=options.column,
+        metrics=options.metric,
+        draws=options.draws,
+        seed=options.seed,
+    )
     print(json.dumps(comparison.to_dict(), indent=1) if options.json else table(comparison))
 
 

@@ -54,7 +54,7 @@ def exact_table(items: Sequence[Example], recipe: Recipe) -> npt.NDArray[np.bool
     """Which numbers are no bounds, in the form of `label_table`; None where none is one."""
     if not any(any(item.bounds) for item in items):
         return None
-    exact = bound_table(items, recipe) == 0
+    exact: npt.NDArray[np.bool_] = bound_table(items, recipe) == 0
     return exact if recipe.label_columns else exact[:, 0]
 
 
