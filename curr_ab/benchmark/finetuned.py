@@ -17,6 +17,7 @@ from curr_ab.measures.fold_predictions import (
     PREDICTIONS,
     FoldPredictions,
     RunPredictions,
+    columns_of_run,
     fold_folder,
     read_run,
 )
@@ -46,6 +47,11 @@ class Finetuned:
 
     @cached_property
     def run(self) -> RunPredictions:
+        if several := columns_of_run(self.folder):
+            raise ValueError(
+                f"{self.folder} must be a run of one column of labels, as a task is; it learns "
+                f"{', '.join(several)} at once: fine-tune on the task's column alone"
+            )
         return read_run(self.folder)
 
     @property

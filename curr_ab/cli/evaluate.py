@@ -67,6 +67,9 @@ class CompareOptions(Options):
     """The comparison, and how it is printed."""
 
     metric: tuple[str, ...] = option((), "Metrics to compare, such as auroc", shown="all", metavar="NAME")
+    column: str | None = option(
+        None, "Column that is compared, of runs that learn several at once", metavar="NAME"
+    )
     draws: int = option(1_000, "Number of draws of the permutation test", least=1)
     seed: int = option(0, "Seed of the random draws", least=0)
     json: bool = option(False, "Print JSON rather than a table")
@@ -123,14 +126,22 @@ def _compare(args: argparse.Namespace) -> None:
     from curr_ab.evaluation import compare_losses, compare_runs
     from curr_ab.evaluation.comparison import is_loss
 
-    draws = {"draws": options.draws, "seed": options.seed}
     if is_loss(args.first) or is_loss(args.second):
         if options.metric:
             raise OptionError("metric must be none for folders of the suite loss, which have one", "metric")
-        losses = compare_losses(args.first, args.second, **draws)
+        if options.column is not None:
+            raise OptionError("column must be none for folders of the suite loss", "column")
+        losses = compare_losses(args.first, args.second, draws=options.draws, seed=options.seed)
         print(json.dumps(losses.to_dict(), indent=1) if options.json else loss_table(losses))
         return
-    comparison = compare_runs(args.first, args.second, metrics=options.metric, **draws)
+    comparison = compare_runs(
+        args.first,
+        args.second,
+        column=options.column,
+        metrics=options.metric,
+        draws=options.draws,
+        seed=options.seed,
+    )
     print(json.dumps(comparison.to_dict(), indent=1) if options.json else table(comparison))
 
 

@@ -94,6 +94,12 @@ def _acquire(args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty
 
     options, bulk = read_options(args, AcquireOptions), read_options(args, BulkOptions)
     assert options.acquire is not None
+    if (sure is None or sure.neighbours is None) and not bulk.quiet:
+        print(
+            f"{args.model} does not hold its training pairs, so that these may be chosen: leave them out of "
+            "the pool",
+            file=sys.stderr,
+        )
     checked = acquire(
         ensemble(options.ensemble, model),
         _rows(args),

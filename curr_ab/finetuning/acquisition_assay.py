@@ -11,6 +11,7 @@ import numpy as np
 
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan, RoundsPlan
 from curr_ab.finetuning.examples import read_examples
+from curr_ab.finetuning.label_counts import weight_table
 from curr_ab.finetuning.model import find_base
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.uncertainty_neighbours import residues_of
@@ -37,6 +38,8 @@ class Assay:
     wanted: int  # the class that is wanted; 0 of numbers
     sign: float  # -1 where low values are wanted
     residues: Residues
+    weights: Floats | None = None  # of the pairs in the regressions; None: alike
+    notes: tuple[str, ...] = ()  # what the user should know of how the assay was read
 
     @property
     def values(self) -> Floats:
@@ -68,6 +71,7 @@ class Assay:
             regression = fit_regression(
                 self.features[drawn],
                 self.labels[drawn],
+                weights=self._weights(drawn),
                 target=self.target,
                 num_classes=self.num_classes,
                 strength=strength,
@@ -78,12 +82,15 @@ class Assay:
 
     def _strength(self, measured: Labels) -> float:
         """The penalty that serves best inside what is measured."""
-        values, labels, weights = self.features[measured], self.labels[measured], np.ones(len(measured))
+        values, labels, weights = self.features[measured], self.labels[measured], self._weights(measured)
         if self.target == "number":
             folds = inner_folds(np.zeros(len(labels), np.int64), None, 0)
             return float(NumberFit(values, labels[:, None], weights, folds, 0).best.strengths[0])
         folds = inner_folds(labels, None, 0)
         return float(ClassFit(values, labels, weights, folds, 0, self.num_classes).best.strengths[0])
+
+    def _weights(self, rows: Labels) -> Floats:
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
     def _drawn(self, measured: Labels, randomness: np.random.Generator) -> Labels:
         for _ in range(MOST_DRAWS):
@@ -120,16 +127,24 @@ def read_assay(
     if label is not None and label not in recipe.labels:
         raise OptionError(unknown("label", label, recipe.labels), "label")
     examples = read_examples(replace(recipe, folds=1), data)
-    pairs = [(example.heavy, example.light) for example in examples]
-    num_classes = len(recipe.labels)
+    items = [example for example in examples if not any(example.bounds)]
+    notes = [*examples.notes]
+    if bounded := len(examples) - len(items):
+        notes.append(f"rounds leave the {bounded:,} bounds out: what they hide cannot be found")
+    if len(items) < 2:
+        raise ValueError("the assay must have numbers that are no bounds; it has fewer than two: give others")
+    pairs = [(example.heavy, example.light) for example in items]
+    num_classes, weights = len(recipe.labels), weight_table(items, recipe)
     return Assay(
         features=_features(plan.features, model, pairs),
-        labels=np.array([example.label for example in examples]),
+        labels=np.array([example.label for example in items]),
         target=recipe.target,
         num_classes=num_classes,
         wanted=recipe.labels.index(label) if label is not None else max(0, num_classes - 1),
         sign=1.0 if acquisition.goal == "high" else -1.0,
         residues=residues_of(pairs),
+        weights=weights if (weights != 1).any() else None,
+        notes=tuple(notes),
     )
 
 

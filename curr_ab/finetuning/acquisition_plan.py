@@ -27,7 +27,10 @@ class AcquisitionPlan(Options):
     )
     goal: Literal["high", "low"] = option("high", "Numbers, or probabilities of the label, that are wanted")
     label: str | None = option(
-        None, "Class that is wanted", shown="the last of the labels, the positive one", metavar="NAME"
+        None,
+        "Class that is wanted, or one of the columns that a model predicts at once",
+        shown="the last of the labels, the positive one",
+        metavar="NAME",
     )
     choice_seed: int = option(0, "Seed of what thompson draws", least=0)
 

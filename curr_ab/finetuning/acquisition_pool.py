@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curr_ab.files import remove_folder, write_parquet
+from curr_ab.checkpoint_files import CONFIG, find_file, resolve
+from curr_ab.files import read_object, remove_folder, write_parquet
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, reasons, spread
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan
 from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
@@ -21,14 +22,13 @@ from curr_ab.inference.bulk import run_bulk
 from curr_ab.inference.formats import assemble, writer_for
 from curr_ab.inference.records import Reader, Record
 from curr_ab.measures.metrics import Flags, Floats
+from curr_ab.modeling import CurrAbConfig
 from curr_ab.options import OptionError, unknown
 from curr_ab.randomness import random_stream
 
 if TYPE_CHECKING:
     from curr_ab.data.reading.table import Recognised
     from curr_ab.inference.checks import Checked
-
-_PROBABILITY = "probability_"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def acquire(
     """Write the `count` pairs of the pool to measure next; `how` are keywords of `run_bulk`.
 
     Predictions of each model stay beside `out` until the table is there: the same command goes on with them.
-    What is in the training set already, or twice in the pool, is not chosen.
+    What is in the training set already, where `uncertainty` holds that, or twice in the pool, is not chosen.
     """
     writer_for(out)
+    wanted = wanted_column(models[0], plan.label)
     pool = PoolReader.of(read)
     task = PredictTask(raw=True, tokens_per_batch=tokens_per_batch)
     folder = out.with_name(f"{out.name}.models")
@@ -87,7 +88,7 @@ def acquire(
         tables.append(pa.concat_tables(map(pq.read_table, sorted(own.glob("part-*.parquet")))))
     records = [record for record in pool() if checked.uses(record)]
     tables = [table.slice(0, len(records)) for table in tables]
-    table = _chosen(tables, records, read.kept, plan, count, uncertainty)
+    table = _chosen(tables, records, read.kept, plan, count, uncertainty, wanted)
     write_parquet(folder / "chosen.parquet", table)
     assemble([folder / "chosen.parquet"], out)
     remove_folder(folder)
@@ -101,8 +102,10 @@ def _chosen(
     plan: AcquisitionPlan,
     count: int,
     uncertainty: Uncertainty | None,
+    wanted: tuple[str, str],
 ) -> pa.Table:
-    draws, what = _draws(tables, plan)
+    column, what = wanted
+    draws = _draws(tables, column)
     residues = residues_of([(record.heavy, record.light) for record in records])
     near = None if uncertainty is None else uncertainty.neighbours
     identities = applicable = None
@@ -142,22 +145,35 @@ def _chosen(
     return pa.table(columns)
 
 
-def _draws(tables: Sequence[pa.Table], plan: AcquisitionPlan) -> tuple[Floats, str]:
-    """Predictions [models, pool] of the number, or of the label's probability; and what they are called."""
-    names = tables[0].column_names
-    if "position" in names:
+def wanted_column(model: TunedCheckpoint, label: str | None) -> tuple[str, str]:
+    """The column of predictions that is wanted, and its name in words; known before any is made."""
+    path = find_file(resolve(model.name, model.namespace), CONFIG, revision=model.revision)
+    if path is None:
+        raise ValueError(f"{model.name} must have a {CONFIG}; it has none: copy the adapter again")
+    config = CurrAbConfig.from_dict(read_object(path))
+    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+    is_number = config.num_labels == 1 or config.problem_type == "regression"
+    several = config.problem_type == "multi_label_classification" or (is_number and len(names) > 1)
+    if is_number and not several:
+        if label is not None:
+            raise OptionError(f"label must be left out for a number; got {label!r}", "label")
+        return "prediction", ""
+    if label is None and several:
+        raise OptionError(
+            f"label must name one of the columns that are predicted at once, {', '.join(names)}; got none",
+            "label",
+        )
+    label = names[-1] if label is None else label
+    if label not in names:
+        raise OptionError(unknown("label", label, names), "label")
+    return f"{'prediction' if is_number else 'probability'}_{label}", f"{label} "
+
+
+def _draws(tables: Sequence[pa.Table], column: str) -> Floats:
+    """Predictions [models, pool] of what is wanted."""
+    if "position" in tables[0].column_names:
         raise ValueError("what to measure next is chosen for numbers and classes of pairs; got residues")
-    labels = [name.removeprefix(_PROBABILITY) for name in names if name.startswith(_PROBABILITY)]
-    if not labels:
-        if plan.label is not None:
-            raise OptionError(f"label must be left out for a number; got {plan.label!r}", "label")
-        column, what = "prediction", ""
-    else:
-        label = labels[-1] if plan.label is None else plan.label
-        if label not in labels:
-            raise OptionError(unknown("label", label, labels), "label")
-        column, what = _PROBABILITY + label, f"{label} "
-    return np.stack([np.asarray(table[column], np.float64) for table in tables]), what
+    return np.stack([np.asarray(table[column], np.float64) for table in tables])
 
 
 def _first_of_each(records: Sequence[Record]) -> Flags:

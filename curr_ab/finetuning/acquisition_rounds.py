@@ -166,6 +166,7 @@ def simulate(
     from tqdm import tqdm
 
     assay = read_assay(recipe, model, data, plan, acquisition)
+    yield from assay.notes
     needed = plan.first + plan.rounds * plan.per_round
     num_pairs = len(assay.labels)
     if needed >= num_pairs - num_pairs // _HELD_OUT:
@@ -196,7 +197,8 @@ def simulate(
 def _settings(assay: Assay, plan: RoundsPlan, acquisition: AcquisitionPlan) -> str:
     """A digest of all that repetitions depend on, but their number."""
     digest = hashlib.sha256(repr((replace(plan, repetitions=2), acquisition, assay.sign)).encode())
-    for values in (assay.features, assay.labels, assay.residues):
+    weights = [] if assay.weights is None else [assay.weights]
+    for values in (assay.features, assay.labels, assay.residues, *weights):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 

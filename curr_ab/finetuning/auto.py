@@ -21,6 +21,9 @@ from curr_ab.probes.inner_folds import inner_folds
 
 # Fits a method on an inner part and predicts another: method, the two parts, and the folder of the fit.
 Trial = Callable[[Method, Indices, Indices, Path], Floats]
+FEWEST_GROUPS = 5  # in what is measured: the spread of fewer says little
+# Of a training part, what is measured on: about a fifth, and no more than what is left to fit on.
+_FEWEST_HELD, _MOST_HELD = 0.15, 0.5
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ class Auto:
     ) -> dict[str, object]:
         """Whether a method is better than the best so far on an inner part that neither was fitted on."""
         rows = self.answers.of(test)
-        known = self.answers.known[rows]
-        labels, groups = self.answers.labels[rows][known], self.answers.groups[rows][known]
+        known = self.answers.measured[rows]
+        labels, units = self.answers.labels[rows][known], self.answers.groups[rows][known]
+        if few := len(np.unique(units)) < FEWEST_GROUPS:
+            units = self.answers.examples_of(test)[known]
         best, _ = _decided(before)
         if best == "probe":
             features, _ = self.regressions(part)
@@ -100,17 +105,35 @@ class Auto:
         else:
             others = np.array(before[best]["losses"], np.float64)
         losses = losses_of(labels, predictions[known])
-        better, gain = is_better(others, losses, groups)
+        better, gain = is_better(others, losses, units)
         reason = f"beside the {best}, losses of held-out pairs fall by {gain}"
+        if few:
+            reason += f", a spread over pairs: they are of fewer than {FEWEST_GROUPS} groups"
         return {"better": better, "reason": reason, "losses": losses.tolist()}
 
     def inner_parts(self, part: Indices) -> tuple[Indices, Indices]:
-        """A training part in two: one to fit on, and one of several inner folds to measure on."""
+        """A training part in two: one to fit on, and one of several groups to measure on.
+
+        The largest groups stand alone in their inner folds, so that one such fold may be a single group.
+        """
         firsts = self.answers.firsts[part]
+        groups = self.answers.groups[firsts]
+        if len(np.unique(groups)) == 1:  # nothing can be held apart
+            groups = np.arange(len(part))
         classes = np.zeros(len(part), np.int64)
         if self.answers.target == "classes":
             classes = self.answers.labels[firsts].astype(np.int64)
-        held = inner_folds(classes, self.answers.groups[firsts].tolist(), self.answers.seed) == 0
+        folds = inner_folds(classes, groups.tolist(), self.answers.seed)
+        num_groups = [len(np.unique(groups[folds == fold])) for fold in range(folds.max() + 1)]
+        held = np.zeros(len(part), bool)
+        for fold in np.argsort(num_groups, kind="stable")[::-1]:
+            wider = held | (folds == fold)
+            lacks = set(classes.tolist()) - set(classes[~wider].tolist())
+            if held.any() and (wider.mean() > _MOST_HELD or lacks):
+                continue
+            held = wider
+            if len(np.unique(groups[held])) >= FEWEST_GROUPS and held.mean() >= _FEWEST_HELD:
+                break
         return part[~held], part[held]
 
 

@@ -86,6 +86,8 @@ def losses_of(labels: Labels, predictions: Floats) -> Floats:
 
 def is_better(cheap: Floats, dear: Floats, groups: Labels) -> tuple[bool, str]:
     """Whether the dearer method's losses are lower beyond what groups differ by, and by how much in words."""
+    if not len(cheap):
+        return False, "nothing: all of them are bounds"
     names, places = np.unique(groups, return_inverse=True)
     gains = np.bincount(places, cheap - dear, len(names))
     mean = float(gains.sum() / len(cheap))

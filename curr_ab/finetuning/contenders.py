@@ -15,9 +15,9 @@ from curr_ab.finetuning.batches import answers_of
 from curr_ab.finetuning.choice import blended
 from curr_ab.finetuning.examples import Examples, Indices, family_numbers
 from curr_ab.finetuning.folds import families_of
-from curr_ab.finetuning.label_counts import label_table, weight_table
+from curr_ab.finetuning.label_counts import exact_table, label_table, weight_table
 from curr_ab.finetuning.recipe import Recipe
-from curr_ab.measures.metrics import Floats, Labels
+from curr_ab.measures.metrics import Flags, Floats, Labels
 from curr_ab.probes.regression import Regression, choose_regression
 from curr_ab.probes.residue_windows import RESIDUE_WINDOWS, residue_windows
 from curr_ab.probes.sequence_features import BASELINES, sequence_features
@@ -36,10 +36,15 @@ class Answers:
     balanced: bool
     seed: int
     weights: Floats | None = None  # [answers]
+    exact: Flags | None = None  # as labels: False for a bound; None where there is none
 
     def of(self, examples: Indices) -> Indices:
         """The answers of these examples."""
         return answers_of(examples, self.ends)
+
+    def examples_of(self, examples: Indices) -> Indices:
+        """The example of each of these answers."""
+        return np.repeat(examples, np.diff(self.ends, prepend=0)[examples])
 
     @property
     def firsts(self) -> Indices:
@@ -50,6 +55,11 @@ class Answers:
     def known(self) -> Labels:
         """True where a label is known."""
         return np.asarray(np.isfinite(self.labels) & (self.labels != UNKNOWN_LABEL))
+
+    @property
+    def measured(self) -> Labels:
+        """True where scores and losses are taken: a bound says nothing of how far a prediction is off."""
+        return self.known if self.exact is None else np.asarray(self.known & self.exact)
 
 
 class Scored(NamedTuple):
@@ -153,6 +163,7 @@ def answers_for(recipe: Recipe, examples: Examples, ends: Indices) -> Answers:
         recipe.class_weights == "balanced",
         recipe.seed,
         weight_table(examples.items, recipe),
+        exact_table(examples.items, recipe),
     )
 
 

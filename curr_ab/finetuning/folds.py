@@ -108,9 +108,11 @@ def _hold_out(
     examples: Examples, indices: Indices, labels: Indices | None, families: Indices | None, recipe: Recipe
 ) -> tuple[Indices, Indices]:
     """Training and validation part of these examples."""
-    if not recipe.early_stopping or recipe.method == "probe":  # a regression has no epochs to stop between
+    # Regressions have no epochs to stop between; of several columns `auto` chooses nothing else.
+    only_regressions = recipe.method == "probe" or (recipe.method == "auto" and recipe.label_columns)
+    if not recipe.early_stopping or only_regressions:
         return indices, indices[:0]
-    num_parts = max(2, round(1 / recipe.validation_fraction))
+    num_parts = min(max(2, round(1 / recipe.validation_fraction)), len(indices))
     if families is not None:
         num_parts = min(num_parts, len(np.unique(families[indices])))
     if labels is not None:
@@ -120,8 +122,10 @@ def _hold_out(
     train, validation = next(_parts(indices, labels, families, num_parts, recipe))
     _check_parts(examples, recipe, {"training": train}, "with a part held out for early stopping")
     if not any(labels_by_task(examples.take(validation.tolist()), recipe).values()):
+        labelled = {"number": "numbers that are no bounds", "residues": "labelled residues"}
         raise OptionError(
-            "the part held out for early_stopping must have labelled residues; it has none: set it to 0",
+            f"the part held out for early_stopping must have {labelled.get(recipe.target, 'labels')}; it has "
+            "none: set it to 0",
             "early_stopping",
         )
     return train, validation

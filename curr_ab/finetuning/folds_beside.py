@@ -76,7 +76,7 @@ def curve_of(recipe: Recipe, contenders: Contenders, folds: Sequence[Fold]) -> L
 
     def scored(number: int, part: Indices) -> float:
         rows = answers.of(of_fold[number].test)
-        known = answers.known[rows]
+        known = answers.measured[rows]
         predictions = contenders.predict(features[number], part, of_fold[number].test)[known]
         labels = answers.labels[rows][known]
         return score(found, labels if recipe.target == "number" else labels.astype(np.int64), predictions)

@@ -50,6 +50,14 @@ def bound_table(items: Sequence[Example], recipe: Recipe) -> npt.NDArray[np.int6
     return np.array([item.bounds or none for item in items], np.int64).reshape(len(items), len(none))
 
 
+def exact_table(items: Sequence[Example], recipe: Recipe) -> npt.NDArray[np.bool_] | None:
+    """Which numbers are no bounds, in the form of `label_table`; None where none is one."""
+    if not any(any(item.bounds) for item in items):
+        return None
+    exact: npt.NDArray[np.bool_] = bound_table(items, recipe) == 0
+    return exact if recipe.label_columns else exact[:, 0]
+
+
 def labels_by_task(items: Iterable[Example], recipe: Recipe) -> dict[str, list[int | float]]:
     """Known labels of each column; those of residues one after the other, and no bounds among numbers."""
     known: dict[str, list[int | float]] = {column: [] for column in recipe.tasks}

@@ -13,7 +13,8 @@ from curr_ab.finetuning.labelled_pairs import Example
 def average_replicates(examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
     """One example, at the place of the first, for all of the same chains and group; and what is to be said.
 
-    Its numbers are means by the weights, and its weight is the sum. A bound has no mean: it stays by itself.
+    Its numbers are means by the weights, and its weight is the sum, also of a column that few of them have:
+    an example has one weight. A bound has no mean: it stays by itself.
     """
     together: dict[object, list[Example]] = {}
     for example in examples:

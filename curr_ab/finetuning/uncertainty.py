@@ -14,6 +14,7 @@ import numpy as np
 from curr_ab.checkpoint_files import find_file, resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, replacing, write_json
+from curr_ab.finetuning.examples import family_numbers
 from curr_ab.finetuning.uncertainty_levels import (
     LEVELS,
     HeldOut,
@@ -128,13 +129,13 @@ def measure_uncertainty(
     how near a pair is to them is not told.
     """
     run = read_run(run_folder)
-    held_out = held_out_of(run)
+    folds = json.loads((run.folder / FOLDS).read_text(encoding="utf-8"))
+    held_out = held_out_of(run, [pairs[index] for fold in folds for index in fold["test"]])
     temperature = None if run.target == "number" else fit_temperature(held_out)
     errors = errors_of(held_out, temperature)
     neighbours = None
     if keep_sequences:
         residues = residues_of(pairs)
-        folds = json.loads((run.folder / FOLDS).read_text(encoding="utf-8"))
         parts = ((np.array(fold["train"] + fold["validation"]), np.array(fold["test"])) for fold in folds)
         found = fold_identities(residues, parts)
         if len(found):  # else no chain could be numbered
@@ -153,13 +154,21 @@ def measure_uncertainty(
     )
 
 
-def held_out_of(run: RunPredictions) -> HeldOut:
-    """All folds' test parts; units are groups, or pairs where the folds are of rows."""
-    groups = [fold.groups[pair] for fold in run.folds for pair in fold.pairs]
+def held_out_of(run: RunPredictions, tested: Sequence[tuple[str | None, str | None]]) -> HeldOut:
+    """All folds' test parts, whose pairs are `tested` in order.
+
+    Units are what the folds held together, groups that share a pair among them, or pairs where the folds are
+    of rows.
+    """
+    names = [name for fold in run.folds for name in fold.groups]
+    families = family_numbers(names, tested if run.grouped else names)
+    starts = np.cumsum([0, *(len(fold.ids) for fold in run.folds)])
     return HeldOut(
         labels=run.pooled_labels,
         predictions=run.pooled_predictions,
-        units=np.unique(groups, return_inverse=True)[1],
+        units=families[
+            np.concatenate([start + fold.pairs for start, fold in zip(starts, run.folds, strict=False)])
+        ],
         folds=np.concatenate([np.full(len(fold.labels), fold.number) for fold in run.folds]),
     )
 

@@ -18,6 +18,7 @@ from curr_ab.measures.statistics import (
     mean_and_standard_error,
     permutation_p,
 )
+from curr_ab.options import OptionError
 
 DRAWS = 1_000
 
@@ -62,12 +63,18 @@ def compare_runs(
     first: str | Path,
     second: str | Path,
     *,
+    column: str | None = None,
     metrics: Sequence[str] = (),
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Comparison:
-    """Compare the folders of two fine-tunings by some metrics, or all; they must have the same folds."""
-    one, other = read_run(first), read_run(second)
+    """Compare the folders of two fine-tunings by some metrics, or all; they must have the same folds.
+
+    Where they learn several columns at once, `column` is the one that is compared.
+    """
+    one, other = read_run(first, column), read_run(second, column)
+    if column is not None and one.column is None:
+        raise OptionError(f"column must be left out for a run of one column; got {column!r}", "column")
     return compare_predictions(one, other, metrics=metrics, draws=draws, seed=seed)
 
 
@@ -88,7 +95,7 @@ def compare_predictions(
     return Comparison(
         first=_title(one, other),
         second=_title(other, one),
-        task=one.task,
+        task=one.task if one.column is None else f"{one.task} ({one.column})",
         num_folds=len(one.folds),
         num_pairs=sum(len(fold.ids) for fold in one.folds),
         units="groups" if one.grouped else "pairs",

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from curr_ab.measures.metrics import Floats, Labels
+from curr_ab.options import OptionError
 from curr_ab.words import UNKNOWN_LABEL, Target
 
 # Names in the folder of a fine-tuning.
@@ -95,8 +96,9 @@ def read_run(folder: str | Path, *, column: str | None = None, beside: str = "")
     predicted = beside_folder(folder, beside) if beside else folder
     several = columns_of_run(folder)
     if several and column not in several:
-        raise ValueError(
-            f"column must be one of those that {folder} learns, {', '.join(several)}; got {column}"
+        raise OptionError(
+            f"column must be one of those that {folder} learns, {', '.join(several)}; got {column or 'none'}",
+            "column",
         )
     folds, grouped = [], False
     for fold in json.loads((folder / FOLDS).read_text(encoding="utf-8")):

@@ -94,3 +94,12 @@ def test_one_that_does_not_fit_is_refused(bench, tmp_path, other, leave_out, mes
     folder = finetuning(tmp_path / "binders", planted("classes"), leave_out=leave_out)
     [failure] = measured(bench, other, folder).failures
     assert message in failure.reason
+
+
+def test_a_run_of_several_columns_is_refused(bench, tmp_path):
+    task = planted("classes")
+    folder = finetuning(tmp_path / "binders", task)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "label_columns": ["sticks", "melts"]}))
+    [failure] = measured(bench, task, folder).failures
+    assert "it learns sticks, melts at once: fine-tune on the task's column alone" in failure.reason

@@ -3,7 +3,10 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from support.cross_validations import write_run
 
 from curr_ab.cli.main import main
@@ -158,3 +161,38 @@ def test_command(tmp_path, capsys):
     assert found["metrics"][0]["over_folds"]["p"] == pytest.approx(float(shown[3].split()[-2]), rel=0.01)
     assert main(["compare", str(first), str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def several_columns(folder, noise):
+    """A run in two folds that learns two columns at once; the second is known of every other pair."""
+    generator = np.random.default_rng(0)
+    labels = generator.normal(size=(2, 40))
+    write_run(
+        folder, "number", (), [{"labels": one, "predictions": one} for one in labels], model=folder.name
+    )
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "label_columns": ["HIC", "Tm2"]}))
+    for number, label in enumerate(labels, start=1):
+        path = folder / f"fold-{number}" / "predictions.parquet"
+        columns = pq.read_table(path, columns=["id", "number"]).to_pydict()
+        columns |= {"label_HIC": label, "prediction_HIC": -label}
+        columns |= {"label_Tm2": [one if place % 2 else None for place, one in enumerate(label)]}
+        columns |= {"prediction_Tm2": label + noise * generator.normal(size=40)}
+        pq.write_table(pa.table(columns), path)
+    return folder
+
+
+def test_one_of_several_columns(tmp_path, capsys):
+    first, second = (several_columns(tmp_path / name, noise) for name, noise in (("a", 0.1), ("b", 5.0)))
+    [found] = compare_runs(first, second, column="Tm2", metrics=["spearman"], draws=50).metrics
+    assert found.first > 0.9 > 0.5 > found.second
+    command = ["compare", str(first), str(second), "--draws", "50"]
+    assert main([*command, "--column", "HIC", "--metric", "spearman"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("specificity (HIC): a (first)") and shown[3].split()[1] == "-1.0000"
+    for more in [], ["--column", "Tm3"]:
+        assert main([*command, *more]) == 2
+        assert "learns, HIC, Tm2; got" in (said := capsys.readouterr().err) and "--column" in said
+    plain, _ = two_runs(tmp_path, (1.0, 1.0))
+    with pytest.raises(ValueError, match="column must be left out for a run of one column; got 'HIC'"):
+        compare_runs(plain, plain, column="HIC")

@@ -11,8 +11,9 @@ from support.finetuned_models import save_base, save_tuned, tune
 from support.tiny_models import PAIRS
 
 from curr_ab.cli.main import main
+from curr_ab.finetuning import plant, resolve_recipe
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, spread
-from curr_ab.finetuning.acquisition_assay import Assay
+from curr_ab.finetuning.acquisition_assay import Assay, read_assay
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan, RoundsPlan
 from curr_ab.finetuning.acquisition_rounds import run_rounds, table_of
 from curr_ab.finetuning.uncertainty import measure_uncertainty
@@ -106,6 +107,31 @@ def test_low_is_high_of_the_opposite():
     assert low.score["greedy"] == pytest.approx(high.score["greedy"])
     gains = [row["gain"] for row in table_of(low).to_pylist() if row["round"] == 2]
     assert gains == pytest.approx([row["gain"] for row in table_of(high).to_pylist() if row["round"] == 2])
+
+
+def test_weights_count_in_the_regressions():
+    """Rows that are wrong and weigh next to nothing teach nothing."""
+    assay, wrong = planted_assay(), np.arange(160) % 2 == 0
+    spoilt = replace(assay, labels=np.where(wrong, -assay.labels, assay.labels))
+    weighed = replace(spoilt, weights=np.where(wrong, 1e-6, 1.0))
+    by_chance = [
+        one.draws(np.arange(160), 3, np.random.default_rng(0)).mean(axis=0) for one in (spoilt, weighed)
+    ]
+    found = [assay.score(draws, np.arange(160)) for draws in by_chance]
+    assert found[0] < 0.6 and found[1] > 0.95
+
+
+def test_bounds_are_not_what_a_round_finds(tmp_path):
+    table = plant("affinity", 24).to_pandas()
+    table["weight"] = [2.0] + [1.0] * 23
+    table["fitness"] = [f">{one:.2f}" if n < 4 else f"{one:.2f}" for n, one in enumerate(table.fitness)]
+    table.to_csv(tmp_path / "assay.csv", index=False)
+    recipe = resolve_recipe("affinity", {"fold_scheme": "rows", "weight_column": "weight"})
+    plan = replace(ROUNDS, features="cdr3")
+    assay = read_assay(recipe, "demo", [tmp_path / "assay.csv"], plan, AcquisitionPlan())
+    assert len(assay.labels) == len(assay.features) == len(assay.residues) == 20
+    assert assay.notes[-1] == "rounds leave the 4 bounds out: what they hide cannot be found"
+    assert assay.weights is None  # of what is left all weigh the same
 
 
 @pytest.mark.heavy
@@ -233,14 +259,53 @@ def test_a_model_without_folds_beside_it(run, pool, tmp_path, capfd):
 
 
 @pytest.mark.heavy
-def test_the_command_tries_rounds_out(planted, tmp_path, capfd):
+def test_training_pairs_that_are_not_known_are_said(run, pool, tmp_path, capfd):
+    """An adapter that keeps none of them cannot tell what was measured; one that does says nothing."""
+    words = [str(pool), "--out", str(tmp_path / "next.csv"), "--acquire", "2"]
+    said = "does not hold its training pairs, so that these may be chosen"
+    assert main(["predict", str(run / "adapter"), *words]) == 0
+    assert said not in capfd.readouterr().err
+    ensemble = ["--ensemble", *(str(run / f"fold-{number}" / "adapter") for number in (1, 2))]
+    assert main(["predict", str(run / "fold-1" / "adapter"), *words, *ensemble]) == 0
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.heavy
+def test_one_of_several_numbers_is_wanted(tmp_path, capfd):
+    pool = tmp_path / "pool.csv"
+    pool.write_text("heavy,light\n" + "".join(f"{heavy},{light}\n" for heavy, light in PAIRS[:4]))
+    base, columns = save_base(tmp_path / "base"), ("HIC", "Tm2")
+    model = tune(base, "number", labels=columns)
+    model.config.problem_type = "regression"
+    folders = [save_tuned(model, tmp_path / name, base, "number", labels=columns) for name in "ab"]
+    out = tmp_path / "next.csv"
+    words = ["predict", str(folders[0]), str(pool), "--acquire", "2", "--quiet", "--out"]
+    ensemble = ["--ensemble", str(folders[0]), str(folders[1])]
+    for label, message in ([], "HIC, Tm2; got none"), (["--label", "Tm3"], "unknown label 'Tm3'"):
+        assert main([*words, str(out), *ensemble, *label]) == 2
+        assert message in capfd.readouterr().err
+        assert not (tmp_path / "next.csv.models").exists()  # before anything is predicted
+    assert main([*words, str(out), *ensemble, "--label", "Tm2"]) == 0
+    table = pyarrow.csv.read_csv(out).to_pandas()
+    assert main(["predict", str(folders[0]), str(pool), "--quiet", "--out", str(tmp_path / "all.csv")]) == 0
+    predicted = pyarrow.csv.read_csv(tmp_path / "all.csv").to_pandas()["prediction_Tm2"]
+    assert table.prediction[0] == pytest.approx(predicted.max(), abs=1e-5)
+    assert "predicted Tm2 " in table.reason[0]
+
+
+@pytest.mark.heavy
+def test_the_command_tries_rounds_out(tmp_path, capfd):
     """On planted numbers by features of residues alone: a table and a picture."""
     out = tmp_path / "rounds"
-    words = ["simulate-rounds", "affinity", "--model", "demo", "--data", str(planted("affinity", 80))]
+    data = tmp_path / "twice.csv"
+    table = plant("affinity", 80).to_pandas()
+    table.iloc[[*range(80), 0]].to_csv(data, index=False)
+    words = ["simulate-rounds", "affinity", "--model", "demo", "--data", str(data)]
     words += ["--out", str(out), "--features", "cdr3", "--rounds", "1", "--first", "16", "--members", "2"]
     assert main([*words, "--repetitions", "2", "--strategies", "ucb"]) == 0
     said = capfd.readouterr().out
     assert "against random after 32 pairs" in said
+    assert said.startswith("1 pairs repeat the residues of an earlier one")
     assert pyarrow.csv.read_csv(out / "rounds.csv")["measured"].to_pylist() == [16, 32, 16, 32]
     assert (out / "rounds.png").stat().st_size > 5_000
     table = (out / "rounds.csv").read_bytes()

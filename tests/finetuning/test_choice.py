@@ -1,11 +1,16 @@
 """The choice among regressions and dearer methods: by what a training part shows, and by nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from curr_ab.finetuning import Example, Examples, resolve_recipe
 from curr_ab.finetuning.auto import Auto
 from curr_ab.finetuning.choice import Choice, blended, features_to_blend, is_better, losses_of
-from curr_ab.finetuning.contenders import Answers, Contenders
+from curr_ab.finetuning.contenders import Answers, Contenders, answers_for
+from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.folds_beside import curve_of
 from curr_ab.probes.regression import Regression, fit_regression
 
 ROWS, WIDTH = 120, 6
@@ -96,6 +101,83 @@ def test_ties_go_to_the_cheaper():
     assert not is_better(losses, losses, np.arange(50))[0]
     assert is_better(losses, losses - 0.1, np.arange(50))[0]
     assert not is_better(losses, losses - 0.1, np.zeros(50))[0]  # a single group says nothing
+
+
+def zipf_groups(num_groups, rows=400):
+    sizes = np.maximum(1, rows / np.arange(1, num_groups + 1) / sum(1 / np.arange(1, num_groups + 1)))
+    return np.repeat(np.arange(num_groups), sizes.astype(int))
+
+
+def grouped_auto(groups):
+    """Numbers in groups of these sizes, on which a regression explains nothing."""
+    random = np.random.default_rng(5)
+    answers = replace(answers_of_numbers(random.normal(size=len(groups))), groups=groups)
+    return auto(Contenders(answers, {"noise": random.normal(size=(len(groups), WIDTH))}, {}))
+
+
+@pytest.mark.parametrize(("num_groups", "fewest"), [(40, 5), (12, 5), (3, 1), (1, 1)])
+def test_a_trial_is_measured_on_several_groups(num_groups, fewest):
+    """However uneven their sizes are, and of one group or two the pairs are counted."""
+    groups = zipf_groups(num_groups)
+    one, part = grouped_auto(groups), np.arange(len(groups))
+    train, test = one.inner_parts(part)
+    assert len(np.unique(groups[test])) >= fewest
+    assert 0.1 < len(test) / len(part) <= 0.5
+    assert num_groups == 1 or not set(groups[train]) & set(groups[test])
+    assert sorted([*train, *test]) == part.tolist()
+    labels = one.answers.labels[test]
+    good = one.judged(labels + 0.1, part, train, test, {})
+    assert good["better"] and ("over pairs" in good["reason"]) == (len(np.unique(groups[test])) < 5)
+    assert not one.judged(labels + 3, part, train, test, {})["better"]
+
+
+@pytest.fixture
+def bounded(signal):
+    """The signal, a third of whose numbers are bounds far from what was there."""
+    exact = np.arange(ROWS) % 3 > 0
+    labels = np.where(exact, signal.answers.labels, 50.0)
+    weights = np.where(exact, 1.0, 1e-6)  # so that regressions learn the signal
+    return replace(signal, answers=replace(signal.answers, labels=labels, weights=weights, exact=exact))
+
+
+def test_bounds_do_not_judge_a_method(bounded):
+    """A prediction above a bound is not off by their distance."""
+    one, part = auto(bounded), np.arange(80)
+    train, test = one.inner_parts(part)
+    exact, labels = bounded.answers.exact[test], bounded.answers.labels[test]
+    assert one.judged(np.where(exact, labels, 1_000.0), part, train, test, {})["better"]
+    assert not one.judged(np.where(exact, labels + 9, labels), part, train, test, {})["better"]
+    nothing = replace(one, answers=replace(bounded.answers, exact=np.zeros(ROWS, bool)))
+    assert not nothing.judged(labels, part, train, test, {})["better"]
+
+
+def test_bounds_have_no_place_in_the_learning_curve(bounded):
+    recipe = resolve_recipe("developability", {"fold_scheme": "rows", "group_by": None})
+    everything = np.arange(ROWS)
+    folds = [
+        Fold(number, everything[everything % 2 != number % 2], everything[:0], everything[number % 2 :: 2])
+        for number in (1, 2)
+    ]
+    points = curve_of(recipe, bounded, folds).points
+    assert max(point.score for point in points) > 0.95
+
+
+def test_bounds_of_a_table_are_not_exact():
+    recipe = resolve_recipe("developability")
+    pairs = [Example(str(n), "EVQ", None, 1.0, None, n, bounds=(n % 2,)) for n in range(4)]
+    answers = answers_for(recipe, Examples(tuple(pairs), ()), np.arange(1, 5))
+    assert answers.exact.tolist() == answers.measured.tolist() == [True, False, True, False]
+    plain = Examples(tuple(replace(one, bounds=()) for one in pairs), ())
+    assert answers_for(recipe, plain, np.arange(1, 5)).exact is None
+
+
+def test_classes_stay_in_what_a_trial_is_fitted_on():
+    groups = zipf_groups(9)
+    one = grouped_auto(groups)
+    classes = (groups >= 7).astype(float)
+    one = replace(one, answers=replace(one.answers, labels=classes, target="classes", num_classes=2))
+    train, test = one.inner_parts(np.arange(len(groups)))
+    assert set(classes[train]) == {0, 1} and len(test)
 
 
 def test_losses_are_of_the_right_class_or_the_square():

@@ -177,6 +177,29 @@ def test_a_fold_that_cannot_be_measured_is_refused_before_it_is_trained(clonal):
         split_folds(labelled(clonal, [(0, 1, UNKNOWN_LABEL)] + [(0, 0, UNKNOWN_LABEL)] * 19), paratope)
 
 
+COLUMNS = {"label_columns": ("a", "b"), "folds": 2, "fold_scheme": "rows", "group_by": None}
+
+
+def test_nothing_is_held_out_where_auto_has_regressions_alone(clonal):
+    """Of several columns no method is tried that has epochs to stop between."""
+    examples = labelled(clonal, [(float(n), float(n % 7)) for n in range(60)])
+    recipe = resolve_recipe("developability", {**COLUMNS, "method": "auto", "early_stopping": 2})
+    assert all(len(fold.train) + len(fold.test) == 60 for fold in split_folds(examples, recipe))
+    assert len(hold_out_validation(examples, recipe)[1]) == 0
+    trained = replace(recipe, method="lora")
+    assert all(len(fold.validation) for fold in split_folds(examples, trained))
+
+
+def test_numbers_of_the_validation_part_are_exact(clonal):
+    examples = labelled(clonal, [float(n) for n in range(60)])
+    items = [replace(one, bounds=(1,)) if n % 5 else one for n, one in enumerate(examples.items)]
+    changes = {"folds": 2, "fold_scheme": "rows", "group_by": None, "early_stopping": 1, "method": "lora"}
+    changes["validation_fraction"] = 0.03
+    recipe = resolve_recipe("developability", changes)
+    with pytest.raises(ValueError, match="must have numbers that are no bounds; it has none"):
+        split_folds(replace(examples, items=tuple(items)), recipe)
+
+
 def test_residues_of_the_validation_part_are_known(clonal):
     """Else its loss is the mean of nothing."""
     examples = labelled(clonal, [(0, 1)] * 30 + [(UNKNOWN_LABEL,) * 2] * 60)

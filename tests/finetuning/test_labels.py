@@ -119,7 +119,8 @@ def test_replicates(read):
     assert [(one.label, one.weight) for one in by_lab] == [(3, 3), (10, 1), (7, 1), (9, 1)]
     gaps = {"kd": [1, "", 3, 4], "tm": [60, 70, "", 64]}
     several = read(gaps, label_columns=COLUMNS, replicates="averaged", pairs=[first, first, second, second])
-    assert [one.label for one in several] == [(1, 65), (3.5, 64)]
+    # One weight for all columns, also for the one that a single row has.
+    assert [(one.label, one.weight) for one in several] == [((1, 65), 2), ((3.5, 64), 2)]
 
 
 def test_a_rare_class_is_told(read):

@@ -228,6 +228,15 @@ def test_groups_are_the_units(tmp_path, training):
     )
 
 
+def test_groups_that_share_a_pair_are_one_unit(tmp_path, training):
+    """As the folds hold them together."""
+    run = run_folder(tmp_path / "run", "number", groups=[one // 5 for one in range(20)])
+    pairs = [training[0] if one == 5 else pair for one, pair in enumerate(training)]
+    assert measure_uncertainty(run, pairs).num_units == 3
+    alone = measure_uncertainty(run_folder(tmp_path / "rows", "number"), pairs)
+    assert alone.num_units == 20 and alone.unit == "pairs"
+
+
 @pytest.mark.heavy
 def test_the_command_line_and_batches(tuned, training, tmp_path, capfd):
     pairs = tmp_path / "pairs.csv"
