@@ -147,7 +147,7 @@ def judge(rungs: Sequence[Rung], found: Sequence[Estimate] = ()) -> Together:
         num_models=len(rungs),
         freedom=freedom,
         by_examples=by_examples,
-        knows_examples=without is not None,
+        knows_examples=bool(found),
     )
 
 

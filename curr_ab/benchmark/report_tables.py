@@ -11,7 +11,7 @@ from urllib.parse import quote
 from curr_ab.benchmark.comparison import Standing, rows_of
 from curr_ab.benchmark.folder import BENCHMARK, COMPARISONS, MEASUREMENT, SCORES, TABLE, file_name
 from curr_ab.benchmark.plan import Suite
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.pages import words
 from curr_ab.quantities import format_setting
 

@@ -72,7 +72,7 @@ def compare_runs(
 
     Where they learn several columns at once, `column` is the one that is compared.
     """
-    one, other = read_run(first, column), read_run(second, column)
+    one, other = read_run(first, column=column), read_run(second, column=column)
     if column is not None and one.column is None:
         raise OptionError(f"column must be left out for a run of one column; got {column!r}", "column")
     return compare_predictions(one, other, metrics=metrics, draws=draws, seed=seed)

@@ -98,7 +98,7 @@ def test_slopes_tell_whether_either_helps_alone():
 
 def judged(scores):
     """With examples that move no score."""
-    return judge(rungs(scores), np.repeat(np.asarray(scores)[:, None], 2, axis=1))
+    return judge(rungs(scores), estimates(scores, np.repeat(np.asarray(scores)[:, None], 2, axis=1)))
 
 
 def test_the_scatter_of_the_models_alone_is_said_to_be_that():

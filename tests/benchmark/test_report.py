@@ -12,7 +12,7 @@ import pytest
 from support.benchmarks import PlantedPeer, planted
 
 from curr_ab.benchmark.report import write_report
-from curr_ab.benchmark.tasks.task import TaskOptions
+from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.results import read_results
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")

@@ -42,7 +42,6 @@ COMMANDS = {
     "pair": "./folder heavies.csv lights.csv --out p.csv",
     "generate": "./folder heavies.csv --out g.csv",
     "predict": "./folder pairs.csv --out p.csv",
-    "benchmark": "developability --models demo --data GDPa1.csv --out compared",
     "simulate-rounds": "affinity --model demo --data assay.csv --out rounds",
     "number": "pairs.csv --out n.csv",
     **{f"evaluate {suite}": "--model ./folder --data shards --out measured" for suite in PLANS},
