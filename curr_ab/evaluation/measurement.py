@@ -122,5 +122,5 @@ def read_measurement(folder: Path) -> Measurement | None:
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return Measurement(**{name: content[name] for name in Measurement.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickletools
+import re
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from curr_ab.space.settings import APP, REFERENCE
 _LOOKED_INTO = 1 << 20  # bytes
 # Steps of a pickle that call something; text may be a pickle of text by chance.
 _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "NEWOBJ", "BUILD", "NEWOBJ_EX"}
+_NAMED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")  # module and name
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
 
 
@@ -228,7 +230,9 @@ def _is_old_pickle(content: bytes) -> bool:
     """True for a pickle without the mark of later protocols: steps to its end, and a call among them."""
     steps = set()
     with suppress(Exception):  # whatever it is, it is no pickle
-        for step, _, _ in pickletools.genops(content):
+        for step, named, _ in pickletools.genops(content):
+            if step.name in ("GLOBAL", "INST") and not _NAMED.fullmatch(str(named)):
+                return False  # a line of text that begins with its letter
             steps.add(step.name)
         return bool(steps & _CALLS)
     return False

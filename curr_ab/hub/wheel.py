@@ -76,7 +76,11 @@ def _built(project: Path) -> set[Path]:
         for pattern in globs
         for path in project.parent.joinpath(*package.split(".")).glob(pattern)
     )
-    return {path for path in found if path.is_file() and path.name[0] != "." and path.name[-1] != "~"}
+    return {
+        path
+        for path in found
+        if path.is_file() and path.name[0] != "." and path.name[-1] != "~" and "__pycache__" not in path.parts
+    }
 
 
 def _installed(place: Path) -> set[Path]:

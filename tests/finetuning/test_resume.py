@@ -28,7 +28,10 @@ def dropping_member(make_member):
 
 def progress(out):
     """How many epochs and folds a run has behind it, as its files tell while it goes."""
-    lines = sum(len(path.read_text().splitlines()) for path in out.rglob("log.jsonl"))
+    try:
+        lines = sum(len(path.read_text().splitlines()) for path in out.rglob("log.jsonl"))
+    except FileNotFoundError:  # a state was replaced while it was looked into
+        return progress(out)
     return lines + len(list(out.glob("fold-*/results.json")))
 
 

@@ -294,7 +294,13 @@ def test_pickles_of_any_protocol_and_under_any_name_are_refused(tmp_path) -> Non
             describe_dataset(folder, "brineylab")
     harmless = io.BytesIO()
     np.save(harmless, np.zeros(3))
-    for content in (b"heavy,light\nEVQL,DIQM\n", b"I1\n.", gzip.compress(b"id,label\n"), harmless.getvalue()):
+    for content in (
+        b"heavy,light\nEVQL,DIQM\n",
+        b"I1\n.",
+        b"curr-ab @ https://x\ngradio\n.",
+        gzip.compress(b"id,label\n"),
+        harmless.getvalue(),
+    ):
         (folder / "table.csv").write_bytes(content)
         assert list(describe_dataset(folder, "brineylab").revisions["main"]) == ["table.csv"]
 
