@@ -212,7 +212,7 @@ def _measurement(order: _Order, work: Work, peer: Peer | Finetuned | Submitted |
         digest="0" * 64 if peer is None else peer.digest,
         form=_OF_TASKS[order.model][1] if peer is None else peer.form,
         is_baseline=is_baseline,
-        settings=_shared(settings) if is_baseline or isinstance(peer, Finetuned) else settings,
+        settings=_shared(settings) if is_baseline or isinstance(peer, Finetuned | Submitted) else settings,
     )
 
 

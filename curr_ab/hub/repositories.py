@@ -42,8 +42,8 @@ from curr_ab.space.settings import APP, REFERENCE
 
 # Usual suffixes of pickles; files of other names are looked into.
 _LOOKED_INTO = 1 << 20  # bytes
-# Steps of a pickle that call something; text may be a pickle of text by chance.
-_CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "NEWOBJ", "BUILD", "NEWOBJ_EX"}
+# Steps of a pickle that name what is to be called; text may be a pickle of text by chance.
+_CALLS = {"GLOBAL", "STACK_GLOBAL", "INST"}
 _NAMED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")  # module and name
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
 
@@ -227,7 +227,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _is_old_pickle(content: bytes) -> bool:
-    """True for a pickle without the mark of later protocols: steps to its end, and a call among them."""
+    """True for a pickle without the mark of later protocols: steps to its end, and a name to call among them."""
     steps = set()
     with suppress(Exception):  # whatever it is, it is no pickle
         for step, named, _ in pickletools.genops(content):

@@ -298,6 +298,7 @@ def test_pickles_of_any_protocol_and_under_any_name_are_refused(tmp_path) -> Non
         b"heavy,light\nEVQL,DIQM\n",
         b"I1\n.",
         b"curr-ab @ https://x\ngradio\n.",
+        b"torch==2.13.0\n",
         gzip.compress(b"id,label\n"),
         harmless.getvalue(),
     ):
