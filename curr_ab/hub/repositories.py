@@ -227,7 +227,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _is_old_pickle(content: bytes) -> bool:
-    """True for a pickle without the mark of later protocols: steps to its end, and a name to call among them."""
+    """True for a pickle without the mark of later protocols: steps to its end, one names what to call."""
     steps = set()
     with suppress(Exception):  # whatever it is, it is no pickle
         for step, named, _ in pickletools.genops(content):
