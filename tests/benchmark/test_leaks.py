@@ -46,6 +46,16 @@ def test_a_leak_that_is_kept_is_marked(bench, seeing):
     assert "Leaks were kept" in (found.folder / "report.md").read_text()
 
 
+def test_relatives_in_two_studies_are_marked_and_not_refused(bench, seeing):
+    """Folds that hold studies apart cannot hold clones apart, too; a pair that stands in both is refused."""
+    options = TaskOptions(group_by="source")
+    found = bench([leaky("clone")], [seeing], options=options)
+    assert found.tasks[0].leaks == ("pair0 and pair7 (2 or fewer residues differ)",)
+    assert "Leaks were kept" in write_report(found).read_text()
+    with pytest.raises(ValueError, match="the same pair"):
+        bench([leaky("pair")], [seeing], options=options)
+
+
 def test_no_leak_is_seen_where_there_is_none(bench, seeing):
     found = bench([planted("number")], [seeing])
     assert found.tasks[0].leaks == ()

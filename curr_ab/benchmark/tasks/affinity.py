@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from curr_ab.benchmark.tasks.folds import clone_groups, grouped_folds
+from curr_ab.benchmark.tasks.folds import clone_groups
 from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, measured, merge_repeats, read_rows, short_name
 from curr_ab.benchmark.tasks.task import Task
@@ -108,7 +108,7 @@ def _of_file(source: str, path: Path, options: TaskOptions) -> list[Task]:
     for number, own in enumerate(large, start=1):
         name = f"affinity-{source}-{short_name(path)}" + (f"-{number}" if len(large) > 1 else "")
         chosen = [merged[row] for row in own]
-        tasks.append(_task(name, path, chosen, [means[row] for row in own], sign, notes, options))
+        tasks.append(_task(name, path, chosen, [means[row] for row in own], sign, notes))
     return tasks
 
 
@@ -135,7 +135,6 @@ def _task(
     values: Sequence[float],
     sign: Literal[1, -1],
     notes: Sequence[str],
-    options: TaskOptions,
 ) -> Task:
     pairs = tuple(row.pair for row in rows)
     labels = np.array(values)
@@ -143,7 +142,6 @@ def _task(
         raise ValueError(
             f"{path}: the numbers of {name} must differ; all are {labels[0]:g}; leave the file out"
         )
-    folds = grouped_folds(range(len(rows)), labels, options) if len(rows) >= 2 * options.folds else None
     direction = "higher is better" if sign > 0 else "lower is better, and the sign is turned"
     return Task(
         name=name,
@@ -152,14 +150,13 @@ def _task(
         pairs=pairs,
         ids=tuple(row.id for row in rows),
         labels=labels,
-        folds=folds,
         metric="spearman",
         sign=sign,
         notes=(
             *notes,
             f"{len(rows):,} variants, the first of them {rows[0].id}; {direction}",
-            "variants of one antibody: folds part them at random, so that few-shot scores are those of "
-            "interpolation",
+            "variants of one antibody: training sets of the few shots are drawn at random, so that their "
+            "scores are those of interpolation",
         ),
     )
 

@@ -45,7 +45,7 @@ class TaskReader:
 
 
 _GDPA1 = "https://github.com/ginkgobioworks/abdev-benchmark"
-_VARIANTS = "ranking without examples; few-shot over random folds"
+_VARIANTS = "ranking without examples; few-shot: random training sets of 8, 32, 128"
 TASKS: Mapping[str, TaskReader] = {
     "developability": TaskReader(
         title="Developability of therapeutic antibodies (GDPa1)",
@@ -89,7 +89,7 @@ TASKS: Mapping[str, TaskReader] = {
         columns="sequence, paratope_labels; pdb where there",
         folds="one, given: fitted on the first two files, tested on the third",
         metric="AUPR of residues",
-        notes="structures are shared between the parts; sequences are not",
+        notes="structures are shared between the parts; training chains near a test chain are left out",
     ),
     "epitope": TaskReader(
         title="Epitope within coronavirus binders",

@@ -24,5 +24,7 @@ class TaskOptions(Options):
         "clone", "What folds hold apart: clones by their CDRH3s, or the studies that a file names"
     )
     leaks: Literal["refuse", "keep"] = option(
-        "refuse", "Folds of the file that share a pair or a group: refuse them, or keep and mark them"
+        "refuse",
+        "Folds that share a pair, pairs of which 2 or fewer residues differ, or a group: refuse them, or "
+        "keep and mark them; studies (source) may share near pairs, which are marked",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from curr_ab.benchmark.near_pairs import NEAR, near_pairs
 from curr_ab.benchmark.tasks.folds import check_leaks, find_leaks
 from curr_ab.benchmark.tasks.options import TaskOptions
 from curr_ab.benchmark.tasks.rows import Columns, Row, read_rows
@@ -26,6 +27,7 @@ _COLUMNS = Columns(
 def read_paratope(files: Sequence[Path], options: TaskOptions) -> tuple[Task, ...]:
     """Training part, validation part, test part: fitted on the first two, and measured on the last."""
     parts = [read_rows(path, _COLUMNS) for path in files]
+    near = _without_near(parts)
     rows = [row for part, _ in parts for row in part]
     ids = tuple(
         f"{row.text('pdb')} {path.stem} {row.record}"
@@ -40,6 +42,7 @@ def read_paratope(files: Sequence[Path], options: TaskOptions) -> tuple[Task, ..
     leaks = check_leaks(str(files[-1]), find_leaks(ids, pairs, None, folds), options, "remove one of them")
     labels = tuple(_labels(row) for row in rows)
     notes = [note for _, own in parts for note in own]
+    notes += near
     notes.append("single chains: each is measured alone, without its partner")
     structures = [{row.text("pdb") for row in part if row.values.get("pdb")} for part, _ in parts]
     fitted: set[str | None] = set().union(*structures[:-1])
@@ -63,6 +66,24 @@ def read_paratope(files: Sequence[Path], options: TaskOptions) -> tuple[Task, ..
             leaks=leaks,
         ),
     )
+
+
+def _without_near(parts: Sequence[tuple[list[Row], list[str]]]) -> list[str]:
+    """Take out of the fitted parts what is near a chain of the test part; notes that say so."""
+    pairs = [row.pair for part, _ in parts for row in part]
+    first = len(pairs) - len(parts[-1][0])  # of the test part
+    close = {one for one, two in near_pairs(pairs) if one < first <= two}
+    place = 0
+    for part, _ in parts[:-1]:
+        kept = [row for number, row in enumerate(part, place) if number not in close]
+        place += len(part)
+        part[:] = kept
+    if not close:
+        return []
+    return [
+        f"training chains that differ by {NEAR} or fewer residues from one of the test part, which are left "
+        f"out: {len(close):,}"
+    ]
 
 
 def _labels(row: Row) -> tuple[int, ...]:

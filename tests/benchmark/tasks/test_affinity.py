@@ -17,6 +17,7 @@ def test_a_kd_is_learnt_as_its_logarithm_and_lower_is_better(tmp_path):
     assert (task.kind, task.metric, task.sign) == ("ranking", "spearman", -1)
     assert task.labels == pytest.approx([math.log10(10 * (n + 1)) for n in range(30)])
     assert task.pairs == tuple(variants(30))
+    assert task.folds is None  # a few shots are drawn at random
 
 
 def test_a_direction_that_is_given_wins(tmp_path):

@@ -69,3 +69,20 @@ def test_a_chain_on_both_sides_is_refused_and_shared_structures_are_said(tmp_pat
         ValueError, match=r"sabdab_train 1 and .* sabdab_test 1 \(the same pair\).*remove one"
     ):
         read_task("paratope", files)
+
+
+def test_a_training_chain_that_is_near_a_test_chain_is_left_out_and_said(tmp_path):
+    files = write_paratope(tmp_path)
+    tested = pq.read_table(files[2]).to_pydict()
+    chain, labels = tested["sequence"][0], tested["paratope_labels"][0]
+    other = chain[:3] + ("L" if chain[3] != "L" else "V") + chain[4:]
+    change(
+        files[1],
+        sequence=lambda column: column.__setitem__(2, other),
+        paratope_labels=lambda column: column.__setitem__(2, labels),
+    )
+    (task,) = read_task("paratope", files)
+    ((train, test),) = task.folds
+    assert (len(train), len(test)) == (17, 6) and not any("sabdab_val 3" in name for name in task.ids)
+    assert any("sabdab_val 4" in name for name in task.ids) and chain in task.pairs[test[0]]
+    assert [note for note in task.notes if note.endswith("of the test part, which are left out: 1")]
