@@ -70,7 +70,7 @@ def test_page_renders(browser: str, page: Path, width: int, dark: bool) -> None:
     assert seen.complaints == []
     assert seen.requests == [page.as_uri()]
     assert (overflow, scrolls) == ([], False)
-    assert rows == [4, 4, 3, 5]  # models and guess of each task, and the settings
+    assert rows == [4, 4, 3, 2, 1]  # models and guess of each task, the settings, options of tasks
     if width == 1280:
         assert hidden == 0
     assert (np.mean([int(part) for part in paper[4:-1].split(",")]) < 60) == dark
