@@ -11,6 +11,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.measures.metrics import Floats, Labels
 
 LEVELS = 1000  # a reach is known at every thousandth
+_USUAL = 0.7  # standard deviation of the logarithm of temperatures: most are within a factor of 2 of 1
 _LEAST, _MOST = 0.05, 20.0  # temperatures; what is flatter or sharper has learnt nothing, or everything
 _TINY = 1e-12
 _ROUNDING = 1e-9
@@ -42,7 +43,9 @@ class HeldOut:
 def fit_temperature(held_out: HeldOut) -> float:
     """The temperature under which the labels are most probable (Guo et al. 2017, arXiv:1706.04599).
 
-    One number cannot change which class is the most probable, and few examples are enough for it.
+    One number cannot change which class is the most probable, and few examples are enough for it. Where a
+    handful is all right, ever sharper probabilities would suit them: so a temperature far from 1 takes units
+    that show it.
     """
     with needs_extra("finetune"):
         from scipy.optimize import minimize_scalar
@@ -50,7 +53,8 @@ def fit_temperature(held_out: HeldOut) -> float:
     def loss(log_temperature: float) -> float:
         probabilities = tempered(held_out.predictions, float(np.exp(log_temperature)))
         right = probabilities[np.arange(len(probabilities)), held_out.labels]
-        return float(-np.log(np.maximum(right, _TINY)).mean())
+        surprise = (log_temperature / _USUAL) ** 2 / 2 / held_out.num_units
+        return float(-np.log(np.maximum(right, _TINY)).mean() + surprise)
 
     found = minimize_scalar(loss, bounds=(np.log(_LEAST), np.log(_MOST)), method="bounded")
     return float(np.exp(found.x))

@@ -128,3 +128,14 @@ def test_too_few_units_leave_coverage_out():
         labels=np.zeros(6), predictions=np.arange(6.0), units=np.arange(6) // 2, folds=np.arange(6) // 3
     )
     assert check_folds(held_out, "number") == {}
+
+
+def test_a_handful_that_is_all_right_is_not_sharpened_without_end():
+    """Five new ones, one of which is wrong, would have to pay for it."""
+    few = HeldOut(
+        labels=np.arange(5) % 2,
+        predictions=np.array([[0.7, 0.3], [0.3, 0.7]] * 3)[:5],
+        units=np.arange(5),
+        folds=np.arange(5),
+    )
+    assert 0.3 < fit_temperature(few) < 1
