@@ -133,7 +133,7 @@ def read_assay(
         notes.append(f"rounds leave the {bounded:,} bounds out: what they hide cannot be found")
     if len(items) < 2:
         raise ValueError("the assay must have numbers that are no bounds; it has fewer than two: give others")
-    pairs = [(example.heavy, example.light) for example in items]
+    pairs = [example.chains for example in items]
     num_classes, weights = len(recipe.labels), weight_table(items, recipe)
     return Assay(
         features=_features(plan.features, model, pairs),

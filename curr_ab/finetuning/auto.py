@@ -39,17 +39,14 @@ class Auto:
     fit_and_predict: Trial
     accelerator: Accelerator
 
-    def choose(self, part: Indices, folder: Path, *, of_member: bool = False) -> Choice:
-        """The choice for a training part: the one that the folder holds, or a new one.
-
-        `of_member` chooses one set of the member's features, as a probe does.
-        """
+    def choose(self, part: Indices, folder: Path) -> Choice:
+        """The choice for a training part: the one that the folder holds, or a new one."""
         if not (folder / CHOICE).exists():
             began = time.perf_counter()
             trials = self.trials(part, folder)
             if self.accelerator.is_main_process:
                 method, reasons = _decided(trials)
-                features, tried = self.regressions(part, of_member)
+                features, tried = self.regressions(part)
                 if method != "probe":
                     features = ()
                 reason = "; ".join(reasons) or f"explains {tried[0].score:.3f} of what inner folds left out"
@@ -57,16 +54,11 @@ class Auto:
             self.accelerator.wait_for_everyone()
         return Choice.read(folder)
 
-    def regressions(
-        self, part: Indices, of_member: bool = False
-    ) -> tuple[tuple[str, ...], tuple[Tried, ...]]:
+    def regressions(self, part: Indices) -> tuple[tuple[str, ...], tuple[Tried, ...]]:
         """The sets of features that serve best, and all that were tried, best first."""
-        contenders = self.contenders()
-        names = contenders.member if of_member else contenders.features
-        scores = {name: contenders.scored(name, part).score for name in names}
+        scores = self.contenders().scores(part)
         ordered = sorted(scores, key=lambda name: -scores[name])
-        features = (ordered[0],) if of_member else features_to_blend(scores)
-        return features, tuple(Tried(name, scores[name]) for name in ordered)
+        return features_to_blend(scores), tuple(Tried(name, scores[name]) for name in ordered)
 
     def trials(self, part: Indices, folder: Path) -> dict[Method, dict[str, object]]:
         """What every trial said of its method; those after one that did not pay are not made."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,7 +66,6 @@ class Scored(NamedTuple):
 
     regression: Regression
     score: float
-    seconds: float
 
 
 @dataclass
@@ -88,7 +86,6 @@ class Contenders:
         """The regression on one set of features; strengths are chosen inside the training part."""
         key = train.tobytes(), name
         if key not in self._fitted:
-            began = time.perf_counter()
             rows = self.answers.of(train)
             choice = choose_regression(
                 {name: self.features[name][rows]},
@@ -100,8 +97,7 @@ class Contenders:
                 balanced=self.answers.balanced,
                 seed=self.answers.seed,
             )
-            seconds = time.perf_counter() - began
-            self._fitted[key] = Scored(choice.regression, choice.scores[name], seconds)
+            self._fitted[key] = Scored(choice.regression, choice.scores[name])
         return self._fitted[key]
 
     def scores(self, train: Indices) -> dict[str, float]:
@@ -143,7 +139,7 @@ def make_contenders(
     recipe: Recipe, examples: Examples, ends: Indices, member: Mapping[str, npt.NDArray[Any]]
 ) -> Contenders:
     """The member's features of these examples, and what stands beside them without a model."""
-    pairs = [(example.heavy, example.light) for example in examples]
+    pairs = [example.chains for example in examples]
     answers = answers_for(recipe, examples, ends)
     if recipe.target == "residues":
         return Contenders(answers, member, {RESIDUE_WINDOWS: residue_windows(pairs)})
@@ -171,5 +167,5 @@ def inner_families(recipe: Recipe, examples: Examples) -> Indices:
     """What folds inside a training part hold apart: the groups, and equal pairs whatever the scheme."""
     families = families_of(examples, recipe)
     if families is None:
-        families = family_numbers(range(len(examples)), ((item.heavy, item.light) for item in examples))
+        families = family_numbers(range(len(examples)), (item.chains for item in examples))
     return families

@@ -213,7 +213,7 @@ class CrossValidation:
         """How sure the last fit is, by what the folds had not seen; None where several columns are learnt."""
         if self.recipe.label_columns:
             return None
-        pairs = [(example.heavy, example.light) for example in self.examples]
+        pairs = [example.chains for example in self.examples]
         return measure_uncertainty(self.folder.path, pairs, keep_sequences=self.recipe.training_sequences)
 
     def save(
