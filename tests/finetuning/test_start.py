@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from curr_ab import load
 from curr_ab.finetuning import Fold, cross_validate, read_examples, split_folds
 from curr_ab.finetuning.batches import TokenRows, answers_of, right_answers
+from curr_ab.finetuning.contenders import inner_families
 from curr_ab.finetuning.features import pooled_features
 from curr_ab.finetuning.fit import Fit
 from curr_ab.finetuning.model import build_model, set_training
@@ -125,16 +126,22 @@ def test_a_fit_that_does_not_improve_leaves_the_probe_of_the_whole_training_part
     pairs = [(one.heavy, one.light) for one in examples]
     features = member_features(*load(member), pairs, ["cls"])["cls"]
     numbers = np.array([one.label for one in examples])
+    families = inner_families(recipe, examples)
+
+    def probe_of(part):
+        return fit_regression(
+            features[part], numbers[part], target="number", groups=families[part].tolist(), seed=42
+        )
+
     for number, fold in enumerate(split_folds(examples, recipe), start=1):
         log = read_log(tmp_path / "run" / f"fold-{number}")
         assert log[0]["validation_loss"] == min(entry["validation_loss"] for entry in log)
         table = pq.read_table(tmp_path / "run" / f"fold-{number}" / "predictions.parquet")
         whole = np.union1d(fold.train, fold.validation)
-        probe = fit_regression(features[whole], numbers[whole], target="number", seed=42)
-        expected = probe.predict(features[fold.test])
+        expected = probe_of(whole).predict(features[fold.test])
         assert np.abs(table["prediction"].to_numpy() - expected).max() < 0.05 * np.abs(numbers).max()
-        of_less = fit_regression(features[fold.train], numbers[fold.train], target="number", seed=42)
-        assert np.abs(of_less.predict(features[fold.test]) - expected).max() > 0.01
+        of_less = probe_of(fold.train).predict(features[fold.test])
+        assert np.abs(of_less - expected).max() > 0.01
 
 
 @pytest.mark.heavy
