@@ -156,7 +156,7 @@ def test_wrong_input_is_one_visible_line(browser, masked, width, tmp_path) -> No
     file = tmp_path / "nothing.csv"
     file.write_text("a,b\n1,2\n")
     page.locator("input[type=file]").first.set_input_files(file)
-    page.get_by_text("nothing").first.wait_for()
+    page.get_by_label("nothing.csv").wait_for()
     page.get_by_role("button", name="Score the file").click()
     expect(page.get_by_role("alert").locator("visible=true").last).to_contain_text(
         "no sequence column", timeout=PATIENCE_MS
@@ -175,7 +175,7 @@ def test_a_file_is_scored(browser, masked, tmp_path) -> None:
     file.write_text(f"id,heavy,light\nmine,{HEAVY},{LIGHT}\nother,{HEAVY},{LIGHT}\n")
     page.get_by_role("button", name="A file of pairs").click()
     page.locator("input[type=file]").first.set_input_files(file)
-    page.get_by_text("pairs.csv").first.wait_for()
+    page.get_by_label("pairs.csv").wait_for()
     page.get_by_role("button", name="Score the file").click()
     expect(page.get_by_role("rowheader", name="mine")).to_be_visible(timeout=PATIENCE_MS)
     check_calm(seen, masked)
