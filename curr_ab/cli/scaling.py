@@ -65,8 +65,23 @@ class BudgetOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdviseOptions(BudgetOptions):
-    """A question; exactly one of four."""
+class MoneyOptions(BudgetOptions):
+    """Money, and what it buys."""
+
+    budget: float | None = option(None, "Money to spend: what loss it buys", metavar="MONEY", above=0)
+    loss: float | None = option(None, "Loss to reach: what it costs", metavar="NATS", above=0)
+    price_per_pair: float | None = option(None, "Price of a new pair", metavar="MONEY", least=0)
+    price_per_gpu_hour: float | None = option(None, "Price of an hour of one GPU", metavar="MONEY", least=0)
+    owned: float | None = option(
+        None, "Number of pairs that are there already", shown="0", metavar="COUNT", least=0
+    )
+    max_sequences: float | None = option(None, "Number of pairs that could be had", metavar="COUNT", above=0)
+    plot: Path | None = option(None, "Folder for the picture of loss by money", metavar="FOLDER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdviseOptions(MoneyOptions):
+    """A question; exactly one of six."""
 
     params: float | None = option(None, "Size of the model, such as 650M", metavar="SIZE", above=0)
     sequences: float | None = option(
@@ -74,7 +89,9 @@ class AdviseOptions(BudgetOptions):
     )
     flops: float | None = option(None, "Budget in FLOPs, such as 1e20", metavar="FLOPS", above=0)
     results: Path | None = option(None, "Runs of your own to fit a law to as well", metavar="RESULTS.csv")
-    law: Literal["iso-data", "isoflop", "parametric"] | None = option(None, "Law to fit to them")
+    law: Literal["iso-data", "isoflop", "parametric"] | None = option(
+        None, "Law to fit to them; for money it is repeated-data"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +131,10 @@ def add_commands(commands: Any) -> None:
     help = "Runs: a CSV file (docs/how-to/scaling.md), or results.json files of `curr-ab evaluate loss`"
     fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
+    template = verbs.add_parser(
+        "template", help="print a table of runs to fill in", description=_template.__doc__
+    )
+    template.set_defaults(run=_template)
     _add(verbs, "reproduce", "show the published figures beside ours", _reproduce, ReproduceOptions)
     _add(verbs, "plan", "design the next runs for a budget", _plan, PlanOptions)
 
@@ -215,9 +236,15 @@ def _read(paths: Sequence[Path], task: str | None) -> Runs:
 
 
 def _advise(args: argparse.Namespace) -> None:
-    """Answer one question by every law, with 95 % intervals where they can be had."""
+    """Answer one question by every law, or about money by a law of own runs, with 95 % intervals."""
     options, doubt = read_options(args, AdviseOptions), _doubt(args)
-    _require_one(options, "params", "sequences", "flops", "gpu_hours")
+    _require_one(options, "params", "sequences", "flops", "gpu_hours", "budget", "loss")
+    if options.budget is not None or options.loss is not None:
+        _spend(args, options, doubt)
+        return
+    for name in ("price_per_pair", "price_per_gpu_hour", "owned", "max_sequences", "plot"):
+        if getattr(options, name) is not None:
+            raise OptionError(f"{name} must come with budget or loss", name, "budget", "loss")
     flops = _flops(options, options.flops)
     if (options.results is None) != (options.law is None):
         raise OptionError("results and law belong together; got one of them", "results", "law")
@@ -228,9 +255,45 @@ def _advise(args: argparse.Namespace) -> None:
     question = scaling.Question(options.params, options.sequences, flops)
     fits: tuple[Any, ...] = ()
     if options.results is not None and options.law is not None:
-        fits = (_fit_law(scaling.read_runs(options.results), options.law, doubt),)
+        fits = (_fit_law(_read([options.results], None), options.law, doubt),)
     answers = scaling.advise(question, fits, doubt)
     _show(args, answers, describe_advice(answers))
+
+
+def _spend(args: argparse.Namespace, options: AdviseOptions, doubt: Doubt) -> None:
+    """Where money goes furthest, by the repeated-data law of own runs."""
+    if options.results is None or options.law is not None:
+        message = "results must be given for a question of money, and law must not: it is repeated-data"
+        raise OptionError(message, "results", "law")
+    if options.price_per_pair is None or options.price_per_gpu_hour is None:
+        message = "both prices must be given with budget or loss; 0 is what costs nothing"
+        raise OptionError(message, "price_per_pair", "price_per_gpu_hour")
+    if options.gpu is None:
+        raise OptionError(f"gpu must be one of {', '.join(get_args(Gpu))} for the price of its hours", "gpu")
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.plots import plot_spending, save_plots
+        from curr_ab.scaling.report import describe_spending
+
+    per_hour = gpu_flops(1, options.gpu, options.utilization or UTILIZATION)
+    prices = scaling.Prices(
+        options.price_per_pair, options.price_per_gpu_hour / per_hour, options.owned or 0.0
+    )
+    fit = scaling.fit_repeated_data(_read([options.results], None), doubt)
+    spending = scaling.spend(
+        fit, prices, budget=options.budget, loss=options.loss, max_sequences=options.max_sequences
+    )
+    if options.plot is not None:
+        save_plots({"spending": plot_spending(fit, prices, spending, options.max_sequences)}, options.plot)
+    _show(args, spending, describe_spending(spending))
+
+
+def _template(args: argparse.Namespace) -> None:
+    """Print a table with every column and two invented runs, to fill in; what is not known is left out."""
+    with needs_extra("scaling"):
+        from curr_ab.scaling.runs import TEMPLATE
+
+    print(TEMPLATE, end="")
 
 
 def _reproduce(args: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curr_ab.scaling.repeated_data import fit_repeated_data
     from curr_ab.scaling.reproduction import Reproduced, reproduce
     from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_measured_runs, read_runs
+    from curr_ab.scaling.spending import Prices, Purchase, Spending, spend
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
     from curr_ab.scaling.uncertainty import Fit, Interval, NoOptimum, Profile, Spread
 
@@ -34,6 +35,7 @@ _HOMES = {
     "repeated_data": ("fit_repeated_data",),
     "reproduction": ("Reproduced", "reproduce"),
     "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs", "read_measured_runs"),
+    "spending": ("Prices", "Purchase", "Spending", "spend"),
     "transfer": ("TransferFit", "fit_transfer"),
     "uncertainty": ("Fit", "Interval", "NoOptimum", "Profile", "Spread"),
 }
@@ -49,10 +51,13 @@ __all__ = [
     "LogLossFit",
     "NoOptimum",
     "Plan",
+    "Prices",
     "Profile",
+    "Purchase",
     "Question",
     "Reproduced",
     "Runs",
+    "Spending",
     "Spread",
     "TransferFit",
     "advise",
@@ -69,6 +74,7 @@ __all__ = [
     "read_runs",
     "reproduce",
     "save_plots",
+    "spend",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, extra="scaling")

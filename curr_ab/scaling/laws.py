@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from curr_ab.published import PAPER
 
+Amount = Any  # a number, or an array of them
 CHENG = "arXiv 2411.02142 (proteins)"
 SERRANO = "arXiv 2406.07249 (proteins)"
 CHINCHILLA = "arXiv 2203.15556 (text)"
@@ -106,22 +108,23 @@ class RepeatedDataLaw:
     R_D_star: float
     R_N_star: float
 
-    def best_parameters(self, unique_tokens: float) -> float:
+    def best_parameters(self, unique_tokens: Amount) -> Amount:
         """Compute-optimal size for `unique_tokens` seen once; parameters beyond it are excess."""
-        return float((self.A / self.B) ** (1 / self.exponent) * unique_tokens)
+        return (self.A / self.B) ** (1 / self.exponent) * unique_tokens
 
-    def effective_tokens(self, unique_tokens: float, seen_tokens: float) -> float:
+    def effective_tokens(self, unique_tokens: Amount, seen_tokens: Amount) -> Amount:
         repetitions = seen_tokens / unique_tokens - 1
-        return float(unique_tokens * (1 - self.R_D_star * np.expm1(-repetitions / self.R_D_star)))
+        return unique_tokens * (1 - self.R_D_star * np.expm1(-repetitions / self.R_D_star))
 
-    def effective_parameters(self, parameters: float, unique_tokens: float) -> float:
-        used = min(parameters, self.best_parameters(unique_tokens))
-        return float(used * (1 - self.R_N_star * np.expm1(-(parameters / used - 1) / self.R_N_star)))
+    def effective_parameters(self, parameters: Amount, unique_tokens: Amount) -> Amount:
+        used = np.minimum(parameters, self.best_parameters(unique_tokens))
+        return used * (1 - self.R_N_star * np.expm1(-(parameters / used - 1) / self.R_N_star))
 
-    def loss(self, parameters: float, unique_tokens: float, seen_tokens: float) -> float:
+    def loss(self, parameters: Amount, unique_tokens: Amount, seen_tokens: Amount) -> Amount:
+        """Of one training, or of many, as arrays."""
         size = self.effective_parameters(parameters, unique_tokens)
         tokens = self.effective_tokens(unique_tokens, seen_tokens)
-        return float(self.E + self.A / size**self.exponent + self.B / tokens**self.exponent)
+        return self.E + self.A / size**self.exponent + self.B / tokens**self.exponent
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.next_runs import Plan
 from curr_ab.scaling.reproduction import Reproduced
+from curr_ab.scaling.spending import Purchase, Spending
 from curr_ab.scaling.uncertainty import Fit, Interval, Profile, Spread
 
 _BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report
@@ -143,6 +144,28 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     yield f"sequences for {at} parameters, 95 % of simulated studies:"
     yield f"  now  {_interval(plan.before)} ({plan.lost_before:.1%} without an optimum)"
     yield f"  then {_interval(plan.after)} ({plan.lost_after:.1%} without an optimum)"
+
+
+def describe_spending(spending: Spending) -> Iterator[str]:
+    """What to buy, what it costs, and the same money at each size of the family."""
+    best = spending.best
+    yield f"{'':<12} {'best':>10} {'95 %':>22}"
+    for name in ("loss", "cost", "parameters", "sequences", "passes"):
+        between = _interval(spending.intervals[name])
+        unit = "pairs" if name == "sequences" else name
+        yield f"{unit:<12} {format_quantity(getattr(best, name)):>10} {between:>22}"
+    pairs, training = map(format_quantity, (best.for_pairs, best.for_training))
+    yield f"for new pairs {pairs}, for training {training}"
+    if spending.by_size:
+        yield "the same money at the sizes of the family:"
+        yield from (_describe_purchase(name, at_size) for name, at_size in spending.by_size.items())
+    for note in spending.notes:
+        yield f"  WARNING: {note}"
+
+
+def _describe_purchase(name: str, bought: Purchase) -> str:
+    pairs, passes = format_quantity(bought.sequences), format_quantity(bought.passes)
+    return f"  {name:>5}: loss {bought.loss:.4g}, {pairs} pairs, {passes} passes"
 
 
 def write_starts(fit: LogLossFit, path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -29,6 +30,16 @@ COLUMNS: Mapping[str, str] = {
     "seed": "tells repeated runs of one cell apart; their scatter is the noise",
     "run": "name of a training curve, when the table has several checkpoints of a run",
 }
+# Other units of the loss, as people have it, and what makes nats of them.
+LOSS_UNITS: Mapping[str, Callable[[float], float]] = {
+    "perplexity": math.log,
+    "bits": lambda bits: bits * math.log(2),
+}
+TEMPLATE = """\
+parameters,loss,sequences,unique_tokens,seen_tokens,flops,clm_tokens,objective,seed,run
+8M,0.312,412182,98.9M,15.4B,7.39e17,0,mlm,1,
+35M,0.298,1648726,396M,15.4B,3.23e18,0,mlm,1,
+"""
 _LABELS = ("objective", "seed", "run")
 # Other seeds draw other pairs, so that trainings of one plan differ in their tokens by less than this share.
 _SAME_AMOUNT = 0.01
@@ -88,6 +99,7 @@ def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") 
     table = list(rows)
     if not table:
         raise ValueError(f"{source}: the table must have at least one run; it has no rows")
+    table = [_in_nats(row, source, index) for index, row in enumerate(table, start=1)]
     unknown = sorted({name for row in table for name in row} - set(COLUMNS))
     if unknown:
         raise ValueError(
@@ -117,6 +129,24 @@ def make_runs(rows: Iterable[Mapping[str, str | float]], source: str = "table") 
             "tell repeated runs apart in a column 'seed', or remove one"
         )
     return runs
+
+
+def _in_nats(row: Mapping[str, str | float], source: str, index: int) -> Mapping[str, str | float]:
+    """The row with its loss in nats per token, where it is given in another unit."""
+    given = [name for name in LOSS_UNITS if name in row]
+    if not given:
+        return row
+    if len(given) > 1 or "loss" in row:
+        named = " and ".join([*given, *(["loss"] if "loss" in row else [])])
+        raise ValueError(f"{source}, row {index}: the loss must be in one unit; got {named}")
+    unit = given[0]
+    value = _number(row, unit, source, index)
+    if math.isnan(value):
+        raise ValueError(f"{source}, row {index}: {unit} is empty; every run needs it")
+    loss = LOSS_UNITS[unit](value)
+    if loss <= 0:
+        raise ValueError(f"{source}, row {index}: {unit} must be above 1; got {value:g}")
+    return {name: value for name, value in row.items() if name != unit} | {"loss": loss}
 
 
 def _number(row: Mapping[str, str | float], name: str, source: str, index: int) -> float:

@@ -50,6 +50,7 @@ COMMANDS = {
     "scaling fit": "runs.csv --law iso-data",
     "scaling advise": "--params 650M",
     "scaling reproduce": "",
+    "scaling template": "",
     "scaling plan": "--budget 1e20",
     "export": "8M-F --weights run --out export",
     "adopt": "run --out exports",
@@ -495,7 +496,7 @@ def test_the_script_for_completion_is_printed(shell, capsys):
     ("line", "completed"),
     [
         ("curr-ab pre", {"pretrain", "predict"}),
-        ("curr-ab scaling ", {"fit", "advise", "reproduce", "plan"}),
+        ("curr-ab scaling ", {"fit", "advise", "reproduce", "template", "plan"}),
         ("curr-ab pretrain --pairs-per-s", {"--pairs-per-step"}),
         ("curr-ab pretrain --schedule ", {"linear", "cosine", "constant"}),
         ("curr-ab completion f", {"fish"}),

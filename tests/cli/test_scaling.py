@@ -11,11 +11,13 @@ from typing import get_args
 import matplotlib.image
 import numpy as np
 import pytest
+from support.simulated_runs import repeated_runs
 
 import curr_ab.scaling
 from curr_ab.cli.main import main
 from curr_ab.cli.scaling import Gpu
 from curr_ab.scaling import published_runs
+from curr_ab.scaling.laws import DATA_CONSTRAINED_LAW
 from curr_ab.training.costs import PEAK_FLOPS
 
 
@@ -129,6 +131,9 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
             ["advise", "--params", "650M", "--results", "RESULTS"],
             "belong together",
         ),
+        (["advise", "--budget", "1e4"], "results must be given for a question of money"),
+        (["advise", "--budget", "1e4", "--results", "RESULTS", "--gpu", "h100"], "both prices must be given"),
+        (["advise", "--params", "8M", "--owned", "1M"], "owned must come with budget or loss"),
         (
             ["plan", "--budget", "1e21", "--results", "RESULTS"],
             "noise must be given",
@@ -155,6 +160,33 @@ def test_advice_and_plan_are_printed(results: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)[-1]["source"] == "the given runs"
     assert main(["scaling", "plan", "--budget", "1e20", *fast]) == 0
     assert "cost: " in capsys.readouterr().out
+
+
+@pytest.mark.heavy
+def test_money_is_advised_by_a_law_of_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from curr_ab.scaling import repeated_data
+
+    constants = DATA_CONSTRAINED_LAW
+    start = np.log([constants.A, constants.B, constants.E, 1, constants.R_D_star, constants.R_N_star])
+    start[3] = constants.exponent
+    monkeypatch.setattr(repeated_data, "starting_grid", lambda: start[None])
+    runs = repeated_runs(20)
+    lines = ["parameters,unique_tokens,seen_tokens,perplexity"]
+    columns = (runs.parameters, runs.unique_tokens, runs.seen_tokens, np.exp(runs.loss))
+    lines += [",".join(map(str, row)) for row in zip(*columns, strict=True)]
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(lines))
+    command = ["scaling", "advise", "--results", str(table), "--price-per-pair", "0.05", "--owned", "1M"]
+    command += ["--price-per-gpu-hour", "3", "--gpu", "h100", "--draws", "20", "--workers", "1"]
+    assert main([*command, "--budget", "50k", "--plot", str(tmp_path / "plots"), "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best["for_pairs"] + best["for_training"] == pytest.approx(50_000)
+    assert (tmp_path / "plots" / "spending.png").exists()
+    assert main([*command, "--loss", str(best["loss"])]) == 0
+    printed = capsys.readouterr().out
+    assert "the same money at the sizes of the family" in printed and "for new pairs" in printed
 
 
 @pytest.mark.heavy

@@ -9,7 +9,7 @@ import pytest
 
 from curr_ab.quantities import format_quantity, parse_quantity
 from curr_ab.scaling import Runs, make_runs, read_runs
-from curr_ab.scaling.runs import seed_noise
+from curr_ab.scaling.runs import COLUMNS, TEMPLATE, seed_noise
 
 
 def _read(tmp_path: Path, text: str) -> Runs:
@@ -23,6 +23,17 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
     assert runs.parameters.tolist() == [650e6, 8e6]
     assert runs.sequences.tolist() == [1_648_726, 400_000]
     assert np.isnan(runs.seen_tokens).all()
+
+
+def test_a_loss_may_come_in_bits_or_as_a_perplexity(tmp_path: Path) -> None:
+    for column, value in (("bits", 0.5), ("perplexity", 2**0.5)):
+        runs = _read(tmp_path, f"parameters,{column}\n8M,{value}\n")
+        assert runs.loss == pytest.approx([0.5 * np.log(2)])
+
+
+def test_the_template_is_a_table_with_every_column(tmp_path: Path) -> None:
+    assert TEMPLATE.splitlines()[0].split(",") == list(COLUMNS)
+    assert len(_read(tmp_path, TEMPLATE)) == 2
 
 
 def test_flops_follow_from_size_and_tokens_where_the_column_is_absent(tmp_path: Path) -> None:
@@ -46,6 +57,9 @@ def test_flops_follow_from_size_and_tokens_where_the_column_is_absent(tmp_path: 
         ("parameters,loss\n8M\n", "row 1: the row must have 2 columns"),
         ("parameters,loss,objective\n8M,0.2,gan\n", "objective must be mlm or clm; got 'gan'"),
         ("parameters,loss\n", "at least one run"),
+        ("parameters,loss,bits\n8M,0.2,0.3\n", "row 1: the loss must be in one unit; got bits and loss"),
+        ("parameters,perplexity\n8M,0.9\n", "row 1: perplexity must be above 1; got 0.9"),
+        ("parameters,bits\n8M,\n", "row 1: bits is empty"),
     ],
 )
 def test_a_defect_is_named(tmp_path: Path, text: str, message: str) -> None:

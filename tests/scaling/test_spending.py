@@ -1,0 +1,131 @@
+"""What money buys: against a search that knows nothing of how the answer is found."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import differential_evolution
+
+from curr_ab.scaling import Doubt, Fit, Prices, Spread, fit_iso_data, published_runs, spend
+from curr_ab.scaling.laws import DATA_CONSTRAINED_LAW as LAW
+from curr_ab.scaling.spending import FARTHEST, Market, law_of
+
+ESTIMATES = {
+    "A": LAW.A,
+    "B": LAW.B,
+    "E": LAW.E,
+    "exponent": LAW.exponent,
+    "R_D_star": LAW.R_D_star,
+    "R_N_star": LAW.R_N_star,
+}
+# Dear pairs; dear compute; more pairs at hand than the money trains on; free pairs.
+MARKETS = [
+    (Prices(0.05, 2e-18, 1e6), 5e4),
+    (Prices(1e-5, 1e-14), 1e6),
+    (Prices(1.0, 1e-16, 1e8), 1e4),
+    (Prices(0.0, 1e-17), 1e5),
+]
+
+
+@pytest.fixture
+def fit(repeated_runs) -> Fit:
+    """The published law as if it had been fitted, with draws that scatter about it."""
+    generator = np.random.default_rng(0)
+    samples = {name: value * np.exp(generator.normal(0, 0.01, 30)) for name, value in ESTIMATES.items()}
+    spread = Spread("draws", 30, 0.0, samples)
+    return Fit(
+        law="repeated-data",
+        runs=repeated_runs(40),
+        estimates=ESTIMATES,
+        residuals=np.zeros(40),
+        spreads=(spread,),
+        influences=(),
+        warnings=("a doubt of the fit",),
+    )
+
+
+def searched(fit: Fit, prices: Prices, budget: float) -> np.ndarray:
+    """Parameters, pairs and passes of the least loss within the budget, by an evolution over all three."""
+    market = Market.of(fit, prices)
+
+    def loss(logs: np.ndarray) -> float:
+        size, pairs, passes = np.exp(logs)
+        unique = pairs * 240
+        cost = prices.per_pair * max(0.0, pairs - prices.owned)
+        cost += prices.per_flop * 6 * size * unique * passes
+        return float(LAW.loss(size, unique, unique * passes)) + max(0.0, np.log(cost / budget)) * 100
+
+    bounds = [market.parameters, (1e3, market.most_sequences), (1, market.most_passes)]
+    found = differential_evolution(loss, np.log(bounds), seed=0, tol=1e-12, maxiter=600, polish=False)
+    return np.exp(found.x)
+
+
+@pytest.mark.parametrize(("prices", "budget"), MARKETS)
+def test_the_best_purchase_is_what_a_search_over_everything_finds(fit, prices, budget) -> None:
+    best = spend(fit, prices, budget=budget).best
+    size, pairs, passes = searched(fit, prices, budget)
+    assert [best.parameters, best.sequences, best.passes] == pytest.approx([size, pairs, passes], rel=0.01)
+    assert best.loss <= float(LAW.loss(size, pairs * 240, pairs * 240 * passes)) + 1e-9
+    assert best.cost == pytest.approx(budget)
+    unique = best.sequences * 240
+    assert best.loss == pytest.approx(LAW.loss(best.parameters, unique, unique * best.passes))
+
+
+@pytest.mark.parametrize(("prices", "budget"), MARKETS)
+def test_the_cheapest_way_to_a_loss_is_the_budget_that_buys_it(fit, prices, budget) -> None:
+    best = spend(fit, prices, budget=budget).best
+    again = spend(fit, prices, loss=best.loss)
+    assert again.best.cost == pytest.approx(budget, rel=1e-3)
+    assert again.best.parameters == pytest.approx(best.parameters, rel=0.01)
+    assert again.intervals["cost"].low < budget < again.intervals["cost"].high
+
+
+def test_intervals_sizes_and_notes_say_how_sure_the_advice_is(fit) -> None:
+    prices, budget = MARKETS[0]
+    spending = spend(fit, prices, budget=budget)
+    for name in ("loss", "parameters", "passes"):
+        between = spending.intervals[name]
+        assert between.low < getattr(spending.best, name) < between.high
+    assert list(spending.by_size) == ["8M", "35M", "150M", "350M", "650M"]
+    for bought in spending.by_size.values():
+        assert bought.loss >= spending.best.loss and bought.cost == pytest.approx(budget)
+    assert spending.notes[-1] == "a doubt of the fit"
+
+
+def test_advice_stays_within_reach_of_the_runs_and_says_where_it_ends(fit) -> None:
+    runs = fit.runs
+    spending = spend(fit, Prices(1e-9, 1e-30), budget=1e9)
+    assert spending.best.parameters == pytest.approx(runs.parameters.max() * FARTHEST)
+    assert spending.best.sequences == pytest.approx(runs.unique_tokens.max() / 240 * FARTHEST)
+    limits = [note.split(" are at the limit")[0] for note in spending.notes if "at the limit" in note]
+    assert limits == ["parameters", "pairs"]  # and more passes than these add nothing
+    capped = spend(fit, Prices(1e-9, 1e-30), budget=1e9, max_sequences=2e6).best
+    assert capped.sequences == pytest.approx(2e6)
+    few = spend(fit, Prices(0, 1e-12), budget=1e3)
+    assert any(
+        re.fullmatch(r"extrapolated \d\.\d times beyond the runs' .* pairs", note) for note in few.notes
+    )
+
+
+def test_what_cannot_be_answered_is_refused(fit) -> None:
+    with pytest.raises(ValueError, match=r"loss must be 1\.\d+ or more, the least that the law expects"):
+        spend(fit, MARKETS[0][0], loss=1.0)
+    with pytest.raises(ValueError, match="exactly one of budget and loss"):
+        spend(fit, MARKETS[0][0])
+    with pytest.raises(ValueError, match="prices must not be negative, nor both 0"):
+        Prices(0, 0)
+    other = fit_iso_data(published_runs("test-loss-2025-09"), Doubt(draws=20, noise_sd=3e-4))
+    with pytest.raises(ValueError, match="money needs the law repeated-data"):
+        spend(other, MARKETS[0][0], budget=1)
+
+
+def test_draws_that_cannot_reach_the_loss_are_counted(fit) -> None:
+    market = Market.of(fit, MARKETS[0][0])
+    least = market.dearest(law_of(fit, ESTIMATES)).loss
+    floors = {**fit.spreads[0].samples, "E": np.where(np.arange(30) < 6, 3.0, 0.5)}
+    doubtful = replace(fit, spreads=(replace(fit.spreads[0], samples=floors),))
+    spending = spend(doubtful, MARKETS[0][0], loss=least + 0.1)
+    assert any(note.startswith("20.0% of the draws cannot reach that loss") for note in spending.notes)
