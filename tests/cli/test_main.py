@@ -306,7 +306,7 @@ def wrong_inputs(leaf, base):
 def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     wrong = list(wrong_inputs(LEAVES[command], COMMANDS[command].split()))
-    assert len(wrong) >= 10 or command in ("completion", "models", "data describe")
+    assert len(wrong) >= 10 or command in ("completion", "models", "data describe", "scaling template")
     for words, message in wrong:
         try:
             status = run(PARSER, [*command.split(), *words])
@@ -353,7 +353,7 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("study --dry-run --only 8M-X", "unknown cell in only '8M-X'; did you mean 8M-"),
         (
             "scaling advise --params 8M --flops 1e20",
-            "exactly one of params, sequences, flops, gpu_hours must be given",
+            "exactly one of params, sequences, flops, gpu_hours, budget, loss must be given",
         ),
         (
             "mutate m i --out o --mutant H:Y32A --heat-maps d",
