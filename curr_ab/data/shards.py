@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curr_ab.data.tokens import Tokens, encode_masks, encode_pairs
+from curr_ab.data.tokens import Tokens, encode_masks, encode_pairs, flat_text
 from curr_ab.files import file_digest, read_object, replacing, write_parquet
 from curr_ab.words import VOCABULARY
 
@@ -64,11 +64,9 @@ def annotation_digest(pairs: pa.Table) -> str:
         digest.update(f"{name} {column.type} {len(column)}".encode())
         digest.update(column.is_valid().to_numpy(zero_copy_only=False).tobytes())
         if pa.types.is_string(column.type):
-            texts = pc.fill_null(column, "")
-            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
-            digest.update((offsets - offsets[:1]).tobytes())
-            if len(texts):
-                digest.update(memoryview(texts.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+            letters, offsets = flat_text(pc.fill_null(column, ""))
+            digest.update(offsets.astype(np.int32).tobytes())
+            digest.update(letters.data)
         else:
             digest.update(pc.fill_null(column, 0).to_numpy(zero_copy_only=False).tobytes())
     return digest.hexdigest()

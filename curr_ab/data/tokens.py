@@ -26,12 +26,14 @@ Tokens = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 
-def _flat(column: pa.Array) -> tuple[Tokens, Offsets]:
-    """Bytes of a text column end to end, and the offsets between its records."""
-    column = column.cast(pa.large_string())
-    offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
-    data = column.buffers()[2]
-    letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+def flat_text(column: pa.Array) -> tuple[Tokens, Offsets]:
+    """Bytes of a text column end to end, without those before and behind a slice, and where its rows end."""
+    if not len(column):
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    _, ends, data = column.buffers()
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    offsets = np.frombuffer(ends, kind)[column.offset :][: len(column) + 1].astype(np.int64)
+    letters = np.frombuffer(data or b"", np.uint8)
     return letters[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
@@ -50,7 +52,7 @@ def _as_text(heavy: pa.Array, light: pa.Array, cls: str, eos: str) -> pa.Array:
 
 def encode_pairs(heavy: pa.Array, light: pa.Array) -> tuple[Tokens, Offsets]:
     """Token ids of all pairs end to end, and the offsets between the pairs."""
-    letters, offsets = _flat(_as_text(heavy, light, _CLS_MARK, _EOS_MARK))
+    letters, offsets = flat_text(_as_text(heavy, light, _CLS_MARK, _EOS_MARK))
     return _coded(letters, _IDS), offsets
 
 
@@ -65,7 +67,7 @@ def encode_masks(pairs: pa.Table, mask: str) -> Tokens:
         if text.null_count:
             text = pc.coalesce(text, pc.binary_repeat(_NO_RESIDUE, pc.binary_length(pairs[chain])))
         texts.append(text.combine_chunks())
-    letters, _ = _flat(_as_text(texts[0], texts[1], _NO_RESIDUE, _NO_RESIDUE))
+    letters, _ = flat_text(_as_text(texts[0], texts[1], _NO_RESIDUE, _NO_RESIDUE))
     return _coded(letters, codes)
 
 

@@ -82,7 +82,10 @@ def check_splits(
 
         try:
             database.execute(_AS_WRITTEN)
-            hide_progress(database)
+            # A bar in the output of a command; in a notebook without ipywidgets it is an error to switch off
+            # what is off.
+            if database.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+                database.execute("SET enable_progress_bar = false")
             of_splits = []
             for split, names in shards.items():
                 if names:
@@ -99,16 +102,6 @@ def check_splits(
             }
         except duckdb.IOException as error:  # such as that of a full disk
             raise OSError(str(error)) from error
-
-
-def hide_progress(database: Any) -> None:
-    """Keep a progress bar out of the output of a command.
-
-    It is not switched off where it is off: in a notebook without ipywidgets even that is an error.
-    """
-    [[is_shown]] = database.execute("SELECT current_setting('enable_progress_bar')").fetchall()
-    if is_shown:
-        database.execute("SET enable_progress_bar = false")
 
 
 def check_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:

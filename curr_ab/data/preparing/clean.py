@@ -83,28 +83,14 @@ def _any_chain(batch: pa.RecordBatch, pattern: str) -> pa.Array:
     return _either(pc.match_substring_regex(batch[chain], pattern) for chain in CHAINS)
 
 
-def _too_ambiguous(batch: pa.RecordBatch, limit: float) -> pa.Array:
-    shares = [
-        pc.divide(
-            pc.count_substring_regex(batch[chain], _AMBIGUOUS).cast(pa.float64()),
-            pc.binary_length(batch[chain]),
-        )
-        for chain in CHAINS
-    ]
-    return _either(pc.greater(share, limit) for share in shares)
+def _too_ambiguous(residues: pa.Array, limit: float) -> pa.Array:
+    number = pc.count_substring_regex(residues, _AMBIGUOUS).cast(pa.float64())
+    return pc.greater(pc.divide(number, pc.binary_length(residues)), limit)
 
 
-def _bad_length(batch: pa.RecordBatch, limits: CleaningLimits) -> pa.Array:
-    lengths = [pc.binary_length(batch[chain]) for chain in CHAINS]
-    return _either(
-        pc.or_(pc.less(length, limits.min_length), pc.greater(length, limits.max_length))
-        for length in lengths
-    )
-
-
-def _missing(batch: pa.RecordBatch, paired: bool) -> pa.Array:
-    absent = [pc.is_null(batch[chain]) for chain in CHAINS]
-    return pc.or_(*absent) if paired else pc.and_(*absent)
+def _bad_length(residues: pa.Array, limits: CleaningLimits) -> pa.Array:
+    length = pc.binary_length(residues)
+    return pc.or_(pc.less(length, limits.min_length), pc.greater(length, limits.max_length))
 
 
 def _came_out(batch: pa.RecordBatch, outcome: str) -> pa.Array:
@@ -116,16 +102,16 @@ def _verdicts(batch: pa.RecordBatch, limits: CleaningLimits, paired: bool) -> It
     if SEVERAL_CHAINS in batch.schema.names:
         yield "several_chains", _holds(batch[SEVERAL_CHAINS])
     yield "non_productive", _either(pc.invert(batch[f"productive_{chain}"]) for chain in CHAINS)
-    yield "missing_chain", _missing(batch, paired)
+    yield "missing_chain", (pc.or_ if paired else pc.and_)(*(batch[chain].is_null() for chain in CHAINS))
     yield "nucleotides", _any_chain(batch, "^[ACGTN]{20,}$")
     if not all(holds_only(batch[chain], STANDARD_RESIDUES) for chain in CHAINS):
         yield "stop_codon", _any_chain(batch, r"\*")
         yield "unknown_letter", _any_chain(batch, f"[^{STANDARD_RESIDUES}XBZUO]")
-        yield "ambiguous", _too_ambiguous(batch, limits.max_ambiguous)
+        yield "ambiguous", _either(_too_ambiguous(batch[chain], limits.max_ambiguous) for chain in CHAINS)
     for outcome in (RECEPTOR, SEVERAL):
         yield outcome, _came_out(batch, outcome)
     yield "wrong_chain", pc.or_(_wrong_chain(batch), _came_out(batch, WRONG_CHAIN))
-    yield "impossible_length", _bad_length(batch, limits)
+    yield "impossible_length", _either(_bad_length(batch[chain], limits) for chain in CHAINS)
     for outcome in (TRUNCATED, NO_DOMAIN):
         yield outcome, _came_out(batch, outcome)
 

@@ -20,15 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.data.preparing.components import Labels, find, settle, unite
+from curr_ab.data.preparing.components import Labels, find, settle, spread_bits, unite
 from curr_ab.data.preparing.genes import (
     FEWEST_BEFORE,
     NUM_BEFORE,
     Residues,
-    align_cdr3s,
     are_alike,
     before_cdr3,
-    cdr3_of,
+    find_cdr3,
     gene_of,
 )
 from curr_ab.data.preparing.order import PartitionTask, read_partition
@@ -79,19 +78,10 @@ def _codes(calls: pa.ChunkedArray) -> Keys:
 def _cdr3s(table: pa.Table, counts: Counter[str]) -> list[str]:
     """CDRH3 of each row, empty where it is not known; where they are from is counted."""
     columns = (table[name].to_pylist() for name in ("heavy", "cdr3_heavy", "region_mask_heavy"))
-    found: list[str] = []
-    unknown: dict[int, str] = {}
-    for row, (heavy, cdr3, mask) in enumerate(zip(*columns, strict=True)):
-        text, source = cdr3_of(heavy, cdr3, mask) if heavy else ("", "no_heavy_chain")
-        counts[source] += 1
-        found.append(text)
-        if not source:
-            unknown[row] = heavy
-    for row, text in zip(unknown, align_cdr3s(list(unknown.values())), strict=True):
-        found[row] = text
-        counts["alignment"] += bool(text)
-    counts["without_cdr3"] = counts.pop("", 0) - counts["alignment"]
-    return found
+    found = [find_cdr3(*row) for row in zip(*columns, strict=True)]
+    counts.update(source for _, source in found)
+    counts["without_cdr3"] += 0  # a number also where it is none
+    return [text for text, _ in found]
 
 
 def write_clonotypes(task: PartitionTask) -> dict[str, int]:
@@ -361,11 +351,8 @@ def _alike(before: Residues, one: Labels, other: Labels) -> Decisive:
 
 
 def _numbers(length: int) -> Keys:
-    """A number for each letter at each position (splitmix64), of which sums stand for texts."""
-    mixed = np.arange(1, length * 256 + 1, dtype=np.uint64) * _SPREAD
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _STEP
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31))).reshape(length, 256)
+    """A number for each letter at each position, of which sums stand for texts."""
+    return spread_bits(np.arange(1, length * 256 + 1, dtype=np.uint64) * _SPREAD).reshape(length, 256)
 
 
 def _sums(residues: Residues) -> Keys:

@@ -20,6 +20,7 @@ from curr_ab.data.preparing.clonotypes import link_clonotypes
 from curr_ab.data.preparing.components import Labels, blocks, new_array, repeated, settle, unite
 from curr_ab.data.preparing.order import PartitionTask, first_rows, read_donors, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
+from curr_ab.data.tokens import flat_text
 from curr_ab.files import replacing, write_json
 from curr_ab.options import OptionError
 from curr_ab.workers import describe_end
@@ -52,20 +53,14 @@ def require_mmseqs() -> str:
 
 def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
     """Write both chains of every row as one sequence, named by the row's index."""
-    row = 0
     with path.open("wb") as file:
-        for task in partitions:
+        for task, first in zip(partitions, first_rows(partitions), strict=True):
             table = read_partition(task, ["heavy", "light"])
-            indices = pa.array(range(row, row + len(table))).cast(pa.string())
+            indices = pa.array(range(first, first + len(table))).cast(pa.string())
             heavy, light = (pc.fill_null(table[chain], "").combine_chunks() for chain in ("heavy", "light"))
             residues = pc.binary_join_element_wise(heavy, light, "")
-            lines = pc.binary_join_element_wise(">", indices, "\n", residues, "\n", "").cast(
-                pa.large_string()
-            )
-            offsets = np.frombuffer(lines.buffers()[1], np.int64)
-            if len(lines):
-                file.write(memoryview(lines.buffers()[2])[: offsets[len(lines)]])
-            row += len(table)
+            lines = pc.binary_join_element_wise(">", indices, "\n", residues, "\n", "")
+            file.write(flat_text(lines)[0])
 
 
 # Ends its process group when its input ends, as that of a killed parent does: MMseqs2 starts others.

@@ -20,6 +20,13 @@ BLOCK = 1 << 22  # rows of an array that are in memory at once
 _KEYED = np.dtype([("key", np.uint64), ("row", np.int64)])
 
 
+def spread_bits(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Other numbers, of which each bit depends on all bits of the first (finaliser of splitmix64)."""
+    mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
 def blocks(num_rows: int) -> Iterator[slice]:
     """Cut the rows into blocks that fit into memory."""
     for start in range(0, num_rows, BLOCK):

@@ -118,9 +118,12 @@ def full_disk_explained(out: Path) -> Iterator[None]:
         raise OSError(message) from error
 
 
-def remove_others(out: Path, shards: Mapping[str, Sequence[str]], tables: Container[str]) -> None:
+def remove_others(
+    out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], tables: Container[str]
+) -> None:
     """Remove the shards and tables that an unfinished run on other sources or settings left."""
-    for split, names in shards.items():
+    for split, entries in splits.items():
+        names = [entry["name"] for entry in entries]
         for path in out.glob(f"{split}-[0-9]*.*"):
             if path.name.partition(".")[0] not in names:
                 path.unlink()

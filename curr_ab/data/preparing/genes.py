@@ -64,15 +64,21 @@ def cdr3_of(heavy: str, cdr3: str | None, region_mask: str | None) -> tuple[str,
     return "", ""
 
 
-def align_cdr3s(chains: Sequence[str]) -> list[str]:
-    """CDRH3s of chains of which no column knows them, empty where there is no heavy domain."""
-    if not chains:
-        return []
-    found = []
-    for chain in chains:
-        domain = next((one for one in find_domains(chain) if one.chain == "H"), None)
-        found.append(chain[domain.cdr3] if domain else "")
-    return found
+def align_cdr3(chain: str) -> str:
+    """CDRH3 of a chain of which no column knows it, empty where there is no heavy domain."""
+    domain = next((one for one in find_domains(chain) if one.chain == "H"), None)
+    return chain[domain.cdr3] if domain else ""
+
+
+def find_cdr3(heavy: str | None, cdr3: str | None, region_mask: str | None) -> tuple[str, str]:
+    """CDRH3 by its columns, else by alignment, and a word for that; empty where nothing gives it."""
+    if not heavy:
+        return "", "no_heavy_chain"
+    text, source = cdr3_of(heavy, cdr3, region_mask)
+    if not source:
+        text = align_cdr3(heavy)
+        source = "alignment" if text else "without_cdr3"
+    return text, source
 
 
 def before_cdr3(chains: Sequence[str], cdr3s: Sequence[str]) -> Residues:
@@ -157,18 +163,14 @@ def nearest_genes(before: Residues, genes: VGenes) -> list[str | None]:
 
 def fill_genes(rows: pa.Table, genes: VGenes) -> tuple[pa.Table, int]:
     """The rows with a V gene for each heavy chain that has none, and its CDR3; and the number of these."""
-    columns = (
-        rows[name].to_pylist() for name in ("heavy", "v_call_heavy", "cdr3_heavy", "region_mask_heavy")
-    )
-    wanted, unknown = dict[int, tuple[str, str]](), dict[int, str]()
-    calls, texts = rows["v_call_heavy"].to_pylist(), rows["cdr3_heavy"].to_pylist()
-    for row, (heavy, call, cdr3, mask) in enumerate(zip(*columns, strict=True)):
+    names = ("heavy", "region_mask_heavy", "v_call_heavy", "cdr3_heavy")
+    chains, masks, calls, texts = (rows[name].to_pylist() for name in names)
+    wanted: dict[int, tuple[str, str]] = {}
+    for row, (heavy, call) in enumerate(zip(chains, calls, strict=True)):
         if heavy and not call:
-            wanted[row] = heavy, cdr3_of(heavy, cdr3, mask)[0]
-            if not wanted[row][1]:
-                unknown[row] = heavy
-    for row, text in zip(unknown, align_cdr3s(list(unknown.values())), strict=True):
-        wanted[row], texts[row] = (unknown[row], text), text or texts[row]
+            text, source = find_cdr3(heavy, texts[row], masks[row])
+            wanted[row] = heavy, text
+            texts[row] = text if source == "alignment" else texts[row]
     if not wanted:
         return rows, 0
     found = nearest_genes(before_cdr3(*zip(*wanted.values(), strict=True)), genes)

@@ -20,6 +20,7 @@ from curr_ab.data.preparing.parts import (
     LZ4,
     PART_SCHEMA,
     FileTask,
+    joined,
     part_path,
     read_buckets,
     write_buckets,
@@ -70,20 +71,10 @@ def spread_bucket(task: PartitionTask) -> None:
     path = task.bucket_path(bucket)
     if path.exists():
         return
-    block: list[pa.Table] = []
     with replacing(path) as temporary, pa.ipc.new_file(str(temporary), PART_SCHEMA, options=LZ4) as writer:
-
-        def flush() -> None:
-            rows = pa.concat_tables([PART_SCHEMA.empty_table(), *block])
+        for rows in joined(_read_parts(task, bucket, bucket + 1), ROWS_PER_PARTITION):
             rows = rows.take(pa.array(np.argsort(rows["order"].to_numpy(), kind="stable")))
             write_buckets(writer, rows, finer, BUCKET_BITS)
-            block.clear()
-
-        for rows in _read_parts(task, bucket, bucket + 1):
-            block.append(rows)
-            if sum(map(len, block)) >= ROWS_PER_PARTITION:
-                flush()
-        flush()
 
 
 def _read_unsorted(task: PartitionTask) -> Iterator[pa.Table]:

@@ -19,8 +19,7 @@ import pyarrow.parquet
 
 from curr_ab.data.preparing.clean import drop_reasons
 from curr_ab.data.preparing.genes import fill_genes, read_v_genes
-from curr_ab.data.preparing.plan import CleaningLimits
-from curr_ab.data.reading.column_names import Chains, ColumnNames
+from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.remote import RemoteFile, here
@@ -96,12 +95,7 @@ class PartTask(FileTask):
     """Source to clean."""
 
     source: tuple[str, ...]  # one file, or several that are a sample
-    names: ColumnNames
-    chains: Chains
-    annotate: bool
-    limits: CleaningLimits
-    v_genes: Path | None
-    seed: int
+    plan: PreparationPlan
     keep_going: bool
     keep_notes: bool
 
@@ -147,15 +141,16 @@ def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     return rows.take(pa.array(np.argsort(order[:, 0], kind="stable")))
 
 
-def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    block: list[pa.RecordBatch] = []
-    for batch in batches:
-        block.append(batch)
-        if sum(read.num_rows for read in block) >= _BLOCK_ROWS:
-            yield pa.Table.from_batches(block)
+def joined(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """The tables as blocks of so many rows and a few more."""
+    block: list[pa.Table] = []
+    for table in tables:
+        block.append(table)
+        if sum(map(len, block)) >= num_rows:
+            yield pa.concat_tables(block)
             block = []
     if block:
-        yield pa.Table.from_batches(block)
+        yield pa.concat_tables(block)
 
 
 def _kept(
@@ -164,22 +159,22 @@ def _kept(
     dropped: pa.parquet.ParquetWriter | None,
     notes: pa.parquet.ParquetWriter | None,
     recognised: list[Recognised],
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[pa.Table]:
     """Usable records of the source; the others are counted in `drops`, and written to `dropped`.
 
     What was done to usable ones, and what became of rows that are no record, is written to `notes`.
     """
     batches = read_source(
         task.source,
-        task.names,
-        task.chains,
-        annotate=task.annotate,
+        task.plan.names,
+        task.plan.chains,
+        annotate=task.plan.annotate,
         recognised=recognised,
         scratch=task.scratch,
         aside=notes and notes.write_batch,
     )
     for batch in batches:
-        reasons = drop_reasons(batch, task.limits, paired=task.chains == "paired")
+        reasons = drop_reasons(batch, task.plan.limits, paired=task.plan.chains == "paired")
         if notes is not None:
             noted = batch.filter(pc.and_(reasons.is_null(), batch["note"].is_valid()))
             if noted.num_rows:
@@ -187,10 +182,12 @@ def _kept(
                 notes.write_batch(outcomes(columns, KEPT, noted["note"]))
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(pc.drop_null(reasons).to_pylist())
-        if dropped is not None and reasons.null_count < len(reasons):
-            bad = batch.append_column("reason", reasons).filter(reasons.is_valid())
-            dropped.write_batch(bad.select(DROPPED_SCHEMA.names))
-        yield batch.filter(reasons.is_null()) if reasons.null_count < len(reasons) else batch
+        if reasons.null_count < len(reasons):
+            if dropped is not None:
+                bad = batch.append_column("reason", reasons).filter(reasons.is_valid())
+                dropped.write_batch(bad.select(DROPPED_SCHEMA.names))
+            batch = batch.filter(reasons.is_null())
+        yield pa.Table.from_batches([batch])
 
 
 def _write(
@@ -204,13 +201,13 @@ def _write(
     recognised: list[Recognised] = []
     kept = num_genes = 0
     with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
-        for block in _blocks(_kept(task, drops, dropped, notes, recognised)):
-            if task.v_genes is not None:
-                block, num_filled = fill_genes(block, read_v_genes(task.v_genes))
+        for block in joined(_kept(task, drops, dropped, notes, recognised), _BLOCK_ROWS):
+            if task.plan.v_genes is not None:
+                block, num_filled = fill_genes(block, read_v_genes(task.plan.v_genes))
                 num_genes += num_filled
             annotated.update({name: len(block) - block[name].null_count for name in ANNOTATIONS})
             kept += len(block)
-            write_buckets(writer, _with_keys(block, task.seed).cast(PART_SCHEMA), BUCKET_BITS)
+            write_buckets(writer, _with_keys(block, task.plan.seed).cast(PART_SCHEMA), BUCKET_BITS)
     return {
         "kept": kept,
         "drops": dict(drops),

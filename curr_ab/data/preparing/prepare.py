@@ -40,11 +40,7 @@ from curr_ab.data.preparing.order import (
     spread_bucket,
     write_partition,
 )
-from curr_ab.data.preparing.parts import (
-    BUCKET_BITS,
-    PartTask,
-    write_part,
-)
+from curr_ab.data.preparing.parts import BUCKET_BITS, PartTask, write_part
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.preparing.rebuild import find_prepared, rebuild, refuse_settings
 from curr_ab.data.preparing.splits import (
@@ -65,20 +61,11 @@ from curr_ab.data.report import DROPPED_NAME, NOTES_NAME, check_report, write_pr
 from curr_ab.data.schema import FIELDS, MASK_LETTERS
 from curr_ab.data.shards import FORMAT, INDEX_NAME, index_fingerprint
 from curr_ab.extras import needs_extra
-from curr_ab.files import (
-    read_object,
-    replacing,
-    write_json,
-)
+from curr_ab.files import read_object, replacing, write_json
 from curr_ab.options import OptionError
 from curr_ab.share import Share, parse_share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
-
-
-def _names(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
-    """Names of the shards of each split."""
-    return {split: [entry["name"] for entry in entries] for split, entries in shards.items()}
 
 
 def _count(labels: Path, splits: Path, id_keys: Path, folder: Path) -> dict[str, Any]:
@@ -249,12 +236,7 @@ def _run_stages(
         PartTask(
             index=index,
             source=file,
-            names=plan.names,
-            chains=plan.chains,
-            annotate=plan.annotate,
-            limits=plan.limits,
-            v_genes=plan.v_genes,
-            seed=plan.seed,
+            plan=plan,
             folder=work / "parts",
             keep_going=keep_going,
             keep_dropped=keep_dropped,
@@ -365,8 +347,8 @@ def _write_index(
         return
     for name, parts in tables.items():
         _join(parts, out / name)
-    names = _names(index["splits"])
+    names = {split: [entry["name"] for entry in entries] for split, entries in index["splits"].items()}
     scratch = out / WORK_NAME / "scratch"
     index["report"] |= check_splits(out, names, scratch=scratch, threads=workers.processes)
-    remove_others(out, names, tables)
+    remove_others(out, index["splits"], tables)
     write_json(out / INDEX_NAME, index)

@@ -192,8 +192,7 @@ def rebuild(data: PreparedData, out: Path, workers: Workers, share: Share | None
 
 def _write_index(out: Path, data: PreparedData) -> None:
     """The index last of all, byte by byte as it was published."""
-    names = {split: [entry["name"] for entry in entries] for split, entries in data.index["splits"].items()}
-    remove_others(out, names, {})
+    remove_others(out, data.index["splits"], {})
     with replacing(out / INDEX_NAME) as temporary:
         temporary.write_bytes(data.content)
 

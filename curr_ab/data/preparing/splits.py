@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from curr_ab.data.preparing.components import Labels, blocks, new_array
-from curr_ab.data.preparing.order import PartitionTask, read_partition
+from curr_ab.data.preparing.components import Labels, blocks, new_array, spread_bits
+from curr_ab.data.preparing.order import PartitionTask, first_rows, num_kept, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.data.shards import ANNOTATION_DIGEST, parquet_digests, parquet_path, write_shard
@@ -29,14 +29,6 @@ from curr_ab.options import OptionError
 SPLITS = ("train", "validation", "test")
 Splits = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
-
-
-def _shuffled(keys: Keys) -> Keys:
-    """Keys in another order than their own, which is that of the training set (finaliser of splitmix64)."""
-    mixed = keys + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def cluster_sizes(labels: Labels) -> npt.NDArray[np.int32]:
@@ -51,7 +43,8 @@ def _candidates(sizes: npt.NDArray[np.int32], keys: Keys, low: int, high: int) -
     """Clusters whose shuffled keys lie in [low, high), in the order of these."""
     clusters, cluster_keys = [], []
     for block in blocks(len(sizes)):
-        shuffled = _shuffled(np.asarray(keys[block]))
+        # In another order than that of the keys, which is the training set's.
+        shuffled = spread_bits(np.asarray(keys[block]) + np.uint64(0x9E3779B97F4A7C15))
         inside = (sizes[block] > 0) & (shuffled >= np.uint64(low)) & (shuffled <= np.uint64(high - 1))
         clusters.append(block.start + np.flatnonzero(inside))
         cluster_keys.append(shuffled[inside])
@@ -144,8 +137,7 @@ def subset_sizes(subsets: Mapping[str, float], num_train: int) -> dict[str, int]
 
 
 def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None:
-    row = 0
-    for task in partitions:
+    for task, row in zip(partitions, first_rows(partitions), strict=True):
         column = read_partition(task, ["split"])["split"].combine_chunks()
         if column.null_count:
             raise OptionError(
@@ -154,7 +146,6 @@ def _copy_source_splits(partitions: list[PartitionTask], splits: Splits) -> None
             )
         codes = pc.index_in(column, pa.array(SPLITS))
         splits[row : row + len(column)] = codes.to_numpy(zero_copy_only=False)
-        row += len(column)
 
 
 def write_splits(
@@ -235,8 +226,7 @@ def shard_tasks(
     out: Path,
 ) -> list[ShardTask]:
     """Shards of all splits."""
-    sizes = [read_object(task.summary_path)["kept"] for task in partitions]
-    starts = np.cumsum([0, *sizes])
+    starts = np.cumsum([0, *map(num_kept, partitions)])
     codes = np.load(splits, mmap_mode="r")
     tasks = []
     for code, split in enumerate(SPLITS):

@@ -100,16 +100,13 @@ class _Cells:
     def counts(self, chain: str) -> Indices:
         return np.bincount(self.codes[self.has[chain]], minlength=int(self.codes.max(initial=0)) + 1)
 
-    def pairs(self) -> tuple[Indices, Indices]:
+    def pairs(self) -> pa.Table:
         """Rows of the heavy and of the light chain of every combination within a cell."""
-        rows = {chain: np.flatnonzero(self.has[chain]) for chain in CHAINS}
-        rows = {chain: of[np.argsort(self.codes[of], kind="stable")] for chain, of in rows.items()}
-        counts, starts = self.counts("light"), np.cumsum(self.counts("light")) - self.counts("light")
-        cells = self.codes[rows["heavy"]]
-        repeats = counts[cells]
-        heavy = np.repeat(rows["heavy"], repeats)
-        within = np.arange(len(heavy)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        return heavy, rows["light"][np.repeat(starts[cells], repeats) + within]
+        heavy, light = (
+            pa.table({"cell": self.codes[has], chain: np.flatnonzero(has)}) for chain, has in self.has.items()
+        )
+        pairs = heavy.join(light, "cell", join_type="inner", use_threads=False)
+        return pairs.sort_by([("cell", "ascending"), *((chain, "ascending") for chain in CHAINS)])
 
 
 def _of_most_umis(cells: _Cells, umis: pa.Array) -> tuple[_Cells, Flags]:
@@ -159,20 +156,19 @@ def _join(
     several = (counts["heavy"] > 1) | (counts["light"] > 1)
     if several_chains != "all":
         cells = _Cells(codes, {chain: has & ~several[codes] for chain, has in cells.has.items()})
-    heavy, light = cells.pairs()
-    sides = {"heavy": pa.array(heavy), "light": pa.array(light)}
+    sides = cells.pairs()
     joined = {
         name: rows[name].take(sides["light" if name == "light" or name.endswith("_light") else "heavy"])
         for name in rows.column_names
     }
-    if aside is not None and len(heavy):
+    if aside is not None and len(sides):
         names = [name for name in ("source", "record", "id") if name in rows.column_names]
-        aside(_joined_rows(*(rows.select(names).take(side) for side in sides.values())))
-    alone = np.setdiff1d(np.arange(len(codes)), np.concatenate([heavy, light]))
+        aside(_joined_rows(*(rows.select(names).take(sides[chain]) for chain in CHAINS)))
+    alone = np.setdiff1d(np.arange(len(codes)), np.concatenate([sides[chain] for chain in CHAINS]))
     flags = pa.array(((usable & several[codes]) | exceeded)[alone])
     together = pa.concat_tables(
         [
-            pa.table(joined).append_column(SEVERAL_CHAINS, pa.repeat(pa.scalar(False), len(heavy))),
+            pa.table(joined).append_column(SEVERAL_CHAINS, pa.repeat(pa.scalar(False), len(sides))),
             rows.take(pa.array(alone)).append_column(SEVERAL_CHAINS, flags),
         ]
     )

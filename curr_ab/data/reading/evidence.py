@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curr_ab.data.tokens import flat_text
 from curr_ab.words import CHAINS
 
 # A chain is called the other kind if it shows that kind's framework 4 (WGxG..V(T)V in heavy chains,
@@ -30,19 +29,9 @@ _CERTAIN_SHARE = 0.8  # of A, C, G, T and U among all letters of nucleotides
 CHAIN_LETTERS = "^[A-Z*]{60,}$"  # of residues that may hold a V domain
 
 
-def _bytes_of(column: pa.Array) -> npt.NDArray[np.uint8]:
-    """Bytes of a text column end to end; without those of rows before and behind a slice."""
-    _, offsets, data = column.buffers()
-    if data is None or not len(column):
-        return np.zeros(0, np.uint8)
-    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    ends = np.frombuffer(offsets, kind)[column.offset :][: len(column) + 1]
-    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
-
-
 def holds_only(column: pa.Array, letters: str) -> bool:
     """True where a text column holds no other letters; a pattern, row by row, takes fifty times as long."""
-    text, first, last = _bytes_of(column), ord(min(letters)), ord(max(letters))
+    text, first, last = flat_text(column)[0], ord(min(letters)), ord(max(letters))
     if not len(text) or text.min() < first or text.max() > last:
         return not len(text)
     return last - first < len(letters) or not text.tobytes().translate(None, letters.encode())
@@ -50,7 +39,7 @@ def holds_only(column: pa.Array, letters: str) -> bool:
 
 def holds(column: pa.Array, letter: str) -> bool:
     """True where the letter stands somewhere in a text column."""
-    return letter.encode() in _bytes_of(column).tobytes()
+    return letter.encode() in flat_text(column)[0].tobytes()
 
 
 def is_nucleotides(text: pa.Array) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -45,14 +45,8 @@ def first_rows(table: Table, columns: Sequence[str]) -> pa.RecordBatch | None:
     batch = next((batch for batch in table.read(columns) if batch.num_rows), None)
     if batch is None:
         return None
-    texts = {}
-    for name in batch.schema.names:
-        kind = batch.schema.field(name).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-            texts[name] = batch[name].slice(0, _NUM_ROWS).cast(pa.string())
-    return pa.record_batch(texts) if texts else None
+    texts = [field.name for field in batch.schema if pa.types.is_string(field.type)]
+    return batch.select(texts).slice(0, _NUM_ROWS) if texts else None
 
 
 def _share(condition: pa.Array, of: int) -> float:
@@ -112,16 +106,18 @@ def _separator(texts: Sequence[str]) -> str | None:
     return None
 
 
-def _by_content(batch: pa.RecordBatch, known: Mapping[str, str]) -> dict[str, str] | None:
-    """The columns of the heavy and the light chain, where the first rows tell them apart."""
+def _by_content(
+    table: Table, batch: pa.RecordBatch, known: dict[str, str], names: ColumnNames
+) -> Layout | None:
+    """The layout with columns for both chains, where the first rows tell them apart."""
     contents = [_content(name, batch[name]) for name in batch.schema.names if name not in known.values()]
-    chosen = {chain: known[chain] for chain in CHAINS if chain in known}
+    chosen = dict(known)
     for chain in CHAINS:
         of_chain = [one for one in contents if getattr(one, chain) > _MOST]
         if chain not in chosen and of_chain:
             # A V domain alone rather than a whole chain, and without the gaps of an alignment.
             chosen[chain] = min(of_chain, key=lambda one: (one.gaps > _MOST, one.length)).column
-    return chosen if set(CHAINS) <= chosen.keys() else None
+    return find_layout(table.names, replace(names, **chosen)) if len(chosen) == 2 else None
 
 
 def _of_different_chains(batch: pa.RecordBatch, contents: Sequence[_Content]) -> tuple[str, str] | None:
@@ -161,7 +157,8 @@ def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -
     best = min(chains, key=lambda one: (one.gaps > _MOST, -one.chain))
     if best.length > _SCFV_LENGTH and best.both > _MOST:
         return Layout("joined", fields | {"sequence": best.column})
-    return find_layout(table.names, replace(names, sequence=best.column))
+    single = find_layout(table.names, replace(names, sequence=best.column))
+    return _cells_in_ids(single, table) if single is not None and single.kind == "single" else single
 
 
 def _cells_in_ids(layout: Layout, table: Table) -> Layout:
@@ -208,28 +205,18 @@ def _layout_of(table: Table, names: ColumnNames) -> Layout | None:
     layout = find_layout(table.names, names)
     if table.metadata and layout is not None:  # OAS: every row has what the first has, and there are many
         return replace(layout, rules={name: rules[:1] for name, rules in layout.rules.items()})
+    known: dict[str, str] = {}
     if layout is not None and layout.kind == "wide":
         known = {chain: layout.columns[chain] for chain in CHAINS if chain in layout.columns}
         if set(CHAINS) <= known.keys():
             if names.heavy or names.light or not _holds_letters(table, list(known.values())):
                 return _surest(layout, table)
             known = {}
-        batch = first_rows(table, [name for name in table.names if name not in names.extra])
-        chosen = _by_content(batch, known) if batch is not None else None
-        return (
-            find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
-            if chosen
-            else layout
-            if known
-            else None
-        )
-    if layout is not None:
+    elif layout is not None:
         is_single = layout.kind == "single" or "contig" in layout.columns
         return _cells_in_ids(layout, table) if is_single else layout
     batch = first_rows(table, [name for name in table.names if name not in names.extra])
-    if batch is None:
-        return None
-    if chosen := _by_content(batch, {}):
-        return find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
-    single = _joined_or_single(table, batch, names)
-    return _cells_in_ids(single, table) if single is not None and single.kind == "single" else single
+    found = _by_content(table, batch, known, names) if batch is not None else None
+    if found is None and layout is None and batch is not None:
+        found = _joined_or_single(table, batch, names)
+    return found or (layout if known else None)

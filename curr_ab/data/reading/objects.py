@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -39,10 +39,8 @@ Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 def is_table(thing: Any) -> bool:
     """True for a thing with columns: a data frame, Arrow, a data set, or a mapping of columns."""
-    if isinstance(thing, Table) or _is_columns(thing):
-        return True
-    signs = ("__arrow_c_stream__", "__arrow_c_array__", "collect_schema", "iloc", "scanner", "with_format")
-    return not isinstance(thing, type) and any(hasattr(thing, sign) for sign in signs)
+    is_known = isinstance(thing, Table) or _is_columns(thing)
+    return is_known or (not isinstance(thing, type) and any(hasattr(thing, sign) for sign in _OPENERS))
 
 
 def tables_of(given: Any, *, again: bool = False) -> list[str | Table]:
@@ -95,8 +93,12 @@ def files_of(given: Any, folder: Path | None = None) -> Iterator[list[str]]:
     if is_files(given):
         yield names_of_files(given)
         return
-    own = None if folder is None else folder / ".objects"
-    with TemporaryDirectory(prefix="curr_ab_objects_") if own is None else _removed(own) as place:
+    with ExitStack() as stack:
+        if folder is None:
+            place = Path(stack.enter_context(TemporaryDirectory(prefix="curr_ab_objects_")))
+        else:
+            place = folder / ".objects"
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
         names = []
         things = _things(given)
         for number, thing in enumerate(things, start=1):
@@ -104,26 +106,16 @@ def files_of(given: Any, folder: Path | None = None) -> Iterator[list[str]]:
                 names.append(os.fspath(thing))
                 continue
             name = _name(number, things)
-            path = _write(table_of(thing, name), Path(place, f"{name}.parquet"))
-            names.append(str(path if own is None else _named_by_content(path)))
+            path = _write(table_of(thing, name), place / f"{name}.parquet")
+            if folder is not None:
+                path = path.rename(path.with_stem(f"{path.stem}-{file_digest(path)[:12]}"))
+            names.append(str(path))
         yield names
 
 
 def _name(number: int, things: Sequence[Any]) -> str:
     """The name of an object in errors and results."""
     return "pairs" if len(things) == 1 else f"pairs {number}"
-
-
-@contextmanager
-def _removed(folder: Path) -> Iterator[Path]:
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _named_by_content(path: Path) -> Path:
-    return path.rename(path.with_stem(f"{path.stem}-{file_digest(path)[:12]}"))
 
 
 def _write(table: Table, path: Path) -> Path:
@@ -166,22 +158,11 @@ def table_of(pairs: Any, source: str = "pairs") -> Table:
         return pairs
     if isinstance(pairs, Mapping) and pairs and all(hasattr(one, "with_format") for one in pairs.values()):
         return _of_splits(pairs, source)
-    if hasattr(pairs, "with_format"):
-        return _of_data_set(pairs, source)
+    for sign, opener in _OPENERS.items():
+        if hasattr(pairs, sign):
+            return opener(pairs, source)
     if _is_columns(pairs):
         return _of_columns(pairs, source)
-    if hasattr(pairs, "collect_schema"):
-        return _of_polars(pairs, source)
-    if hasattr(pairs, "iloc"):
-        return _of_pandas(pairs, source)
-    if hasattr(pairs, "__arrow_c_stream__"):
-        return _of_stream(pairs, source)
-    if hasattr(pairs, "__arrow_c_array__"):
-        return _of_stream(pa.table(pairs), source)
-    if hasattr(pairs, "scanner"):  # Arrow's own data sets
-        return _checked(
-            source, "Arrow", pairs.schema.names, lambda names: pairs.to_batches(columns=list(names))
-        )
     if isinstance(pairs, Iterable) and not isinstance(pairs, str | bytes | Mapping):
         return _of_rows(pairs, source)
     raise ValueError(
@@ -252,6 +233,13 @@ def _reader(pairs: Any) -> pa.RecordBatchReader:
     return pairs if is_reader else pa.RecordBatchReader.from_stream(pairs)
 
 
+def _of_arrow_data_set(pairs: Any, source: str) -> Table:
+    def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return _sliced(pairs.to_batches(columns=list(names)), names)
+
+    return _checked(source, "Arrow", pairs.schema.names, read)
+
+
 def _of_polars(pairs: Any, source: str) -> Table:
     """A frame of Polars, of which a lazy one reads the columns that are wanted alone."""
 
@@ -277,7 +265,8 @@ def _of_pandas(frame: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(frame), BATCH_ROWS):
             rows = frame.iloc[start : start + BATCH_ROWS]
-            yield pa.record_batch({name: _of_series(rows.iloc[:, places[name]]) for name in names})
+            columns = {name: _of_series(rows.iloc[:, places[name]]) for name in names}
+            yield plain_batch(pa.record_batch(columns), names)
 
     return _checked(source, "pandas", frame.columns, read)
 
@@ -402,3 +391,14 @@ def _text(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT"):
         return None
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# By what an object can do; a data frame of pandas has a stream, too, which stumbles over columns of objects.
+_OPENERS: dict[str, Callable[[Any, str], Table]] = {
+    "with_format": _of_data_set,
+    "collect_schema": _of_polars,
+    "iloc": _of_pandas,
+    "__arrow_c_stream__": _of_stream,
+    "__arrow_c_array__": lambda pairs, source: _of_stream(pa.table(pairs), source),
+    "scanner": _of_arrow_data_set,
+}

@@ -22,7 +22,7 @@ from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.remote import here
 from curr_ab.data.reading.residues import cdr3_of, letters, residues_of, split_joined
 from curr_ab.data.reading.samples import group_sources, open_sample, samples_agree
-from curr_ab.data.reading.sources import MalformedSource, locate, unknown_columns
+from curr_ab.data.reading.sources import MalformedSource, locate
 from curr_ab.data.reading.table import Recognised, Table, without_null_words
 from curr_ab.data.report import DROPPED, outcomes
 from curr_ab.data.schema import PAIR_SCHEMA
@@ -51,7 +51,9 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
             raise
         raise MalformedSource(table.source, str(error), table.header_line, error.fields) from error
     if layout is None:
-        raise unknown_columns(table.source, table.names, table.header_line)
+        columns = ", ".join(table.names)
+        problem = f"no sequence column is known among {columns}; name the columns that hold the chains"
+        raise MalformedSource(table.source, problem, table.header_line, ("heavy_column", "light_column"))
     for name in _SEQUENCES:
         if kind := table.not_text.get(layout.columns.get(name, "")):
             problem = f"column {layout.columns[name]!r} must hold sequences as text; it holds {kind}"
@@ -60,36 +62,36 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
 
 
 def _check_chains(table: Table, layout: Layout, names: ColumnNames, chains: RowChains) -> None:
-    source = table.source
+
+    def refuse(problem: str, *fields: str) -> MalformedSource:
+        ready = {"unpaired": ""} if "unpaired" in fields else None
+        return MalformedSource(table.source, problem, fields=fields, ready=ready)
+
     missing = [chain for chain in CHAINS if chain not in layout.columns]
     if chains == "paired" and layout.kind == "wide" and missing:
         column = f"{missing[0]}_column"
         advice = f"name it with {column}, or read single chains as unpaired"
-        problem = f"no column is known as the {missing[0]} chain; {advice}"
-        raise MalformedSource(source, problem, fields=(column, "unpaired"), ready={"unpaired": ""})
+        raise refuse(f"no column is known as the {missing[0]} chain; {advice}", column, "unpaired")
     if layout.kind in ("cells", "single") and "sequence" not in layout.rules:
         problem = "the annotations of contigs hold no sequences; name their FASTA file in the same command, "
         problem += "such as filtered_contig.fasta, or the column that holds them"
-        raise MalformedSource(source, problem, fields=("sequence_column",))
+        raise refuse(problem, "sequence_column")
     if chains != "paired" or layout.kind not in ("cells", "single"):
         return
     if names.pair_by == "clone" and "clone" not in layout.columns:
-        problem = "no column is known as the clone; pair_by must be cell"
-        raise MalformedSource(source, problem, fields=("pair_by",))
+        raise refuse("no column is known as the clone; pair_by must be cell", "pair_by")
     if table.form == "FASTA" and layout.kind == "single":
         problem = "the names of the records do not say which chain is heavy and which is light; name them "
         problem += "ID_heavy and ID_light, or read single chains as unpaired"
-        raise MalformedSource(source, problem, fields=("unpaired",), ready={"unpaired": ""})
+        raise refuse(problem, "unpaired")
     if names.pair_by == "cell" and layout.kind == "single":
         problem = "the table holds single chains; read them as unpaired, or name the column of their cell"
-        ways = ("unpaired", "cell_column")
         if "clone" not in layout.columns:
-            raise MalformedSource(source, problem, fields=ways, ready={"unpaired": ""})
-        problem += ", or pair the chains of a clone"
-        raise MalformedSource(source, problem, fields=(*ways, "pair_by"))
+            raise refuse(problem, "unpaired", "cell_column")
+        raise refuse(f"{problem}, or pair the chains of a clone", "unpaired", "cell_column", "pair_by")
     if names.several_chains == "most_umis" and "umis" not in layout.columns:
         problem = "no column is known to hold the UMIs of a chain; several_chains must be drop or all"
-        raise MalformedSource(source, problem, fields=("several_chains",))
+        raise refuse(problem, "several_chains")
 
 
 def _recognised(table: Table, layout: Layout) -> Recognised:
@@ -226,31 +228,24 @@ def _told_apart(columns: Columns, table: Table, recognised: Recognised) -> Colum
 
 def _each_chain(columns: Columns) -> Columns:
     """Pairs as single chains, the heavy one first; the chain ends the ids of two that are of one row."""
-    has = {
-        chain: columns[chain].is_valid().to_numpy(zero_copy_only=False)
-        for chain in CHAINS
-        if chain in columns
-    }
-    num_rows = len(columns["record"])
-    heavy = has.get("heavy", np.zeros(num_rows, bool))
-    light = has.get("light", np.zeros(num_rows, bool))
-    both = heavy & light
-    rows = np.sort(np.concatenate([np.arange(num_rows), np.flatnonzero(both)]))
-    is_second = np.concatenate([[False], rows[1:] == rows[:-1]]) if len(rows) else np.zeros(0, bool)
-    takes = {"heavy": heavy[rows] & ~is_second, "light": light[rows] & (is_second | ~heavy[rows])}
-    ending = np.where(takes["heavy"], "_heavy", "_light")
     numbers = columns["record"].cast(pa.string())
-    ids = pc.coalesce(columns["id"].cast(pa.string()), numbers) if "id" in columns else numbers
-    ids = ids.take(pa.array(rows))
-    unique = pc.binary_join_element_wise(ids, pa.array(ending.tolist(), pa.string()), "")
+    none = pa.nulls(len(numbers), pa.string())
+    heavy, light = (columns.get(chain, none).is_valid().to_numpy(zero_copy_only=False) for chain in CHAINS)
+    rows = np.concatenate([np.flatnonzero(heavy | ~light), np.flatnonzero(light)])
+    order = np.argsort(rows, kind="stable")
+    is_light = order >= np.count_nonzero(heavy | ~light)
+    rows = rows[order]
+    takes = {"heavy": pa.array(heavy[rows] & ~is_light), "light": pa.array(is_light)}
     out: Columns = {}
     for name, column in columns.items():
-        taken = column.take(pa.array(rows))
+        out[name] = column.take(pa.array(rows))
         for chain, of_chain in takes.items():
             if name == chain or name.endswith(f"_{chain}"):
-                taken = pc.if_else(pa.array(of_chain), taken, pa.scalar(None, taken.type))
-        out[name] = taken
-    return out | {"id": pc.if_else(pa.array(both[rows]), unique, ids)}
+                out[name] = pc.if_else(of_chain, out[name], pa.scalar(None, column.type))
+    ids = pc.coalesce(columns["id"].cast(pa.string()), numbers) if "id" in columns else numbers
+    ids = ids.take(pa.array(rows))
+    unique = pc.binary_join_element_wise(ids, pc.if_else(takes["light"], "_light", "_heavy"), "")
+    return out | {"id": pc.if_else(pa.array((heavy & light)[rows]), unique, ids)}
 
 
 def read_source(

@@ -140,19 +140,24 @@ def _with_annotations(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
         yield from match([(contigs[0], annotations[0])])
 
 
+def _alike(files: Iterable[_File]) -> list[list[_File]]:
+    """Files of one folder and of the same name but for the locus."""
+    of_name: dict[tuple[Path, str], list[_File]] = defaultdict(list)
+    for file in files:
+        of_name[file.folder, _LOCUS_IN_NAME.sub("", file.stem.replace("_", "-"))].append(file)
+    return list(of_name.values())
+
+
 def _by_locus(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
     """Files with chains of one kind: of the same name but for the locus, else all others of a folder."""
     kinds = {file.path: chain for file in files if (chain := _only_chain(file)) is not None}
-    of_name: dict[tuple[Path, str], list[str]] = defaultdict(list)
-    for file in files:
-        if file.path in kinds:
-            of_name[file.folder, _LOCUS_IN_NAME.sub("", file.stem.replace("_", "-"))].append(file.path)
     left: dict[Path, list[str]] = defaultdict(list)
-    for (folder, _), paths in of_name.items():
+    for alike in _alike(file for file in files if file.path in kinds):
+        paths = [file.path for file in alike]
         if {kinds[path] for path in paths} == set(CHAINS):
             yield tuple(paths)
         else:
-            left[folder] += paths
+            left[alike[0].folder] += paths
     for paths in left.values():
         chains = [kinds[path] for path in paths]
         # With two files of heavy chains nothing says which light chains belong to which.
@@ -162,11 +167,7 @@ def _by_locus(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
 
 def _chains_apart(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
     """FASTA files of heavy and of light chains, of the same name but for the chain, the heavy one first."""
-    of_name: dict[tuple[Path, str], list[_File]] = defaultdict(list)
-    for file in files:
-        if file.holds_contigs and file.chain_in_name:
-            of_name[file.folder, _LOCUS_IN_NAME.sub("", file.stem.replace("_", "-"))].append(file)
-    for alike in of_name.values():
+    for alike in _alike(file for file in files if file.holds_contigs and file.chain_in_name):
         ordered = sorted(alike, key=lambda file: file.chain_in_name or "")
         if [file.chain_in_name for file in ordered].count("heavy") == 1 and len(ordered) > 1:
             yield tuple(file.path for file in ordered)

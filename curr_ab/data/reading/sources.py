@@ -88,10 +88,3 @@ def _local_files(name: str) -> list[str]:
         pattern, _, part = name.rpartition("#")
         matches = [f"{match}#{part}" for match in _matches(pattern)]
     return matches
-
-
-def unknown_columns(source: str, columns: Sequence[str], line: int | None = None) -> MalformedSource:
-    """Make the error for a table in which no column is known to hold a sequence."""
-    names = ", ".join(columns)
-    problem = f"no sequence column is known among {names}; name the columns that hold the chains"
-    return MalformedSource(source, problem, line, ("heavy_column", "light_column"))

@@ -23,7 +23,6 @@ _CODECS = {
     b"\xfd7zXZ\x00": "xz",
 }
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
-_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _BESIDE_TABLES = re.compile(
     r"(^|/)(__MACOSX/|\.|readme|licen[sc]e)|/$|\.(md|pdf|html?|docx?|png|jpe?g)$", re.IGNORECASE
 )
@@ -156,9 +155,8 @@ def open_seekable(source: str) -> pa.NativeFile:
 
 def _encoding(start: bytes) -> str | None:
     """UTF-16, by its mark or, without one, by the zeros in Latin text; None for all else."""
-    for mark, encoding in _BYTE_ORDER_MARKS.items():
-        if start.startswith(mark) and encoding == "utf-16":
-            return encoding
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
     start = start[: len(start) // 2 * 2]
     for encoding, zeros, letters in (
         ("utf-16-le", start[1::2], start[::2]),

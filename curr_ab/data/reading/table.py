@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -69,19 +70,10 @@ def without_null_words(values: pa.Array) -> pa.Array:
 
 def text_batches(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> Iterator[pa.RecordBatch]:
     """Batches of text of rows in the order of the names."""
-    block: list[Sequence[str | None]] = []
-
-    def batch() -> pa.RecordBatch:
+    rows = iter(rows)
+    while block := list(islice(rows, BATCH_ROWS)):
         columns = zip(*block, strict=True)
-        return pa.record_batch([pa.array(column, pa.string()) for column in columns], names=list(names))
-
-    for row in rows:
-        block.append(row)
-        if len(block) == BATCH_ROWS:
-            yield batch()
-            block.clear()
-    if block:
-        yield batch()
+        yield pa.record_batch([pa.array(column, pa.string()) for column in columns], names=list(names))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -139,13 +131,9 @@ class Recognised:
         self.rows += other.rows
         self.translated += other.translated
         self.chains += other.chains
-        for kind, more in (
-            (self.aligned, other.aligned),
-            (self.left_out, other.left_out),
-            (self.emptied, other.emptied),
-        ):
-            for name, number in more.items():
-                self.count(kind, name, number)
+        for counts in ("aligned", "left_out", "emptied"):
+            for name, number in getattr(other, counts).items():
+                self.count(getattr(self, counts), name, number)
 
     def lines(self) -> list[str]:
         """Lines for people: the layout with its columns, then what was changed or left out."""

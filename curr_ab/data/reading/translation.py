@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curr_ab.data.tokens import flat_text
+
 _CODES = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"  # of TTT, TTC, … GGG
 _SHORTEST_CONTIG = 480  # nucleotides: no V domain alone is as long
 _FEWEST_RESIDUES = 30  # of an open part that is worth reading
@@ -41,9 +43,8 @@ _NUMBERS, _RESIDUES = _tables()
 def translate(nucleotides: pa.Array, starts: Positions | int = 0) -> pa.Array:
     """Residues from codon to codon after `starts` nucleotides; an incomplete codon at the end is left out."""
     text = pc.fill_null(nucleotides.cast(pa.string()), "")
-    offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
-    letters = np.frombuffer(text.buffers()[2] or b"", np.uint8)
-    begins = np.minimum(offsets[:-1].astype(np.int64) + starts, offsets[1:])
+    letters, offsets = flat_text(text)
+    begins = np.minimum(offsets[:-1] + starts, offsets[1:])
     counts = (offsets[1:] - begins) // 3
     ends = np.cumsum(counts)
     rows = np.repeat(np.arange(len(text)), counts)

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from support.pair_files import plain_text
 
 from curr_ab.data import PreparationPlan, builtin_path, prepare
-from curr_ab.data.preparing import clonotypes
+from curr_ab.data.preparing import clonotypes, genes
 from curr_ab.data.preparing.clonotypes import allowed_mismatches, close_rows
 from curr_ab.data.preparing.components import settle, unite
 from curr_ab.data.preparing.genes import NUM_BEFORE, are_alike, cdr3_of, gene_of
@@ -176,7 +176,7 @@ def test_share_of_mismatches() -> None:
 
 
 def test_too_few_cdr3s(corpus, write, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(clonotypes, "align_cdr3s", lambda chains: [""] * len(chains))
+    monkeypatch.setattr(genes, "align_cdr3", lambda chain: "")
     message = r"cluster must be mmseqs or exact where the CDRH3 of fewer than 95% .* \(0 of 50 here\)"
     with pytest.raises(ValueError, match=message):
         prepare(write("a.csv", plain_text(corpus[:50])), tmp_path / "out")
@@ -190,12 +190,8 @@ def clones_of(rows) -> dict:
 @pytest.mark.parametrize("known", ["genes", "no genes", "nothing"])
 def test_families_of_the_corpus(corpus, write, tmp_path, monkeypatch, known) -> None:
     """Clones whose truth is known, by the source's annotation, by its CDRH3s, and by alignment alone."""
-
-    def align(chains):
-        return [truth[chain] for chain in chains]
-
     truth = {row["heavy"]: row["cdr3_heavy"] for row in corpus}
-    monkeypatch.setattr(clonotypes, "align_cdr3s", align)
+    monkeypatch.setattr(genes, "align_cdr3", truth.__getitem__)
     names = {
         "genes": ["cdr3_heavy", "v_call_heavy", "j_call_heavy"],
         "no genes": ["cdr3_heavy"],
