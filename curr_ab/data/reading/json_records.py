@@ -56,15 +56,19 @@ class _Values:
     def __init__(self, source: str, text: io.TextIOWrapper) -> None:
         self._source, self._text = source, text
         self._letters, self._place, self._ended = "", 0, False
-        self.line = 1
+        self._lines = 0  # before the letters
 
-    def _fail(self, problem: str, at: int) -> MalformedSource:
-        line = self.line + self._letters.count("\n", self._place, at)
-        return MalformedSource(self._source, f"the JSON is damaged or cut off: {problem}", line)
+    def fail(self, problem: str, at: int | None = None) -> MalformedSource:
+        """Make the error with the line of a place, or of the last value."""
+        line = 1 + self._lines + self._letters.count("\n", 0, self._place if at is None else at)
+        return MalformedSource(self._source, problem, line)
+
+    def _damaged(self, problem: str, at: int) -> MalformedSource:
+        return self.fail(f"the JSON is damaged or cut off: {problem}", at)
 
     def _more(self) -> bool:
         """Read on: as much again as is there, so that a long value is not tried too often."""
-        self.line += self._letters.count("\n", 0, self._place)
+        self._lines += self._letters.count("\n", 0, self._place)
         self._letters = self._letters[self._place :]
         self._place = 0
         read = "" if self._ended else self._text.read(max(_CHUNK, len(self._letters)))
@@ -77,7 +81,6 @@ class _Values:
         while True:
             end = _after_blanks(self._letters, self._place)
             if end < len(self._letters):
-                self.line += self._letters.count("\n", self._place, end)
                 self._place = end
                 return self._letters[self._place]
             if not self._more():
@@ -85,7 +88,7 @@ class _Values:
 
     def take(self, letter: str) -> None:
         if self.peek() != letter:
-            raise self._fail(f"{letter!r} is missing", self._place)
+            raise self._damaged(f"{letter!r} is missing", self._place)
         self._place += 1
 
     def holds_objects(self) -> bool:
@@ -103,15 +106,15 @@ class _Values:
             try:
                 value, end = _DECODER.raw_decode(self._letters, self._place)
             except RecursionError as error:
-                raise self._fail("it is nested too deeply", self._place) from error
+                raise self._damaged("it is nested too deeply", self._place) from error
             except json.JSONDecodeError as error:
                 is_cut = error.pos > len(self._letters) - 16 or error.msg.startswith("Unterminated")
+                behind = error.pos - self._place
                 if not is_cut or len(self._letters) > _VALUE_LETTERS or not self._more():
-                    raise self._fail(error.msg, error.pos) from error
+                    raise self._damaged(error.msg, self._place + behind) from error
                 continue
             if end == len(self._letters) and self._more():
                 continue  # a number may go on
-            self.line += self._letters.count("\n", self._place, end)
             self._place = end
             return value
 
@@ -171,17 +174,16 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, dict | list)
 
 
-def _records(source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line and fields of each record."""
+def _records(source: str) -> Iterator[Mapping[str, Any]]:
+    """Fields of each record."""
     try:
         with open_text(source) as stream:
             values = _Values(source, io.TextIOWrapper(io.BufferedReader(stream), "utf-8"))
             records = _array(values) if values.peek() == "[" else _object(source, values)
             for record in records:
                 if not isinstance(record, dict):
-                    problem = f"a record must be an object with names; got {json.dumps(record)[:60]}"
-                    raise MalformedSource(source, problem, values.line)
-                yield values.line, _flat(record) if "contig_name" in record else record
+                    raise values.fail(f"a record must be an object with names; got {json.dumps(record)[:60]}")
+                yield _flat(record) if "contig_name" in record else record
     except UnicodeDecodeError as error:
         raise MalformedSource(source, f"the text is not UTF-8 ({error})") from error
     except OSError as error:
@@ -240,7 +242,7 @@ def open_json(source: str) -> Table:
     names: dict[str, None] = {}
     not_text: dict[str, str] = {}
     is_contigs = False
-    for _, record in islice(_records(source), _NAMING_RECORDS):
+    for record in islice(_records(source), _NAMING_RECORDS):
         names.update(dict.fromkeys(record))
         not_text |= {
             name: "lists or objects" for name, value in record.items() if isinstance(value, dict | list)
@@ -249,7 +251,7 @@ def open_json(source: str) -> Table:
     check_names(source, list(names))
 
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        rows = ([_text(record.get(name)) for name in wanted] for _, record in _records(source))
+        rows = ([_text(record.get(name)) for name in wanted] for record in _records(source))
         return text_batches(wanted, rows)
 
     form = "Cell Ranger JSON" if is_contigs else "JSON"

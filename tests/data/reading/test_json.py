@@ -160,6 +160,16 @@ def test_damaged_json(corpus, write) -> None:
         assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("last", "problem"),
+    [('["EV", "DI"]', "a record must be an object"), ('{"id": none}', "the JSON is damaged")],
+)
+def test_the_line_of_an_error_behind_several_reads(corpus, write, small_chunks, last, problem) -> None:
+    lines = [*map(json.dumps, pair_rows(corpus[:20])), last]
+    with pytest.raises(MalformedSource, match=rf"a\.json, line 21: {problem}"):
+        rows(write("a.json", "\n".join(lines) + "\n"))
+
+
 def test_lists_as_chains(write) -> None:
     with pytest.raises(
         MalformedSource, match="column 'heavy' must hold sequences as text; it holds lists or objects"
