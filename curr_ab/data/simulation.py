@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curr_ab.data.reading.formats import builtin_path
+from curr_ab.data.reading.translation import residues_of_codons
 from curr_ab.data.schema import FIELDS
 from curr_ab.extras import needs_extra
 from curr_ab.files import write_parquet
@@ -57,11 +58,6 @@ MEAN_EXTRA_MEMBERS = 1.6  # of an experienced clone; naive clones are single cel
 # IMGT numbering: nucleotide columns of a gapped V gene at which FWR1, CDR1, FWR2, CDR2 and FWR3 end.
 _REGION_ENDS = (78, 114, 165, 195, 312)
 
-_BASES = "TCAG"
-# The standard genetic code in the order T, C, A, G of each of its three positions.
-_RESIDUES = np.frombuffer(b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG", np.uint8)
-_BASE_CODES = np.zeros(256, np.int64)
-_BASE_CODES[np.frombuffer(_BASES.encode(), np.uint8)] = np.arange(4)
 # Motifs of AID (WRC, GYW) and of polymerase eta (WA, TW), and AID's cold spots (SYC, GRS), with the position
 # of the mutated base in each. Relative rates are rounded from Yaari et al. 2013
 # (doi:10.3389/fimmu.2013.00358).
@@ -84,9 +80,8 @@ _Nucleotides = npt.NDArray[np.uint8]
 
 def translate(nucleotides: _Nucleotides) -> str:
     """Residues of the whole codons, from the first base."""
-    codons = _BASE_CODES[nucleotides[: len(nucleotides) // 3 * 3]].reshape(-1, 3) @ np.array([16, 4, 1])
-    residues: str = _RESIDUES[codons].tobytes().decode()
-    return residues
+    codons = nucleotides[: len(nucleotides) // 3 * 3].reshape(-1, 3)
+    return residues_of_codons(*codons.T).tobytes().decode()
 
 
 def _mutability(nucleotides: _Nucleotides) -> npt.NDArray[np.float64]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,10 +99,6 @@ def _is_long(column: pa.Array, masks: pa.Array, chain: str) -> pa.Array:
     return pc.replace_with_mask(wanted, wanted, _is_odd(column.filter(wanted), masks.filter(wanted), chain))
 
 
-def _rows_where(condition: pa.Array) -> npt.NDArray[np.intp]:
-    return np.flatnonzero(pc.fill_null(condition, False).to_numpy(zero_copy_only=False))
-
-
 def judge(text: str, chain: str) -> Judged | None:
     """Judge a chain by alignment; None where it holds nucleotides or signs that are not residues."""
     if not _ALIGNABLE.fullmatch(text):
@@ -148,11 +143,10 @@ class DomainCutter:
             wanted = (
                 pc.invert(_is_bare(column, chain)) if self.needs_cutting else _is_long(column, masks, chain)
             )
+            wanted = pc.fill_null(wanted, False)
             if self.annotate:
-                without = pc.and_(column.is_valid(), masks.is_null())
-                wanted = pc.or_(pc.fill_null(wanted, False), without)
-            chosen = _rows_where(wanted)
-            outcomes = _cut_chain(columns, chain, chosen, self.annotate)
+                wanted = pc.or_(wanted, pc.and_(column.is_valid(), masks.is_null()))
+            outcomes = _cut_chain(columns, chain, wanted, self.annotate)
             self.recognised.chains += len(column) - column.null_count
             for outcome, number in outcomes.items():
                 self.recognised.count(self.recognised.aligned, outcome, number)
@@ -170,20 +164,16 @@ class DomainCutter:
         return False
 
 
-def _cut_chain(
-    columns: dict[str, pa.Array], chain: str, chosen: npt.NDArray[np.intp], annotate: bool
-) -> Counter[str]:
-    """Cut the chosen rows of one chain, in the columns that belong to it, and add those of the outcome."""
+def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array, annotate: bool) -> Counter[str]:
+    """Cut the wanted rows of one chain, in the columns that belong to it, and add those of the outcome."""
     outcome = {f"domain_{chain}": pa.string()}
     places = (f"domain_start_{chain}", f"domain_end_{chain}", f"num_residues_{chain}")
     outcome |= dict.fromkeys(places, pa.int32())
     num_rows = len(columns[chain])
-    if not len(chosen):
+    if not pc.any(wanted).as_py():
         columns.update({name: pa.nulls(num_rows, kind) for name, kind in outcome.items()})
         return Counter()
-    wanted = np.zeros(num_rows, bool)
-    wanted[chosen] = True
-    rows = pa.array(chosen)
+    rows = pc.indices_nonzero(wanted)
     texts = columns[chain].take(rows).to_pylist()
     judged = [judge(text, chain) for text in texts]
     # Masks of those few chains that were aligned and are bare would be all that a source without masks has.
@@ -193,7 +183,7 @@ def _cut_chain(
     def put(name: str, values: list[str | int | None]) -> None:
         kind = outcome.get(name, pa.string())
         whole = columns.get(name, pa.nulls(num_rows, kind))
-        columns[name] = pc.replace_with_mask(whole, pa.array(wanted), pa.array(values, kind))
+        columns[name] = pc.replace_with_mask(whole, wanted, pa.array(values, kind))
 
     for mask in MASK_LETTERS:
         name = f"{mask}_{chain}"

@@ -165,7 +165,7 @@ def _cells_in_ids(layout: Layout, table: Table) -> Layout:
     """The layout with cells where ids begin with a barcode, as 10x and TRUST4 write them."""
     column = layout.columns.get("id")
     batch = first_rows(table, [column]) if column is not None else None
-    if batch is None or column is None or column not in batch.schema.names:
+    if batch is None:
         return layout
     rows = len(batch) - batch[column].null_count
     is_barcode = pc.match_substring_regex(batch[column], BARCODE_IN_ID)
@@ -189,7 +189,7 @@ def _named(layout: Layout, table: Table) -> Layout:
     if "id" in layout.columns or column is None or layout.kind == "cells":
         return layout
     batch = first_rows(table, [column])
-    if batch is None or column not in batch.schema.names:
+    if batch is None:
         return layout
     is_name = not batch[column].null_count and len(batch[column].unique()) == len(batch)
     return replace(layout, columns={**layout.columns, "id": column}) if is_name else layout

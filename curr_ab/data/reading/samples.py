@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import repeat
+from itertools import product, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,10 +92,6 @@ def _open(path: str, names: ColumnNames) -> _File | None:
     return file if file.holds_contigs or (file.layout is not None and file.layout.kind == "cells") else None
 
 
-def _text(batch: pa.RecordBatch, name: str) -> pa.Array:
-    return batch[name].cast(pa.string())
-
-
 def _only_chain(file: _File) -> str | None:
     """The one kind of chain in the file; None where it has both, or neither is told."""
     if file.layout is None:
@@ -104,9 +100,8 @@ def _only_chain(file: _File) -> str | None:
     seen: set[str] = set()
     try:
         for batch in file.table.read(list(dict.fromkeys(fields.values()))):
-            locus = locus_of(
-                {name: _text(batch, column) for name, column in fields.items()}, file.table.metadata
-            )
+            columns = {name: batch[column] for name, column in fields.items()}
+            locus = locus_of(columns, file.table.metadata)
             for chain, pattern in zip(CHAINS, (HEAVY, LIGHT), strict=True):
                 if pc.any(pc.match_substring_regex(locus, pattern)).as_py():
                     seen.add(chain)
@@ -121,23 +116,15 @@ def _with_annotations(files: Sequence[_File]) -> Iterator[tuple[str, ...]]:
     """Contigs with their annotations: of the same name but for the usual words, else the only ones."""
     contigs = [file for file in files if file.holds_contigs]
     annotations = [file for file in files if file.holds_annotations]
-
-    def match(fits: Iterable[tuple[_File, _File]]) -> Iterator[tuple[str, ...]]:
-        for one, other in fits:
-            if one in contigs and other in annotations:
+    for words in (re.compile(r"_?annotations?"), _CONTIG_WORDS):
+        for one, other in product(list(contigs), list(annotations)):
+            alike = one.folder == other.folder and words.sub("", one.stem) == words.sub("", other.stem)
+            if alike and one in contigs and other in annotations:
                 contigs.remove(one)
                 annotations.remove(other)
                 yield other.path, one.path
-
-    pairs = [(one, other) for one in contigs for other in annotations]
-    here = [(one, other) for one, other in pairs if one.folder == other.folder]
-    plain = re.compile(r"_?annotations?")
-    yield from match([(a, b) for a, b in here if plain.sub("", a.stem) == plain.sub("", b.stem)])
-    yield from match(
-        [(a, b) for a, b in here if _CONTIG_WORDS.sub("", a.stem) == _CONTIG_WORDS.sub("", b.stem)]
-    )
     if len(contigs) == len(annotations) == 1:
-        yield from match([(contigs[0], annotations[0])])
+        yield annotations[0].path, contigs[0].path
 
 
 def _alike(files: Iterable[_File]) -> list[list[_File]]:
@@ -206,7 +193,7 @@ def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
         for batch in table.read(list(dict.fromkeys([*own, key]))):
             columns: Mapping[str, pa.Array] = {name: batch[name] for name in own}
             if added in names:
-                found = sequences.take(pc.index_in(_text(batch, key), value_set=ids))
+                found = sequences.take(pc.index_in(batch[key].cast(pa.string()), value_set=ids))
                 columns = {**columns, added: found}
             yield pa.record_batch({name: columns[name] for name in names})
 

@@ -38,6 +38,12 @@ def _tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
 
 
 _NUMBERS, _RESIDUES = _tables()
+Letters = npt.NDArray[np.uint8]
+
+
+def residues_of_codons(first: Letters, second: Letters, third: Letters) -> Letters:
+    """Residues of codons, from their nucleotides."""
+    return np.asarray(_RESIDUES[_NUMBERS[first] * 25 + _NUMBERS[second] * 5 + _NUMBERS[third]])
 
 
 def translate(nucleotides: pa.Array, starts: Positions | int = 0) -> pa.Array:
@@ -49,12 +55,10 @@ def translate(nucleotides: pa.Array, starts: Positions | int = 0) -> pa.Array:
     ends = np.cumsum(counts)
     rows = np.repeat(np.arange(len(text)), counts)
     places = begins[rows] + 3 * (np.arange(len(rows)) - (ends - counts)[rows])
-    index = _NUMBERS[letters[places]] * 25 + _NUMBERS[letters[places + 1]] * 5 + _NUMBERS[letters[places + 2]]
+    residues = residues_of_codons(letters[places], letters[places + 1], letters[places + 2])
     out = np.concatenate([[0], ends]).astype(np.int32)
-    residues = pa.StringArray.from_buffers(
-        len(text), pa.py_buffer(out.tobytes()), pa.py_buffer(_RESIDUES[index].tobytes())
-    )
-    return pc.if_else(nucleotides.is_valid(), residues, None)
+    buffers = (pa.py_buffer(values.tobytes()) for values in (out, residues))
+    return pc.if_else(nucleotides.is_valid(), pa.StringArray.from_buffers(len(text), *buffers), None)
 
 
 def reverse_complement(text: str) -> str:
