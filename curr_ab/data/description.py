@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -84,12 +84,10 @@ def describe(folder: str | os.PathLike[str], *, progress: bool = False) -> Descr
 
     path = Path(folder)
     index = TokenDataset(path).index
-    names = ("lengths", "cdr3", "v_call", "mutations", "v_identity")
-    counters: dict[str, dict[str, Counter[Any]]] = {
-        name: {chain: Counter() for chain in CHAINS} for name in names
-    }
+    counters: dict[str, dict[str, Counter[Any]]] = defaultdict(lambda: {chain: Counter() for chain in CHAINS})
     shards = [entry["name"] for split in SPLITS for entry in index["splits"][split]]
-    columns = [*CHAINS, *(f"{name}_{chain}" for name in names[1:] for chain in CHAINS)]
+    names = ("cdr3", "v_call", "mutations", "v_identity")
+    columns = [*CHAINS, *(f"{name}_{chain}" for name in names for chain in CHAINS)]
     for shard in tqdm(shards, desc="describe", disable=not progress):
         for batch in pyarrow.parquet.ParquetFile(path / f"{shard}.parquet").iter_batches(columns=columns):
             table = pa.Table.from_batches([batch])

@@ -97,7 +97,7 @@ class PartTask(FileTask):
     source: tuple[str, ...]  # one file, or several that are a sample
     plan: PreparationPlan
     keep_going: bool
-    keep_notes: bool
+    keep_notes: bool = False
 
     def identity(self) -> list[list[Any]]:
         return [source_identity(source) for source in self.source]

@@ -210,7 +210,7 @@ def _prepare(
             samples = group_sources(files, plan.names)
             try:
                 with stages(workers, folder, share) as run:
-                    _run_stages(samples, folder, plan, request, run, workers, **flags)
+                    _run_stages(samples, folder, plan, request, run, workers, flags)
             except FileNotFoundError:
                 # Where a disk locks for each machine alone, another share may have removed the work by now.
                 if share is None or finished(folder, request) is None:
@@ -225,23 +225,12 @@ def _run_stages(
     request: dict[str, Any],
     run: Stage,
     workers: Workers,
-    *,
-    keep_going: bool,
-    keep_dropped: bool,
-    keep_notes: bool = False,
+    flags: Mapping[str, bool],
 ) -> None:
     """Run every stage in turn, up to the index; each takes from disk what an earlier run finished."""
     work = folder / WORK_NAME
     part_tasks = [
-        PartTask(
-            index=index,
-            source=file,
-            plan=plan,
-            folder=work / "parts",
-            keep_going=keep_going,
-            keep_dropped=keep_dropped,
-            keep_notes=keep_notes,
-        )
+        PartTask(index=index, source=file, plan=plan, folder=work / "parts", **flags)
         for index, file in enumerate(files)
     ]
     parts = run(write_part, part_tasks, "read and clean")
@@ -274,7 +263,7 @@ def _run_stages(
             parts=work / "parts",
             num_parts=len(files),
             folder=stage / "ordered",
-            keep_dropped=keep_dropped,
+            keep_dropped=flags["keep_dropped"],
             keep_donors=plan.group_by_donor,
         )
         for index in range(1 << bits)
@@ -310,14 +299,11 @@ def _run_stages(
     )
     tasks = shard_tasks(plan, partitions, labels=labels, splits=splits, masks=masks, out=folder)
     entries = run(write_task_shard, tasks, "write shards")
-    shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for entry in entries:
-        shards[entry["name"].partition("-")[0]].append(entry)
     index = {
         "format": FORMAT,
         "vocabulary": VOCABULARY,
         "masks": masks,
-        "splits": shards,
+        "splits": {split: [one for one in entries if one["name"].startswith(split)] for split in SPLITS},
         "subsets": subsets,
         "recognised": [one for part in parts for one in part["recognised"]],
         "report": {**counts, **report},
@@ -332,9 +318,9 @@ def _run_stages(
         index["commits"] = commits
     index["fingerprint"] = index_fingerprint(index)
     tables = {}
-    if keep_dropped:
+    if flags["keep_dropped"]:
         tables[DROPPED_NAME] = [task.dropped_path for task in [*part_tasks, *partitions]]
-    if keep_notes:
+    if flags.get("keep_notes"):
         tables[NOTES_NAME] = [task.notes_path for task in part_tasks]
     run(call, [partial(_write_index, folder, index, tables, workers)], "index")
 

@@ -185,7 +185,10 @@ class ShardTask:
     splits: Path
     masks: tuple[str, ...]
     out: Path
-    entry_path: Path
+
+    @property
+    def entry_path(self) -> Path:
+        return self.labels.with_name(f"{self.name}.json")
 
 
 def _rows(task: ShardTask) -> Iterator[pa.Table]:
@@ -235,9 +238,8 @@ def shard_tasks(
         for index, first in enumerate(range(0, int(ends[-1]), plan.pairs_per_shard)):
             last = min(first + plan.pairs_per_shard, int(ends[-1]))
             begin, end = int(np.searchsorted(ends, first, "right")), int(np.searchsorted(ends, last)) + 1
-            name = f"{split}-{index:05d}"
             task = ShardTask(
-                name=name,
+                name=f"{split}-{index:05d}",
                 split=code,
                 skipped=first - int(ends[begin] - counts[begin]),
                 num_pairs=last - first,
@@ -247,7 +249,6 @@ def shard_tasks(
                 splits=splits,
                 masks=masks,
                 out=out,
-                entry_path=labels.with_name(f"{name}.json"),
             )
             tasks.append(task)
     return tasks
