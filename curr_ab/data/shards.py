@@ -208,20 +208,14 @@ class TokenDataset:
     def _path(self, shard: int, array: str) -> str:
         """The file of an array, whose size must be that of the index."""
         entry = self._entries[shard]
-        match array:
-            case "offsets":
-                size = 8 * (entry["num_pairs"] + 1)
-            case "heavy_lengths":
-                size = 2 * entry["num_pairs"]
-            case _:
-                size = entry["num_tokens"]
+        sizes = {"offsets": 8 * (entry["num_pairs"] + 1), "heavy_lengths": 2 * entry["num_pairs"]}
         path = os.path.join(self.folder, array_name(entry["name"], array))
         if not os.path.exists(path):
             raise ValueError(
                 f"{path} is missing; if this is a published data set, which has no arrays, rebuild them: "
                 f"curr-ab data prepare {self.folder} --out FOLDER"
             )
-        if os.path.getsize(path) != _HEADER_BYTES + size:
+        if os.path.getsize(path) != _HEADER_BYTES + sizes.get(array, entry["num_tokens"]):
             raise ValueError(
                 f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"
             )

@@ -127,17 +127,6 @@ class Founder:
     anchors: tuple[int, int]  # IMGT residues 104 and 118, which no mutation changes
 
 
-def _genairr() -> Any:
-    with needs_extra("simulate"):  # GPL-3, which is why it is optional
-        import GenAIRR
-    return GenAIRR
-
-
-def _imgt_names(config: Any) -> dict[str, str]:
-    """IMGT name of each heavy V allele: OGRDB names them by similarity cluster, and nobody else does."""
-    return {row["new_allele"]: row["imgt_allele"] for row in config.asc_tables.get("V", ())}
-
-
 def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None:
     """Rearrangement as residues; None where the V gene is incomplete or a stop codon remains."""
     nucleotides = np.frombuffer(record["sequence"].upper().encode(), np.uint8)
@@ -168,12 +157,14 @@ def _founder(record: dict[str, Any], gapped: str, v_name: str) -> Founder | None
 
 def _founders(family: str, count: int, seed: int) -> Iterator[Founder]:
     """Generate `count` productive rearrangements of a V family, by GenAIRR with its OGRDB reference."""
-    genairr = _genairr()
-    config = getattr(genairr, f"HUMAN_{family[:3]}_OGRDB")
-    imgt = _imgt_names(config)
+    with needs_extra("simulate"):  # GPL-3, which is why it is optional
+        import GenAIRR
+    config = getattr(GenAIRR, f"HUMAN_{family[:3]}_OGRDB")
+    # OGRDB names heavy V alleles by similarity cluster, and nobody else does.
+    imgt = {row["new_allele"]: row["imgt_allele"] for row in config.asc_tables.get("V", ())}
     alleles = {allele.name: allele for gene in config.v_alleles.values() for allele in gene}
     chosen = [name for name in alleles if imgt.get(name, name).startswith(f"{family}-")]
-    experiment = genairr.Experiment.on(config).restrict_alleles(v=chosen).recombine().productive_only()
+    experiment = GenAIRR.Experiment.on(config).restrict_alleles(v=chosen).recombine().productive_only()
     while count > 0:
         for record in experiment.run_records(n=count, seed=seed, expose_provenance=True):
             name = record["truth_v_call"]

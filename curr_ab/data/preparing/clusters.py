@@ -60,7 +60,7 @@ def _write_fasta(partitions: list[PartitionTask], path: Path) -> None:
             heavy, light = (pc.fill_null(table[chain], "").combine_chunks() for chain in ("heavy", "light"))
             residues = pc.binary_join_element_wise(heavy, light, "")
             lines = pc.binary_join_element_wise(">", indices, "\n", residues, "\n", "")
-            file.write(flat_text(lines)[0])
+            file.write(flat_text(lines)[0].data)
 
 
 # Ends its process group when its input ends, as that of a killed parent does: MMseqs2 starts others.

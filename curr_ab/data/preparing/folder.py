@@ -75,7 +75,32 @@ def _begin(out: Path, request: dict[str, Any], *, progress: bool) -> None:
 
 
 @contextmanager
-def held(out: Path, request: dict[str, Any], share: Share | None, *, progress: bool) -> Iterator[None]:
+def working(
+    out: Path, request: dict[str, Any], workers: Workers, share: Share | None
+) -> Iterator[Stage | None]:
+    """Hold the folder while there is work to do; gives what runs a stage, and none where all is finished."""
+    if finished(out, request) is not None:
+        yield None
+        remove_work(out)
+        return
+    with _held(out, request, share, progress=workers.progress), _full_disk_explained(out):
+        if finished(out, request) is not None:
+            yield None
+            return
+        try:
+            if share is None:
+                yield workers.run
+            else:
+                with SharedWork(out / WORK_NAME / "claims", share, workers) as shared:
+                    yield shared.run
+        except FileNotFoundError:
+            # Where a disk locks for each machine alone, another share may have removed the work by now.
+            if share is None or finished(out, request) is None:
+                raise
+
+
+@contextmanager
+def _held(out: Path, request: dict[str, Any], share: Share | None, *, progress: bool) -> Iterator[None]:
     """Hold the folder, alone or together with the other shares; the lock lies where all goes at the end."""
     work, doing = out / WORK_NAME, "prepares in"
     begin, end = partial(_begin, out, request, progress=progress), partial(remove_work, out)
@@ -92,17 +117,7 @@ def held(out: Path, request: dict[str, Any], share: Share | None, *, progress: b
 
 
 @contextmanager
-def stages(workers: Workers, folder: Path, share: Share | None) -> Iterator[Stage]:
-    """How a stage is run: by the workers, or by those of all shares."""
-    if share is None:
-        yield workers.run
-    else:
-        with SharedWork(folder / WORK_NAME / "claims", share, workers) as shared:
-            yield shared.run
-
-
-@contextmanager
-def full_disk_explained(out: Path) -> Iterator[None]:
+def _full_disk_explained(out: Path) -> Iterator[None]:
     """One sentence for a full disk, whichever library met it."""
     try:
         yield

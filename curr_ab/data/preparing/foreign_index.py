@@ -52,7 +52,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _are_counts(values: object) -> bool:
+def _are_counts(values: Any) -> bool:
     return isinstance(values, dict) and all(map(_is_count, values.values()))
 
 
@@ -124,14 +124,12 @@ def _has_counts(report: Mapping[str, Any]) -> bool:
         check_rows(report)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-    clusters, dropped = report.get("clusters"), report.get("dropped")
+    clusters: Any = report.get("clusters")
+    dropped: Any = report.get("dropped")
     return (
-        _is_count(report.get("read"))
-        and _is_count(report.get("kept"))
-        and isinstance(clusters, dict)
-        and set(clusters) == set(SPLITS)
+        _are_counts({name: report.get(name) for name in ("read", "kept")})
         and _are_counts(clusters)
-        and isinstance(dropped, dict)
-        and set(dropped) <= set(REASONS)
+        and set(clusters) == set(SPLITS)
         and _are_counts(dropped)
+        and set(dropped) <= set(REASONS)
     )

@@ -22,16 +22,7 @@ from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
 from curr_ab.data.preparing.components import repeated
-from curr_ab.data.preparing.folder import (
-    WORK_NAME,
-    Stage,
-    finished,
-    full_disk_explained,
-    held,
-    remove_others,
-    remove_work,
-    stages,
-)
+from curr_ab.data.preparing.folder import WORK_NAME, Stage, finished, remove_others, working
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
     PartitionTask,
@@ -201,20 +192,9 @@ def _prepare(
     if plan.v_genes is not None:
         read_v_genes(plan.v_genes)
     request = {"sources": files, "settings": plan.settings(), **flags}
-    if (index := finished(folder, request)) is not None:
-        remove_work(folder)
-        return index
-    # The lock lies in the folder that goes when all is done.
-    with held(folder, request, share, progress=workers.progress), full_disk_explained(folder):
-        if finished(folder, request) is None:
-            samples = group_sources(files, plan.names)
-            try:
-                with stages(workers, folder, share) as run:
-                    _run_stages(samples, folder, plan, request, run, workers, flags)
-            except FileNotFoundError:
-                # Where a disk locks for each machine alone, another share may have removed the work by now.
-                if share is None or finished(folder, request) is None:
-                    raise
+    with working(folder, request, workers, share) as run:
+        if run is not None:
+            _run_stages(group_sources(files, plan.names), folder, plan, request, run, workers, flags)
     return read_object(folder / INDEX_NAME)
 
 

@@ -12,15 +12,7 @@ from typing import Any
 
 import pyarrow.parquet
 
-from curr_ab.data.preparing.folder import (
-    WORK_NAME,
-    finished,
-    full_disk_explained,
-    held,
-    remove_others,
-    remove_work,
-    stages,
-)
+from curr_ab.data.preparing.folder import WORK_NAME, remove_others, working
 from curr_ab.data.preparing.foreign_index import require_columns, require_index
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.reading.objects import is_files, names_of_files
@@ -167,12 +159,10 @@ def rebuild(data: PreparedData, out: Path, workers: Workers, share: Share | None
         raise OptionError(f"out must be another folder than {data.place}, which is rebuilt", "out")
     # Any commit of the same content will do, but one run takes all files from one.
     request = {"fingerprint": data.index["fingerprint"], "sources": [data.place]}
-    if finished(out, request) is not None:
-        _require_arrays(out, data)
-        remove_work(out)
-        return data.index
-    with held(out, request, share, progress=workers.progress), full_disk_explained(out):
-        if finished(out, request) is None:
+    with working(out, request, workers, share) as run:
+        if run is None:
+            _require_arrays(out, data)
+        else:
             done = out / WORK_NAME / "rebuilt"
             tasks = [
                 RebuildTask(
@@ -184,9 +174,8 @@ def rebuild(data: PreparedData, out: Path, workers: Workers, share: Share | None
                 )
                 for entry in data.entries
             ]
-            with stages(workers, out, share) as run:
-                run(rebuild_shard, tasks, "rebuild shards")
-                run(call, [partial(_write_index, out, data)], "index")
+            run(rebuild_shard, tasks, "rebuild shards")
+            run(call, [partial(_write_index, out, data)], "index")
     return read_object(out / INDEX_NAME)
 
 

@@ -2,9 +2,9 @@
 
 The way of a record through the files:
 
-- `sources`, `streams`: names, patterns and addresses become files, and files decompressed bytes or UTF-8;
+- `sources`, `remote`, `streams`: names, patterns and addresses become files, and files bytes or UTF-8;
 - `formats` recognises a file by its content; `delimited` (with `records`), `fasta`, `json_records`, `excel`,
-  `columnar` and `hub` make it a `table`: columns under the names that the file has;
+  `columnar` and `objects` make it a `table`: columns under the names that the file has;
 - `column_names`, `columns`: the caller's names and the aliases of the schema say which column is which field;
 - `cells`: tables with one chain in a row become pairs, by cell or by clone;
 - `annotate`: fields get the letters, numbers and masks of the schema;

@@ -68,18 +68,15 @@ def _look_at(workbook: CalamineWorkbook, name: str) -> _Sheet | None:
     if sheet.start is None:  # it is empty, of which early releases make a crash
         return None
     rows = [[_text(value) for value in row] for row in islice(sheet.iter_rows(), _HEAD_ROWS)]
-    with_sequence = [index for index, row in enumerate(rows) if any(map(_is_sequence, row))]
-    if not with_sequence:
+    of_rows = [[column for column, text in enumerate(row) if _is_sequence(text)] for row in rows]
+    columns = sorted({column for of_row in of_rows for column in of_row})
+    first = next((index for index, of_row in enumerate(of_rows) if of_row), None)
+    if first is None:
         return None
-    columns = sorted({column for row in rows for column, text in enumerate(row) if _is_sequence(text)})
-    header = _header(rows, with_sequence[0], columns)
-    if header is None:
-        header = _header(
-            rows, with_sequence[0], [i for i, text in enumerate(rows[with_sequence[0]]) if _is_sequence(text)]
-        )
-    if header is None:
-        return None
-    return _Sheet(name, _names(rows, header), header + 1, len(columns))
+    for below in (columns, of_rows[first]):
+        if (header := _header(rows, first, below)) is not None:
+            return _Sheet(name, _names(rows, header), header + 1, len(columns))
+    return None
 
 
 def _choose(source: str, workbook: CalamineWorkbook, name: str | None) -> _Sheet:

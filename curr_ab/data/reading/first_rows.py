@@ -117,7 +117,9 @@ def _by_content(
         if chain not in chosen and of_chain:
             # A V domain alone rather than a whole chain, and without the gaps of an alignment.
             chosen[chain] = min(of_chain, key=lambda one: (one.gaps > _MOST, one.length)).column
-    return find_layout(table.names, replace(names, **chosen)) if len(chosen) == 2 else None
+    if not set(CHAINS) <= chosen.keys():
+        return None
+    return find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
 
 
 def _of_different_chains(batch: pa.RecordBatch, contents: Sequence[_Content]) -> tuple[str, str] | None:

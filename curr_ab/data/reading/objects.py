@@ -23,10 +23,11 @@ from curr_ab.data.reading.sources import MalformedSource, expand_sources
 from curr_ab.data.reading.table import (
     BATCH_ROWS,
     SOURCE_NAME,
+    Read,
     Table,
     check_names,
     kinds_not_text,
-    plain_batch,
+    plain_batches,
 )
 from curr_ab.files import file_digest, replacing
 from curr_ab.words import CHAINS
@@ -34,7 +35,6 @@ from curr_ab.words import CHAINS
 _ROWS = 64  # of a list or generator: few, because somebody may wait for the first result
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
 _NO_SCHEMA = pa.schema([])
-Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 def is_table(thing: Any) -> bool:
@@ -196,20 +196,6 @@ def _checked(
     return Table(source, form, texts, read, not_text=kinds_not_text(schema))
 
 
-def _sliced(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            rows = batch.slice(start, BATCH_ROWS)
-            yield plain_batch(pa.record_batch({name: _decoded(rows[name]) for name in names}), names)
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    """The column without a dictionary of views, as Polars writes categories: Arrow cannot decode one."""
-    if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
-        return pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.string()))
-    return column
-
-
 def _of_stream(pairs: Any, source: str) -> Table:
     """Whatever gives an Arrow stream: Arrow's tables and readers, and those of other libraries."""
     opened = [_reader(pairs)]
@@ -217,7 +203,7 @@ def _of_stream(pairs: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if not opened and _is_once(pairs):
             raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a table")
-        yield from _sliced(opened.pop() if opened else _reader(pairs), names)
+        yield from plain_batches(opened.pop() if opened else _reader(pairs), names)
 
     schema = opened[0].schema
     return _checked(source, "Arrow", schema.names, read, schema)
@@ -235,7 +221,7 @@ def _reader(pairs: Any) -> pa.RecordBatchReader:
 
 def _of_arrow_data_set(pairs: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return _sliced(pairs.to_batches(columns=list(names)), names)
+        return plain_batches(pairs.to_batches(columns=list(names)), names)
 
     return _checked(source, "Arrow", pairs.schema.names, read)
 
@@ -246,7 +232,7 @@ def _of_polars(pairs: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         frame = pairs.select(list(names))
         frame = frame.collect(engine="streaming") if hasattr(frame, "collect") else frame
-        yield from _sliced(pa.RecordBatchReader.from_stream(frame), names)
+        yield from plain_batches(pa.RecordBatchReader.from_stream(frame), names)
 
     # What Polars calls objects, nobody else can read.
     names = [name for name, kind in pairs.collect_schema().items() if str(kind) != "Object"]
@@ -266,7 +252,7 @@ def _of_pandas(frame: Any, source: str) -> Table:
         for start in range(0, len(frame), BATCH_ROWS):
             rows = frame.iloc[start : start + BATCH_ROWS]
             columns = {name: _of_series(rows.iloc[:, places[name]]) for name in names}
-            yield plain_batch(pa.record_batch(columns), names)
+            yield from plain_batches([pa.record_batch(columns)], names)
 
     return _checked(source, "pandas", frame.columns, read)
 
@@ -285,7 +271,7 @@ def _of_data_set(pairs: Any, source: str) -> Table:
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         tables = pairs.select_columns(list(names)).with_format("arrow").iter(batch_size=BATCH_ROWS)
-        yield from _sliced((batch for table in tables for batch in table.to_batches()), names)
+        yield from plain_batches((batch for table in tables for batch in table.to_batches()), names)
 
     return _checked(source, "data set", pairs.column_names, read)
 

@@ -278,21 +278,20 @@ def read_source(
     if chains == "paired" and layouts[0].kind in ("cells", "single"):
         paths = [Path(locate(file)[0]) for file in files if isinstance(file, str)]
         size = sum(path.stat().st_size for path in paths if path.exists())
-        batches = pair_cells(
-            _cells(tables, layouts, own, names, aside),
-            size_bytes=size,
-            several_chains=names.several_chains,
-            scratch=scratch,
-            aside=aside,
+        cells = _cells(tables, layouts, own, names, aside)
+        pairs = pair_cells(
+            cells, size_bytes=size, several_chains=names.several_chains, scratch=scratch, aside=aside
         )
-        constants = describe_metadata(tables[0].metadata) if len(tables) == 1 else {}
-        cutter = DomainCutter(own[0], annotate=annotate)
-        yield from (_arranged(columns, constants, names, cutter) for columns in batches)
-        return
-    for table, layout, one in zip(tables, layouts, own, strict=True):
-        constants = describe_metadata(table.metadata)
-        cutter = DomainCutter(one, annotate=annotate)
-        for columns in _rows(table, layout, one, chains, aside):
+        metadata = tables[0].metadata if len(tables) == 1 else {}
+        read = [(pairs, metadata, own[0])]
+    else:
+        read = [
+            (_rows(table, layout, one, chains, aside), table.metadata, one)
+            for table, layout, one in zip(tables, layouts, own, strict=True)
+        ]
+    for batches, metadata, one in read:
+        constants, cutter = describe_metadata(metadata), DomainCutter(one, annotate=annotate)
+        for columns in batches:
             yield _arranged(columns, constants, names, cutter)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -104,24 +105,17 @@ def _end_of_records(block: bytes | bytearray, fields: QuotedFields) -> int:
         place = field
 
 
-def _fill(stream: Any, buffer: bytearray, start: int) -> int:
-    """Read until the buffer is full or the stream ends; return where its text ends."""
-    with memoryview(buffer) as view:
-        while start < len(buffer) and (number := stream.readinto(view[start:])):
-            start += number
-    return start
-
-
 def whole_records(stream: Any, delimiter: bytes) -> Iterator[tuple[memoryview, int]]:
     """Blocks of whole records, and the place in the stream where each begins.
 
     All are read into one buffer, so that a block lasts until the next: copies of it took longer than to find
     the quotes.
     """
+    stream = io.BufferedReader(stream)  # whose reads end with the buffer or with the stream
     buffer, num_held, place = bytearray(BLOCK_BYTES), 0, 0
     unclosed = "the quote that opens here must be closed"
     while True:
-        size = _fill(stream, buffer, num_held)
+        size = num_held + stream.readinto(memoryview(buffer)[num_held:])
         is_last = size < len(buffer)
         block = buffer[:size] if is_last else buffer
         try:

@@ -16,6 +16,7 @@ from curr_ab.data.reading.sources import MalformedSource
 
 BATCH_ROWS = 16_384
 SOURCE_NAME = b"curr_ab.source"  # in the metadata of a Parquet file: how errors and results call it
+Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 _NULL_WORDS = ("", "NA", "None", "null", "nan", "NaN")
 
 
@@ -26,7 +27,7 @@ class Table:
     source: str  # its name in errors
     form: str  # such as "TSV" or "Parquet"
     names: tuple[str, ...]  # of its columns, as they stand there
-    read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+    read: Read
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of an OAS data unit; empty elsewhere
     header_line: int | None = None  # where the names stand in a text file
     # What a column of a typed table holds where that is not text, such as "list<item: string>".
@@ -92,6 +93,9 @@ def kinds_not_text(schema: pa.Schema) -> dict[str, str]:
 def _plain(values: pa.Array) -> pa.Array:
     """Text of every kind as plain text, numbers as they are, and what is nested as JSON."""
     kind = values.type
+    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+        # As Polars writes categories: Arrow cannot decode them.
+        values = pa.DictionaryArray.from_arrays(values.indices, values.dictionary.cast(pa.string()))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
         return values
     if _is_text(kind) or not pa.types.is_nested(kind):
@@ -100,11 +104,14 @@ def _plain(values: pa.Array) -> pa.Array:
     return pa.array(items, pa.string())
 
 
-def plain_batch(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    """The columns named, as text and numbers alone; damaged text is an ArrowInvalid."""
-    plain = pa.record_batch([_plain(batch[name]) for name in names], names=list(names))
-    plain.validate(full=True)
-    return plain
+def plain_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The columns named, as text and numbers alone, a few rows at a time; damaged text is an ArrowInvalid."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            rows = batch.slice(start, BATCH_ROWS)
+            plain = pa.record_batch([_plain(rows[name]) for name in names], names=list(names))
+            plain.validate(full=True)
+            yield plain
 
 
 @dataclass
