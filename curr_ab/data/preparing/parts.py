@@ -39,6 +39,8 @@ DROPPED_SCHEMA = pa.schema(
     [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")]
     + [("reason", pa.string())]
 )
+# The summary of a source that was set aside.
+_NOTHING = {"kept": 0, "drops": {}, "annotated": {}, "recognised": [], "v_genes": 0}
 BUCKET_BITS = 6  # of the hash: each block of a part is written in 64 buckets
 # Without Arrow's threads: for batches of 200 rows they cost more processor time than the work itself.
 LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -190,17 +192,17 @@ def _kept(
         yield pa.Table.from_batches([batch])
 
 
-def _write(
-    task: PartTask,
-    path: Path,
-    dropped: pa.parquet.ParquetWriter | None,
-    notes: pa.parquet.ParquetWriter | None,
-) -> dict[str, Any]:
+def _write(task: PartTask) -> dict[str, Any]:
     drops: Counter[str] = Counter()
     annotated: Counter[str] = Counter()
     recognised: list[Recognised] = []
     kept = num_genes = 0
-    with pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer:
+    with (
+        replacing(task.path) as path,
+        _rows_aside(task.dropped_path, DROPPED_SCHEMA, wanted=task.keep_dropped) as dropped,
+        _rows_aside(task.notes_path, SCHEMA, wanted=task.keep_notes) as notes,
+        pa.ipc.new_file(str(path), PART_SCHEMA, options=LZ4) as writer,
+    ):
         for block in joined(_kept(task, drops, dropped, notes, recognised), _BLOCK_ROWS):
             if task.plan.v_genes is not None:
                 block, num_filled = fill_genes(block, read_v_genes(task.plan.v_genes))
@@ -244,25 +246,13 @@ def write_part(task: PartTask) -> dict[str, Any]:
             return done
     task = replace(task, source=tuple(here(source, task.scratch) for source in task.source))
     try:
-        with (
-            replacing(task.path) as path,
-            _rows_aside(task.dropped_path, DROPPED_SCHEMA, wanted=task.keep_dropped) as dropped,
-            _rows_aside(task.notes_path, SCHEMA, wanted=task.keep_notes) as notes,
-        ):
-            summary = _write(task, path, dropped, notes)
+        summary = _write(task)
     except MalformedSource as error:
         if not task.keep_going:
             raise
         for earlier in (task.path, task.dropped_path, task.notes_path):  # of the source before it changed
             earlier.unlink(missing_ok=True)
-        summary = {
-            "kept": 0,
-            "drops": {},
-            "annotated": {},
-            "recognised": [],
-            "v_genes": 0,
-            "set_aside": str(error),
-        }
+        summary = {**_NOTHING, "set_aside": str(error)}
     digests = [source_digest(source) for source in task.source]
     if task.identity() != identity:
         raise ValueError(
