@@ -64,11 +64,7 @@ def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
 def _batches(outcomes: Iterable[Outcome]) -> Iterator[pa.RecordBatch]:
     rows = iter(outcomes)
     while block := list(islice(rows, _BATCH)):
-        columns = [
-            pa.array(column, kind)
-            for column, kind in zip(zip(*block, strict=True), SCHEMA.types, strict=True)
-        ]
-        yield pa.record_batch(columns, schema=SCHEMA)
+        yield pa.RecordBatch.from_pylist([one._asdict() for one in block], SCHEMA)
 
 
 def write_preparation_report(path: Path, folder: Path) -> None:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.schema import PAIR_SCHEMA
 from curr_ab.data.shards import INDEX_NAME, TokenDataset
 from curr_ab.options import OptionError
@@ -47,7 +46,7 @@ def read_pair_table(sources: Sequence[str], split: str, names: ColumnNames) -> P
         return PairTable(title, split, dataset.fingerprint, pairs)
     from curr_ab.data.reading.pairs import read_sources
 
-    batches = read_sources(tables_of(list(sources)), names, "paired")
+    batches = read_sources(list(sources), names, "paired")
     pairs = pa.Table.from_batches([batch.select(PAIR_SCHEMA.names) for batch in batches], schema=PAIR_SCHEMA)
     if pairs["split"].null_count < len(pairs):
         pairs = pairs.filter(pc.equal(pairs["split"], split))

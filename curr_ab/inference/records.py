@@ -126,10 +126,9 @@ def _read_item(item: Any, number: int) -> Record:
 
 
 def _read_tables(pairs: Any, names: ColumnNames, unpaired: bool) -> Iterator[Record]:
-    from curr_ab.data.reading.objects import tables_of
     from curr_ab.data.reading.pairs import read_sources
 
-    for batch in read_sources(tables_of(pairs), names, "unpaired" if unpaired else "paired"):
+    for batch in read_sources(pairs, names, "unpaired" if unpaired else "paired"):
         yield from _read_batch(batch)
 
 

@@ -342,16 +342,11 @@ def _arranged(
 
 
 def read_sources(
-    sources: Sequence[str | Table],
-    names: ColumnNames,
-    chains: RowChains,
-    *,
-    annotate: bool = False,
-    recognised: list[Recognised] | None = None,
+    sources: Any, names: ColumnNames, chains: RowChains, *, annotate: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Read several sources as `read_source` does; files that belong together are read as one."""
-    for sample in group_sources(sources, names):
-        yield from read_source(sample, names, chains, annotate=annotate, recognised=recognised)
+    """Read files and objects as `read_source` does each; files that belong together are read as one."""
+    for sample in group_sources(tables_of(sources), names):
+        yield from read_source(sample, names, chains, annotate=annotate)
 
 
 def read_pairs(
@@ -382,5 +377,5 @@ def read_pairs(
         extra=tuple(extra_columns) or names.extra,
     )
     kept = list(dict.fromkeys([*PAIR_SCHEMA.names, *names.extra]))
-    for batch in read_sources(tables_of(sources), names, chains, annotate=annotate):
+    for batch in read_sources(sources, names, chains, annotate=annotate):
         yield batch.select(kept)

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.objects import tables_of
 from curr_ab.data.reading.pairs import read_sources
 from curr_ab.evaluation.measurement import Subject
 from curr_ab.evaluation.pair_tables import mutation_status
@@ -133,7 +132,7 @@ def status_of_chains(
 ) -> Status | None:
     """Mutation status of each chain of the tables, as far as they tell it; None where they never do."""
     status: dict[str, dict[str, bool]] = {chain: {} for chain in CHAINS}
-    for batch in read_sources(tables_of(list(sources)), names_of(recipe, names), "paired"):
+    for batch in read_sources(list(sources), names_of(recipe, names), "paired"):
         for chain, known in mutation_status(pa.Table.from_batches([batch])).items():
             for residues, mutated in zip(batch[chain].to_pylist(), known, strict=True):
                 if mutated is not None:
