@@ -51,7 +51,7 @@ BASELINES: dict[Kind, tuple[str, ...]] = {
     "number": ("guess", *SEQUENCE_FEATURES),
     "pairing": ("guess", "gene-pairs", *SEQUENCE_FEATURES),
     "residues": ("guess", RESIDUE_WINDOWS),
-    "ranking": ("positions", "germline-distance"),
+    "ranking": ("one-hot", "positions", "germline-distance"),
     "loss": ("positions",),
 }
 _AFTER_A_KILL = "run the same command again, it goes on; or fewer processes with --jobs"

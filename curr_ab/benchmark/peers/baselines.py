@@ -17,7 +17,9 @@ from curr_ab.probes.sequence_features import BASELINES, sequence_features
 
 PREFIX = "baseline:"
 # Of which a single number says how natural a pair is, and whether a higher one is more natural.
-_SCORES = {"positions": 1.0, "germline-distance": -1.0}
+_NATURAL = {"positions": 1.0, "germline-distance": -1.0}
+# Of a pair's residues, how many the pairs beside it share on average: the fewer mutations, the higher.
+_COMMON = "one-hot"
 KINDS = (*BASELINES, RESIDUE_WINDOWS)
 
 
@@ -53,12 +55,14 @@ class Baseline:
         raise ValueError(f"{self.name} must be asked for scores of pairs; it has none of residues")
 
     def score(self, pairs: Sequence[Pair]) -> Floats:
-        """The mean of its numbers over both chains, where they say how natural a chain is."""
-        if self.kind not in _SCORES:
-            scored = ", ".join(f"{PREFIX}{kind}" for kind in _SCORES)
+        """One number for each pair: how natural it is, or how much it has in common with the others."""
+        if self.kind not in (*_NATURAL, _COMMON):
+            scored = ", ".join(f"{PREFIX}{kind}" for kind in (*_NATURAL, _COMMON))
             raise ValueError(f"a baseline that scores must be one of {scored}; got {self.name}")
-        values: Floats = _SCORES[self.kind] * sequence_features(self.kind, pairs).mean(axis=1)
-        return values
+        values = sequence_features(self.kind, pairs)
+        if self.kind == _COMMON:
+            return np.asarray(values @ values.mean(axis=0))
+        return np.asarray(_NATURAL[self.kind] * values.mean(axis=1))
 
 
 def find_baseline(kind: str) -> Baseline:

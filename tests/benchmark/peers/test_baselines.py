@@ -1,4 +1,4 @@
-"""Baselines as peers: features without a model, scores of the two that say how natural a chain is."""
+"""Baselines as peers: features without a model, scores of those that say something of a pair."""
 
 import numpy as np
 import pytest
@@ -26,6 +26,12 @@ def test_a_baseline_has_its_features(kind):
 def test_a_mutated_chain_is_less_natural(kind):
     usual, mutated = find_peer(f"baseline:{kind}").score([PAIRS[0], MUTATED])
     assert usual > mutated
+
+
+def test_one_hot_ranks_by_what_the_pairs_have_in_common():
+    farther = (MUTATED[0].replace("WWWWWQ", "WWWWWW"), MUTATED[1])
+    parent, one, more = find_peer("baseline:one-hot").score([*[PAIRS[0]] * 8, MUTATED, farther])[7:]
+    assert parent > one > more
 
 
 def test_what_a_baseline_does_not_know_is_refused():
