@@ -41,6 +41,13 @@ def folder(deep, save):
 
 
 @pytest.fixture(scope="session")
+def shallow_folder(save):
+    """One layer, for what is measured often or in numbers that are slow here."""
+    torch.manual_seed(0)
+    return save(shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=1))).eval(), "ours")
+
+
+@pytest.fixture(scope="session")
 def stock_folder(deep, save):
     """The same weights as stock transformers saves them."""
     return save(stock_twin(deep), "stock")

@@ -105,10 +105,10 @@ def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
 
 
 @pytest.mark.heavy
-def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_path):
+def test_measurements_with_other_options_stand_side_by_side(shallow_folder, corpus, tmp_path):
     """In the one file and in the table; what is the default is not told."""
     variants = [{}, {"draws": 1}, {"pairs": 5}, {"pairs": 4, "seed": 1}, {"dtype": "bfloat16"}]
-    found = [overall(folder, corpus, tmp_path, **options) for options in variants]
+    found = [overall(shallow_folder, corpus, tmp_path, **options) for options in variants]
     assert len({row.identity for row in found}) == len(found)
     kept = [row for row in read_results(tmp_path / "results.json") if row.details["place"] == "all"]
     assert sorted(row.value for row in kept) == sorted(row.value for row in found)
