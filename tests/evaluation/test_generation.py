@@ -45,7 +45,7 @@ def causal(tmp_path_factory):
     from support.tiny_models import save_checkpoint
 
     torch.manual_seed(0)
-    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True)))
+    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True, num_attention_heads=4)))
     return save_checkpoint(model, tmp_path_factory.mktemp("causal"))
 
 

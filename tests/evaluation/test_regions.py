@@ -22,9 +22,9 @@ from curr_ab.words import REGIONS, VOCABULARY
 
 @pytest.fixture(scope="module")
 def measured(stock_folder, corpus, tmp_path_factory):
-    """Results and folder of 4 pairs."""
+    """Results and folder of 6 pairs."""
     out = tmp_path_factory.mktemp("regions")
-    results = run_suite("regions", stock_folder, corpus, out, pairs=4, seed=1)
+    results = run_suite("regions", stock_folder, corpus, out, pairs=6, seed=1)
     [folder] = out.glob("regions/stock-*")
     return results, folder
 
@@ -41,7 +41,7 @@ def test_positions_are_those_of_a_hand_loop_with_stock_esm(stock_folder, corpus,
     told = {(one["id"], one["chain"], one["position"]): one for one in positions}
     assert len(told) == len(positions)
     chosen = list(dict.fromkeys(one["id"] for one in positions))
-    assert len(chosen) == 4
+    assert len(chosen) == 6
     assert len(positions) == sum(len(rows[one]["heavy"]) + len(rows[one]["light"]) for one in chosen)
     for one in chosen[:2]:
         heavy, light = rows[one]["heavy"], rows[one]["light"]
