@@ -27,7 +27,7 @@ demo: $(VENV)/installed ## train the models that come with the package anew, in 
 	$(RUN)/python train_scripts/make_demo.py
 
 test: $(VENV)/installed ## install what is needed and run the tests
-	$(RUN)/pytest -n 2 -m "not slow and not browser"
+	$(RUN)/pytest -n 2 --dist worksteal -m "not slow and not browser"
 
 test-fast: $(VENV)/installed ## the tests that neither start processes nor train, in under a minute
 	$(RUN)/pytest -n 2 -m "not heavy and not slow and not browser"
@@ -69,8 +69,12 @@ fix: $(VENV)/installed ## repair what can be repaired
 
 # A wheel can lack files, or fail where the checkout is not beside it. tests/test_packaging.py compares its files
 # with the tree and imports every module; the fast tests render the templates and read recipes, presets and corpus;
-# those of the commands, the Hub, README, quickstart and notebooks run it in fresh processes, as somebody without a
-# checkout does. Other trainings would only repeat `make test`.
+# those of the commands, of what goes to the Hub, README, quickstart and notebooks run it in fresh processes, as
+# somebody without a checkout does. Trainings, jobs, faults and other inputs would only repeat `make test`.
+IN_WHEEL := tests/cli/test_main.py tests/cli/test_data.py tests/cli/test_scaling.py tests/test_readme.py
+IN_WHEEL += tests/hub/test_publishing.py tests/hub/test_serving.py tests/hub/test_card.py
+IN_WHEEL += tests/hub/test_end_to_end.py::test_model_adapter_data_set_metric_app_and_collection
+IN_WHEEL += tests/hub/test_spaces.py::test_the_wheel_is_the_package_and_the_same_each_time
 test-wheel: $(VENV)/installed ## build the wheel and run against it the fast tests, commands, Hub, README, quickstart, notebooks
 	rm -rf dist $(VENV)-wheel
 	$(RUN)/python -m build --wheel
@@ -80,8 +84,8 @@ test-wheel: $(VENV)/installed ## build the wheel and run against it the fast tes
 	$(RUN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> "$$($(VENV)-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth"
 	cd tests && ../$(VENV)-wheel/bin/python -P -c "import curr_ab; assert 'site-packages' in curr_ab.__file__, curr_ab.__file__"
-	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "not heavy and not slow and not browser"
-	$(VENV)-wheel/bin/python -P -m pytest -n 2 -m "heavy and not slow and not browser" tests/cli tests/hub tests/test_readme.py
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 --dist worksteal -m "not heavy and not slow and not browser"
+	$(VENV)-wheel/bin/python -P -m pytest -n 2 --dist worksteal -m "heavy and not slow and not browser" $(IN_WHEEL)
 	$(VENV)-wheel/bin/python -P -m pytest -n 2 tests/test_notebooks.py "tests/test_docs.py::test_a_page_runs_as_it_stands[quickstart.md]"
 
 compat: $(VENV)/installed ## prove the checkpoint folder with other versions of transformers

@@ -61,3 +61,9 @@ def batch(tokenizer):
 def model():
     torch.manual_seed(0)
     return shake(CurrAbForMaskedLM(tiny_config())).eval()
+
+
+@pytest.fixture
+def blank_charts(monkeypatch):
+    """Charts of matplotlib are empty files: for tests that look at none."""
+    monkeypatch.setattr("curr_ab.pictures._save_figure", lambda figure, path, suffix: path.write_bytes(b""))

@@ -102,7 +102,7 @@ def tuned(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def on_cpu(monkeypatch):
+def on_cpu(monkeypatch, blank_charts):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 

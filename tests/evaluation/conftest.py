@@ -8,6 +8,8 @@ from support.tiny_models import save_checkpoint, shake, stock_twin, tiny_config
 from curr_ab import CurrAbForMaskedLM
 from curr_ab.data import PreparationPlan, builtin_path, prepare
 
+FEW_HEADS = {"num_attention_heads": 4}  # fewer scores, less time
+
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
@@ -32,12 +34,19 @@ def save(tmp_path_factory):
 @pytest.fixture(scope="session")
 def deep():
     torch.manual_seed(0)
-    return shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=3))).eval()
+    return shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=3, **FEW_HEADS))).eval()
 
 
 @pytest.fixture(scope="session")
 def folder(deep, save):
     return save(deep, "ours")
+
+
+@pytest.fixture(scope="session")
+def shallow_folder(save):
+    """One layer, for what is measured often or in numbers that are slow here."""
+    torch.manual_seed(0)
+    return save(shake(CurrAbForMaskedLM(tiny_config(num_hidden_layers=1, **FEW_HEADS))).eval(), "ours")
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +58,7 @@ def stock_folder(deep, save):
 @pytest.fixture(scope="session")
 def uniform_folder(save):
     """A model that finds every token of the vocabulary equally likely."""
-    model = CurrAbForMaskedLM(tiny_config())
+    model = CurrAbForMaskedLM(tiny_config(**FEW_HEADS))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

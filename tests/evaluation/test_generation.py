@@ -45,13 +45,13 @@ def causal(tmp_path_factory):
     from support.tiny_models import save_checkpoint
 
     torch.manual_seed(0)
-    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True)))
+    model = shake(CurrAbForCausalLM(tiny_config(is_decoder=True, num_attention_heads=4)))
     return save_checkpoint(model, tmp_path_factory.mktemp("causal"))
 
 
 @pytest.mark.parametrize("kind", ["causal", "masked"])
-def test_a_model_is_judged_beside_two_samples_of_real_pairs(kind, causal, folder, tables, tmp_path):
-    model = causal if kind == "causal" else folder
+def test_a_model_is_judged_beside_two_samples_of_real_pairs(kind, causal, shallow_folder, tables, tmp_path):
+    model = causal if kind == "causal" else shallow_folder
     quickly = {} if kind == "causal" else {"at_once": 40}
     results = judge(model, tables, tmp_path, **quickly)
     rows = measures(tmp_path)

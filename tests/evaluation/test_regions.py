@@ -121,9 +121,9 @@ def test_estimates_need_two_pairs():
 
 
 @pytest.mark.heavy
-def test_the_draw_of_pairs_is_that_of_the_seed(uniform_folder, corpus, tmp_path):
+def test_the_draw_of_pairs_is_that_of_the_seed(shallow_folder, corpus, tmp_path, blank_charts):
     def ids(out, seed):
-        run_suite("regions", uniform_folder, corpus, out, pairs=5, seed=seed)
+        run_suite("regions", shallow_folder, corpus, out, pairs=3, seed=seed)
         [path] = out.glob("regions/*/positions.parquet")
         return pq.read_table(path)["id"].unique().to_pylist()
 
@@ -152,12 +152,12 @@ def test_figures_show_the_models_side_by_side(uniform_folder, folder, corpus, tm
 
 
 @pytest.mark.heavy
-def test_figures_show_the_models_of_the_same_pairs(uniform_folder, folder, corpus, tmp_path):
+def test_figures_show_the_models_of_the_same_pairs(uniform_folder, shallow_folder, corpus, tmp_path):
     """Another number type is another line of the picture; other pairs, or another separator, are another."""
     run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3)
-    run_suite("regions", folder, corpus, tmp_path, pairs=3, dtype="bfloat16")
+    run_suite("regions", shallow_folder, corpus, tmp_path, pairs=3, dtype="bfloat16")
     [ours] = tmp_path.glob("regions/ours-*")
-    run_suite("regions", folder, corpus, tmp_path, pairs=2)
+    run_suite("regions", shallow_folder, corpus, tmp_path, pairs=2)
     run_suite("regions", uniform_folder, corpus, tmp_path, pairs=3, separator="<cls>")
     record = read_measurement(ours)
     assert list(read_summaries(tmp_path / "regions", record)) == ["ours bfloat16", "uniform"]

@@ -105,10 +105,10 @@ def test_all_results_are_in_one_file(folder, uniform_folder, corpus, tmp_path):
 
 
 @pytest.mark.heavy
-def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_path):
+def test_measurements_with_other_options_stand_side_by_side(shallow_folder, corpus, tmp_path):
     """In the one file and in the table; what is the default is not told."""
     variants = [{}, {"draws": 1}, {"pairs": 5}, {"pairs": 4, "seed": 1}, {"dtype": "bfloat16"}]
-    found = [overall(folder, corpus, tmp_path, **options) for options in variants]
+    found = [overall(shallow_folder, corpus, tmp_path, **options) for options in variants]
     assert len({row.identity for row in found}) == len(found)
     kept = [row for row in read_results(tmp_path / "results.json") if row.details["place"] == "all"]
     assert sorted(row.value for row in kept) == sorted(row.value for row in found)
@@ -122,8 +122,10 @@ def test_measurements_with_other_options_stand_side_by_side(folder, corpus, tmp_
 
 
 @pytest.mark.heavy
-def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform_folder, corpus, tmp_path):
-    for model in (folder, uniform_folder):
+def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(
+    shallow_folder, uniform_folder, corpus, tmp_path, blank_charts
+):
+    for model in (shallow_folder, uniform_folder):
         run_suite("regions", model, corpus, tmp_path, pairs=2)
     [place] = tmp_path.glob("regions/uniform-*")
     for content in ("{", "[]", None):
@@ -133,7 +135,7 @@ def test_a_folder_whose_record_is_broken_is_left_out_with_a_note(folder, uniform
         table = write_tables(tmp_path, "regions")
         assert "| ours |" in table and "| uniform |" not in table
         assert f"left out: {place.name} (its measurement.json is missing or broken" in table
-        run_suite("regions", folder, corpus, tmp_path, pairs=2)  # draws what can be read
+        run_suite("regions", shallow_folder, corpus, tmp_path, pairs=2)  # draws what can be read
     run_suite("regions", uniform_folder, corpus, tmp_path, pairs=2)  # and this measures it again
     assert "left out" not in write_tables(tmp_path, "regions")
 

@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny_models import save_checkpoint, shake, tiny_config
+from support.warm import run_warm
 
 from curr_ab import MEMBERS, CurrAbForMaskedLM, member
 from curr_ab.hub.exports import export
 from curr_ab.hub.fresh_process import FreshProcess
 
+COMMAND = "import sys; from curr_ab.cli.main import main; sys.exit(main())"
 SERVER = Path(__file__).parent / "server.py"
 WRITER = "hf_WriterTokenThatMustNeverBeSeen"
 STRANGER = "hf_StrangerTokenThatMustNeverBeSeen"
@@ -63,14 +65,8 @@ class LocalHub:
 
     def start(self, *args: str | Path, token: str | None = WRITER, **more: str) -> subprocess.Popen:
         """`curr-ab`, as it is installed, in a fresh process with the real client."""
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            "import sys; from curr_ab.cli.main import main; sys.exit(main())",
-        ]
         return subprocess.Popen(
-            [*command, *map(str, args)],
+            [sys.executable, "-P", "-c", COMMAND, *map(str, args)],
             env=self.environment(token, **more),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,22 +75,16 @@ class LocalHub:
 
     def run(self, *args: str | Path, code: int = 0, token: str | None = WRITER, **more: str) -> str:
         """Its output, both streams; neither shows a token."""
-        process = self.start(*args, token=token, **more)
-        shown = "".join(process.communicate())
+        done = run_warm(COMMAND, list(map(str, args)), environment=self.environment(token, **more))
+        shown = done.stdout + done.stderr
         assert WRITER not in shown and STRANGER not in shown
-        assert process.returncode == code, shown
+        assert done.returncode == code, shown
         assert "Traceback" not in shown
         return shown
 
     def python(self, program: str, token: str | None = WRITER) -> str:
         """Output of a fresh Python with the real client and this Hub."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", program],
-            env=self.environment(token),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_warm(program, environment=self.environment(token))
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from support.finetuned_models import save_tuned, tune
 from support.tiny_models import PAIRS
+from support.warm import run_warm
 
 from curr_ab import CurrAbTokenizer
 from curr_ab.finetuning import load_finetuned, predict
@@ -51,8 +50,7 @@ def tuned(family, tmp_path):
 
 def client(hub, script, *args):
     """Output of a fresh process that knows nothing but the Hub."""
-    command = [sys.executable, "-P", "-c", script, *args]
-    done = subprocess.run(command, env=hub.environment(None), capture_output=True, text=True, check=False)
+    done = run_warm(script, args, environment=hub.environment(None))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -157,10 +157,4 @@ def test_it_is_published_and_verified_like_the_others(hub, exported):
     assert {"main", "step100", "step200"} <= set(branches)
     assert "CLM-8M-F: verified" in hub.run("verify", "CLM-8M-F")
     code = "import curr_ab; print(type(curr_ab.load('clm-8m-f', device='cpu')[0]).__name__)"
-    import subprocess
-    import sys
-
-    shown = subprocess.run(
-        [sys.executable, "-P", "-c", code], env=hub.environment(), capture_output=True, text=True, check=True
-    )
-    assert shown.stdout.strip() == "CurrAbForCausalLM"
+    assert hub.python(code).strip() == "CurrAbForCausalLM"

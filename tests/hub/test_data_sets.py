@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
+from support.warm import run_warm
 
 from curr_ab.data import builtin_path
 from tests.hub.conftest import WRITER
@@ -51,12 +50,7 @@ def python(hub):
     """A script in a fresh process with the client of this Hub; its output shows no token."""
 
     def run(script: str, *args: object, **environment: str) -> list:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", script, *map(str, args)],
-            env=hub.environment(**environment),
-            capture_output=True,
-            text=True,
-        )
+        done = run_warm(script, list(map(str, args)), environment=hub.environment(**environment))
         assert done.returncode == 0, done.stderr
         assert WRITER not in done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

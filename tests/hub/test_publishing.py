@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny_models import PAIRS
+from support.warm import run_warm
 
 from curr_ab import MEMBERS
 from curr_ab.files import file_digest
@@ -147,13 +148,8 @@ def test_a_stranger_loads_it_by_name_and_by_revision(world, family) -> None:
     folder = family / "CurrAb-350M-F"
     main, step = read_manifest(folder), read_manifest(folder / REVISIONS / "step5000")
     pair = [main.probe.heavy, main.probe.light]
-    shown = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(pair), json.dumps(ways)],
-        env=world.environment(token=None, HF_MODULES_CACHE=str(world.home / "modules")),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = world.environment(token=None, HF_MODULES_CACHE=str(world.home / "modules"))
+    shown = run_warm(LOAD, [json.dumps(pair), json.dumps(ways)], environment=environment)
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout.splitlines()[-1])
     for key, (name, logits) in found.items():
