@@ -20,6 +20,7 @@ FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
 MANIFEST = "finetuning_manifest.json"
+TRAINING = "training_pairs.safetensors"  # residues of the training pairs, where they are kept
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # By target: what a model predicts, and the arrays that `predict` gives.
 _PREDICTIONS = {
@@ -119,6 +120,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         refused_pooling=recipe["pooling"] if refused else "",
         head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
         settings={key: value for key, value in recipe.items() if value not in (None, [], "")},
+        training=TRAINING if (folder / TRAINING).is_file() else "",
         results=sorted(results, key=lambda row: (row.task, row.metric)),
     )
 

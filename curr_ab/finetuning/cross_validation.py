@@ -23,6 +23,7 @@ from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.fold_models import FoldModels
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.folds_beside import curve_of, is_beside, write_beside
+from curr_ab.finetuning.further_sequences import FurtherSequences, read_further
 from curr_ab.finetuning.learning_curve import CURVE
 from curr_ab.finetuning.model import earlier_name, find_base
 from curr_ab.finetuning.probe_fit import obey
@@ -53,12 +54,14 @@ def cross_validate(
     *,
     names: ColumnNames | None = None,
     figures: bool = False,
+    adapt_data: Any = (),
 ) -> list[Result]:
     """Fit and measure each fold, from where the run in `out` stands; results of the folds and their means.
 
     `model` is a member, a folder or a repository; `data` are files or objects, as `read_pairs` takes them,
     and `names` columns beside those that the recipe names. With `recipe.final` the folder `adapter` holds a
-    last fit on all examples; `figures` are drawn into a folder of that name.
+    last fit on all examples; `figures` are drawn into a folder of that name. `adapt_data` are files or
+    objects without labels, for masked training before the head learns.
     """
     folder = FinetuningFolder(out)
     if recipe.method == "probe":
@@ -68,9 +71,10 @@ def cross_validate(
     recipe = replace(recipe, precision=precision.name)
     with (
         files_of(data) as sources,
+        files_of(adapt_data) as unlabelled,
         training_processes(folder.path, recipe.precision, recipe.trackers) as (accelerator, stop),
     ):
-        run = CrossValidation(recipe, model, sources, folder, accelerator, names)
+        run = CrossValidation(recipe, model, sources, folder, accelerator, names, unlabelled)
         run.say(f"{precision.name}: {precision.reason}")
         results = run.run(stop)
         if figures and accelerator.is_main_process:
@@ -89,23 +93,26 @@ class CrossValidation:
         folder: FinetuningFolder,
         accelerator: Accelerator,
         names: ColumnNames | None = None,
+        adapt_data: Sequence[str] = (),
     ) -> None:
         self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
         with accelerator.main_process_first():  # it downloads, the others find it
             self.base = find_base(model)
             self.examples = read_examples(recipe, data, names=names)
+            self.further: FurtherSequences = read_further(adapt_data, recipe)
         self.folds = split_folds(self.examples, recipe)
         self.sources = [without_folders(source) for source in expand_sources(data)]
         self.models = FoldModels(
-            recipe, self.base, self.examples, self.folds, folder.path, accelerator, self.say
+            recipe, self.base, self.examples, self.folds, folder.path, accelerator, self.say, self.further
         )
         if accelerator.is_main_process:
-            for note in self.examples.notes:
+            for note in (*self.examples.notes, *self.further.notes):
                 self.say(note)
             identity = {
                 "examples": self.examples.fingerprint,
                 "model": self.base.name,
                 "checkpoint": self.base.digest,
+                "adapt_data": self.further.fingerprint,
             }
             name = folder.begin(recipe, identity, self.folds, earlier_name(model))
             if name != self.base.name:  # the results of one run have one name
@@ -238,6 +245,7 @@ class CrossValidation:
                 "fingerprint": self.examples.fingerprint,
                 "examples": len(self.examples),
                 "dropped": self.examples.num_dropped,
+                **self.further.facts,
             },
             folds={
                 "folds": recipe.folds,

@@ -14,6 +14,7 @@ import numpy as np
 from curr_ab.checkpoint_files import find_file, resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, replacing, write_json
+from curr_ab.finetuning.adapter_record import TRAINING
 from curr_ab.finetuning.examples import family_numbers
 from curr_ab.finetuning.uncertainty_levels import (
     LEVELS,
@@ -32,7 +33,6 @@ from curr_ab.measures.metrics import Floats
 from curr_ab.words import Target
 
 UNCERTAINTY = "uncertainty.json"
-TRAINING = "training_pairs.safetensors"
 FORMAT = "curr-ab uncertainty 1"
 CHECKED_LEVEL = 0.9
 _FACTS = ("target", "temperature", "num_units", "grouped", "checked")
