@@ -92,8 +92,8 @@ def _finetune(args: argparse.Namespace) -> None:
     if options.dry_run:
         from curr_ab.finetuning.preview import preview
 
-        given = {"names": names, "adapt_data": options.adapt_data}
-        print(preview(recipe, options.model, options.data, **given))
+        text = preview(recipe, options.model, options.data, names=names, adapt_data=options.adapt_data)
+        print(text)
         return
     if options.out is None:
         raise OptionError("out must name the folder of the run; got none", "out")

@@ -16,7 +16,7 @@ from curr_ab.files import read_object, remove_folder, write_parquet
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, reasons, spread
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan
 from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
-from curr_ab.finetuning.uncertainty import Uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 from curr_ab.finetuning.uncertainty_neighbours import residues_of
 from curr_ab.inference.bulk import run_bulk
 from curr_ab.inference.formats import assemble, writer_for
@@ -66,7 +66,7 @@ def acquire(
     plan: AcquisitionPlan,
     count: int,
     *,
-    uncertainty: Uncertainty | None = None,
+    uncertainty: Uncertainty | Uncertainties | None = None,
     tokens_per_batch: int | None = None,
     **how: Any,
 ) -> Checked:
@@ -101,7 +101,7 @@ def _chosen(
     kept: Sequence[str],
     plan: AcquisitionPlan,
     count: int,
-    uncertainty: Uncertainty | None,
+    uncertainty: Uncertainty | Uncertainties | None,
     wanted: tuple[str, str],
 ) -> pa.Table:
     column, what = wanted

@@ -22,7 +22,7 @@ from curr_ab.finetuning.adapter_record import (
     write_adapter_card,
 )
 from curr_ab.finetuning.probe_model import ProbeModel
-from curr_ab.finetuning.uncertainty import Uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 from curr_ab.results import Result, write_results
 
 
@@ -37,7 +37,7 @@ def save_adapter(
     results: Sequence[Result],
     data: Mapping[str, Any],
     folds: Mapping[str, Any],
-    uncertainty: Uncertainty | None = None,
+    uncertainty: Uncertainty | Uncertainties | None = None,
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 

@@ -18,7 +18,7 @@ from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adapter import save_adapter, without_folders
-from curr_ab.finetuning.beside import compare_beside, write_seconds
+from curr_ab.finetuning.beside import compare_beside, write_comparisons, write_seconds
 from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.fold_models import FoldModels
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
@@ -37,7 +37,7 @@ from curr_ab.finetuning.run_folder import (
     shown_column,
     write_predictions,
 )
-from curr_ab.finetuning.uncertainty import Uncertainty, measure_uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty, measure_columns, measure_uncertainty
 from curr_ab.measures.fold_figures import draw_figures
 from curr_ab.number_types import Precision, training_precision
 from curr_ab.results import Result, read_results, write_results
@@ -125,9 +125,7 @@ class CrossValidation:
     def run(self, stop: StopRequest) -> list[Result]:
         """Do what is not done yet; all results."""
         done = [fold.number for fold in self.folds if self.folder.fold(fold.number).results_file.exists()]
-        bare = []
-        if not self.recipe.label_columns:
-            bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
+        bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
         self.accelerator.wait_for_everyone()  # before one of the processes writes any of this
         for fold in self.folds:
             if fold.number not in done:
@@ -145,13 +143,10 @@ class CrossValidation:
             self.say(f"{row.metric:<18} {row.shown}{shown_column(row)}")
         if self.recipe.final and not self.folder.adapter.exists():
             self.fit_everything(results, stop)
-        if self.recipe.label_columns:
-            self.say("several columns at once have no baselines beside them: learn one alone for those")
-        else:
-            if self.wants_curve:
-                self.models.probe.features(stop)  # of which each process computes a share
-            if self.accelerator.is_main_process:
-                self.report()
+        if self.wants_curve:
+            self.models.probe.features(stop)  # of which each process computes a share
+        if self.accelerator.is_main_process:
+            self.report()
         self.accelerator.wait_for_everyone()
         return results
 
@@ -162,12 +157,14 @@ class CrossValidation:
 
     def report(self) -> None:
         """The comparison with what stands beside the run, the learning curve, and the report of both."""
-        comparison = compare_beside(self.folder.path, self.recipe.method)
-        comparison.write(self.folder.path)
+        columns = self.recipe.label_columns or (None,)
+        found = [compare_beside(self.folder.path, self.recipe.method, column) for column in columns]
+        write_comparisons(self.folder.path, found)
         if self.wants_curve:
             curve_of(self.recipe, self.models.contenders, self.folds).write(self.folder.path)
         write_report(self.folder.path)
-        self.say(comparison.sentence)
+        for comparison in found:
+            self.say(comparison.sentence)
 
     def write_beside(self, fold: Fold, stop: StopRequest) -> None:
         """Predictions that stand beside those of a fold."""
@@ -178,8 +175,7 @@ class CrossValidation:
 
     def fit_fold(self, fold: Fold, folder: FitFolder, stop: StopRequest) -> None:
         """Fit, predict what the model has not seen, and write it; the results come last."""
-        if not self.recipe.label_columns:
-            self.write_beside(fold, stop)
+        self.write_beside(fold, stop)
         began = time.perf_counter()
         title = f"fold {fold.number} of {len(self.folds)}"
         recipe, model, predictions = self.models.of(fold, folder, stop, title)
@@ -209,19 +205,18 @@ class CrossValidation:
         recipe, model, _ = self.models.of(everything, folder, stop, "everything")
         if self.accelerator.is_main_process:
             sure = self.uncertainty()
-            if sure is not None:
-                self.say(sure.summary)
+            self.say(sure.summary)
             means = [row for row in results if "fold" not in row.details]
             self.save(recipe, folder.adapter, model(), means, sure)
             folder.drop_states()
         self.finish()
 
-    def uncertainty(self) -> Uncertainty | None:
-        """How sure the last fit is, by what the folds had not seen; None where several columns are learnt."""
-        if self.recipe.label_columns:
-            return None
-        pairs = [example.chains for example in self.examples]
-        return measure_uncertainty(self.folder.path, pairs, keep_sequences=self.recipe.training_sequences)
+    def uncertainty(self) -> Uncertainty | Uncertainties:
+        """How sure the last fit is, by what the folds had not seen."""
+        pairs, keeps = [example.chains for example in self.examples], self.recipe.training_sequences
+        if columns := self.recipe.label_columns:
+            return measure_columns(self.folder.path, pairs, columns, keep_sequences=keeps)
+        return measure_uncertainty(self.folder.path, pairs, keep_sequences=keeps)
 
     def save(
         self,
@@ -229,7 +224,7 @@ class CrossValidation:
         folder: Path,
         model: Any,
         results: Sequence[Result],
-        uncertainty: Uncertainty | None = None,
+        uncertainty: Uncertainty | Uncertainties | None = None,
     ) -> None:
         """The folder of an adapter or a probe, or a whole checkpoint where everything was trained."""
         save_adapter(

@@ -19,8 +19,13 @@ from curr_ab.checkpoints import Checkpoint, load
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
 from curr_ab.finetuning.probe_model import ProbeModel, is_probe, load_probe
-from curr_ab.finetuning.uncertainty import Uncertainty, read_uncertainty
-from curr_ab.finetuning.uncertainty_columns import class_columns, nearness_columns, number_columns
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty, read_uncertainty
+from curr_ab.finetuning.uncertainty_columns import (
+    class_columns,
+    nearness_columns,
+    number_columns,
+    several_columns,
+)
 from curr_ab.inference.batch_functions import BatchFunction
 from curr_ab.inference.records import Record
 from curr_ab.inference.results import Results
@@ -151,7 +156,9 @@ class PredictTask(BulkTask, PredictSettings):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
     records_per_part: int = 1024
-    uncertainty: Uncertainty | None = None  # of the model; none gives the model's own numbers alone
+    uncertainty: Uncertainty | Uncertainties | None = (
+        None  # of the model; none gives the model's own numbers alone
+    )
 
     def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Array]:
         return predict_window(model, tokenizer, records, self.tokens_per_batch)
@@ -161,9 +168,11 @@ class PredictTask(BulkTask, PredictSettings):
         target, sure = target_of(model), None if self.raw else self.uncertainty
         columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if has_several_tasks(model):
-            kind = "prediction" if target == "number" else "probability"
-            values = zip(label_names(model), np.stack(predictions).T, strict=True)
-            return pa.table({**columns, **{f"{kind}_{name}": pa.array(value) for name, value in values}})
+            assert not isinstance(sure, Uncertainty)
+            values = np.stack(predictions)
+            columns |= several_columns(label_names(model), values, target, sure, self.level)
+            return pa.table(columns | nearness_columns(records, sure, None))
+        assert not isinstance(sure, Uncertainties)
         if target == "number":
             columns |= number_columns(np.concatenate(predictions), sure, self.level)
         elif target == "classes":
