@@ -19,6 +19,7 @@ from curr_ab.data.reading.objects import files_of
 from curr_ab.data.reading.sources import expand_sources
 from curr_ab.finetuning.adapter import save_adapter, without_folders
 from curr_ab.finetuning.beside import compare_beside, write_comparisons, write_seconds
+from curr_ab.finetuning.ensemble import EnsembleModel
 from curr_ab.finetuning.examples import read_examples
 from curr_ab.finetuning.fold_models import FoldModels
 from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
@@ -199,6 +200,11 @@ class CrossValidation:
 
     def fit_everything(self, results: Sequence[Result], stop: StopRequest) -> None:
         """The adapter of the whole folder; it is measured by the folds, so it needs no test part."""
+        if self.recipe.ensemble == "folds":
+            if self.accelerator.is_main_process:
+                self.save_ensemble(results)
+            self.finish()
+            return
         train, validation = hold_out_validation(self.examples, self.recipe)
         everything = Fold(0, train, validation, np.zeros(0, np.int64))
         folder = self.folder.final
@@ -210,6 +216,17 @@ class CrossValidation:
             self.save(recipe, folder.adapter, model(), means, sure)
             folder.drop_states()
         self.finish()
+
+    def save_ensemble(self, results: Sequence[Result]) -> None:
+        """The models of the folds as the adapter of the whole folder."""
+        from curr_ab.finetuning.prediction import load_finetuned
+
+        folders = [self.folder.fold(fold.number).adapter for fold in self.folds]
+        members = [load_finetuned(folder, device="cpu")[0] for folder in folders]
+        sure = self.uncertainty()
+        self.say(sure.summary)
+        means = [row for row in results if "fold" not in row.details]
+        self.save(self.recipe, self.folder.adapter, EnsembleModel(members, folders), means, sure)
 
     def uncertainty(self) -> Uncertainty | Uncertainties:
         """How sure the last fit is, by what the folds had not seen."""

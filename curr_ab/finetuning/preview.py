@@ -142,9 +142,9 @@ def operations(
         sum(float(lengths[getattr(fold, part)].sum()) for fold in folds)
         for part in ("train", "validation", "test")
     )
-    if recipe.final:
+    if recipe.fits_everything:
         trained += float(lengths.sum())
-    adapted_on = recipe.adapt_epochs * (len(folds) + recipe.final) * further.num_residues
+    adapted_on = recipe.adapt_epochs * (len(folds) + recipe.fits_everything) * further.num_residues
     return per_token * (
         adapted_on * share + epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD
     )

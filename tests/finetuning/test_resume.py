@@ -178,7 +178,7 @@ def test_auto_killed_inside_a_trial_goes_on_to_the_same_bits(make_recipe, droppi
     """Of labelled residues there are enough for a trial of adapters in each fold, which is killed."""
     how = {"pairs_per_step": 1, "adapter_dropout": 0.1, "learning_rate": 5e-3, "pairs_per_micro_batch": 1}
     recipe = make_recipe("paratope", method="auto", epochs=2, **how)
-    arguments = (recipe.to_dict(), str(dropping_member), str(planted("paratope", 40)))
+    arguments = (recipe.to_dict(), str(dropping_member), str(planted("paratope", 24)))
     reference, out = tmp_path / "reference", tmp_path / "killed"
     assert finish(start(finetune, *arguments, reference)) == [0]
     kept = {}
