@@ -39,6 +39,7 @@ def run(make_recipe, member, data, tmp_path_factory):
 @pytest.fixture
 def pairs(data, tmp_path):
     table = pq.read_table(data).slice(0, 7).select(["heavy", "light"])
+    table = table.append_column("id", [[f"pair-{number}" for number in range(7)]])
     pyarrow.csv.write_csv(table, tmp_path / "pairs.csv")
     return tmp_path / "pairs.csv"
 
