@@ -32,6 +32,12 @@ class FinetuneOptions(Options):
 
     model: str = option(help="Member, folder or repository to fine-tune, such as 350M-F", metavar="MODEL")
     data: tuple[str, ...] = option(help="Labelled pairs: CSV, TSV, Parquet, hf://owner/name", metavar="FILE")
+    adapt_data: tuple[str, ...] = option(
+        (),
+        "Pairs or single chains without labels, in any form that is read, for the masked training of "
+        "adapt_epochs; columns are recognised by their names",
+        metavar="FILE",
+    )
     out: Path | None = option(None, "Folder of the run; needed except for a dry run", metavar="FOLDER")
     dry_run: bool = option(False, "Print the recipe and what it takes, and train nothing")
     launcher: Literal["local", "jobs"] = option(
@@ -86,20 +92,31 @@ def _finetune(args: argparse.Namespace) -> None:
     if options.dry_run:
         from curr_ab.finetuning.preview import preview
 
-        print(preview(recipe, options.model, options.data, names=names))
+        text = preview(recipe, options.model, options.data, names=names, adapt_data=options.adapt_data)
+        print(text)
         return
     if options.out is None:
         raise OptionError("out must name the folder of the run; got none", "out")
     from curr_ab.finetuning import cross_validate
 
     with interruptible("finetune"):
-        cross_validate(recipe, options.model, options.data, options.out, names=names, figures=True)
+        cross_validate(
+            recipe,
+            options.model,
+            options.data,
+            options.out,
+            names=names,
+            figures=True,
+            adapt_data=options.adapt_data,
+        )
 
 
 def _run_of(recipe: Recipe, options: FinetuneOptions, names: ColumnNames) -> jobs.Run:
     """The run for a job, which reads tables and model where they are mounted."""
     folder = jobs.require_bucket(jobs.address_of(options.out))
     data = [jobs.require_address(name, "data") for name in options.data]
+    if options.adapt_data:
+        data += ["--adapt-data", *(jobs.require_address(name, "adapt_data") for name in options.adapt_data)]
     if Path(options.model).exists() and find_demo(options.model) is None:
         jobs.require_address(options.model, "model")
     return jobs.Run(

@@ -26,7 +26,7 @@ from curr_ab.options import OptionError, Options, add_flags, option, read_flags,
 
 if TYPE_CHECKING:
     from curr_ab.finetuning.prediction import TunedCheckpoint
-    from curr_ab.finetuning.uncertainty import Uncertainty
+    from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 
 _OF_BULK = ("processes", "records_per_part", "keep_going", "report")
 
@@ -89,7 +89,9 @@ def _acquires(args: argparse.Namespace) -> bool:
     return True
 
 
-def _acquire(args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty | None) -> None:
+def _acquire(
+    args: argparse.Namespace, model: TunedCheckpoint, sure: Uncertainty | Uncertainties | None
+) -> None:
     from curr_ab.finetuning.acquisition_pool import acquire, ensemble
 
     options, bulk = read_options(args, AcquireOptions), read_options(args, BulkOptions)

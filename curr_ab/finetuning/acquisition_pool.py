@@ -15,8 +15,9 @@ from curr_ab.checkpoint_files import CONFIG, find_file, resolve
 from curr_ab.files import read_object, remove_folder, write_parquet
 from curr_ab.finetuning.acquisition import acquisition_order, choose_batch, reasons, spread
 from curr_ab.finetuning.acquisition_plan import AcquisitionPlan
+from curr_ab.finetuning.ensemble import is_ensemble, member_folders
 from curr_ab.finetuning.prediction import PredictTask, TunedCheckpoint
-from curr_ab.finetuning.uncertainty import Uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 from curr_ab.finetuning.uncertainty_neighbours import residues_of
 from curr_ab.inference.bulk import run_bulk
 from curr_ab.inference.formats import assemble, writer_for
@@ -47,8 +48,11 @@ class PoolReader(Reader):
         return cls(**vars(read))
 
 
-def fold_models(adapter: str | Path) -> list[Path]:
-    """The models of the folds beside an adapter, whose disagreement tells what is uncertain."""
+def fold_models(adapter: str) -> list[Path]:
+    """The models in an ensemble, or of the folds beside an adapter; their disagreement is the uncertainty."""
+    source = resolve(adapter)
+    if is_ensemble(source):
+        return member_folders(source)
     folders = sorted(Path(adapter).resolve().parent.glob("fold-*/adapter"))
     if len(folders) < 2:
         raise OptionError(
@@ -66,7 +70,7 @@ def acquire(
     plan: AcquisitionPlan,
     count: int,
     *,
-    uncertainty: Uncertainty | None = None,
+    uncertainty: Uncertainty | Uncertainties | None = None,
     tokens_per_batch: int | None = None,
     **how: Any,
 ) -> Checked:
@@ -101,7 +105,7 @@ def _chosen(
     kept: Sequence[str],
     plan: AcquisitionPlan,
     count: int,
-    uncertainty: Uncertainty | None,
+    uncertainty: Uncertainty | Uncertainties | None,
     wanted: tuple[str, str],
 ) -> pa.Table:
     column, what = wanted

@@ -16,7 +16,7 @@ from torch import Tensor
 from curr_ab.files import replacing
 from curr_ab.finetuning.batches import RightAnswers, TokenRows
 from curr_ab.finetuning.examples import Indices
-from curr_ab.finetuning.fit import Fit, steps_per_epoch
+from curr_ab.finetuning.fit import Fit
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.model import build_masked_model, trained_weights
@@ -61,7 +61,7 @@ def adapted_weights(
     source: str,
     accelerator: Accelerator,
     *,
-    examples: Sequence[Example],
+    examples: Sequence[Example],  # all that is trained on
     fold: Fold,
     folder: FitFolder,
     stop: StopRequest,
@@ -71,18 +71,17 @@ def adapted_weights(
     most_at_once: int,
     steps_before: int,
 ) -> dict[str, Tensor]:
-    """The adapters' weights after their masked training on the fold's training part, from where it stands."""
+    """The adapters' weights after their masked training before a fold's fit, from where it stands."""
     place = FitFolder(folder.path / "adaptation", folder.path)
     file = place.path / FILE
     if not file.exists():
-        chosen = [examples[index] for index in fold.train]
-        everything: Indices = np.arange(len(chosen))
+        everything: Indices = np.arange(len(examples))
         nothing = everything[:0]
         fit = Adaptation(
             adaptation_recipe(recipe),
             accelerator,
             model=build_masked_model(recipe, source, attention, fold.number),
-            rows=MaskedRows(chosen, recipe, pad=pad),
+            rows=MaskedRows(examples, recipe, pad=pad),
             right=RightAnswers(torch.zeros(0), torch.zeros(0), len(VOCABULARY)),  # until an epoch masks
             fold=Fold(fold.number, everything, nothing, nothing),
             folder=place,
@@ -106,9 +105,9 @@ def adaptation_recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, epochs=recipe.adapt_epochs, fewest_steps=0, early_stopping=0, start="random")
 
 
-def adaptation_steps(recipe: Recipe, fold: Fold) -> int:
-    """Steps of the masked training before a fit."""
-    return recipe.adapt_epochs * steps_per_epoch(recipe, fold)
+def adaptation_steps(recipe: Recipe, num_sequences: int) -> int:
+    """Steps of the masked training on so many sequences before a fit."""
+    return recipe.adapt_epochs * -(-num_sequences // recipe.pairs_per_step)
 
 
 def take_adapters(model: Any, weights: dict[str, Tensor]) -> None:

@@ -21,8 +21,9 @@ from curr_ab.finetuning.adapter_record import (
     edit_json,
     write_adapter_card,
 )
+from curr_ab.finetuning.ensemble import EnsembleModel
 from curr_ab.finetuning.probe_model import ProbeModel
-from curr_ab.finetuning.uncertainty import Uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 from curr_ab.results import Result, write_results
 
 
@@ -37,14 +38,14 @@ def save_adapter(
     results: Sequence[Result],
     data: Mapping[str, Any],
     folds: Mapping[str, Any],
-    uncertainty: Uncertainty | None = None,
+    uncertainty: Uncertainty | Uncertainties | None = None,
 ) -> None:
     """Write the folder, whole or not at all, in the place of what is there.
 
-    A PEFT model leaves its adapter, which holds the head too, a probe its regression; any other model a
-    complete checkpoint. `recipe` is a dataclass with a `name`; `label_names` are the classes in the order of
-    the logits, or the columns that are predicted at once, none for one number. Of paths in `data` the names
-    are kept.
+    A PEFT model leaves its adapter, which holds the head too, a probe its regression, an ensemble all its
+    models; any other model a complete checkpoint. `recipe` is a dataclass with a `name`; `label_names` are
+    the classes in the order of the logits, or the columns that are predicted at once, none for one number. Of
+    paths in `data` the names are kept.
     """
     import yaml
 
@@ -60,6 +61,8 @@ def save_adapter(
     with replacing_folder(Path(folder)) as new:
         if isinstance(model, ProbeModel):
             model.save(new, record.base_model)
+        elif isinstance(model, EnsembleModel):
+            model.save(new)
         elif hasattr(model, "peft_config"):
             _save_peft(model, new, record.base_model)
         else:

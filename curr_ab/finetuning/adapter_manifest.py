@@ -11,14 +11,21 @@ from typing import Any
 from curr_ab.checkpoint_files import CONFIG, find_weights
 from curr_ab.family import NAMESPACE
 from curr_ab.files import file_digest, read_object, write_json
-from curr_ab.finetuning.adapter_record import ADAPTER_CONFIG, CARD, MANIFEST, RECORD, is_repository
+from curr_ab.finetuning.adapter_record import (
+    ADAPTER_CONFIG,
+    CARD,
+    MANIFEST,
+    RECORD,
+    is_repository,
+    members_of,
+)
 from curr_ab.results import checkpoint_digest
 from curr_ab.words import EXAMPLE_PAIR
 
 FORMAT = "curr-ab finetuning manifest 1"
 # Made anew from the others, by a command that may change the name of the base in two of them.
 _LIVING = (CARD,)
-_NAMES_THE_BASE = (RECORD, ADAPTER_CONFIG)
+_NAMES_THE_BASE = (RECORD, ADAPTER_CONFIG, MANIFEST)  # the last of an ensemble's members
 _OF_THE_HUB = (".gitattributes", ".cache")  # the second is what `hf download --local-dir` leaves
 TOLERANCE = 1e-3  # of fp32 on one machine and another; a wrong model is off by orders of magnitude more
 
@@ -122,7 +129,10 @@ def change_base(
     folder: Path, manifest: AdapterManifest, base_model: str | None, revision: str | None, namespace: str
 ) -> None:
     """Follow a command that has named base or owner anew; the digests of all else stay as they were."""
-    anew = {name: file_digest(folder / name) for name in _NAMES_THE_BASE if name in manifest.files}
+    for member in members_of(folder):
+        change_base(member, read_manifest(member), base_model, revision, namespace)
+    names = (name for name in manifest.files if Path(name).name in _NAMES_THE_BASE)
+    anew = {name: file_digest(folder / name) for name in names}
     manifest = replace(manifest, files=manifest.files | anew, namespace=namespace)
     if base_model is not None:
         manifest = replace(manifest, base_model=base_model, base_revision=revision)

@@ -20,6 +20,8 @@ FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
 MANIFEST = "finetuning_manifest.json"
+MEMBERS = "members"  # folder of the models of an ensemble
+TRAINING = "training_pairs.safetensors"  # residues of the training pairs, where they are kept
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # By target: what a model predicts, and the arrays that `predict` gives.
 _PREDICTIONS = {
@@ -61,8 +63,15 @@ def read_record(folder: Path) -> FinetuningRecord:
     return FinetuningRecord(**content)
 
 
+def members_of(folder: Path) -> list[Path]:
+    """The folders of an ensemble's models; none of any other fine-tuning."""
+    return sorted(path.parent for path in (folder / MEMBERS).glob(f"*/{RECORD}"))
+
+
 def change_record(folder: Path, name: str | None, base_model: str | None) -> None:
     """Another name, or the same base under another name: a repository in the place of a folder."""
+    for member in members_of(folder):
+        change_record(member, None, base_model)
     record = read_record(folder)
     record = replace(record, name=name or record.name, base_model=base_model or record.base_model)
     if (folder / ADAPTER_CONFIG).is_file():
@@ -98,17 +107,19 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
     predicts, output = _PREDICTIONS[f"several {target}" if recipe.get("label_columns") else target]
     is_adapter, is_probe = (folder / ADAPTER_CONFIG).is_file(), (folder / PROBE).is_file()
+    num_members = len(members_of(folder))
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
     refused = target != "residues" and recipe["pooling"] != "cls" and not is_probe
     return render(
         "finetuning/adapter_card.md",
-        header=_header(record, target, results, _library(is_adapter, is_probe), namespace),
+        header=_header(record, target, results, _library(is_adapter, is_probe or num_members > 0), namespace),
         name=record.name,
         repo_id=repo_id,
         record=record,
         recipe=recipe,
         is_adapter=is_adapter,
         is_probe=is_probe,
+        num_members=num_members,
         base=record.base_model,
         base_name=Path(record.base_model).name,
         base_text=json.dumps(record.base_model),
@@ -119,12 +130,13 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         refused_pooling=recipe["pooling"] if refused else "",
         head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",
         settings={key: value for key, value in recipe.items() if value not in (None, [], "")},
+        training=TRAINING if (folder / TRAINING).is_file() else "",
         results=sorted(results, key=lambda row: (row.task, row.metric)),
     )
 
 
-def _library(is_adapter: bool, is_probe: bool) -> str:
-    return "peft" if is_adapter else "curr-ab" if is_probe else "transformers"
+def _library(is_adapter: bool, is_own: bool) -> str:
+    return "peft" if is_adapter else "curr-ab" if is_own else "transformers"
 
 
 def _header(

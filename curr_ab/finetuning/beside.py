@@ -16,6 +16,7 @@ from curr_ab.quantities import format_duration, format_value
 from curr_ab.words import Target
 
 COMPARISON = "comparison.json"
+FORMAT = "curr-ab finetuning comparison 1"
 SECONDS = "seconds.json"
 PROBE = "probe"  # stands beside other methods; it reads the member, so it is no baseline
 GUESSES: dict[Target, str] = {"classes": "majority", "residues": "majority", "number": "mean"}
@@ -53,22 +54,39 @@ class Comparison:
     best_baseline: str
     sentence: str
     rows: tuple[Row, ...]
-
-    def write(self, folder: Path) -> None:
-        write_json(folder / COMPARISON, {"format": "curr-ab finetuning comparison 1", **asdict(self)})
-
-    @classmethod
-    def read(cls, folder: Path) -> Comparison:
-        content = read_object(folder / COMPARISON)
-        content.pop("format")
-        return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
+    column: str | None = None  # where several are learnt at once
 
 
-def compare_beside(folder: Path, method: str) -> Comparison:
-    """The finished run in `folder`, called by its method, and everything that stands beside it."""
-    run = read_run(folder)
+def write_comparisons(folder: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write them into one file; of a run of several columns there is one for each."""
+    columns = [asdict(one) for one in comparisons]
+    if comparisons[0].column is None:
+        [only] = columns
+        del only["column"]
+        write_json(folder / COMPARISON, {"format": FORMAT, **only})
+    else:
+        write_json(folder / COMPARISON, {"format": FORMAT, "columns": columns})
+
+
+def read_comparisons(folder: Path) -> list[Comparison]:
+    """The comparison of a run, or those of its columns."""
+    content = read_object(folder / COMPARISON)
+    content.pop("format")
+    return [
+        Comparison(**{**one, "rows": tuple(Row(**row) for row in one["rows"])})
+        for one in content.get("columns", [content])
+    ]
+
+
+def compare_beside(folder: Path, method: str, column: str | None = None) -> Comparison:
+    """The finished run in `folder`, called by its method, and everything that stands beside it.
+
+    Of a run of several columns it is about one.
+    """
+    run = read_run(folder, column=column)
     metric = HEADLINES[run.target]
-    others = {path.name: read_run(folder, beside=path.name) for path in sorted((folder / BESIDE).iterdir())}
+    names = [path.name for path in sorted((folder / BESIDE).iterdir())]
+    others = {name: read_run(folder, column=column, beside=name) for name in names}
     values = {name: _means(other, metric) for name, other in others.items()}
     baselines = [name for name in others if name != PROBE]
     best = max(baselines, key=lambda name: values[name][0])
@@ -81,8 +99,10 @@ def compare_beside(folder: Path, method: str) -> Comparison:
         else:
             rows.append(_row(name, kind, other, others[best], metric, seconds))
     sentence = _sentence(rows[0], best, values[best], metric, len(run.folds))
+    if column is not None:
+        sentence = f"{column}: {sentence}"
     rows.sort(key=lambda row: -row.value)
-    return Comparison(metric, len(run.folds), best, sentence, tuple(rows))
+    return Comparison(metric, len(run.folds), best, sentence, tuple(rows), column)
 
 
 def _means(run: RunPredictions, metric: str) -> tuple[float, float | None]:

@@ -119,12 +119,11 @@ class Contenders:
         return blended([self.scored(name, train).regression for name in names])
 
     def guess(self, train: Indices, test: Indices) -> Floats:
-        """The share of each class in the training part, or the mean of its numbers."""
-        labels, known = (
-            self.answers.labels[self.answers.of(train)],
-            self.answers.known[self.answers.of(train)],
-        )
-        num_answers = len(self.answers.of(test))
+        """The share of each class in the training part, or the mean of its numbers; each column's own."""
+        rows, num_answers = self.answers.of(train), len(self.answers.of(test))
+        labels, known = self.answers.labels[rows], self.answers.known[rows]
+        if labels.ndim > 1:  # of two classes, 0 and 1, the mean is the share of the second
+            return np.tile(np.where(known, labels, 0).sum(axis=0) / known.sum(axis=0), (num_answers, 1))
         if not self.answers.num_classes:
             return np.full(num_answers, labels[known].mean())
         counts = np.bincount(labels[known].astype(np.int64), minlength=self.answers.num_classes)

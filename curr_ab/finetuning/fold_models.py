@@ -16,6 +16,7 @@ from curr_ab.finetuning.contenders import Contenders, answers_for, make_contende
 from curr_ab.finetuning.examples import Examples, Indices
 from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.folds_beside import whole_part
+from curr_ab.finetuning.further_sequences import FurtherSequences
 from curr_ab.finetuning.model import model_with, trained_weights
 from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
 from curr_ab.finetuning.preview import plan_of
@@ -40,10 +41,11 @@ class FoldModels:
         folder: Path,
         accelerator: Accelerator,
         say: Callable[[str], None],
+        further: FurtherSequences,
     ) -> None:
         self.recipe, self.base, self.examples, self.folds = recipe, base, examples, folds
-        self.folder, self.accelerator, self.say = folder, accelerator, say
-        self.trained = TrainedFits(recipe, base, examples, folds, accelerator, say)
+        self.folder, self.accelerator, self.say, self.further = folder, accelerator, say, further
+        self.trained = TrainedFits(recipe, base, examples, folds, accelerator, say, further)
         self.answer_ends = self.trained.rows.answer_ends
         self.probe = ProbeFits(recipe, base, examples, self.answer_ends, folder / "features", accelerator)
         self._contenders: Contenders | None = None
@@ -122,7 +124,8 @@ class FoldModels:
     def make_plan(self) -> None:
         """Decide what is tried, unless the run has done that before, and say it."""
         if not (self.folder / PLAN).exists():
-            plan_of(self.recipe, self.base.source, self.examples, self.folds).write(self.folder)
+            plan = plan_of(self.recipe, self.base.source, self.examples, self.folds, self.further)
+            plan.write(self.folder)
         for line in describe(Plan.read(self.folder)):
             self.say(line)
 

@@ -63,7 +63,7 @@ def make_plan(
     recipe: Recipe, num_labels: int, num_folds: int, seconds: dict[Method, tuple[float, float]]
 ) -> Plan:
     """The plan for so many labels in a training part; `seconds` are of trials and of fits, by method."""
-    known = num_labels * (num_folds + recipe.final)
+    known = num_labels * (num_folds + recipe.fits_everything)
     trial, fit = seconds["probe"]
     candidates = [Candidate("probe", trial + _REGRESSIONS * known, fit, True, "always")]
     for method in TRAINED:

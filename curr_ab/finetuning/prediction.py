@@ -15,12 +15,18 @@ import torch
 from torch import Tensor
 
 from curr_ab.checkpoint_files import CONFIG, find_file, resolve
-from curr_ab.checkpoints import Checkpoint, load
+from curr_ab.checkpoints import Checkpoint, load, load_tokenizer
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object
+from curr_ab.finetuning.ensemble import EnsembleModel, is_ensemble, mean_and_deviation, member_folders
 from curr_ab.finetuning.probe_model import ProbeModel, is_probe, load_probe
-from curr_ab.finetuning.uncertainty import Uncertainty, read_uncertainty
-from curr_ab.finetuning.uncertainty_columns import class_columns, nearness_columns, number_columns
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty, read_uncertainty
+from curr_ab.finetuning.uncertainty_columns import (
+    class_columns,
+    nearness_columns,
+    number_columns,
+    several_columns,
+)
 from curr_ab.inference.batch_functions import BatchFunction
 from curr_ab.inference.records import Record
 from curr_ab.inference.results import Results
@@ -33,7 +39,7 @@ from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import CHAINS, Target
 
 Array = npt.NDArray[np.float32]
-_PROBE = "probe"
+_PROBE, _ENSEMBLE = "probe", "ensemble"
 _HEADS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
@@ -59,12 +65,21 @@ def load_finetuned(
     how: dict[str, Any] = {**place, "device": device, "dtype": dtype}
     source = resolve(name_or_path, namespace)
     model: Any
-    if is_probe(source, revision):
+    if is_ensemble(source, revision):
+        model, tokenizer = _load_ensemble(source, revision, device=device, dtype=dtype, namespace=namespace)
+    elif is_probe(source, revision):
         model, tokenizer = load_probe(source, **how)
     else:
         model, tokenizer = load(name_or_path, head=head_of(name_or_path, **place), merge=merge, **how)
     model.uncertainty = read_uncertainty(name_or_path, **place)
     return model, tokenizer
+
+
+def _load_ensemble(source: str, revision: str | None, **how: Any) -> tuple[EnsembleModel, CurrAbTokenizer]:
+    """All members of an ensemble as one model."""
+    folders = member_folders(source, revision)
+    members = [load_finetuned(folder, **how)[0] for folder in folders]
+    return EnsembleModel(members, folders), load_tokenizer(source, revision=revision)
 
 
 def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE) -> str:
@@ -83,6 +98,8 @@ def head_of(name_or_path: str | Path, *, revision: str | None = None, namespace:
 
 def target_of(model: Any) -> Target:
     """Target that the model predicts."""
+    if isinstance(model, EnsembleModel):
+        return target_of(model.members[0])
     if isinstance(model, ProbeModel):
         return model.target
     if type(_bare(model)).__name__.endswith("ForTokenClassification"):
@@ -120,6 +137,8 @@ def predict_window(
     model: Any, tokenizer: CurrAbTokenizer, window: Sequence[Record], tokens_per_batch: int | None = None
 ) -> list[Array]:
     """The predictions for the records of a window that is batched together."""
+    if isinstance(model, EnsembleModel):
+        return mean_and_deviation(draws_window(model, tokenizer, window, tokens_per_batch))[0]
     if isinstance(model, ProbeModel):
         return model.predict(tokenizer, window, tokens_per_batch)
     tokens = tokenize(tokenizer, window)
@@ -141,6 +160,15 @@ def predict_window(
     return map_batches(run, sequences, _bare(model), tokens_per_batch=tokens_per_batch)
 
 
+def draws_window(
+    model: EnsembleModel, tokenizer: CurrAbTokenizer, window: Sequence[Record], tokens_per_batch: int | None
+) -> list[list[Array]]:
+    """The same of each member of an ensemble."""
+    if model.are_probes:
+        return model.probe_draws(tokenizer, window, tokens_per_batch)
+    return [predict_window(member, tokenizer, window, tokens_per_batch) for member in model.members]
+
+
 def _bare(model: Any) -> Any:
     """The model inside a PEFT model, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -151,19 +179,31 @@ class PredictTask(BulkTask, PredictSettings):
     """`curr-ab predict`: a row for each pair, or for each residue."""
 
     records_per_part: int = 1024
-    uncertainty: Uncertainty | None = None  # of the model; none gives the model's own numbers alone
+    uncertainty: Uncertainty | Uncertainties | None = (
+        None  # of the model; none gives the model's own numbers alone
+    )
 
     def results(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> list[Array]:
         return predict_window(model, tokenizer, records, self.tokens_per_batch)
 
     def table(self, model: Any, tokenizer: Any, records: Sequence[Record]) -> pa.Table:
-        predictions = self.results(model, tokenizer, records)
+        deviations: list[Array] | None = None
+        if isinstance(model, EnsembleModel):
+            draws = draws_window(model, tokenizer, records, self.tokens_per_batch)
+            predictions, deviations = mean_and_deviation(draws)
+        else:
+            predictions = self.results(model, tokenizer, records)
         target, sure = target_of(model), None if self.raw else self.uncertainty
         columns: dict[str, Any] = {"id": pa.array([record.id for record in records], pa.string())}
         if has_several_tasks(model):
-            kind = "prediction" if target == "number" else "probability"
-            values = zip(label_names(model), np.stack(predictions).T, strict=True)
-            return pa.table({**columns, **{f"{kind}_{name}": pa.array(value) for name, value in values}})
+            assert not isinstance(sure, Uncertainty)
+            values = np.stack(predictions)
+            columns |= several_columns(label_names(model), values, target, sure, self.level)
+            if deviations is not None:
+                apart = zip(label_names(model), np.stack(deviations).T, strict=True)
+                columns |= {f"deviation_{name}": pa.array(one) for name, one in apart}
+            return pa.table(columns | nearness_columns(records, sure, None))
+        assert not isinstance(sure, Uncertainties)
         if target == "number":
             columns |= number_columns(np.concatenate(predictions), sure, self.level)
         elif target == "classes":
@@ -171,8 +211,20 @@ class PredictTask(BulkTask, PredictSettings):
         else:
             columns = _residue_columns(records)
             columns |= class_columns(label_names(model), np.concatenate(predictions), sure, self.level)
+        if deviations is not None:
+            columns["deviation"] = pa.array(_of_chosen(target, predictions, deviations))
         counts = [len(one) for one in predictions] if target == "residues" else None
         return pa.table(columns | nearness_columns(records, sure, counts))
+
+
+def _of_chosen(target: Target, predictions: Sequence[Array], deviations: Sequence[Array]) -> Array:
+    """Deviations of the numbers, or of the probability of the class that is predicted."""
+    if target == "number":
+        return np.concatenate(deviations)
+    join = np.concatenate if target == "residues" else np.stack
+    best = join(predictions).argmax(axis=1)
+    chosen: Array = join(deviations)[np.arange(len(best)), best]
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -180,20 +232,25 @@ class TunedCheckpoint(Checkpoint):
     """What fine-tuning left: a checkpoint or an adapter with its head, or a probe."""
 
     def __post_init__(self) -> None:
-        probe = is_probe(resolve(self.name, self.namespace), self.revision)
-        head = _PROBE if probe else head_of(self.name, revision=self.revision, namespace=self.namespace)
+        source = resolve(self.name, self.namespace)
+        if is_ensemble(source, self.revision):
+            head = _ENSEMBLE
+        elif is_probe(source, self.revision):
+            head = _PROBE
+        else:
+            head = head_of(self.name, revision=self.revision, namespace=self.namespace)
         object.__setattr__(self, "head", head)
 
     def precision(self) -> Precision:
-        if self.head == _PROBE and self.dtype == "auto":
-            return Precision(torch.float32, "the probe was fitted in it")
+        if self.head in (_PROBE, _ENSEMBLE) and self.dtype == "auto":
+            return Precision(torch.float32, f"the {self.head} was fitted in it")
         return super().precision()
 
     def load(self, process: int = 0) -> tuple[Any, CurrAbTokenizer]:
-        if self.head != _PROBE:
+        if self.head not in (_PROBE, _ENSEMBLE):
             return super().load(process)
-        return load_probe(
-            resolve(self.name, self.namespace),
+        return load_finetuned(
+            self.name,
             revision=self.revision,
             device=self.device_of(process),
             dtype=self.precision().dtype,

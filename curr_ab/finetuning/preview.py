@@ -18,6 +18,7 @@ from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.fit import steps_of, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.folds_beside import whole_part
+from curr_ab.finetuning.further_sequences import FurtherSequences, read_further
 from curr_ab.finetuning.label_counts import labels_by_task
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
 from curr_ab.finetuning.plan import TRAINED, Plan, describe, make_plan, trial_recipe
@@ -34,16 +35,24 @@ _FORWARD = 1 / 3
 _INNER_SHARE = 0.8  # of a training part, on which a trial is fitted
 
 
-def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames | None = None) -> str:
+def preview(
+    recipe: Recipe,
+    model: str | Path,
+    data: Any,
+    *,
+    names: ColumnNames | None = None,
+    adapt_data: Any = (),
+) -> str:
     """The text; nothing is trained, and the weights of the model are not read."""
     examples = read_examples(recipe, data, names=names)
+    further = read_further(adapt_data, recipe)
     folds = split_folds(examples, recipe)
     config = model_config(recipe, checked_source(model))
     with torch.device("meta"):
         shape = adapted(HEADS[head_name(recipe)](config), recipe, "")
     precision = training_precision(recipe.precision)
     if recipe.method == "auto":
-        plan = plan_of(recipe, checked_source(model), examples, folds)
+        plan = plan_of(recipe, checked_source(model), examples, folds, further)
         costs = [f"{'' if place else 'methods':<17}{line}" for place, line in enumerate(describe(plan))]
     else:
         steps = [steps_of(recipe, fold) for fold in folds]
@@ -55,14 +64,14 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
         ]
         if recipe.method == "probe":
             costs = [f"model            a regression on frozen features ({recipe.features})"]
-        flops = operations(recipe, config, examples, folds)
+        flops = operations(recipe, config, examples, folds, further)
         costs.append(f"time             {expected_time(flops, precision.name, shape.num_parameters())}")
     lines = [
         yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip(),
         "",
         f"examples         {len(examples):,}, {examples.num_dropped:,} dropped",
         *(f"                 {line}" for line in _counts(recipe, examples)),
-        *(f"note             {note}" for note in examples.notes),
+        *(f"note             {note}" for note in (*examples.notes, *further.notes)),
         *(
             f"fold {fold.number:<12}training {len(fold.train):,}, validation {len(fold.validation):,}, "
             f"test {len(fold.test):,}"
@@ -73,7 +82,9 @@ def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames 
     return "\n".join(lines)
 
 
-def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fold]) -> Plan:
+def plan_of(
+    recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fold], further: FurtherSequences
+) -> Plan:
     """What `--method auto` tries on these folds, by the time that operations take on this machine."""
     config = model_config(recipe, source)
     with torch.device("meta"):
@@ -82,10 +93,10 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
     seconds: dict[Method, tuple[float, float]] = {}
     methods: tuple[Method, ...] = ("probe", *TRAINED)
     for method in methods:
-        fits = operations(recipe.as_method(method), config, examples, folds)
-        trials = (
-            0.0 if method == "probe" else operations(trial_recipe(recipe, method), config, examples, folds)
-        )
+        fits = operations(recipe.as_method(method), config, examples, folds, further)
+        trials = 0.0
+        if method != "probe":
+            trials = operations(trial_recipe(recipe, method), config, examples, folds, further)
         seconds[method] = trials * _INNER_SHARE / rate, fits / rate
     smallest = min(len(whole_part(fold)) for fold in folds)
     num_labels = smallest if recipe.target != "residues" else _num_known(examples) * smallest // len(examples)
@@ -110,7 +121,13 @@ def _counts(recipe: Recipe, examples: Examples) -> list[str]:
     return lines
 
 
-def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: Sequence[Fold]) -> float:
+def operations(
+    recipe: Recipe,
+    config: CurrAbConfig,
+    examples: Examples,
+    folds: Sequence[Fold],
+    further: FurtherSequences,
+) -> float:
     """Floating-point operations of all fits, the last on everything among them."""
     lengths = TokenRows(examples.items, recipe).lengths.astype(np.float64)
     per_token = training_flops_per_token(config, float(np.square(lengths).sum() / lengths.sum()))
@@ -125,6 +142,9 @@ def operations(recipe: Recipe, config: CurrAbConfig, examples: Examples, folds: 
         sum(float(lengths[getattr(fold, part)].sum()) for fold in folds)
         for part in ("train", "validation", "test")
     )
-    if recipe.final:
+    if recipe.fits_everything:
         trained += float(lengths.sum())
-    return per_token * (epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD)
+    adapted_on = recipe.adapt_epochs * (len(folds) + recipe.fits_everything) * further.num_residues
+    return per_token * (
+        adapted_on * share + epochs * (trained * share + validated * _FORWARD) + tested * _FORWARD
+    )

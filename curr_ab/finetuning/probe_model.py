@@ -62,7 +62,22 @@ class ProbeModel(nn.Module):
         self, tokenizer: CurrAbTokenizer, records: Sequence[Record], tokens_per_batch: int | None = None
     ) -> list[Array]:
         """For each record its probabilities [classes], [residues, classes] or its number [1]."""
-        names = self.features.split(JOIN)
+        found = self.seen(tokenizer, records, self.feature_names, tokens_per_batch)
+        return self.answers(found, len(records))
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The sets of features that the regression sees, side by side."""
+        return self.features.split(JOIN)
+
+    def seen(
+        self,
+        tokenizer: CurrAbTokenizer,
+        records: Sequence[Record],
+        names: Sequence[str],
+        tokens_per_batch: int | None,
+    ) -> dict[str, Any]:
+        """These sets of features of the records."""
         own = [name for name in names if name in (*MEMBER_FEATURES, *RESIDUE_FEATURES)]
         options: dict[str, Any] = {"names": own, "tokens_per_batch": tokens_per_batch}
         pairs = [(record.heavy, record.light) for record in records]
@@ -72,13 +87,19 @@ class ProbeModel(nn.Module):
                 found |= residue_features(self.esm, tokenizer, records, **options)
             if RESIDUE_WINDOWS in names:
                 found[RESIDUE_WINDOWS] = [residue_windows([pair]) for pair in pairs]
-            by_record = zip(*(found[name] for name in names), strict=True)
-            return [self.regression.predict(_side_by_side(one)).astype(np.float32) for one in by_record]
+            return found
         if own:
             found |= member_features(self.esm, tokenizer, records, **options)
-        found |= {name: sequence_features(name, pairs) for name in names if name in BASELINES}
-        values = _side_by_side([found[name] for name in names])
-        return list(self.regression.predict(values).reshape(len(records), -1).astype(np.float32))
+        return found | {name: sequence_features(name, pairs) for name in names if name in BASELINES}
+
+    def answers(self, found: Mapping[str, Any], num_records: int) -> list[Array]:
+        """Predictions from features that `seen` gave."""
+        values = [found[name] for name in self.feature_names]
+        if self.target == "residues":
+            by_record = zip(*values, strict=True)
+            return [self.regression.predict(_side_by_side(one)).astype(np.float32) for one in by_record]
+        predicted = self.regression.predict(_side_by_side(values))
+        return list(predicted.reshape(num_records, -1).astype(np.float32))
 
     def save(self, folder: Path, base: str) -> None:
         """Write the regression and the configuration; `base` is where the member's weights are."""

@@ -182,6 +182,12 @@ class Recipe:
     max_residues: int = option(315, "Number of residues above which a pair is dropped and counted", above=0)
     seed: int = option(42, "Seed of folds, negatives, heads, batches and dropout", least=0)
     final: bool = option(True, "Fit once on all pairs after the folds", execution=True)
+    ensemble: Literal["none", "folds"] = option(
+        "none",
+        "Model of the run: one more fit on everything, or with folds the mean of the models of the folds, "
+        "with their deviation",
+        execution=True,
+    )
     training_sequences: bool = option(
         True,
         "Keep the residues of the training pairs in the adapter, by which predict tells how near a pair is",
@@ -253,6 +259,10 @@ class Recipe:
             raise OptionError(
                 f"group_by must be none for fold_scheme rows, which ignores it; got {self.group_by!r}",
                 "group_by",
+            )
+        if self.ensemble == "folds" and self.folds < 2:
+            raise OptionError(
+                "folds must be 2 or more for an ensemble of them; got 1", *("folds", "ensemble")
             )
         if self.negatives != "given" and (
             self.target != "classes" or len(self.labels) != 2 or self.label_columns
@@ -351,6 +361,11 @@ class Recipe:
     def num_epochs(self, steps_per_epoch: int) -> int:
         """Epochs of a fit: those of the recipe, or as many as its fewest steps take."""
         return max(self.epochs, -(-self.fewest_steps // steps_per_epoch))
+
+    @property
+    def fits_everything(self) -> bool:
+        """True where a last fit is on all examples, rather than on none or in the place of it an ensemble."""
+        return self.final and self.ensemble == "none"
 
     @property
     def num_parts(self) -> int:

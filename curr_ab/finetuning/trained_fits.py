@@ -18,6 +18,7 @@ from curr_ab.finetuning.examples import Examples, Indices
 from curr_ab.finetuning.features import FeatureRows, pooled_features
 from curr_ab.finetuning.fit import Fit, steps_of
 from curr_ab.finetuning.folds import Fold
+from curr_ab.finetuning.further_sequences import FurtherSequences
 from curr_ab.finetuning.label_counts import weight_table
 from curr_ab.finetuning.lower_layers import StateRows, fits_in_memory, go_on_from_states, lower_states
 from curr_ab.finetuning.methods import ADAPTERS
@@ -41,9 +42,10 @@ class TrainedFits:
         folds: Sequence[Fold],
         accelerator: Accelerator,
         say: Callable[[str], None],
+        further: FurtherSequences,
     ) -> None:
         self.recipe, self.base, self.examples, self.folds = recipe, base, examples, folds
-        self.accelerator, self.say = accelerator, say
+        self.accelerator, self.say, self.further = accelerator, say, further
         device = accelerator.device
         dropout = model_config(recipe, base.source).attention_probs_dropout_prob
         self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
@@ -90,7 +92,7 @@ class TrainedFits:
             fold=fold,
             folder=folder,
             most_at_once=most_at_once,
-            steps_before=self.steps_before(fold) + adaptation_steps(recipe, fold),
+            steps_before=self.steps_before(fold) + self.adaptation_steps(recipe, fold),
         )
         fit.run(stop, title)
         if solution and not fit.best_epoch:  # the validation part has said so, and is free to be learnt from
@@ -112,12 +114,12 @@ class TrainedFits:
     def adapted_weights(
         self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str
     ) -> dict[str, Tensor]:
-        """The adapters after their masked training on the fold's training part."""
+        """The adapters after their masked training on the fold's training part and further sequences."""
         return adapted_weights(
             recipe,
             self.base.source,
             self.accelerator,
-            examples=self.examples.items,
+            examples=[*self.examples.take(fold.train), *self.further.beside(self.examples, fold.train)],
             fold=fold,
             folder=folder,
             stop=stop,
@@ -135,7 +137,14 @@ class TrainedFits:
 
     def steps_of(self, fold: Fold) -> int:
         """Steps of a fit and of the masked training before it."""
-        return adaptation_steps(self.recipe, fold) + steps_of(self.recipe, fold)
+        return self.adaptation_steps(self.recipe, fold) + steps_of(self.recipe, fold)
+
+    def adaptation_steps(self, recipe: Recipe, fold: Fold) -> int:
+        """Steps of the masked training before a fit."""
+        if not recipe.adapt_epochs:
+            return 0
+        further = self.further.beside(self.examples, fold.train)
+        return adaptation_steps(recipe, len(fold.train) + len(further))
 
     def features(self, model: Any = None, *, anew: bool = False) -> Tensor:
         """Features of every pair by the frozen base, once for all folds, or `anew` by a fold's adapters."""

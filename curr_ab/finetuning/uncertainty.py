@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from curr_ab.checkpoint_files import find_file, resolve
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, replacing, write_json
+from curr_ab.finetuning.adapter_record import TRAINING
 from curr_ab.finetuning.examples import family_numbers
 from curr_ab.finetuning.uncertainty_levels import (
     LEVELS,
@@ -32,7 +33,6 @@ from curr_ab.measures.metrics import Floats
 from curr_ab.words import Target
 
 UNCERTAINTY = "uncertainty.json"
-TRAINING = "training_pairs.safetensors"
 FORMAT = "curr-ab uncertainty 1"
 CHECKED_LEVEL = 0.9
 _FACTS = ("target", "temperature", "num_units", "grouped", "checked")
@@ -89,14 +89,9 @@ class Uncertainty:
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of an adapter."""
-        write_json(folder / UNCERTAINTY, {**self._plain(), "digest": self.digest})
-        if self.neighbours is not None:
-            from safetensors.numpy import save_file
+        _write(folder, self)
 
-            with replacing(folder / TRAINING) as temporary:
-                save_file({"residues": np.ascontiguousarray(self.neighbours.training)}, temporary)
-
-    def _plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         near = self.neighbours
         return {
             "format": FORMAT,
@@ -120,38 +115,107 @@ class Uncertainty:
         return "; ".join(words)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Uncertainties:
+    """The same of several columns that are learnt at once, which have one training set."""
+
+    digest: str
+    labels: tuple[str, ...] = field(repr=False)  # the two classes of each column, or none of numbers
+    columns: dict[str, Uncertainty] = field(repr=False)
+    neighbours: Neighbours | None = field(repr=False)
+
+    def explained(self, level: float) -> list[str]:
+        """What is to be said beside the predictions, in lines."""
+        lines = [f"{name}: {doubt}" for name, one in self.columns.items() if (doubt := one.doubt(level))]
+        return lines + ([] if self.neighbours is None else [self.neighbours.rule])
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of an adapter."""
+        _write(folder, self)
+
+    def plain(self) -> dict[str, Any]:
+        near = self.neighbours
+        return {
+            "format": FORMAT,
+            "labels": list(self.labels),
+            "columns": {name: one.plain() for name, one in self.columns.items()},
+            "identities": None if near is None else near.percentiles.tolist(),
+            "rule": None if near is None else near.rule,
+        }
+
+    @property
+    def summary(self) -> str:
+        """What was found, a line for each column."""
+        return "\n".join(f"{name}, {one.summary}" for name, one in self.columns.items())
+
+
+def _write(folder: Path, sure: Uncertainty | Uncertainties) -> None:
+    write_json(folder / UNCERTAINTY, {**sure.plain(), "digest": sure.digest})
+    if sure.neighbours is not None:
+        from safetensors.numpy import save_file
+
+        with replacing(folder / TRAINING) as temporary:
+            save_file({"residues": np.ascontiguousarray(sure.neighbours.training)}, temporary)
+
+
+def measure_columns(
+    run_folder: str | Path,
+    pairs: Sequence[tuple[str | None, str | None]],
+    columns: Sequence[str],
+    *,
+    keep_sequences: bool = True,
+) -> Uncertainties:
+    """What `measure_uncertainty` says of each column of a run that learns several."""
+    found = {
+        name: measure_uncertainty(run_folder, pairs, keep_sequences=False, column=name) for name in columns
+    }
+    run = read_run(run_folder, column=columns[0])
+    folds = json.loads((run.folder / FOLDS).read_text(encoding="utf-8"))
+    neighbours = _neighbours_of(pairs, folds) if keep_sequences else None
+    several = Uncertainties(digest="", labels=run.label_names, columns=found, neighbours=neighbours)
+    return replace(several, digest=_digest_of(several))
+
+
 def measure_uncertainty(
-    run_folder: str | Path, pairs: Sequence[tuple[str | None, str | None]], *, keep_sequences: bool = True
+    run_folder: str | Path,
+    pairs: Sequence[tuple[str | None, str | None]],
+    *,
+    keep_sequences: bool = True,
+    column: str | None = None,
 ) -> Uncertainty:
     """The uncertainty of a finished cross-validation; `pairs` are all of its examples in order.
 
     Without `keep_sequences` nothing is stored from which residues of the training pairs could be read, and
-    how near a pair is to them is not told.
+    how near a pair is to them is not told. Of a run of several columns it is about one.
     """
-    run = read_run(run_folder)
+    run = read_run(run_folder, column=column)
     folds = json.loads((run.folder / FOLDS).read_text(encoding="utf-8"))
     held_out = held_out_of(run, [pairs[index] for fold in folds for index in fold["test"]])
     temperature = None if run.target == "number" else fit_temperature(held_out)
     errors = errors_of(held_out, temperature)
-    neighbours = None
-    if keep_sequences:
-        residues = residues_of(pairs)
-        parts = ((np.array(fold["train"] + fold["validation"]), np.array(fold["test"])) for fold in folds)
-        found = fold_identities(residues, parts)
-        if len(found):  # else no chain could be numbered
-            neighbours = Neighbours(np.unique(residues, axis=0), np.percentile(found, PERCENTILES))
-    return _with_digest(
-        Uncertainty(
-            digest="",
-            target=run.target,
-            temperature=temperature,
-            reach=reaches(errors, held_out.units, all_levels()),
-            num_units=held_out.num_units,
-            grouped=run.grouped,
-            checked=check_folds(held_out, run.target),
-            neighbours=neighbours,
-        )
+    sure = Uncertainty(
+        digest="",
+        target=run.target,
+        temperature=temperature,
+        reach=reaches(errors, held_out.units, all_levels()),
+        num_units=held_out.num_units,
+        grouped=run.grouped,
+        checked=check_folds(held_out, run.target),
+        neighbours=_neighbours_of(pairs, folds) if keep_sequences else None,
     )
+    return replace(sure, digest=_digest_of(sure))
+
+
+def _neighbours_of(
+    pairs: Sequence[tuple[str | None, str | None]], folds: Sequence[Mapping[str, Any]]
+) -> Neighbours | None:
+    """The training set; None where no chain can be numbered."""
+    residues = residues_of(pairs)
+    parts = ((np.array(fold["train"] + fold["validation"]), np.array(fold["test"])) for fold in folds)
+    found = fold_identities(residues, parts)
+    if not len(found):
+        return None
+    return Neighbours(np.unique(residues, axis=0), np.percentile(found, PERCENTILES))
 
 
 def held_out_of(run: RunPredictions, tested: Sequence[tuple[str | None, str | None]]) -> HeldOut:
@@ -206,7 +270,7 @@ def check_folds(held_out: HeldOut, target: Target) -> dict[str, float]:
 
 def read_uncertainty(
     name_or_path: str | Path, *, revision: str | None = None, namespace: str = NAMESPACE
-) -> Uncertainty | None:
+) -> Uncertainty | Uncertainties | None:
     """The uncertainty of a fine-tuned member, on disk or on the Hub; None where there is none."""
     source = resolve(name_or_path, namespace)
     path = find_file(source, UNCERTAINTY, revision=revision)
@@ -223,13 +287,22 @@ def read_uncertainty(
         from safetensors.numpy import load_file
 
         neighbours = Neighbours(load_file(training)["residues"], np.array(content["identities"]))
+    digest = content["digest"]
+    if "columns" not in content:
+        return _of_plain(content, digest, neighbours)
+    columns = {name: _of_plain(one, "", None) for name, one in content["columns"].items()}
+    labels = tuple(content["labels"])
+    return Uncertainties(digest=digest, labels=labels, columns=columns, neighbours=neighbours)
+
+
+def _of_plain(content: Mapping[str, Any], digest: str, neighbours: Neighbours | None) -> Uncertainty:
     facts = {name: content[name] for name in _FACTS}
     reach = np.array([np.inf if one is None else one for one in content["reach"]])
-    return Uncertainty(digest=content["digest"], reach=reach, neighbours=neighbours, **facts)
+    return Uncertainty(digest=digest, reach=reach, neighbours=neighbours, **facts)
 
 
-def _with_digest(one: Uncertainty) -> Uncertainty:
-    digest = hashlib.sha256(json.dumps(one._plain(), sort_keys=True).encode())
+def _digest_of(one: Uncertainty | Uncertainties) -> str:
+    digest = hashlib.sha256(json.dumps(one.plain(), sort_keys=True).encode())
     if one.neighbours is not None:
         digest.update(one.neighbours.training.tobytes())
-    return replace(one, digest=digest.hexdigest())
+    return digest.hexdigest()

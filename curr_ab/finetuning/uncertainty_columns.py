@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curr_ab.finetuning.uncertainty import Uncertainty
+from curr_ab.finetuning.uncertainty import Uncertainties, Uncertainty
 from curr_ab.inference.records import Record
+from curr_ab.words import Target
 
 Array = npt.NDArray[np.float32]
 Columns = dict[str, Any]
@@ -49,8 +50,30 @@ def class_columns(
     return columns
 
 
+def several_columns(
+    names: Sequence[str],
+    predictions: Array,
+    target: Target,
+    sure: Uncertainties | None,
+    level: float,
+) -> Columns:
+    """Numbers or probabilities of the second class [pairs, columns], with the uncertainty of each."""
+    columns: Columns = {}
+    for name, values in zip(names, predictions.T, strict=True):
+        own = None if sure is None else sure.columns[name]
+        if target == "number":
+            found = number_columns(values, own, level)
+        elif own is None or sure is None:
+            found = {"probability": pa.array(values)}
+        else:
+            both = class_columns(sure.labels, np.stack([1 - values, values], axis=1), own, level)
+            found = {"probability": both[f"probability_{sure.labels[1]}"], "set": both["set"]}
+        columns |= {f"{kind}_{name}": column for kind, column in found.items()}
+    return columns
+
+
 def nearness_columns(
-    records: Sequence[Record], sure: Uncertainty | None, counts: Sequence[int] | None
+    records: Sequence[Record], sure: Uncertainty | Uncertainties | None, counts: Sequence[int] | None
 ) -> Columns:
     """Distance of each record to the training set, where that was kept; `counts` are rows of each record."""
     if sure is None or sure.neighbours is None:

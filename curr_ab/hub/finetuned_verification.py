@@ -18,10 +18,13 @@ from curr_ab.finetuning.adapter_record import (
     CARD,
     MANIFEST,
     RECORD,
+    members_of,
     read_record,
     render_adapter_card,
 )
 from curr_ab.quantities import largest_difference
+
+_NEED_BASE = (ADAPTER_CONFIG, PROBE)
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -48,7 +51,7 @@ def check_finetuned(folder: Path, repo_id: str | None, say: Callable[[str], None
         problems.append(f"{CARD} is missing")
     elif card.read_text(encoding="utf-8") != render_adapter_card(folder, owner):
         problems.append(f"{CARD} is not what the files beside it give")
-    has_base = (folder / ADAPTER_CONFIG).is_file() or (folder / PROBE).is_file()
+    has_base = any((place / name).is_file() for place in (folder, *members_of(folder)) for name in _NEED_BASE)
     if has_base and (reason := other_base(manifest)) is not None:
         return [*problems, reason]
     from curr_ab.finetuning.prediction import load_finetuned

@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
 from curr_ab.finetuning import adaptation as module
-from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
+from curr_ab.finetuning import cross_validate, load_finetuned, plant, predict, read_examples, split_folds
 from curr_ab.finetuning.adaptation import FILE, MaskedRows
+from curr_ab.finetuning.further_sequences import read_further
 from curr_ab.options import OptionError
 from curr_ab.randomness import random_stream
 from curr_ab.training.tasks import MASK
@@ -104,3 +107,64 @@ def test_masks_differ_between_epochs_and_follow_from_the_seed(make_recipe, plant
 def test_it_needs_adapters(make_recipe, method, name):
     with pytest.raises(OptionError, match=f"{name} must be 0 for {method}, .* take lora or dora"):
         make_recipe(method=method, **{name: 1})
+
+
+@pytest.fixture
+def further(planted, tmp_path):
+    """A table without labels: the labelled pairs themselves, others, a nanobody, and what is no antibody."""
+    own = pq.read_table(planted("specificity-binary", 40)).to_pandas()
+    other = plant("specificity-binary", 30, seed=9).to_pandas()
+    table = pd.concat([own, other])[["heavy", "light"]]
+    alone = pd.DataFrame({"heavy": [other.heavy[0]], "light": [None]})
+    table = pd.concat([table, alone, pd.DataFrame({"heavy": ["ACDEFGHIK"], "light": [None]})])
+    path = tmp_path / "further.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_further_sequences_leave_out_all_chains_outside_the_training_part(make_recipe, planted, further):
+    recipe = make_recipe(**ADAPTING)
+    examples = read_examples(recipe, [str(planted("specificity-binary", 40))])
+    found = read_further([str(further)], recipe)
+    assert any(item.light is None for item in found.items)
+    assert "impossible" in found.notes[1] or "too short" in found.notes[1]
+    for fold in split_folds(examples, recipe):
+        tested = {chain for one in examples.take(fold.test) for chain in one.chains}
+        seen = found.beside(examples, fold.train)
+        assert tested.isdisjoint(chain for item in seen for chain in item.chains)
+        assert 0 < len(seen) < len(found.items)
+    everything = found.beside(examples, np.arange(40))
+    assert len(everything) == len(found.items)
+
+
+@pytest.mark.slow
+def test_a_run_adapts_on_further_sequences(make_recipe, member, planted, further, tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(MaskedRows):
+        def __init__(self, examples, *rest, **options):
+            seen.append({one.chains for one in examples})
+            super().__init__(examples, *rest, **options)
+
+    monkeypatch.setattr(module, "MaskedRows", Watched)
+    recipe = make_recipe(**{**ADAPTING, "adapt_epochs": 1})
+    data = [str(planted("specificity-binary", 40))]
+    cross_validate(recipe, str(member), data, tmp_path / "run", adapt_data=[str(further)])
+    examples = read_examples(recipe, data)
+    found = read_further([str(further)], recipe)
+    for chains, fold in zip(seen, split_folds(examples, recipe), strict=True):
+        own = {one.chains for one in examples.take(fold.train)}
+        assert chains == own | {item.chains for item in found.beside(examples, fold.train)}
+        assert len(chains) > len(own)
+    card = (tmp_path / "run" / "fold-1" / "adapter" / "README.md").read_text()
+    assert "further.csv" in card and str(tmp_path) not in card
+    with pytest.raises(ValueError, match=r"got others .*adapt_data"):
+        cross_validate(recipe, str(member), data, tmp_path / "run")
+
+
+def test_further_sequences_need_masked_training(make_recipe, further, tmp_path):
+    with pytest.raises(OptionError, match="adapt_epochs must be 1 or more with adapt_data"):
+        read_further([str(further)], make_recipe())
+    (tmp_path / "none.csv").write_text("heavy\nACDEFGHIK\n")
+    with pytest.raises(OptionError, match="adapt_data must hold a record that can be trained on; got none"):
+        read_further([str(tmp_path / "none.csv")], make_recipe(**ADAPTING))

@@ -9,7 +9,7 @@ import pytest
 
 from curr_ab.files import read_object
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
-from curr_ab.finetuning.beside import Comparison, compare_beside
+from curr_ab.finetuning.beside import compare_beside, read_comparisons
 from curr_ab.finetuning.contenders import Contenders
 from curr_ab.finetuning.plan import FEWEST_LABELS, Plan, make_plan
 from curr_ab.finetuning.preview import preview
@@ -53,7 +53,7 @@ def test_the_adapter_predicts_as_the_choice_of_its_fold(run, data):
 
 def test_all_that_was_tried_stands_beside_it(run):
     _, out = run
-    comparison = Comparison.read(out)
+    [comparison] = read_comparisons(out)
     names = {row.name: row for row in comparison.rows}
     kinds = {"auto": "run", "probe": "probe", "mean": "baseline"}
     assert {name: names[name].kind for name in kinds} == kinds

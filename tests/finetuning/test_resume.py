@@ -141,3 +141,57 @@ def test_two_processes_do_not_train_in_one_folder(make_recipe, member, data, tmp
     assert "another process trains in" in (tmp_path / "run.error").read_text()
     first.kill()
     finish(first)
+
+
+def first_line(path):
+    """The first epoch that a fit has written, with its time; none while there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return lines[0] if lines else None
+
+
+def files_of(out):
+    """All that a run leaves, without what depends on the clock."""
+    timed = {
+        "plan.json",
+        "seconds.json",
+        "choice.json",
+        "comparison.json",
+        "report.md",
+        "report.html",
+        "log.jsonl",
+    }
+    found = {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name not in timed
+    }
+    for path in out.rglob("choice.json"):
+        found[str(path.relative_to(out))] = {**json.loads(path.read_text()), "seconds": 0}
+    for path in out.rglob("log.jsonl"):
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(out))] = [{**entry, "seconds": 0} for entry in entries]
+    return found
+
+
+@pytest.mark.slow
+def test_auto_killed_inside_a_trial_goes_on_to_the_same_bits(make_recipe, dropping_member, planted, tmp_path):
+    """Of labelled residues there are enough for a trial of adapters in each fold, which is killed."""
+    how = {"pairs_per_step": 1, "adapter_dropout": 0.1, "learning_rate": 5e-3, "pairs_per_micro_batch": 1}
+    recipe = make_recipe("paratope", method="auto", epochs=2, **how)
+    arguments = (recipe.to_dict(), str(dropping_member), str(planted("paratope", 24)))
+    reference, out = tmp_path / "reference", tmp_path / "killed"
+    assert finish(start(finetune, *arguments, reference)) == [0]
+    kept = {}
+    for number in (1, 2):
+        fold = out / f"fold-{number}"
+        process = start(finetune, *arguments, out)
+        while process.is_alive() and not complete_states(fold / "trial-lora" / "states"):
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        assert finish(process) == [-signal.SIGKILL]
+        assert not (fold / "trial-lora.json").exists()  # it was killed between the trial's two epochs
+        kept[fold] = first_line(fold / "trial-lora" / "log.jsonl")
+    assert finish(start(finetune, *arguments, out)) == [0]
+    assert files_of(out) == files_of(reference)
+    for fold, line in kept.items():  # the epoch from before is not computed twice
+        assert line is not None and first_line(fold / "trial-lora" / "log.jsonl") == line

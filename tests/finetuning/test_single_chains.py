@@ -21,6 +21,7 @@ from curr_ab.finetuning import (
     resolve_recipe,
 )
 from curr_ab.finetuning.batches import TokenRows
+from curr_ab.finetuning.beside import read_comparisons
 from curr_ab.measures.fold_predictions import columns_of_run, read_run
 from curr_ab.tokenization import CurrAbTokenizer
 from curr_ab.words import UNKNOWN_LABEL
@@ -212,6 +213,32 @@ def test_from_a_mixed_table_with_gaps_to_predictions(target, member, tmp_path):
         )
         assert values == pytest.approx([one[index] for one in alone], rel=1e-3, abs=1e-4)
         assert values == pytest.approx(batch[f"{kind}_{column}"], rel=1e-3, abs=1e-4)
+    # The last fit knows how sure it is of each column, and each stands beside baselines.
+    assert (
+        main(["predict", str(run / "adapter"), str(path), "--out", str(out), "--level", "0.5", *options]) == 0
+    )
+    sure = pyarrow.csv.read_csv(out)
+    for column in columns:
+        if target == "classes":
+            assert set(sure[f"set_{column}"].to_pylist()) <= {"no", "yes", "no | yes"}
+            continue
+        middle = (sure[f"low_{column}"].to_numpy() + sure[f"high_{column}"].to_numpy()) / 2
+        assert middle == pytest.approx(sure[f"prediction_{column}"].to_numpy(), abs=1e-3)
+    assert "applicable" in sure.column_names
+    comparisons = read_comparisons(run)
+    assert [one.column for one in comparisons] == columns
+    for one in comparisons:
+        own = next(row for row in one.rows if row.kind == "run")
+        headline = next(
+            row
+            for row in results
+            if "fold" not in row.details
+            and row.details.get("column") == one.column
+            and row.metric == one.metric
+        )
+        assert own.value == pytest.approx(headline.value)
+        assert {"probe", "cdr3", "one-hot"} <= {row.name for row in one.rows}
+        assert one.sentence in (run / "report.md").read_text()
     card = (run / "adapter" / "README.md").read_text()
     assert f"{metric} of {columns[0]}" in card and "single chains too" in card
     assert json.loads((run / "data.json").read_text())["examples"]

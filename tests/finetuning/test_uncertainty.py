@@ -266,6 +266,9 @@ def test_a_run_leaves_it_in_its_adapter(member, planted, make_recipe, tmp_path, 
     adapter = tmp_path / "run" / "adapter"
     manifest = read_manifest(adapter)
     assert (TRAINING in manifest.files) == keeps
+    card = (adapter / "README.md").read_text()
+    assert ("The training pairs are in this folder" in card) == keeps
+    assert ("`nearest_identity`" in card and "--no-training-sequences" in card) == keeps
     assert UNCERTAINTY in manifest.files
     assert differences(adapter, manifest) == []
     sure = read_uncertainty(adapter)

@@ -14,13 +14,13 @@ _SIZE = (480.0, 300.0)
 _BEYOND = 4.0  # times the labels that there are: so far the law is drawn
 
 
-def methods_chart(comparison: Comparison) -> Drawing:
+def methods_chart(comparison: Comparison, name: str = "methods") -> Drawing:
     """A row for each method and baseline, best on top, with its standard error."""
     rows = comparison.rows
     ends = [row.value + sign * (row.error or 0.0) for row in rows for sign in (-1, 1)]
     height = 60.0 + _ROW * len(rows)
     chart = Chart(
-        "methods",
+        name,
         linear(ends, 0.08),
         linear([-0.5, len(rows) - 0.5], 0.0),
         (_WIDTH, height),
@@ -37,7 +37,8 @@ def methods_chart(comparison: Comparison) -> Drawing:
         chart.point(row.value, at, series, 0, tip)
         chart.note(row.name, chart.x.start - 8, chart.y(at) + 4, "end", "name")
     words = "; ".join(f"{row.name} {row.value:.3f}" for row in rows)
-    return chart.drawn(f"{comparison.metric} over {comparison.num_folds} folds", words)
+    of_column = "" if comparison.column is None else f" of {comparison.column}"
+    return chart.drawn(f"{comparison.metric}{of_column} over {comparison.num_folds} folds", words)
 
 
 def method_keys() -> list[Key]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from curr_ab.charts import rules
 from curr_ab.files import replacing
-from curr_ab.finetuning.beside import Comparison, table_of
+from curr_ab.finetuning.beside import Comparison, read_comparisons, table_of
 from curr_ab.finetuning.choice import CHOICE, Choice
 from curr_ab.finetuning.learning_curve import CURVE, LearningCurve
 from curr_ab.finetuning.report.charts import curve_chart, method_keys, methods_chart
@@ -18,12 +19,14 @@ from curr_ab.quantities import format_duration
 
 def write_report(folder: Path) -> Path:
     """Write page and Markdown of a finished run, and return the page; each appears whole or not at all."""
-    comparison = Comparison.read(folder)
+    comparisons = read_comparisons(folder)
     curve = LearningCurve.read(folder) if (folder / CURVE).exists() else None
-    values = {**_words(folder, comparison), "curve": curve}
+    values = {**_words(folder, comparisons), "curve": curve}
     styles = [packaged_text("charts.css"), packaged_text("finetuning/report/report.css"), rules(5, 0)]
     charts: dict[str, Any] = {
-        "methods_chart": methods_chart(comparison),
+        "methods_charts": [
+            methods_chart(one, f"methods-{place}") for place, one in enumerate(comparisons, start=1)
+        ],
         "method_keys": method_keys(),
         "curve_chart": None if curve is None else curve_chart(curve),
     }
@@ -37,13 +40,12 @@ def write_report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _words(folder: Path, comparison: Comparison) -> dict[str, Any]:
+def _words(folder: Path, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The sentences and tables that page and Markdown share."""
     import yaml
 
-    run = read_run(folder)
+    run = read_run(folder, column=comparisons[0].column)
     recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    header, rows = table_of(comparison)
     num_pairs = sum(len(fold.ids) for fold in run.folds)
     return {
         "title": f"{run.task}, {run.model}",
@@ -52,11 +54,16 @@ def _words(folder: Path, comparison: Comparison) -> dict[str, Any]:
             f"({'held apart by ' + str(recipe['group_by']) if run.grouped else 'by rows'}), "
             f"method {recipe['method']}, examples {run.examples[:12]}."
         ),
-        "comparison": comparison,
-        "header": header,
-        "rows": [(row.kind, fields) for row, fields in zip(comparison.rows, rows, strict=True)],
+        "comparisons": comparisons,
+        "tables": [_table(one) for one in comparisons],
         "choices": _choices(folder, [fold.number for fold in run.folds]),
     }
+
+
+def _table(comparison: Comparison) -> tuple[Sequence[str], list[tuple[str, list[str]]]]:
+    """Header and rows, each with its kind."""
+    header, rows = table_of(comparison)
+    return header, [(row.kind, fields) for row, fields in zip(comparison.rows, rows, strict=True)]
 
 
 def _choices(folder: Path, folds: list[int]) -> list[tuple[str, Choice, str]]:
