@@ -138,6 +138,7 @@ def measured_alone(*arguments):
     mine, theirs = spawn.Pipe()
     process = spawn.Process(target=peak, args=(*arguments, theirs))
     process.start()
+    theirs.close()  # so that a process that fails ends the wait
     found = mine.recv()
     process.join()
     return found
