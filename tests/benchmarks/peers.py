@@ -1,18 +1,20 @@
 """Measures embedding and scoring by a member, stock ESM-2 and AntiBERTy side by side, with their memory.
 
-    python -m benchmarks.peers [--pairs 16] [--repeats 1] [--sizes 8M 35M] [--no-scores]
+    python -m benchmarks.peers [--pairs 4] [--repeats 3] [--sizes 8M 35M] [--no-scores]
 
 Random weights in the shapes of the members, of ESM-2 of the same sizes, and of AntiBERTy (26 million
 parameters). "Plain" is how its own package calls AntiBERTy, and how stock ESM-2 is commonly called: chains in
 the order of the input, padded to the longest, and for the score 64 masked copies of a chain at once with all
-positions through the head. All ways take turns in one process; medians of the clock and of processor time,
-with the first way's time over each. Memory, on Linux, is that of a process that does nothing else.
+positions through the head. Everything is on one thread. Ways to embed take turns in one process, and medians
+are shown; an exact score of one pair takes so long that each way does it once, in a process of its own.
+Memory, on Linux, is that of a process that does nothing else. The output is tables for the documents.
 """
 
 import argparse
 import functools
 import json
 import multiprocessing
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -120,20 +122,23 @@ def memory(field):
 
 
 def peak(key, name, folder, pairs, pipe):
-    """In a process of its own: the memory that it holds with the weights, and the most while at work."""
+    """In a process of its own: clock, processor time, and the most memory beyond the loaded process's."""
     torch.set_num_threads(1)
     way = ways_of(name, folder, pairs, (key[0],), key[1])[key]
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the mark back to what is held
+    begin = time.perf_counter(), time.process_time()
     way()
-    pipe.send((before, memory("VmHWM")))
+    times = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    pipe.send((*times, memory("VmHWM") - before))
 
 
-def measured_peak(*arguments):
+def measured_alone(*arguments):
     spawn = multiprocessing.get_context("spawn")
     mine, theirs = spawn.Pipe()
     process = spawn.Process(target=peak, args=(*arguments, theirs))
     process.start()
+    theirs.close()  # so that a process that fails ends the wait
     found = mine.recv()
     process.join()
     return found
@@ -143,31 +148,47 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=16, help="pairs that are embedded (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=1, help="the median is shown (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs that are embedded (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="the median is shown (%(default)s)")
     parser.add_argument("--sizes", nargs="*", default=["8M", "35M"], help="of members and of ESM-2")
     parser.add_argument("--no-scores", action="store_true", help="embed only")
     args = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     pairs = corpus("test", args.pairs)
-    uses = ("embed",) if args.no_scores else ("embed", "score")
     with TemporaryDirectory() as root:
         folders = make_folders(Path(root), args.sizes)
-        owners, ways = {}, {}
-        for name, folder in folders.items():
-            for key, way in ways_of(name, folder, pairs, uses).items():
-                ways[key], owners[key] = way, (name, folder)
-        print(f"{torch.get_num_threads()} threads, {len(pairs)} pairs embedded, one scored")
-        for use in uses:
-            own = {key: way for key, way in ways.items() if key[0] == use}
-            times = side_by_side(own, args.repeats)
-            first = next(iter(times.values()))
-            for key, (clock, processor) in times.items():
-                before, after = measured_peak(key, *owners[key], pairs)
-                speed = f"{clock:.2f} s ({first[0] / clock:.2f}x)"
-                speed += f", processor {processor:.2f} s ({first[1] / processor:.2f}x)"
-                memory = f"memory {after:.0f} MiB at most, {before:.0f} before"
-                print(f"{use}, {key[1]}: {speed}, {memory}", flush=True)
+        show_table(f"embedding {len(pairs)} pairs", embedding_times(folders, pairs, args.repeats))
+        if not args.no_scores:
+            show_table("exact score of a pair", score_times(folders, pairs))
+
+
+def embedding_times(folders, pairs, repeats):
+    """Clock, processor time and memory of each way, which take turns."""
+    owners, ways = {}, {}
+    for name, folder in folders.items():
+        for key, way in ways_of(name, folder, pairs, ("embed",)).items():
+            ways[key], owners[key] = way, (name, folder)
+    for key, times in side_by_side(ways, repeats).items():
+        yield key[1], (*times, measured_alone(key, *owners[key], pairs)[2])
+
+
+def score_times(folders, pairs):
+    """The same of ways in processes of their own, one after the other."""
+    for name, folder in folders.items():
+        here = f"{name}, {'pairs' if name.startswith('member') else 'here'}"
+        for words in ([] if name.startswith("member") else [f"{name}, plain"]) + [here]:
+            yield words, measured_alone(("score", words), name, folder, pairs)
+
+
+def show_table(title, rows):
+    """Rows as they are measured, with the first one's times over each."""
+    print(f"\n| {title} | processor | times AntiBERTy's | memory |\n| --- | ---: | ---: | ---: |")
+    first = None
+    for words, (clock, processor, held) in rows:
+        first = first or (clock, processor)
+        speed = f"{first[1] / processor:.2f}x ({first[0] / clock:.2f})"
+        print(f"| {words} | {processor:.2f} s | {speed} | {held:.0f} MiB |", flush=True)
 
 
 if __name__ == "__main__":

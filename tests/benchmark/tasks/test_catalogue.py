@@ -3,8 +3,10 @@
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.benchmark_files import ASSAYS, FOLD, gdpa1_rows, write_table
+from support.benchmark_files import ASSAYS, FOLD, corpus, gdpa1_rows, write_table
 from support.documents import blocks_of
 
 from curr_ab.benchmark.tasks.catalogue import TASKS, read_task
@@ -50,6 +52,23 @@ def test_files_that_are_missing_or_too_many_are_refused_with_the_address(tmp_pat
         read_task("pairing", [])
     with pytest.raises(ValueError, match=r"x.csv is not there; name your own"):
         read_task("loss", [tmp_path / "x.csv"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_file_with_other_columns_is_refused_by_its_name_and_column(tmp_path, name):
+    reader, paths = TASKS[name], []
+    for number in range(reader.required or len(reader.files)):
+        path = tmp_path / f"own{number}.{'parquet' if name == 'paratope' else 'csv'}"
+        if name == "paratope":
+            pq.write_table(pa.table({"weight": [70.5]}), path)
+        else:
+            path.write_text("weight,height\n70.5,1.8\n")
+        paths.append(path)
+    light = corpus()[0]["light"]
+    options = {"affinity-flab": {"direction": "higher"}, "affinity-abbibench": {"light_chain": light}}
+    with pytest.raises(ValueError, match=r"own0\.(csv|parquet).*column") as error:
+        read_task(name, paths, **options.get(name, {}))
+    assert "weight" in str(error.value)
 
 
 def test_the_examples_of_the_document_run(tmp_path, monkeypatch):

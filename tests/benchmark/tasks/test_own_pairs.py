@@ -8,6 +8,7 @@ from support.benchmark_files import pairs, write_table
 from curr_ab.benchmark.tasks.catalogue import read_task
 from curr_ab.benchmark.tasks.folds import clone_groups, find_leaks
 from curr_ab.domains import find_domains
+from curr_ab.probes.sequence_features import sequence_features
 
 
 def write(folder, chains):
@@ -42,6 +43,15 @@ def test_every_chain_is_in_a_native_and_an_exchanged_pair(tasks):
                 for label in (0, 1)
             }
             assert counts[0] == counts[1]
+
+
+def test_features_of_single_chains_have_nothing_to_weigh(tasks):
+    """So that the AUROC of such a baseline is 0.5 to the last digit."""
+    for task in tasks:
+        features = sequence_features("k-mers", task.pairs)
+        for train, _ in task.folds:
+            native, exchanged = (features[train[task.labels[train] == label]] for label in (1, 0))
+            assert native.sum(axis=0) == pytest.approx(exchanged.sum(axis=0))
 
 
 def test_no_chain_is_on_both_sides_of_a_fold(tasks):
