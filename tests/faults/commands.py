@@ -32,7 +32,7 @@ class Command:
         return found
 
 
-INPUTS = ("pairs.csv", "labelled.csv", "runs.csv", "prepared", "run")
+INPUTS = ("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "prepared", "run")
 ROWS = "pairs.csv --device cpu --records-per-part 4 --tokens-per-batch 600 --quiet --resume --out OUT"
 COMMANDS = {
     "data prepare": Command("data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True),
@@ -43,6 +43,7 @@ COMMANDS = {
     "finetune lora": Command(f"finetune {LABELLED} --model demo --method lora --epochs 1 --folds 2"),
     "finetune auto": Command(f"finetune {LABELLED} --model demo --method auto --folds 2"),
     "finetune probe": Command(f"finetune {LABELLED} --model demo --method probe --folds 2"),
+    "benchmark": Command("benchmark pairing --data labelled.csv --models demo --folds 2 --out OUT --device cpu"),
     "evaluate": Command("evaluate loss --model demo --data prepared --split train --out OUT --device cpu"),
     "embed": Command(f"embed demo {ROWS}", "out.parquet"),
     "embed, 2 processes": Command(f"embed demo {ROWS} --processes 2", "out.parquet", True),
@@ -73,9 +74,10 @@ def make_inputs(folder: Path) -> None:
     lines = ["parameters,sequences,loss", *(f"{n:.0f},{d:.0f},{loss}" for n, d, loss in table)]
     (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for words, result in (
-        ("example-data pairs --pairs 24 --out OUT", "pairs.csv"),
+        ("example-data specificity-binary --pairs 16 --out OUT", "pairs.csv"),
         ("example-data specificity-binary --pairs 40 --out OUT", "labelled.csv"),
-        (COMMANDS["data prepare"].words, "prepared"),
+        ("example-data specificity-binary --pairs 200 --out OUT", "more.csv"),
+        ("data prepare more.csv --cluster exact --subsets F=1.0 --processes 1 --out OUT", "prepared"),
         (COMMANDS["pretrain"].words, "run"),
     ):
         ended = run(Command(words, result).arguments(folder, folder), folder)
