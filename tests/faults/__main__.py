@@ -18,7 +18,8 @@ from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
-import curr_ab.cli.main  # noqa: E402
+# Before the forks, which inherit them.
+import curr_ab.cli.main  # noqa: E402, F401
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer  # noqa: E402, F401
 
 from .commands import COMMANDS, Command, make_inputs  # noqa: E402
@@ -172,7 +173,9 @@ def kinds_of(command: Command) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="what was tried; it goes on there")
+    parser.add_argument(
+        "--log", type=Path, default=Path("faults.jsonl"), help="what was tried; it goes on there"
+    )
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("--faults", nargs="+", choices=KINDS, default=list(KINDS), metavar="FAULT")
     parser.add_argument("--folder", type=Path, help="inputs and results; a temporary folder if not given")

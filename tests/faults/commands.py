@@ -35,7 +35,9 @@ class Command:
 INPUTS = ("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "prepared", "run")
 ROWS = "pairs.csv --device cpu --records-per-part 4 --tokens-per-batch 600 --quiet --resume --out OUT"
 COMMANDS = {
-    "data prepare": Command("data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True),
+    "data prepare": Command(
+        "data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True
+    ),
     "pretrain": Command(
         f"pretrain 8M-F --data prepared --subset F {TRAIN} --steps 12 --save-every 3 --log-every 3 "
         "--evaluate-every 6 --evaluation-pairs 2 --checkpoint-every 6 --out OUT"
@@ -43,21 +45,27 @@ COMMANDS = {
     "finetune lora": Command(f"finetune {LABELLED} --model demo --method lora --epochs 1 --folds 2"),
     "finetune auto": Command(f"finetune {LABELLED} --model demo --method auto --folds 2"),
     "finetune probe": Command(f"finetune {LABELLED} --model demo --method probe --folds 2"),
-    "benchmark": Command("benchmark pairing --data labelled.csv --models demo --folds 2 --out OUT --device cpu"),
+    "benchmark": Command(
+        "benchmark pairing --data labelled.csv --models demo --folds 2 --out OUT --device cpu"
+    ),
     "evaluate": Command("evaluate loss --model demo --data prepared --split train --out OUT --device cpu"),
     "embed": Command(f"embed demo {ROWS}", "out.parquet"),
     "embed, 2 processes": Command(f"embed demo {ROWS} --processes 2", "out.parquet", True),
     "score": Command(f"score demo {ROWS} --mode unmasked", "out.csv"),
     "mutate": Command(f"mutate demo {ROWS} --mode unmasked --part CDRH3 --number", "out.csv"),
     "generate": Command(f"generate demo {ROWS} --given heavy --n 1", "out.csv"),
-    "design": Command(f"design demo {ROWS} --mutations 2 --n 2 --mode unmasked --positions H:30-35", "out.csv"),
+    "design": Command(
+        f"design demo {ROWS} --mutations 2 --n 2 --mode unmasked --positions H:30-35", "out.csv"
+    ),
     "scaling fit": Command(
-        "scaling fit runs.csv --law iso-data --noise 3e-4 --draws 30 --workers 2 --seed 0 --plot OUT", "out", True
+        "scaling fit runs.csv --law iso-data --noise 3e-4 --draws 30 --workers 2 --seed 0 --plot OUT",
+        "out",
+        True,
     ),
     "export": Command("export 8M-F --weights run --rehearsal --out OUT"),
     "study": Command(
-        "study --preset mini --only 8M-Q --set *.steps=8 *.evaluate_every=4 *.save_every=4 *.evaluation_pairs=2 "
-        "evaluation.loss.pairs=4 --out OUT",
+        "study --preset mini --only 8M-Q --set *.steps=8 *.evaluate_every=4 *.save_every=4 "
+        "*.evaluation_pairs=2 evaluation.loss.pairs=4 --out OUT",
         "out",
         True,
     ),

@@ -99,6 +99,10 @@ def _become(arguments: list[str], said: Path, temporary: Path, user: int | None)
         os.environ["TMPDIR"] = str(temporary)
         tempfile.tempdir = None
         os.chdir(temporary)
+        # The workers that it starts would import the harness anew.
+        main_module = sys.modules["__main__"]
+        main_module.__spec__ = None
+        main_module.__dict__.pop("__file__", None)
         if user is not None:
             os.setgroups([])
             os.setgid(user)
