@@ -46,6 +46,11 @@ bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	cd tests && for name in data inference generation scaling batches pretraining finetuning; do \
 		$(CURDIR)/$(RUN)/python -m benchmarks.$$name || exit; done
 
+MINUTES ?= 60
+.PHONY: soak
+soak: $(VENV)/installed ## disturb every long command at random for MINUTES (60): kills, full disks, closed folders
+	cd tests && $(CURDIR)/$(RUN)/python -m faults --minutes $(MINUTES) --log $(CURDIR)/faults.jsonl
+
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check
 	$(RUN)/ruff format --check

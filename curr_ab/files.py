@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,24 @@ from typing import Any
 
 
 @contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """One sentence with the folder for a full disk, whichever library met it."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        explained = OSError(
+            f"no space is left in {folder.resolve()} ({free / 1e6:,.1f} MB are free, and a file takes more); "
+            "make room and run the same command again"
+        )
+        explained.errno = errno.ENOSPC
+        raise explained from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name next to `path`; it takes the place of `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
     # machines that share the folder have processes of the same number.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
+        with _full_disk_named(path.parent):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,9 +65,10 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        if on_disk:
-            _sync(unfinished)
+        with _full_disk_named(folder.parent):
+            yield unfinished
+            if on_disk:
+                _sync(unfinished)
         old = _set_aside(folder)
         unfinished.rename(folder)
         shutil.rmtree(old, ignore_errors=True)

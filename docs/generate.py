@@ -17,6 +17,9 @@ from curr_ab.cli.main import build_parser
 from curr_ab.family import DATA_SIZES, SIZES, members
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from faults.table import fault_table  # noqa: E402
+
 CLI = ROOT / "docs" / "cli"
 INTRODUCTION = """# Command line
 
@@ -188,7 +191,13 @@ def leaves(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
 
 def fill_blocks(text: str) -> str:
     """The text with the contents of each `<!-- generated: NAME -->` block made anew."""
-    makers = {"members": members_table, "sizes": sizes_table, "tree": tree, "commands": navigation}
+    makers = {
+        "members": members_table,
+        "sizes": sizes_table,
+        "tree": tree,
+        "commands": navigation,
+        "faults": fault_table,
+    }
     return re.sub(
         r"^([# ]*<!-- generated: (\w+) -->\n).*?^([# ]*<!-- end -->)",
         lambda match: match[1] + makers[match[2]]() + "\n" + match[3],

@@ -264,3 +264,14 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     with replacing_folder(tmp_path / "fast", on_disk=False) as new:
         (new / "marker").write_text("x")
     assert steps == ["named"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("I/O: No space left")]
+)
+@pytest.mark.parametrize("placing", [replacing, replacing_folder])
+def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, error):
+    with pytest.raises(OSError, match=f"no space is left in {tmp_path}") as caught, placing(tmp_path / "new"):
+        raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,93 @@
+"""The long commands on tiny inputs; OUT stands for the file or folder of the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tries import run
+
+TINY = "num_hidden_layers=2 hidden_size=32 intermediate_size=64 num_attention_heads=2"
+TRAIN = f"--config {TINY} --pairs-per-step 4 --warmup-steps 2 --seed 1 --precision fp32"
+LABELLED = "specificity-binary --data labelled.csv --out OUT --seed 1"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Its arguments, how the result is named in the folder of a try, and whether it has workers."""
+
+    words: str
+    name: str = "out"
+    has_workers: bool = False
+
+    def arguments(self, inputs: Path, folder: Path) -> list[str]:
+        """Inputs and result by their full paths, as the command is started elsewhere."""
+        found = []
+        for word in self.words.split():
+            if word == "OUT":
+                word = str(folder / self.name)
+            elif word in INPUTS:
+                word = str(inputs / word)
+            found.append(word)
+        return found
+
+
+INPUTS = ("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "prepared", "run")
+ROWS = "pairs.csv --device cpu --records-per-part 4 --tokens-per-batch 600 --quiet --resume --out OUT"
+COMMANDS = {
+    "data prepare": Command(
+        "data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True
+    ),
+    "pretrain": Command(
+        f"pretrain 8M-F --data prepared --subset F {TRAIN} --steps 12 --save-every 3 --log-every 3 "
+        "--evaluate-every 6 --evaluation-pairs 2 --checkpoint-every 6 --out OUT"
+    ),
+    "finetune lora": Command(f"finetune {LABELLED} --model demo --method lora --epochs 1 --folds 2"),
+    "finetune auto": Command(f"finetune {LABELLED} --model demo --method auto --folds 2"),
+    "finetune probe": Command(f"finetune {LABELLED} --model demo --method probe --folds 2"),
+    "benchmark": Command(
+        "benchmark pairing --data labelled.csv --models demo --folds 2 --out OUT --device cpu"
+    ),
+    "evaluate": Command("evaluate loss --model demo --data prepared --split train --out OUT --device cpu"),
+    "embed": Command(f"embed demo {ROWS}", "out.parquet"),
+    "embed, 2 processes": Command(f"embed demo {ROWS} --processes 2", "out.parquet", True),
+    "score": Command(f"score demo {ROWS} --mode unmasked", "out.csv"),
+    "mutate": Command(f"mutate demo {ROWS} --mode unmasked --part CDRH3 --number", "out.csv"),
+    "generate": Command(f"generate demo {ROWS} --given heavy --n 1", "out.csv"),
+    "design": Command(
+        f"design demo {ROWS} --mutations 2 --n 2 --mode unmasked --positions H:30-35", "out.csv"
+    ),
+    "scaling fit": Command(
+        "scaling fit runs.csv --law iso-data --noise 3e-4 --draws 30 --workers 2 --seed 0 --plot OUT",
+        "out",
+        True,
+    ),
+    "export": Command("export 8M-F --weights run --rehearsal --out OUT"),
+    "study": Command(
+        "study --preset mini --only 8M-Q --set *.steps=8 *.evaluate_every=4 *.save_every=4 "
+        "*.evaluation_pairs=2 evaluation.loss.pairs=4 --out OUT",
+        "out",
+        True,
+    ),
+}
+
+
+def make_inputs(folder: Path) -> None:
+    """Pairs, labelled pairs, the runs of a law, prepared pairs and a run that trained on them."""
+    from curr_ab.scaling import published_runs
+
+    folder.mkdir(exist_ok=True)
+    runs = published_runs("test-loss-2025-05")
+    table = zip(runs.parameters, runs.sequences, runs.loss, strict=True)
+    lines = ["parameters,sequences,loss", *(f"{n:.0f},{d:.0f},{loss}" for n, d, loss in table)]
+    (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for words, result in (
+        ("example-data specificity-binary --pairs 16 --out OUT", "pairs.csv"),
+        ("example-data specificity-binary --pairs 40 --out OUT", "labelled.csv"),
+        ("example-data specificity-binary --pairs 200 --out OUT", "more.csv"),
+        ("data prepare more.csv --cluster exact --subsets F=1.0 --processes 1 --out OUT", "prepared"),
+        (COMMANDS["pretrain"].words, "run"),
+    ):
+        ended = run(Command(words, result).arguments(folder, folder), folder)
+        if ended.status:
+            raise SystemExit(f"{words}: {ended.said}")
