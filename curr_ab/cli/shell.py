@@ -131,7 +131,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(parser: Parser, argv: Sequence[str] | None) -> int:
-    """Run one command; bad input ends in one line on standard error and exit status 2, signal N in 128 + N."""
+    """Run one command; bad input ends in one line on standard error and status 2, signal N in 128 + N."""
     args = parser.parse_args(argv)
     args.words = list(sys.argv[1:] if argv is None else argv)
     end_with_launcher()

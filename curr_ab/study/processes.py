@@ -86,7 +86,7 @@ def cell_context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    # The server, and so the cells, outlive a closed terminal: the study tells them, and they save their states.
+    # Server and cells outlive a closed terminal: the study tells the cells, and they save their states.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         ensure_running()
