@@ -211,7 +211,9 @@ _begin: Callable[[int], None] | None = None  # of a worker that has not had its 
 def _enter(begin: Callable[[int], None] | None) -> None:
     global _begin
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
+    for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal; the parent ends its workers
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # Not called here: of an error in an initialiser the parent learns no more than that there was one.
     _begin = begin
 

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import re
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from curr_ab.cluster import ExecutorOptions, run_in_tasks
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.options import OptionError, Options, add_flags, option, read_options, unknown
 from curr_ab.share import Share, parse_share
+from curr_ab.training.stop import Interrupted, end_with_launcher, stoppable
 
 if TYPE_CHECKING:  # it loads pyarrow
     from curr_ab.data.reading.table import Recognised
@@ -129,14 +131,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(parser: Parser, argv: Sequence[str] | None) -> int:
-    """Run one command; bad input ends in one line on standard error and exit status 2, Ctrl-C in 130."""
+    """Run one command; bad input ends in one line on standard error and status 2, signal N in 128 + N."""
     args = parser.parse_args(argv)
     args.words = list(sys.argv[1:] if argv is None else argv)
+    end_with_launcher()
     try:
-        args.run(args)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
+        with stoppable():
+            args.run(args)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "signal_number", signal.SIGINT)
+        name = signal.Signals(number).name
+        print(f"{parser.prog}: stopped by {name}; run the same command again", file=sys.stderr)
+        return 128 + number
     except (ValueError, OSError, ImportError) as error:
         print(f"{parser.prog}: {_in_one_line(error, args, [parser.prog, *args.words])}", file=sys.stderr)
         return 2
@@ -196,8 +202,6 @@ def refuse_for_several(things: Sequence[Any], name: str, kind: str) -> None:
 @contextmanager
 def interruptible(command: str) -> Iterator[None]:
     """An interrupted run says how it goes on, and ends with the status of its signal."""
-    from curr_ab.training.stop import Interrupted
-
     try:
         yield
     except Interrupted as stopped:

@@ -1,13 +1,24 @@
-"""SIGTERM and SIGINT as a request that a trainer grants after the step it is in."""
+"""Signals that ask a process to end: how a command obeys, and a trainer after the step that it is in."""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+# The last, which Windows lacks, is what a closed terminal or a lost connection sends.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+# Variables of those who start several processes of one command, torchrun and `accelerate launch`.
+_LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
+_PATIENCE = 60.0  # seconds in which a process without its launcher can save its state
 
 
 class Interrupted(Exception):
@@ -18,6 +29,55 @@ class Interrupted(Exception):
         self.exit_status = 128 + signal_number  # as a shell reports it
 
 
+class Stopped(KeyboardInterrupt):
+    """A command was asked to end, by any of the signals."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
+def _is_ignored(number: int) -> bool:
+    """True where whoever started the process wants it to outlive the signal, as nohup does."""
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Stopped` for a signal, so that what is open is closed and half-written files go."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for one in before:  # a second one would come into what the first has begun to close
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS if not _is_ignored(number)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_launcher() -> None:
+    """Ask this process to end when the launcher that started it is gone, which cannot tell it any more."""
+    parent = os.getppid()
+    if not any(name in os.environ for name in _LAUNCHED) or os.name == "nt":  # where a parent stays the same
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE)
+        os._exit(128 + signal.SIGTERM)  # it waits for another process, which is gone
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class StopRequest:
     """Remembers the signal while the block runs; a second one acts at once."""
 
@@ -26,8 +86,9 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._remember)
+        for number in SIGNALS:
+            if number in (signal.SIGTERM, signal.SIGINT) or not _is_ignored(number):
+                self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -150,7 +152,7 @@ def test_errors_are_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT; run the same command again"),
         (ImportError("GenAIRR is damaged:\n  reinstall it"), 2, "GenAIRR is damaged: reinstall it"),
         (
             PermissionError(13, "Permission denied", "locked.csv"),
@@ -169,6 +171,38 @@ def test_what_stops_a_command_is_one_line(error, status, line, monkeypatch, caps
     monkeypatch.setattr(curr_ab.cli.main, "members", fail)
     assert main(["models"]) == status
     assert capsys.readouterr() == ("", f"curr-ab: {line}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
+    import curr_ab.cli.main
+
+    closed, before = [], signal.getsignal(number)
+
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(curr_ab.cli.main, "members", work)
+    assert main(["models"]) == 128 + number
+    line = f"curr-ab: stopped by {number.name}; run the same command again\n"
+    assert capsys.readouterr() == ("", line) and closed
+    assert signal.getsignal(number) is before
+
+
+def test_what_a_caller_ignores_a_command_ignores(monkeypatch, capsys):
+    """As after `nohup`."""
+    import curr_ab.cli.main
+
+    monkeypatch.setattr(curr_ab.cli.main, "members", lambda: os.kill(os.getpid(), signal.SIGHUP) or ())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["models"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_every_command_is_in_the_table():
@@ -467,6 +501,7 @@ def test_a_checkpoint_is_loaded_by_the_defaults_that_the_options_state():
 
 WITHOUT_LIBRARIES = """
 import sys
+import time
 sys.modules.update(dict.fromkeys(["torch", "pyarrow", "numpy", "transformers", "scipy", "tqdm", "yaml"]))
 from curr_ab.cli.main import main
 for command in sys.argv[1:]:

@@ -111,7 +111,7 @@ def is_free(folder):
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_cells_end_with_their_study(make, tmp_path, number):
     """When it is killed, at once; when it is stopped, they save their states first."""
     path = tmp_path / "study"

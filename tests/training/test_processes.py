@@ -1,7 +1,11 @@
 """The process keeps freed memory: a second use of it takes no new pages from the system."""
 
+import os
+import signal
 import subprocess
 import sys
+
+import psutil
 
 from curr_ab.training.processes import keep_freed_memory
 
@@ -31,3 +35,35 @@ def test_freed_memory_is_kept():
         return
     assert pages_taken("leave") > 10_000
     assert pages_taken("keep") < 100
+
+
+LAUNCHER = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline(), flush=True)
+time.sleep(60)
+"""
+LAUNCHED = """
+import os, sys, time
+from curr_ab.training.stop import Stopped, end_with_launcher, stoppable
+end_with_launcher()
+try:
+    with stoppable():
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+except Stopped as stopped:
+    open(os.environ["ENDED"], "w").write(str(stopped.signal_number))
+"""
+
+
+def test_a_process_ends_with_its_launcher(tmp_path):
+    """A launcher that is killed cannot end those that it has started."""
+    ended = tmp_path / "ended"
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none", "ENDED": str(ended)}
+    command = [sys.executable, "-c", LAUNCHER, LAUNCHED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as launcher:
+        child = psutil.Process(int(launcher.stdout.readline()))
+        launcher.kill()
+    gone, _ = psutil.wait_procs([child], timeout=30)
+    child.kill() if not gone else None
+    assert ended.read_text() == str(int(signal.SIGTERM))
