@@ -19,8 +19,20 @@ from curr_ab.finetuning.fit import steps_of, steps_per_epoch
 from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.folds_beside import whole_part
 from curr_ab.finetuning.label_counts import labels_by_task
+from curr_ab.finetuning.lower_layers import fits_in_memory
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
-from curr_ab.finetuning.plan import TRAINED, Plan, describe, make_plan, trial_recipe
+from curr_ab.finetuning.plan import (
+    HELD_SHARE,
+    TRAINED,
+    TRIAL_EPOCHS,
+    Plan,
+    TrialCosts,
+    describe,
+    make_plan,
+    seconds_of_regressions,
+    trial_recipe,
+)
 from curr_ab.finetuning.recipe import Method, Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.number_types import training_precision
@@ -31,7 +43,6 @@ from curr_ab.words import UNKNOWN_LABEL
 # gradient of its own, and a frozen base is computed once, without a backward pass.
 _SHARE = {"full": 1.0, "lora": 2 / 3, "dora": 2 / 3}
 _FORWARD = 1 / 3
-_INNER_SHARE = 0.8  # of a training part, on which a trial is fitted
 
 
 def preview(recipe: Recipe, model: str | Path, data: Any, *, names: ColumnNames | None = None) -> str:
@@ -81,15 +92,28 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
     rate, _ = expected_rate(training_precision(recipe.precision).name, num_parameters)
     seconds: dict[Method, tuple[float, float]] = {}
     methods: tuple[Method, ...] = ("probe", *TRAINED)
-    for method in methods:
-        fits = operations(recipe.as_method(method), config, examples, folds)
-        trials = (
-            0.0 if method == "probe" else operations(trial_recipe(recipe, method), config, examples, folds)
-        )
-        seconds[method] = trials * _INNER_SHARE / rate, fits / rate
     smallest = min(len(whole_part(fold)) for fold in folds)
     num_labels = smallest if recipe.target != "residues" else _num_known(examples) * smallest // len(examples)
-    return make_plan(recipe, num_labels, len(folds), seconds)
+    one_pass = operations(recipe.as_method("probe"), config, examples, folds) / rate / len(examples)
+    costs = TrialCosts(
+        len(examples),
+        config.num_hidden_layers,
+        len(folds) + recipe.final,
+        recipe.pairs_per_step,
+        fits_in_memory(TokenRows(examples.items, recipe), config.hidden_size),
+    )
+    steps = costs.steps(seconds_of_regressions(recipe, num_labels, len(folds)) / one_pass)
+    most = TRIAL_EPOCHS * steps_per_epoch(recipe, folds[0])
+    for method in methods:
+        fits = operations(recipe.as_method(method), config, examples, folds) / rate
+        trials = 0.0
+        if method in ADAPTERS:
+            trials = costs.passes(min(steps, most)) * one_pass
+        elif method != "probe":
+            short = trial_recipe(recipe, method)
+            trials = operations(short, config, examples, folds) * (1 - HELD_SHARE) / rate
+        seconds[method] = trials, fits
+    return make_plan(recipe, num_labels, len(folds), seconds, steps)
 
 
 def _num_known(examples: Examples) -> int:
