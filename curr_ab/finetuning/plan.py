@@ -98,10 +98,10 @@ def make_plan(
         elif method == TRAINED[0] and trial_steps < FEWEST_TRIAL_STEPS:
             tried = False
             reason = f"{trial_steps} steps in the time of the regressions, fewer than {FEWEST_TRIAL_STEPS}"
-        elif (trial + fit) / 60 > recipe.budget:
-            tried, reason = False, f"longer than the budget of {recipe.budget:g} minutes"
         elif method != TRAINED[0] and not candidates[1].tried:
             tried, reason = False, f"{TRAINED[0]} is not"
+        elif (trial + fit) / 60 > recipe.budget:
+            tried, reason = False, f"longer than the budget of {recipe.budget:g} minutes"
         steps = trial_steps if method in ADAPTERS else None
         candidates.append(Candidate(method, trial, fit, tried, reason, steps))
     return Plan(recipe.budget, tuple(candidates))

@@ -184,17 +184,23 @@ def test_the_work_of_a_choice_is_bounded(make_recipe, make_member, data, tmp_pat
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_TRIAL_STEPS", 1)
     monkeypatch.setattr("curr_ab.finetuning.plan._REGRESSIONS", 0.0)
+    monkeypatch.setattr("curr_ab.finetuning.plan.TRIAL_EPOCHS", 8)  # more than the bound allows
     monkeypatch.setattr("curr_ab.finetuning.auto.is_better", lambda *_: (False, "-1"))
     deep, spent = make_member(num_hidden_layers=6), {}
     for method in ("probe", "auto"):
         with layer_tokens() as counted:
-            changes = {"pooling": "mean_per_chain", "start": "probe", "pairs_per_step": 2, "budget": 1e6}
+            changes = {
+                "pooling": "mean_per_chain",
+                "start": "probe",
+                "pairs_per_step": 2,
+                "epochs": 8,
+                "budget": 1e6,
+            }
             cross_validate(make_recipe("affinity", method=method, **changes), deep, [data], tmp_path / method)
         spent[method] = sum(counted)
     for fold in (1, 2):
         steps = len((tmp_path / "auto" / f"fold-{fold}" / "trial-lora" / "log.jsonl").read_text().split())
         assert steps and read_object(tmp_path / "auto" / f"fold-{fold}" / "choice.json")["method"] == "probe"
-    print("PASSES", spent)
     assert spent["probe"] < spent["auto"] <= 3 * spent["probe"]
 
 
