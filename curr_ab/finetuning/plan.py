@@ -83,8 +83,8 @@ def make_plan(
     `trial_steps` are those of a trial of adapters.
     """
     trial, fit = seconds["probe"]
-    regressions = seconds_of_regressions(recipe, num_labels, num_folds)
-    candidates = [Candidate("probe", trial + regressions, fit, True, "always")]
+    known = num_labels * (num_folds + recipe.final)
+    candidates = [Candidate("probe", trial + _REGRESSIONS * known, fit, True, "always")]
     for method in TRAINED:
         trial, fit = seconds[method]
         tried, reason = (
@@ -97,7 +97,7 @@ def make_plan(
             tried, reason = False, f"{num_labels:,} labels in a training part, fewer than {FEWEST_LABELS:,}"
         elif method == TRAINED[0] and trial_steps < FEWEST_TRIAL_STEPS:
             tried = False
-            reason = f"{trial_steps} steps in the time of the regressions, fewer than {FEWEST_TRIAL_STEPS}"
+            reason = f"{trial_steps} steps in twice the time of the features, fewer than {FEWEST_TRIAL_STEPS}"
         elif method != TRAINED[0] and not candidates[1].tried:
             tried, reason = False, f"{TRAINED[0]} is not"
         elif (trial + fit) / 60 > recipe.budget:
@@ -105,11 +105,6 @@ def make_plan(
         steps = trial_steps if method in ADAPTERS else None
         candidates.append(Candidate(method, trial, fit, tried, reason, steps))
     return Plan(recipe.budget, tuple(candidates))
-
-
-def seconds_of_regressions(recipe: Recipe, num_labels: int, num_folds: int) -> float:
-    """Time of all regressions of all choices, the last on everything among them."""
-    return _REGRESSIONS * num_labels * (num_folds + recipe.final)
 
 
 @dataclass(frozen=True)
@@ -133,15 +128,12 @@ class TrialCosts:
         judged = self.num_examples * HELD_SHARE * last
         return once + self.num_fits * (judged + steps * self.pairs_per_step * (last + 2 / self.num_layers))
 
-    def steps(self, regressions: float) -> int:
-        """The most steps with which a choice costs three times at most what a probe does.
-
-        `regressions` are those of all choices, in passes. A probe takes as much and the features, one pass of
-        each example: trials may take that once more, and the features twice.
-        """
+    @property
+    def steps(self) -> int:
+        """The most steps with which all trials take no more passes than the features of a probe twice."""
         none = self.passes(0)
         each = self.passes(1) - none
-        return max(0, int((2 * self.num_examples + regressions - none) / each))
+        return max(0, int((2 * self.num_examples - none) / each))
 
 
 def trial_recipe(recipe: Recipe, method: Method, epochs: int = TRIAL_EPOCHS) -> Recipe:

@@ -30,7 +30,6 @@ from curr_ab.finetuning.plan import (
     TrialCosts,
     describe,
     make_plan,
-    seconds_of_regressions,
     trial_recipe,
 )
 from curr_ab.finetuning.recipe import Method, Recipe
@@ -102,7 +101,7 @@ def plan_of(recipe: Recipe, source: str, examples: Examples, folds: Sequence[Fol
         recipe.pairs_per_step,
         fits_in_memory(TokenRows(examples.items, recipe), config.hidden_size),
     )
-    steps = costs.steps(seconds_of_regressions(recipe, num_labels, len(folds)) / one_pass)
+    steps = costs.steps
     most = TRIAL_EPOCHS * steps_per_epoch(recipe, folds[0])
     for method in methods:
         fits = operations(recipe.as_method(method), config, examples, folds) / rate

@@ -156,19 +156,17 @@ def test_a_method_is_tried_where_labels_and_budget_allow(make_recipe):
     assert (
         dear.trained == []
         and dear.candidates[-1].reason == "lora is not"
-        and "19 steps in the time of the regressions" in dear.candidates[1].reason
+        and "19 steps in twice the time of the features" in dear.candidates[1].reason
     )
 
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("layers", [1, 4, 24])
-def test_trials_that_fail_cost_no_more_than_twice_a_probe(layers, kept):
-    """In passes of the model: with features and regressions the choice is three times a probe at most."""
+def test_trials_cost_no_more_than_twice_the_features(layers, kept):
+    """In passes of an example through the model, of which the features take one each."""
     costs = TrialCosts(2_000, layers, 6, 16, kept)
-    for regressions in (0, 5_000, 50_000):
-        steps, allowed = costs.steps(regressions), 2 * 2_000 + regressions
-        assert steps == 0 or costs.passes(steps) <= allowed < costs.passes(steps + 1)
-    assert steps > FEWEST_TRIAL_STEPS
+    assert costs.steps == 0 or costs.passes(costs.steps) <= 2 * 2_000 < costs.passes(costs.steps + 1)
+    assert (costs.steps >= FEWEST_TRIAL_STEPS) == (layers == 24 and kept)
 
 
 def test_a_trial_trains_on_what_its_steps_reach(make_recipe):
@@ -180,10 +178,9 @@ def test_a_trial_trains_on_what_its_steps_reach(make_recipe):
 
 
 def test_the_work_of_a_choice_is_bounded(make_recipe, make_member, data, tmp_path, monkeypatch):
-    """Passes through layers, counted, where regressions are free and every trial fails."""
+    """Passes through layers, counted, where every trial fails."""
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_TRIAL_STEPS", 1)
-    monkeypatch.setattr("curr_ab.finetuning.plan._REGRESSIONS", 0.0)
     monkeypatch.setattr("curr_ab.finetuning.plan.TRIAL_EPOCHS", 8)  # more than the bound allows
     monkeypatch.setattr("curr_ab.finetuning.auto.is_better", lambda *_: (False, "-1"))
     deep, spent = make_member(num_hidden_layers=6), {}
@@ -237,7 +234,7 @@ def test_a_dry_run_says_what_is_tried(make_recipe, member, data):
 def test_a_trial_that_pays_is_followed(make_recipe, member, planted, tmp_path, monkeypatch):
     """The choice of every fold is an adapter where its trial is made to be better; it loads as any other."""
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
-    monkeypatch.setattr("curr_ab.finetuning.plan._REGRESSIONS", 1.0)  # seconds, which trials may take too
+    monkeypatch.setattr("curr_ab.finetuning.plan.TrialCosts.steps", FEWEST_TRIAL_STEPS)
     monkeypatch.setattr("curr_ab.finetuning.auto.is_better", lambda *_: (True, "+1"))
     recipe = make_recipe(method="auto", epochs=1, final=True, budget=1e6)
     cross_validate(recipe, member, [planted("specificity-binary", 36)], tmp_path)
