@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from curr_ab.finetuning.batches import Part, TokenRows, shares_of
 from curr_ab.finetuning.examples import Indices
+from curr_ab.finetuning.lower_layers import StateRows
 from curr_ab.modeling import CurrAbForSequenceClassification
 from curr_ab.training.packed_rows import to_device
 from curr_ab.training.processes import Group
@@ -44,7 +45,7 @@ class HeadOnFeatures(nn.Module):
 
 def pooled_features(
     model: CurrAbForSequenceClassification,
-    rows: TokenRows,
+    rows: TokenRows | StateRows,
     accelerator: Accelerator,
     group: Group,
     most_at_once: int,

@@ -18,7 +18,7 @@ from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.folds_beside import whole_part
 from curr_ab.finetuning.further_sequences import FurtherSequences
 from curr_ab.finetuning.model import model_with, trained_weights
-from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_recipe
+from curr_ab.finetuning.plan import PLAN, Plan, describe, trial_part, trial_recipe
 from curr_ab.finetuning.preview import plan_of
 from curr_ab.finetuning.probe_fit import CHOICE, ProbeFits, obey, write_choice
 from curr_ab.finetuning.recipe import Method, Recipe
@@ -98,19 +98,18 @@ class FoldModels:
         """The method that is best inside the training part of a fold."""
 
         def fit_and_predict(method: Method, train: Indices, test: Indices, place: Path) -> Floats:
-            inside = Fold(fold.number, train, train[:0], test)
-            trial = FitFolder(place, place / "adapter")
-            fit = self.trained.fitted(
-                trial_recipe(self.recipe, method), inside, trial, stop, f"trial of {method}"
-            )
+            part, epochs = trial_part(train, self.recipe, plan.trial_steps(method))
+            inside = Fold(fold.number, part, train[:0], test)
+            trial, short = FitFolder(place, place / "adapter"), trial_recipe(self.recipe, method, epochs)
+            fit = self.trained.fitted(short, inside, trial, stop, f"trial of {method}", known=train)
             predictions = fit.right.meaning(fit.predict(test))
             trial.drop_states()
             return predictions
 
         self.probe.features(stop)  # of which each process computes a share
         answers = answers_for(self.recipe, self.examples, self.answer_ends)
-        trained = Plan.read(self.folder).trained
-        auto = Auto(lambda: self.contenders, answers, trained, fit_and_predict, self.accelerator)
+        plan = Plan.read(self.folder)
+        auto = Auto(lambda: self.contenders, answers, plan.trained, fit_and_predict, self.accelerator)
         return auto.choose(whole_part(fold), folder.path)
 
     @property

@@ -61,10 +61,12 @@ def go_on_from_states(model: nn.Module, num_layers: int) -> None:
         esm.encoder.layer[number] = _Passed()
 
     def take(_: nn.Module, args: Any, inputs: dict[str, Any]) -> Any:
-        given.states = inputs.pop("states")
+        if "states" in inputs:  # the model has taken them where it calls the encoder
+            given.states = inputs.pop("states")
         return args, inputs
 
-    model.register_forward_pre_hook(take, with_kwargs=True)
+    for module in (model, esm):
+        module.register_forward_pre_hook(take, with_kwargs=True)
 
 
 def fits_in_memory(rows: TokenRows, width: int) -> bool:

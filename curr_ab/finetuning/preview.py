@@ -20,8 +20,19 @@ from curr_ab.finetuning.folds import Fold, split_folds
 from curr_ab.finetuning.folds_beside import whole_part
 from curr_ab.finetuning.further_sequences import FurtherSequences, read_further
 from curr_ab.finetuning.label_counts import labels_by_task
+from curr_ab.finetuning.lower_layers import fits_in_memory
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import adapted, checked_source, describe_trainable, head_name, model_config
-from curr_ab.finetuning.plan import TRAINED, Plan, describe, make_plan, trial_recipe
+from curr_ab.finetuning.plan import (
+    HELD_SHARE,
+    TRAINED,
+    TRIAL_EPOCHS,
+    Plan,
+    TrialCosts,
+    describe,
+    make_plan,
+    trial_recipe,
+)
 from curr_ab.finetuning.recipe import Method, Recipe
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.number_types import training_precision
@@ -32,7 +43,6 @@ from curr_ab.words import UNKNOWN_LABEL
 # gradient of its own, and a frozen base is computed once, without a backward pass.
 _SHARE = {"full": 1.0, "lora": 2 / 3, "dora": 2 / 3}
 _FORWARD = 1 / 3
-_INNER_SHARE = 0.8  # of a training part, on which a trial is fitted
 
 
 def preview(
@@ -92,15 +102,29 @@ def plan_of(
     rate, _ = expected_rate(training_precision(recipe.precision).name, num_parameters)
     seconds: dict[Method, tuple[float, float]] = {}
     methods: tuple[Method, ...] = ("probe", *TRAINED)
-    for method in methods:
-        fits = operations(recipe.as_method(method), config, examples, folds, further)
-        trials = 0.0
-        if method != "probe":
-            trials = operations(trial_recipe(recipe, method), config, examples, folds, further)
-        seconds[method] = trials * _INNER_SHARE / rate, fits / rate
     smallest = min(len(whole_part(fold)) for fold in folds)
     num_labels = smallest if recipe.target != "residues" else _num_known(examples) * smallest // len(examples)
-    return make_plan(recipe, num_labels, len(folds), seconds)
+    passes = operations(recipe.as_method("probe"), config, examples, folds, further)
+    one_pass = passes / rate / len(examples)
+    costs = TrialCosts(
+        len(examples),
+        config.num_hidden_layers,
+        len(folds) + recipe.fits_everything,
+        recipe.pairs_per_step,
+        fits_in_memory(TokenRows(examples.items, recipe), config.hidden_size),
+    )
+    steps = costs.steps
+    most = TRIAL_EPOCHS * steps_per_epoch(recipe, folds[0])
+    for method in methods:
+        fits = operations(recipe.as_method(method), config, examples, folds, further) / rate
+        trials = 0.0
+        if method in ADAPTERS:
+            trials = costs.passes(min(steps, most)) * one_pass
+        elif method != "probe":
+            short = trial_recipe(recipe, method)
+            trials = operations(short, config, examples, folds, further) * (1 - HELD_SHARE) / rate
+        seconds[method] = trials, fits
+    return make_plan(recipe, num_labels, len(folds), seconds, steps)
 
 
 def _num_known(examples: Examples) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
-from curr_ab.finetuning.batches import RightAnswers, Rows, TokenRows, answers_of, right_answers
+from curr_ab.finetuning.batches import RightAnswers, TokenRows, answers_of, right_answers
 from curr_ab.finetuning.contenders import inner_families
 from curr_ab.finetuning.examples import Examples, Indices
 from curr_ab.finetuning.features import FeatureRows, pooled_features
@@ -52,42 +52,65 @@ class TrainedFits:
         self.pad = not takes_packed_rows(self.attention, device)
         self.rows = TokenRows(examples.items, recipe, pad=self.pad)
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
-        self._features: Tensor | None = None
-        self._states: Tensor | None = None
+        # By the number of last layers whose states they follow from, or that go on from them.
+        self._features: dict[int, Tensor] = {}
+        self._states: dict[int, Tensor] = {}
 
-    def fitted(self, recipe: Recipe, fold: Fold, folder: FitFolder, stop: StopRequest, title: str) -> Fit:
-        """A fit at its best epoch, from where its folder stands."""
+    @property
+    def keeps_states(self) -> bool:
+        """True where states below the last layers are computed once."""
+        return fits_in_memory(self.rows, model_config(self.recipe, self.base.source).hidden_size)
+
+    def fitted(
+        self,
+        recipe: Recipe,
+        fold: Fold,
+        folder: FitFolder,
+        stop: StopRequest,
+        title: str,
+        known: Indices | None = None,
+    ) -> Fit:
+        """A fit at its best epoch, from where its folder stands.
+
+        The head's start and the scales follow from `known` examples, where a fit trains on few of them.
+        """
+        known = fold.train if known is None else known
         model = build_model(recipe, self.base.source, self.attention, fold.number)
         has_adapters = recipe.method in ADAPTERS  # auto may have chosen another method
         if recipe.adapt_epochs and has_adapters:
             take_adapters(model, self.adapted_weights(recipe, fold, folder, stop, title))
-        training = answers_of(fold.train, self.rows.answer_ends)
+        training = answers_of(known, self.rows.answer_ends)
         right = right_answers(self.examples, recipe, training)
         self.say(f"{title}: {describe_trainable(model)}")
         if recipe.early_stopping and not len(fold.validation):
             self.say(
                 f"{title}: no early stopping, for nothing can be held out of one group, or of a class of one"
             )
-        rows: Rows = self.rows
+        rows: TokenRows | StateRows = self.rows
+        layers = recipe.layers if has_adapters and self.keeps_states else 0
+        seen: FeatureRows | None = None
         most_at_once = self.most_at_once
         solution: dict[str, Tensor] = {}
+        if layers:
+            rows = StateRows(self.rows, self.states(model, layers))
+            go_on_from_states(model, layers)
         if recipe.start == "probe":
-            features = self.features(model, anew=recipe.adapt_epochs > 0 and has_adapters)
-            solution = self.probe_solution(model, features, right, np.union1d(fold.train, fold.validation))
-            start = self.probe_solution(model, features, right, fold.train)
+            features = self.features(model, rows, layers, anew=recipe.adapt_epochs > 0 and has_adapters)
+            solution = self.probe_solution(model, features, right, np.union1d(known, fold.validation))
+            start = solution
+            if len(fold.validation):
+                start = self.probe_solution(model, features, right, known)
             model.load_state_dict(start, strict=False)
         if recipe.method == "frozen" and recipe.target != "residues":
-            rows, most_at_once = FeatureRows(self.features(model)), recipe.pairs_per_step
-        if recipe.layers and has_adapters and fits_in_memory(self.rows, model.config.hidden_size):
-            rows = StateRows(self.rows, self.states(model))
-            go_on_from_states(model, recipe.layers)
+            seen = FeatureRows(self.features(model, rows, layers, anew=False))
+            most_at_once = recipe.pairs_per_step
         if recipe.loss == "ranking":  # it compares all pairs of a step
             most_at_once = max(most_at_once, recipe.pairs_per_step)
         fit = Fit(
             recipe,
             self.accelerator,
             model=model,
-            rows=rows,
+            rows=seen or rows,
             right=right,
             fold=fold,
             folder=folder,
@@ -98,7 +121,8 @@ class TrainedFits:
         if solution and not fit.best_epoch:  # the validation part has said so, and is free to be learnt from
             fit.take(solution)
         if recipe.loss in ("ranking", "ordinal"):
-            fit.right = right.finished(fit.predict(fold.train), training)
+            trained = answers_of(fold.train, self.rows.answer_ends)
+            fit.right = right.finished(fit.predict(fold.train), trained)
         return fit
 
     def probe_solution(
@@ -146,23 +170,22 @@ class TrainedFits:
         further = self.further.beside(self.examples, fold.train)
         return adaptation_steps(recipe, len(fold.train) + len(further))
 
-    def features(self, model: Any = None, *, anew: bool = False) -> Tensor:
+    def features(self, model: Any, rows: TokenRows | StateRows, layers: int, *, anew: bool) -> Tensor:
         """Features of every pair by the frozen base, once for all folds, or `anew` by a fold's adapters."""
-        if self._features is None or anew:
-            model = model or build_model(self.recipe, self.base.source, self.attention)
+        if layers not in self._features or anew:
             group = whole_group(self.accelerator)
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
-            features = pooled_features(base, self.rows, self.accelerator, group, self.most_at_once)
+            features = pooled_features(base, rows, self.accelerator, group, self.most_at_once)
             if anew:
                 return features
-            self._features = features
-        return self._features
+            self._features[layers] = features
+        return self._features[layers]
 
-    def states(self, model: Any) -> Tensor:
-        """States of every token below the adapters, computed once for all folds."""
-        if self._states is None:
-            group, num_layers = whole_group(self.accelerator), self.recipe.layers
-            self._states = lower_states(
-                model, self.rows, num_layers, self.accelerator, group, self.most_at_once
+    def states(self, model: Any, layers: int) -> Tensor:
+        """States of every token below the last layers, computed once for all folds."""
+        if layers not in self._states:
+            group = whole_group(self.accelerator)
+            self._states[layers] = lower_states(
+                model, self.rows, layers, self.accelerator, group, self.most_at_once
             )
-        return self._states
+        return self._states[layers]

@@ -2,16 +2,25 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from curr_ab.files import read_object
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
 from curr_ab.finetuning.beside import compare_beside, read_comparisons
 from curr_ab.finetuning.contenders import Contenders
-from curr_ab.finetuning.plan import FEWEST_LABELS, Plan, make_plan
+from curr_ab.finetuning.plan import (
+    FEWEST_LABELS,
+    FEWEST_TRIAL_STEPS,
+    Plan,
+    TrialCosts,
+    make_plan,
+    trial_part,
+)
 from curr_ab.finetuning.preview import preview
 from curr_ab.finetuning.report import write_report
 from curr_ab.measures.fold_predictions import read_run
@@ -136,12 +145,76 @@ def test_a_run_that_was_killed_computes_nothing_twice(run, member, data, tmp_pat
 
 def test_a_method_is_tried_where_labels_and_budget_allow(make_recipe):
     recipe = make_recipe("affinity", method="auto", budget=3.0)
-    few = make_plan(recipe, FEWEST_LABELS - 1, 5, SECONDS)
+    few = make_plan(recipe, FEWEST_LABELS - 1, 5, SECONDS, 500)
     assert few.trained == [] and "fewer than 1,000" in few.candidates[1].reason
-    many = make_plan(recipe, FEWEST_LABELS, 5, SECONDS)
+    many = make_plan(recipe, FEWEST_LABELS, 5, SECONDS, 500)
     assert many.trained == ["lora", "dora"]  # everything would take six minutes
     assert "budget of 3 minutes" in many.candidates[-1].reason
     assert many.seconds[0] < many.seconds[1]
+    assert [many.trial_steps(method) for method in ("lora", "dora", "full")] == [500, 500, None]
+    dear = make_plan(recipe, FEWEST_LABELS, 5, SECONDS, FEWEST_TRIAL_STEPS - 1)
+    assert (
+        dear.trained == []
+        and dear.candidates[-1].reason == "lora is not"
+        and "19 steps in twice the time of the features" in dear.candidates[1].reason
+    )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("layers", [1, 4, 24])
+def test_trials_cost_no_more_than_twice_the_features(layers, kept):
+    """In passes of an example through the model, of which the features take one each."""
+    costs = TrialCosts(2_000, layers, 6, 16, kept)
+    assert costs.steps == 0 or costs.passes(costs.steps) <= 2 * 2_000 < costs.passes(costs.steps + 1)
+    assert (costs.steps >= FEWEST_TRIAL_STEPS) == (layers == 24 and kept)
+
+
+def test_a_trial_trains_on_what_its_steps_reach(make_recipe):
+    recipe, train = make_recipe(pairs_per_step=8), np.arange(100, 200)
+    for most, num_examples, epochs in ((None, 100, 2), (26, 100, 2), (25, 100, 1), (13, 100, 1), (5, 40, 1)):
+        part, found = trial_part(train, recipe, most)
+        assert (len(part), found) == (num_examples, epochs) and set(part) <= set(train)
+        assert most is None or found * -(-len(part) // 8) <= most
+
+
+def test_the_work_of_a_choice_is_bounded(make_recipe, make_member, data, tmp_path, monkeypatch):
+    """Passes through layers, counted, where every trial fails."""
+    monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
+    monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_TRIAL_STEPS", 1)
+    monkeypatch.setattr("curr_ab.finetuning.plan.TRIAL_EPOCHS", 8)  # more than the bound allows
+    monkeypatch.setattr("curr_ab.finetuning.auto.is_better", lambda *_: (False, "-1"))
+    deep, spent = make_member(num_hidden_layers=6), {}
+    for method in ("probe", "auto"):
+        with layer_tokens() as counted:
+            changes = {
+                "pooling": "mean_per_chain",
+                "start": "probe",
+                "pairs_per_step": 2,
+                "epochs": 8,
+                "budget": 1e6,
+            }
+            cross_validate(make_recipe("affinity", method=method, **changes), deep, [data], tmp_path / method)
+        spent[method] = sum(counted)
+    for fold in (1, 2):
+        steps = len((tmp_path / "auto" / f"fold-{fold}" / "trial-lora" / "log.jsonl").read_text().split())
+        assert steps and read_object(tmp_path / "auto" / f"fold-{fold}" / "choice.json")["method"] == "probe"
+    assert spent["probe"] < spent["auto"] <= 3 * spent["probe"]
+
+
+@contextmanager
+def layer_tokens():
+    """Tokens that went through a layer, three times where a gradient comes back."""
+    counted = []
+
+    def count(module, _, output):
+        if type(module).__name__.endswith("Layer") and hasattr(module, "attention"):
+            counted.append(output[0].shape[:-1].numel() * (3 if torch.is_grad_enabled() else 1))
+
+    hook = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        yield counted
+    finally:
+        hook.remove()
 
 
 def test_the_plan_of_a_run_is_kept(run, tmp_path):
@@ -161,6 +234,7 @@ def test_a_dry_run_says_what_is_tried(make_recipe, member, data):
 def test_a_trial_that_pays_is_followed(make_recipe, member, planted, tmp_path, monkeypatch):
     """The choice of every fold is an adapter where its trial is made to be better; it loads as any other."""
     monkeypatch.setattr("curr_ab.finetuning.plan.FEWEST_LABELS", 1)
+    monkeypatch.setattr("curr_ab.finetuning.plan.TrialCosts.steps", FEWEST_TRIAL_STEPS)
     monkeypatch.setattr("curr_ab.finetuning.auto.is_better", lambda *_: (True, "+1"))
     recipe = make_recipe(method="auto", epochs=1, final=True, budget=1e6)
     cross_validate(recipe, member, [planted("specificity-binary", 36)], tmp_path)
