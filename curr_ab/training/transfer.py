@@ -19,8 +19,8 @@ _ALIGNMENT = 16  # bytes; every number type may begin there
 def prepared_ahead(prepare: Callable[[int], Value], first: int, end: int) -> Generator[Value, None, None]:
     """`prepare(step)` for each step from `first` to before `end`; a thread is one step ahead.
 
-    A step is a function of its number, so nothing depends on when it was prepared. An error is raised where its
-    step is due: the steps before it are taken.
+    A step is a function of its number, so nothing depends on when it was prepared. An error is raised where
+    its step is due: the steps before it are taken.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="next-step")
     try:
@@ -35,7 +35,7 @@ def prepared_ahead(prepare: Callable[[int], Value], first: int, end: int) -> Gen
 
 
 def sent(batches: Sequence[TokenBatch], device: torch.device) -> list[TokenBatch]:
-    """The batches with their tensors on a device: there in one copy, that the caller does not wait for."""
+    """The batches with their tensors on a device: by one copy, which the caller does not wait for."""
     if device.type == "cpu":
         return list(batches)
     tensors = [tensor for batch in batches for tensor in _tensors(batch)]
