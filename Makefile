@@ -43,7 +43,7 @@ chromium:
 	@command -v chromium > /dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
-	cd tests && for name in data inference generation scaling batches pretraining finetuning; do \
+	cd tests && for name in roofline data inference generation scaling batches pretraining finetuning; do \
 		$(CURDIR)/$(RUN)/python -m benchmarks.$$name || exit; done
 
 MINUTES ?= 60

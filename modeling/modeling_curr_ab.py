@@ -63,8 +63,13 @@ class TokenLayout(NamedTuple):
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
         pad_token_id: int,
+        boundaries: Tensor | None = None,
     ) -> "TokenLayout":
-        """Read the layout; an `attention_mask` that is not given is found from the padding tokens."""
+        """Read the layout; an `attention_mask` that is not given is found from the padding tokens.
+
+        `boundaries` of the pairs in a packed row [P + 1] say how many there are, so that no value is looked
+        at: a GPU would have to be waited for.
+        """
         if attention_mask is not None and attention_mask.dim() != 2:
             shape = tuple(attention_mask.shape)
             raise ValueError(f"attention_mask has shape {shape}; it must be [rows, tokens], 1 at real tokens")
@@ -79,7 +84,9 @@ class TokenLayout(NamedTuple):
                 starts = starts & real  # padding may hold any position; it is no pair
             pair = (starts.cumsum(dim=-1) - 1).clamp(min=0)
         # Leaving the mask out makes attention faster, but to look at values would break a compiled graph.
-        if not torch.compiler.is_compiling():
+        if boundaries is not None:
+            pair = pair if len(boundaries) > 2 else None
+        elif not torch.compiler.is_compiling():
             real = None if real is None or bool(real.all()) else real
             pair = None if pair is None or not bool(pair[:, -1].any()) else pair
         return cls(real, pair)
@@ -632,9 +639,14 @@ class CurrAbModel(CurrAbPreTrainedModel):
         self.embeddings.word_embeddings = value
 
     def layout(
-        self, input_ids: Tensor | None, attention_mask: Tensor | None, position_ids: Tensor | None
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        boundaries: Tensor | None = None,
     ) -> TokenLayout:
-        return TokenLayout.of(input_ids, attention_mask, position_ids, self.config.pad_token_id)
+        pad_token_id = self.config.pad_token_id
+        return TokenLayout.of(input_ids, attention_mask, position_ids, pad_token_id, boundaries)
 
     @can_return_tuple
     def forward(
@@ -676,7 +688,12 @@ class CurrAbModel(CurrAbPreTrainedModel):
                 output_attentions=output_attentions,
                 output_positions=output_positions,
             )
-        layout = self.layout(input_ids, attention_mask, position_ids)
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        # In one row without a mask they say all about the pairs; else they are the flash kernels' alone.
+        known = len(tokens) == 1 and attention_mask is None
+        boundaries = flash_kwargs.get("cu_seq_lens_q") if known else None
+        layout = self.layout(input_ids, attention_mask, position_ids, boundaries)
         hidden_states = self.embeddings(input_ids, layout) if inputs_embeds is None else inputs_embeds
         shape, device = hidden_states.shape[:2], hidden_states.device
         if position_ids is None:
@@ -685,7 +702,12 @@ class CurrAbModel(CurrAbPreTrainedModel):
         implementation = "eager" if output_attentions else config._attn_implementation
         cos, sin = self.rotary_embeddings(position_ids)
         plan = AttentionPlan(cos, sin, implementation)
-        spans = layout.spans(shape, device) if _is_pairwise(implementation, device) else None
+        spans = None
+        if _is_pairwise(implementation, device):
+            if boundaries is None:
+                spans = layout.spans(shape, device)
+            else:
+                spans = torch.stack([boundaries[:-1], boundaries[1:]], dim=1)
         if spans is not None:
             plan = plan._replace(spans=spans)
         elif flash_kwargs and "flash" in implementation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -37,6 +38,7 @@ from curr_ab.training.reporter import Reporter, start_trackers
 from curr_ab.training.state import Progress, save_state
 from curr_ab.training.step import Diverged
 from curr_ab.training.stop import Interrupted, StopRequest
+from curr_ab.training.transfer import prepared_ahead, sent
 
 
 def pretrain(plan: PretrainingPlan, out: str | Path) -> Path:
@@ -131,19 +133,28 @@ class Training:
 
     def run_to_end(self, stop: StopRequest) -> None:
         """Step, report, evaluate, save, until the plan's last step or a request to stop."""
-        plan, run, accelerator = self.plan, self.run, self.accelerator
+        plan, accelerator = self.plan, self.accelerator
         processes = accelerator.num_processes
         if self.progress.step == 0:
             self.log_baselines()
         elif self.progress.step == plan.steps:
             self.restore_checkpoint()
         parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
-        window = Window.empty(accelerator.device)
-        while self.progress.step < plan.steps:
-            step = self.progress.step
+
+        def prepare(step: int) -> StepBatches:
             batches = self.data.step(step, accelerator.process_index, processes, parts)
+            return replace(batches, micro_batches=sent(batches.micro_batches, accelerator.device))
+
+        with closing(prepared_ahead(prepare, self.progress.step, plan.steps)) as prepared:
+            self.take_steps(prepared, stop)
+
+    def take_steps(self, prepared: Generator[StepBatches, None, None], stop: StopRequest) -> None:
+        """Each of these steps, and what is due after it."""
+        plan, run, accelerator = self.plan, self.run, self.accelerator
+        window = Window.empty(accelerator.device)
+        for batches in prepared:
             loss_sum, gradient_norm = training_step(
-                accelerator, self.model, self.optimizers, plan, step, batches
+                accelerator, self.model, self.optimizers, plan, self.progress.step, batches
             )
             window.add(batches, loss_sum, gradient_norm)
             self.progress = self.progress.after(plan.pairs_per_step, batches.num_tokens)

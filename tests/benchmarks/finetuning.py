@@ -6,7 +6,8 @@ The recipe: stock `EsmForSequenceClassification` with PEFT's LoRA, pairs padded 
 AdamW, 32 pairs at once, all cores in one process. Here: the steps of a fit as `curr-ab finetune` takes them,
 with the same adapters, in bf16 and in fp32, on all cores in one process or with one process for each core.
 A step is 32 pairs, from tokens to new weights; 63 of them are an epoch over 2,000 pairs. Weights are random:
-speed does not depend on them. Ratios are of wall time; those of processor time stand beside them.
+speed does not depend on them. Ratios are of wall time; those of processor time stand beside them,
+and shares of the machine's own peak of matrix products, measured first.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import Step, measure, start
+from benchmarks.roofline import adapter_flops, measure_peaks, share
 
 NUM_PAIRS = 2_000
+LENGTH = 234  # tokens of a pair, for the cost of attention
 PAIRS_PER_STEP = 32
 LINE = 3  # times the recipe that are required of the best way
 
@@ -166,6 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder)
+        peaks = measure_peaks(args.cores, args.repetitions)
         print(
             f"LoRA on the 8M: residues per second, {args.cores} cores, median of {args.repetitions}; ", end=""
         )
@@ -177,6 +181,10 @@ def main() -> None:
             for way in WAYS
         }
         speeds = measure(pipes, args.repetitions)
+    from curr_ab import CurrAbConfig
+    from curr_ab.family import member
+
+    flops = adapter_flops(CurrAbConfig(**member("8M-F").config()), LENGTH)
     residues = NUM_PAIRS * 230
     recipe_wall, recipe_processor = speeds[RECIPE]
     for way, (wall, processor) in speeds.items():
@@ -185,6 +193,8 @@ def main() -> None:
             f"  {way.name:<46} {wall:>7,.0f} {ratio:6.2f} times ({ratio_processor:.2f} in processor time)",
             end="",
         )
+        processes = args.cores if way.one_process_per_core else 1
+        print(f", {share(peaks, way.precision or 'fp32', processes, processor * flops)}", end="")
         print(f", {residues / wall / 60:.1f} minutes for an epoch of {NUM_PAIRS:,} pairs")
     best = max(wall for wall, _ in speeds.values()) / recipe_wall
     print(f"  best: {best:.2f} times, {'over' if best >= LINE else 'under'} the line of {LINE}")

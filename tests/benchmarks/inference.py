@@ -5,7 +5,8 @@
 8M shape, random weights, the threads that torch takes. "Stock" is the published way: for the exact score one
 pair per call, all its masked copies as rows and all positions through the head; for embeddings batches of 32
 padded to 320. All ways take turns; medians; ratios are stock over ours, of the clock and of processor time,
-which suffers less from other programs. The memory allocator is left as it is. The host's part is measured
+which suffers less from other programs; shares are of the machine's own peak of matrix products, measured
+first. The memory allocator is left as it is. The host's part is measured
 with an encoder that answers at once.
 """
 
@@ -21,6 +22,7 @@ import torch
 from support.pretrained_model import corpus
 from support.tiny_models import save_checkpoint, stock_twin
 
+from benchmarks.roofline import exact_score_flops, forward_flops, length_of, measure_peaks, share
 from curr_ab import CurrAbConfig, CurrAbForMaskedLM, CurrAbTokenizer
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.data import builtin_path
@@ -44,16 +46,17 @@ def side_by_side(ways, repeats):
     }
 
 
-def show(title, ways, repeats):
-    """One line for each way, with the first one's time over its own."""
+def show(title, ways, repeats, peaks, flops, types):
+    """One line for each way, with the first one's time over its own, and a share where a type is named."""
     print(title)
     times = side_by_side(ways, repeats)
     plain = times["stock"]
     for name, own in times.items():
         clock, processor = (reference / one for reference, one in zip(plain, own, strict=True))
-        print(
-            f"  {name}: {own[0]:.3f} s, {clock:.1f}x; processor {own[1]:.3f} s, {processor:.1f}x", flush=True
-        )
+        line = f"  {name}: {own[0]:.3f} s, {clock:.1f}x; processor {own[1]:.3f} s, {processor:.1f}x"
+        if name in types:
+            line += f"; {share(peaks, types[name], 1, flops / own[1])}"
+        print(line, flush=True)
 
 
 def stock_exact(stock, tokenizer, pair):
@@ -120,7 +123,10 @@ def main():
     other = CurrAbForMaskedLM(model.config).eval()
     other.load_state_dict(model.state_dict())
     other.to(auto.dtype)
-    models = {"float32": model, f"auto ({auto.dtype}, {auto.reason})": other}
+    auto_name = f"auto ({auto.dtype}, {auto.reason})"
+    models = {"float32": model, auto_name: other}
+    types = {"stock": "fp32", "float32": "fp32", auto_name: auto.name}
+    peaks = measure_peaks(torch.get_num_threads(), args.repeats)
     print(
         f"{torch.get_num_threads()} threads, 8M shape, {len(tokenizer(*pairs[0])['input_ids'])} tokens a pair"
     )
@@ -138,10 +144,15 @@ def main():
     ways |= {name: listed(score, one, pairs[:1]) for name, one in models.items()}
     for mode in ("group", "unmasked"):
         ways[f"saturation table, float32, {mode}"] = listed(saturate, model, pairs[:1], mode=mode)
-    show("exact score of a pair", ways, args.repeats)
+    residues = [len(heavy) + len(light) for heavy, light in pairs]
+    flops = exact_score_flops(model.config, residues[0] + 4, residues[0])
+    show("exact score of a pair", ways, args.repeats, peaks, flops, types)
     ways = {"stock": lambda: stock_embed(stock, tokenizer, pairs)}
     ways |= {name: listed(embed, one, pairs) for name, one in models.items()}
-    show(f"embedding {len(pairs)} pairs, mean of the last layer", ways, args.repeats)
+    lengths = [number + 4 for number in residues]
+    flops = sum(lengths) * forward_flops(model.config, length_of(lengths))
+    title = f"embedding {len(pairs)} pairs, mean of the last layer"
+    show(title, ways, args.repeats, peaks, flops, types)
     host_path(model, args.repeats)
 
 

@@ -7,7 +7,8 @@ gradient clipping, dropout 0.1, batches of 32 on a device, all cores in one proc
 of 8, which suit a CPU's caches better. Here: the trainer's own step in parts of 8, on all cores in one
 process or with one process for each core. A step is one optimiser step over 32 pairs of the built-in corpus
 and takes everything from the data to new weights. The ways take turns, one step each. Ratios are of wall
-time; those of processor time stand beside them: they hold on a machine that others use too.
+time; those of processor time stand beside them: they hold on a machine that others use too. Shares are of the
+machine's own peak of matrix products, measured first.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.processes import Step, measure, start
+from benchmarks.roofline import Peaks, measure_peaks, pretraining_flops, share
 
+LENGTH = 242  # tokens of a pair of the built-in corpus, for the cost of attention
 PAIRS_PER_STEP = 32  # what each device of the published runs had at once
 OPTIMIZER = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01}
 
@@ -138,12 +141,19 @@ def compare(size: str, corpus: Path, repetitions: int, cores: int) -> dict[Way, 
     return measure(pipes, repetitions)
 
 
-def report(size: str, speeds: dict[Way, tuple[float, float]]) -> None:
+def report(size: str, speeds: dict[Way, tuple[float, float]], peaks: Peaks, cores: int) -> None:
     """The table, and which lines hold."""
+    from curr_ab import CurrAbConfig
+    from curr_ab.family import member
+
+    flops = pretraining_flops(CurrAbConfig(**member(f"{size}-F").config()), LENGTH)
     recipe_wall, recipe_processor = speeds[WAYS[size][0]]
     for way, (wall, processor) in speeds.items():
         ratio, ratio_processor = wall / recipe_wall, processor / recipe_processor
-        print(f"  {way.name:<52} {wall:>7,.0f} {ratio:6.2f} times ({ratio_processor:.2f} in processor time)")
+        times = f"{ratio:6.2f} times ({ratio_processor:.2f} in processor time)"
+        processes = cores if way.one_process_per_core else 1
+        of_peak = share(peaks, way.precision, processes, processor * flops)
+        print(f"  {way.name:<52} {wall:>7,.0f} {times}, {of_peak}")
     for ways, (required, aim) in LINES[size].items():
         best = max(speeds[way][0] for way in ways) / recipe_wall
         verdict = "over" if best >= required else "under"
@@ -166,10 +176,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         corpus = Path(temporary) / "corpus"
         prepare("builtin", corpus, PreparationPlan(cluster="source"))
+        peaks = measure_peaks(args.cores, args.repetitions)
         for size in args.sizes:
             print(f"{size}: residues per second of a training step, {args.cores} cores, ", end="")
             print(f"median of {args.repetitions}; load of the machine before: {os.getloadavg()[0]:.1f}")
-            report(size, compare(size, corpus, args.repetitions, args.cores))
+            speeds = compare(size, corpus, args.repetitions, args.cores)
+            report(size, speeds, peaks, args.cores)
 
 
 if __name__ == "__main__":
