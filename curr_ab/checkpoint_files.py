@@ -140,7 +140,7 @@ def refuse_foreign_files(source: str, **options: Any) -> None:
     for name in (name for name in WEIGHTS if name.endswith(".index.json") and Path(source).is_dir()):
         if (Path(source) / name).is_file():
             for shard in read_object(Path(source) / name).get("weight_map", {}).values():
-                if PureWindowsPath(shard).name != shard:
+                if not isinstance(shard, str) or PureWindowsPath(shard).name != shard:
                     raise ValueError(f"{source}: {name} must name files beside it; got {shard!r}")
     path = find_file(source, CONFIG, **options)
     for key, value in ({} if path is None else read_object(path)).items():

@@ -181,7 +181,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{source} must be YAML; {' '.join(str(error).split())}") from error
 
 

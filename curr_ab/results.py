@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from curr_ab.files import file_digest, write_json
+from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.quantities import format_value
 
 FORMAT = "curr-ab results 1"
@@ -114,11 +113,8 @@ def write_results(path: str | Path, results: Iterable[Result]) -> None:
 
 def read_results(path: str | Path) -> list[Result]:
     """All results of a file; anything that `write_results` would not have written is refused."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be valid JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_object(Path(path))
+    if content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a results file: its `format` is not {FORMAT!r}")
     if set(content) != {"format", "results"} or not isinstance(content["results"], list):
         raise ValueError(f"{path}: a results file holds `format` and the list `results`, nothing else")

@@ -88,6 +88,11 @@ def shard_elsewhere(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def numbered_shard(folder):
+    index = {"metadata": {}, "weight_map": {"lm_head.bias": 3}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def deep_config(folder):
     (folder / "config.json").write_text("[" * 100_000)
 
@@ -109,6 +114,7 @@ DAMAGES = {
     deep_config: "config.json must be valid JSON",
     foreign_attention: "must not name code of another repository; got 'somebody/kernel' under _attn_impl",
     shard_elsewhere: r"must name files beside it; got '../elsewhere.safetensors'",
+    numbered_shard: "must name files beside it; got 3",
     cut_tokenizer: UNREADABLE,
     newer_tokenizer: UNREADABLE,
     no_tokenizer: "has no tokenizer files .*; name the separator",

@@ -308,3 +308,9 @@ def test_compiled_code_beside_it_is_no_part_of_it(demo, tmp_path, monkeypatch):
     (folder / "other").mkdir()
     with pytest.raises(ValueError, match="other does not belong in an export"):
         payload_files(folder)
+
+
+def test_a_manifest_of_endless_depth_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"manifest\.json must be valid JSON"):
+        read_manifest(tmp_path)

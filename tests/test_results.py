@@ -103,9 +103,13 @@ def test_unknown_and_missing_keys_are_refused(path):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"result 1: .*missing.*'task'"):
         read_results(path)
-    for wrong in ({**content, "more": 1}, {"results": []}, []):
+    for wrong in ({**content, "more": 1}, {"results": []}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match="results file"):
+            read_results(path)
+    for text, problem in (("[]", "must hold a JSON object"), ("[" * 100_000, "must be valid JSON")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"results\.json {problem}"):
             read_results(path)
 
 

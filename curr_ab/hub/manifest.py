@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
 from curr_ab.family import SHAPE, find_member
@@ -84,8 +82,8 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} is not an export: it has no {MANIFEST}; make one with `curr-ab export`")
+    content = read_object(path)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT!r}")
         if unknown := set(content) - {item.name for item in fields(Manifest)}:

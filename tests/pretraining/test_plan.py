@@ -83,6 +83,7 @@ def test_a_plan_file_is_named_in_its_error(tmp_path):
     for text, message in {
         "- a": "must hold",
         "a: [": "must be YAML",
+        "a: " + "[" * 5_000: "must be YAML",
         "stepz: 3": "unknown plan option",
     }.items():
         path.write_text(text)
