@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -15,6 +16,7 @@ from curr_ab.results import checkpoint_digest
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+TUNED = "finetuning_manifest.json"  # what an adapter of this package says of itself and of its base
 PROBE = "probe.safetensors"  # a regression on features of a base, for `load_finetuned` alone
 # In the order in which transformers prefers them.
 WEIGHTS = (
@@ -123,6 +125,28 @@ def base_of_adapter(source: str, **options: Any) -> str | None:
         return None
     # PEFT needs the folder of the machine that tuned `demo`.
     return base_here(str(read_object(path)["base_model_name_or_path"]))
+
+
+def base_as_tuned(
+    source: str, base: str, options: Mapping[str, Any], base_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options with which an adapter's base is read, at the revision that was tuned.
+
+    A base with other weights is refused; an adapter that PEFT alone has made says nothing of its base.
+    """
+    path = find_file(source, TUNED, **options)
+    if path is None:
+        return dict(base_options)
+    tuned = read_object(path)
+    pinned = {**base_options}
+    if not Path(base).is_dir() and tuned.get("base_revision"):
+        pinned["revision"] = tuned["base_revision"]
+    if checkpoint_digest(*find_weights(base, **pinned)) != tuned.get("base_weights"):
+        raise ValueError(
+            f"the base of {source} must have the weights that it was tuned on; got others in {base}: put the "
+            "base back, or fine-tune again"
+        )
+    return pinned
 
 
 def base_here(base: str) -> str:

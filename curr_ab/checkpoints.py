@@ -24,6 +24,7 @@ from curr_ab.checkpoint_files import (
     ADAPTER_CONFIG,
     CONFIG,
     HUB_OPTIONS,
+    base_as_tuned,
     base_of_adapter,
     find_file,
     find_weights,
@@ -114,6 +115,8 @@ def load(
             )
         of_base = reach(base, (CONFIG,), **of_base)
         base_options = {key: of_base[key] for key in HUB_OPTIONS if key in of_base}
+        base_options = base_as_tuned(source, base, options, base_options)
+        of_base |= base_options
         if head == LM or head.endswith("-lm"):
             head = head_of_kind(head, base, is_causal(base, **base_options))
         config = find_file(source, CONFIG, **options)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curr_ab.checkpoint_files import PROBE
+from curr_ab import checkpoint_files
 from curr_ab.files import read_object, replacing, write_json
 from curr_ab.finetuning.probe_file import features_of
 from curr_ab.hub_results import model_index
@@ -18,8 +18,7 @@ from curr_ab.results import Result, read_results
 
 FORMAT = "curr-ab finetuning 1"
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
-ADAPTER_CONFIG = "adapter_config.json"
-MANIFEST = "finetuning_manifest.json"
+ADAPTER_CONFIG, MANIFEST = checkpoint_files.ADAPTER_CONFIG, checkpoint_files.TUNED
 MEMBERS = "members"  # folder of the models of an ensemble
 TRAINING = "training_pairs.safetensors"  # residues of the training pairs, where they are kept
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -106,7 +105,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
     results = [row for row in results if "fold" not in row.details] or results
     target, repo_id = recipe["target"], code(f"{namespace}/{record.name}")
     predicts, output = _PREDICTIONS[f"several {target}" if recipe.get("label_columns") else target]
-    is_adapter, is_probe = (folder / ADAPTER_CONFIG).is_file(), (folder / PROBE).is_file()
+    is_adapter, is_probe = (folder / ADAPTER_CONFIG).is_file(), (folder / checkpoint_files.PROBE).is_file()
     num_members = len(members_of(folder))
     # Stock transformers has a head for residues, and one for pairs that reads the first token.
     refused = target != "residues" and recipe["pooling"] != "cls" and not is_probe
@@ -125,7 +124,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         base_text=json.dumps(record.base_model),
         base_is_repository=is_repository(record.base_model),
         predicts=predicts,
-        facts=_facts(recipe, config, features_of(folder / PROBE) if is_probe else None),
+        facts=_facts(recipe, config, features_of(folder / checkpoint_files.PROBE) if is_probe else None),
         output=output,
         refused_pooling=recipe["pooling"] if refused else "",
         head=f"AutoModelFor{'Token' if target == 'residues' else 'Sequence'}Classification",

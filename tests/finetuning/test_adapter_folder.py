@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from peft import AutoPeftModelForSequenceClassification, PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.finetuned_models import TARGETS, save_base, save_tuned, tune
 from support.tiny_models import PAIRS, tiny_config
 
@@ -225,6 +225,7 @@ def test_saving_again_replaces_and_a_failure_leaves_what_there_was(tuned, tmp_pa
 def test_a_base_of_another_shape_is_refused(tuned, tmp_path):
     """Not loaded in silence with weights drawn anew: a head alone fits on any model of its width."""
     folder = shutil.copytree(tuned["classes", "frozen", "cls"][0], tmp_path / "adapter")
+    (folder / "finetuning_manifest.json").unlink()  # as PEFT alone leaves it
     config = json.loads((folder / "adapter_config.json").read_text())
     for layers, wrong in ((1, "layer.1"), (3, "contact_head")):
         other = tmp_path / str(layers)
@@ -236,6 +237,22 @@ def test_a_base_of_another_shape_is_refused(tuned, tmp_path):
             match=rf"must be those that the adapter was trained on, all .* such as esm\..*{wrong}",
         ):
             load_finetuned(folder, device="cpu")
+
+
+def test_a_base_with_other_weights_is_refused(tuned, tmp_path):
+    folder = shutil.copytree(tuned["classes", "lora", "cls"][0], tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    base = shutil.copytree(config["base_model_name_or_path"], tmp_path / "base")
+    config["base_model_name_or_path"] = str(base)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    load_finetuned(folder, device="cpu")
+    weights = load_file(base / "model.safetensors")
+    save_file({name: 1.01 * value for name, value in weights.items()}, base / "model.safetensors")
+    for load in (curr_ab.load, load_finetuned):
+        with pytest.raises(
+            ValueError, match=r"must have the weights that it was tuned on; got others in .*base"
+        ):
+            load(folder, device="cpu")
 
 
 def test_what_is_not_fine_tuned_is_refused(tuned, tmp_path):
