@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from curr_ab import __version__
 from curr_ab.checkpoint_files import is_causal
 from curr_ab.family import NAMESPACE, Member
-from curr_ab.files import file_digest, replacing_folder
+from curr_ab.files import claimed, file_digest, replacing_folder
 from curr_ab.hub.card import write_card
 from curr_ab.hub.fresh_process import FreshProcess
 from curr_ab.hub.manifest import (
@@ -61,8 +61,7 @@ def export(
     """
     signer = Signer(sign) if sign else None
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
+    _refuse_full(out)
     checkpoints = find_checkpoints(Path(weights))
     causal = is_causal(str(checkpoints[-1].folder))
     if member.causal and not causal:
@@ -71,7 +70,7 @@ def export(
             f"{replace(member, causal=False).name}"
         )
     member = replace(member, causal=causal)
-    with replacing_folder(out) as unfinished:
+    with _alone(out), replacing_folder(out) as unfinished:
         with nullcontext(fresh_process) if fresh_process else FreshProcess() as process:
             manifest, difference = _export_all(member, checkpoints, unfinished, rehearsal, process)
         replace(manifest, namespace=namespace).write(unfinished)
@@ -79,6 +78,24 @@ def export(
         if signer is not None:
             signer.sign(unfinished, member.repo_name)
     return difference
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the name of an export, whose folder does not exist yet."""
+    lock = out.with_name(f".{out.name}.lock")
+    with claimed(out.parent, f"exports {out.name} to", lock_name=lock.name):
+        try:
+            _refuse_full(out)  # whoever held it may have filled it
+            yield
+        finally:
+            with suppress(PermissionError):  # Windows keeps what is open
+                lock.unlink()
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; remove it, or name another folder for the export")
 
 
 def adopt(

@@ -13,6 +13,8 @@ from support.tiny_models import shake, stock_config, stock_tensors, tiny_config
 from transformers import EsmConfig, EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
+from curr_ab.files import ClaimedError
+from curr_ab.hub import exports
 from curr_ab.hub.exports import adopt, export, prove
 from curr_ab.hub.manifest import REVISIONS, differences, read_manifest
 from curr_ab.hub.training_checkpoints import TrainingCheckpoint, find_checkpoints, read_model, recognise
@@ -44,6 +46,23 @@ def test_an_export_has_all_revisions_and_main_is_the_last(family, run_folder) ->
     written = json.loads((folder / "training.json").read_text())
     assert {name: value for name, value in written.items() if value is not None} == record
     assert main.probe.input_ids == IDS
+
+
+def test_of_two_exports_into_one_folder_one_works_and_the_other_says_so(
+    run_folder, tmp_path, fresh_process, monkeypatch
+) -> None:
+    source, out = run_folder / "checkpoints" / "step5000", tmp_path / "CurrAb-350M-F"
+    export_all = exports._export_all
+
+    def meanwhile(*arguments):
+        with pytest.raises(ClaimedError, match=f"another process exports CurrAb-350M-F to {tmp_path}; wait"):
+            export(member("350M-F"), source, out, rehearsal=True, fresh_process=fresh_process)
+        return export_all(*arguments)
+
+    monkeypatch.setattr(exports, "_export_all", meanwhile)
+    export(member("350M-F"), source, out, rehearsal=True, fresh_process=fresh_process)
+    assert differences(out, read_manifest(out)) == []
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_what_is_not_the_source_is_noticed(family, tmp_path, fresh_process, run_folder) -> None:
