@@ -144,7 +144,8 @@ def run(parser: Parser, argv: Sequence[str] | None) -> int:
         print(f"{parser.prog}: stopped by {name}; run the same command again", file=sys.stderr)
         return 128 + number
     except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {_in_one_line(error, args, [parser.prog, *args.words])}", file=sys.stderr)
+        line = _in_one_line(error, args, [parser.prog, *args.words])
+        print(f"{parser.prog}: {_harmless(line)}", file=sys.stderr)
         return 2
     return 0
 
@@ -166,6 +167,11 @@ def _in_one_line(error: Exception, args: argparse.Namespace, words: Sequence[str
         more = [word for flag, value in ready.items() for word in (flag, value) if word]
         line += f"; for example: {shlex.join([*words, *more])}"
     return line
+
+
+def _harmless(line: str) -> str:
+    """The line without letters that a terminal obeys: names and texts of others stand in messages."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def add_command(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Say = Callable[[str], None]
+_SHOWN = 12  # names of files that a plan says
 # Attempts at a revision that somebody, or our own commit with a lost answer, moves meanwhile.
 _RACES = 5
 
@@ -295,6 +296,8 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
             is_empty = all(change.is_empty for change in group)
             content = "unchanged" if is_empty else f"{files} files, {format_bytes(size)}"
             lines.append(f"  {label}: {content}" + (f", {deleted} to delete" if deleted else ""))
+            if label == "main":
+                lines += _named_files(group[0])
             total_files += files
         if order.needs_tag:
             lines.append(f"  tag {order.tag}")
@@ -307,6 +310,17 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
         f"to send: {total_files} files, {format_bytes(total_bytes)}; large files go through {transfer()}"
     )
     return "\n".join(lines)
+
+
+def _named_files(changes: Changes) -> list[str]:
+    """What is sent to a revision and deleted from it, by name."""
+    lines = []
+    for verb, names in (("sends", sorted(changes.sent)), ("deletes", sorted(changes.deleted))):
+        if names:
+            more = len(names) - _SHOWN
+            shown = ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            lines.append(f"    {verb} {shown}")
+    return lines
 
 
 def _groups(changes: Sequence[Changes]) -> list[tuple[str, list[Changes]]]:

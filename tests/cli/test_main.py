@@ -159,6 +159,7 @@ def test_errors_are_one_line(monkeypatch, capsys):
             2,
             "locked.csv: permission denied; name another file or folder, or change its permissions",
         ),
+        (ValueError("no column \x1b]0;mine\x07 in a\x9bfile"), 2, r"no column \x1b]0;mine\x07 in a\x9bfile"),
         (OSError(28, "No space left on device"), 2, "[Errno 28] No space left on device"),
     ],
 )

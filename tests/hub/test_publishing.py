@@ -58,6 +58,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(world) -> None:
         assert f"brineylab/CurrAb-{name}: model, new, public\n" in plan
     assert re.search(r"  2 revisions step5000 … step10000: 32 files, 1\.\d+ MB\n", plan)
     assert re.search(r"to send: 2\d\d files, 12(\.\d)? MB; large files go through LFS", plan)
+    assert "    sends 1_Pooling/config.json, README.md, " in plan and re.search(r" and \d+ more\n", plan)
     assert world.said["publish"].startswith(plan.strip())  # before anything is sent
 
 
@@ -111,13 +112,18 @@ def test_a_changed_card_is_one_file(hub, family, tmp_path) -> None:
     assert sent == ["/api/models/brineylab/CurrAb-8M-F/commit/main"]
     old, new = remote_files(before, "8M-F"), remote_files(after, "8M-F")
     assert {name for name in new if new[name] != old[name]} == {"README.md"} and set(old) == set(new)
-    assert "main: 1 files" in said and "tag v0.1.0 stays where it is" in said
+    assert (
+        "main: 1 files" in said
+        and "\n    sends README.md\n" in said
+        and "tag v0.1.0 stays where it is" in said
+    )
     # What the export no longer has goes.
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text())
     (folder / "results.json").write_text('{"format": "curr-ab results 1", "results": []}')
     hub.run("publish", folder, "--namespace", "brineylab")
     (folder / "results.json").unlink()
-    assert "1 to delete" in hub.run("publish", folder, "--namespace", "brineylab")
+    said = hub.run("publish", folder, "--namespace", "brineylab")
+    assert "1 to delete" in said and "\n    deletes results.json\n" in said
     assert remote_files(hub.state(), "8M-F") == local_files(folder)
 
 
