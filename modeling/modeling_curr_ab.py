@@ -688,11 +688,12 @@ class CurrAbModel(CurrAbPreTrainedModel):
                 output_attentions=output_attentions,
                 output_positions=output_positions,
             )
-        tokens = inputs_embeds if input_ids is None else input_ids
-        assert tokens is not None
         # In one row without a mask they say all about the pairs; else they are the flash kernels' alone.
-        known = len(tokens) == 1 and attention_mask is None
-        boundaries = flash_kwargs.get("cu_seq_lens_q") if known else None
+        boundaries = flash_kwargs.get("cu_seq_lens_q")
+        if boundaries is not None:
+            tokens = inputs_embeds if input_ids is None else input_ids
+            if tokens is None or tokens.shape[0] > 1 or attention_mask is not None:
+                boundaries = None
         layout = self.layout(input_ids, attention_mask, position_ids, boundaries)
         hidden_states = self.embeddings(input_ids, layout) if inputs_embeds is None else inputs_embeds
         shape, device = hidden_states.shape[:2], hidden_states.device

@@ -114,8 +114,9 @@ def _hashing() -> model_signing.hashing.Config:
 def _one_line(error: Exception) -> str:
     """The files that differ, where the error names any; digests in bytes tell a reader nothing."""
     text = " ".join(str(error).split())
+    # A digest that has both kinds of quotes among its bytes is printed with backslashes before one of them.
     named = re.findall(
-        r"Hash mismatch for '([^']+)'|(?:Extra|Missing) files (?:found )?in[^:]*: ([^\"]+)", text
+        r"Hash mismatch for \\?'([^'\\]+)\\?'|(?:Extra|Missing) files (?:found )?in[^:]*: ([^\"]+)", text
     )
     return (
         ", ".join(dict.fromkeys(one or other for one, other in named)) or text[:300] or type(error).__name__

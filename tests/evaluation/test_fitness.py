@@ -222,13 +222,13 @@ def test_pairs_without_a_distance_are_left_out_of_partial_correlation(folder, pa
 
 @pytest.mark.heavy
 def test_few_shot_learns_what_the_likelihood_has_wrong(folder, tmp_path):
-    """The more of eight residues are W instead of D, the better; the model finds D likelier."""
+    """The more of eight residues are D instead of W, the better; the model finds W likelier."""
     heavy, light = PAIRS[0]
     random = np.random.default_rng(0)
     rows = []
     for code in random.permutation(2**8)[:60]:  # each loop once
         loop = np.where(code >> np.arange(8) & 1, "W", "D")
-        fitness = np.sum(loop == "W") + 0.3 * random.normal()
+        fitness = np.sum(loop == "D") + 0.3 * random.normal()
         mutant = heavy[:100] + "".join(loop) + heavy[108:]
         mutations = {"mutations_heavy": 8, "mutations_light": 0}
         rows.append({"heavy": mutant, "light": light, "fitness": fitness, **mutations})

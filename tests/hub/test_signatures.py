@@ -19,6 +19,7 @@ from curr_ab.cli.main import main
 from curr_ab.hub import write_card
 from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, SIGNATURE, file_table, read_manifest
+from curr_ab.hub.signatures import _one_line
 from curr_ab.hub.signatures import PASSWORD
 from curr_ab.hub.verification import verify
 from curr_ab.results import Result, write_results
@@ -223,3 +224,8 @@ def test_it_is_published_and_verified_with_the_rest(hub, signed, keys, tmp_path)
     assert "is not checked; say by whom" in hub.run("verify", "350M-F")
     hub.damage("350M-F", path="handler.py", flip=100)
     assert "is not that of" in hub.run("verify", "350M-F", "--identity", keys[1], code=2)
+
+
+def test_a_file_is_named_whatever_bytes_its_digest_has() -> None:
+    quoted = ["Hash mismatch for 'a.py': Expected \"b'x'\"", "Hash mismatch for 'b.py': Expected 'x'"]
+    assert _one_line(ValueError(f"Signature mismatch: {quoted}")) == "a.py, b.py"

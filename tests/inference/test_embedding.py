@@ -99,7 +99,7 @@ def test_attention_maps(deep, tokenizer):
     found = next(attention_maps(deep, tokenizer, PAIRS[:1]))
     heavy, light = PAIRS[0]
     size = len(heavy) + len(light)
-    assert found.shape == (3, 20, size, size)
+    assert found.shape == (3, deep.config.num_attention_heads, size, size)
     with torch.no_grad():
         encoded = tokenizer(heavy, light, return_tensors="pt")
         whole = deep(**encoded, output_attentions=True).attentions
