@@ -19,8 +19,7 @@ from curr_ab.cli.main import main
 from curr_ab.hub import write_card
 from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, SIGNATURE, file_table, read_manifest
-from curr_ab.hub.signatures import _one_line
-from curr_ab.hub.signatures import PASSWORD
+from curr_ab.hub.signatures import PASSWORD, _one_line
 from curr_ab.hub.verification import verify
 from curr_ab.results import Result, write_results
 
