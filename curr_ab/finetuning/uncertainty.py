@@ -92,13 +92,11 @@ class Uncertainty:
         _write(folder, self)
 
     def plain(self) -> dict[str, Any]:
-        near = self.neighbours
         return {
             "format": FORMAT,
             **{name: getattr(self, name) for name in _FACTS},
             "reach": [float(f"{one:.9g}") if np.isfinite(one) else None for one in self.reach],
-            "identities": None if near is None else near.percentiles.tolist(),
-            "rule": None if near is None else near.rule,
+            **_plain_neighbours(self.neighbours),
         }
 
     @property
@@ -113,6 +111,13 @@ class Uncertainty:
             before, after = self.checked["raw_calibration_error"], self.checked["calibration_error"]
             words.append(f"calibration error {before:.3f} → {after:.3f}")
         return "; ".join(words)
+
+
+def _plain_neighbours(near: Neighbours | None) -> dict[str, Any]:
+    return {
+        "identities": None if near is None else near.percentiles.tolist(),
+        "rule": None if near is None else near.rule,
+    }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,13 +139,11 @@ class Uncertainties:
         _write(folder, self)
 
     def plain(self) -> dict[str, Any]:
-        near = self.neighbours
         return {
             "format": FORMAT,
             "labels": list(self.labels),
             "columns": {name: one.plain() for name, one in self.columns.items()},
-            "identities": None if near is None else near.percentiles.tolist(),
-            "rule": None if near is None else near.rule,
+            **_plain_neighbours(self.neighbours),
         }
 
     @property
