@@ -7,6 +7,7 @@ import lzma
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -22,6 +23,8 @@ _CODECS = {
     b"\x04\x22\x4d\x18": "lz4",
     b"\xfd7zXZ\x00": "xz",
 }
+# What zipfile raises of a damaged archive; ValueError of names in no encoding and of places before the start.
+_OF_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error)
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _BESIDE_TABLES = re.compile(
     r"(^|/)(__MACOSX/|\.|readme|licen[sc]e)|/$|\.(md|pdf|html?|docx?|png|jpe?g)$", re.IGNORECASE
@@ -76,7 +79,7 @@ def _member(source: str, path: str, part: str | None) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+    except _OF_ARCHIVES as error:
         raise MalformedSource(source, f"the zip archive is damaged or cut off ({error})") from error
     if {"[Content_Types].xml", "mimetype", "Index/Document.iwa"} & set(names):
         return None
@@ -99,12 +102,18 @@ def _codec(start: bytes) -> str | None:
     return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
 
 
+def _open_member(stream: pa.NativeFile, member: str) -> Any:
+    try:
+        return zipfile.ZipFile(stream).open(member)
+    except _OF_ARCHIVES as error:
+        raise OSError(str(error)) from error
+
+
 def _unpack(path: str, layers: list[tuple[str, str]]) -> pa.NativeFile:
     stream = pa.OSFile(path)
     for codec, member in layers:
         if codec == "zip":
-            archive = zipfile.ZipFile(stream)
-            stream = pa.PythonFile(_Unpacked(archive.open(member)), mode="r")
+            stream = pa.PythonFile(_Unpacked(_open_member(stream, member)), mode="r")
         elif codec == "xz":
             stream = pa.PythonFile(_Unpacked(lzma.LZMAFile(stream)), mode="r")  # noqa: SIM115
         else:

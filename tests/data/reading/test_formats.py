@@ -114,6 +114,17 @@ def test_zip_archives(corpus, write) -> None:
     assert pairs(write("a#b.csv", text)) == pairs_of(corpus[:5])
 
 
+def test_a_zip_archive_with_one_byte_too_many_at_any_place_is_read_or_refused(corpus, write) -> None:
+    whole = zipped({"table.csv": plain_text(corpus[:5]).encode()})
+    outcomes = set()
+    for place in range(len(whole)):
+        try:
+            outcomes.add(len(pairs(write("archive.zip", whole[:place] + b"\0" + whole[place:]))))
+        except MalformedSource:
+            outcomes.add("refused")
+    assert outcomes == {5, "refused"}
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
