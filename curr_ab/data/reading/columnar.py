@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import open_seekable
-from curr_ab.data.reading.table import (
-    BATCH_ROWS,
-    SOURCE_NAME,
-    Read,
-    Table,
-    check_names,
-    kinds_not_text,
-    plain_batches,
-)
+from curr_ab.data.reading.table import BATCH_ROWS, SOURCE_NAME, Read, Table, typed_table
 
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 ARROW_FILE, ARROW_STREAM = b"ARROW1", b"\xff\xff\xff\xff"
@@ -55,12 +48,12 @@ def open_arrow(source: str, *, stream: bool) -> Table:
 
 
 def _table(source: str, form: str, schema: pa.Schema, batches: Read) -> Table:
-    check_names(source, schema.names)
+    table = typed_table(source, form, schema.names, batches, schema)
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
-            yield from plain_batches(batches(names), names)
+            yield from table.read(names)
         except _DAMAGE as error:
             raise MalformedSource(source, f"the {form} file is damaged ({error})") from error
 
-    return Table(source, form, tuple(schema.names), read, not_text=kinds_not_text(schema))
+    return replace(table, read=read)

@@ -20,21 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from curr_ab.data.reading.sources import MalformedSource, expand_sources
-from curr_ab.data.reading.table import (
-    BATCH_ROWS,
-    SOURCE_NAME,
-    Read,
-    Table,
-    check_names,
-    kinds_not_text,
-    plain_batches,
-)
+from curr_ab.data.reading.table import BATCH_ROWS, SOURCE_NAME, Table, typed_table
 from curr_ab.files import file_digest, replacing
 from curr_ab.words import CHAINS
 
 _ROWS = 64  # of a list or generator: few, because somebody may wait for the first result
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
-_NO_SCHEMA = pa.schema([])
 
 
 def is_table(thing: Any) -> bool:
@@ -188,25 +179,25 @@ def _kind(thing: Any) -> str:
     return f"a {type(thing).__name__}"
 
 
-def _checked(
-    source: str, form: str, names: Iterable[Any], read: Read, schema: pa.Schema = _NO_SCHEMA
-) -> Table:
-    texts = tuple(map(str, names))
-    check_names(source, texts)
-    return Table(source, form, texts, read, not_text=kinds_not_text(schema))
+def _opener(
+    pairs: Any, source: str, advice: str, first: Iterable[Any], again: Callable[[Any], Iterable[Any]] = iter
+) -> Callable[[], Iterator[Any]]:
+    """What gives the content of an object from its beginning, each time that it is called, where it can."""
+    left = [first]
+
+    def opened() -> Iterator[Any]:
+        if not left and _is_once(pairs):
+            raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a {advice}")
+        return iter(left.pop() if left else again(pairs))
+
+    return opened
 
 
 def _of_stream(pairs: Any, source: str) -> Table:
     """Whatever gives an Arrow stream: Arrow's tables and readers, and those of other libraries."""
-    opened = [_reader(pairs)]
-
-    def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not opened and _is_once(pairs):
-            raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a table")
-        yield from plain_batches(opened.pop() if opened else _reader(pairs), names)
-
-    schema = opened[0].schema
-    return _checked(source, "Arrow", schema.names, read, schema)
+    reader = _reader(pairs)
+    opened = _opener(pairs, source, "table", reader, _reader)
+    return typed_table(source, "Arrow", reader.schema.names, lambda _: opened(), reader.schema)
 
 
 def _reader(pairs: Any) -> pa.RecordBatchReader:
@@ -221,9 +212,9 @@ def _reader(pairs: Any) -> pa.RecordBatchReader:
 
 def _of_arrow_data_set(pairs: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return plain_batches(pairs.to_batches(columns=list(names)), names)
+        return iter(pairs.to_batches(columns=list(names)))
 
-    return _checked(source, "Arrow", pairs.schema.names, read)
+    return typed_table(source, "Arrow", pairs.schema.names, read)
 
 
 def _of_polars(pairs: Any, source: str) -> Table:
@@ -232,11 +223,11 @@ def _of_polars(pairs: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         frame = pairs.select(list(names))
         frame = frame.collect(engine="streaming") if hasattr(frame, "collect") else frame
-        yield from plain_batches(pa.RecordBatchReader.from_stream(frame), names)
+        yield from pa.RecordBatchReader.from_stream(frame)
 
     # What Polars calls objects, nobody else can read.
     names = [name for name, kind in pairs.collect_schema().items() if str(kind) != "Object"]
-    return _checked(source, "Polars", names, read)
+    return typed_table(source, "Polars", names, read)
 
 
 def _of_pandas(frame: Any, source: str) -> Table:
@@ -251,10 +242,9 @@ def _of_pandas(frame: Any, source: str) -> Table:
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(frame), BATCH_ROWS):
             rows = frame.iloc[start : start + BATCH_ROWS]
-            columns = {name: _of_series(rows.iloc[:, places[name]]) for name in names}
-            yield from plain_batches([pa.record_batch(columns)], names)
+            yield pa.record_batch({name: _of_series(rows.iloc[:, places[name]]) for name in names})
 
-    return _checked(source, "pandas", frame.columns, read)
+    return typed_table(source, "pandas", frame.columns, read)
 
 
 def _of_series(series: Any) -> pa.Array:
@@ -271,9 +261,9 @@ def _of_data_set(pairs: Any, source: str) -> Table:
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         tables = pairs.select_columns(list(names)).with_format("arrow").iter(batch_size=BATCH_ROWS)
-        yield from plain_batches((batch for table in tables for batch in table.to_batches()), names)
+        return (batch for table in tables for batch in table.to_batches())
 
-    return _checked(source, "data set", pairs.column_names, read)
+    return typed_table(source, "data set", pairs.column_names, read)
 
 
 def _of_splits(pairs: Mapping[str, Any], source: str) -> Table:
@@ -286,13 +276,11 @@ def _of_splits(pairs: Mapping[str, Any], source: str) -> Table:
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for split, table in tables.items():
-            asked = [name for name in names if name not in added] or shared[:1]
-            for batch in table.read(asked):
-                own = {"split": pa.repeat(pa.scalar(split), batch.num_rows)} if added else {}
-                columns = dict(zip(asked, batch.columns, strict=True)) | own
-                yield pa.record_batch({name: columns[name] for name in names})
+            for batch in table.read([name for name in names if name not in added] or shared[:1]):
+                own = [pa.repeat(pa.scalar(split), batch.num_rows)] if added else []
+                yield pa.record_batch([*batch.columns, *own], names=[*batch.schema.names, *added])
 
-    return _checked(source, "data set", [*shared, *added], read)
+    return typed_table(source, "data set", [*shared, *added], read)
 
 
 def _is_columns(thing: Any) -> bool:
@@ -314,7 +302,7 @@ def _of_columns(pairs: Mapping[str, Any], source: str) -> Table:
         for start in range(0, max(lengths.values()), BATCH_ROWS):
             yield pa.record_batch({name: _texts(columns[name][start : start + BATCH_ROWS]) for name in names})
 
-    return _checked(source, "columns", columns, read)
+    return typed_table(source, "columns", columns, read)
 
 
 def _of_rows(pairs: Iterable[Any], source: str) -> Table:
@@ -325,32 +313,26 @@ def _of_rows(pairs: Iterable[Any], source: str) -> Table:
         return _of_batches(pairs, first[0], rows, source)
     first += islice(rows, _ROWS - 1)
     names = list(dict.fromkeys(name for number, row in enumerate(first, 1) for name in _fields(row, number)))
-    left = [chain(first, rows)]
+    opened = _opener(pairs, source, "list", chain(first, rows))
 
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not left and _is_once(pairs):
-            raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a list")
-        remaining = left.pop() if left else iter(pairs)
-        number = 0
+        remaining, number = opened(), 0
         while block := list(islice(remaining, _ROWS)):
             fields = [_fields(row, number + place) for place, row in enumerate(block, 1)]
             yield pa.record_batch({name: _texts([row.get(name) for row in fields]) for name in wanted})
             number += len(block)
 
-    return _checked(source, "list", names or CHAINS, read)
+    return typed_table(source, "list", names or CHAINS, read)
 
 
 def _of_batches(pairs: Iterable[Any], first: Any, rest: Iterator[Any], source: str) -> Table:
     """A stream of tables with the same columns, such as Arrow's batches."""
-    left = [chain([first], rest)]
+    opened = _opener(pairs, source, "list", chain([first], rest))
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not left and _is_once(pairs):
-            raise MalformedSource(source, f"{_kind(pairs)} can be read once; give a list")
-        for one in left.pop() if left else pairs:
-            yield from table_of(one, source).read(names)
+        return (batch for one in opened() for batch in table_of(one, source).read(names))
 
-    return _checked(source, "Arrow", table_of(first, source).names, read)
+    return typed_table(source, "Arrow", table_of(first, source).names, read)
 
 
 def _fields(row: Any, number: int) -> Mapping[str, Any]:

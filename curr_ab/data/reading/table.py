@@ -17,6 +17,7 @@ from curr_ab.data.reading.sources import MalformedSource
 BATCH_ROWS = 16_384
 SOURCE_NAME = b"curr_ab.source"  # in the metadata of a Parquet file: how errors and results call it
 Read = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+_NO_SCHEMA = pa.schema([])
 _NULL_WORDS = ("", "NA", "None", "null", "nan", "NaN")
 
 
@@ -85,11 +86,6 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(matches(kind) for matches in (*texts, *binaries, pa.types.is_null))
 
 
-def kinds_not_text(schema: pa.Schema) -> dict[str, str]:
-    """Columns that do not hold text, with what they hold."""
-    return {column.name: str(column.type) for column in schema if not _is_text(column.type)}
-
-
 def _plain(values: pa.Array) -> pa.Array:
     """Text of every kind as plain text, numbers as they are, and what is nested as JSON."""
     kind = values.type
@@ -104,14 +100,26 @@ def _plain(values: pa.Array) -> pa.Array:
     return pa.array(items, pa.string())
 
 
-def plain_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The columns named, as text and numbers alone, a few rows at a time; damaged text is an ArrowInvalid."""
-    for batch in batches:
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            rows = batch.slice(start, BATCH_ROWS)
-            plain = pa.record_batch([_plain(rows[name]) for name in names], names=list(names))
-            plain.validate(full=True)
-            yield plain
+def typed_table(
+    source: str, form: str, names: Iterable[Any], read: Read, schema: pa.Schema = _NO_SCHEMA
+) -> Table:
+    """A table of what has types: it gives text and numbers alone, a few rows at a time.
+
+    Damaged text is an ArrowInvalid when it is read. The schema says which columns do not hold text.
+    """
+
+    def plain(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for batch in read(names):
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                rows = batch.slice(start, BATCH_ROWS)
+                columns = pa.record_batch([_plain(rows[name]) for name in names], names=list(names))
+                columns.validate(full=True)
+                yield columns
+
+    texts = tuple(map(str, names))
+    check_names(source, texts)
+    not_text = {column.name: str(column.type) for column in schema if not _is_text(column.type)}
+    return Table(source, form, texts, plain, not_text=not_text)
 
 
 @dataclass
