@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -26,7 +25,7 @@ _PARTITION_BYTES = 64 << 20
 _MOST_PARTITIONS = 512  # all of their files are open at once
 _EITHER_CHAIN = {"productive", "cdr_mask", "umis", "translated", *REGION_PIECES}
 _EITHER_CHAIN |= {field.name.removesuffix("_heavy") for field in FIELDS if field.name.endswith("_heavy")}
-_OF_ROW = ("locus", "cell", "is_cell", "high_confidence", "rev_comp", "contig")  # not of a pair
+_OF_ROW = ("locus", "cell", "sample", "is_cell", "high_confidence", "rev_comp", "contig")  # not of a pair
 SEVERAL_CHAINS = "several_chains"
 HEAVY = "^(IGH|HEAVY|H$|VH|BCR[ _]?HEAVY)"
 LIGHT = "^(IG[KL]|LIGHT|KAPPA|LAMBDA|[KL]$|V[KL]|BCR[ _]?(KAPPA|LAMBDA|LIGHT))"
@@ -90,38 +89,22 @@ def tell_chains_apart(columns: Columns, metadata: Mapping[str, Any]) -> Columns:
     return out
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Usable chains of the rows by their cell: a code for each row, and which rows hold which chain."""
-
-    codes: Indices
-    has: Mapping[str, Flags]
-
-    def counts(self, chain: str) -> Indices:
-        return np.bincount(self.codes[self.has[chain]], minlength=int(self.codes.max(initial=0)) + 1)
-
-    def pairs(self) -> pa.Table:
-        """Rows of the heavy and of the light chain of every combination within a cell."""
-        heavy, light = (
-            pa.table({"cell": self.codes[has], chain: np.flatnonzero(has)}) for chain, has in self.has.items()
-        )
-        pairs = heavy.join(light, "cell", join_type="inner", use_threads=False)
-        return pairs.sort_by([("cell", "ascending"), *((chain, "ascending") for chain in CHAINS)])
+def _combinations(codes: Indices, has: Mapping[str, Flags]) -> pa.Table:
+    """Rows of the heavy and of the light chain of every combination within a cell."""
+    heavy, light = (
+        pa.table({"cell": codes[of_chain], chain: np.flatnonzero(of_chain)})
+        for chain, of_chain in has.items()
+    )
+    pairs = heavy.join(light, "cell", join_type="inner", use_threads=False)
+    return pairs.sort_by([("cell", "ascending"), *((chain, "ascending") for chain in CHAINS)])
 
 
-def _of_most_umis(cells: _Cells, umis: pa.Array) -> tuple[_Cells, Flags]:
-    """The cells with the one chain of each kind that has the most UMIs, and the chains that another exceeds.
-
-    Two chains with equally many stay both, and so the cell has several.
-    """
+def _with_most_umis(codes: Indices, has: Flags, umis: pa.Array) -> Flags:
+    """The chain of each cell with the most UMIs; of two with equally many both, so that it has several."""
     counts = pc.fill_null(umis.cast(pa.float64()), -1.0).to_numpy(zero_copy_only=False)
-    keeps, exceeded = {}, np.zeros(len(cells.codes), np.bool_)
-    for chain, has in cells.has.items():
-        most = np.full(int(cells.codes.max(initial=0)) + 1, -1.0)
-        np.maximum.at(most, cells.codes[has], counts[has])
-        keeps[chain] = has & (counts == most[cells.codes])
-        exceeded |= has & ~keeps[chain]
-    return _Cells(cells.codes, keeps), exceeded
+    most = np.full(len(codes), -1.0)
+    np.maximum.at(most, codes[has], counts[has])
+    return np.asarray(has & (counts == most[codes]))
 
 
 def _joined_rows(heavy: pa.Table, light: pa.Table) -> pa.RecordBatch:
@@ -137,9 +120,8 @@ def _join(
     rows: pa.Table, key: str, several_chains: str, aside: Callable[[pa.RecordBatch], None] | None
 ) -> Iterator[pa.RecordBatch]:
     """Join cells by the rule for several chains; other rows stay, marked where a cell has several."""
-    codes = pc.dictionary_encode(rows[key]).combine_chunks().indices.to_numpy(zero_copy_only=False)
-    keyed = rows[key].is_valid().to_numpy()
-    codes = np.where(keyed, np.nan_to_num(codes, nan=0), 0).astype(np.int64)
+    encoded = pc.dictionary_encode(rows[key]).combine_chunks()
+    codes, keyed = encoded.indices.fill_null(0).to_numpy(), rows[key].is_valid().to_numpy()
     productive = truth(pc.coalesce(rows["productive_heavy"], rows["productive_light"]))
     # Where no column says it, a stop or a shift of the frame does; MiXCR writes the latter as _.
     broken = pc.match_substring_regex(pc.coalesce(rows["heavy"], rows["light"]), "[*_].")
@@ -147,16 +129,17 @@ def _join(
         stopped = pc.match_substring(rows[name], "*")
         broken = pc.if_else(pc.fill_null(stopped, False), True, broken)
     usable = keyed & pc.coalesce(productive, pc.invert(broken), pa.scalar(True)).to_numpy()
-    cells = _Cells(codes, {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS})
-    exceeded = np.zeros(len(codes), np.bool_)
+    of_chains = {chain: usable & rows[chain].is_valid().to_numpy() for chain in CHAINS}
+    has = of_chains
     if several_chains == "most_umis":
         umis = pc.coalesce(rows["umis_heavy"], rows["umis_light"]).combine_chunks()
-        cells, exceeded = _of_most_umis(cells, umis)
-    counts = {chain: cells.counts(chain) for chain in CHAINS}
-    several = (counts["heavy"] > 1) | (counts["light"] > 1)
+        has = {chain: _with_most_umis(codes, of_chain, umis) for chain, of_chain in has.items()}
+    exceeded = np.logical_or.reduce([of_chains[chain] & ~has[chain] for chain in CHAINS])
+    counts = [np.bincount(codes[of_chain], minlength=len(codes)) for of_chain in has.values()]
+    several = np.maximum(*counts) > 1
     if several_chains != "all":
-        cells = _Cells(codes, {chain: has & ~several[codes] for chain, has in cells.has.items()})
-    sides = cells.pairs()
+        has = {chain: of_chain & ~several[codes] for chain, of_chain in has.items()}
+    sides = _combinations(codes, has)
     joined = {
         name: rows[name].take(sides["light" if name == "light" or name.endswith("_light") else "heavy"])
         for name in rows.column_names

@@ -106,24 +106,18 @@ def _recognised(table: Table, layout: Layout) -> Recognised:
     return Recognised(table.source, table.form, LAYOUTS[layout.kind], columns)
 
 
-def _plain(values: pa.Array, numbers: bool) -> pa.Array:
-    """Text of every kind as plain text; numbers stay where the schema has numbers."""
-    keep = numbers and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type))
-    return values if keep else values.cast(pa.string())
-
-
 def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Columns:
     """The fields of a batch by the layout, with residues as they are kept."""
-    text = {name: _plain(batch[name], numbers=False) for rules in layout.rules.values() for rule in rules
-            for name in rule.columns}  # fmt: skip
-    out: Columns = {
-        name: _plain(
-            batch[column] if name == "id" else without_null_words(batch[column]),  # NA may be an id
-            numbers=name in PAIR_SCHEMA.names,
-        )
-        for name, column in layout.columns.items()
-        if name not in _SEQUENCES
-    }
+    ruled = {column for rules in layout.rules.values() for rule in rules for column in rule.columns}
+    text = {column: batch[column].cast(pa.string()) for column in ruled}
+    out: Columns = {}
+    for name, column in layout.columns.items():
+        if name not in _SEQUENCES:
+            values = batch[column] if name == "id" else without_null_words(batch[column])  # NA may be an id
+            out[name] = values if name in PAIR_SCHEMA.names else values.cast(pa.string())
+    if layout.samples:
+        samples = [pc.fill_null(batch[column].cast(pa.string()), "") for column in layout.samples]
+        out["sample"] = pc.binary_join_element_wise(*samples, _KEY_SIGN)
     if layout.kind == "joined":
         joined = batch[layout.columns["sequence"]].cast(pa.string())
         if layout.separator:
@@ -144,10 +138,8 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
     return out
 
 
-def _numbered(
-    table: Table, layout: Layout, recognised: Recognised
-) -> Iterator[tuple[Columns, pa.RecordBatch]]:
-    """Fields of each batch with their source and record, beside the batch itself."""
+def _numbered(table: Table, layout: Layout, recognised: Recognised) -> Iterator[Columns]:
+    """Fields of each batch with their source and record."""
     first_record = 1
     for batch in table.read(layout.columns_read):
         columns = _fields(batch, layout, recognised)
@@ -156,15 +148,15 @@ def _numbered(
         columns["source"] = pa.repeat(pa.scalar(table.source), batch.num_rows)
         recognised.rows += batch.num_rows
         first_record = end
-        yield columns, batch
+        yield columns
 
 
 def _single_chains(
     table: Table, layout: Layout, recognised: Recognised, aside: Aside | None
-) -> Iterator[tuple[Columns, pa.RecordBatch]]:
+) -> Iterator[Columns]:
     """The same for a table with one chain in a row, without rows that hold no chain of an antibody's cell."""
-    for columns, batch in _numbered(table, layout, recognised):
-        keep = pa.repeat(pa.scalar(True), batch.num_rows)
+    for columns in _numbered(table, layout, recognised):
+        keep = pa.repeat(pa.scalar(True), len(columns["record"]))
         for reason, holds in reasons_to_leave_out(columns, table.metadata).items():
             holds = pc.and_(holds, keep)
             recognised.count(recognised.left_out, reason, int(pc.sum(holds).as_py() or 0))
@@ -174,13 +166,10 @@ def _single_chains(
             keep = pc.and_not(keep, holds)
         if not pc.all(keep).as_py():
             columns = {name: column.filter(keep) for name, column in columns.items()}
-            batch = batch.filter(keep)
-        yield columns, batch
+        yield columns
 
 
-def _keys(
-    columns: Columns, batch: pa.RecordBatch, layout: Layout, *, by_clone: bool, by_sample: bool
-) -> pa.Array:
+def _keys(columns: Columns, layout: Layout, *, by_clone: bool, by_sample: bool) -> pa.Array:
     """Sample and cell of each row, or its clone; null where the row has none."""
     if by_clone:
         cell = columns["clone"]
@@ -190,8 +179,8 @@ def _keys(
         cell = columns["cell"]
     cell = cell.cast(pa.string())
     cell = pc.if_else(pc.equal(pc.binary_length(pc.ascii_trim_whitespace(cell)), 0), None, cell)
-    samples = [pc.fill_null(batch[name].cast(pa.string()), "") for name in layout.samples if by_sample]
-    return pc.binary_join_element_wise(*samples, cell, _KEY_SIGN)
+    by_sample = by_sample and "sample" in columns
+    return pc.binary_join_element_wise(columns["sample"], cell, _KEY_SIGN) if by_sample else cell
 
 
 def _cells(
@@ -206,8 +195,8 @@ def _cells(
     fields = dict.fromkeys(name for layout in layouts for name in (*layout.columns, *layout.rules))
     for table, layout, own in zip(tables, layouts, recognised, strict=True):
         constants = describe_metadata(table.metadata)
-        for columns, batch in _single_chains(table, layout, own, aside):
-            keys = _keys(columns, batch, layout, by_clone=names.pair_by == "clone", by_sample=by_sample)
+        for columns in _single_chains(table, layout, own, aside):
+            keys = _keys(columns, layout, by_clone=names.pair_by == "clone", by_sample=by_sample)
             for name in fields:
                 columns.setdefault(name, pa.repeat(pa.scalar(constants.get(name), pa.string()), len(keys)))
             columns = {
@@ -231,11 +220,8 @@ def _each_chain(columns: Columns) -> Columns:
     numbers = columns["record"].cast(pa.string())
     none = pa.nulls(len(numbers), pa.string())
     heavy, light = (columns.get(chain, none).is_valid().to_numpy(zero_copy_only=False) for chain in CHAINS)
-    rows = np.concatenate([np.flatnonzero(heavy | ~light), np.flatnonzero(light)])
-    order = np.argsort(rows, kind="stable")
-    is_light = order >= np.count_nonzero(heavy | ~light)
-    rows = rows[order]
-    takes = {"heavy": pa.array(heavy[rows] & ~is_light), "light": pa.array(is_light)}
+    rows, place = np.nonzero(np.column_stack([heavy | ~light, light]))
+    takes = {"heavy": pa.array(heavy[rows] & (place == 0)), "light": pa.array(place == 1)}
     out: Columns = {}
     for name, column in columns.items():
         out[name] = column.take(pa.array(rows))
@@ -300,10 +286,10 @@ def _rows(
 ) -> Iterator[Columns]:
     """Pairs, or single chains, that need no other row."""
     if layout.kind in ("cells", "single"):
-        for columns, _ in _single_chains(table, layout, recognised, aside):
+        for columns in _single_chains(table, layout, recognised, aside):
             yield _told_apart(columns, table, recognised)
         return
-    for columns, _ in _numbered(table, layout, recognised):
+    for columns in _numbered(table, layout, recognised):
         yield _each_chain(columns) if chains == "unpaired" else columns
 
 
@@ -312,20 +298,21 @@ _CUT = pa.array([CUT, TRUNCATED])
 
 def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
     """Note of each row on what was done to its chains; null where they are as they stand in the source."""
-    notes: dict[int, list[str]] = {}
+    notes = pa.nulls(batch.num_rows, pa.string())
     for chain in CHAINS:
-        done: dict[int, list[str]] = {}
+        start, end = (batch[f"domain_{side}_{chain}"].cast(pa.string()) for side in ("start", "end"))
+        cut = pc.binary_join_element_wise("cut to residues ", start, " to ", end, "")
+        done = pc.if_else(pc.is_in(batch[f"domain_{chain}"], _CUT), cut, None)
         if f"translated_{chain}" in columns:
-            for row in pc.indices_nonzero(columns[f"translated_{chain}"]).to_pylist():
-                done[row] = ["translated from nucleotides"]
-        for row in pc.indices_nonzero(pc.is_in(batch[f"domain_{chain}"], _CUT)).to_pylist():
-            start, end = (batch[f"domain_{side}_{chain}"][row].as_py() for side in ("start", "end"))
-            done.setdefault(row, []).append(f"cut to residues {start} to {end}")
-        for row, texts in done.items():
-            notes.setdefault(row, []).append(f"{chain} chain {', '.join(texts)}")
-    if not notes:
-        return pa.nulls(batch.num_rows, pa.string())
-    return pa.array(["; ".join(notes.get(row, ())) or None for row in range(batch.num_rows)], pa.string())
+            translated = pc.if_else(columns[f"translated_{chain}"], "translated from nucleotides", None)
+            done = _joined(translated, done, ", ")
+        notes = _joined(notes, pc.binary_join_element_wise(f"{chain} chain ", done, ""), "; ")
+    return notes
+
+
+def _joined(one: pa.Array, other: pa.Array, sign: str) -> pa.Array:
+    """Both texts, or the one that is not null."""
+    return pc.coalesce(pc.binary_join_element_wise(one, other, sign), one, other)
 
 
 def _arranged(
