@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import product, repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,37 +179,34 @@ def group_sources(sources: Sequence[Source], names: ColumnNames) -> list[tuple[S
     return list(ordered)
 
 
+def _all_rows(tables: Sequence[Table]) -> dict[str, pa.Array]:
+    """Names and letters of all records of FASTA files."""
+    schema = pa.schema([(name, pa.string()) for name in tables[0].names])
+    rows = pa.Table.from_batches((batch for table in tables for batch in table.read(table.names)), schema)
+    return {name: rows[name].combine_chunks() for name in schema.names}
+
+
 def _join_contigs(table: Table, layout: Layout, contigs: Table) -> Table:
     """The annotations with a further column, the sequence of their contig."""
     added = next(name for name in ("sequence", "contig", "sequence_input") if name not in table.names)
     key = layout.columns["contig"]
-    known: list[tuple[pa.ChunkedArray, pa.ChunkedArray]] = []
+    known = cache(partial(_all_rows, [contigs]))
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not known:
-            rows = pa.Table.from_batches(contigs.read(list(contigs.names)))
-            known.append((rows["id"].combine_chunks(), rows["sequence"].combine_chunks()))
-        ids, sequences = known[0]
         own = [name for name in names if name != added]
         for batch in table.read(list(dict.fromkeys([*own, key]))):
-            columns: Mapping[str, pa.Array] = {name: batch[name] for name in own}
-            if added in names:
-                found = sequences.take(pc.index_in(batch[key].cast(pa.string()), value_set=ids))
-                columns = {**columns, added: found}
-            yield pa.record_batch({name: columns[name] for name in names})
+            places = pc.index_in(batch[key].cast(pa.string()), value_set=known()["id"])
+            yield batch.append_column(added, known()["sequence"].take(places)).select(list(names))
 
     return replace(table, names=(*table.names, added), read=read)
 
 
 def _join_chains(heavy: Table, lights: Sequence[Table]) -> Table:
     """Heavy and light chains of FASTA files, paired by name; light ones without a partner are last."""
-    known: list[pa.Table] = []
+    known = cache(partial(_all_rows, lights))
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        if not known:
-            batches = (batch for light in lights for batch in light.read(light.names))
-            known.append(pa.Table.from_batches(batches, schema).combine_chunks())
-        ids, sequences = (known[0][name].combine_chunks() for name in heavy.names)
+        ids, sequences = known()["id"], known()["sequence"]
         alone = np.ones(len(ids), np.bool_)
         for batch in heavy.read(heavy.names):
             places = pc.index_in(batch["id"], value_set=ids)
@@ -220,7 +218,6 @@ def _join_chains(heavy: Table, lights: Sequence[Table]) -> Table:
         if len(rest["id"]):
             yield pa.record_batch({name: rest[name] for name in names})
 
-    schema = pa.schema([(name, pa.string()) for name in heavy.names])
     return replace(heavy, names=("id", *CHAINS), read=read)
 
 
@@ -244,7 +241,7 @@ def samples_agree(tables: Sequence[Table], layouts: Sequence[Layout]) -> bool:
             return False
         own: set[tuple[str | None, ...]] = set()
         for batch in table.read(layout.samples):
-            distinct = pa.table(batch.columns, names=batch.schema.names).group_by(list(layout.samples))
+            distinct = pa.Table.from_batches([batch]).group_by(list(layout.samples))
             own |= {tuple(row.values()) for row in distinct.aggregate([]).to_pylist()}
         seen.append(own)
     return any(seen[0] & other for other in seen[1:])
