@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -40,13 +40,16 @@ class _Content:
     gaps: float
 
 
-def first_rows(table: Table, columns: Sequence[str]) -> pa.RecordBatch | None:
-    """The first rows of these columns, as far as they are text; None where the table has no rows."""
-    batch = next((batch for batch in table.read(columns) if batch.num_rows), None)
-    if batch is None:
-        return None
-    texts = [field.name for field in batch.schema if pa.types.is_string(field.type)]
-    return batch.select(texts).slice(0, _NUM_ROWS) if texts else None
+def first_rows(table: Table, columns: Sequence[str]) -> dict[str, pa.Array]:
+    """The first rows of those of these columns that are text; of a table without rows there are none."""
+    batches = table.read(columns) if columns else ()
+    batch = next((batch for batch in batches if batch.num_rows), pa.record_batch({}))
+    rows = zip(batch.schema.names, batch.slice(0, _NUM_ROWS).columns, strict=True)
+    return {name: values for name, values in rows if pa.types.is_string(values.type)}
+
+
+def _residues(text: pa.Array) -> pa.Array:
+    return residues_of({"": text}, (Rule(("",)),))[0]
 
 
 def _share(condition: pa.Array, of: int) -> float:
@@ -54,7 +57,7 @@ def _share(condition: pa.Array, of: int) -> float:
 
 
 def _content(column: str, text: pa.Array) -> _Content:
-    residues = residues_of({column: text}, (Rule((column,)),))[0]
+    residues = _residues(text)
     rows = len(residues) - residues.null_count
     is_chain = pc.and_(
         pc.match_substring_regex(residues, CHAIN_LETTERS),
@@ -74,22 +77,19 @@ def _content(column: str, text: pa.Array) -> _Content:
     )
 
 
+def _shows_chains(residues: pa.Array) -> bool:
+    return bool(pc.any(pc.match_substring_regex(residues, CHAIN_LETTERS)).as_py())
+
+
 def _surest(layout: Layout, table: Table) -> Layout:
     """The layout without columns that show no chain where others of the same chain do."""
     several = [chain for chain in CHAINS if len(layout.rules.get(chain, ())) > 1]
     columns = [column for chain in several for rule in layout.rules[chain] for column in rule.columns]
-    batch = first_rows(table, list(dict.fromkeys(columns))) if columns else None
-    if batch is None:
-        return layout
+    text = first_rows(table, list(dict.fromkeys(columns)))
     rules, fields = dict(layout.rules), dict(layout.columns)
     for chain in several:
-        text = {name: batch[name] for name in batch.schema.names}
         readable = [rule for rule in rules[chain] if set(rule.columns) <= text.keys()]
-        showing = []
-        for rule in readable:
-            residues = residues_of(text, (rule,))[0]
-            if pc.any(pc.match_substring_regex(residues, CHAIN_LETTERS)).as_py():
-                showing.append(rule)
+        showing = [rule for rule in readable if _shows_chains(residues_of(text, (rule,))[0])]
         if showing:
             rules[chain], fields[chain] = tuple(showing), showing[0].columns[0]
     return replace(layout, rules=rules, columns=fields)
@@ -107,10 +107,10 @@ def _separator(texts: Sequence[str]) -> str | None:
 
 
 def _by_content(
-    table: Table, batch: pa.RecordBatch, known: dict[str, str], names: ColumnNames
+    table: Table, text: Mapping[str, pa.Array], known: dict[str, str], names: ColumnNames
 ) -> Layout | None:
     """The layout with columns for both chains, where the first rows tell them apart."""
-    contents = [_content(name, batch[name]) for name in batch.schema.names if name not in known.values()]
+    contents = [_content(name, column) for name, column in text.items() if name not in known.values()]
     chosen = dict(known)
     for chain in CHAINS:
         of_chain = [one for one in contents if getattr(one, chain) > _MOST]
@@ -122,34 +122,27 @@ def _by_content(
     return find_layout(table.names, replace(names, heavy=chosen["heavy"], light=chosen["light"]))
 
 
-def _of_different_chains(batch: pa.RecordBatch, contents: Sequence[_Content]) -> tuple[str, str] | None:
+def _of_different_chains(text: Mapping[str, pa.Array]) -> tuple[str, str] | None:
     """Two columns of which most rows show a heavy chain in one and a light chain in the other."""
-    kinds = {
-        one.column: shown_chain(residues_of({one.column: batch[one.column]}, (Rule((one.column,)),))[0])
-        for one in contents
-    }
+    kinds = {name: shown_chain(_residues(column)) for name, column in text.items()}
     for first, second in combinations(kinds, 2):
-        if _share(pc.xor(kinds[first], kinds[second]), len(batch)) > _MOST:
+        if _share(pc.xor(kinds[first], kinds[second]), len(kinds[first])) > _MOST:
             return first, second
     return None
 
 
-def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -> Layout | None:
+def _joined_or_single(table: Table, text: Mapping[str, pa.Array], names: ColumnNames) -> Layout | None:
     """Layout of a table with one column of sequences: both chains in a text, or one."""
     fields = fields_of_pairs(table.names) | ({"id": names.id} if names.id else {})
     fields |= {column: column for column in names.extra}
-    for name in batch.schema.names:
-        texts = [text for text in batch[name].to_pylist() if text and len(text) > 30]
-        if not texts:
-            continue
-        separator = _separator(texts)
-        if separator is not None:
+    for name, column in text.items():
+        if separator := _separator([one for one in column.to_pylist() if one and len(one) > 30]):
             return Layout("joined", fields | {"sequence": name}, separator=separator)
-    contents = [_content(name, batch[name]) for name in batch.schema.names]
+    contents = [_content(name, column) for name, column in text.items()]
     chains = [one for one in contents if one.chain > _MOST]
     if not chains:
         return None
-    if two := _of_different_chains(batch, chains):
+    if two := _of_different_chains({one.column: text[one.column] for one in chains}):
         problem = (
             f"columns {two[0]!r} and {two[1]!r} hold chains, and which is the heavy one differs from row "
         )
@@ -165,23 +158,19 @@ def _joined_or_single(table: Table, batch: pa.RecordBatch, names: ColumnNames) -
 
 def _cells_in_ids(layout: Layout, table: Table) -> Layout:
     """The layout with cells where ids begin with a barcode, as 10x and TRUST4 write them."""
-    column = layout.columns.get("id")
-    batch = first_rows(table, [column]) if column is not None else None
-    if batch is None:
-        return layout
-    rows = len(batch) - batch[column].null_count
-    is_barcode = pc.match_substring_regex(batch[column], BARCODE_IN_ID)
-    if _share(is_barcode, rows) < 0.95:
-        return layout
-    return replace(layout, kind="cells", cell_in_id=True)
+    columns = [column for field, column in layout.columns.items() if field == "id"]
+    for ids in first_rows(table, columns).values():
+        is_barcode = pc.match_substring_regex(ids, BARCODE_IN_ID)
+        if _share(is_barcode, len(ids) - ids.null_count) >= 0.95:
+            return replace(layout, kind="cells", cell_in_id=True)
+    return layout
 
 
 def _holds_letters(table: Table, columns: Sequence[str]) -> bool:
     """True of columns that name the chains of a structure, such as `Hchain` with the letter H."""
     if not all("chain" in column.lower() for column in columns):
         return False
-    batch = first_rows(table, columns)
-    lengths = [pc.max(pc.binary_length(column)).as_py() for column in batch.columns] if batch else []
+    lengths = [pc.max(pc.binary_length(text)).as_py() for text in first_rows(table, columns).values()]
     return bool(lengths) and max(length or 0 for length in lengths) <= 2
 
 
@@ -190,11 +179,10 @@ def _named(layout: Layout, table: Table) -> Layout:
     column = next((name for name in table.names if "_".join(words_of(name)) in _MAY_NAME), None)
     if "id" in layout.columns or column is None or layout.kind == "cells":
         return layout
-    batch = first_rows(table, [column])
-    if batch is None:
-        return layout
-    is_name = not batch[column].null_count and len(batch[column].unique()) == len(batch)
-    return replace(layout, columns={**layout.columns, "id": column}) if is_name else layout
+    for text in first_rows(table, [column]).values():
+        if not text.null_count and len(text.unique()) == len(text):
+            return replace(layout, columns={**layout.columns, "id": column})
+    return layout
 
 
 def layout_of(table: Table, names: ColumnNames) -> Layout | None:
@@ -217,8 +205,8 @@ def _layout_of(table: Table, names: ColumnNames) -> Layout | None:
     elif layout is not None:
         is_single = layout.kind == "single" or "contig" in layout.columns
         return _cells_in_ids(layout, table) if is_single else layout
-    batch = first_rows(table, [name for name in table.names if name not in names.extra])
-    found = _by_content(table, batch, known, names) if batch is not None else None
-    if found is None and layout is None and batch is not None:
-        found = _joined_or_single(table, batch, names)
+    text = first_rows(table, [name for name in table.names if name not in names.extra])
+    found = _by_content(table, text, known, names)
+    if found is None and layout is None:
+        found = _joined_or_single(table, text, names)
     return found or (layout if known else None)
