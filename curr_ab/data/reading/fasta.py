@@ -29,6 +29,7 @@ _WORD = re.compile(
     re.IGNORECASE,
 )
 _PDB = re.compile(r"(?P<id>\w{4})_\d+\|Chains? (?P<chains>[^|]*)", re.IGNORECASE)
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # as Python reads bytes that are no letters
 _JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
 
 
@@ -41,29 +42,27 @@ class _Mark(NamedTuple):
 
 def _records(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, header and letters of each record."""
-    line_number, start, name, parts = 0, 0, "", list[str]()
+    start, name, parts = 0, "", list[str]()
     try:
         with open_text(source) as stream:
-            for raw in io.BufferedReader(stream):
-                for piece in raw.split(b"\r") if b"\r" in raw.rstrip(b"\r\n") else (raw,):
-                    line_number += 1
-                    try:
-                        line = piece.decode().strip()
-                    except UnicodeDecodeError as error:
-                        problem = f"the text is not UTF-8 ({raw[:60]!r})"
-                        raise MalformedSource(source, problem, line_number) from error
-                    if line.startswith(">"):
-                        if start:
-                            yield start, name, "".join(parts)
-                        if not line[1:].split():
-                            problem = "the record must have a name after '>'"
-                            raise MalformedSource(source, problem, line_number)
-                        start, name, parts = line_number, line[1:].strip(), []
-                    elif line and not start:
-                        problem = "the file must begin with a record ('>'); got letters before the first"
+            lines = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape")
+            for line_number, raw in enumerate(lines, start=1):
+                line = raw.strip()
+                if _NOT_UTF8.search(line):
+                    problem = f"the text is not UTF-8 ({raw.encode(errors='surrogateescape')[:60]!r})"
+                    raise MalformedSource(source, problem, line_number)
+                if line.startswith(">"):
+                    if start:
+                        yield start, name, "".join(parts)
+                    if not line[1:].split():
+                        problem = "the record must have a name after '>'"
                         raise MalformedSource(source, problem, line_number)
-                    else:
-                        parts.append("".join(line.split()))
+                    start, name, parts = line_number, line[1:].strip(), []
+                elif line and not start:
+                    problem = "the file must begin with a record ('>'); got letters before the first"
+                    raise MalformedSource(source, problem, line_number)
+                else:
+                    parts.append("".join(line.split()))
     except (OSError, UnicodeError) as error:
         raise damaged(source, error) from error
     if start:
