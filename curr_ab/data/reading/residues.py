@@ -115,13 +115,9 @@ def cdr3_of(
         text = letters(_joined(columns, rule))
         if not holds_only(text, ascii_uppercase):
             text = pc.if_else(pc.match_substring_regex(text, "^[A-Z*]+$"), text, None)
-        is_coded = pc.and_(
-            pc.match_substring_regex(text, "^[ACGTUN]{9,}$"),
-            pc.invert(pc.match_substring_regex(text, "^C[ACGTUN]*[FW]$")),
-        )
+        is_coded = pc.match_substring_regex(text, "^[ACGTUN]{9,}$")
         if pc.any(is_coded).as_py():
-            lengths = pc.binary_length(text)
-            whole = pc.equal(pc.subtract(lengths, pc.multiply(pc.divide(lengths, 3), 3)), 0)
+            whole = pc.match_substring_regex(text, "^(?:[ACGTUN]{3})*$")
             text = pc.if_else(is_coded, pc.if_else(whole, translate(text), None), text)
         has_anchors = pc.fill_null(pc.match_substring_regex(text, "^C[A-Z*]*[FW]$"), False)
         if pc.any(has_anchors).as_py():

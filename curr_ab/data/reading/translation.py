@@ -70,16 +70,13 @@ def _choose(frames: tuple[str, str, str], cdr3: str | None) -> tuple[int, str]:
 
     In a V domain of 120 codons a wrong frame lacks a stop once in 300 times, and then is hardly longer.
     """
-    best = (False, 0, 0, "")
-    for frame, residues in enumerate(frames):
-        for part in residues.split("*"):
-            candidate = (bool(cdr3) and str(cdr3) in part, len(part), -frame, part)
-            best = max(best, candidate)
-    if cdr3 and not best[0]:  # with a stop inside of the CDR3 no part holds it
-        for frame, residues in enumerate(frames):
-            if cdr3 in residues:
-                return frame, max(residues.split("*"), key=len)
-    return -best[2], best[3]
+    parts = [(frame, part) for frame, residues in enumerate(frames) for part in residues.split("*")]
+    if cdr3:
+        holding = [(frame, part) for frame, part in parts if cdr3 in part]
+        # With a stop inside of the CDR3 no part holds it.
+        first = next((frame for frame, residues in enumerate(frames) if cdr3 in residues), None)
+        parts = holding or [(frame, part) for frame, part in parts if first in (frame, None)]
+    return max(parts, key=lambda one: (len(one[1]), -one[0], one[1]))
 
 
 def read_nucleotides(text: pa.Array, *, gapped: pa.Array, cdr3: pa.Array | None, contig: bool) -> pa.Array:
