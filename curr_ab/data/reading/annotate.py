@@ -62,10 +62,6 @@ def truth(column: pa.Array) -> pa.Array:
     return pc.if_else(is_answer, pc.is_in(text, pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
 
 
-def _num_true(condition: pa.Array) -> int:
-    return int(pc.sum(pc.fill_null(condition, False)).as_py() or 0)
-
-
 def _mask_of_lengths(lengths: list[pa.Array]) -> pa.Array:
     """Region masks from the lengths of the seven regions; a length that is null counts as 0."""
     counts = np.stack([pc.fill_null(length, 0).to_numpy() for length in lengths], axis=1)
@@ -156,7 +152,8 @@ def arrange(
         if name in columns and field.type != pa.string():
             out[name] = _numbers(name, columns[name])
             given = pc.and_not(pc.is_valid(columns[name]), _is_empty(columns[name]))
-            recognised.count(recognised.emptied, name, _num_true(pc.and_(given, out[name].is_null())))
+            lost = pc.and_(given, out[name].is_null())
+            recognised.count(recognised.emptied, name, pc.sum(lost).as_py() or 0)
         elif name in columns and "_call_" in name:
             out[name] = _gene(columns[name])
         elif name in columns:

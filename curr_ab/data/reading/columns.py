@@ -194,20 +194,17 @@ def _rank(column: _ChainColumn) -> float | None:
     known = _V_DOMAIN | _RESIDUES | _NUCLEOTIDES | _WHOLE_CHAIN | _ALIGNED | _CHANGED | _SEQUENCE
     if not rest <= known or not (rest or column.own):
         return None
-    is_domain = bool((rest | column.own) & _V_DOMAIN)
-    if rest & _NUCLEOTIDES:
-        rank = 12 if is_domain else 13
-    elif rest & _ALIGNED:
-        rank = 9
-    elif (rest | column.own) & _WHOLE_CHAIN:
-        rank = 8
-    elif rest & _RESIDUES:
-        rank = 4 if is_domain else 5
-    elif is_domain:
-        rank = 6
-    else:
-        rank = 0 if not rest and column.own & set(CHAINS) else 7
-    return rank - changed
+    words = rest | column.own
+    is_domain = bool(words & _V_DOMAIN)
+    ranks = (
+        (rest & _NUCLEOTIDES, 12 if is_domain else 13),
+        (rest & _ALIGNED, 9),
+        (words & _WHOLE_CHAIN, 8),
+        (rest & _RESIDUES, 4 if is_domain else 5),
+        (is_domain, 6),
+        (not rest and words & set(CHAINS), 0),
+    )
+    return next((rank for holds, rank in ranks if holds), 7) - changed
 
 
 def _region_rules(present: Mapping[str, str]) -> list[tuple[float, Rule]]:
@@ -264,12 +261,10 @@ def _cdr3_rules(present: Mapping[str, str]) -> tuple[Rule, ...]:
     return tuple(Rule((present[base],), is_contig=False) for base in _CDR3_BASES if base in present)
 
 
-def _wide(
-    columns: Sequence[str], whole: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, tuple[Rule, ...]]]:
+def _wide(columns: Sequence[str], whole: Mapping[str, str]) -> tuple[dict[str, str], Rules]:
     """Fields and rules of a table with both chains in a row."""
     fields: dict[str, str] = {}
-    rules: dict[str, tuple[Rule, ...]] = {}
+    rules: Rules = {}
     for item in FIELDS:
         if not item.chain and (
             column := _first(("_".join(words_of(n)) for n in (item.name, *item.bases)), whole)

@@ -166,12 +166,10 @@ class DomainCutter:
 
 def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array, annotate: bool) -> Counter[str]:
     """Cut the wanted rows of one chain, in the columns that belong to it, and add those of the outcome."""
-    outcome = {f"domain_{chain}": pa.string()}
-    places = (f"domain_start_{chain}", f"domain_end_{chain}", f"num_residues_{chain}")
-    outcome |= dict.fromkeys(places, pa.int32())
-    num_rows = len(columns[chain])
+    columns[f"domain_{chain}"] = pa.nulls(len(wanted), pa.string())
+    for number in ("domain_start", "domain_end", "num_residues"):
+        columns[f"{number}_{chain}"] = pa.nulls(len(wanted), pa.int32())
     if not pc.any(wanted).as_py():
-        columns.update({name: pa.nulls(num_rows, kind) for name, kind in outcome.items()})
         return Counter()
     rows = pc.indices_nonzero(wanted)
     texts = columns[chain].take(rows).to_pylist()
@@ -181,9 +179,7 @@ def _cut_chain(columns: dict[str, pa.Array], chain: str, wanted: pa.Array, annot
     domains = [None if (one and one.outcome) in keep else one and one.domain for one in judged]
 
     def put(name: str, values: list[str | int | None]) -> None:
-        kind = outcome.get(name, pa.string())
-        whole = columns.get(name, pa.nulls(num_rows, kind))
-        columns[name] = pc.replace_with_mask(whole, wanted, pa.array(values, kind))
+        columns[name] = pc.replace_with_mask(columns[name], wanted, pa.array(values, columns[name].type))
 
     for mask in MASK_LETTERS:
         name = f"{mask}_{chain}"

@@ -14,10 +14,8 @@ from curr_ab.data.reading.sources import BUILTIN, MalformedSource
 from curr_ab.data.reading.streams import read_head, refuse_documents
 from curr_ab.data.reading.table import Table
 
-_WORKBOOKS = (
-    b"PK\x03\x04",
-    b"\xd0\xcf\x11\xe0",
-)  # a zip archive that is a document itself, and the older Excel
+# A zip archive that is a document itself, and the older Excel.
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def builtin_path() -> str:
