@@ -38,9 +38,8 @@ from curr_ab.options import OptionError
 Keys = npt.NDArray[np.uint64]
 Decisive = npt.NDArray[np.bool_]  # two rows are linked only where one of them is
 LEAST_KNOWN = 0.95  # share of the heavy chains whose CDRH3 must be known
-LIKE_BEFORE = (
-    0.8  # share of equal residues before the CDRH3, which stands for the V gene where that is unknown
-)
+# Share of equal residues before the CDRH3, which stands for the V gene where that is unknown.
+LIKE_BEFORE = 0.8
 _SCHEMA = pa.schema(
     [
         *(("row", pa.int64()), ("v", pa.uint64()), ("j", pa.uint64()), ("cdr3", pa.string())),

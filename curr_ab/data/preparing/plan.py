@@ -125,14 +125,11 @@ class PreparationPlan:
         for name, size in self.subsets.items():
             if not name or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
                 raise OptionError(f"the name of a subset must be letters and digits; got {name!r}", "subsets")
-            if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size):
-                raise OptionError(
-                    f"subset {name} must be a share or a number of pairs; got {size!r}", "subsets"
-                )
-            if size <= 0 or (isinstance(size, float) and size > 1):
+            is_number = isinstance(size, int | float) and not isinstance(size, bool)
+            if not is_number or not 0 < size <= (1 if isinstance(size, float) else math.inf):
                 raise OptionError(
                     f"subset {name} must be a share above 0.0 and at most 1.0, or a number of pairs; "
-                    f"got {size}",
+                    f"got {size!r}",
                     "subsets",
                 )
 

@@ -168,33 +168,22 @@ def prepare(
         raise ValueError(
             "the sources of a share must be files, which all of them read; write the objects first"
         )
+    plan, folder = plan or PreparationPlan(), Path(out)
     with (
-        files_of(sources, Path(out)) as names,
+        files_of(sources, folder) as names,
         Workers(processes, progress=progress, executor=executor) as workers,
     ):
-        index = _prepare(names, Path(out), plan or PreparationPlan(), flags, workers, share)
+        files = expand_sources(names)
+        if plan.cluster == "mmseqs":
+            require_mmseqs()  # now, not after hours of reading
+        if plan.v_genes is not None:
+            read_v_genes(plan.v_genes)
+        request = {"sources": files, "settings": plan.settings(), **flags}
+        with working(folder, request, workers, share) as run:
+            if run is not None:
+                _run_stages(group_sources(files, plan.names), folder, plan, request, run, workers, flags)
     if report is not None and (share is None or share.index == 0):
-        write_preparation_report(report, Path(out))
-    return index
-
-
-def _prepare(
-    sources: Any,
-    folder: Path,
-    plan: PreparationPlan,
-    flags: dict[str, bool],
-    workers: Workers,
-    share: Share | None,
-) -> dict[str, Any]:
-    files = expand_sources(sources)
-    if plan.cluster == "mmseqs":
-        require_mmseqs()  # now, not after hours of reading
-    if plan.v_genes is not None:
-        read_v_genes(plan.v_genes)
-    request = {"sources": files, "settings": plan.settings(), **flags}
-    with working(folder, request, workers, share) as run:
-        if run is not None:
-            _run_stages(group_sources(files, plan.names), folder, plan, request, run, workers, flags)
+        write_preparation_report(report, folder)
     return read_object(folder / INDEX_NAME)
 
 
