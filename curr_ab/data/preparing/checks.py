@@ -1,4 +1,4 @@
-"""Counts of what a split holds on both sides, from the written Parquet files alone.
+"""Counts of what a split holds on both sides, and of repeated ids, from the written Parquet files alone.
 
 Nothing here is shared with the code that makes clusters and splits: it would share its faults.
 """
@@ -20,6 +20,8 @@ SELECT count(*) FROM (
     USING ({unit}) GROUP BY {unit} HAVING count(DISTINCT part) > 1
 )
 """
+# Records with the id of an earlier one, which are kept: they differ in source and record.
+_REPEATED_IDS = "SELECT coalesce(sum(num - 1), 0) FROM (SELECT count(*) AS num FROM pairs GROUP BY id)"
 # The CDRH3 is that of the source where the chain has it, else the residues of the region mask. Where the V
 # gene is not known, the residues before the CDRH3 stand for it.
 _CLONOTYPES = r"""
@@ -97,6 +99,7 @@ def check_splits(
             database.execute(_CLONOTYPES)
             return {
                 **{f"{unit}_in_several_splits": count for unit, count in crossing.items()},
+                "repeated_ids": number(_REPEATED_IDS),
                 "test_pairs_compared": number("SELECT coalesce(sum(num_pairs), 0) FROM test"),
                 "test_pairs_with_clone_mates_in_training": number(_MATES),
             }

@@ -33,7 +33,7 @@ from curr_ab.files import file_digest, read_object, replacing, write_json
 _BLOCK_ROWS = 32_768  # of a part: sorted in memory at once
 # `order` and `order_low` are a hash of the pair, of 128 bits: duplicates are equal in it, and it orders the
 # data set. It depends on the seed and on the residues, not on where a record was read.
-KEYS = ("order", "order_low", "sequence_key", "id_key")
+KEYS = ("order", "order_low", "sequence_key")
 PART_SCHEMA = pa.schema([*PAIR_SCHEMA, *((key, pa.uint64()) for key in KEYS)])
 DROPPED_SCHEMA = pa.schema(
     [PAIR_SCHEMA.field(name) for name in ("source", "record", "id", "heavy", "light")]
@@ -126,10 +126,6 @@ def _digests(texts: Iterable[bytes | memoryview], size: int, key: bytes = b"") -
     return np.frombuffer(b"".join(map(digest, texts)), ">u8").astype(np.uint64)
 
 
-def _text_keys(column: pa.Array) -> npt.NDArray[np.uint64]:
-    return _digests(column.cast(pa.binary()).to_pylist(), 8)
-
-
 def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     """The rows with their keys, sorted by the pair's hash; equal ones stay in the order of the source."""
     heavy, light = (rows[chain].combine_chunks() for chain in ("heavy", "light"))
@@ -137,7 +133,8 @@ def _with_keys(rows: pa.Table, seed: int) -> pa.Table:
     view, key = tokens.data, seed.to_bytes(8, "big", signed=True)
     of_pairs = (view[start:end] for start, end in pairwise(offsets.tolist()))
     order = _digests(of_pairs, 16, key).reshape(-1, 2)
-    keys = [order[:, 0], order[:, 1], _text_keys(pc.coalesce(heavy, light)), _text_keys(rows["id"])]
+    sequence_keys = _digests(pc.coalesce(heavy, light).cast(pa.binary()).to_pylist(), 8)
+    keys = [order[:, 0], order[:, 1], sequence_keys]
     for name, values in zip(KEYS, keys, strict=True):
         rows = rows.append_column(name, pa.array(values))
     return rows.take(pa.array(np.argsort(order[:, 0], kind="stable")))

@@ -21,7 +21,6 @@ from curr_ab.data.preparing.checks import check_splits
 from curr_ab.data.preparing.clean import REASONS, WAYS_OUT
 from curr_ab.data.preparing.clonotypes import require_known, write_clonotypes
 from curr_ab.data.preparing.clusters import donors_path, require_mmseqs, write_labels
-from curr_ab.data.preparing.components import repeated
 from curr_ab.data.preparing.folder import WORK_NAME, Stage, finished, remove_others, working
 from curr_ab.data.preparing.genes import read_v_genes
 from curr_ab.data.preparing.order import (
@@ -57,19 +56,6 @@ from curr_ab.options import OptionError
 from curr_ab.share import Share, parse_share
 from curr_ab.words import CHAINS, VOCABULARY
 from curr_ab.workers import Workers
-
-
-def _count(labels: Path, splits: Path, id_keys: Path, folder: Path) -> dict[str, Any]:
-    """What the index says of clusters, splits and ids, unless an earlier run counted it."""
-    path = folder / "report.json"
-    if not path.exists():
-        report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
-        # Records with the id of an earlier one are kept; they differ in source and record.
-        ids = np.load(id_keys, mmap_mode="r")
-        write_json(path, report | {"repeated_ids": sum(len(rows) for rows, _ in repeated(ids, folder))})
-    report = read_object(path)
-    report["cluster_sizes"] = {int(size): count for size, count in report["cluster_sizes"].items()}
-    return report
 
 
 def _join(tables: Sequence[Path], path: Path) -> None:
@@ -253,7 +239,7 @@ def _run_stages(
     (splits,) = run(
         call, [partial(write_splits, plan, partitions, order_keys=keys["order"], labels=labels)], "split"
     )
-    (report,) = run(call, [partial(_count, labels, splits, keys["id_key"], stage)], "count")
+    report = split_report(np.load(labels, mmap_mode="r"), np.load(splits, mmap_mode="r"))
     if plan.cluster == "clonotype":
         if plan.v_genes is not None:
             clonotypes["v_genes_by_alignment"] = sum(part["v_genes"] for part in parts)

@@ -74,6 +74,8 @@ def test_counts_are_those_of_all_rows(corpus, tmp_path, known) -> None:
         sides = [set(map(itemgetter(column), rows)) for rows in of_split.values()]
         several = set.union(*(a & b for a in sides for b in sides if a is not b))
         assert found[f"{unit}_in_several_splits"] == len(several) > 2
+    ids = [row["id"] for rows in of_split.values() for row in rows]
+    assert found["repeated_ids"] == len(ids) - len(set(ids)) > 2
     mates = [any(are_mates(row, other) for other in of_split["train"]) for row in of_split["test"]]
     assert found["test_pairs_compared"] == len(mates)
     assert found["test_pairs_with_clone_mates_in_training"] == sum(mates)

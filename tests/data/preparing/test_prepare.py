@@ -382,7 +382,7 @@ def test_two_runs_in_one_folder(sources, tmp_path) -> None:
     prepare(sources, tmp_path / "out", EXACT)
 
 
-@pytest.mark.parametrize("stage", ["labels", "splits", "order", "id_key"])
+@pytest.mark.parametrize("stage", ["labels", "splits", "order", "sequence_key"])
 @pytest.mark.heavy
 def test_a_full_disk_in_one_sentence(sources, tmp_path, monkeypatch, stage) -> None:
     """The room of an array is taken before it is mapped; written without room, a map kills the process."""
