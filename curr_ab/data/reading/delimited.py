@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, num_lines, whole_records
 from curr_ab.data.reading.sources import MalformedSource
-from curr_ab.data.reading.streams import HEAD_BYTES, damaged, open_text, read_head
+from curr_ab.data.reading.streams import HEAD_BYTES, open_text, read_head
 from curr_ab.data.reading.table import BATCH_ROWS, Table, check_names, grouped_names
 
 _DELIMITERS = "\t,;|"
@@ -295,5 +295,3 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
     except BadText as error:
         line = _line_at(source, layout.first_byte + error.place)
         raise MalformedSource(source, str(error), line) from error
-    except (OSError, UnicodeError) as error:
-        raise damaged(source, error) from error

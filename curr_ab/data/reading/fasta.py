@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from curr_ab.data.reading.sources import MalformedSource
-from curr_ab.data.reading.streams import damaged, open_text
+from curr_ab.data.reading.streams import open_text
 from curr_ab.data.reading.table import Table, text_batches
 
 _HEAVY = r"heavy(?:[_ -]?chain)?|hc|vhh?|igh|h"
@@ -43,28 +43,25 @@ class _Mark(NamedTuple):
 def _records(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, header and letters of each record."""
     start, name, parts = 0, "", list[str]()
-    try:
-        with open_text(source) as stream:
-            lines = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape")
-            for line_number, raw in enumerate(lines, start=1):
-                line = raw.strip()
-                if _NOT_UTF8.search(line):
-                    problem = f"the text is not UTF-8 ({raw.encode(errors='surrogateescape')[:60]!r})"
+    with open_text(source) as stream:
+        lines = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape")
+        for line_number, raw in enumerate(lines, start=1):
+            line = raw.strip()
+            if _NOT_UTF8.search(line):
+                problem = f"the text is not UTF-8 ({raw.encode(errors='surrogateescape')[:60]!r})"
+                raise MalformedSource(source, problem, line_number)
+            if line.startswith(">"):
+                if start:
+                    yield start, name, "".join(parts)
+                if not line[1:].split():
+                    problem = "the record must have a name after '>'"
                     raise MalformedSource(source, problem, line_number)
-                if line.startswith(">"):
-                    if start:
-                        yield start, name, "".join(parts)
-                    if not line[1:].split():
-                        problem = "the record must have a name after '>'"
-                        raise MalformedSource(source, problem, line_number)
-                    start, name, parts = line_number, line[1:].strip(), []
-                elif line and not start:
-                    problem = "the file must begin with a record ('>'); got letters before the first"
-                    raise MalformedSource(source, problem, line_number)
-                else:
-                    parts.append("".join(line.split()))
-    except (OSError, UnicodeError) as error:
-        raise damaged(source, error) from error
+                start, name, parts = line_number, line[1:].strip(), []
+            elif line and not start:
+                problem = "the file must begin with a record ('>'); got letters before the first"
+                raise MalformedSource(source, problem, line_number)
+            else:
+                parts.append("".join(line.split()))
     if start:
         yield start, name, "".join(parts)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curr_ab.data.reading.sources import MalformedSource
-from curr_ab.data.reading.streams import damaged, open_text
+from curr_ab.data.reading.streams import open_text
 from curr_ab.data.reading.table import Table, check_names, text_batches
 
 _CHUNK = 1 << 20
@@ -176,18 +176,13 @@ def _is_plain(value: Any) -> bool:
 
 def _records(source: str) -> Iterator[Mapping[str, Any]]:
     """Fields of each record."""
-    try:
-        with open_text(source) as stream:
-            values = _Values(source, io.TextIOWrapper(io.BufferedReader(stream), "utf-8"))
-            records = _array(values) if values.peek() == "[" else _object(source, values)
-            for record in records:
-                if not isinstance(record, dict):
-                    raise values.fail(f"a record must be an object with names; got {json.dumps(record)[:60]}")
-                yield _flat(record) if "contig_name" in record else record
-    except UnicodeDecodeError as error:
-        raise MalformedSource(source, f"the text is not UTF-8 ({error})") from error
-    except OSError as error:
-        raise damaged(source, error) from error
+    with open_text(source) as stream:
+        values = _Values(source, io.TextIOWrapper(io.BufferedReader(stream), "utf-8"))
+        records = _array(values) if values.peek() == "[" else _object(source, values)
+        for record in records:
+            if not isinstance(record, dict):
+                raise values.fail(f"a record must be an object with names; got {json.dumps(record)[:60]}")
+            yield _flat(record) if "contig_name" in record else record
 
 
 def _flat(contig: Mapping[str, Any]) -> dict[str, Any]:

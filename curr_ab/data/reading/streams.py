@@ -10,6 +10,8 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -18,38 +20,38 @@ from curr_ab.data.reading.sources import MalformedSource, locate
 
 HEAD_BYTES = 1 << 18
 _CODECS = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"\xfd7zXZ\x00": "xz",
+    rb"\x1f\x8b": "gzip",
+    rb"\x28\xb5\x2f\xfd": "zstd",
+    rb"\x04\x22\x4d\x18": "lz4",
+    rb"\xfd7zXZ\x00": "xz",
+    rb"BZh[1-9]1AY&SY": "bz2",
+    rb"PK(\x03\x04|\x05\x06)": "zip",
 }
 # What zipfile raises of a damaged archive; ValueError of names in no encoding and of places before the start.
 _OF_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error)
-_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _BESIDE_TABLES = re.compile(
     r"(^|/)(__MACOSX/|\.|readme|licen[sc]e)|/$|\.(md|pdf|html?|docx?|png|jpe?g)$", re.IGNORECASE
 )
-# Files that hold what no reader of tables can take, by their first bytes.
+# Files that hold what no reader of tables can take, by patterns of their first bytes.
 _NO_TABLES = {
-    b"%PDF": "a PDF document; save the table in it as CSV",
-    b"{\\rtf": "an RTF document; save the table in it as CSV",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"\x89HDF": "an HDF5 file, such as AnnData; write its table as CSV or Parquet",
-    b"RDX": "data of R; write the table with write.csv",
-    b"X\n\x00\x00": "data of R; write the table with write.csv",
-    b"\x80\x04\x95": "a Python pickle; write its table as Parquet",
-    b"\x80\x05\x95": "a Python pickle; write its table as Parquet",
-    b"\x93NUMPY": "an array of NumPy; write a table with the residues",
-    b"SQLite format 3": "a database of SQLite; write its table as CSV",
-    b"ORC": "an ORC file; write it as Parquet",
-    b"Obj\x01": "an Avro file; write it as Parquet",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
-    b"Rar!": "a RAR archive; unpack it",
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+    rb"(?s:.{257})ustar": "a tar archive; unpack it",
+    rb"(?i)\s*<(!doctype html|html)": "a web page; download the file itself",
+    rb"\s*<\?xml": "an XML document; save the table in it as CSV",
+    rb"@[^\n]+\n[A-Za-z]+\r?\n\+": "reads in FASTQ; give the assembled and annotated sequences",
+    rb"%PDF": "a PDF document; save the table in it as CSV",
+    rb"{\\rtf": "an RTF document; save the table in it as CSV",
+    rb"\x89PNG|\xff\xd8\xff": "a picture",
+    rb"\x89HDF": "an HDF5 file, such as AnnData; write its table as CSV or Parquet",
+    rb"RDX|X\n\x00\x00": "data of R; write the table with write.csv",
+    rb"\x80[\x04\x05]\x95": "a Python pickle; write its table as Parquet",
+    rb"\x93NUMPY": "an array of NumPy; write a table with the residues",
+    rb"SQLite format 3": "a database of SQLite; write its table as CSV",
+    rb"ORC": "an ORC file; write it as Parquet",
+    rb"Obj\x01": "an Avro file; write it as Parquet",
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    rb"Rar!": "a RAR archive; unpack it",
+    rb"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
 }
-_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
-_FASTQ = re.compile(rb"@[^\n]+\n[A-Za-z]+\r?\n\+")
 
 
 class _Unpacked(io.RawIOBase):
@@ -94,12 +96,8 @@ def _member(source: str, path: str, part: str | None) -> str | None:
     return part or tables[0]
 
 
-def _codec(start: bytes) -> str | None:
-    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
-    if _BZIP2.match(start):
-        return "bz2"
-    return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+def _found(start: bytes, kinds: Mapping[bytes, str]) -> str | None:
+    return next((kind for pattern, kind in kinds.items() if re.match(pattern, start)), None)
 
 
 def _open_member(stream: pa.NativeFile, member: str) -> Any:
@@ -132,7 +130,7 @@ def _layers(source: str) -> tuple[str, list[tuple[str, str]]]:
         layers: list[tuple[str, str]] = []
         while len(layers) < 3:
             with _unpack(path, layers) as stream:
-                codec = _codec(bytes(stream.read(10)))
+                codec = _found(bytes(stream.read(10)), _CODECS)
             if codec is None or (codec == "zip" and layers):
                 break
             member = _member(source, path, part) if codec == "zip" else ""
@@ -176,26 +174,27 @@ def _encoding(start: bytes) -> str | None:
     return None
 
 
-def open_text(source: str) -> pa.NativeFile:
-    """Open a text file as UTF-8 without a byte-order mark."""
+@contextmanager
+def open_text(source: str) -> Iterator[pa.NativeFile]:
+    """Open a text file as UTF-8 without a byte-order mark; where it breaks off, the error says it."""
     packed = _layers(source)
-    with _unpack(*packed) as stream:
-        start = bytes(stream.read(1 << 12))
-    stream = _unpack(*packed)
-    if encoding := _encoding(start):
-        return pa.transcoding_input_stream(stream, encoding, "utf-8")
-    if start.startswith(b"\xef\xbb\xbf"):
-        stream.read(3)
-    return stream
+    try:
+        with _unpack(*packed) as stream:
+            start = bytes(stream.read(1 << 12))
+        with _unpack(*packed) as stream:
+            if encoding := _encoding(start):
+                stream = pa.transcoding_input_stream(stream, encoding, "utf-8")
+            elif start.startswith(b"\xef\xbb\xbf"):
+                stream.read(3)
+            yield stream
+    except (OSError, UnicodeError) as error:
+        raise _damaged(source, error) from error
 
 
 def read_head(source: str, size: int = HEAD_BYTES) -> bytes:
     """Read the first bytes: of text as UTF-8 without a byte-order mark."""
-    try:
-        with open_text(source) as stream:
-            head = bytes(stream.read(size))
-    except (OSError, UnicodeError) as error:
-        raise damaged(source, error) from error
+    with open_text(source) as stream:
+        head = bytes(stream.read(size))
     if not head.strip():
         raise MalformedSource(source, "the file is empty; copy it again, or name another")
     return head
@@ -203,16 +202,7 @@ def read_head(source: str, size: int = HEAD_BYTES) -> bytes:
 
 def refuse_documents(source: str, head: bytes) -> None:
     """Raise the error of a file that holds no table at all, and say what it is."""
-    kind = next((kind for magic, kind in _NO_TABLES.items() if head.startswith(magic)), None)
-    if head[257:262] == b"ustar":
-        kind = "a tar archive; unpack it"
-    elif _WEB_PAGE.match(head):
-        kind = "a web page; download the file itself"
-    elif head.lstrip().startswith(b"<?xml"):
-        kind = "an XML document; save the table in it as CSV"
-    elif _FASTQ.match(head):
-        kind = "reads in FASTQ; give the assembled and annotated sequences"
-    if kind:
+    if kind := _found(head, _NO_TABLES):
         raise MalformedSource(source, f"the source must be a table or FASTA; got {kind}")
 
 
@@ -221,10 +211,10 @@ def _broken(source: str, error: Exception, line: int) -> MalformedSource:
     return MalformedSource(source, problem, line)
 
 
-def damaged(source: str, error: Exception) -> MalformedSource:
+def _damaged(source: str, error: Exception) -> MalformedSource:
     """Make the error for a stream that breaks off, with the first line that cannot be read."""
     if isinstance(error, UnicodeError):
-        return MalformedSource(source, f"the text is damaged ({error})")
+        return MalformedSource(source, f"the text is not {getattr(error, 'encoding', 'utf-8').upper()} ({error})")
     line = 1
     try:
         with open_stream(source) as stream:
