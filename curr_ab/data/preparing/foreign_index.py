@@ -102,7 +102,7 @@ def _shard_problems(split: str, entries: Any, arrays: set[str]) -> Iterator[str]
         digests = entry.get("sha256")
         if not isinstance(digests, dict) or set(digests) != arrays:
             yield f"in {name} other digests than of its arrays"
-        of_parquet = [entry[key] for key in (PARQUET_DIGEST, ANNOTATION_DIGEST) if key in entry]
+        of_parquet = [entry.get(key) for key in (PARQUET_DIGEST, ANNOTATION_DIGEST)]
         if not all(map(_is_sha256, [*digests.values(), *of_parquet])):
             yield f"in {name} other digests than of its arrays"
 

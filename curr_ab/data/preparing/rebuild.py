@@ -84,11 +84,6 @@ def read_prepared(index_file: str, path: Path | None = None) -> PreparedData:
     index = read_index(path)
     require_index(index_file, index)
     data = PreparedData(index_file, path.read_bytes(), index)
-    if any(not {PARQUET_DIGEST, ANNOTATION_DIGEST} <= set(entry) for entry in data.entries):
-        raise ValueError(
-            f"{index_file} must hold digests of the Parquet files; an early version wrote it: prepare the "
-            "data again"
-        )
     if index_fingerprint(index) != index["fingerprint"]:
         raise ValueError(
             f"{index_file} must have the fingerprint of what it lists; it was changed or damaged: fetch it "

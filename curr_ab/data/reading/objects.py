@@ -41,13 +41,11 @@ def tables_of(given: Any, *, again: bool = False) -> list[str | Table]:
     """
     if is_files(given):
         return list(expand_sources(given))
-    things = _things(given)
     tables: list[str | Table] = []
-    for number, thing in enumerate(things, start=1):
+    for name, thing in _named(given):
         if _is_name(thing):
             tables += expand_sources(thing)
         else:
-            name = _name(number, things)
             tables.append(_kept_table(thing, name) if again else table_of(thing, name))
     return tables
 
@@ -66,12 +64,17 @@ def _is_name(thing: Any) -> bool:
     return isinstance(thing, str | os.PathLike)
 
 
-def _things(given: Any) -> list[Any]:
-    """The objects in a list of several, or the one, which may be a list of pairs or of Arrow's batches."""
+def _named(given: Any) -> list[tuple[str, Any]]:
+    """The objects in a list of several, or the one, with their names in errors and results.
+
+    The one may be a list of pairs or of Arrow's batches.
+    """
     several = isinstance(given, list | tuple) and all(
         _is_name(one) or (is_table(one) and not isinstance(one, pa.RecordBatch)) for one in given
     )
-    return list(given) if several else [given]
+    if not several or len(given) == 1:
+        return [("pairs", given[0] if several else given)]
+    return [(f"pairs {number}", one) for number, one in enumerate(given, start=1)]
 
 
 @contextmanager
@@ -91,22 +94,15 @@ def files_of(given: Any, folder: Path | None = None) -> Iterator[list[str]]:
             place = folder / ".objects"
             stack.callback(shutil.rmtree, place, ignore_errors=True)
         names = []
-        things = _things(given)
-        for number, thing in enumerate(things, start=1):
+        for name, thing in _named(given):
             if _is_name(thing):
                 names.append(os.fspath(thing))
                 continue
-            name = _name(number, things)
             path = _write(table_of(thing, name), place / f"{name}.parquet")
             if folder is not None:
                 path = path.rename(path.with_stem(f"{path.stem}-{file_digest(path)[:12]}"))
             names.append(str(path))
         yield names
-
-
-def _name(number: int, things: Sequence[Any]) -> str:
-    """The name of an object in errors and results."""
-    return "pairs" if len(things) == 1 else f"pairs {number}"
 
 
 def _write(table: Table, path: Path) -> Path:

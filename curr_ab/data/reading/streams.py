@@ -214,7 +214,9 @@ def _broken(source: str, error: Exception, line: int) -> MalformedSource:
 def _damaged(source: str, error: Exception) -> MalformedSource:
     """Make the error for a stream that breaks off, with the first line that cannot be read."""
     if isinstance(error, UnicodeError):
-        return MalformedSource(source, f"the text is not {getattr(error, 'encoding', 'utf-8').upper()} ({error})")
+        return MalformedSource(
+            source, f"the text is not {getattr(error, 'encoding', 'utf-8').upper()} ({error})"
+        )
     line = 1
     try:
         with open_stream(source) as stream:

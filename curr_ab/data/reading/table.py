@@ -81,9 +81,8 @@ def text_batches(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binaries = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(matches(kind) for matches in (*texts, *binaries, pa.types.is_null))
+    texts = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+    return kind in (*texts, pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def _plain(values: pa.Array) -> pa.Array:
