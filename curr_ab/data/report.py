@@ -20,25 +20,19 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # In a prepared folder: the dropped records; what was done to the others, and rows that are no record.
 DROPPED_NAME, NOTES_NAME = "dropped.parquet", "notes.parquet"
 KEPT, DROPPED, DUPLICATE, JOINED = "kept", "dropped", "duplicate", "joined"
-SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),  # file or object
-        ("record", pa.int64()),  # its number there, from 1
-        ("id", pa.string()),
-        ("outcome", pa.string()),  # kept, dropped, duplicate, or joined with another record
-        ("note", pa.string()),  # the reason, the other record, or what was done to it, such as a cut
-    ]
-)
 
 
 class Outcome(NamedTuple):
     """One row of a report."""
 
-    source: str
-    record: int
+    source: str  # file or object
+    record: int  # its number there, from 1
     id: str
-    outcome: str
-    note: str | None
+    outcome: str  # kept, dropped, duplicate, or joined with another record
+    note: str | None  # the reason, the other record, or what was done to it, such as a cut
+
+
+SCHEMA = pa.schema([(name, pa.int64() if name == "record" else pa.string()) for name in Outcome._fields])
 
 
 def outcomes(columns: Mapping[str, Any], outcome: str, note: Any) -> pa.RecordBatch:
