@@ -54,8 +54,7 @@ class Description:
     @property
     def report(self) -> Mapping[str, Any]:
         """Counts that the preparation left in `dataset.json`."""
-        report: Mapping[str, Any] = self.index["report"]
-        return report
+        return dict(self.index["report"])
 
     @property
     def sources(self) -> list[tuple[str, list[str]]]:

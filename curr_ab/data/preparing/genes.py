@@ -7,7 +7,7 @@ has to be aligned, and it does not matter where a chain begins.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -83,11 +83,13 @@ def find_cdr3(heavy: str | None, cdr3: str | None, region_mask: str | None) -> t
 
 def before_cdr3(chains: Sequence[str], cdr3s: Sequence[str]) -> Residues:
     """The residues before each CDR3, the last of them in the last column; 0 where the chain has no more."""
-    texts = [
-        chain[: chain.rfind(cdr3)][-NUM_BEFORE:].rjust(NUM_BEFORE, "\0") if cdr3 else "\0" * NUM_BEFORE
-        for chain, cdr3 in zip(chains, cdr3s, strict=True)
-    ]
-    return np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_BEFORE)
+    known = zip(chains, cdr3s, strict=True)
+    return _matrix(chain[: chain.rfind(cdr3)] if cdr3 else "" for chain, cdr3 in known)
+
+
+def _matrix(texts: Iterable[str]) -> Residues:
+    ends = (text[-NUM_BEFORE:].rjust(NUM_BEFORE, "\0") for text in texts)
+    return np.frombuffer("".join(ends).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_BEFORE)
 
 
 def are_alike(some: Residues, others: Residues, share: float) -> npt.NDArray[np.bool_]:
@@ -143,9 +145,7 @@ def read_v_genes(path: Path) -> VGenes:
             "v_genes",
         )
     ordered = sorted((gene, before) for before, gene in named.items())
-    texts = [before[-NUM_BEFORE:].rjust(NUM_BEFORE, "\0") for _, before in ordered]
-    matrix = np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, NUM_BEFORE)
-    return VGenes(tuple(gene for gene, _ in ordered), matrix)
+    return VGenes(tuple(gene for gene, _ in ordered), _matrix(before for _, before in ordered))
 
 
 def nearest_genes(before: Residues, genes: VGenes) -> list[str | None]:

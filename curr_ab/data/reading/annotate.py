@@ -84,21 +84,14 @@ def _region_mask(columns: Columns, chain: str, sequence: pa.Array) -> pa.Array |
         return None
     texts = [letters(columns[piece]) for piece in pieces[:-1]]
     before = pc.binary_join_element_wise(*texts, "")
-    lengths = [pc.binary_length(text) for text in texts]
-    num_before = pc.binary_length(before)
     if pieces[-1] in columns:
         last = letters(columns[pieces[-1]])
-        fits = pc.equal(pc.binary_join_element_wise(before, last, ""), sequence)
-        lengths.append(pc.binary_length(last))
     else:  # older units of OAS lack framework 4, which is the rest behind the CDR3
-        same = [
-            text is not None and start is not None and text.startswith(start)
-            for text, start in zip(sequence.to_pylist(), before.to_pylist(), strict=True)
-        ]
-        rest = pc.subtract(pc.binary_length(sequence), num_before)
-        fits = pc.and_(pa.array(same), pc.and_(pc.greater(rest, 0), pc.less_equal(rest, _LONGEST_FWR4)))
-        lengths.append(pc.if_else(fits, rest, 0))
-    return pc.if_else(fits, _mask_of_lengths(lengths), None)
+        known = zip(sequence.to_pylist(), pc.binary_length(before).to_pylist(), strict=True)
+        rests = [(text or "")[length or 0 :] for text, length in known]
+        last = pa.array([rest if 0 < len(rest) <= _LONGEST_FWR4 else None for rest in rests], pa.string())
+    fits = pc.equal(pc.binary_join_element_wise(before, last, ""), sequence)
+    return pc.if_else(fits, _mask_of_lengths([pc.binary_length(text) for text in (*texts, last)]), None)
 
 
 def _fitting(name: str, mask: pa.Array, sequence: pa.Array) -> pa.Array:

@@ -140,8 +140,8 @@ def split_joined(text: pa.Array, separator: str) -> dict[str, pa.Array]:
     two = pc.if_else(is_pair, parts, pa.scalar(["", ""], parts.type))
     first, second = (letters(pc.list_element(two, index)) for index in range(2))
     is_heavy, is_light = shown_chain(first), pc.invert(shown_chain(second))
-    agreed = pc.if_else(pc.equal(is_heavy, is_light), is_heavy, None)
-    one = pc.if_else(pc.is_null(is_heavy), is_light, pc.if_else(pc.is_null(is_light), is_heavy, agreed))
+    differ = pc.fill_null(pc.xor(is_heavy, is_light), False)
+    one = pc.if_else(differ, None, pc.coalesce(is_heavy, is_light))
     most = pc.mean(one.cast(pa.uint8())).as_py()
     swapped = pc.invert(pc.fill_null(one, most is None or most >= 0.5))
     return {"heavy": pc.if_else(swapped, second, first), "light": pc.if_else(swapped, first, second)}
