@@ -22,18 +22,14 @@ Positions = npt.NDArray[np.int64]
 def _tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Number of each nucleotide, 4 for those that are uncertain, and the residue of each three numbers."""
     numbers = np.full(256, 4, np.int64)
-    for number, letters in enumerate(("Tt", "Cc", "Aa", "Gg")):
-        for letter in letters:
-            numbers[ord(letter)] = number
-    numbers[[ord("U"), ord("u")]] = 0
+    for number, letters in enumerate((b"TtUu", b"Cc", b"Aa", b"Gg")):
+        numbers[list(letters)] = number
     residues = np.full(125, ord("X"), np.uint8)
-    for codon in product(range(5), repeat=3):
+    for first, second, third in product(range(4), range(4), range(5)):
         # The third nucleotide often does not matter: GGN is a glycine.
-        thirds = range(4) if codon[2] == 4 else (codon[2],)
-        if 4 not in codon[:2]:
-            meanings = {_CODES[codon[0] * 16 + codon[1] * 4 + third] for third in thirds}
-            if len(meanings) == 1:
-                residues[codon[0] * 25 + codon[1] * 5 + codon[2]] = ord(meanings.pop())
+        meanings = {_CODES[first * 16 + second * 4 + one] for one in (range(4) if third == 4 else (third,))}
+        if len(meanings) == 1:
+            residues[first * 25 + second * 5 + third] = ord(meanings.pop())
     return numbers, residues
 
 
