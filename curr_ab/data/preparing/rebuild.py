@@ -65,10 +65,8 @@ def find_prepared(sources: Any) -> PreparedData | None:
     names = names_of_files(sources) if is_files(sources) else []
     if len(names) != 1:
         return None
-    if Path(names[0]).is_dir():
-        index: str | None = str(Path(names[0], INDEX_NAME))
-    else:
-        index = file_of_data_set(names[0], INDEX_NAME)
+    folder = Path(names[0])
+    index = str(folder / INDEX_NAME) if folder.is_dir() else file_of_data_set(names[0], INDEX_NAME)
     if index is None:
         return None
     copy = here(index)
