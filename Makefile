@@ -7,18 +7,43 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 # The variable silences the theme's notice about a successor; mkdocs.yml makes every warning an error.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs
 
-.PHONY: help docs study demo test test-fast test-all test-wheel bench check cards fix compat lowest clean
+.PHONY: help lock audit sbom release docs study demo test test-fast test-all test-wheel bench check cards fix compat lowest clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+# By the lock, version and digest; then torch, whose digest depends on where it comes from, with what only torch needs.
 # setuptools warns in every editable installation that folders of the package's name would hide it.
-$(VENV)/installed: pyproject.toml constraints-cpu.txt
+$(VENV)/installed: pyproject.toml constraints-cpu.txt requirements-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --upgrade pip
+	$(RUN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-lock.txt
+	$(RUN)/python -m pip install --quiet $(CONSTRAINTS) torch
 	PYTHONWARNINGS="ignore:Editable installation" \
-		$(RUN)/python -m pip install --quiet $(CONSTRAINTS) --editable ".[dev]"
+		$(RUN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(RUN)/python -m pip check
 	touch $@
+
+# For each Python and system that pyproject.toml allows. Releases of the last week are left out: most that were
+# tampered with are found by then.
+lock: ## refresh requirements-lock.txt: the newest version of each dependency, with its digests
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv
+	echo torch | $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate \
+		--exclude-newer "7 days" --excludes /dev/stdin --extra dev --custom-compile-command "make lock" \
+		--output-file requirements-lock.txt pyproject.toml
+
+audit: $(VENV)/installed ## look for known vulnerabilities in what the lock and constraints-cpu.txt name; asks the network
+	$(RUN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-lock.txt
+	$(RUN)/pip-audit --strict --disable-pip --no-deps --requirement constraints-cpu.txt
+
+sbom: $(VENV)/installed ## write build/sbom.cdx.json: what the wheel needs, as it is installed here
+	mkdir -p build
+	$(RUN)/python .ci/sbom.py > build/sbom.cdx.json
+
+release: $(VENV)/installed ## build the sdist and from it the wheel into dist/, and the SBOM
+	rm -rf build dist
+	$(RUN)/python -m build --no-isolation
+	$(MAKE) sbom
 
 study: $(VENV)/installed ## the paper in miniature: 15 tiny models, their law, exports and report, in ten minutes
 	$(RUN)/curr-ab study --preset mini --out studies/mini
@@ -82,7 +107,7 @@ IN_WHEEL += tests/hub/test_end_to_end.py::test_model_adapter_data_set_metric_app
 IN_WHEEL += tests/hub/test_spaces.py::test_the_wheel_is_the_package_and_the_same_each_time
 test-wheel: $(VENV)/installed ## build the wheel and run against it the fast tests, commands, Hub, README, quickstart, notebooks
 	rm -rf dist $(VENV)-wheel
-	$(RUN)/python -m build --wheel
+	$(RUN)/python -m build --no-isolation --wheel
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
 	# The dependencies are those of $(VENV); its editable install stays out, because nested .pth files are not read.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from support.tiny_models import save_checkpoint, shake, tiny_config
@@ -140,6 +142,7 @@ def test_the_code_of_the_card_runs(exported, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name: SimpleNamespace(sha="0" * 40))
     names: dict = {}
     exec(blocks[0] + blocks[2], names)
     assert type(names["model"]).__module__.startswith("transformers_modules")
@@ -158,3 +161,21 @@ def test_it_is_published_and_verified_like_the_others(hub, exported):
     assert "CLM-8M-F: verified" in hub.run("verify", "CLM-8M-F")
     code = "import curr_ab; print(type(curr_ab.load('clm-8m-f', device='cpu')[0]).__name__)"
     assert hub.python(code).strip() == "CurrAbForCausalLM"
+
+
+@pytest.mark.heavy
+def test_the_commit_that_a_card_asks_for_holds_the_code(hub, exported):
+    """Somebody changes the code in the repository: who has noted the commit still runs what it was."""
+    hub.run("publish", exported, "--namespace", "brineylab")
+    loading = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)[0]
+    commit, code = hub.python(loading + "print(commit, type(model).__module__)").split()
+    assert len(commit) == 40 and commit in code
+    hub.python(
+        "from huggingface_hub import HfApi\n"
+        "HfApi().upload_file(path_or_fileobj=b'raise SystemExit(\"changed\")', repo_type='model',\n"
+        "    path_in_repo='modeling_curr_ab.py', repo_id='brineylab/CurrAb-CLM-8M-F')"
+    )
+    noted = re.sub(r"model_info\(.*?\)\.sha", repr(commit), loading)
+    assert noted != loading and hub.python(noted + "print(type(model).__module__)").strip() == code
+    with pytest.raises(AssertionError, match="changed"):
+        hub.python(loading)
