@@ -13,18 +13,18 @@ _PANEL = (360.0, 270.0)
 _MARGINS = (56.0, 44.0, 12.0, 42.0)
 
 
-def ladder_figures(rungs: Sequence[Rung], metric: str, name: str = "ladder") -> list[Drawing]:
+def ladder_figures(
+    rungs: Sequence[Rung], metric: str, name: str = "ladder", loss: str = "held-out loss"
+) -> list[Drawing]:
     """A chart for each of loss, parameters and pairs; the first only where losses are known.
 
     Lines join the models of one data set, or in the last chart those of one size; seeds are averaged.
-    `name` tells the charts of one page apart.
+    `name` tells the charts of one page apart, and `loss` says in words what the losses are of.
     """
     measured = [rung for rung in rungs if rung.loss is not None]
     charts = []
     if len(measured) > 1:
-        charts.append(
-            _against(name, "loss", measured, metric, lambda rung: rung.loss or 0.0, "held-out loss")
-        )
+        charts.append(_against(name, "loss", measured, metric, lambda rung: rung.loss or 0.0, loss))
     charts.append(_against(name, "parameters", rungs, metric, lambda rung: rung.parameters, "parameters"))
     charts.append(_against(name, "pairs", rungs, metric, lambda rung: rung.pairs, "training pairs"))
     return charts

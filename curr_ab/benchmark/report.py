@@ -20,6 +20,7 @@ from curr_ab.benchmark.report_tables import (
     test_table,
 )
 from curr_ab.benchmark.run import Benchmark
+from curr_ab.benchmark.scores import LOSS
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.charts import rules
 from curr_ab.files import replacing
@@ -50,8 +51,9 @@ def write_report(benchmark: Benchmark) -> Path:
 
 
 def _values(benchmark: Benchmark) -> dict[str, Any]:
+    losses = next((one for one in benchmark.standings if one.entries and one.entries[0].metric == LOSS), None)
     sections = [
-        _section(task, standing, benchmark.folder)
+        _section(task, standing, losses, benchmark.folder)
         for task, standing in zip(benchmark.tasks, benchmark.standings, strict=True)
     ]
     return {
@@ -65,7 +67,7 @@ def _values(benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _section(task: Task, standing: Standing, out: Path) -> Mapping[str, Any]:
+def _section(task: Task, standing: Standing, losses: Standing | None, out: Path) -> Mapping[str, Any]:
     place = file_name(task.name)
     section: dict[str, Any] = {
         "key": place,
@@ -76,7 +78,8 @@ def _section(task: Task, standing: Standing, out: Path) -> Mapping[str, Any]:
         "picture": forest(standing),
     }
     if standing.entries:
-        if (ladder := make_ladder(standing)) is not None:
+        other = None if losses is standing else losses
+        if (ladder := make_ladder(standing, other)) is not None:
             save_ladder(out, task.name, ladder)
         section |= {
             "table_file": f"{place}/{TABLE}",

@@ -30,8 +30,11 @@ class Ladder:
     pictures: Mapping[str, Drawing]
 
 
-def make_ladder(standing: Standing) -> Ladder | None:
-    """The ladder of a task; None where too few members were measured to tell size and data apart."""
+def make_ladder(standing: Standing, losses: Standing | None = None) -> Ladder | None:
+    """The ladder of a task; None where too few members were measured to tell size and data apart.
+
+    `losses` are those of the same models by another task, against which the score is drawn.
+    """
     named = [(entry, find_member(entry.measurement.model)) for entry in standing.entries]
     held = [(entry, member) for entry, member in named if member is not None and not member.causal]
     if not held:
@@ -41,6 +44,7 @@ def make_ladder(standing: Standing) -> Ladder | None:
     held = [(entry, member) for entry, member in held if entry.measurement.form == form]
     metric = held[0][0].metric
     sign = -1 if metric in LOWER_IS_BETTER else 1
+    loss_of = {one.measurement.digest: one.interval.value for one in losses.entries} if losses else {}
     rungs = [
         Rung(
             name=entry.name,
@@ -48,6 +52,7 @@ def make_ladder(standing: Standing) -> Ladder | None:
             pairs=member.data.num_pairs,
             score=entry.interval.value,
             error=entry.interval.standard_error,
+            loss=loss_of.get(entry.measurement.digest),
         )
         for entry, member in held
     ]
@@ -57,7 +62,8 @@ def make_ladder(standing: Standing) -> Ladder | None:
     except ValueError:
         return None
     sentence = together.sentence + (f" The score is minus the {metric}." if sign < 0 else "")
-    drawings = ladder_figures(rungs, metric, f"ladder-{file_name(standing.task)}")
+    words = f"loss in the task {losses.task}" if losses else ""
+    drawings = ladder_figures(rungs, metric, f"ladder-{file_name(standing.task)}", words)
     pictures = {f"ladder-{one.name.rpartition('-')[2]}": one for one in drawings}
     return Ladder(tuple(rungs), together, sentence, pictures)
 

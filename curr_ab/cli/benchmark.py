@@ -18,13 +18,14 @@ from curr_ab.options import Options, add_flags, option, read_flags, read_options
 if TYPE_CHECKING:
     from curr_ab.benchmark.run import Benchmark
 
-_SUITES = "\n".join(f"  {name:<16} {reader.title}" for name, reader in TASKS.items())
-_MORE = f""" All of them see the same pairs, folds and masks, each in its own form of input; baselines
-that need no model stand beside them. The same command goes on where the folder stands; more models can be
-added to it.
-
-SUITE is a YAML file with `models` and `tasks`, a list of entries with `task`, `data` and options, or one of
-{_SUITES}"""
+_WIDTH = max(map(len, TASKS))
+_SUITES = "\n".join(f"  {name:<{_WIDTH}} {reader.title}" for name, reader in TASKS.items())
+_MORE = (
+    " All of them see the same pairs, folds and masks, each in its own form of input; baselines that need no "
+    "model stand beside them. The same command goes on where the folder stands; more models can be added to "
+    "it.\n\nSUITE is a YAML file with `models` and `tasks`, a list of entries with `task`, `data` and "
+    f"options, or one of\n{_SUITES}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,11 +129,15 @@ def test_members_by_size_and_data_stand_in_a_ladder(ladder):
         found = [one for one, source in page.found if source == f"{standing.task}/ladder.json"]
         tips = [re.fullmatch(r"(\S+): (\S+) (-?[\d.]+), .*", one) for one in found]
         points = [one for one in tips if one and one[1] in kept["models"]]
-        assert len(points) == 12  # six models in two pictures
+        # The loss of the other task is what the score is drawn against, as well as size and data.
+        wanted = {"ladder-parameters", "ladder-pairs"}
+        if standing.task != "planted-loss":
+            wanted.add("ladder-loss")
+        assert len(points) == 6 * len(wanted)
         for one in points:
             assert is_written(one[3], kept["models"][one[1]]["score"])
         pictures = {path.name for path in folder.glob("ladder-*.svg")}
-        assert pictures == {"ladder-parameters.svg", "ladder-pairs.svg"}
+        assert pictures == {f"{name}.svg" for name in wanted}
         assert all(f"({standing.task}/{name})" in (folder / "../report.md").read_text() for name in pictures)
         assert ".s2{" in (folder / "ladder-pairs.svg").read_text()
         assert text.count(kept["sentence"]) == 1 and ("minus the loss" in kept["sentence"]) == (
@@ -141,6 +145,18 @@ def test_members_by_size_and_data_stand_in_a_ladder(ladder):
         )
     assert len(re.findall(r' id="([^"]+)"', text)) == len(set(re.findall(r' id="([^"]+)"', text)))
     assert ".s4{" in text
+
+
+def test_the_losses_of_a_ladder_are_those_of_the_task_of_losses(ladder):
+    write_report(ladder)
+    scored, lost = ladder.standings
+    kept = json.loads((ladder.folder / scored.task / "ladder.json").read_text())["models"]
+    losses = {one.name: one.interval.value for one in lost.entries}
+    assert {name: one["loss"] for name, one in kept.items()} == {name: losses[name] for name in kept}
+    picture = (ladder.folder / scored.task / "ladder-loss.svg").read_text()
+    assert "loss in the task planted-loss" in picture
+    alone = json.loads((ladder.folder / lost.task / "ladder.json").read_text())["models"]
+    assert {one["loss"] for one in alone.values()} == {None}
 
 
 def test_the_gain_of_a_loss_is_what_it_falls_by(ladder):

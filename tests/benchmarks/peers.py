@@ -183,7 +183,7 @@ def score_times(folders, pairs):
 
 def show_table(title, rows):
     """Rows as they are measured, with the first one's times over each."""
-    print(f"\n| {title} | processor | times AntiBERTy's | memory |\n| --- | ---: | ---: | ---: |")
+    print(f"\n| {title} | processor | times AntiBERTy's speed | memory |\n| --- | ---: | ---: | ---: |")
     first = None
     for words, (clock, processor, held) in rows:
         first = first or (clock, processor)

@@ -9,10 +9,11 @@ import pytest
 from support import studies
 from support.report_words import both
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.runs import make_runs, seed_noise
 from curr_ab.study.report.findings import findings
 from curr_ab.study.report.grid import Grid, loss_of, make_grid, pairing_of, region_of, throughput_of
-from curr_ab.study.report.page import render_markdown
+from curr_ab.study.report.page import render_markdown, render_page
 
 
 def _runs(study, measure):
@@ -150,3 +151,18 @@ def test_whether_size_and_data_help_together_is_told_with_its_test():
     # With one data set nothing can be told.
     few = replace(summary, cells=tuple(one for one in summary.cells if one.data == "Q"))
     assert not [one for one in findings(few, make_grid(few)) if "each doubling" in one]
+
+
+def test_pairing_is_drawn_against_loss_and_data():
+    study = studies.mini()
+    page = render_page(study)
+    by_loss, by_pairs = (
+        page.index(f"accuracy of the pairing probe against {x}") for x in ("held", "training")
+    )
+    assert by_loss < by_pairs
+    for cell in study.cells:
+        accuracy, _ = cell.pairing
+        for x in (f"held-out loss {format_quantity(cell.loss)}", f"training pairs {cell.pairs}"):
+            assert f"{cell.member}: accuracy of the pairing probe {accuracy:.3f}, {x}" in page
+    cells = tuple(replace(one, pairing=None) for one in study.cells)
+    assert "accuracy of the pairing probe" not in render_page(replace(study, cells=cells))

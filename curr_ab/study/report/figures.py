@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from curr_ab.benchmark.ladder_figures import ladder_figures
 from curr_ab.charts import Chart, Drawing, Scale, linear, logarithmic
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.law_figures import Point, Series, draw_law
-from curr_ab.study.report.grid import Grid, Measure, digits_of, region_of, written
+from curr_ab.study.report.grid import Grid, Measure, digits_of, pairing_of, region_of, rungs, written
 from curr_ab.study.summary import Curve, Estimate, StudySummary
 
 _SMALL = (170.0, 138.0)
@@ -87,6 +88,13 @@ def by_size(
     words = _series(chart, grid, measure, both)
     chart.end_labels([(row[-1][1][0], data, f"d{i}") for i, (data, row) in enumerate(rows.items()) if row])
     return chart.drawn(title, words)
+
+
+def pairing_ladder(grid: Grid) -> list[Drawing]:
+    """The accuracy of the pairing probe against loss and training pairs; `by_size` has it by size."""
+    measured = rungs(grid, pairing_of)
+    drawings = ladder_figures(measured, "accuracy of the pairing probe", "pairing") if measured else []
+    return [one for one in drawings if one.name != "pairing-parameters"]
 
 
 def training(grid: Grid) -> list[tuple[str, Drawing]]:

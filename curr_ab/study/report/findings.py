@@ -12,7 +12,7 @@ from curr_ab.quantities import format_quantity
 from curr_ab.scaling.iso_data import IsoDataRecord, SpreadRecord, optimum_name
 from curr_ab.scaling.uncertainty import Interval
 from curr_ab.study.law import StudyLaw
-from curr_ab.study.report.grid import Grid, Measure, Spot, digits_of, loss_of, pairing_of, written
+from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, pairing_of, rungs, written
 from curr_ab.study.summary import STATES, CellSummary, Estimate, StudySummary
 
 _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval describes too few of them
@@ -125,26 +125,15 @@ def _near(grid: Grid, data: str, best: Spot) -> list[str]:
 def _together(grid: Grid) -> str | None:
     """Whether gains take size and data together, by the pairing accuracy, or else by the loss."""
     measures = (
-        (_rungs(grid, pairing_of, 1.0), "the accuracy of telling native from shuffled pairs"),
-        (_rungs(grid, loss_of, -1.0), "minus the held-out loss"),
+        (rungs(grid, pairing_of), "the accuracy of telling native from shuffled pairs"),
+        (rungs(grid, loss_of, -1.0), "minus the held-out loss"),
     )
-    for rungs, what in measures:
+    for own, what in measures:
         try:
-            return f"{ladder.judge(rungs).sentence} The score is {what}."
+            return f"{ladder.judge(own).sentence} The score is {what}."
         except ValueError:  # too few cells are measured
             continue
     return None
-
-
-def _rungs(grid: Grid, measure: Measure, sign: float) -> list[ladder.Rung]:
-    return [
-        ladder.Rung(
-            name=cell.member, parameters=cell.parameters, pairs=cell.pairs, score=sign * value, loss=cell.loss
-        )
-        for spot in grid.spots.values()
-        for cell in spot.done
-        if (found := measure(cell)) is not None and math.isfinite(value := found[0])
-    ]
 
 
 def _against_baselines(summary: StudySummary, grid: Grid) -> str | None:

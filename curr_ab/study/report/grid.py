@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from statistics import fmean, median, variance
 
+from curr_ab.benchmark.ladder import Rung
 from curr_ab.quantities import format_quantity, format_value
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
 
@@ -167,6 +168,23 @@ def make_grid(summary: StudySummary) -> Grid:
     for cell in sorted(summary.cells, key=lambda cell: cell.seed):
         spots[cell.size, cell.data] = (*spots.get((cell.size, cell.data), ()), cell)
     return Grid({name: Spot(cells) for name, cells in spots.items()})
+
+
+def rungs(grid: Grid, measure: Measure, sign: float = 1.0) -> list[Rung]:
+    """The measured cells, each seed by itself, as a ladder of size and data takes them."""
+    return [
+        Rung(
+            name=cell.member,
+            parameters=cell.parameters,
+            pairs=cell.pairs,
+            score=sign * found[0],
+            error=found[1],
+            loss=cell.loss,
+        )
+        for spot in grid.spots.values()
+        for cell in spot.done
+        if (found := measure(cell)) is not None and math.isfinite(found[0])
+    ]
 
 
 def written(estimate: Estimate, digits: int) -> str:

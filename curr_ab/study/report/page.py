@@ -82,6 +82,7 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "pairing": figures.by_size(
             grid, "pairing", pairing_of, "Accuracy of the pairing probe", "{:.0%}".format, (0.5, "chance")
         ),
+        "pairing_ladder": figures.pairing_ladder(grid),
         "speed": figures.by_size(grid, "speed", throughput_of, "Tokens per second", "{:,.0f}".format),
         "minutes": figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", "{:.3g}".format),
         "budget_keys": transfer.budget_keys(summary),
