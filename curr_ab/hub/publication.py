@@ -31,6 +31,7 @@ Say = Callable[[str], None]
 _SHOWN = 12  # names of files that a plan says
 # Attempts at a revision that somebody, or our own commit with a lost answer, moves meanwhile.
 _RACES = 5
+_OURS = "curr-ab "  # beginning of the messages of publications' commits
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
         sdk = "gradio" if repository.repo_type == "space" else None
         remote.call(remote.api.create_repo, space_sdk=sdk, private=private, exist_ok=True)
     files = commits = 0
-    head = None if order.state is None else order.state.heads.get("main")
+    heads = {} if order.state is None else dict(order.state.heads)
     for change in order.changes:
         if change.is_empty:
             continue
@@ -161,41 +162,66 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
             # From the first commit, so that the branch holds nothing but its own files.
             first = remote.call(remote.api.list_repo_commits)[-1].commit_id
             remote.call(remote.api.create_branch, branch=change.revision, revision=first, exist_ok=True)
-        sent, head = _push(remote, change.revision)  # `main` is the last of them
+        sent, heads[change.revision] = _push(remote, change.revision, heads.get(change.revision))
         if sent:
             say(f"{repository.repo_id} {change.revision}: {sent} files")
             files, commits = files + sent, commits + 1
+    if commits:
+        now = _heads(remote)
+        for revision in repository.revisions:
+            _refuse_others(remote, revision, heads[revision], now[revision])
     if order.needs_tag:
         # The commit that was sent, not what `main` may have become meanwhile.
+        head = heads["main"]
         remote.call(remote.api.create_tag, tag=order.tag, revision=head, exist_ok=True)
         tags = {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).tags}
         if tags.get(order.tag, head) != head:
             raise HubError(
                 f"{repository.repo_id}: {order.tag} is at {tags[order.tag][:12]}, where another publication "
-                f"has put it, and not at {str(head)[:12]}, which was sent; name another release"
+                f"has put it, and not at {head[:12]}, which was sent; name another release"
             )
     return Sent(files, commits)
 
 
-def _push(remote: Remote, revision: str) -> tuple[int, str]:
+def _push(remote: Remote, revision: str, planned: str | None) -> tuple[int, str]:
     """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours.
 
-    The number of files that were sent, and the commit that has them.
+    `planned` is where it was when the plan was made. The number of files that were sent, and the commit that
+    has them.
     """
     target, sent = f"{remote.repository.repo_id} {revision}", 0
     for _ in range(_RACES):
-        heads = {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).branches}
-        change = remote.changes(revision, heads[revision])
+        head = _heads(remote)[revision]
+        change = remote.changes(revision, head)
         if change.is_empty:
-            return sent, heads[revision]  # it was our own commit that moved the branch
+            return sent, head  # it was our own commit that moved the branch
+        _refuse_others(remote, revision, planned, head)
         sent = len(change.sent) + len(change.deleted)
         try:
-            commit = with_backoff(target, remote.attempts, _commit, remote, change, heads[revision])
+            commit = with_backoff(target, remote.attempts, _commit, remote, change, head)
             return sent, commit
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise
     raise HubError(f"{target}: other commits came in between {_RACES} times; run the same command again")
+
+
+def _heads(remote: Remote) -> dict[str, str]:
+    return {ref.name: ref.target_commit for ref in remote.call(remote.api.list_repo_refs).branches}
+
+
+def _refuse_others(remote: Remote, revision: str, known: str | None, head: str) -> None:
+    """Refuse to stand over, or under, what another publication has sent since `known`."""
+    if head == known:
+        return
+    for commit in remote.call(remote.api.list_repo_commits, revision=head):
+        if commit.commit_id == known:
+            return
+        if commit.title.startswith(_OURS):
+            raise HubError(
+                f"{remote.repository.repo_id} {revision}: another publication has sent "
+                f"{commit.commit_id[:12]} meanwhile; look at it, and run the same command again to replace it"
+            )
 
 
 def _commit(remote: Remote, change: Changes, head: str) -> str:
@@ -207,7 +233,7 @@ def _commit(remote: Remote, change: Changes, head: str) -> str:
             *(CommitOperationAdd(name, str(path)) for name, path in change.sent.items()),
             *(CommitOperationDelete(name, is_folder=False) for name in change.deleted),
         ],
-        commit_message=f"curr-ab {__version__}: {change.revision}",
+        commit_message=f"{_OURS}{__version__}: {change.revision}",
         repo_type=remote.repository.repo_type,
         revision=change.revision,
         parent_commit=head,

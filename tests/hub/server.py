@@ -106,11 +106,14 @@ class Hub:
             return None
         if fault and fault["kind"] == "slow":
             await asyncio.sleep(fault["seconds"])
+        while fault and fault["kind"] == "meet" and fault["times"] > 0:  # until all that shall meet are here
+            await asyncio.sleep(0.02)
         if fault and fault["kind"] == "status":
             await request.body()
             raise_with = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
             raise_with |= {"X-Error-Code": fault["code"]} if "code" in fault else {}
-            return JSONResponse({"error": "injected"}, fault["status"], raise_with)
+            said = f"injected, for {request.headers.get('authorization')}"
+            return JSONResponse({"error": said}, fault["status"], raise_with)
         if fault and fault["kind"] == "race":  # somebody else commits just before
             repo = self.store.repo("models", fault["name"])
             files = {**repo.commit("main").files, "theirs.txt": Entry(b"hello", None)}
@@ -581,6 +584,7 @@ async def state(hub: Hub, request: Request) -> Any:
         return {
             "private": place.private,
             "tags": place.tags,
+            "heads": place.branches,
             "commits": len(place.commits),
             "hardware": place.run.hardware,
             "variables": place.run.variables,

@@ -19,16 +19,17 @@ import torch
 from support.tiny_models import PAIRS
 from support.warm import run_warm
 
-from curr_ab import MEMBERS
+from curr_ab import MEMBERS, member
 from curr_ab.files import file_digest
 from curr_ab.hub import remote
+from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, read_manifest, revision_files
 from curr_ab.hub.publication import Order, _carry_out
 from curr_ab.hub.remote import Changes, HubError, Remote, RemoteState, digest, git_blob_id
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
 from curr_ab.measures import MODULES
 from curr_ab.quantities import largest_difference
-from tests.hub.conftest import STRANGER, WRITER, publish_family
+from tests.hub.conftest import STRANGER, WRITER, publish_family, save_tiny
 
 
 def local_files(folder: Path) -> dict[str, str]:
@@ -359,19 +360,48 @@ def test_a_file_is_hashed_once_for_each_state_of_it(tmp_path, monkeypatch):
     assert hashed == [path, path]
 
 
+def test_of_two_publications_at_once_one_works_and_the_other_says_so(
+    hub, family, run_folder, fresh_process, tmp_path
+) -> None:
+    """Of one member with other weights: both see that the repository is new, and then create it."""
+    weights, other = tmp_path / "weights", tmp_path / "other"
+    for step in (5000, 10000):
+        shutil.copytree(run_folder / "checkpoints" / f"step{step}", weights / "checkpoints" / f"step{step}")
+        save_tiny(weights / "checkpoints" / f"step{step}", step + 1)
+    export(member("350M-F"), weights, other, rehearsal=True, fresh_process=fresh_process)
+    hub.faults({"method": "POST", "path": "repos/create", "kind": "meet", "times": 2})
+    folders = (family / "CurrAb-350M-F", other)
+    processes = [hub.start("publish", folder, "--namespace", "brineylab") for folder in folders]
+    said = [process.communicate()[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2], said
+    works = processes[0].returncode != 0  # as a place in the lists
+    lines = said[not works].splitlines()
+    assert len(lines) == 1 and "another publication has " in lines[0], lines
+    state = hub.state()
+    repo = state["repos"]["brineylab/CurrAb-350M-F"]
+    for revision in ("main", "step5000", "step10000"):
+        local = folders[works] if revision == "main" else folders[works] / REVISIONS / revision
+        assert remote_files(state, "350M-F", revision) == local_files(local)
+    assert repo["tags"] == {"v0.1.0": repo["heads"]["main"]}
+    # Whoever knows of the other may replace it.
+    hub.run("publish", folders[not works], "--namespace", "brineylab", "--release", "v2")
+    assert remote_files(hub.state(), "350M-F") == local_files(folders[not works])
+
+
 class TakenMeanwhile:
     """The API of a Hub on which another publication has tagged its own commit between two of our calls."""
 
     def __init__(self) -> None:
-        self.asked_for = None
+        self.asked_for, self.main = None, "before"
 
     def list_repo_refs(self, name: str, **options: object) -> SimpleNamespace:
         def ref(name: str, commit: str) -> SimpleNamespace:
             return SimpleNamespace(name=name, target_commit=commit)
 
-        return SimpleNamespace(branches=[ref("main", "before")], tags=[ref("v1", "theirs")])
+        return SimpleNamespace(branches=[ref("main", self.main)], tags=[ref("v1", "theirs")])
 
     def create_commit(self, *args: object, **options: object) -> SimpleNamespace:
+        self.main = "ours"
         return SimpleNamespace(oid="ours")
 
     def create_tag(self, *args: object, revision: str, **options: object) -> None:

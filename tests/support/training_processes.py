@@ -95,15 +95,20 @@ def start_group(task, *args, processes=2, environment=None):
     ]
 
 
-def launch(script, config, *arguments, cpus=None):
-    """One of the train_scripts, as a user launches it; on `cpus` processes."""
+def launching(script, config, *arguments, cpus=None):
+    """Command and environment of one of the train_scripts, as a user launches it; on `cpus` processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(TRAIN_SCRIPTS / "accelerate" / config)]
     command += ["--num_processes", str(cpus)] if cpus else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("ACCELERATE_USE_CPU", None)
     environment |= {"ACCELERATE_USE_CPU": "true"} if cpus else {}
-    command += [str(TRAIN_SCRIPTS / script), *arguments]
+    return [*command, str(TRAIN_SCRIPTS / script), *arguments], environment
+
+
+def launch(script, config, *arguments, cpus=None):
+    """The same, once it has ended."""
+    command, environment = launching(script, config, *arguments, cpus=cpus)
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
