@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from curr_ab.family import DEMOS, NAMESPACE, REPO_PREFIX, find_demo, find_member, nearest_members
-from curr_ab.files import read_object
+from curr_ab.files import as_written, is_beside, read_object
 from curr_ab.reach import downloads_explained, reach
 from curr_ab.results import checkpoint_digest
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
@@ -101,7 +101,7 @@ def find_weights(source: str, **options: Any) -> list[Path]:
         if not name.endswith(".index.json"):
             return [path]
         shards = []
-        for shard in sorted(set(read_object(path)["weight_map"].values())):
+        for shard in _shards(path):
             if (path := find_file(source, shard, **options)) is None:
                 raise ValueError(f"{source} lacks {shard}, which its {name} lists; copy the checkpoint again")
             shards.append(path)
@@ -118,13 +118,25 @@ def find_weights(source: str, **options: Any) -> list[Path]:
     )
 
 
+def _shards(index: Path) -> list[str]:
+    """The names of the files that an index of weights lists, which lie beside it."""
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{index} must say in which file each tensor is; copy the checkpoint again")
+    for shard in shards.values():
+        if not is_beside(shard):
+            raise ValueError(f"{index.parent}: {index.name} must name files beside it; got {shard!r}")
+    return sorted(set(shards.values()))
+
+
 def base_of_adapter(source: str, **options: Any) -> str | None:
     """The base that an adapter names; None for a checkpoint that is complete by itself."""
     path = find_file(source, ADAPTER_CONFIG, **options)
     if path is None:
         return None
     # PEFT needs the folder of the machine that tuned `demo`.
-    return base_here(str(read_object(path)["base_model_name_or_path"]))
+    with as_written(path):
+        return base_here(str(read_object(path)["base_model_name_or_path"]))
 
 
 def base_as_tuned(
@@ -163,9 +175,7 @@ def refuse_foreign_files(source: str, **options: Any) -> None:
     """
     for name in (name for name in WEIGHTS if name.endswith(".index.json") and Path(source).is_dir()):
         if (Path(source) / name).is_file():
-            for shard in read_object(Path(source) / name).get("weight_map", {}).values():
-                if not isinstance(shard, str) or PureWindowsPath(shard).name != shard:
-                    raise ValueError(f"{source}: {name} must name files beside it; got {shard!r}")
+            _shards(Path(source) / name)
     path = find_file(source, CONFIG, **options)
     for key, value in ({} if path is None else read_object(path)).items():
         if key.endswith(("_implementation", "_implementation_internal")) and "/" in str(value):

@@ -56,6 +56,11 @@ HEADS: dict[str, type[CurrAbPreTrainedModel]] = {
     "none": CurrAbModel,
 }
 _log = logging.getLogger("curr_ab")
+_SIZES = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size"),
+    *("num_attention_heads", "vocab_size"),
+)
+_MOST_IN_A_BYTE = 4  # parameters of quantised weights, and as many again for doubt
 LM = "lm"  # the language model that the checkpoint is, masked or causal
 
 
@@ -125,7 +130,7 @@ def load(
         else:  # an adapter that has a configuration has a tokenizer, too: the one that it was tuned with
             tokenizer = load_tokenizer(source, **options, **own_separator)
         if config is not None and "classification" in head:
-            of_base["config"] = CurrAbConfig.from_json_file(config)
+            of_base["config"] = read_config(config)
         own = "those that the adapter was trained on"
         model = load_weights(HEADS[head], base, dtype=dtype, new_head=True, wanted=own, **of_base)
         model = _adapt(model, source, options, merge)
@@ -154,7 +159,8 @@ def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
         with _unreported(), downloads_explained(source):
             tokenizer: CurrAbTokenizer = CurrAbTokenizer.from_pretrained(source, **options)
     except Exception as error:
-        if type(error) not in (Exception, json.JSONDecodeError):  # tokenizers has no kind of its own
+        # tokenizers has no kind of its own; of values of another kind transformers raises whatever it meets.
+        if type(error) not in (Exception, json.JSONDecodeError, TypeError, AttributeError, KeyError):
             raise
         raise ValueError(
             f"the tokenizer of {source} must be a whole file that tokenizers {tokenizers.__version__} reads; "
@@ -179,6 +185,10 @@ def load_weights(
     kwargs = reach(source, (CONFIG,), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     refuse_foreign_files(source, **options)
+    path = find_file(source, CONFIG, **options)
+    if "config" in kwargs or path is not None:
+        config = kwargs["config"] if "config" in kwargs else read_config(path)
+        _refuse_other_size(config, source, options)
     try:
         with _unreported(), downloads_explained(source):
             model, report = model_class.from_pretrained(
@@ -195,6 +205,11 @@ def load_weights(
     except OSError:
         find_weights(source, **options)  # says what is missing, and where
         raise
+    if more := [key for key in report["unexpected_keys"] if ".encoder.layer." in key]:
+        raise ValueError(
+            f"{CONFIG} of {source} must describe all layers of its weights; got none for {len(more)} tensors, "
+            f"such as {sorted(more)[0]}: copy the checkpoint again"
+        )
     mismatched = [one if isinstance(one, str) else one[0] for one in report["mismatched_keys"]]
     lacking = [*sorted(report["missing_keys"]), *mismatched]
     head = [key for key in lacking if key.startswith("classifier.")]
@@ -208,6 +223,33 @@ def load_weights(
         _log.warning("%s has no such head: its %d tensors are drawn; train them first", source, len(head))
     loaded: CurrAbPreTrainedModel = model
     return loaded
+
+
+def read_config(path: Path) -> CurrAbConfig:
+    """The configuration in a file, of whatever size its numbers ask for."""
+    try:
+        return CurrAbConfig.from_json_file(path)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # of values of another kind transformers raises whatever it meets
+        problem = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} must describe a model of this family ({problem}); copy the checkpoint again"
+        ) from error
+
+
+def _refuse_other_size(config: CurrAbConfig, source: str, options: dict[str, Any]) -> None:
+    """Refuse a configuration of a model that the weights cannot be of: it may ask for any memory."""
+    sizes = {name: getattr(config, name) for name in _SIZES}
+    layers, width, inner, _, words = sizes.values()
+    num_parameters = words * width + layers * width * (4 * width + 2 * inner)
+    num_bytes = sum(path.stat().st_size for path in find_weights(source, **options))
+    if min(sizes.values()) < 1 or num_parameters > _MOST_IN_A_BYTE * num_bytes:
+        named = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"{CONFIG} of {source} must describe the model of its weights, of {num_bytes:,} bytes; got "
+            f"{named}: copy the checkpoint again"
+        )
 
 
 @contextmanager
@@ -251,7 +293,15 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
     with warnings.catch_warnings():
         # PEFT calls it by the name that transformers 5.23 deprecates.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        adapted = PeftModel.from_pretrained(model, adapter, **options)
+        try:
+            adapted = PeftModel.from_pretrained(model, adapter, **options)
+        except (ValueError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of values of another kind PEFT raises whatever it meets
+            problem = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{adapter} must be a whole adapter that fits its base ({problem}); copy it again"
+            ) from error
     return (adapted.merge_and_unload() if merge else adapted).eval()
 
 

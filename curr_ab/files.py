@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 
@@ -119,6 +119,19 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
+@contextmanager
+def as_written(path: str | Path) -> Iterator[None]:
+    """Refuse in one line a record whose values are missing or of another kind than this package writes.
+
+    The block reads the record and does no more: a mistake of ours in it would be blamed on the file.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
+        problem = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path} must be as curr-ab writes it ({problem}); copy or make it again") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, such as a configuration or a record."""
     try:
@@ -128,6 +141,12 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object; got a {type(content).__name__}")
     return content
+
+
+def is_beside(name: object) -> bool:
+    """True for the bare name of a file, which leads out of no folder on any system."""
+    bare = isinstance(name, str) and PureWindowsPath(name).name == name
+    return bare and "\0" not in str(name) and str(name) not in ("", ".", "..")
 
 
 def write_parquet(path: Path, table: Any, *, level: int | None = None) -> None:

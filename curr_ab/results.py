@@ -57,6 +57,8 @@ class Result:
                 continue
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise ValueError(f"{name}: {key} must be a count, not {count!r}")
+        if not isinstance(self.details, Mapping):
+            raise ValueError(f"{name}: details must be values by name, not {self.details!r}")
         for key, detail in self.details.items():
             is_flat = isinstance(key, str) and isinstance(detail, str | int | float | bool)
             if not is_flat or (isinstance(detail, float) and not math.isfinite(detail)):

@@ -18,6 +18,7 @@ from curr_ab.benchmark.scores import Scores, score_predictions
 from curr_ab.benchmark.statistics import Estimate, Interval, interval_of
 from curr_ab.benchmark.tasks.task import Task
 from curr_ab.files import read_object, replacing, write_json
+from curr_ab.formulas import guard_row
 from curr_ab.results import Result, write_results
 
 BENCHMARK, FAILED = "benchmark.json", "failed.json"
@@ -178,7 +179,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(guard_row, rows))
 
 
 def is_measured(out: Path, measurement: Measurement) -> bool:

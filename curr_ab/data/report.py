@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from curr_ab.files import replacing
+from curr_ab.formulas import guard_fields
 from curr_ab.options import OptionError
 
 _BATCH = 16_384
@@ -85,7 +86,7 @@ def write_preparation_report(path: Path, folder: Path) -> None:
 def _write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     with replacing(path) as temporary, _writer(temporary, path.suffix) as writer:
         for batch in batches:
-            writer.write_batch(batch)
+            writer.write_table(guard_fields(pa.table(batch)) if path.suffix in _DELIMITERS else pa.table(batch))
 
 
 def _writer(path: Path, suffix: str) -> Any:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from curr_ab import checkpoint_files
-from curr_ab.files import read_object, replacing, write_json
+from curr_ab.files import as_written, read_object, replacing, write_json
 from curr_ab.finetuning.probe_file import features_of
 from curr_ab.hub_results import model_index
+from curr_ab.options import check_types, read_yaml
 from curr_ab.pages import code, render
 from curr_ab.results import Result, read_results
 
 FORMAT = "curr-ab finetuning 1"
+CONFIG = checkpoint_files.CONFIG
 RECORD, RECIPE, RESULTS, CARD = "finetuning.json", "recipe.yaml", "results.json", "README.md"
 ADAPTER_CONFIG, MANIFEST = checkpoint_files.ADAPTER_CONFIG, checkpoint_files.TUNED
 MEMBERS = "members"  # folder of the models of an ensemble
@@ -59,7 +61,10 @@ def read_record(folder: Path) -> FinetuningRecord:
         raise ValueError(f"{path}: its format is not {FORMAT!r}")
     if set(content) != {item.name for item in fields(FinetuningRecord)}:
         raise ValueError(f"{path} is not a valid record: it holds {', '.join(sorted(content))}")
-    return FinetuningRecord(**content)
+    record = FinetuningRecord(**content)
+    with as_written(path):
+        check_types(record)
+    return record
 
 
 def members_of(folder: Path) -> list[Path]:
@@ -84,7 +89,7 @@ def is_repository(base_model: str) -> bool:
 
 
 def edit_json(path: Path, changes: Mapping[str, Any]) -> None:
-    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+    write_json(path, {**read_object(path), **changes})
 
 
 def write_adapter_card(folder: Path, *, namespace: str) -> None:
@@ -95,11 +100,13 @@ def write_adapter_card(folder: Path, *, namespace: str) -> None:
 
 def render_adapter_card(folder: Path, namespace: str) -> str:
     """The card that the files of the folder give under an owner's name."""
-    import yaml
+    with as_written(folder):
+        return _render_card(folder, namespace)
 
+
+def _render_card(folder: Path, namespace: str) -> str:
     record = read_record(folder)
-    recipe: dict[str, Any] = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    recipe, config = read_yaml(folder / RECIPE), read_object(folder / CONFIG)
     results = read_results(folder / RESULTS)
     # Those of the weights on one fold, or the means over folds, after which the weights were fitted.
     results = [row for row in results if "fold" not in row.details] or results
@@ -116,6 +123,7 @@ def render_adapter_card(folder: Path, namespace: str) -> str:
         repo_id=repo_id,
         record=record,
         recipe=recipe,
+        recipe_name=recipe["name"],
         is_adapter=is_adapter,
         is_probe=is_probe,
         num_members=num_members,

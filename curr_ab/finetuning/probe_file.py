@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.files import replacing
+from curr_ab.files import as_written, replacing
 from curr_ab.probes.regression import Regression
 from curr_ab.words import Target
 
@@ -40,8 +40,9 @@ def read_probe(path: Path) -> tuple[Regression, ProbeFacts]:
 
     about = _read_about(path)
     try:
-        return Regression.from_tensors(load_file(path), about.pop("num_classes")), ProbeFacts(**about)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        with as_written(path):
+            return Regression.from_tensors(load_file(path), about.pop("num_classes")), ProbeFacts(**about)
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is no whole file of a probe ({error}); copy it again") from error
 
 
@@ -56,8 +57,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="np") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {}).get("probe", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no whole file of a probe ({error}); copy it again") from error
-    if about.pop("format", None) != FORMAT:
+    if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
         raise ValueError(f"{path} must be of the format {FORMAT!r}; got another; copy it again")
     return about

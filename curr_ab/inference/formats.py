@@ -18,6 +18,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from curr_ab.files import replacing
+from curr_ab.formulas import guard_fields
 from curr_ab.inference.tasks import SHAPE
 from curr_ab.options import OptionError
 from curr_ab.words import CHAINS
@@ -119,7 +120,7 @@ def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _write_csv(parts: Sequence[Path], path: Path) -> None:
-    """Columns of an embedding are numbered from 0."""
+    """Columns of an embedding are numbered from 0; text of users is no formula."""
     # The temporary name ends in another suffix; its first one is that of the file.
     options = pyarrow.csv.WriteOptions(
         delimiter="\t" if ".tsv" in path.suffixes else ",", quoting_style="needed"
@@ -135,7 +136,7 @@ def _write_csv(parts: Sequence[Path], path: Path) -> None:
                     columns[f"{field.name}_{place}"] = pc.list_element(column, place)
             else:
                 columns[field.name] = column
-        flat = pa.table(columns)
+        flat = guard_fields(pa.table(columns))
         if writer is None:
             writer = pyarrow.csv.CSVWriter(path, flat.schema, write_options=options)
         writer.write_table(flat)

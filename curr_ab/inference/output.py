@@ -22,6 +22,7 @@ _PLAN = "plan.json"
 ALONE = Share(0, 1)  # a process without others has all parts
 # What a run alone need not find unchanged: it looks at every part, and the input may have grown.
 _LOOKED_AT = ("input", "parts")
+_MOST_PARTS = 10_000_000  # of 1,024 records each; what is more is damage, and would be counted for hours
 _NAMED = 20  # shares in one line, and parts of each
 
 
@@ -86,7 +87,14 @@ class Output:
     def plan(self) -> dict[str, Any]:
         """The plan that the parts follow; empty where there is none."""
         file = self.folder / _PLAN
-        return read_object(file) if file.exists() else {}
+        plan = {"shares": 1} | read_object(file) if file.exists() else {}
+        for name in ("parts", "shares"):
+            if name in plan and not (type(plan[name]) is int and 0 <= plan[name] <= _MOST_PARTS):
+                raise ValueError(
+                    f"{file}: {name} must be a count up to {_MOST_PARTS:,}; got {plan[name]!r}; remove "
+                    f"{self.folder}"
+                )
+        return plan
 
     @property
     def is_finished(self) -> bool:
@@ -132,10 +140,10 @@ class Output:
             raise ValueError(f"{self.folder} holds no parts: none were computed, or they were removed")
         if "parts" not in plan:
             raise OptionError(f"{self.folder} was begun by an earlier version; resume it", "resume")
-        there = {path.name for path in self.folder.glob("part-*.parquet")}
+        there = {path.stem[5:] for path in self.folder.glob("part-*.parquet")}
         if self.is_finished:  # asked last: parts that were joined go after it is written
             return []
-        return [number for number in range(plan["parts"]) if self.part(number).name not in there]
+        return [number for number in range(plan["parts"]) if f"{number:06}" not in there]
 
     def describe_missing(self) -> str:
         """The parts that are not there yet, by the shares that they are of; empty where none is missing."""
@@ -155,7 +163,7 @@ class Output:
         `settings` are those of the task where its parts were computed by others.
         """
         missing, plan = self.describe_missing(), self.plan
-        if settings is not None and settings != plan["task"]:
+        if settings is not None and settings != plan.get("task"):
             raise self._of_another_run("task")
         if missing:
             alone = plan["shares"] == 1

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from curr_ab.files import as_written, read_object
 from curr_ab.measures.metrics import Floats, Labels
-from curr_ab.options import OptionError
+from curr_ab.options import OptionError, read_yaml
 from curr_ab.words import UNKNOWN_LABEL, Target
 
 # Names in the folder of a fine-tuning.
@@ -74,10 +75,10 @@ class RunPredictions:
 
 def columns_of_run(folder: str | Path) -> tuple[str, ...]:
     """The columns that a cross-validation learns at once; none where it learns one."""
-    import yaml
-
-    recipe = yaml.safe_load((Path(folder) / RECIPE).read_text(encoding="utf-8"))
-    return tuple(recipe.get("label_columns") or ())
+    path = Path(folder) / RECIPE
+    recipe = read_yaml(path)
+    with as_written(path):
+        return tuple(recipe.get("label_columns") or ())
 
 
 def read_run(folder: str | Path, *, column: str | None = None, beside: str = "") -> RunPredictions:
@@ -85,21 +86,23 @@ def read_run(folder: str | Path, *, column: str | None = None, beside: str = "")
 
     Where it learns several columns they are those of `column`.
     """
-    import yaml
-
     folder = Path(folder)
     if not (folder / FOLDS).is_file():
         raise ValueError(f"{folder} must be a folder of `curr-ab finetune`; it has no {FOLDS}")
-    recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    data = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    names = tuple(recipe["labels"])
-    predicted = beside_folder(folder, beside) if beside else folder
     several = columns_of_run(folder)
     if several and column not in several:
         raise OptionError(
             f"column must be one of those that {folder} learns, {', '.join(several)}; got {column or 'none'}",
             "column",
         )
+    with as_written(folder):
+        return _read_run(folder, column if several else None, beside)
+
+
+def _read_run(folder: Path, column: str | None, beside: str) -> RunPredictions:
+    recipe, data = read_yaml(folder / RECIPE), read_object(folder / DATA)
+    names = tuple(recipe["labels"])
+    predicted = beside_folder(folder, beside) if beside else folder
     folds, grouped = [], False
     for fold in json.loads((folder / FOLDS).read_text(encoding="utf-8")):
         path = fold_folder(predicted, fold["number"]) / PREDICTIONS
@@ -110,9 +113,11 @@ def read_run(folder: str | Path, *, column: str | None = None, beside: str = "")
         columns = pq.read_table(path).to_pydict()
         grouped = "group" in columns
         num_fitted = len(fold["train"]) + len(fold["validation"])
+        if not num_fitted:
+            raise ValueError(f"{folder / FOLDS} must say what fold {fold['number']} was fitted to; got nothing")
         folds.append(
             _fold(
-                _of_column(columns, column, names) if several and column is not None else columns,
+                columns if column is None else _of_column(columns, column, names),
                 number=fold["number"],
                 target=recipe["target"],
                 names=names,
@@ -126,7 +131,7 @@ def read_run(folder: str | Path, *, column: str | None = None, beside: str = "")
         target=recipe["target"],
         label_names=names,
         examples=data["examples"],
-        column=column if several else None,
+        column=column,
         grouped=grouped,
         folds=tuple(folds),
     )

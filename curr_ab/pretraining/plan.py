@@ -169,12 +169,12 @@ class PretrainingPlan:
     )
 
     def __post_init__(self) -> None:
+        check_types(self)
         if member(self.member).causal:
             raise OptionError(
                 f"member must name size and data, such as 8M-F; got {self.member!r}; set objective to clm",
                 "member",
             )
-        check_types(self)
         if self.mask_token_share + self.random_token_share > 1:
             raise OptionError(
                 "mask_token_share and random_token_share must be at most 1 together; "

@@ -217,7 +217,7 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
         )
     last_step: dict[tuple[object, ...], Result] = {}
     for row in sorted(chosen, key=lambda row: row.step or 0):
-        if "sequences" not in row.details:
+        if not {*_QUANTITIES, "objective", "training_seed"} <= set(row.details):
             raise ValueError(
                 f"{source}: the training of {row.model} is not recorded (it has no training.json); "
                 "measure it into another folder"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from curr_ab.data import builtin_path
-from curr_ab.files import read_object, write_json
+from curr_ab.files import as_written, read_object, write_json
 from curr_ab.inference.records import Record
 from curr_ab.inference.scoring import Score
 from curr_ab.inference.tasks import ScoreTask
@@ -67,5 +67,6 @@ def read_reference(path: Path) -> Reference:
     content = read_object(path)
     if content.pop("format", None) != FORMAT:
         raise ValueError(f"{path} must be in the format {FORMAT!r}; publish the Space anew")
-    parts = {part: tuple(map(float, values)) for part, values in content.pop("perplexities").items()}
-    return Reference(**content, perplexities=parts)
+    with as_written(path):
+        parts = {part: tuple(map(float, content["perplexities"][part])) for part in PARTS}
+        return Reference(**{**content, "perplexities": parts})

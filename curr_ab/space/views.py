@@ -11,6 +11,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+from curr_ab.formulas import guard_row
 from curr_ab.inference.generation import Generated
 from curr_ab.inference.heat_maps import Saturation
 from curr_ab.inference.pairing import RankedLight
@@ -221,7 +222,8 @@ def _page(snippets: Snippets, **parts: Any) -> str:
 
 def _csv(name: str, rows: Sequence[dict[str, Any]]) -> Download:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    guarded = [guard_row(row) for row in rows]
+    writer = csv.DictWriter(text, list(guarded[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(guarded)
     return Download(name, f"data:text/csv;base64,{b64encode(text.getvalue().encode()).decode()}")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from curr_ab.files import as_written
 from curr_ab.study.law import StudyLaw
 
 FORMAT = "curr-ab study 1"
@@ -103,7 +104,8 @@ class StudySummary:
 
 def read_summary(path: Path) -> StudySummary:
     """The summary that a `report.json` holds."""
-    return StudySummary.from_json(path.read_text(encoding="utf-8"))
+    with as_written(path):
+        return StudySummary.from_json(path.read_text(encoding="utf-8"))
 
 
 def _cell(row: dict[str, Any]) -> CellSummary:

@@ -15,6 +15,7 @@ from curr_ab.data.reading.records import BLOCK_BYTES, BadText, line_of_record, n
 from curr_ab.data.reading.sources import MalformedSource
 from curr_ab.data.reading.streams import HEAD_BYTES, open_text, read_head
 from curr_ab.data.reading.table import BATCH_ROWS, Table, check_names, grouped_names
+from curr_ab.formulas import read_guarded, read_guarded_fields
 
 _DELIMITERS = "\t,;|"
 _BLANKS, _WHOLE_LINE = " ", "\x1f"  # runs of blanks count as one; lines are columns
@@ -179,7 +180,7 @@ def _lay_out(source: str, head: bytes, *, whole: bool) -> _Layout | None:
     if _CHAINS.fullmatch(header):
         return _Layout(_WHOLE_LINE, ("sequence",), None, start, metadata)
     delimiter = _delimiter(source, header, sample, line)
-    names = _fields(header, delimiter)
+    names = list(map(read_guarded, _fields(header, delimiter)))
     if sample and _is_group(names, below := _fields(sample[0], delimiter), sample):
         names = list(grouped_names(names, below))
         line += num_lines(head[start:first_byte])
@@ -291,7 +292,8 @@ def _read(source: str, layout: _Layout, wanted: Sequence[str]) -> Iterator[pa.Re
                         continue
                     line = _line_at(source, layout.first_byte + place)
                     raise _failure(source, text, line, mark.encode(), error) from error
-                yield from table.select(list(needed.values())).rename_columns(list(needed)).to_batches()
+                table = read_guarded_fields(table.select(list(needed.values())))
+                yield from table.rename_columns(list(needed)).to_batches()
     except BadText as error:
         line = _line_at(source, layout.first_byte + error.place)
         raise MalformedSource(source, str(error), line) from error

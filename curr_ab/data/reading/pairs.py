@@ -55,8 +55,9 @@ def _layout(table: Table, names: ColumnNames) -> Layout:
         problem = f"no sequence column is known among {columns}; name the columns that hold the chains"
         raise MalformedSource(table.source, problem, table.header_line, ("heavy_column", "light_column"))
     for name in _SEQUENCES:
-        if kind := table.not_text.get(layout.columns.get(name, "")):
-            problem = f"column {layout.columns[name]!r} must hold sequences as text; it holds {kind}"
+        column = layout.columns.get(name)
+        if column is not None and (kind := table.not_text.get(column)):
+            problem = f"column {column!r} must hold sequences as text; it holds {kind}"
             raise MalformedSource(table.source, problem)
     return layout
 

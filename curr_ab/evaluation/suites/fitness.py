@@ -19,6 +19,7 @@ from curr_ab.evaluation.plan import FitnessPlan
 from curr_ab.evaluation.suites.assays import Assay, germline_distances, read_assays, read_germlines
 from curr_ab.extras import needs_extra
 from curr_ab.files import replacing, write_json, write_parquet
+from curr_ab.formulas import guard_fields
 from curr_ab.inference.embedding import embed_window, encoder_of
 from curr_ab.inference.functions import score
 from curr_ab.inference.records import records_of, windows
@@ -117,7 +118,7 @@ def measure(
         estimates += [replace(estimate, assay=assay.name) for estimate in of_assay]
     with replacing(folder / "summary.csv") as temporary:
         rows = [asdict(estimate) | {"pairs": estimate.num_pairs} for estimate in estimates]
-        pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _SUMMARY), temporary)
+        pyarrow.csv.write_csv(guard_fields(pa.Table.from_pylist(rows, _SUMMARY)), temporary)
     about = subject.result_fields(plan.command("fitness"))
     about |= {"task": "fitness", "dataset": f"assays {data.fingerprint[:12]}", "split": "all"}
     return [_result(estimate, about) for estimate in [*estimates, *means_over_assays(estimates)]]
