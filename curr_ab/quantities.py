@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(?![,\d])")
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 
 
 def parse_quantity(text: str) -> float:
     """The number that `text` means; only positive, finite numbers are quantities."""
-    written = text.strip().replace(",", "").replace("_", "")
+    written = text.strip().replace("_", "")
+    if "," in written and not _GROUPED.match(written):  # 0,312 is what half of the world writes for 0.312
+        raise ValueError(f"{text!r} has a comma that parts no thousands; write it as 0.312 or 1,648,726")
+    written = written.replace(",", "")
     factor = _SUFFIXES.get(written[-1:].upper(), 1.0)
     try:
         value = float(written[:-1] if factor != 1.0 else written) * factor

@@ -165,7 +165,7 @@ def _number(row: Mapping[str, str | float], name: str, source: str, index: int) 
 
 def read_runs(path: str | Path) -> Runs:
     """Read the runs of a CSV file with a header; `COLUMNS` explains the columns."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
         reader = csv.DictReader(file, strict=True)
         header: Sequence[str] = reader.fieldnames or ()
         if len(set(header)) != len(header):

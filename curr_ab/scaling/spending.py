@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 
 from curr_ab.family import SIZES
 from curr_ab.quantities import format_quantity
@@ -20,6 +19,8 @@ FARTHEST = 10.0  # times beyond the runs, in size, pairs or passes: no advice go
 _CONSTANTS = ("A", "B", "E", "exponent", "R_D_star", "R_N_star")
 _MOST_DRAWS = 200  # fits of the spread that are asked again, for the intervals
 _GRID, _ZOOMS, _CLOSER = 33, 7, 5.0  # the last grid's step is 1e-5 of the first one's
+_ROUNDING = 1e-6
+Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,28 @@ class Market:
 
     prices: Prices
     tokens_per_pair: float
-    parameters: tuple[float, float]
-    most_sequences: float
-    most_passes: float
+    parameters: Ends
+    pairs: Ends
+    passes: Ends
 
     @classmethod
     def of(cls, fit: Fit, prices: Prices, max_sequences: float | None = None) -> Market:
         runs = fit.runs
         known = runs.unique_tokens / runs.sequences
         tokens_per_pair = TOKENS_PER_PAIR if np.isnan(known).all() else float(np.nanmedian(known))
-        most = FARTHEST * float(runs.unique_tokens.max()) / tokens_per_pair
+        fewest, most = _within_reach(runs.unique_tokens / tokens_per_pair)
+        if max_sequences is not None and max_sequences < fewest:
+            raise ValueError(
+                f"max_sequences must be {fewest:,.0f} or more, as the law of these runs says nothing of "
+                f"fewer pairs; got {max_sequences:,.0f}"
+            )
+        fewest_passes, most_passes = _within_reach(runs.seen_tokens / runs.unique_tokens)
         return cls(
             prices,
             tokens_per_pair,
-            (float(runs.parameters.min()) / FARTHEST, float(runs.parameters.max()) * FARTHEST),
-            min(most, max_sequences or most),
-            FARTHEST * float((runs.seen_tokens / runs.unique_tokens).max()),
+            _within_reach(runs.parameters),
+            (fewest, min(most, max_sequences or most)),
+            (max(1.0, fewest_passes), most_passes),
         )
 
     def sequences(self, budget: float, parameters: Array, passes: Array) -> Array:
@@ -95,7 +102,7 @@ class Market:
         with np.errstate(divide="ignore", invalid="ignore"):
             beyond = (budget + self.prices.per_pair * owned) / (self.prices.per_pair + per_pair)
             within = np.where(per_pair > 0, budget / per_pair, np.inf)
-        return np.minimum(np.where(within < owned, within, np.maximum(beyond, owned)), self.most_sequences)
+        return np.minimum(np.where(within < owned, within, np.maximum(beyond, owned)), self.pairs[1])
 
     def loss(self, law: RepeatedDataLaw, parameters: Array, sequences: Array, passes: Array) -> Array:
         unique = sequences * self.tokens_per_pair
@@ -112,38 +119,58 @@ class Market:
         )
 
     def best(self, law: RepeatedDataLaw, budget: float, parameters: float | None = None) -> Purchase:
-        """The least loss for this money, of all sizes or of one: a grid that closes in on it."""
-        lows = np.log([parameters or self.parameters[0], 1.0])
-        highs = np.log([parameters or self.parameters[1], self.most_passes])
+        """The least loss for this money, of all sizes or of one: a grid that closes in on it.
+
+        Its loss is infinite where the money buys too few pairs.
+        """
+        sizes_within = (parameters, parameters) if parameters else self.parameters
+        lows, highs = np.log([sizes_within, self.passes]).T
         low, high = lows, highs
         for _ in range(_ZOOMS):
             axes = [np.unique(np.linspace(*ends, _GRID)) for ends in zip(low, high, strict=True)]
             sizes, passes = np.exp(np.meshgrid(*axes, indexing="ij"))
             sequences = self.sequences(budget, sizes, passes)
-            losses = self.loss(law, sizes, sequences, passes)
+            is_enough = sequences > self.pairs[0] * (1 - _ROUNDING)
+            losses = np.where(is_enough, self.loss(law, sizes, sequences, passes), np.inf)
             chosen = np.unravel_index(np.argmin(losses), losses.shape)
             center = np.log([sizes[chosen], passes[chosen]])
             reach = (high - low) / 2 / _CLOSER
             low, high = np.maximum(lows, center - reach), np.minimum(highs, center + reach)
-        return self.purchase(law, *(float(values[chosen]) for values in (sizes, sequences, passes)))
+        found = self.purchase(law, *(float(values[chosen]) for values in (sizes, sequences, passes)))
+        return replace(found, loss=float(losses[chosen]))
 
     def cheapest(self, law: RepeatedDataLaw, loss: float) -> Purchase:
         """The least money for this loss; raises ValueError where nothing within reach of the runs has it."""
-        least, most = self.purchase(law, self.parameters[0], 1.0, 1.0), self.dearest(law)
-        if most.loss > loss:
+        dearest = self.dearest(law)
+        if dearest.loss > loss * (1 + _ROUNDING):
             raise ValueError(
-                f"loss must be {most.loss:.4g} or more, the least that the law expects within "
-                f"{FARTHEST:g} times its runs; got {loss:.4g}"
+                f"loss must be {dearest.loss:.7g} or more, the least that the law expects within "
+                f"{FARTHEST:g} times its runs; got {loss:.7g}"
             )
+        least = self.best(law, self.least_cost)
         if least.loss <= loss:
             return least
-        low, high = math.log(max(least.cost, most.cost * 1e-15)), math.log(most.cost)
-        log_budget = brentq(lambda value: self.best(law, math.exp(value)).loss - loss, low, high, xtol=1e-6)
-        return self.best(law, math.exp(log_budget))
+        too_little, enough = max(self.least_cost, dearest.cost * 1e-15), dearest.cost
+        while enough > too_little * 1.0001:
+            between = math.sqrt(too_little * enough)
+            is_enough = self.best(law, between).loss <= loss
+            too_little, enough = (too_little, between) if is_enough else (between, enough)
+        return self.best(law, enough)
 
     def dearest(self, law: RepeatedDataLaw) -> Purchase:
         """The largest training within reach."""
-        return self.purchase(law, self.parameters[1], self.most_sequences, self.most_passes)
+        return self.purchase(law, self.parameters[1], self.pairs[1], self.passes[1])
+
+    @property
+    def least_cost(self) -> float:
+        """Of the smallest training within reach."""
+        for_pairs = self.prices.per_pair * max(0.0, self.pairs[0] - self.prices.owned)
+        tokens = self.pairs[0] * self.tokens_per_pair * self.passes[0]
+        return for_pairs + self.prices.per_flop * training_flops(self.parameters[0], tokens)
+
+
+def _within_reach(values: Array) -> Ends:
+    return float(values.min()) / FARTHEST, float(values.max()) * FARTHEST
 
 
 def spend(
@@ -160,6 +187,11 @@ def spend(
     if (budget is None) == (loss is None):
         raise ValueError("exactly one of budget and loss must be given")
     market = Market.of(fit, prices, max_sequences)
+    if budget is not None and budget < market.least_cost:
+        raise ValueError(
+            f"budget must be {market.least_cost:.4g} or more, the price of the smallest training within "
+            f"{FARTHEST:g} times the runs; got {budget:g}"
+        )
 
     def choose(law: RepeatedDataLaw) -> Purchase:
         return market.best(law, budget) if budget is not None else market.cheapest(law, loss or 0.0)
@@ -167,9 +199,10 @@ def spend(
     law = law_of(fit, fit.estimates)
     best = choose(law)
     by_size = {
-        size.name: market.best(law, best.cost, float(size.nominal_parameters))
+        size.name: bought
         for size in SIZES
         if market.parameters[0] <= size.nominal_parameters <= market.parameters[1]
+        if math.isfinite((bought := market.best(law, best.cost, float(size.nominal_parameters))).loss)
     }
     intervals, lost = _intervals(fit, market, best, choose)
     notes = [*_extrapolated(fit, best, market), *fit.warnings]

@@ -36,6 +36,10 @@ def test_the_template_is_a_table_with_every_column(tmp_path: Path) -> None:
     assert len(_read(tmp_path, TEMPLATE)) == 2
 
 
+def test_the_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path: Path) -> None:
+    assert _read(tmp_path, "\ufeffparameters,loss\n8M,0.2\n").loss.tolist() == [0.2]
+
+
 def test_flops_follow_from_size_and_tokens_where_the_column_is_absent(tmp_path: Path) -> None:
     runs = _read(tmp_path, "parameters,seen_tokens,loss\n1M,1B,2.5\n")
     assert runs.flops.tolist() == [6e15]
@@ -51,6 +55,8 @@ def test_flops_follow_from_size_and_tokens_where_the_column_is_absent(tmp_path: 
         ("parameters,loss\n8M,0.2\n-35M,0.2\n", "row 2: parameters '-35M' must be a positive"),
         ("parameters,loss\n8M,\n", "row 1: loss is empty"),
         ("parameters,loss\n8M,low\n", "'low' is not a number"),
+        ('parameters,loss\n8M,"0,312"\n', "row 1: loss '0,312' has a comma that parts no thousands"),
+        ('parameters,loss\n"1,64,000",0.2\n', "'1,64,000' has a comma that parts no thousands"),
         ("parameters,loss\n8M,0.2\n8M,0.3\n", "row 2 repeats row 1"),
         ("parameters,loss,epochs\n8M,0.2,3\n", "unknown column 'epochs'"),
         ("parameters,loss,loss\n8M,0.2,0.3\n", "occurs twice"),

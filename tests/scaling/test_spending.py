@@ -58,7 +58,7 @@ def searched(fit: Fit, prices: Prices, budget: float) -> np.ndarray:
         cost += prices.per_flop * 6 * size * unique * passes
         return float(LAW.loss(size, unique, unique * passes)) + max(0.0, np.log(cost / budget)) * 100
 
-    bounds = [market.parameters, (1e3, market.most_sequences), (1, market.most_passes)]
+    bounds = [market.parameters, market.pairs, market.passes]
     found = differential_evolution(loss, np.log(bounds), seed=0, tol=1e-12, maxiter=600, polish=False)
     return np.exp(found.x)
 
@@ -108,6 +108,37 @@ def test_advice_stays_within_reach_of_the_runs_and_says_where_it_ends(fit) -> No
     assert any(
         re.fullmatch(r"extrapolated \d\.\d times beyond the runs' .* pairs", note) for note in few.notes
     )
+
+
+def test_advice_goes_no_farther_below_the_runs_than_above_them(fit) -> None:
+    prices, pairs = Prices(0.05, 1e-18), fit.runs.unique_tokens / 240
+    least = Market.of(fit, prices).least_cost
+    smallest = spend(fit, prices, budget=least).best
+    assert smallest.sequences == pytest.approx(pairs.min() / FARTHEST, rel=1e-5)
+    with pytest.raises(ValueError, match=r"budget must be .* or more, the price of the smallest training"):
+        spend(fit, prices, budget=least / 2)
+    with pytest.raises(ValueError, match=r"max_sequences must be .* or more"):
+        spend(fit, prices, budget=1e6, max_sequences=pairs.min() / FARTHEST / 2)
+    runs = replace(fit.runs, seen_tokens=fit.runs.unique_tokens * 40)
+    assert Market.of(replace(fit, runs=runs), prices).passes == pytest.approx((4, 400))
+
+
+def test_every_loss_within_reach_has_its_price(fit) -> None:
+    law = law_of(fit, ESTIMATES)
+    market = Market.of(fit, Prices(0.05, 1e-18))
+    least = market.dearest(law).loss
+    for loss in (
+        1e3,
+        least,
+        least * (1 - 5e-7),
+    ):  # any training; the largest; and its loss as a message says it
+        best = spend(fit, market.prices, loss=loss).best
+        assert best.loss <= loss * (1 + 1e-6)
+    assert spend(fit, market.prices, loss=1e3).best.cost == pytest.approx(market.least_cost)
+    for owned in (1e6, 1e12):  # training costs nothing, and these pairs neither
+        free = Prices(0.05, 0.0, owned)
+        reached = Market.of(fit, free).best(law, 0.0).loss
+        assert spend(fit, free, loss=reached * 1.001).best.cost == 0.0
 
 
 def test_what_cannot_be_answered_is_refused(fit) -> None:
