@@ -48,6 +48,7 @@ class TrainingRecord:
             "clm_tokens": seen.get("clm_tokens"),
             "flops": self.training_flops,
             "training_seed": plan.get("seed"),
+            "training_draw": data.get("draw"),  # where it is numbered
         }
         return {name: value for name, value in quantities.items() if value is not None}
 

@@ -151,13 +151,18 @@ class GatheredPairs:
 
 
 class TokenDataset:
-    """A split of a prepared folder, or a nested subset of its training set.
+    """A split of a prepared folder, or a subset of its training set.
+
+    Subsets are nested: each is the beginning of the training set. A numbered `draw` of a subset, from 1 on, is
+    as large and shares no pair with any other numbered draw of any subset.
 
     The arrays of a shard are mapped when the first of its pairs is read, and no file stays open. So a pair
     costs the same in any number of shards, and only the system holds what was read, while it has the memory.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", subset: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, split: str = "train", subset: str | None = None, draw: int = 0
+    ) -> None:
         self.folder = Path(folder)
         path = self.folder / INDEX_NAME
         if not path.exists():
@@ -174,10 +179,30 @@ class TokenDataset:
                 f"{folder} has the subsets {', '.join(self.index['subsets'])} of train, not {subset!r}"
             )
         self.split = split
-        self._entries: list[dict[str, Any]] = self.index["splits"][split]
-        self._starts = np.cumsum([0, *(entry["num_pairs"] for entry in self._entries)])
-        self._num_pairs = int(self._starts[-1] if subset is None else self.index["subsets"][subset])
+        entries: list[dict[str, Any]] = self.index["splits"][split]
+        starts = np.cumsum([0, *(entry["num_pairs"] for entry in entries)])
+        self._num_pairs = int(starts[-1] if subset is None else self.index["subsets"][subset])
+        first = self._first_of_draw(subset, draw, int(starts[-1]))
+        shard = int(np.searchsorted(starts, first, side="right")) - 1
+        self._entries = entries[shard:]
+        self._starts = starts[shard:] - first  # the first shard may begin before the first pair
         self._maps: dict[tuple[int, str], memoryview] = {}
+
+    def _first_of_draw(self, subset: str | None, draw: int, num_train: int) -> int:
+        """The pair of the training set with which the draw begins; draws of all subsets lie end to end."""
+        if draw == 0:
+            return 0
+        if subset is None:
+            raise ValueError(f"draw {draw} must be of a subset; got none: name a subset, or leave the draw out")
+        sizes: dict[str, int] = self.index["subsets"]
+        needed = draw * sum(sizes.values())
+        if needed > num_train:
+            raise ValueError(
+                f"draw {draw} of the subsets {', '.join(sizes)} takes {needed:,} pairs that no other draw has, "
+                f"and the training set of {self.folder} has {num_train:,}: make fewer draws, or smaller subsets"
+            )
+        before = list(sizes.values())[: list(sizes).index(subset)]
+        return needed - sum(sizes.values()) + sum(before)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}
@@ -195,7 +220,7 @@ class TokenDataset:
     @property
     def shard_bounds(self) -> npt.NDArray[np.int64]:
         """The first pair of each shard, and the number of all pairs."""
-        return np.unique(np.minimum(self._starts, self._num_pairs))
+        return np.unique(np.clip(self._starts, 0, self._num_pairs))
 
     def __len__(self) -> int:
         return self._num_pairs
@@ -279,13 +304,14 @@ class TokenDataset:
         """Lengths of the pairs, in blocks that fit into memory."""
         left = self._num_pairs
         for shard, entry in enumerate(self._entries):
-            num_rows = min(left, entry["num_pairs"])
+            first = max(0, -int(self._starts[shard]))
+            num_rows = min(left, entry["num_pairs"] - first)
             if not num_rows:
                 return
             path = self._path(shard, "offsets")
-            for row in range(0, num_rows, _BLOCK):
+            for row in range(first, first + num_rows, _BLOCK):
                 # Read and not mapped, since it is read once and from end to end.
-                count, start = min(_BLOCK, num_rows - row) + 1, _HEADER_BYTES + 8 * row
+                count, start = min(_BLOCK, first + num_rows - row) + 1, _HEADER_BYTES + 8 * row
                 offsets: npt.NDArray[np.int64] = np.fromfile(path, np.int64, count, offset=start)
                 yield np.diff(offsets)
             left -= num_rows

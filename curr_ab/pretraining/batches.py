@@ -35,7 +35,7 @@ class TrainingData:
     def __init__(self, plan: PretrainingPlan, pad: bool = False) -> None:
         self.plan = plan
         self.pad = pad
-        self.paired = TokenDataset(plan.data, "train", plan.training_subset)
+        self.paired = TokenDataset(plan.data, "train", plan.training_subset, plan.draw)
         self.unpaired = TokenDataset(plan.unpaired_data, "train") if plan.unpaired_data else None
         self.masks: tuple[str, ...] = ()
         if plan.cdr3_mask_fraction is not None and plan.objective == "mlm":
@@ -57,6 +57,7 @@ class TrainingData:
             "folder": self.paired.folder.name,
             "split": "train",
             "subset": self.plan.training_subset,
+            **({"draw": self.plan.draw} if self.plan.draw else {}),
             "num_pairs": len(self.paired),
             "num_tokens": self.paired.num_tokens,
             "num_unpaired": 0 if self.unpaired is None else len(self.unpaired),

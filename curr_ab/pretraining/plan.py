@@ -32,6 +32,12 @@ class PretrainingPlan:
     subset: str | None = option(
         None, "Nested subset of the training set", shown="the member's letter", metavar="NAME"
     )
+    draw: int = option(
+        0,
+        "Number of a draw of as many pairs as the subset has, which shares none with other draws; 0 is the "
+        "subset itself, the beginning of the training set",
+        least=0,
+    )
     unpaired_data: str | None = option(
         None, "Prepared folder of single chains, for a curriculum", metavar="FOLDER", execution=True
     )
@@ -94,6 +100,9 @@ class PretrainingPlan:
         PUBLISHED.warmup_steps, "Number of steps in which the learning rate rises", least=0
     )
     schedule: Schedule = option("linear", "Fall of the learning rate after the warm-up")
+    decay_steps: int = option(
+        0, "Number of last steps in which a constant learning rate falls to 0 after all", least=0
+    )
     peak_learning_rate: float = option(
         PUBLISHED.peak_learning_rate, "Learning rate at the end of the warm-up", above=0
     )
@@ -191,6 +200,18 @@ class PretrainingPlan:
             raise OptionError(
                 f"warmup_steps must be at most steps, {self.steps:,}; got {self.warmup_steps:,}",
                 "warmup_steps",
+            )
+        if self.decay_steps and self.schedule != "constant":
+            raise OptionError(
+                f"decay_steps must be 0 for the schedule {self.schedule}, which falls all the way; got "
+                f"{self.decay_steps:,}: leave them out, or choose the schedule constant",
+                *("decay_steps", "schedule"),
+            )
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise OptionError(
+                f"decay_steps must be at most steps less warmup_steps, {self.steps - self.warmup_steps:,}; "
+                f"got {self.decay_steps:,}",
+                "decay_steps",
             )
         if self.optimizer == "muon" and self.precision == "fp16":
             raise OptionError(

@@ -36,7 +36,7 @@ def preview(plan: PretrainingPlan) -> str:
     with torch.device("meta"):
         model = CurrAbForMaskedLM(config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    dataset = TokenDataset(plan.data, "train", plan.training_subset)
+    dataset = TokenDataset(plan.data, "train", plan.training_subset, plan.draw)
     length = dataset.num_tokens / len(dataset)
     sampled_steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
     single = float(np.mean([unpaired_fraction(plan, int(step)) for step in sampled_steps]))

@@ -55,6 +55,7 @@ def learning_rate(plan: PretrainingPlan, step: int) -> float:
         num_steps=plan.steps,
         warmup_steps=plan.warmup_steps,
         schedule=plan.schedule,
+        decay_steps=plan.decay_steps,
     )
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
+from scipy.stats import f as f_distribution
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.runs import Array, Runs, one_objective
+from curr_ab.scaling.draws import DrawNoise, noise_of_draws
+from curr_ab.scaling.runs import Array, Runs, one_objective, trainings
 from curr_ab.scaling.uncertainty import (
     Estimate,
     Fit,
@@ -101,6 +103,24 @@ def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None)
     return [
         f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
         "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
+    ]
+
+
+def lack_of_fit_to_draws(residuals: Array, num_coefficients: int, runs: Runs, noise: DrawNoise) -> list[str]:
+    """Warn where the means over draws lie farther from the curves than their noise explains (F test, 1 %).
+
+    What moves all sizes of a draw is in the curves' constants.
+    """
+    scaled = residuals / noise.own_sd
+    numbers = trainings(runs)
+    cells = [numbers == number for number in np.unique(numbers)]
+    squares = sum(float(scaled[cell].mean() ** 2) * len(np.unique(noise.draws[cell])) for cell in cells)
+    freedom, of_noise = len(cells) - num_coefficients, sum(part.freedom or 0 for part in set(noise.own))
+    if freedom <= 0 or f_distribution.sf(squares / freedom, freedom, of_noise) > 0.01:
+        return []
+    return [
+        f"the means over draws lie {np.sqrt(squares / freedom):.1f} times as far from the parabolas as their "
+        "noise explains: the loss is not a parabola, and the intervals are too narrow"
     ]
 
 
@@ -289,7 +309,10 @@ def fit_iso_data(
     parabolas = fit_parabolas(runs)
     spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
     residuals = parabola_residuals(parabolas, runs.sequences, runs)
-    doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
+    if (noise := noise_of_draws(runs)) is None:
+        doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
+    else:
+        doubts += lack_of_fit_to_draws(residuals, 3 * len(parabolas), runs, noise)
     return IsoDataFit(
         law=LAW,
         runs=runs,

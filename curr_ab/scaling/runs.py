@@ -28,6 +28,7 @@ COLUMNS: Mapping[str, str] = {
     "clm_tokens": "tokens processed under CLM before `objective`; 0 for a run from scratch",
     "objective": "mlm or clm; one table holds one objective, except for the transfer law",
     "seed": "tells repeated runs of one cell apart; their scatter is the noise",
+    "draw": "name of the set of sequences, where several were drawn of each number: it tells runs apart as well",
     "run": "name of a training curve, when the table has several checkpoints of a run",
 }
 # Other units of the loss, as people have it, and what makes nats of them.
@@ -36,11 +37,11 @@ LOSS_UNITS: Mapping[str, Callable[[float], float]] = {
     "bits": lambda bits: bits * math.log(2),
 }
 TEMPLATE = """\
-parameters,loss,sequences,unique_tokens,seen_tokens,flops,clm_tokens,objective,seed,run
-8M,0.312,412182,98.9M,15.4B,7.39e17,0,mlm,1,
-35M,0.298,1648726,396M,15.4B,3.23e18,0,mlm,1,
+parameters,loss,sequences,unique_tokens,seen_tokens,flops,clm_tokens,objective,seed,draw,run
+8M,0.312,412182,98.9M,15.4B,7.39e17,0,mlm,1,,
+35M,0.298,1648726,396M,15.4B,3.23e18,0,mlm,1,,
 """
-_LABELS = ("objective", "seed", "run")
+_LABELS = ("objective", "seed", "draw", "run")
 # Other seeds draw other pairs, so that trainings of one plan differ in their tokens by less than this share.
 _SAME_AMOUNT = 0.01
 _QUANTITIES = ("parameters", "sequences", "unique_tokens", "seen_tokens", "flops")
@@ -59,6 +60,7 @@ class Runs:
     clm_tokens: Array
     objective: npt.NDArray[np.str_]
     seed: npt.NDArray[np.str_]
+    draw: npt.NDArray[np.str_]
     run: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -223,7 +225,8 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
                 "measure it into another folder"
             )
         details = row.details
-        training = (details["objective"], details.get("clm_tokens", 0), details["training_seed"])
+        training = (details["objective"], details.get("clm_tokens", 0))
+        training += (details["training_seed"], details.get("training_draw"))
         last_step[row.model, details["parameters"], details["sequences"], *training] = row
     return make_runs((_run(row) for row in last_step.values()), source)
 
@@ -234,7 +237,7 @@ def _is_loss(row: Result) -> bool:
 
 def _conditions(row: Result) -> str:
     """Data, masks and settings of the loss: all its details but those of the model and its training."""
-    of_model = (*_QUANTITIES, "clm_tokens", "place", "objective", "training_seed")
+    of_model = (*_QUANTITIES, "clm_tokens", "place", "objective", "training_seed", "training_draw")
     settings = [
         f"{key.replace('_', ' ')} {row.details[key]}" for key in sorted(row.details) if key not in of_model
     ]
@@ -248,6 +251,7 @@ def _run(row: Result) -> dict[str, str | float]:
         "loss": row.value,
         "objective": str(row.details["objective"]),
         "seed": str(row.details["training_seed"]),
+        "draw": str(row.details.get("training_draw", "")),
     }
 
 
@@ -269,11 +273,13 @@ def is_curves(runs: Runs) -> bool:
     return bool(named.all())
 
 
-def seed_noise(runs: Runs) -> float | None:
-    """Standard deviation of the loss between seeds, pooled over cells; None where no cell was repeated."""
+def trainings(runs: Runs) -> npt.NDArray[np.intp]:
+    """The same number for all runs that repeat one training, with another seed or on another draw."""
     amounts = np.stack([runs.unique_tokens, runs.seen_tokens, runs.flops], axis=1)
-    labels = list(zip(runs.seed.tolist(), runs.run.tolist(), strict=True))
+    labels = list(zip(runs.seed.tolist(), runs.draw.tolist(), runs.run.tolist(), strict=True))
+    numbers = np.zeros(len(runs), dtype=np.intp)
     alike: dict[tuple[str, ...], list[list[int]]] = {}
+    count = 0
     for index in range(len(runs)):
         columns = (runs.parameters, runs.sequences, runs.clm_tokens, runs.objective)
         cells = alike.setdefault(tuple(str(column[index]) for column in columns), [])
@@ -281,11 +287,19 @@ def seed_noise(runs: Runs) -> float | None:
             same = np.allclose(amounts[index], amounts[cell[0]], rtol=_SAME_AMOUNT, atol=0, equal_nan=True)
             if same and labels[index] not in [labels[row] for row in cell]:
                 cell.append(index)
+                numbers[index] = numbers[cell[0]]
                 break
         else:
             cells.append([index])
-    losses = [runs.loss[cell] for cells in alike.values() for cell in cells]
-    freedom = sum(len(values) - 1 for values in losses)
+            numbers[index], count = count, count + 1
+    return numbers
+
+
+def seed_noise(runs: Runs) -> float | None:
+    """Standard deviation of the loss between repeated runs, pooled; None where none was repeated."""
+    numbers = trainings(runs)
+    losses = [runs.loss[numbers == number] for number in np.unique(numbers)]
+    freedom = len(runs) - len(losses)
     return (
         float(np.sqrt(sum(np.var(values) * len(values) for values in losses) / freedom)) if freedom else None
     )

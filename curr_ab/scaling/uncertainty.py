@@ -1,4 +1,4 @@
-"""Fit of a law, and its uncertainty: bootstrap over runs, propagated noise, influence of single runs."""
+"""Fit of a law, and its uncertainty: bootstrap over runs or draws, propagated noise, influence of single runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.draws import DrawNoise, draw_units, noise_of_draws
 from curr_ab.scaling.runs import Array, Runs, is_curves, seed_noise
 from curr_ab.workers import map_chunks
 
@@ -107,7 +108,16 @@ def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic],
 
 def propagate_noise(estimator: Estimator, runs: Runs, noise_sd: float, doubt: Doubt) -> Spread:
     """Add Gaussian noise of `noise_sd` to the measured losses."""
-    return _spread(f"noise of sd {noise_sd:.2g}", partial(_noise_draws, estimator, runs, noise_sd), doubt)
+    noise = partial(_gaussian, noise_sd, len(runs))
+    return _spread(f"noise of sd {noise_sd:.2g}", partial(_noise_draws, estimator, runs, noise), doubt)
+
+
+def bootstrap_draws(estimator: Estimator, runs: Runs, noise: DrawNoise, doubt: Doubt) -> Spread:
+    """Make every draw anew, by its noise as it was measured (a parametric bootstrap).
+
+    To resample two or three draws of a number of sequences gives intervals that are far too narrow.
+    """
+    return _spread("bootstrap over draws", partial(_noise_draws, estimator, runs, noise.sample), doubt)
 
 
 def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
@@ -120,9 +130,11 @@ def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
 
 
 def _units(runs: Runs) -> dict[str, npt.NDArray[np.intp]]:
-    """Rows that were measured together: a training curve, or a single row."""
+    """Rows that were measured together: a training curve, the runs of a draw, or a single row."""
     if is_curves(runs):
         return {str(name): np.flatnonzero(runs.run == name) for name in np.unique(runs.run)}
+    if noise_of_draws(runs) is not None:
+        return draw_units(runs)
     return {f"row {row + 1}": np.array([row]) for row in range(len(runs))}
 
 
@@ -136,14 +148,17 @@ def measure(
 ) -> tuple[tuple[Spread, ...], tuple[Influence, ...], list[str]]:
     """Measure the uncertainty of `estimator(runs)`: spreads, influences and warnings."""
     warnings = []
-    spreads = [bootstrap(estimator, runs, strata, doubt)]
-    noise_sd = noise_of(runs, doubt)
-    if noise_sd is None:
-        warnings.append("the noise is unknown: repeat runs with other seeds, or give its standard deviation")
+    draws = None if is_curves(runs) else noise_of_draws(runs)
+    if draws is None:
+        spreads, noise_sd = [bootstrap(estimator, runs, strata, doubt)], noise_of(runs, doubt)
+    else:
+        spreads, noise_sd = [bootstrap_draws(estimator, runs, draws, doubt)], doubt.noise_sd
+    if noise_sd:
+        spreads.append(propagate_noise(estimator, runs, noise_sd, doubt))
     elif noise_sd == 0:
         warnings.append("repeated runs have equal losses: their scatter says nothing about the noise")
-    else:
-        spreads.append(propagate_noise(estimator, runs, noise_sd, doubt))
+    elif draws is None:
+        warnings.append("the noise is unknown: repeat runs with other seeds, or give its standard deviation")
     for spread in spreads:
         if spread.share_without_optimum > 0.05:
             warnings.append(
@@ -179,8 +194,14 @@ def _bootstrap_draws(
     return estimates
 
 
-def _noise_draws(estimator: Estimator, runs: Runs, noise_sd: float, seeds: Seeds) -> list[Estimate | None]:
-    noises = [np.random.default_rng(seed).normal(0, noise_sd, len(runs)) for seed in seeds]
+def _gaussian(noise_sd: float, number: int, generator: np.random.Generator) -> Array:
+    return generator.normal(0, noise_sd, number)
+
+
+def _noise_draws(
+    estimator: Estimator, runs: Runs, noise: Callable[[np.random.Generator], Array], seeds: Seeds
+) -> list[Estimate | None]:
+    noises = [noise(np.random.default_rng(seed)) for seed in seeds]
     return [_try(estimator, runs.with_losses(runs.loss + noise)) for noise in noises]
 
 

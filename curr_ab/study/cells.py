@@ -16,6 +16,7 @@ from curr_ab.files import write_json
 from curr_ab.options import OptionError, unknown
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.pretraining.run_folder import RunFolder
+from curr_ab.randomness import random_stream
 from curr_ab.results import Result, read_results
 from curr_ab.study.preset import Preset, Transfer
 from curr_ab.study.summary import Estimate
@@ -29,7 +30,7 @@ class Cell:
     size: str
     data: str
     plan: PretrainingPlan
-    exported: bool  # one seed of each member is
+    exported: bool  # one draw and seed of each member is
     in_law: bool = True  # of the grid of sizes and data, whose losses compare
     after: str = ""  # the causal cell whose weights it starts from
 
@@ -50,13 +51,17 @@ class Cell:
 
 
 def cells_of(preset: Preset, data: str | Path, folder: str | Path = "") -> list[Cell]:
-    """All cells, in the order of sizes, data and seeds, then those of `transfer`.
+    """All cells, in the order of sizes, data, draws and seeds, then those of `transfer`.
 
     `data` is the prepared folder, `folder` that of the study, from whose cells others start.
     """
-    axes = list(product(preset.sizes, preset.data.subsets, preset.seeds))
-    names = [f"{size}-{letter}" + f"-seed{seed}" * (len(preset.seeds) > 1) for size, letter, seed in axes]
-    members = [f"{size}-{letter}" for size, letter, _ in axes]
+    draws = range(1, preset.data.draws + 1) if preset.data.draws > 1 else (0,)
+    axes = list(product(preset.sizes, preset.data.subsets, draws, preset.seeds))
+    names = [
+        f"{size}-{letter}" + f"-draw{draw}" * (draw > 0) + f"-seed{seed}" * (len(preset.seeds) > 1)
+        for size, letter, draw, seed in axes
+    ]
+    members = [f"{size}-{letter}" for size, letter, *_ in axes]
     further = [
         (f"{name}-{suffix}", axis, changes, f"{name}-{after}" if after else "")
         for name, axis in zip(names, axes, strict=True)
@@ -110,12 +115,12 @@ def _transfer_cells(transfer: Transfer) -> list[tuple[str, dict[str, Any], str]]
 def _cell(
     preset: Preset,
     name: str,
-    axes: tuple[str, str, int],
+    axes: tuple[str, str, int, int],
     data: str,
     changes: Mapping[str, Any] | None = None,
     after: str = "",
 ) -> Cell:
-    size, letter, seed = axes
+    size, letter, draw, seed = axes
     member = f"{size}-{letter}"
     layers = [{"config": preset.sizes[size]}, preset.plan, changes or {}]
     layers += [
@@ -126,20 +131,23 @@ def _cell(
     ]
     # The plan of a size that is none of the family's is that of any member but for its shape.
     base = {"member": member if member in MEMBERS else "8M-F", "subset": letter, "seed": seed, "data": data}
+    if draw:
+        # A seed of its own for every cell: with equal weights at the start, draws would be alike by that.
+        base |= {"draw": draw, "seed": int(random_stream(seed, name).integers(10**6))}
     try:
         plan = resolve_plan({**base, **_merged(layers)})
     except ValueError as error:
         raise ValueError(f"preset {preset.name}, cell {name}: {error}") from None
     causal = plan.objective == "clm"
     in_law = changes is None and not causal
-    exported = (in_law or causal) and member in MEMBERS and seed == preset.seeds[0]
+    exported = (in_law or causal) and member in MEMBERS and seed == preset.seeds[0] and draw <= 1
     return Cell(name, size, letter, plan, exported, in_law, after)
 
 
 def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {"config": {}}
     for layer in layers:
-        if own := [key for key in ("member", "data", "subset") if key in layer]:
+        if own := [key for key in ("member", "data", "subset", "draw") if key in layer]:
             raise ValueError(f"{own[0]} is the study's to say")
         merged = {**merged, **layer, "config": {**merged["config"], **layer.get("config", {})}}
     return merged

@@ -87,6 +87,7 @@ def _cell_summary(study: StudyFolder, view: CellView) -> CellSummary:
         parameters=cost.parameters,
         pairs=cost.pairs or 0,
         seed=cell.plan.seed,
+        draw=cell.plan.draw,
         steps=cell.plan.steps,
         state=state,
         log=os.path.relpath(folder.log_file, study.path),
@@ -122,11 +123,12 @@ def _generation(results: Sequence[Result]) -> dict[str, dict[str, Estimate]]:
 
 
 def _baselines(preset: Preset, data: Path) -> dict[str, float]:
-    """Frequencies of the largest training set, on the pairs and masks of the cells' losses."""
+    """Frequencies of the largest training set, its first draw, on the pairs and masks of the cells' losses."""
+    draw = int(preset.data.draws > 1)
     plan = make_plan("loss", preset.evaluation["loss"])
     assert isinstance(plan, LossPlan)
     held_out = TokenDataset(data, plan.split)
-    largest = max((TokenDataset(data, "train", name) for name in preset.data.subsets), key=len)
+    largest = max((TokenDataset(data, "train", name, draw) for name in preset.data.subsets), key=len)
     num_pairs = plan.pairs or len(held_out)
     return baseline_losses(largest, HeldOut(held_out, num_pairs=num_pairs, draws=plan.draws, seed=plan.seed))
 

@@ -47,7 +47,7 @@ def cost_of(cell: Cell) -> Cost:
         raise ValueError(f"cell {cell.name}: its shape must make a model; {error}") from None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     prepared = (Path(plan.data) / "dataset.json").exists()
-    dataset = TokenDataset(plan.data, "train", plan.training_subset) if prepared else None
+    dataset = TokenDataset(plan.data, "train", plan.training_subset, plan.draw) if prepared else None
     length = dataset.num_tokens / len(dataset) if dataset else float(TOKENS_PER_PAIR)
     seen = plan.steps * plan.pairs_per_step
     tokens = seen * length
@@ -74,11 +74,12 @@ def costs_of(cells: Sequence[Cell], subsets: Mapping[str, float]) -> dict[str, C
     points: dict[tuple[float, ...], str] = {}
     for cell in (cell for cell in cells if cell.in_law):
         parameters, pairs = costs[cell.name].parameters, costs[cell.name].pairs or subsets[cell.data]
-        other = points.setdefault((parameters, pairs, cell.plan.seed), cell.name)
+        plan = cell.plan
+        other = points.setdefault((parameters, pairs, plan.draw, plan.seed), cell.name)
         if other != cell.name:
             raise ValueError(
                 f"cells {other} and {cell.name} are one point of the law ({parameters:,} parameters, "
-                f"data size {pairs}, seed {cell.plan.seed}): let them differ in shape, data or seed"
+                f"data size {pairs}, seed {plan.seed}): let them differ in shape, data or seed"
             )
     return costs
 

@@ -36,6 +36,7 @@ class CellLoss:
     seed: int
     loss: float
     standard_error: float
+    draw: int = 0  # of the data set, from 1; 0 where there is one alone
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,14 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
     if not cells:
         return StudyLaw(problem="no cell has been evaluated")
     rows: list[dict[str, str | float]] = [
-        {"parameters": c.parameters, "sequences": c.pairs, "loss": c.loss, "seed": str(c.seed)} for c in cells
+        {
+            "parameters": cell.parameters,
+            "sequences": cell.pairs,
+            "loss": cell.loss,
+            "seed": str(cell.seed),
+            "draw": str(cell.draw or ""),
+        }
+        for cell in cells
     ]
     try:
         runs = make_runs({**row, "objective": "mlm"} for row in rows)

@@ -32,11 +32,15 @@ _OWN_SHAPE = tuple(key for key in SHAPE if key != "vocab_size")
 
 @dataclass(frozen=True)
 class StudyData:
-    """Sources of the pairs, and the nested training sets; without `sources` the pairs come prepared."""
+    """Sources of the pairs, and the training sets; without `sources` the pairs come prepared.
+
+    The sets are nested. With several `draws` of each they share no pair.
+    """
 
     subsets: Mapping[str, int | float]
     sources: tuple[str, ...] = ()
     cluster: Clustering = "clonotype"
+    draws: int = option(1, "Number of training sets of each size", least=1)
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -244,7 +244,7 @@ def _loss(work: Work, cell: Cell) -> CellLoss:
     loss, error = held_out_loss(work.folder(cell).results())
     cost = work.costs[cell.name]
     assert loss is not None and error is not None and cost.pairs is not None
-    return CellLoss(cell.data, cost.parameters, cost.pairs, cell.plan.seed, loss, error)
+    return CellLoss(cell.data, cost.parameters, cost.pairs, cell.plan.seed, loss, error, cell.plan.draw)
 
 
 def _notes(work: Work) -> list[str]:

@@ -22,7 +22,7 @@ Row = TypeVar("Row", "CellSummary", "StudySummary")
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One training of one member: a size, a data set, a seed. Paths are relative to the report's folder."""
+    """One training of one member: a size, a data set, a draw, a seed. Paths are relative to the report's folder."""
 
     member: str  # 350M-F
     size: str  # 350M
@@ -42,6 +42,7 @@ class CellSummary:
     held_out_curve: Curve = ()
     tokens_per_second: float | None = None
     seconds: float | None = None
+    draw: int = 0  # of the data set, from 1; 0 where there is one alone
     objective: str = "mlm"
     after: str = ""  # the causal cell whose weights it began with
     # Of what a causal cell generates: metric, then row of the suite's table, then value and error.

@@ -30,9 +30,18 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
 
 
 def scheduled_rate(
-    step: int, *, peak: float, num_steps: int, warmup_steps: int, schedule: str = "linear"
+    step: int,
+    *,
+    peak: float,
+    num_steps: int,
+    warmup_steps: int,
+    schedule: str = "linear",
+    decay_steps: int = 0,
 ) -> float:
-    """Learning rate of a step, counted from 0; as in transformers' schedules, a warm-up begins at rate 0."""
+    """Learning rate of a step, counted from 0; as in transformers' schedules, a warm-up begins at rate 0.
+
+    In its last `decay_steps` a constant rate falls to 0.
+    """
     if step < warmup_steps:
         return peak * step / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
@@ -42,7 +51,7 @@ def scheduled_rate(
         case "cosine":
             return peak * (1 + math.cos(math.pi * progress)) / 2
         case "constant":
-            return peak
+            return peak * min(1.0, (num_steps - step) / decay_steps) if decay_steps else peak
     raise ValueError(f"schedule must be linear, cosine or constant; got {schedule!r}")
 
 
