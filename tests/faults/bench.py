@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from support.local_hub import LocalHub
 
 # Before the forks, which inherit them.
 import curr_ab.cli.main  # noqa: F401
@@ -18,124 +23,152 @@ from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer  # noqa: F401
 
 from .commands import COMMANDS, Command, make_inputs
 from .table import KINDS, summary
-from .tries import NOBODY, Ended, SmallDisk, contents, kill_after, leftovers, run
+from .tries import (
+    NOBODY,
+    Ended,
+    SmallDisk,
+    contents,
+    disturb_after,
+    leaves,
+    leftovers,
+    may_mount,
+    run,
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What undisturbed runs leave, in how many seconds, and the bytes that they take."""
+
+    contents: dict[str, object]
+    by_itself: frozenset[str]  # what differed between two of them
+    seconds: float
+    size: int
 
 
 class Bench:
     """Inputs, the results of undisturbed runs, and the log of tries."""
 
-    def __init__(self, folder: Path, log: Path, seed: int | None) -> None:
-        self.folder, self.log, self.random = folder, log, random.Random(seed)
-        self.inputs = folder / "inputs"
+    def __init__(self, folder: Path, log: Path, hub: LocalHub, seed: int | None) -> None:
+        self.folder, self.log, self.hub, self.random = folder, log, hub, random.Random(seed)
+        self.inputs, self.scratch, self.place = folder / "inputs", folder / "scratch", folder / "place"
+        self.scratch.mkdir(exist_ok=True)
         if not (self.inputs / "whole").exists():
             shutil.rmtree(self.inputs, ignore_errors=True)
-            make_inputs(self.inputs)
+            make_inputs(self.inputs, self.scratch)
             (self.inputs / "whole").touch()
-        self.references: dict[str, tuple[dict[str, str], float, int]] = {}
+        # What `verify` finds there; of what `publish` brings nothing is there.
+        words = COMMANDS["publish"].words.replace("8M-F", "8M-H")
+        ended = run(Command(words).arguments(self.inputs, folder), self.scratch)
+        if ended.status:
+            raise SystemExit(f"{words}: {ended.said}")
+        hub.keep()
+        self.references: dict[str, Reference] = {}
 
-    def reference(self, name: str) -> tuple[dict[str, str], float, int]:
-        """What an undisturbed run leaves, its seconds and its bytes."""
+    def reference(self, name: str) -> Reference:
+        """Two undisturbed runs: what differs between them differs by itself."""
         if name not in self.references:
-            folder = self._empty("reference")
-            started = time.monotonic()
-            ended = self._run(name, folder)
-            if ended.status:
-                raise SystemExit(f"{name} does not run undisturbed: {ended.said}")
-            seconds = time.monotonic() - started
-            out = folder / COMMANDS[name].name
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            self.references[name] = contents(out), seconds, size
+            found, seconds = [], []
+            for _ in range(2):
+                self._empty()
+                started = time.monotonic()
+                ended = self._run(name)
+                seconds.append(time.monotonic() - started)
+                if ended.status or ended.temporary or ended.orphans or leftovers(self.place):
+                    raise SystemExit(f"{name} does not run undisturbed: {ended} {leftovers(self.place)}")
+                found.append(self._contents(name))
+            one, other = found
+            differ = frozenset(key for key in one | other if one.get(key) != other.get(key))
+            size = sum(path.stat().st_size for path in self.place.rglob("*") if path.is_file())
+            self.references[name] = Reference(one, differ, min(seconds), size)
         return self.references[name]
 
     def try_once(self, name: str, kind: str) -> dict[str, object]:
         """One try, in the log as one line: `outcome` is equal, or what was found, with what was said."""
-        wanted, seconds, size = self.reference(name)
+        wanted = self.reference(name)
         entry: dict[str, object] = {"command": name, "fault": kind}
-        if kind == "full disk":
-            found = self._full_disk(name, size, entry)
-        elif kind == "closed folder":
-            found = self._closed_folder(name, entry)
-        else:
-            found = self._kill(name, kind, seconds, entry)
-        if found is not None:
-            entry |= self._judge(name, found, wanted)
+        self._empty()
+        if kind == "closed folder":
+            self._closed_folder(name, entry)
+        elif self._full_disk(name, wanted, entry) if kind == "full disk" else self._kill(name, kind, entry):
+            entry |= self._judge(name, wanted)
         with self.log.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
 
-    def _empty(self, name: str) -> Path:
+    def _empty(self) -> None:
         # Always the same path: results may name their folder.
-        folder = self.folder / "place"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        self.scratch = self.folder / "scratch"
-        self.scratch.mkdir(exist_ok=True)
-        return folder
+        if os.path.ismount(self.place):  # of a harness that was killed
+            SmallDisk.close(self.place)
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir()
+        self.hub.forget()
 
-    def _run(self, name: str, folder: Path, *more: object, user: int | None = None) -> Ended:
-        disturb = more[0] if more else None
-        return run(COMMANDS[name].arguments(self.inputs, folder), self.scratch, disturb, user=user)  # type: ignore
+    def _run(
+        self, name: str, disturb: Callable[[int], int] | None = None, *, user: int | None = None
+    ) -> Ended:
+        return run(COMMANDS[name].arguments(self.inputs, self.place), self.scratch, disturb, user=user)
 
-    def _kill(self, name: str, kind: str, seconds: float, entry: dict[str, object]) -> Path | None:
+    def _contents(self, name: str) -> dict[str, object]:
+        if COMMANDS[name].writes:
+            return contents(self.place / COMMANDS[name].name)
+        state = self.hub.state()
+        return leaves({what: state[what] for what in ("repos", "collections")}, "hub")
+
+    def _kill(self, name: str, kind: str, entry: dict[str, object]) -> bool:
         """Kill up to five times, then let it end; a try is a kill that hit."""
-        folder = self._empty(name)
-        whom = kind.removeprefix("kill ")
-        hits = 0
+        whom, seconds, hits = kind.removeprefix("kill "), self.reference(name).seconds, 0
         for _ in range(5):
-            ended = self._run(name, folder, kill_after(self.random.random() * seconds, whom))
+            ended = self._run(name, disturb_after(self.random.random() * seconds, whom))
             self._count(entry, ended)
             if ended.status == 0:
                 break
             hits += 1
-            if not (ended.status < 0 or (whom == "worker" and ended.status == 2 and len(ended.lines) == 1)):
-                entry |= {"outcome": "badly said", "said": ended.said[-500:]}
+            if not _well_said(ended, whom):
+                entry |= {"outcome": "badly said", "status": ended.status, "said": ended.said[-800:]}
         entry["tries"] = hits
-        if ended.status:
-            ended = self._run(name, folder)
-            self._count(entry, ended)
-        if ended.status:
-            entry |= {"outcome": "lost", "said": ended.said[-500:]}
-            return None
-        return folder
+        return ended.status == 0 or self._ends(name, entry)
 
-    def _full_disk(self, name: str, size: int, entry: dict[str, object]) -> Path | None:
-        folder = self._empty(name)
-        entry["bytes"] = room = self.random.randrange(4096, max(8192, int(size * 1.1)))
-        disk = SmallDisk(folder, room)
+    def _ends(self, name: str, entry: dict[str, object]) -> bool:
+        """True where the command that is given again ends well."""
+        ended = self._run(name)
+        self._count(entry, ended)
+        if ended.status:
+            entry |= {"outcome": "lost", "said": ended.said[-800:]}
+        return not ended.status
+
+    def _full_disk(self, name: str, wanted: Reference, entry: dict[str, object]) -> bool:
+        entry["bytes"] = room = self.random.randrange(4096, max(8192, int(wanted.size * 1.1)))
+        disk = SmallDisk(self.place, room)
+        kept = self.folder / "kept"
+        shutil.rmtree(kept, ignore_errors=True)
         try:
-            ended = self._run(name, folder)
+            ended = self._run(name)
             self._count(entry, ended)
             entry["tries"] = int(ended.status != 0)
             if ended.status:
                 line = ended.lines[-1] if ended.lines else ""
-                if ended.status < 0 or not line or str(folder) not in line or "space" not in line:
-                    entry |= {"outcome": "badly said", "status": ended.status, "said": ended.said[-500:]}
+                if ended.status < 0 or str(self.place) not in line or "space" not in line:
+                    entry |= {"outcome": "badly said", "status": ended.status, "said": ended.said[-800:]}
                 disk.grow()
-                ended = self._run(name, folder)
-                self._count(entry, ended)
-                if ended.status:
-                    entry |= {"outcome": "lost", "said": ended.said[-500:]}
-                    return None
-            kept = self.folder / "kept"
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(folder, kept)
+                if not self._ends(name, entry):
+                    return False
+            shutil.copytree(self.place, kept)
         finally:
-            disk.close()
-        shutil.rmtree(folder)
-        kept.rename(folder)
-        return folder
+            disk.close(self.place)
+        shutil.rmtree(self.place)
+        kept.rename(self.place)
+        return True
 
-    def _closed_folder(self, name: str, entry: dict[str, object]) -> Path | None:
-        folder = self._empty(name)
-        folder.chmod(0o555)
-        ended = self._run(name, folder, user=NOBODY)
+    def _closed_folder(self, name: str, entry: dict[str, object]) -> None:
+        self.place.chmod(0o555)
+        ended = self._run(name, user=None if os.getuid() else NOBODY)
         self._count(entry, ended)
-        said = ended.status == 2 and len(ended.lines) == 1 and str(folder) in ended.lines[0]
+        said = ended.status == 2 and len(ended.lines) == 1 and str(self.place) in ended.lines[0]
         entry |= {"tries": 1, "outcome": "one line" if said else "badly said"}
         if not said:
-            entry["said"] = ended.said[-500:]
-        folder.chmod(0o755)
-        return None
+            entry |= {"status": ended.status, "said": ended.said[-800:]}
+        self.place.chmod(0o755)
 
     @staticmethod
     def _count(entry: dict[str, object], ended: Ended) -> None:
@@ -150,21 +183,32 @@ class Bench:
         if ended.is_traceback:
             entry["said"] = ended.said[-800:]
 
-    @staticmethod
-    def _judge(name: str, folder: Path, wanted: dict[str, str]) -> dict[str, object]:
-        got = contents(folder / COMMANDS[name].name)
-        differs = sorted(key for key in wanted | got if wanted.get(key) != got.get(key))
-        found: dict[str, object] = {"leftovers": leftovers(folder)} if leftovers(folder) else {}
-        if differs:
-            return found | {"outcome": "wrong", "differs": differs[:10]}
-        return found
+    def _judge(self, name: str, wanted: Reference) -> dict[str, object]:
+        got = self._contents(name)
+        keys = (wanted.contents | got).keys() - wanted.by_itself
+        differs = sorted(key for key in keys if wanted.contents.get(key) != got.get(key))
+        left = leftovers(self.place)
+        found: dict[str, object] = {"leftovers": left} if left else {}
+        return found | ({"outcome": "wrong", "differs": differs[:10]} if differs else {})
+
+
+def _well_said(ended: Ended, whom: str) -> bool:
+    """A killed command says nothing; one that was stopped, or whose worker was killed, has one line."""
+    if whom == "stop":
+        stopped = [line for line in ended.said.splitlines() if "stopped" in line]
+        return ended.status == 128 + ended.signal_number and len(stopped) == 1
+    if whom == "worker":
+        return ended.status == 2 and len(ended.lines) == 1 and "memory" in ended.lines[0]
+    return ended.status == -signal.SIGKILL
 
 
 def kinds_of(command: Command) -> list[str]:
-    return [kind for kind in KINDS if kind != "kill worker" or command.has_workers]
+    left_out = () if command.has_workers else ("kill worker",)
+    left_out += () if command.writes else ("full disk", "closed folder")
+    return [kind for kind in KINDS if kind not in left_out]
 
 
-def main() -> None:
+def main(hub: LocalHub) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument(
@@ -178,17 +222,19 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = (args.folder or Path(tempfile.mkdtemp(prefix="faults"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(folder, args.log, args.seed)
-    until = time.monotonic() + 60 * args.minutes
+    faults = list(args.faults)
+    if "full disk" in faults and not may_mount(folder / "small"):
+        print("full disk: left out, as no disk can be mounted here")
+        faults.remove("full disk")
     try:
+        bench = Bench(folder, args.log, hub, args.seed)
+        until = time.monotonic() + 60 * args.minutes
         while time.monotonic() < until:
             # The cell that was tried least: an hour that is cut short has tried everything.
             counts = summary(args.log)
             cells = [(name, kind) for name in args.commands for kind in kinds_of(COMMANDS[name])]
-            cells = [cell for cell in cells if cell[1] in args.faults]
-            fewest = min(counts[cell]["tries"] for cell in cells)
-            name, kind = next(cell for cell in cells if counts[cell]["tries"] == fewest)
-            entry = bench.try_once(name, kind)
+            cells = [cell for cell in cells if cell[1] in faults]
+            entry = bench.try_once(*min(cells, key=lambda cell: counts[cell]["tries"]))
             print(json.dumps(entry), flush=True)
     finally:
         if not args.folder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.tiny_models import save_published
+
 from .tries import run
 
 TINY = "num_hidden_layers=2 hidden_size=32 intermediate_size=64 num_attention_heads=2"
@@ -19,6 +21,7 @@ class Command:
     words: str
     name: str = "out"
     has_workers: bool = False
+    writes: bool = True
 
     def arguments(self, inputs: Path, folder: Path) -> list[str]:
         """Inputs and result by their full paths, as the command is started elsewhere."""
@@ -32,7 +35,10 @@ class Command:
         return found
 
 
-INPUTS = ("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "prepared", "run")
+INPUTS = (
+    *("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "study.yaml", "prepared"),
+    *("run", "other-run", "published", "CurrAb-8M-F", "CurrAb-8M-H"),
+)
 ROWS = "pairs.csv --device cpu --records-per-part 4 --tokens-per-batch 600 --quiet --resume --out OUT"
 COMMANDS = {
     "data prepare": Command(
@@ -42,13 +48,13 @@ COMMANDS = {
         f"pretrain 8M-F --data prepared --subset F {TRAIN} --steps 12 --save-every 3 --log-every 3 "
         "--evaluate-every 6 --evaluation-pairs 2 --checkpoint-every 6 --out OUT"
     ),
-    "finetune lora": Command(f"finetune {LABELLED} --model demo --method lora --epochs 1 --folds 2"),
-    "finetune auto": Command(f"finetune {LABELLED} --model demo --method auto --folds 2"),
-    "finetune probe": Command(f"finetune {LABELLED} --model demo --method probe --folds 2"),
-    "benchmark": Command(
-        "benchmark pairing --data labelled.csv --models demo --folds 2 --out OUT --device cpu"
+    "finetune lora": Command(
+        f"finetune {LABELLED} --model run --method lora --epochs 1 --fewest-steps 1 --folds 2"
     ),
-    "evaluate": Command("evaluate loss --model demo --data prepared --split train --out OUT --device cpu"),
+    "finetune auto": Command(f"finetune {LABELLED} --model run --method auto --fewest-steps 1 --folds 2"),
+    "finetune probe": Command(f"finetune {LABELLED} --model run --method probe --folds 2"),
+    "benchmark": Command("benchmark loss --data pairs.csv --models demo --out OUT"),
+    "evaluate": Command("evaluate loss --model demo --data prepared --pairs 2 --out OUT --device cpu"),
     "embed": Command(f"embed demo {ROWS}", "out.parquet"),
     "embed, 2 processes": Command(f"embed demo {ROWS} --processes 2", "out.parquet", True),
     "score": Command(f"score demo {ROWS} --mode unmasked", "out.csv"),
@@ -62,18 +68,43 @@ COMMANDS = {
         "out",
         True,
     ),
-    "export": Command("export 8M-F --weights run --rehearsal --out OUT"),
-    "study": Command(
-        "study --preset mini --only 8M-Q --set *.steps=8 *.evaluate_every=4 *.save_every=4 "
-        "*.evaluation_pairs=2 evaluation.loss.pairs=4 --out OUT",
-        "out",
-        True,
+    "export": Command("export 8M-F --weights run --rehearsal --out OUT", "out", True),
+    "adopt": Command("adopt published --data F --out OUT", "out", True),
+    "publish": Command(
+        "publish CurrAb-8M-F --namespace brineylab --collection CurrAb --release v1", writes=False
     ),
+    "verify": Command("verify 8M-H --scratch OUT", "out", True),
+    "study": Command("study --preset study.yaml --out OUT", "out", True),
 }
+# Two cells of one training set, and everything that a study makes of them.
+STUDY = """
+takes: a few seconds
+title: Two tiny models
+data:
+  sources: [builtin]
+  cluster: source
+  subsets: {F: 8}
+sizes:
+  8M: {num_hidden_layers: 1, hidden_size: 16, intermediate_size: 32, num_attention_heads: 2}
+  35M: {num_hidden_layers: 2, hidden_size: 16, intermediate_size: 32, num_attention_heads: 2}
+plan:
+  steps: 6
+  warmup_steps: 2
+  pairs_per_step: 4
+  precision: fp32
+  evaluation_pairs: 2
+  evaluate_every: 3
+  save_every: 2
+  keep_last: 1
+  checkpoint_every: 0
+  log_every: 2
+evaluation:
+  loss: {pairs: 4}
+"""
 
 
-def make_inputs(folder: Path) -> None:
-    """Pairs, labelled pairs, the runs of a law, prepared pairs and a run that trained on them."""
+def make_inputs(folder: Path, scratch: Path) -> None:
+    """All that the commands read, made by other commands."""
     from curr_ab.scaling import published_runs
 
     folder.mkdir(exist_ok=True)
@@ -81,13 +112,18 @@ def make_inputs(folder: Path) -> None:
     table = zip(runs.parameters, runs.sequences, runs.loss, strict=True)
     lines = ["parameters,sequences,loss", *(f"{n:.0f},{d:.0f},{loss}" for n, d, loss in table)]
     (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    save_published(folder / "published" / "checkpoint-500000", 500_000, 38.82)
     for words, result in (
         ("example-data specificity-binary --pairs 16 --out OUT", "pairs.csv"),
-        ("example-data specificity-binary --pairs 40 --out OUT", "labelled.csv"),
+        ("example-data specificity-binary --pairs 24 --out OUT", "labelled.csv"),
         ("example-data specificity-binary --pairs 200 --out OUT", "more.csv"),
         ("data prepare more.csv --cluster exact --subsets F=1.0 --processes 1 --out OUT", "prepared"),
         (COMMANDS["pretrain"].words, "run"),
+        (COMMANDS["pretrain"].words.replace("--seed 1", "--seed 2"), "other-run"),
+        (COMMANDS["export"].words, "CurrAb-8M-F"),
+        (COMMANDS["export"].words.replace("8M-F", "8M-H").replace("run", "other-run"), "CurrAb-8M-H"),
     ):
-        ended = run(Command(words, result).arguments(folder, folder), folder)
+        ended = run(Command(words, result).arguments(folder, folder), scratch)
         if ended.status:
             raise SystemExit(f"{words}: {ended.said}")

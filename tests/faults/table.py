@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-KINDS = ("kill parent", "kill group", "kill worker", "full disk", "closed folder")
+KINDS = ("kill parent", "kill group", "kill worker", "stop", "full disk", "closed folder")
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 

@@ -16,14 +16,16 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import psutil
 
 NOBODY = 65534
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LONGEST_S = 600
-# What the clock decides: parts of JSON files that equal runs may differ in, and files that only tell of it.
-CLOCK = ("second", "minute", "hour", "time", "date", "memory", "version", "created", "throughput", "speed")
+# What the clock decides: keys of JSON that equal runs may differ in, and files that only tell of it.
+CLOCK = ("seconds", "hours", "pairs_per_second", "residue_tokens_per_second", "memory_gib")
 TELLS = (".log", ".png", ".svg", ".html", ".md", ".lock", ".arrow_stream")
 
 
@@ -35,6 +37,7 @@ class Ended:
     said: str
     orphans: int = 0
     temporary: list[str] = field(default_factory=list)
+    signal_number: int = 0  # that was sent to it
 
     @property
     def is_traceback(self) -> bool:
@@ -58,22 +61,21 @@ def family(pid: int) -> list[psutil.Process]:
 def run(
     arguments: list[str],
     scratch: Path,
-    disturb: Callable[[int], None] | None = None,
+    disturb: Callable[[int], int] | None = None,
     *,
     user: int | None = None,
 ) -> Ended:
     """The command in a fork that has the libraries already, so that faults meet its work, not the imports."""
-    said, temporary = scratch / "said", scratch / "tmp"
+    said, loaded, temporary = scratch / "said", scratch / "loaded", scratch / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     temporary.chmod(0o777)
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        _become(arguments, said, temporary, user)
+        _become(arguments, said, loaded, temporary, user)
     started = time.monotonic()
-    if disturb:
-        disturb(pid)
+    signal_number = disturb(pid) if disturb else 0
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() - started > LONGEST_S:
             os.killpg(pid, signal.SIGKILL)
@@ -82,13 +84,17 @@ def run(
     _, left = psutil.wait_procs(left, timeout=30) if left else ([], [])
     for one in left:
         one.kill()
+    for name in loaded.read_text().split() if loaded.exists() else ():
+        if name not in sys.modules:
+            with suppress(Exception):  # a part of a module that is none itself
+                import_module(name)
+    loaded.unlink(missing_ok=True)
     files = [path.name for path in temporary.iterdir()]
-    return Ended(
-        os.waitstatus_to_exitcode(ended[1]), said.read_text(errors="replace"), len(left), sorted(files)
-    )
+    text = said.read_text(errors="replace")
+    return Ended(os.waitstatus_to_exitcode(ended[1]), text, len(left), sorted(files), signal_number)
 
 
-def _become(arguments: list[str], said: Path, temporary: Path, user: int | None) -> None:
+def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, user: int | None) -> None:
     """In the fork: be the command, and never return."""
     status = 1
     try:
@@ -107,9 +113,13 @@ def _become(arguments: list[str], said: Path, temporary: Path, user: int | None)
             os.setgroups([])
             os.setgid(user)
             os.setuid(user)
+        import curr_ab.workers
         from curr_ab.cli.main import main
 
+        curr_ab.workers._WORTH_A_POOL = 0.0  # for tiny inputs too
         status = main(arguments)
+        if user is None:
+            loaded.write_text(" ".join(sys.modules))
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -121,36 +131,45 @@ def _become(arguments: list[str], said: Path, temporary: Path, user: int | None)
         os._exit(status)
 
 
-def kill_after(seconds: float, whom: str) -> Callable[[int], None]:
-    """SIGKILL to the parent, to one of its workers, or to all, unless the command ends before."""
+def disturb_after(seconds: float, whom: str) -> Callable[[int], int]:
+    """SIGKILL to the parent, to one of its workers, or to all, or a wish to stop, unless it ends before."""
 
-    def disturb(pid: int) -> None:
+    def disturb(pid: int) -> int:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return 0
             time.sleep(0.002)
+        number = random.choice(STOPS) if whom == "stop" else signal.SIGKILL
         with suppress(ProcessLookupError, psutil.Error):
-            if whom == "group":
-                os.killpg(pid, signal.SIGKILL)
-                return
-            workers = [one for one in family(pid) if one.pid != pid]
-            if whom == "parent":
-                os.kill(pid, signal.SIGKILL)
-            elif workers:
+            if whom == "worker":
+                if not (workers := [one for one in family(pid) if one.pid != pid and _works(one)]):
+                    return 0
                 random.choice(workers).kill()
+            elif whom == "parent" or number == signal.SIGTERM:
+                os.kill(pid, number)
+            else:  # Ctrl-C and a closed terminal reach all of its processes
+                os.killpg(pid, number)
+        return number
 
     return disturb
 
 
-def _without_clock(value: object) -> object:
-    if isinstance(value, dict):
-        return {
-            key: _without_clock(item)
-            for key, item in value.items()
-            if not any(word in key.lower() for word in CLOCK)
-        }
-    return [_without_clock(item) for item in value] if isinstance(value, list) else value
+def _works(process: psutil.Process) -> bool:
+    """Not one of those that only look after others and need no memory to speak of."""
+    return "resource_tracker" not in " ".join(process.cmdline()) and not process.children()
+
+
+def leaves(value: object, name: str) -> dict[str, object]:
+    """Every number and text of a JSON value under its path, but for those of the clock."""
+    if not isinstance(value, dict | list):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found: dict[str, object] = {name: len(value)}
+    for key, item in items:
+        if key not in CLOCK:
+            found |= leaves(item, f"{name}/{key}")
+    return found
 
 
 def _tensors(data: bytes) -> bytes:
@@ -165,21 +184,22 @@ def _tensors(data: bytes) -> bytes:
     return found
 
 
-def contents(out: Path) -> dict[str, str]:
-    """Each file of a result with the digest of what must be equal in equal runs."""
-    found = {}
+def contents(out: Path) -> dict[str, object]:
+    """What must be equal in equal runs: digests of files, and what stands in those of JSON."""
+    found: dict[str, object] = {}
     for path in sorted([out] if out.is_file() else out.rglob("*")):
         name = str(path.relative_to(out.parent))
         # The marker of a saved state has digests that cover the seconds; its tensors are compared themselves.
         if path.is_dir() or path.suffix in TELLS or path.name.startswith(".") or path.name == "complete.json":
             continue
         data = path.read_bytes()
-        if path.suffix in (".json", ".jsonl"):
-            texts = data.decode().splitlines() if path.suffix == ".jsonl" else [data.decode()]
-            data = json.dumps([_without_clock(json.loads(text)) for text in texts]).encode()
-        if path.suffix == ".safetensors":
-            data = _tensors(data)
-        found[name] = hashlib.sha256(data).hexdigest()
+        if path.suffix == ".json":
+            found |= leaves(json.loads(data), name)
+        elif path.suffix == ".jsonl":
+            found |= leaves([json.loads(line) for line in data.splitlines()], name)
+        else:
+            content = _tensors(data) if path.suffix == ".safetensors" else data
+            found[name] = hashlib.sha256(content).hexdigest()
     return found
 
 
@@ -189,19 +209,27 @@ def leftovers(folder: Path) -> list[str]:
 
 
 class SmallDisk:
-    """A disk of so many bytes, and of more when asked."""
+    """A disk of so many bytes, and of more when asked; PermissionError where nobody may mount one."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-            check=True,
-            capture_output=True,
-        )
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PermissionError(done.stderr.strip())
 
     def grow(self) -> None:
         subprocess.run(["mount", "-o", "remount,size=512m", str(self.folder)], check=True)
 
-    def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+    @staticmethod
+    def close(folder: Path) -> None:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def may_mount(folder: Path) -> bool:
+    try:
+        SmallDisk(folder, 4096).close(folder)
+    except (OSError, PermissionError):
+        return False
+    return True

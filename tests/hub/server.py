@@ -10,6 +10,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
 
@@ -60,7 +61,7 @@ class Hub:
 
     def __init__(self, port: int) -> None:
         self.endpoint, self.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
-        self.store, self.xet = Store(), Xet()
+        self.store, self.kept, self.xet = Store(), Store(), Xet()
         self.faults: list[dict[str, Any]] = []
         self.log: list[list[Any]] = []
         self.jobs: list[dict[str, Any]] = []
@@ -572,6 +573,20 @@ async def set_space(hub: Hub, request: Request) -> Any:
         setattr(run, key, value)
     if "stages" in asked:
         run.built = None
+    return {}
+
+
+@route("POST", "/_test/keep")
+async def keep(hub: Hub, request: Request) -> Any:
+    """Remember what is stored now."""
+    hub.kept = deepcopy(hub.store)
+    return {}
+
+
+@route("POST", "/_test/forget")
+async def forget(hub: Hub, request: Request) -> Any:
+    """Nothing is stored but what was remembered."""
+    hub.store = deepcopy(hub.kept)
     return {}
 
 

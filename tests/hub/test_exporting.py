@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_models import shake, stock_config, stock_tensors, tiny_config
-from transformers import EsmConfig, EsmForMaskedLM
+from support.tiny_models import save_published, shake, stock_config, stock_tensors, tiny_config
+from transformers import EsmForMaskedLM
 
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer, member
 from curr_ab.files import ClaimedError
@@ -191,32 +191,6 @@ def test_pickled_weights_are_read_as_tensors_and_nothing_else(tmp_path) -> None:
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"missing keys: \['lm_head.dense.weight'\]"):
         read_model(TrainingCheckpoint(tmp_path, None, None))
-
-
-def save_published(folder: Path, step: int, epoch: float | None) -> torch.nn.Module:
-    """A checkpoint as the published code leaves it: stock ESM from a bare configuration, half precision."""
-    torch.manual_seed(step)
-    config = EsmConfig(
-        vocab_size=33,
-        pad_token_id=1,
-        mask_token_id=32,
-        hidden_size=320,
-        num_hidden_layers=6,
-        num_attention_heads=20,
-        intermediate_size=1280,
-        max_position_embeddings=320,
-        position_embedding_type="rotary",
-        initializer_range=0.1,
-    )
-    model = shake(EsmForMaskedLM(config), step).half()
-    config.architectures, config.dtype = ["EsmForMaskedLM"], "float16"
-    folder.mkdir(parents=True)
-    config.save_pretrained(folder)
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    state = {"global_step": step, **({"epoch": epoch} if epoch else {})}
-    (folder / "trainer_state.json").write_text(json.dumps(state))
-    (folder / "training_args.bin").write_bytes(b"a pickle that nobody opens")
-    return model
 
 
 def test_published_checkpoints_are_adopted(tmp_path, fresh_process) -> None:
