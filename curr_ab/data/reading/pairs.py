@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -278,7 +278,11 @@ def read_source(
     for batches, metadata, one in read:
         constants, cutter = describe_metadata(metadata), DomainCutter(one, annotate=annotate)
         for columns in batches:
-            yield _arranged(columns, constants, names, cutter)
+            batch = cutter.cut(arrange(columns, constants, names.extra, one))
+            batch = batch.append_column("note", _notes(columns, batch))
+            if SEVERAL_CHAINS in columns:
+                batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
+            yield batch
 
 
 def _rows(
@@ -313,19 +317,6 @@ def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
 def _joined(one: pa.Array, other: pa.Array, sign: str) -> pa.Array:
     """Both texts, or the one that is not null."""
     return pc.coalesce(pc.binary_join_element_wise(one, other, sign), one, other)
-
-
-def _arranged(
-    columns: Columns,
-    constants: Mapping[str, Any],
-    names: ColumnNames,
-    cutter: DomainCutter,
-) -> pa.RecordBatch:
-    batch = cutter.cut(arrange(columns, constants, names.extra, cutter.recognised))
-    batch = batch.append_column("note", _notes(columns, batch))
-    if SEVERAL_CHAINS in columns:
-        batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
-    return batch
 
 
 def read_sources(
