@@ -139,12 +139,14 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
 
 
 def _numbered(table: Table, layout: Layout, recognised: Recognised) -> Iterator[Columns]:
-    """Fields of each batch with their source and record."""
+    """Fields of each batch with their source and record, whose number is the id of one without."""
     first_record = 1
     for batch in table.read(layout.columns_read):
         columns = _fields(batch, layout, recognised)
         end = first_record + batch.num_rows
         columns["record"] = pa.array(np.arange(first_record, end, dtype=np.int64))
+        ids = columns["id"].cast(pa.string()) if "id" in columns else pa.nulls(batch.num_rows, pa.string())
+        columns["id"] = pc.coalesce(ids, columns["record"].cast(pa.string()))
         columns["source"] = pa.repeat(pa.scalar(table.source), batch.num_rows)
         recognised.rows += batch.num_rows
         first_record = end
@@ -217,8 +219,7 @@ def _told_apart(columns: Columns, table: Table, recognised: Recognised) -> Colum
 
 def _each_chain(columns: Columns) -> Columns:
     """Pairs as single chains, the heavy one first; the chain ends the ids of two that are of one row."""
-    numbers = columns["record"].cast(pa.string())
-    none = pa.nulls(len(numbers), pa.string())
+    none = pa.nulls(len(columns["record"]), pa.string())
     heavy, light = (columns.get(chain, none).is_valid().to_numpy(zero_copy_only=False) for chain in CHAINS)
     rows, place = np.nonzero(np.column_stack([heavy | ~light, light]))
     takes = {"heavy": pa.array(heavy[rows] & (place == 0)), "light": pa.array(place == 1)}
@@ -228,10 +229,8 @@ def _each_chain(columns: Columns) -> Columns:
         for chain, of_chain in takes.items():
             if name == chain or name.endswith(f"_{chain}"):
                 out[name] = pc.if_else(of_chain, out[name], pa.scalar(None, column.type))
-    ids = pc.coalesce(columns["id"].cast(pa.string()), numbers) if "id" in columns else numbers
-    ids = ids.take(pa.array(rows))
-    unique = pc.binary_join_element_wise(ids, pc.if_else(takes["light"], "_light", "_heavy"), "")
-    return out | {"id": pc.if_else(pa.array((heavy & light)[rows]), unique, ids)}
+    unique = pc.binary_join_element_wise(out["id"], pc.if_else(takes["light"], "_light", "_heavy"), "")
+    return out | {"id": pc.if_else(pa.array((heavy & light)[rows]), unique, out["id"])}
 
 
 def read_source(
