@@ -36,12 +36,12 @@ class Outcome(NamedTuple):
 SCHEMA = pa.schema([(name, pa.int64() if name == "record" else pa.string()) for name in Outcome._fields])
 
 
-def outcomes(columns: Mapping[str, Any], outcome: str, note: Any) -> pa.RecordBatch:
+def outcomes(columns: Mapping[str, Any] | pa.Table, outcome: str, note: Any) -> pa.RecordBatch:
     """Rows of a report on records that came out alike, from columns with their source, record and id."""
-    number = columns["record"].cast(pa.string())
-    ids = pc.coalesce(columns["id"].cast(pa.string()), number) if "id" in columns else number
-    note = pa.repeat(pa.scalar(note), len(number)) if isinstance(note, str) else note
-    of_all = [columns["source"], columns["record"], ids, pa.repeat(pa.scalar(outcome), len(number)), note]
+    num_rows = len(columns["record"])
+    note = pa.repeat(pa.scalar(note), num_rows) if isinstance(note, str) else note
+    names = [columns[name] for name in ("source", "record", "id")]
+    of_all = [*names, pa.repeat(pa.scalar(outcome), num_rows), note]
     return pa.table(of_all, SCHEMA).combine_chunks().to_batches()[0]
 
 

@@ -34,14 +34,9 @@ _BLOCK = 1 << 20  # pairs whose lengths are in memory at once
 PARQUET_DIGEST, ANNOTATION_DIGEST = "parquet_sha256", "annotation_sha256"
 
 
-def array_name(shard: str, array: str) -> str:
-    """Name of the file of one array of a shard."""
-    return f"{shard}.{array}.npy"
-
-
 def shard_path(folder: Path, shard: str, array: str) -> Path:
     """Path of one array of a shard."""
-    return folder / array_name(shard, array)
+    return folder / f"{shard}.{array}.npy"
 
 
 def parquet_path(folder: Path, shard: str) -> Path:
@@ -96,24 +91,20 @@ def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str])
     return {"name": shard, **arrays, **digests}
 
 
-def fingerprint(
-    settings: dict[str, Any], shards: dict[str, list[dict[str, Any]]], subsets: dict[str, int]
-) -> str:
-    """Digest of the content and the settings, which later steps compare."""
-    content = {
-        split: [{key: value for key, value in entry.items() if key != PARQUET_DIGEST} for entry in entries]
-        for split, entries in shards.items()
-    }
-    text = json.dumps([FORMAT, VOCABULARY, settings, content, subsets], sort_keys=True)
-    return sha256(text.encode()).hexdigest()
-
-
 def index_fingerprint(index: Mapping[str, Any]) -> str:
-    """The fingerprint that an index should have; of data sets of the Hub it covers the commits, too."""
+    """The fingerprint that an index should have: a digest of content and settings, which later steps compare.
+
+    Of data sets of the Hub it covers the commits, too.
+    """
     settings = index["request"]["settings"]
     if commits := index.get("commits"):
         settings = settings | {"commits": commits}
-    return fingerprint(settings, index["splits"], index["subsets"])
+    content = {
+        split: [{key: value for key, value in entry.items() if key != PARQUET_DIGEST} for entry in entries]
+        for split, entries in index["splits"].items()
+    }
+    text = json.dumps([FORMAT, VOCABULARY, settings, content, index["subsets"]], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -126,9 +117,9 @@ def read_index(path: Path) -> dict[str, Any]:
     return index
 
 
-def _map(path: str) -> memoryview:
+def _map(path: Path) -> memoryview:
     """The bytes of a file, mapped; Arrow closes the file, where `mmap` keeps it open as long as its map."""
-    with pa.memory_map(path) as file:
+    with pa.memory_map(str(path)) as file:
         # Arrow has the system read ahead what it is asked for: one byte here, which holds the whole map.
         first = file.read_buffer(1)
         buffer = pa.foreign_buffer(first.address, file.size(), base=first)
@@ -225,17 +216,17 @@ class TokenDataset:
     def __len__(self) -> int:
         return self._num_pairs
 
-    def _path(self, shard: int, array: str) -> str:
+    def _path(self, shard: int, array: str) -> Path:
         """The file of an array, whose size must be that of the index."""
         entry = self._entries[shard]
         sizes = {"offsets": 8 * (entry["num_pairs"] + 1), "heavy_lengths": 2 * entry["num_pairs"]}
-        path = os.path.join(self.folder, array_name(entry["name"], array))
-        if not os.path.exists(path):
+        path = shard_path(self.folder, entry["name"], array)
+        if not path.exists():
             raise ValueError(
                 f"{path} is missing; if this is a published data set, which has no arrays, rebuild them: "
                 f"curr-ab data prepare {self.folder} --out FOLDER"
             )
-        if os.path.getsize(path) != _HEADER_BYTES + sizes.get(array, entry["num_tokens"]):
+        if path.stat().st_size != _HEADER_BYTES + sizes.get(array, entry["num_tokens"]):
             raise ValueError(
                 f"shard {entry['name']} of {self.folder} does not match {INDEX_NAME}; prepare the data again"
             )

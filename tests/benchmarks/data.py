@@ -36,7 +36,7 @@ from support.whole_chains import single_chain, whole_chain
 
 from curr_ab.data.preparing.components import repeated
 from curr_ab.data.reading.column_names import ColumnNames
-from curr_ab.data.reading.cut import OUTCOMES, DomainCutter
+from curr_ab.data.reading.cut import DomainCutter
 from curr_ab.data.reading.formats import builtin_path
 from curr_ab.data.reading.pairs import read_source
 from curr_ab.data.reading.table import Recognised
@@ -194,8 +194,10 @@ def measure_alignment(count: int = 1_000) -> dict[str, float]:
 
 def without_outcomes(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch as a cutter leaves it that aligned nothing."""
-    for name in OUTCOMES:
-        batch = batch.append_column(name, pa.nulls(len(batch), pa.string()))
+    for chain in CHAINS:
+        batch = batch.append_column(f"domain_{chain}", pa.nulls(len(batch), pa.string()))
+        for side in ("start", "end"):
+            batch = batch.append_column(f"domain_{side}_{chain}", pa.nulls(len(batch), pa.int32()))
     return batch
 
 

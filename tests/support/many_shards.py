@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curr_ab.data import builtin_path
-from curr_ab.data.shards import FORMAT, INDEX_NAME, fingerprint, parquet_path, shard_path, write_shard
+from curr_ab.data.shards import FORMAT, INDEX_NAME, index_fingerprint, parquet_path, shard_path, write_shard
 from curr_ab.files import write_json
 from curr_ab.words import VOCABULARY
 
@@ -36,11 +36,11 @@ def write_many_shards(folder: Path, num_shards: int, pairs_per_shard: int = 32) 
     subsets = {"F": num_shards * pairs_per_shard}
     index = {
         "format": FORMAT,
-        "fingerprint": fingerprint({}, shards, subsets),
         "vocabulary": VOCABULARY,
         "masks": MASKS,
         "splits": shards,
         "subsets": subsets,
+        "request": {"settings": {}},
     }
-    write_json(folder / INDEX_NAME, index)
+    write_json(folder / INDEX_NAME, index | {"fingerprint": index_fingerprint(index)})
     return folder

@@ -177,8 +177,7 @@ def _kept(
         if notes is not None:
             noted = batch.filter(pc.and_(reasons.is_null(), batch["note"].is_valid()))
             if noted.num_rows:
-                columns = dict(zip(noted.schema.names, noted.columns, strict=True))
-                notes.write_batch(outcomes(columns, KEPT, noted["note"]))
+                notes.write_batch(outcomes(noted, KEPT, noted["note"]))
         batch = batch.select(PAIR_SCHEMA.names)
         drops.update(pc.drop_null(reasons).to_pylist())
         if reasons.null_count < len(reasons):

@@ -171,7 +171,6 @@ def arrange(
     if "split" in columns:
         codes = pc.index_in(pc.ascii_lower(out["split"]), pa.array(list(_SPLITS)))
         out["split"] = pa.array(list(_SPLITS.values())).take(codes)
-    out["id"] = pc.coalesce(out["id"], columns["record"].cast(pa.string()))
     out["source"] = columns["source"]
     out["record"] = columns["record"]
     for chain in CHAINS:

@@ -113,7 +113,7 @@ def _joined_rows(heavy: pa.Table, light: pa.Table) -> pa.RecordBatch:
     file = pc.if_else(same, "", pc.binary_join_element_wise(" of ", heavy["source"], ""))
     number = heavy["record"].cast(pa.string())
     note = pc.binary_join_element_wise("joined with record ", number, file, "")
-    return outcomes(dict(zip(light.column_names, light.columns, strict=True)), JOINED, note)
+    return outcomes(light, JOINED, note)
 
 
 def _join(
@@ -145,8 +145,8 @@ def _join(
         for name in rows.column_names
     }
     if aside is not None and len(sides):
-        names = [name for name in ("source", "record", "id") if name in rows.column_names]
-        aside(_joined_rows(*(rows.select(names).take(sides[chain]) for chain in CHAINS)))
+        named = rows.select(["source", "record", "id"])
+        aside(_joined_rows(*(named.take(sides[chain]) for chain in CHAINS)))
     alone = np.setdiff1d(np.arange(len(codes)), np.concatenate([sides[chain] for chain in CHAINS]))
     flags = pa.array(((usable & several[codes]) | exceeded)[alone])
     together = pa.concat_tables(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -140,12 +140,14 @@ def _fields(batch: pa.RecordBatch, layout: Layout, recognised: Recognised) -> Co
 
 
 def _numbered(table: Table, layout: Layout, recognised: Recognised) -> Iterator[Columns]:
-    """Fields of each batch with their source and record."""
+    """Fields of each batch with their source and record, whose number is the id of one without."""
     first_record = 1
     for batch in table.read(layout.columns_read):
         columns = _fields(batch, layout, recognised)
         end = first_record + batch.num_rows
         columns["record"] = pa.array(np.arange(first_record, end, dtype=np.int64))
+        ids = columns["id"].cast(pa.string()) if "id" in columns else pa.nulls(batch.num_rows, pa.string())
+        columns["id"] = pc.coalesce(ids, columns["record"].cast(pa.string()))
         columns["source"] = pa.repeat(pa.scalar(table.source), batch.num_rows)
         recognised.rows += batch.num_rows
         first_record = end
@@ -218,8 +220,7 @@ def _told_apart(columns: Columns, table: Table, recognised: Recognised) -> Colum
 
 def _each_chain(columns: Columns) -> Columns:
     """Pairs as single chains, the heavy one first; the chain ends the ids of two that are of one row."""
-    numbers = columns["record"].cast(pa.string())
-    none = pa.nulls(len(numbers), pa.string())
+    none = pa.nulls(len(columns["record"]), pa.string())
     heavy, light = (columns.get(chain, none).is_valid().to_numpy(zero_copy_only=False) for chain in CHAINS)
     rows, place = np.nonzero(np.column_stack([heavy | ~light, light]))
     takes = {"heavy": pa.array(heavy[rows] & (place == 0)), "light": pa.array(place == 1)}
@@ -229,10 +230,8 @@ def _each_chain(columns: Columns) -> Columns:
         for chain, of_chain in takes.items():
             if name == chain or name.endswith(f"_{chain}"):
                 out[name] = pc.if_else(of_chain, out[name], pa.scalar(None, column.type))
-    ids = pc.coalesce(columns["id"].cast(pa.string()), numbers) if "id" in columns else numbers
-    ids = ids.take(pa.array(rows))
-    unique = pc.binary_join_element_wise(ids, pc.if_else(takes["light"], "_light", "_heavy"), "")
-    return out | {"id": pc.if_else(pa.array((heavy & light)[rows]), unique, ids)}
+    unique = pc.binary_join_element_wise(out["id"], pc.if_else(takes["light"], "_light", "_heavy"), "")
+    return out | {"id": pc.if_else(pa.array((heavy & light)[rows]), unique, out["id"])}
 
 
 def read_source(
@@ -279,7 +278,11 @@ def read_source(
     for batches, metadata, one in read:
         constants, cutter = describe_metadata(metadata), DomainCutter(one, annotate=annotate)
         for columns in batches:
-            yield _arranged(columns, constants, names, cutter)
+            batch = cutter.cut(arrange(columns, constants, names.extra, one))
+            batch = batch.append_column("note", _notes(columns, batch))
+            if SEVERAL_CHAINS in columns:
+                batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
+            yield batch
 
 
 def _rows(
@@ -314,19 +317,6 @@ def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
 def _joined(one: pa.Array, other: pa.Array, sign: str) -> pa.Array:
     """Both texts, or the one that is not null."""
     return pc.coalesce(pc.binary_join_element_wise(one, other, sign), one, other)
-
-
-def _arranged(
-    columns: Columns,
-    constants: Mapping[str, Any],
-    names: ColumnNames,
-    cutter: DomainCutter,
-) -> pa.RecordBatch:
-    batch = cutter.cut(arrange(columns, constants, names.extra, cutter.recognised))
-    batch = batch.append_column("note", _notes(columns, batch))
-    if SEVERAL_CHAINS in columns:
-        batch = batch.append_column(SEVERAL_CHAINS, columns[SEVERAL_CHAINS])
-    return batch
 
 
 def read_sources(
