@@ -50,6 +50,7 @@ DESCRIPTIONS = {
     "docs": "what the README cannot hold",
     "Makefile": "one command per verb: `make help`",
     "constraints-cpu.txt": "the torch for machines without a GPU",
+    "requirements-lock.txt": "all else that `make` installs, by version and digest: `make lock`",
 }
 
 
