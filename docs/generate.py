@@ -41,6 +41,7 @@ GROUPS = {
 }
 # What a docstring cannot say, because the entry is a folder or no Python.
 DESCRIPTIONS = {
+    ".ci": "what CI runs, and what a release tells of itself",
     "curr_ab": "the library: everything that is not pushed to the Hub",
     "model_cards": "the 15 cards, and the measured results that they show",
     "modeling": "configuration and model, pushed with every checkpoint",
