@@ -41,6 +41,7 @@ GROUPS = {
 }
 # What a docstring cannot say, because the entry is a folder or no Python.
 DESCRIPTIONS = {
+    ".ci": "what CI runs, and what a release tells of itself",
     "curr_ab": "the library: everything that is not pushed to the Hub",
     "model_cards": "the 15 cards, and the measured results that they show",
     "modeling": "configuration and model, pushed with every checkpoint",
@@ -50,6 +51,7 @@ DESCRIPTIONS = {
     "docs": "what the README cannot hold",
     "Makefile": "one command per verb: `make help`",
     "constraints-cpu.txt": "the torch for machines without a GPU",
+    "requirements-lock.txt": "all else that `make` installs, by version and digest: `make lock`",
 }
 
 
