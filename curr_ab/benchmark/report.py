@@ -9,6 +9,7 @@ from typing import Any
 from curr_ab.benchmark.comparison import Standing
 from curr_ab.benchmark.figures import KEYS, forest, save_forest
 from curr_ab.benchmark.folder import SHARED, TABLE, TASK, file_name
+from curr_ab.benchmark.peers.baselines import PREFIX as BASELINE_PREFIX
 from curr_ab.benchmark.report_ladder import LADDER, make_ladder, save_ladder
 from curr_ab.benchmark.report_tables import (
     input_table,
@@ -103,7 +104,8 @@ def _reading(standing: Standing) -> str:
     test = standing.test(model, baseline)
     if test is None:
         return ""
+    name = baseline.name.removeprefix(BASELINE_PREFIX)
     if standing.entries[0] is baseline:
-        return f"No model is better than the baseline {baseline.name}."
+        return f"No model is better than the baseline {name}."
     sure = "" if test.p_holm < 0.05 else ", but by no more than chance would do"
-    return f"The best model, {model.name}, is ahead of the best baseline, {baseline.name}{sure}."
+    return f"The best model, {model.name}, is ahead of the best baseline, {name}{sure}."

@@ -180,6 +180,30 @@ def score_of(metric, truth, model):
     return lambda rows: score(BINARY[metric], labels[rows], shown[rows])
 
 
+def by_sums(metric):
+    """What `estimate` gives of a metric that sums over the items decide, which are taken off unit by unit."""
+
+    def of_sums(sums):
+        count, y, p, yy, pp, yp = sums
+        squared = (yy - 2 * yp + pp) / count  # of a class and its prediction: the share that is wrong
+        if metric == "accuracy":
+            return 1 - squared
+        if metric == "rmse":
+            return np.sqrt(squared)
+        return (count * yp - y * p) / np.sqrt((count * yy - y * y) * (count * pp - p * p))
+
+    def fast(truth, model, layout):
+        y, p = (one if metric in NUMBER else (one > 0).astype(float) for one in (truth, model))
+        columns = (np.ones_like(y), y, p, y * y, p * p, y * p)
+        of_units = np.stack([np.bincount(layout.units, one, layout.num_units) for one in columns])
+        total = of_units.sum(axis=1)
+        value = float(of_sums(total))
+        without = of_sums(total[:, None] - of_units)
+        return Estimate(value, without, np.zeros(layout.num_units, np.int64), np.array([value]))
+
+    return fast
+
+
 def fast_auroc(truth, model, layout):
     """What `estimate` gives, from the table of which positive item is above which negative one."""
     positive, negative = np.flatnonzero(truth > 0), np.flatnonzero(truth <= 0)
@@ -218,22 +242,21 @@ def fast_spearman(truth, model, layout):
     return Estimate(float(values.mean()), without, strata, values)
 
 
-# The same numbers in a hundredth of the time, so that a thousand draws of many units can be made.
-FAST = {("auroc", False): fast_auroc, ("spearman", True): fast_spearman}
+# The same numbers in a hundredth of the time, so that thousands of draws can be made.
+FAST = {metric: by_sums(metric) for metric in ("accuracy", "rmse", "mcc", "pearson")}
+FAST |= {"auroc": fast_auroc, "spearman": fast_spearman}
 
 
-def estimator(metric, by_fold, num_pairs):
-    if num_pairs > 200:
-        return FAST[metric, by_fold]
-    return lambda truth, model, layout: estimate(score_of(metric, truth, model), layout, by_fold=by_fold)
+def laid_out(units, folds, by_fold):
+    return make_layout(units, folds if by_fold else np.zeros_like(folds))
 
 
 @pytest.mark.parametrize("group_size", [1, 4])
-@pytest.mark.parametrize(("metric", "by_fold"), FAST)
+@pytest.mark.parametrize(("metric", "by_fold"), [*((one, False) for one in FAST), ("spearman", True)])
 def test_the_fast_ways_of_the_simulations_are_right(metric, by_fold, group_size):
     truth, models, units, folds = simulated(np.random.default_rng(6), 100, group_size)
-    layout = make_layout(units, folds)
-    fast = FAST[metric, by_fold](truth, models[0], layout)
+    layout = laid_out(units, folds, by_fold)
+    fast = FAST[metric](truth, models[0], layout)
     slow = estimate(score_of(metric, truth, models[0]), layout, by_fold=by_fold)
     assert fast.value == pytest.approx(slow.value)
     assert fast.without == pytest.approx(slow.without)
@@ -257,15 +280,15 @@ def test_the_fast_ways_of_the_simulations_are_right(metric, by_fold, group_size)
     ],
 )
 def test_intervals_and_tests_keep_their_word(metric, num_pairs, by_fold, group_size):
-    random, draws = np.random.default_rng(5), 1000
+    """Of many draws: a rate of 5 % has itself an error of 0.7 % in a thousand, and of sixteen one errs."""
+    random, draws = np.random.default_rng(5), 5000
     truth, models, *_ = simulated(random, 40_000, group_size)
     expected = score_of(metric, truth, models[0])(np.arange(len(truth)))
-    estimated = estimator(metric, by_fold, num_pairs)
     held, found_different = 0, 0
     for draw in range(draws):
         truth, models, units, folds = simulated(random, num_pairs, group_size)
-        layout = make_layout(units, folds)
-        found = [estimated(truth, one, layout) for one in models]
+        layout = laid_out(units, folds, by_fold)
+        found = [FAST[metric](truth, one, layout) for one in models]
         one = interval_of(found[0], metric)
         held += one.low <= expected <= one.high
         if (

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import PAIRS, stock_twin
+from peft import LoraConfig, get_peft_model
+from support.tiny_models import PAIRS, save_checkpoint, shake, stock_twin, tiny_config
 
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.benchmark.peers import find_peer
 from curr_ab.inference import embed, score
 from curr_ab.options import OptionError
@@ -109,6 +111,21 @@ def test_a_member_reads_the_pair(name):
     [found] = peer.residue_features([SHORT])
     assert found == pytest.approx(next(embed(model, tokenizer, [SHORT], pooling="none")), abs=1e-6)
     assert peer.num_parameters == model.num_parameters()
+
+
+def test_an_adapter_answers_merged_in_the_form_of_its_base(tmp_path):
+    torch.manual_seed(1)
+    base = save_checkpoint(shake(CurrAbForMaskedLM(tiny_config())), tmp_path / "base")
+    lora = LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
+    adapted = get_peft_model(CurrAbForMaskedLM.from_pretrained(base), lora)
+    adapted.save_pretrained(tmp_path / "adapter")
+    peer, plain = find_peer(tmp_path / "adapter"), find_peer(base)
+    assert peer.form == plain.form == "pair, joined by <cls><cls>"
+    assert peer.digest != plain.digest
+    _, tokenizer = plain.model.loaded
+    [merged] = score(adapted.merge_and_unload().eval(), tokenizer, [SHORT])
+    assert peer.score([SHORT]) == pytest.approx([float(merged.log_probabilities.mean())], abs=1e-5)
+    assert abs(peer.score([SHORT]) - plain.score([SHORT])) > 1e-3
 
 
 def test_a_separator_that_is_named_makes_a_pair(esm2_folder):
