@@ -431,7 +431,8 @@ def test_a_release_is_tagged_where_it_was_sent_or_somebody_else_is_named(tmp_pat
 def test_a_step_that_the_export_no_longer_has_is_named_with_the_way_out(tmp_path) -> None:
     repository = Repository("a/b", "model", "", {"step10": {}, "main": {}})
     state = RemoteState(dict.fromkeys(("main", "step10", "step5", "mine"), "x"), {"v1": "x"}, False)
-    order = Order(Remote(None, repository, 1), state, [], "v1")
+    main = Changes("main", is_new=False, sent={}, deleted=[])
+    order = Order(Remote(None, repository, 1), state, [main], "v1")
     lines = _plan_text([order], private=False, collection=None).splitlines()
     stays = "  step5 stays, which is not in this export, and verify refuses it: "
     assert [line for line in lines if "stays" in line] == [f"{stays}hf repos branch delete a/b step5"]

@@ -137,9 +137,9 @@ def test_heat_maps(deep, tokenizer, tmp_path):
 
 def test_every_id_has_heat_maps_of_its_own(deep, tokenizer, tmp_path):
     """Also ids that differ in what cannot stand in a file's name, of many letters, and of formulas."""
-    ids = ["a/b", "a_b", "a:b", "x" * 300, "x" * 301, "$\\foo$", "ä" * 100]
+    ids = ["a/b", "a_b", "a:b", "x" * 300, "x" * 301, "$\\foo$"]
     records = [{"id": one, "heavy": HEAVY, "light": LIGHT} for one in ids]
-    for table in saturate(deep, tokenizer, records, mode="unmasked", part="CDRL2"):
+    for table in saturate(deep, tokenizer, records, mode="unmasked"):
         write_heat_maps(table, tmp_path, {})
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 2 * len(ids) and {"a_b.png", "a_b.html"} < set(names)
