@@ -67,6 +67,7 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
     try:
         with _full_disk_named(folder.parent):
             yield unfinished
+            _open_to_all(unfinished)
             if on_disk:
                 _sync(unfinished)
         old = _set_aside(folder)
@@ -74,6 +75,14 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let those read the files who may read the folder; safetensors writes weights for their owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _sync(folder: Path) -> None:

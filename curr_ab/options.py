@@ -7,6 +7,7 @@ import difflib
 import math
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -271,7 +272,9 @@ def _parsed(name: str, given: Any, kind: Any) -> Any:
         return given
     if _is_mapping(bare):
         each = typing.get_args(bare)[1]
-        pairs = (split_setting(word, field=name) for word in given)
+        pairs = [split_setting(word, field=name) for word in given]
+        if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+            raise OptionError(f"{name} must give {twice[0]} once; got it more often", name)
         return {key: _parsed(name, value, each) for key, value in pairs}
     if typing.get_origin(bare) is tuple:
         return tuple(_parsed(name, word, typing.get_args(bare)[0]) for word in given)

@@ -93,7 +93,7 @@ def new_figure(
 
 def set_title(axes: Axes, text: str) -> None:
     """Write the title of axes, in the style of all."""
-    axes.set_title(text, loc="left", fontsize=10)
+    axes.set_title(text, loc="left", fontsize=10, parse_math=False)  # it may be a name of the user's
 
 
 def add_legend(target: Figure | Axes, *parts: Any, **options: Any) -> None:

@@ -275,3 +275,25 @@ def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, erro
         raise error
     assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_whoever_may_read_a_folder_may_read_its_files(tmp_path):
+    """safetensors writes weights that their owner alone may read."""
+    with replacing_folder(tmp_path / "folder") as new:
+        (new / "inner").mkdir()
+        for path in (new / "weights", new / "inner" / "weights"):
+            path.write_text("")
+            path.chmod(0o600)
+    mode = (tmp_path / "folder").stat().st_mode & 0o666
+    assert mode & 0o444 == 0o444  # as the tests' own umask has it
+    for path in tmp_path.rglob("weights"):
+        assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_lock_that_is_a_link_harms_nothing(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(ValueError, match="folder cannot be locked"), claimed(tmp_path / "folder", "works in"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.cli.shell import add_command, refuse_for_several
+from curr_ab.cli.shell import add_command, harmless, refuse_for_several
 from curr_ab.family import NAMESPACE, member
 from curr_ab.hub.space_settings import SpaceSettings
 from curr_ab.options import Options, option, read_options
@@ -197,11 +197,14 @@ def _verify(args: argparse.Namespace) -> None:
     from curr_ab.hub import verify
     from curr_ab.hub.fresh_process import FreshProcess
 
-    with FreshProcess() as fresh_process:
-        problems = {name: verify(name, **vars(options), fresh_process=fresh_process) for name in args.ids}
+    def say(line: str) -> None:
+        print(harmless(line))  # it names files of others
+
+    with FreshProcess() as process:
+        problems = {name: verify(name, **vars(options), say=say, fresh_process=process) for name in args.ids}
     for name, lines in problems.items():
         for line in lines:
-            print(f"{name}: {line}")
+            say(f"{name}: {line}")
         print(f"{name}: {f'not as exported, problems: {len(lines)}' if lines else 'verified'}")
     if broken := [name for name, lines in problems.items() if lines]:
         raise ValueError(f"not as exported: {', '.join(broken)}")

@@ -72,7 +72,8 @@ def say_recognised(recognised: Sequence[Recognised]) -> None:
     """Print what was recognised of each source, and what was changed or left out."""
     for one in recognised:
         first, *others = one.lines()
-        print(f"{one.source}: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)
+        lines = map(harmless, (f"{one.source}: {first}", *(f"  {line}" for line in others)))
+        print(*lines, sep="\n", file=sys.stderr)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -145,7 +146,7 @@ def run(parser: Parser, argv: Sequence[str] | None) -> int:
         return 128 + number
     except (ValueError, OSError, ImportError) as error:
         line = _in_one_line(error, args, [parser.prog, *args.words])
-        print(f"{parser.prog}: {_harmless(line)}", file=sys.stderr)
+        print(f"{parser.prog}: {harmless(line)}", file=sys.stderr)
         return 2
     return 0
 
@@ -169,7 +170,7 @@ def _in_one_line(error: Exception, args: argparse.Namespace, words: Sequence[str
     return line
 
 
-def _harmless(line: str) -> str:
+def harmless(line: str) -> str:
     """The line without letters that a terminal obeys: names and texts of others stand in messages."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
 from curr_ab.family import SHAPE, find_member
@@ -77,6 +79,18 @@ class Manifest:
         write_json(folder / MANIFEST, {"format": FORMAT, **asdict(self)})
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("member", "code_version", "source"), _is_text),
+    "files": lambda files: all(_is_text(entry.sha256) for entry in files.values()) and WEIGHTS in files,
+    "revisions": lambda digests: all(map(_is_text, digests.values())),
+    "namespace": lambda name: name is None or _is_text(name),
+}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an export; anything that `Manifest.write` would not have written is refused."""
     path = folder / MANIFEST
@@ -92,6 +106,9 @@ def read_manifest(folder: Path) -> Manifest:
         content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
         # JSON keys are sorted as text, and step10000 comes before step5000.
         content["revisions"] = dict(sorted(content["revisions"].items(), key=lambda item: step_of(item[0])))
+        for name, fits in _TYPES.items():
+            if not fits(content.get(name)):
+                raise ValueError(f"another {name} than an export has")
         return Manifest(**content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -63,6 +64,7 @@ def publish(
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="curr-ab", library_version=__version__)
+    _refuse_release(release)
     repositories = [describe_folder(Path(folder), namespace) for folder in folders]
     repositories += [describe_dataset(Path(folder), namespace) for folder in datasets]
     _refuse_duplicates(repositories)
@@ -88,6 +90,15 @@ def publish(
     total = Sent(sum(part.files for part in sent), sum(part.commits for part in sent))
     say(f"sent {total.files} files in {total.commits} commits")
     return total
+
+
+def _refuse_release(release: str) -> None:
+    """Refuse a tag that git does not take, or that reads like a step: both would come after the upload."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", release) or re.fullmatch(r"main|step\d+", release):
+        raise OptionError(
+            f"release must be letters, digits, '.' and '-', and no branch such as step500; got {release!r}",
+            "release",
+        )
 
 
 def _refuse_duplicates(repositories: Sequence[Repository]) -> None:
@@ -117,6 +128,8 @@ def refuse_foreign_namespace(api: HfApi, namespace: str, attempts: int) -> None:
         account: dict[str, Any] = with_backoff("login", attempts, api.whoami)
     except LocalTokenNotFoundError:
         raise ValueError("not logged in to the Hub; run `hf auth login`, or set HF_TOKEN") from None
+    if "name" not in account:
+        raise HubError("login: the answer of the Hub has no name of an account")
     owners = [account["name"], *(org["name"] for org in account.get("orgs", []))]
     if namespace not in owners:
         raise ValueError(
@@ -162,10 +175,11 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
             # From the first commit, so that the branch holds nothing but its own files.
             first = remote.call(remote.api.list_repo_commits)[-1].commit_id
             remote.call(remote.api.create_branch, branch=change.revision, revision=first, exist_ok=True)
-        sent, heads[change.revision] = _push(remote, change.revision, heads.get(change.revision))
-        if sent:
-            say(f"{repository.repo_id} {change.revision}: {sent} files")
-            files, commits = files + sent, commits + 1
+        made, heads[change.revision] = _push(remote, change.revision, heads.get(change.revision))
+        if made:
+            deleted = f", {len(made.deleted)} deleted" if made.deleted else ""
+            say(f"{repository.repo_id} {change.revision}: {len(made.sent)} files{deleted}")
+            files, commits = files + len(made.sent), commits + 1
     if commits:
         now = _heads(remote)
         for revision in repository.revisions:
@@ -183,23 +197,22 @@ def _carry_out(order: Order, private: bool, say: Say) -> Sent:
     return Sent(files, commits)
 
 
-def _push(remote: Remote, revision: str, planned: str | None) -> tuple[int, str]:
+def _push(remote: Remote, revision: str, planned: str | None) -> tuple[Changes | None, str]:
     """Commit what the revision lacks; compare anew when it has moved, maybe by a commit of ours.
 
-    `planned` is where it was when the plan was made. The number of files that were sent, and the commit that
-    has them.
+    `planned` is where it was when the plan was made. What was committed, and the commit that the revision is
+    at.
     """
-    target, sent = f"{remote.repository.repo_id} {revision}", 0
+    target, made = f"{remote.repository.repo_id} {revision}", None
     for _ in range(_RACES):
         head = _heads(remote)[revision]
         change = remote.changes(revision, head)
         if change.is_empty:
-            return sent, head  # it was our own commit that moved the branch
+            return made, head  # it was our own commit that moved the branch
         _refuse_others(remote, revision, planned, head)
-        sent = len(change.sent) + len(change.deleted)
+        made = change
         try:
-            commit = with_backoff(target, remote.attempts, _commit, remote, change, head)
-            return sent, commit
+            return made, with_backoff(target, remote.attempts, _commit, remote, change, head)
         except Exception as error:
             if status_of(error) not in (409, 412):  # the branch has moved since it was compared
                 raise
@@ -325,6 +338,12 @@ def _plan_text(orders: Sequence[Order], *, private: bool, collection: str | None
             if label == "main":
                 lines += _named_files(group[0])
             total_files += files
+        lines += [
+            f"  {name} stays, which is not in this export, and verify refuses it: "
+            f"hf repos branch delete {repository.repo_id} {name}"
+            for name in sorted(state.heads if state else (), key=len)
+            if re.fullmatch(r"step\d+", name) and name not in repository.revisions
+        ]
         if order.needs_tag:
             lines.append(f"  tag {order.tag}")
         elif any(change.sent or change.deleted for change in order.changes if change.revision == "main"):

@@ -149,6 +149,10 @@ def with_backoff(
     for attempt in range(1, attempts + 1):
         try:
             return call(*args, **kwargs)
+        except (KeyError, TypeError, AttributeError) as error:  # of the client, which reads the answer
+            raise HubError(
+                f"{target}: the answer of the Hub cannot be read ({type(error).__name__}: {error})"
+            ) from None
         except Exception as error:
             if not is_transient(error):
                 raise

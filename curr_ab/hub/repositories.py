@@ -29,6 +29,7 @@ from curr_ab.hub.data_card import is_prepared
 from curr_ab.hub.data_sets import data_card_problems, data_files, data_note, data_problems
 from curr_ab.hub.manifest import (
     CARD,
+    HUB_FILES,
     MANIFEST,
     REVISIONS,
     WEIGHTS,
@@ -169,7 +170,7 @@ def _space(folder: Path, namespace: str) -> Repository:
 def _checked_revision(folder: Path) -> dict[str, Path]:
     if problems := differences(folder, read_manifest(folder)):
         raise ValueError(f"{folder}: {problems[0]}; export it again")
-    files = {name: folder / name for name in revision_files(folder)}
+    files = {name: folder / name for name in revision_files(folder) if name not in HUB_FILES}
     for path in files.values():
         refuse_outside(path, folder)
         refuse_pickle(path)

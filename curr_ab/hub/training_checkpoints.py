@@ -80,7 +80,7 @@ def _refuse_shards(folder: Path) -> None:
     ):
         raise ValueError(
             f"{folder} holds DeepSpeed ZeRO shards and no joined model; join them with DeepSpeed: "
-            f"python {folder}/zero_to_fp32.py {folder} {folder} --safe_serialization"
+            f"python -m deepspeed.utils.zero_to_fp32 {folder} {folder} --safe_serialization"
         )
     if any(folder.glob("pytorch_model_fsdp_*")):
         raise ValueError(

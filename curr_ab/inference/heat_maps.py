@@ -6,6 +6,7 @@ import heapq
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from curr_ab.words import CHAINS, STANDARD_RESIDUES
 # Alike residues stand next to each other: small, aliphatic, aromatic, polar, positive, negative, special.
 ROWS = "GASTCVILMFYWNQHKRDEP"
 _COLUMNS = [STANDARD_RESIDUES.index(letter) for letter in ROWS]  # of the log-odds
+_LONGEST = 60  # letters of an id in a file's name; a file system takes 255 bytes
 _HEADER, _MAP = 190, 320  # pixels of the page's head, and of the map of a chain
 
 
@@ -71,8 +73,10 @@ class Saturation(NamedTuple):
 def write_heat_maps(
     saturation: Saturation, folder: Path, numbers: Mapping[str, Numbering], scheme: Scheme = "imgt"
 ) -> None:
-    """`ID.png` and `ID.html`; what cannot stand in a file's name becomes `_`."""
-    name = re.sub(r"[^\w.+-]", "_", saturation.record.id)
+    """`ID.png` and `ID.html`; of an id that cannot be a file's name the letters that can, and a digest."""
+    name = re.sub(r"[^\w.+-]", "_", saturation.id)[:_LONGEST]
+    if name != saturation.id:
+        name += f"-{sha256(saturation.id.encode()).hexdigest()[:8]}"
     picture = heat_map(saturation, numbers, scheme)
     for suffix in (".png", ".html"):
         picture.save(folder / f"{name}{suffix}")

@@ -289,10 +289,12 @@ class Training:
     def advice_on_divergence(self, loss: float, gradient_norm: float) -> str:
         state = self.run.newest_state
         good = f"the last good state is {state}" if state else "no state was saved yet"
+        start = f", which can start from the newest folder in {self.run.checkpoints}"
+        if not self.run.checkpoints.is_dir():
+            start = ""
         return (
             f"loss {loss}, gradient norm {gradient_norm} up to step {self.progress.step:,}: {good}. A lower "
-            f"peak_learning_rate, a longer warm-up or another seed help: in a new folder, which can start "
-            f"from the newest folder in {self.run.checkpoints}"
+            f"peak_learning_rate, a longer warm-up or another seed help: in a new folder{start}"
         )
 
 

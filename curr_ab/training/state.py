@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -227,13 +227,11 @@ class TrainingFolder:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, oldest first; without a last one that a killed process left unfinished."""
+    """The lines of a run's log, oldest first; without those that a killed process or a disk left broken."""
     entries = []
-    for line in (Path(path) / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
+    for line in (Path(path) / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return entries
 
 

@@ -178,20 +178,25 @@ def test_what_stops_a_command_is_one_line(error, status, line, monkeypatch, caps
 def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
     import curr_ab.cli.main
 
-    closed, before = [], signal.getsignal(number)
+    closed = []
 
     def work():
         try:
             os.kill(os.getpid(), number)
             time.sleep(5)
         finally:
+            os.kill(os.getpid(), number)  # whoever is impatient: what is open is closed all the same
             closed.append(True)
 
     monkeypatch.setattr(curr_ab.cli.main, "members", work)
-    assert main(["models"]) == 128 + number
+    before = signal.signal(number, signal.default_int_handler)  # whatever those ignore who started the tests
+    try:
+        assert main(["models"]) == 128 + number
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
     line = f"curr-ab: stopped by {number.name}; run the same command again\n"
     assert capsys.readouterr() == ("", line) and closed
-    assert signal.getsignal(number) is before
 
 
 def test_what_a_caller_ignores_a_command_ignores(monkeypatch, capsys):
@@ -311,6 +316,12 @@ def test_sizes_are_shares_with_a_point_and_counts_without():
     assert (plan.validation, plan.test, plan.subsets) == (0.1, 1000, {"F": 1.0, "H": 200})
     assert isinstance(plan.test, int) and isinstance(plan.subsets["F"], float)
     assert plan.names == ColumnNames() and plan.limits.min_length == 70
+
+
+def test_a_name_is_given_one_value():
+    parser, _ = flags_of(PreparationPlan)
+    with pytest.raises(OptionError, match="subsets must give F once; got it more often"):
+        read_options(parser.parse_args(["--subsets", "F=1.0", "H=0.5", "F=0.5"]), PreparationPlan)
 
 
 def wrong_inputs(leaf, base):

@@ -65,6 +65,22 @@ def test_of_two_exports_into_one_folder_one_works_and_the_other_says_so(
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+def test_an_export_that_was_made_meanwhile_is_kept(run_folder, tmp_path, fresh_process, monkeypatch) -> None:
+    """By another process, between the first look at the folder and the lock."""
+    source, out = run_folder / "checkpoints" / "step5000", tmp_path / "CurrAb-350M-F"
+    claimed = exports.claimed
+
+    def after_another(*arguments, **options):
+        out.mkdir()
+        (out / "theirs").write_text("keep")
+        return claimed(*arguments, **options)
+
+    monkeypatch.setattr(exports, "claimed", after_another)
+    with pytest.raises(ValueError, match="is not empty"):
+        export(member("350M-F"), source, out, rehearsal=True, fresh_process=fresh_process)
+    assert [path.name for path in out.iterdir()] == ["theirs"]
+
+
 def test_what_is_not_the_source_is_noticed(family, tmp_path, fresh_process, run_folder) -> None:
     """Other weights, another layer-norm epsilon, another tokenizer: each is found by its numbers."""
     source = run_folder / "checkpoints" / "step5000"
@@ -148,7 +164,10 @@ def test_steps_are_found_in_order_and_under_both_names(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        (["latest", "zero_to_fp32.py"], r"ZeRO shards .*: python .*/zero_to_fp32.py .* --safe_serialization"),
+        (
+            ["latest", "zero_to_fp32.py"],
+            r"ZeRO shards .*: python -m deepspeed\.utils\.zero_to_fp32 .* --safe",
+        ),
         (["global_step500/mp_rank_00_model_states.pt"], r"ZeRO shards"),
         (["pytorch_model_fsdp_0/__0_0.distcp"], r"FSDP shards .*: accelerate merge-weights"),
         (["optimizer.pt"], r"has no model: none of model\.safetensors"),

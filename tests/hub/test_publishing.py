@@ -24,10 +24,11 @@ from curr_ab.files import file_digest
 from curr_ab.hub import remote
 from curr_ab.hub.exports import export
 from curr_ab.hub.manifest import REVISIONS, TOLERANCE, read_manifest, revision_files
-from curr_ab.hub.publication import Order, _carry_out
+from curr_ab.hub.publication import Order, _carry_out, _plan_text, publish, refuse_foreign_namespace
 from curr_ab.hub.remote import Changes, HubError, Remote, RemoteState, digest, git_blob_id
 from curr_ab.hub.repositories import Repository, describe_dataset, describe_folder
 from curr_ab.measures import MODULES
+from curr_ab.options import OptionError
 from curr_ab.quantities import largest_difference
 from tests.hub.conftest import STRANGER, WRITER, publish_family, save_tiny
 
@@ -125,6 +126,7 @@ def test_a_changed_card_is_one_file(hub, family, tmp_path) -> None:
     (folder / "results.json").unlink()
     said = hub.run("publish", folder, "--namespace", "brineylab")
     assert "1 to delete" in said and "\n    deletes results.json\n" in said
+    assert "main: 0 files, 1 deleted\nsent 0 files in 1 commits\n" in said
     assert remote_files(hub.state(), "8M-F") == local_files(folder)
 
 
@@ -333,6 +335,8 @@ def test_an_export_that_was_changed_is_not_published(family, tmp_path) -> None:
     folder = tmp_path / "export"
     shutil.copytree(family / "CurrAb-350M-F", folder)
     assert set(describe_folder(folder, "brineylab").revisions) == {"step5000", "step10000", "main"}
+    (folder / ".gitattributes").write_text("the Hub keeps its own")
+    assert ".gitattributes" not in describe_folder(folder, "brineylab").revisions["main"]
     (folder / REVISIONS / "step5000" / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"step5000: config\.json is not what was exported"):
         describe_folder(folder, "brineylab")
@@ -422,3 +426,28 @@ def test_a_release_is_tagged_where_it_was_sent_or_somebody_else_is_named(tmp_pat
     with pytest.raises(HubError, match="a/b: v1 is at theirs, where another publication has put it, and not"):
         _carry_out(order, False, lambda line: None)
     assert api.asked_for == "ours"
+
+
+def test_a_step_that_the_export_no_longer_has_is_named_with_the_way_out(tmp_path) -> None:
+    repository = Repository("a/b", "model", "", {"step10": {}, "main": {}})
+    state = RemoteState(dict.fromkeys(("main", "step10", "step5", "mine"), "x"), {"v1": "x"}, False)
+    main = Changes("main", is_new=False, sent={}, deleted=[])
+    order = Order(Remote(None, repository, 1), state, [main], "v1")
+    lines = _plan_text([order], private=False, collection=None).splitlines()
+    stays = "  step5 stays, which is not in this export, and verify refuses it: "
+    assert [line for line in lines if "stays" in line] == [f"{stays}hf repos branch delete a/b step5"]
+
+
+@pytest.mark.parametrize("release", ["step5000", "main", "a b", "../x", "", "-x"])
+def test_a_release_that_is_no_tag_is_refused_before_anything_is_read(release) -> None:
+    with pytest.raises(OptionError, match="release must be letters") as refused:
+        publish(["nowhere"], namespace="a", release=release)
+    assert refused.value.fields == ("release",)
+
+
+def test_an_answer_of_something_else_is_one_line() -> None:
+    """A proxy or a page for logging in answers in the place of the Hub."""
+    with pytest.raises(HubError, match=r"a/b: the answer of the Hub cannot be read \(KeyError: 'branches'\)"):
+        Remote(None, Repository("a/b", "model", "", {}), 1).call(lambda *_, **__: {}["branches"])
+    with pytest.raises(HubError, match="login: the answer of the Hub has no name"):
+        refuse_foreign_namespace(SimpleNamespace(whoami=dict), "a", 1)

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from tests.cli.test_main import COMMANDS
-from tests.faults import commands
-from tests.hub.conftest import WRITER, assert_no_token
+from tests.faults.commands import COMMANDS as WORKING
+from tests.faults.commands import make_inputs
+from tests.hub.conftest import COMMAND, WRITER, assert_no_token
 
 MODEL, TABLE = "brineylab/CurrAb-8M-F", "hf://datasets/curator/pairs/pairs.csv"
 # What a command is given in place of the names of its least words; each is sought on the Hub, which fails.
@@ -51,8 +52,13 @@ for failure in failures:
 """
 
 
+# What else a command is given: fewer draws for laws, fewer attempts at a Hub that fails for good.
+MORE = dict.fromkeys(("fit", "advise", "reproduce", "plan"), "--draws 20 --workers 1")
+MORE |= {"publish": "--attempts 1"}
+
+
 def words_of(command: str) -> list[str]:
-    words = f"{command} {COMMANDS[command]}".split()
+    words = f"{command} {COMMANDS[command]} {MORE.get(command.rpartition(' ')[2], '')}".split()
     return [
         word if before in ("", "--out") else ON_THE_HUB.get(word, word)
         for before, word in pairwise(("", *words))
@@ -88,7 +94,6 @@ def test_no_command_shows_a_token_when_the_hub_fails(hub, tmp_path) -> None:
     (folder / "adapter").mkdir(parents=True)
     (folder / "adapter" / "adapter_config.json").write_text("{}")
     all_words = [words_of(command) for command in COMMANDS]
-    all_words = [[*words, "--attempts", "1"] if words[0] == "publish" else words for words in all_words]
     request = json.dumps([hub.endpoint, FAILURES, all_words, MODEL, TABLE])
     status, said = watched([sys.executable, "-P", "-c", PROGRAM, request], loud(hub, folder), folder)
     assert status == 0, said[-3_000:]
@@ -98,3 +103,22 @@ def test_no_command_shows_a_token_when_the_hub_fails(hub, tmp_path) -> None:
     assert [words for words, _ in ended] == [" ".join(words) for words in all_words] * len(FAILURES)
     asked = [path for _, path, status in hub.state()["log"] if status in (401, 403, 500)]
     assert len(asked) > 60, "the commands have asked the Hub"
+
+
+@pytest.fixture(scope="session")
+def inputs(made_once) -> Path:
+    return made_once("inputs-of-commands", make_inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKING)
+def test_no_command_that_works_shows_a_token(hub, inputs, tmp_path, name) -> None:
+    """Nor do the processes that it starts, or the folders that it leaves."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    command = WORKING[name].arguments(inputs, folder)
+    program = "import logging; logging.basicConfig(level=logging.DEBUG); " + COMMAND
+    status, said = watched([sys.executable, "-P", "-c", program, *command], loud(hub, folder), folder)
+    assert status == 0, said[-3_000:]
+    assert WRITER not in said
+    assert_no_token(folder)

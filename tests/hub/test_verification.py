@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from curr_ab.checkpoint_files import DEMO_FOLDERS
+from curr_ab.cli.main import main
 from curr_ab.hub.card import write_card
 from curr_ab.hub.manifest import REVISIONS, file_table, read_manifest
 from curr_ab.hub.repositories import describe_folder
@@ -184,3 +186,35 @@ def test_code_of_another_version_is_named(family, tmp_path, fresh_process) -> No
     replace(content, files=file_table(folder), revisions={}).write(folder)
     verify(folder, run_code=False, say=said.append, fresh_process=fresh_process)
     assert any("main: modeling_curr_ab.py differ from those of curr-ab" in line for line in said)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of `demo`, which is an export."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(DEMO_FOLDERS["demo"], tmp_path / "copy", ignore=ignored)
+
+
+def test_names_of_files_give_no_orders_to_a_terminal(copy, capsys) -> None:
+    (copy / "a\x1b]0;mine\x07.txt").write_text("x")
+    assert main(["verify", str(copy), "--no-run-code"]) == 2
+    said = capsys.readouterr().out
+    assert r"main: a\x1b]0;mine\x07.txt is not in the manifest" in said and "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("member", ["demo"]),
+        ("member", None),
+        ("files", {"model.safetensors": {"size": 1, "sha256": 5}}),
+        ("files", {}),
+        ("revisions", {"step5": 7}),
+        ("namespace", 3),
+    ],
+)
+def test_a_manifest_of_other_types_is_a_problem(copy, name, value) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(content | {name: value}))
+    (problem,) = verify(copy, run_code=False, say=lambda line: None)
+    assert f"manifest.json is not a valid manifest: another {name} than an export has" in problem

@@ -127,8 +127,19 @@ def test_heat_maps(deep, tokenizer, tmp_path):
         saturate(deep, tokenizer, [{"id": "a/<b>", "heavy": HEAVY, "light": LIGHT}], mode="unmasked")
     )
     write_heat_maps(table, tmp_path, {})
-    assert (tmp_path / "a__b_.png").read_bytes().startswith(b"\x89PNG")
-    page = (tmp_path / "a__b_.html").read_text()
+    ([picture], [page]) = (list(tmp_path.glob(f"a__b_-????????{suffix}")) for suffix in (".png", ".html"))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    page = page.read_text()
     assert "a/&lt;b&gt;" in page and "<b>" not in page
     assert "{{" not in page and "http:" not in page and "https:" not in page
     assert f'"wt": "{HEAVY[0]}"' in page
+
+
+def test_every_id_has_heat_maps_of_its_own(deep, tokenizer, tmp_path):
+    """Also ids that differ in what cannot stand in a file's name, of many letters, and of formulas."""
+    ids = ["a/b", "a_b", "a:b", "x" * 300, "x" * 301, "$\\foo$"]
+    records = [{"id": one, "heavy": HEAVY, "light": LIGHT} for one in ids]
+    for table in saturate(deep, tokenizer, records, mode="unmasked"):
+        write_heat_maps(table, tmp_path, {})
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 2 * len(ids) and {"a_b.png", "a_b.html"} < set(names)

@@ -326,8 +326,9 @@ def test_two_processes_do_not_train_in_one_folder(make_plan, tmp_path):
 def test_a_diverging_run_stops_and_names_the_last_good_state(make_plan, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     plan = make_plan(steps=40, warmup_steps=20, peak_learning_rate=1e30, max_gradient_norm=1e30, save_every=1)
-    with pytest.raises(Diverged, match=r"the last good state is .*step-0000000\d"):
+    with pytest.raises(Diverged, match=r"the last good state is .*step-0000000\d") as diverged:
         pretrain(plan, tmp_path / "run")
+    assert str(diverged.value).endswith("help: in a new folder")  # there is no checkpoint to start from
 
 
 def test_running_out_of_memory_says_what_to_change(make_plan, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from curr_ab.quantities import format_duration
 from curr_ab.results import read_results
 from curr_ab.scaling.compute import gpu_flops
 from curr_ab.training import costs
+from curr_ab.training.state import read_log
 from curr_ab.training.step import parameter_groups, scheduled_rate
 from curr_ab.training.stop import StopRequest
 
@@ -171,3 +172,8 @@ def test_durations_read_as_people_say_them():
         *("42 s", "3 min 5 s", "2 h 10 min", "47 h 0 min"),
         *("12 days 6 h", "4,000 days 0 h"),
     ]
+
+
+def test_a_broken_line_of_the_log_costs_no_other(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b'\xff\x00{"st\n{"step": 2}\n{"step": 3}\n{"ste')
+    assert read_log(tmp_path) == [{"step": 2}, {"step": 3}]

@@ -56,14 +56,37 @@ except Stopped as stopped:
 """
 
 
+STUCK = """
+import os, signal, time
+from curr_ab.training import stop
+stop._PATIENCE = 0.5
+stop.end_with_launcher()
+signal.signal(signal.SIGTERM, lambda *_: open(os.environ["ENDED"], "w").write("asked"))
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_waits_for_another_ends_with_its_launcher_too(tmp_path):
+    """One that is in the middle of an exchange with a process that is gone saves nothing any more."""
+    assert ended_with_launcher(STUCK, tmp_path / "ended") == "asked"
+
+
 def test_a_process_ends_with_its_launcher(tmp_path):
     """A launcher that is killed cannot end those that it has started."""
-    ended = tmp_path / "ended"
+    assert ended_with_launcher(LAUNCHED, tmp_path / "ended") == str(int(signal.SIGTERM))
+
+
+def ended_with_launcher(program, ended):
+    """What the program has written into the file; its launcher is killed, and it must end."""
     environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none", "ENDED": str(ended)}
-    command = [sys.executable, "-c", LAUNCHER, LAUNCHED]
+    command = [sys.executable, "-c", LAUNCHER, program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as launcher:
         child = psutil.Process(int(launcher.stdout.readline()))
         launcher.kill()
-    gone, _ = psutil.wait_procs([child], timeout=30)
-    child.kill() if not gone else None
-    assert ended.read_text() == str(int(signal.SIGTERM))
+    _, left = psutil.wait_procs([child], timeout=30)
+    for one in left:
+        one.kill()
+    assert not left
+    return ended.read_text()
