@@ -10,6 +10,7 @@ from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
 from curr_ab.family import SHAPE, find_member
 from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
+from curr_ab.options import check_types
 from curr_ab.quantities import largest_difference
 
 FORMAT = "curr-ab export 1"
@@ -92,7 +93,10 @@ def read_manifest(folder: Path) -> Manifest:
         content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
         # JSON keys are sorted as text, and step10000 comes before step5000.
         content["revisions"] = dict(sorted(content["revisions"].items(), key=lambda item: step_of(item[0])))
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        for record in (manifest, manifest.probe, *manifest.files.values()):
+            check_types(record)
+        return manifest
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None
 
