@@ -207,7 +207,7 @@ def load_weights(
         raise
     if more := [key for key in report["unexpected_keys"] if ".encoder.layer." in key]:
         raise ValueError(
-            f"{CONFIG} of {source} must describe all layers of its weights; got none for {len(more)} tensors, "
+            f"{CONFIG} of {source} must describe all layers of its weights; got none of {len(more)} tensors, "
             f"such as {sorted(more)[0]}: copy the checkpoint again"
         )
     mismatched = [one if isinstance(one, str) else one[0] for one in report["mismatched_keys"]]
@@ -244,7 +244,11 @@ def _refuse_other_size(config: CurrAbConfig, source: str, options: dict[str, Any
     layers, width, inner, _, words = sizes.values()
     num_parameters = words * width + layers * width * (4 * width + 2 * inner)
     num_bytes = sum(path.stat().st_size for path in find_weights(source, **options))
-    if min(sizes.values()) < 1 or num_parameters > _MOST_IN_A_BYTE * num_bytes:
+    if (
+        min(sizes.values()) < 1
+        or not 0 <= config.pad_token_id < words
+        or num_parameters > _MOST_IN_A_BYTE * num_bytes
+    ):
         named = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(
             f"{CONFIG} of {source} must describe the model of its weights, of {num_bytes:,} bytes; got "

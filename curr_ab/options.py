@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import operator
 import types
 import typing
 from collections import Counter
@@ -21,10 +22,10 @@ T = TypeVar("T")
 _PHRASES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 _LIMITS = {
-    "above": ("above", float.__gt__),
-    "least": ("at least", float.__ge__),
-    "below": ("below", float.__lt__),
-    "most": ("at most", float.__le__),
+    "above": ("above", operator.gt),
+    "least": ("at least", operator.ge),
+    "below": ("below", operator.lt),
+    "most": ("at most", operator.le),
 }
 
 
@@ -140,7 +141,7 @@ def check_types(options: Any) -> None:
         object.__setattr__(options, one.name, value)
         limits = one.metadata.get("limits", {})
         if isinstance(value, int | float) and not all(
-            _LIMITS[a][1](float(value), float(b)) for a, b in limits.items()
+            _LIMITS[a][1](value, float(b)) for a, b in limits.items()
         ):
             wanted = " and ".join(f"{_LIMITS[a][0]} {b}" for a, b in limits.items())
             raise OptionError(f"{one.name} must be {wanted}; got {value}", one.name)
@@ -326,10 +327,12 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     if bare is Path and isinstance(value, str):
         return Path(value)
     if bare is float and isinstance(value, int | str) and not isinstance(value, bool):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise OptionError(f"{name} must be a finite number; got {value}", name)
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise OptionError(f"{name} must be a number of 63 bits; got one of {value.bit_length():,}", name)
     expected = choices if origin in (types.UnionType, typing.Union) else origin or bare
     if not isinstance(value, expected) or (isinstance(value, bool) and bare is not bool):
         other = "a list" if origin is tuple else "`name: value` lines" if _is_mapping(bare) else "a number"

@@ -14,7 +14,18 @@ from curr_ab.data.report import Outcome, write_report
 from curr_ab.formulas import guard, read_guarded
 from curr_ab.inference.formats import assemble
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "=\n1", "-\u0661"]
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "''-x",
+    "=\n1",
+    "-\u0661",
+]
 TEXTS = ["x=1", "-1.5", "+2e-3", "-.5", "1", "-", "", "'quoted'", "it's", "mAb-1", "''"]
 RUN = re.compile(r"[=+\-@\t\r].", re.DOTALL)  # what a spreadsheet takes for a formula, unless it is a number
 

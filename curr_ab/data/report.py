@@ -86,7 +86,9 @@ def write_preparation_report(path: Path, folder: Path) -> None:
 def _write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     with replacing(path) as temporary, _writer(temporary, path.suffix) as writer:
         for batch in batches:
-            writer.write_table(guard_fields(pa.table(batch)) if path.suffix in _DELIMITERS else pa.table(batch))
+            writer.write_table(
+                guard_fields(pa.table(batch)) if path.suffix in _DELIMITERS else pa.table(batch)
+            )
 
 
 def _writer(path: Path, suffix: str) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from curr_ab.checkpoint_files import CONFIG, DEMO_FOLDERS
 from curr_ab.family import SHAPE, find_member
 from curr_ab.files import file_digest, read_object, write_json
 from curr_ab.hub_results import EVAL_RESULTS, EVAL_RESULTS_FOLDER
+from curr_ab.options import check_types
 from curr_ab.quantities import largest_difference
 
 FORMAT = "curr-ab export 1"
@@ -79,18 +78,6 @@ class Manifest:
         write_json(folder / MANIFEST, {"format": FORMAT, **asdict(self)})
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("member", "code_version", "source"), _is_text),
-    "files": lambda files: all(_is_text(entry.sha256) for entry in files.values()) and WEIGHTS in files,
-    "revisions": lambda digests: all(map(_is_text, digests.values())),
-    "namespace": lambda name: name is None or _is_text(name),
-}
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an export; anything that `Manifest.write` would not have written is refused."""
     path = folder / MANIFEST
@@ -106,10 +93,14 @@ def read_manifest(folder: Path) -> Manifest:
         content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
         # JSON keys are sorted as text, and step10000 comes before step5000.
         content["revisions"] = dict(sorted(content["revisions"].items(), key=lambda item: step_of(item[0])))
-        for name, fits in _TYPES.items():
-            if not fits(content.get(name)):
-                raise ValueError(f"another {name} than an export has")
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        for record in (manifest, manifest.probe, *manifest.files.values()):
+            check_types(record)
+        if WEIGHTS not in manifest.files:
+            raise ValueError(f"files must name {WEIGHTS}")
+        if not all(isinstance(digest, str) for digest in manifest.revisions.values()):
+            raise ValueError("revisions must be digests")
+        return manifest
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a valid manifest: {error}") from None
 

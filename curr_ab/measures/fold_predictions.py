@@ -114,7 +114,9 @@ def _read_run(folder: Path, column: str | None, beside: str) -> RunPredictions:
         grouped = "group" in columns
         num_fitted = len(fold["train"]) + len(fold["validation"])
         if not num_fitted:
-            raise ValueError(f"{folder / FOLDS} must say what fold {fold['number']} was fitted to; got nothing")
+            raise ValueError(
+                f"{folder / FOLDS} must say what fold {fold['number']} was fitted to; got nothing"
+            )
         folds.append(
             _fold(
                 columns if column is None else _of_column(columns, column, names),

@@ -167,6 +167,14 @@ def _number(row: Mapping[str, str | float], name: str, source: str, index: int) 
 
 def read_runs(path: str | Path) -> Runs:
     """Read the runs of a CSV file with a header; `COLUMNS` explains the columns."""
+    try:
+        rows = _read_rows(path)
+    except csv.Error as error:
+        raise ValueError(f"{path} must be whole CSV ({error}); complete it") from error
+    return make_runs(rows, source=str(path))
+
+
+def _read_rows(path: str | Path) -> list[dict[str, str | float]]:
     with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
         reader = csv.DictReader(file, strict=True)
         header: Sequence[str] = reader.fieldnames or ()
@@ -179,7 +187,7 @@ def read_runs(path: str | Path) -> Runs:
                     f"{path}, row {index}: the row must have {len(header)} columns, as the header has"
                 )
             rows.append(row)
-    return make_runs(rows, source=str(path))
+    return rows
 
 
 def published_runs(task: str) -> Runs:

@@ -148,7 +148,11 @@ def _damage(state: Path) -> str | None:
     except ValueError as error:
         return str(error)
     expected = marker.pop("sha256", None)
-    if not isinstance(marker.get("step"), int) or state.name != _name(marker["step"]) or expected not in (None, _digest(marker)):
+    if (
+        not isinstance(marker.get("step"), int)
+        or state.name != _name(marker["step"])
+        or expected not in (None, _digest(marker))
+    ):
         return f"{MARKER} is not what was written"
     for name, digest in marker.get("files", {}).items():
         if not (state / name).is_file():

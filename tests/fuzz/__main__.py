@@ -52,7 +52,9 @@ def main() -> int:
         faulthandler.cancel_dump_traceback_later()
         total, longest = total + num, max(longest, found.longest_s)
         failures += len(found.failures)
-        line = f"{name:<22} {found.read:>7,} read {found.refused:>7,} refused {len(found.failures):>5,} failed"
+        line = (
+            f"{name:<22} {found.read:>7,} read {found.refused:>7,} refused {len(found.failures):>5,} failed"
+        )
         print(f"{line}, longest {found.longest_s:.2f} s, peak {peak_mib():,.0f} MiB", flush=True)
         for failure in found.failures[:20]:
             print(f"    {failure}", flush=True)

@@ -14,15 +14,39 @@ import yaml
 
 # What is put into files: marks of their syntax, and what is too large, too deep or not what it looks like.
 PIECES = (
-    *(b"", b"\0", b"\xff\xfe", b'"', b"'", b"\n", b"\r", b",", b"\t", b";", b":", b"{", b"}", b"[", b"]", b"- "),
+    *(
+        b"",
+        b"\0",
+        b"\xff\xfe",
+        b'"',
+        b"'",
+        b"\n",
+        b"\r",
+        b",",
+        b"\t",
+        b";",
+        b":",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"- ",
+    ),
     *(b"null", b"true", b"NaN", b"-1", b"1e999", b"9" * 400, b"[" * 2_000, b"../../x", b"/etc/passwd"),
-    *(b"!!python/object/apply:os.system [ls]", b"&a [*a]", b"\x1b[31m", b"<script>", b"=cmd()", b"\xe2\x80\xae"),
+    *(
+        b"!!python/object/apply:os.system [ls]",
+        b"&a [*a]",
+        b"\x1b[31m",
+        b"<script>",
+        b"=cmd()",
+        b"\xe2\x80\xae",
+    ),
 )
 MOST_BYTES = 1_000_000  # of a field that grows
 DEEP: list[Any] = []
 for _ in range(80):
     DEEP = [DEEP]
-# What stands in the place of a value: of another type, too large, too long, too deep, or outside of the folder.
+# What stands in the place of a value: of another type, too large, long or deep, or outside of the folder.
 VALUES = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1e308, float("nan"), float("inf")),
     *("", "0", "x", "x" * 100_000, "../../x", "/etc/passwd", "C:\\x", "a/b", "\0", "\x1b[31m", "\ud800"),
@@ -50,7 +74,9 @@ def anything(rng: random.Random) -> bytes:
                 bytes(rng.choices(b"ACDEFGHIKLMNPQRSTVWY,\n>", k=rng.randrange(80))),
                 chr(rng.randrange(0xD800)).encode() * rng.randrange(5),
                 rng.choice(PIECES),
-                rng.choice((b"PAR1", b"PK\3\4", b"\x1f\x8b\x08", b"ARROW1", b"BZh91AY&SY", b"\xfd7zXZ\0", b">a\n")),
+                rng.choice(
+                    (b"PAR1", b"PK\3\4", b"\x1f\x8b\x08", b"ARROW1", b"BZh91AY&SY", b"\xfd7zXZ\0", b">a\n")
+                ),
             )
         )
         for _ in range(rng.randrange(8))
@@ -157,12 +183,12 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.25:
         return rng.choice((0, 1, size - 1, size + 1, 2**40, 2**64 - 1)).to_bytes(8, "little") + content[8:]
     header = json.loads(content[8 : 8 + size])
-    if about := header.get("__metadata__", {}).get("probe"):
-        if rng.random() < 0.5:
-            header["__metadata__"]["probe"] = _json(about.encode(), rng).decode()
-            header_text = json.dumps(header).encode()
-            return len(header_text).to_bytes(8, "little") + header_text + content[8 + size :]
-    text = json.dumps(_changes(header, rng)).encode()
+    about = header.get("__metadata__", {}).get("probe")
+    if about and rng.random() < 0.5:
+        header["__metadata__"]["probe"] = _json(about.encode(), rng).decode()
+    else:
+        header = _changes(header, rng)
+    text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
@@ -188,7 +214,10 @@ def _arrow(content: bytes, rng: random.Random) -> bytes:
 def _zip(content: bytes, rng: random.Random) -> bytes:
     """A member of the archive damaged or under another name, and packed as it was."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as old,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         names = old.namelist()
         chosen = rng.choice(names)
         for name in names:

@@ -19,13 +19,12 @@ ENDINGS = (".csv", ".tsv", ".fasta", ".json", ".jsonl", ".parquet", ".xlsx", ".c
 
 @dataclass
 class Outcome:
-    """What became of the inputs of a reader, and a digest of all of them."""
+    """What became of the inputs of a reader."""
 
     read: int
     refused: int
     longest_s: float
-    failures: list[str]
-    digest: str
+    failures: list[str]  # what went wrong, and what the input is drawn by
 
 
 def inputs(name: str, num: int, seed: int, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -55,25 +54,31 @@ def counts(total: int) -> dict[str, int]:
     return {name: -(-total * reader.weight // weights) for name, reader in READERS.items()}
 
 
+def digest(name: str, num: int, seed: int, folder: Path) -> str:
+    """SHA-256 of all inputs of a reader."""
+    found = hashlib.sha256()
+    for _, path in inputs(name, num, seed, folder):
+        found.update(f"{path.relative_to(folder)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
 def try_reader(name: str, num: int, seed: int, folder: Path) -> Outcome:
     """Have a reader read its inputs."""
-    outcome, digest = Outcome(0, 0, 0.0, [], ""), hashlib.sha256()
+    outcome = Outcome(0, 0, 0.0, [])
     for drawn_by, path in inputs(name, num, seed, folder):
-        digest.update(path.read_bytes())
         began = time.monotonic()
         try:
             READERS[name].read(path)
             outcome.read += 1
         except (ValueError, OSError):  # one line of the command line
             outcome.refused += 1
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            where = " ".join(line.strip() for line in traceback.format_tb(error.__traceback__, -1))
-            outcome.failures.append(f"{drawn_by!r}, {path.name}: {error!r} {where}"[:500])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of native code is no Exception
+            where = " ".join(" ".join(traceback.format_tb(error.__traceback__, -1)).split())
+            outcome.failures.append(f"{drawn_by!r}, {path.name}: {error!r:.300} {where}")
         took = time.monotonic() - began
         outcome.longest_s = max(outcome.longest_s, took)
         if took > LONGEST_S:
             outcome.failures.append(f"{drawn_by!r}, {path.name}: took {took:.1f} s")
-    outcome.digest = digest.hexdigest()
     return outcome

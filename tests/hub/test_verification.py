@@ -217,4 +217,4 @@ def test_a_manifest_of_other_types_is_a_problem(copy, name, value) -> None:
     content = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(content | {name: value}))
     (problem,) = verify(copy, run_code=False, say=lambda line: None)
-    assert f"manifest.json is not a valid manifest: another {name} than an export has" in problem
+    assert "manifest.json is not a valid manifest: " in problem

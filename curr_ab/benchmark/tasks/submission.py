@@ -143,7 +143,12 @@ def read_submission(path: str | Path, task: Task) -> Floats:
             f"{path} must stand beside models of the task developability, whose form it has; got {task.name}"
         )
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        table = list(csv.DictReader(file))
+        try:
+            table = list(csv.DictReader(file))
+        except csv.Error as error:
+            raise MalformedSource(
+                str(path), f"predictions must be whole CSV ({error}); complete it"
+            ) from error
     for column in (NAME, assay):
         if not table or column not in table[0]:
             problem = f"predictions must have the columns {NAME} and {assay}; there is no {column!r}; add it"
