@@ -127,6 +127,7 @@ class CrossValidation:
         """Do what is not done yet; all results."""
         done = [fold.number for fold in self.folds if self.folder.fold(fold.number).results_file.exists()]
         bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
+        lacks_adapter = self.recipe.final and not self.folder.has_adapter(self.recipe)
         self.accelerator.wait_for_everyone()  # before one of the processes writes any of this
         for fold in self.folds:
             if fold.number not in done:
@@ -142,7 +143,7 @@ class CrossValidation:
             write_results(self.folder.results_file, results)
         for row in means:
             self.say(f"{row.metric:<18} {row.shown}{shown_column(row)}")
-        if self.recipe.final and not self.folder.adapter.exists():
+        if lacks_adapter:
             self.fit_everything(results, stop)
         if self.wants_curve:
             self.models.probe.features(stop)  # of which each process computes a share
@@ -222,7 +223,7 @@ class CrossValidation:
         from curr_ab.finetuning.prediction import load_finetuned
 
         folders = [self.folder.fold(fold.number).adapter for fold in self.folds]
-        members = [load_finetuned(folder, device="cpu")[0] for folder in folders]
+        members = (load_finetuned(folder, device="cpu")[0] for folder in folders)
         sure = self.uncertainty()
         self.say(sure.summary)
         means = [row for row in results if "fold" not in row.details]

@@ -29,6 +29,7 @@ from curr_ab.training.state import TrainingFolder
 from curr_ab.words import UNKNOWN_LABEL
 
 Array = npt.NDArray[np.float64]
+_IN_THE_ADAPTER = ("ensemble", "training_sequences")  # settings that a run may change afterwards
 _BOUNDS = {-1: "<", 0: "", 1: ">"}  # as they stand before the number of a label
 
 
@@ -67,6 +68,14 @@ class FinetuningFolder:
     def final(self) -> FitFolder:
         """The fit on everything; its adapter is that of the whole folder."""
         return FitFolder(self.path / "final", self.adapter)
+
+    def has_adapter(self, recipe: Recipe) -> bool:
+        """True where the last adapter is there, with what the recipe wants in it."""
+        made = self.adapter / RECIPE
+        if not made.exists():
+            return False
+        before = recorded_recipe(made)
+        return all(getattr(before, name) == getattr(recipe, name) for name in _IN_THE_ADAPTER)
 
     @property
     def precision(self) -> str | None:
