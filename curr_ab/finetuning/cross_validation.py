@@ -26,6 +26,7 @@ from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.folds_beside import curve_of, is_beside, write_beside
 from curr_ab.finetuning.further_sequences import FurtherSequences, read_further
 from curr_ab.finetuning.learning_curve import CURVE
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import earlier_name, find_base
 from curr_ab.finetuning.probe_fit import obey
 from curr_ab.finetuning.recipe import Recipe
@@ -258,7 +259,7 @@ class CrossValidation:
                 "fingerprint": self.examples.fingerprint,
                 "examples": len(self.examples),
                 "dropped": self.examples.num_dropped,
-                **self.further.facts,
+                **(self.further.facts if recipe.adapt_epochs and recipe.method in ADAPTERS else {}),
             },
             folds={
                 "folds": recipe.folds,
