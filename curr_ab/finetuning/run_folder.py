@@ -20,7 +20,8 @@ from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.label_counts import bound_table
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.labels import label_of
-from curr_ab.finetuning.recipe import Recipe, recorded_recipe
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.recipe_files import recorded_recipe
 from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure, measure_column, measure_order
 from curr_ab.measures.statistics import mean_and_standard_error

@@ -166,7 +166,7 @@ def test_further_sequences_may_be_objects_in_memory(make_recipe, further):
     frame = pd.read_csv(further)
     recipe = make_recipe(**ADAPTING)
     assert read_further(frame, recipe).fingerprint == read_further([str(further)], recipe).fingerprint
-    with pytest.raises(OptionError, match="must hold a record that can be trained on; got none$"):
+    with pytest.raises(OptionError, match=r"must hold a record that can be trained on; got none$"):
         read_further(frame.head(0), recipe)
 
 
