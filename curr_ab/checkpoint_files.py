@@ -229,9 +229,9 @@ def find_checkpoint(
     training = None if record is None else read_training(record)
     weights = find_weights(source, revision=revision)
     base = base_of_adapter(source, revision=revision)
-    if base is not None:  # the revision is the adapter's; its base is named without any
+    if base is not None:
         base = resolve(base, namespace)
-        weights += find_weights(base)
+        weights += find_weights(base, **base_as_tuned(source, base, {"revision": revision}, {}))
     name = (training.name if training else None) or _name_of(source)
     return CheckpointSource(source, name, tuple(weights), base, training)
 

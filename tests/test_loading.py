@@ -17,7 +17,7 @@ from curr_ab import (
     CurrAbForTokenClassification,
     CurrAbTokenizer,
 )
-from curr_ab.checkpoint_files import find_checkpoint, resolve
+from curr_ab.checkpoint_files import find_checkpoint, find_weights, resolve
 from curr_ab.checkpoints import Checkpoint, model_digest
 from curr_ab.evaluation.measurement import find_subject
 from curr_ab.evaluation.plan import make_plan
@@ -235,6 +235,20 @@ def test_load_finds_members_and_revisions(cached_repository, revision, factor):
     model, tokenizer = curr_ab.load("8M-Q", revision=revision, **cached_repository)
     assert (model.lm_head.bias == factor).all()
     assert tokenizer.model_max_length == 100 * factor
+
+
+def test_a_base_is_read_at_the_revision_that_was_tuned(cached_repository, folder, tmp_path):
+    """By `load`, and where results name a checkpoint by the digest of its weights."""
+    adapter = shutil.copytree(folder / "adapter-MaskedLM", tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = base = "brineylab/CurrAb-8M-Q"
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    tuned = find_weights(base, revision="step5000")
+    facts = {"base_revision": "b" * 40, "base_weights": checkpoint_digest(*tuned)}
+    (adapter / "finetuning_manifest.json").write_text(json.dumps(facts))
+    model, _ = curr_ab.load(adapter, **cached_repository)
+    assert (model.lm_head.bias == 2.0).all()
+    assert find_checkpoint(adapter).weights[1:] == tuple(tuned)
 
 
 def test_load_moves_the_model(folder):

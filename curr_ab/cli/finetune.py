@@ -12,7 +12,8 @@ from curr_ab.checkpoint_files import DEMO_FOLDERS
 from curr_ab.cli.shell import Parser, add_command, interruptible, run
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.family import DEMO, find_demo
-from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.recipe_files import resolve_recipe, shipped_recipes
 from curr_ab.hub import jobs
 from curr_ab.options import OptionError, Options, add_flags, flag_words, option, read_flags, read_options
 

@@ -19,7 +19,7 @@ from curr_ab.cli.inference import (
 from curr_ab.cli.shell import add_command, say_recognised
 from curr_ab.extras import needs_extra
 from curr_ab.finetuning.acquisition_plan import AcquireOptions, AcquisitionPlan, RoundsPlan
-from curr_ab.finetuning.recipe import resolve_recipe
+from curr_ab.finetuning.recipe_files import resolve_recipe
 from curr_ab.inference.records import Reader
 from curr_ab.inference.settings import LoadingOptions, PredictSettings
 from curr_ab.options import OptionError, Options, add_flags, option, read_flags, read_options

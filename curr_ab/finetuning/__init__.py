@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from curr_ab.finetuning.folds import Fold, split_folds
     from curr_ab.finetuning.labelled_pairs import Example
     from curr_ab.finetuning.prediction import BatchPredictor, load_finetuned, predict
-    from curr_ab.finetuning.recipe import Recipe, resolve_recipe
+    from curr_ab.finetuning.recipe import Recipe
+    from curr_ab.finetuning.recipe_files import resolve_recipe
 
 # Imported when first asked for: the command line lists its commands without torch.
 _LAZY = {
@@ -28,7 +29,7 @@ _LAZY = {
     "plant": "example_data",
     "predict": "prediction",
     "read_examples": "examples",
-    "resolve_recipe": "recipe",
+    "resolve_recipe": "recipe_files",
     "save_adapter": "adapter",
     "split_folds": "folds",
 }

@@ -26,6 +26,7 @@ from curr_ab.finetuning.folds import Fold, hold_out_validation, split_folds
 from curr_ab.finetuning.folds_beside import curve_of, is_beside, write_beside
 from curr_ab.finetuning.further_sequences import FurtherSequences, read_further
 from curr_ab.finetuning.learning_curve import CURVE
+from curr_ab.finetuning.methods import ADAPTERS
 from curr_ab.finetuning.model import earlier_name, find_base
 from curr_ab.finetuning.probe_fit import obey
 from curr_ab.finetuning.recipe import Recipe
@@ -127,6 +128,7 @@ class CrossValidation:
         """Do what is not done yet; all results."""
         done = [fold.number for fold in self.folds if self.folder.fold(fold.number).results_file.exists()]
         bare = [fold.number for fold in self.folds if not is_beside(self.folder.path, self.recipe, fold)]
+        lacks_adapter = self.recipe.final and not self.folder.has_adapter(self.recipe)
         self.accelerator.wait_for_everyone()  # before one of the processes writes any of this
         for fold in self.folds:
             if fold.number not in done:
@@ -142,7 +144,7 @@ class CrossValidation:
             write_results(self.folder.results_file, results)
         for row in means:
             self.say(f"{row.metric:<18} {row.shown}{shown_column(row)}")
-        if self.recipe.final and not self.folder.adapter.exists():
+        if lacks_adapter:
             self.fit_everything(results, stop)
         if self.wants_curve:
             self.models.probe.features(stop)  # of which each process computes a share
@@ -222,7 +224,7 @@ class CrossValidation:
         from curr_ab.finetuning.prediction import load_finetuned
 
         folders = [self.folder.fold(fold.number).adapter for fold in self.folds]
-        members = [load_finetuned(folder, device="cpu")[0] for folder in folders]
+        members = (load_finetuned(folder, device="cpu")[0] for folder in folders)
         sure = self.uncertainty()
         self.say(sure.summary)
         means = [row for row in results if "fold" not in row.details]
@@ -257,7 +259,7 @@ class CrossValidation:
                 "fingerprint": self.examples.fingerprint,
                 "examples": len(self.examples),
                 "dropped": self.examples.num_dropped,
-                **self.further.facts,
+                **(self.further.facts if recipe.adapt_epochs and recipe.method in ADAPTERS else {}),
             },
             folds={
                 "folds": recipe.folds,

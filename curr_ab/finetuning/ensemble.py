@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,19 @@ ARCHITECTURE = "CurrAbEnsemble"  # in config.json: no class of transformers, whi
 class EnsembleModel(nn.Module):
     """Several fine-tuned models of the same outputs; probes of one base share it and its features."""
 
-    def __init__(self, members: Sequence[Any], folders: Sequence[Path]) -> None:
+    def __init__(self, members: Iterable[Any], folders: Sequence[Path]) -> None:
         super().__init__()
         self.folders = list(folders)
-        self.are_probes = all(isinstance(member, ProbeModel) for member in members)
-        if self.are_probes:
-            for member in members[1:]:
-                member.esm = members[0].esm
-        self.members = nn.ModuleList(members)
-        self.config: CurrAbConfig = copy.deepcopy(members[0].config)
+        self.members = nn.ModuleList()
+        shared: ProbeModel | None = None
+        for member in members:  # one after the other, so that two bases at most stand in memory
+            if isinstance(member, ProbeModel):
+                shared = shared or member
+                member.esm = shared.esm
+            self.members.append(member)
+        first: Any = self.members[0]
+        self.are_probes = all(isinstance(member, ProbeModel) for member in self.members)
+        self.config: CurrAbConfig = copy.deepcopy(first.config)
 
     @property
     def device(self) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +66,9 @@ class FurtherSequences:
 
 def read_further(given: Any, recipe: Recipe) -> FurtherSequences:
     """The sequences of files or objects, each once; what `prepare` would drop is dropped, and counted."""
-    tables = tables_of(given) if given else []
-    if not tables:
+    if isinstance(given, Sequence) and not given:
         return FurtherSequences()
+    tables = tables_of(given)
     if not recipe.adapt_epochs:
         raise OptionError(
             "adapt_epochs must be 1 or more with adapt_data, which is for masked training; got 0",
@@ -91,8 +92,8 @@ def read_further(given: Any, recipe: Recipe) -> FurtherSequences:
                     dropped[REASONS.get(reason, reason)] += 1
     named = ", ".join(f"{count:,} ({reason})" for reason, count in dropped.most_common())
     if not found:
-        message = f"adapt_data must hold a record that can be trained on; got none, but {named}"
-        raise OptionError(message, "adapt_data")
+        got = f"none, but {named}" if dropped else "none"
+        raise OptionError(f"adapt_data must hold a record that can be trained on; got {got}", "adapt_data")
     notes = [f"{len(found):,} further records for the masked training"]
     if dropped:
         notes.append(f"{dropped.total():,} further records are dropped: {named}")

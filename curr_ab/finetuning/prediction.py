@@ -78,7 +78,7 @@ def load_finetuned(
 def _load_ensemble(source: str, revision: str | None, **how: Any) -> tuple[EnsembleModel, CurrAbTokenizer]:
     """All members of an ensemble as one model."""
     folders = member_folders(source, revision)
-    members = [load_finetuned(folder, **how)[0] for folder in folders]
+    members = (load_finetuned(folder, **how)[0] for folder in folders)
     return EnsembleModel(members, folders), load_tokenizer(source, revision=revision)
 
 

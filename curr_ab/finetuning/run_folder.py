@@ -20,7 +20,8 @@ from curr_ab.finetuning.folds import Fold
 from curr_ab.finetuning.label_counts import bound_table
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.labels import label_of
-from curr_ab.finetuning.recipe import Recipe, recorded_recipe
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.recipe_files import recorded_recipe
 from curr_ab.measures.fold_predictions import DATA, FOLDS, PREDICTIONS, RECIPE, fold_folder
 from curr_ab.measures.metrics import measure, measure_column, measure_order
 from curr_ab.measures.statistics import mean_and_standard_error
@@ -29,6 +30,7 @@ from curr_ab.training.state import TrainingFolder
 from curr_ab.words import UNKNOWN_LABEL
 
 Array = npt.NDArray[np.float64]
+_IN_THE_ADAPTER = ("ensemble", "training_sequences")  # settings that a run may change afterwards
 _BOUNDS = {-1: "<", 0: "", 1: ">"}  # as they stand before the number of a label
 
 
@@ -67,6 +69,14 @@ class FinetuningFolder:
     def final(self) -> FitFolder:
         """The fit on everything; its adapter is that of the whole folder."""
         return FitFolder(self.path / "final", self.adapter)
+
+    def has_adapter(self, recipe: Recipe) -> bool:
+        """True where the last adapter is there, with what the recipe wants in it."""
+        made = self.adapter / RECIPE
+        if not made.exists():
+            return False
+        before = recorded_recipe(made)
+        return all(getattr(before, name) == getattr(recipe, name) for name in _IN_THE_ADAPTER)
 
     @property
     def precision(self) -> str | None:

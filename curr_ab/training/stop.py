@@ -79,7 +79,7 @@ def end_with_launcher() -> None:
 
 
 class StopRequest:
-    """Remembers the signal while the block runs; a second one acts at once."""
+    """Remembers the signal while the block runs; a second one of its kind acts at once."""
 
     def __init__(self) -> None:
         self.signal_number = 0

@@ -162,6 +162,25 @@ def test_a_run_adapts_on_further_sequences(make_recipe, member, planted, further
         cross_validate(recipe, str(member), data, tmp_path / "run")
 
 
+def test_further_sequences_may_be_objects_in_memory(make_recipe, further):
+    frame = pd.read_csv(further)
+    recipe = make_recipe(**ADAPTING)
+    assert read_further(frame, recipe).fingerprint == read_further([str(further)], recipe).fingerprint
+    with pytest.raises(OptionError, match=r"must hold a record that can be trained on; got none$"):
+        read_further(frame.head(0), recipe)
+
+
+@pytest.mark.heavy
+def test_a_choice_without_adapters_says_nothing_of_further_sequences(
+    make_recipe, member, planted, further, tmp_path
+):
+    """Where auto takes regressions, nothing was adapted on anything."""
+    recipe = make_recipe("affinity", **{**ADAPTING, "method": "auto"})
+    cross_validate(recipe, member, [planted("affinity", 30)], tmp_path / "run", adapt_data=[str(further)])
+    about = json.loads((tmp_path / "run" / "fold-1" / "adapter" / "finetuning.json").read_text())["data"]
+    assert about["examples"] == 30 and "its records" not in about
+
+
 def test_further_sequences_need_masked_training(make_recipe, further, tmp_path):
     with pytest.raises(OptionError, match="adapt_epochs must be 1 or more with adapt_data"):
         read_further([str(further)], make_recipe())

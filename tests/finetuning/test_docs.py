@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from curr_ab.finetuning import resolve_recipe
-from curr_ab.finetuning.recipe import shipped_recipes
+from curr_ab.finetuning.recipe_files import shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "how-to" / "finetune.md").read_text()

@@ -1,6 +1,7 @@
 """`--ensemble folds`: the mean of the folds' models and how far they are apart, as one result."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pyarrow.csv
@@ -11,8 +12,8 @@ from curr_ab.checkpoints import model_digest
 from curr_ab.cli.main import main
 from curr_ab.finetuning import BatchPredictor, cross_validate, load_finetuned, predict
 from curr_ab.finetuning.adapter_manifest import change_base, differences, read_manifest
-from curr_ab.finetuning.adapter_record import change_record, members_of, read_record
-from curr_ab.finetuning.probe_model import ProbeModel
+from curr_ab.finetuning.adapter_record import TRAINING, change_record, members_of, read_record
+from curr_ab.finetuning.probe_model import ProbeModel, load_probe
 from curr_ab.hub.finetuned_verification import check_finetuned
 from curr_ab.options import OptionError
 
@@ -72,6 +73,36 @@ def test_features_of_one_base_are_computed_once(run, pairs, monkeypatch):
     model, tokenizer = load_finetuned(run / "adapter", device="cpu")
     list(predict(model, tokenizer, pyarrow.csv.read_csv(pairs)))
     assert len(computed) == 1
+
+
+def test_probes_share_one_base_while_they_are_loaded(run, monkeypatch):
+    """The base of one fold is gone before that of the next but one comes."""
+    alive: list[weakref.ref] = []
+    most, loaded = [], load_probe
+
+    def load(*given, **how):
+        most.append(sum(one() is not None for one in alive))
+        model, tokenizer = loaded(*given, **how)
+        alive.append(weakref.ref(model.esm))
+        return model, tokenizer
+
+    monkeypatch.setattr("curr_ab.finetuning.prediction.load_probe", load)
+    folders = [run / f"fold-{number}" / "adapter" for number in (1, 2, 1)]
+    monkeypatch.setattr("curr_ab.finetuning.prediction.member_folders", lambda *_: folders)
+    model, _ = load_finetuned(run / "adapter", device="cpu")
+    assert most == [0, 1, 1] and len({id(member.esm) for member in model.members}) == 1
+
+
+def test_a_finished_run_obeys_what_is_asked_of_its_model_afterwards(run, make_recipe, member, data, tmp_path):
+    out = shutil.copytree(run, tmp_path / "run")
+    how = {"method": "probe", "features": "mean-per-chain", "final": True}
+    before = (out / "fold-1" / "results.json").stat().st_mtime_ns
+    cross_validate(make_recipe("affinity", **how, ensemble="folds"), member, [data], out)
+    assert read_manifest(out / "adapter") == read_manifest(run / "adapter")  # nothing else was asked
+    cross_validate(make_recipe("affinity", **how, training_sequences=False), member, [data], out)
+    assert not members_of(out / "adapter") and (out / "adapter" / "probe.safetensors").exists()
+    assert not (out / "adapter" / TRAINING).exists()
+    assert (out / "fold-1" / "results.json").stat().st_mtime_ns == before
 
 
 def test_it_is_a_result_like_any_other(run, tmp_path):

@@ -9,7 +9,7 @@ from curr_ab.cli.shell import Parser
 from curr_ab.data import builtin_path
 from curr_ab.finetuning import plant, read_examples, resolve_recipe, split_folds
 from curr_ab.finetuning.example_data import MOTIFS, TASKS
-from curr_ab.finetuning.recipe import shipped_recipes
+from curr_ab.finetuning.recipe_files import shipped_recipes
 
 
 def make(task, path, *options):

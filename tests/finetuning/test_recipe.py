@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from curr_ab.finetuning import Recipe, resolve_recipe
-from curr_ab.finetuning.recipe import recorded_recipe, shipped_recipes
+from curr_ab.finetuning.recipe_files import recorded_recipe, shipped_recipes
 
 CLASSES = {"labels": ["HD", "CoV"], "group_by": "donor"}
 

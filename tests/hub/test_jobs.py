@@ -15,7 +15,7 @@ from support.documents import blocks_of, commands_in, shell_lines
 
 from curr_ab import __version__
 from curr_ab.cli.main import main
-from curr_ab.finetuning.recipe import resolve_recipe
+from curr_ab.finetuning.recipe_files import resolve_recipe
 from curr_ab.hub import job_start
 from curr_ab.hub.job_folder import SETTINGS
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan

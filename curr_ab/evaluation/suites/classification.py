@@ -21,7 +21,8 @@ from curr_ab.finetuning.cross_validation import cross_validate
 from curr_ab.finetuning.examples import Examples, read_examples
 from curr_ab.finetuning.labelled_pairs import Example
 from curr_ab.finetuning.labelled_rows import names_of
-from curr_ab.finetuning.recipe import Recipe, resolve_recipe, shipped_recipes
+from curr_ab.finetuning.recipe import Recipe
+from curr_ab.finetuning.recipe_files import resolve_recipe, shipped_recipes
 from curr_ab.measures.fold_predictions import read_run
 from curr_ab.measures.statistics import mean_and_standard_error
 from curr_ab.options import OptionError, read_settings
