@@ -74,7 +74,9 @@ def components(
         explained = np.hstack([explained, parts[name]])
     variances: dict[str, float] = {}
     for name in reversed([name for name in effects if parts[name].shape[1]]):
-        squares = {other: float(((parts[name].T @ effects[other]) ** 2).sum()) for other in [name, *variances]}
+        squares = {
+            other: float(((parts[name].T @ effects[other]) ** 2).sum()) for other in [name, *variances]
+        }
         noise = sum(variances[other] * squares[other] for other in variances)
         variances[name] = (float(((parts[name].T @ losses) ** 2).sum()) - noise) / squares[name]
     return tuple(

@@ -12,6 +12,7 @@ import numpy as np
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.draws import Component, noise_components, noise_of_draws
 from curr_ab.scaling.iso_data import (
     IsoDataFit,
     IsoDataRecord,
@@ -22,8 +23,10 @@ from curr_ab.scaling.iso_data import (
     try_parabolas,
 )
 from curr_ab.scaling.report import to_json
-from curr_ab.scaling.runs import Runs, make_runs, seed_noise
+from curr_ab.scaling.runs import Runs, make_runs, seed_noise, trainings
 from curr_ab.scaling.uncertainty import Influence, Interval, NoOptimum
+
+HELD_OUT = "held-out pairs, the same for all cells"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class StudyLaw:
     parabolas: Mapping[int, Parabola] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     noise_sd: float | None = None
+    noise: Mapping[str, tuple[Component, ...]] = field(default_factory=dict)  # of "all", then by pairs
     table: tuple[CellLoss, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ class StudyLaw:
             values["remarks"] = list(self.remarks)
         if self.table:
             values |= {"noise_sd": self.noise_sd, "table": [vars(cell) for cell in self.table]}
+        if self.noise:
+            values["noise"] = {key: [vars(part) for part in parts] for key, parts in self.noise.items()}
         return values
 
     @classmethod
@@ -77,6 +83,10 @@ class StudyLaw:
             parabolas,
             tuple(values.get("remarks", ())),
             values.get("noise_sd"),
+            {
+                key: tuple(Component(**part) for part in parts)
+                for key, parts in values.get("noise", {}).items()
+            },
             tuple(CellLoss(**cell) for cell in values.get("table", ())),
         )
 
@@ -148,11 +158,36 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
         remarks += [f"{warning[0].upper()}{warning[1:]}." for warning in fit.warnings]
     parabolas = {pairs: curve for pairs, curve in curves.items() if isinstance(curve, Parabola)}
     record = None if fit is None else fit.record()
-    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, tuple(cells))
+    parts = _noise_parts(cells, runs)
+    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, parts, tuple(cells))
+
+
+def _noise_parts(cells: Sequence[CellLoss], runs: Runs) -> dict[str, tuple[Component, ...]]:
+    """The sources of the noise, over all data and for each data size; empty where no cell was repeated."""
+    if len(np.unique(trainings(runs))) == len(runs):
+        return {}
+    errors = np.array([cell.standard_error for cell in cells])
+    chosen = {"all": np.full(len(runs), True)}
+    chosen |= {str(int(pairs)): runs.sequences == pairs for pairs in np.unique(runs.sequences)}
+    return {
+        key: (
+            *noise_components(runs.take(rows)),
+            Component(HELD_OUT, float(np.sqrt((errors[rows] ** 2).mean())), None),
+        )
+        for key, rows in chosen.items()
+    }
 
 
 def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:
-    """The scatter between seeds where there is one; else how well the held-out pairs determine a loss."""
+    """The scatter between seeds where there is one; else how well the held-out pairs determine a loss.
+
+    Between draws the fit measures it for itself.
+    """
+    if noise_of_draws(runs) is not None:
+        return None, (
+            "The noise is that between draws of the pairs: what moves all sizes of a draw together, and what "
+            "moves each, for each data size its own."
+        )
     if (scatter := seed_noise(runs)) is not None:
         return scatter or None, f"The noise is the scatter of the losses between seeds ({scatter:.2g} nats)."
     errors = [cell.standard_error for cell in cells if cell.standard_error > 0]
