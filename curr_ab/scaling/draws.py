@@ -110,6 +110,13 @@ class DrawNoise:
         """For every row, the noise of the mean over its seeds, without the shift of its draw."""
         return np.array([part.sd for part in self.own])[self.trained]
 
+    def covariance(self) -> Array:
+        """The covariance of the means over seeds, in the order of `trained`."""
+        draws = np.zeros(len(self.own), dtype=np.intp)
+        draws[self.trained] = self.draws
+        shared = self.shift.sd**2 * (draws[:, None] == draws)
+        return np.asarray(shared + np.diag([part.sd**2 for part in self.own]))
+
     def sample(self, generator: np.random.Generator) -> Array:
         """New noise for every row; each standard deviation is as unsure as its degrees of freedom say."""
         shifts = _drawn(self.shift, generator) * generator.normal(size=self.draws.max() + 1)
@@ -122,6 +129,13 @@ def _drawn(part: Component, generator: np.random.Generator) -> float:
     return part.sd * float(np.sqrt(part.freedom / generator.chisquare(part.freedom))) if part.freedom else 0.0
 
 
+def means_over_seeds(runs: Runs) -> tuple[Runs, Labels]:
+    """One run for each training on each draw, with the mean loss of its seeds, and where each row went."""
+    trained = _labels(trainings(runs), _draws(runs))
+    first = np.unique(trained, return_index=True)[1]
+    return runs.take(first).with_losses(np.bincount(trained, runs.loss) / np.bincount(trained)), trained
+
+
 def noise_of_draws(runs: Runs) -> DrawNoise | None:
     """The noise of these runs; None where no two draws of one number trained the same sizes.
 
@@ -129,9 +143,7 @@ def noise_of_draws(runs: Runs) -> DrawNoise | None:
     """
     if (runs.draw == "").any() or np.isnan(runs.sequences).any():
         return None
-    trained = _labels(trainings(runs), _draws(runs))
-    first = np.unique(trained, return_index=True)[1]
-    means = runs.take(first).with_losses(np.bincount(trained, runs.loss) / np.bincount(trained))
+    means, trained = means_over_seeds(runs)
     pooled = _two(means)
     if not {DRAW, OWN_AND_SEED} <= set(pooled):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from curr_ab.scaling.iso_data import (
     fit_iso_data,
     try_parabolas,
 )
+from curr_ab.scaling.joint import JointFit, joint_fits
 from curr_ab.scaling.report import to_json
 from curr_ab.scaling.runs import Runs, make_runs, seed_noise, trainings
 from curr_ab.scaling.uncertainty import Influence, Interval, NoOptimum
@@ -40,6 +41,8 @@ class CellLoss:
     loss: float
     standard_error: float
     draw: int = 0  # of the data set, from 1; 0 where there is one alone
+    unique_tokens: float | None = None  # where they are recorded, as the next
+    seen_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class StudyLaw:
     remarks: tuple[str, ...] = ()
     noise_sd: float | None = None
     noise: Mapping[str, tuple[Component, ...]] = field(default_factory=dict)  # of "all", then by pairs
+    joint: tuple[JointFit, ...] = ()  # laws by all cells at once, of several draws
     table: tuple[CellLoss, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
@@ -71,6 +75,8 @@ class StudyLaw:
             values |= {"noise_sd": self.noise_sd, "table": [vars(cell) for cell in self.table]}
         if self.noise:
             values["noise"] = {key: [vars(part) for part in parts] for key, parts in self.noise.items()}
+        if self.joint:
+            values["joint"] = [json.loads(to_json(one)) for one in self.joint]
         return values
 
     @classmethod
@@ -87,6 +93,7 @@ class StudyLaw:
                 key: tuple(Component(**part) for part in parts)
                 for key, parts in values.get("noise", {}).items()
             },
+            tuple(_read_joint(one) for one in values.get("joint", ())),
             tuple(CellLoss(**cell) for cell in values.get("table", ())),
         )
 
@@ -113,6 +120,11 @@ def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> I
         project_to=_number(values["project_to"]),
         power_law=PowerLaw(**power_law),
     )
+
+
+def _read_joint(values: Mapping[str, Any]) -> JointFit:
+    intervals = {name: Interval(**_numbers(ends)) for name, ends in values["intervals"].items()}
+    return JointFit(**{**values, "estimates": _numbers(values["estimates"]), "intervals": intervals})
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -159,7 +171,15 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
     parabolas = {pairs: curve for pairs, curve in curves.items() if isinstance(curve, Parabola)}
     record = None if fit is None else fit.record()
     parts = _noise_parts(cells, runs)
-    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, parts, tuple(cells))
+    joint = joint_fits(_with_tokens(cells, runs))
+    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, parts, joint, tuple(cells))
+
+
+def _with_tokens(cells: Sequence[CellLoss], runs: Runs) -> Runs:
+    """The runs with the tokens of their cells, for laws of repeated data."""
+    tokens = [(cell.unique_tokens or math.nan, cell.seen_tokens or math.nan) for cell in cells]
+    unique, seen = np.array(tokens, dtype=float).T
+    return replace(runs, unique_tokens=unique, seen_tokens=seen)
 
 
 def _noise_parts(cells: Sequence[CellLoss], runs: Runs) -> dict[str, tuple[Component, ...]]:

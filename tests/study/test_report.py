@@ -258,6 +258,15 @@ def test_draws_are_told_with_the_noise_that_they_show():
     assert table[1][1] == f"{found[0].sd:.3f} (8)" and 0.05 < found[0].sd < 0.2
     assert table[2][1] == f"{found[1].sd:.3f} (48)" and 0.007 < found[1].sd < 0.013
     assert "w32-S12, draw 3" in page
+    assert "Laws by all cells at once" in page and "| best-size | 6 |" in text
+    joint = next(rows for rows in Words(render_page(study)).tables if rows[0][0] == "law")
+    assert {row[0] for row in joint[1:]} == {"iso-data", "best-size", "parametric"}
+    (best,) = [row for row in joint[1:] if row[0] == "best-size"]
+    fit = next(fit for fit in study.law.joint if fit.law == "best-size")
+    assert best[2:5] == [f"{one:.3f}" for one in (fit.residual, fit.size_left_out, fit.data_left_out)]
+    assert 1.5 < fit.intervals["growth"].low * 2 < 1.8 and best[5].startswith(
+        f"{2 ** fit.estimates['growth']:.2f} ("
+    )
     plain = both(studies.mini())
     assert not any("by its source" in told for told in plain)
     assert "seed, and draw" not in both(studies.small())[0]

@@ -52,6 +52,7 @@ def _words(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "loss_table": tables.loss_table(grid),
         "law_table": tables.law_table(summary),
         "noise_table": tables.noise_table(summary, grid),
+        "joint_table": tables.joint_table(summary),
         "baseline_table": tables.baseline_table(summary),
         "cell_table": tables.cell_table(grid),
         "region_table": tables.region_table(grid, LOSS_REGIONS),

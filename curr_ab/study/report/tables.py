@@ -193,6 +193,25 @@ def _component(part: Component | None) -> str:
     return f"{part.sd:.3f}" + ("" if part.freedom is None else f" ({part.freedom})")
 
 
+def joint_table(summary: StudySummary) -> Table | None:
+    """Laws by all cells at once, and how well each tells cells that it has not seen."""
+    if not summary.law.joint:
+        return None
+    rows = []
+    for fit in summary.law.joint:
+        found = fit.intervals.get("growth")
+        band = "" if found is None else f"{2**found.median:.2f} ({2**found.low:.2f} to {2**found.high:.2f})"
+        errors = (fit.residual, fit.size_left_out, fit.data_left_out)
+        rows.append((fit.law, str(fit.unknowns), *("" if e is None else f"{e:.3f}" for e in errors), band))
+    caption = (
+        "Laws by all cells at once, where a draw moves all its sizes: root mean square error of means over "
+        "draws, in nats, of cells that the fit has seen, and of each size and each data set that it has not; "
+        "then the factor by which twice the data multiply the best size, with its 95%."
+    )
+    header = ("law", "unknowns", "all cells", "size left out", "data left out", "twice the data")
+    return plain(caption, header, rows)
+
+
 def data_tables(summary: StudySummary) -> list[Table]:
     """Splits, training sets, what was dropped, lengths."""
     report = summary.data_report
