@@ -104,6 +104,7 @@ class DrawNoise:
     trained: Labels  # rows of one size on one draw, which differ in their seeds
     shift: Component
     own: Sequence[Component]  # of the mean over the seeds, for each of `trained`
+    pooled: Component  # the same over all numbers of sequences
 
     @property
     def own_sd(self) -> Array:
@@ -111,11 +112,14 @@ class DrawNoise:
         return np.array([part.sd for part in self.own])[self.trained]
 
     def covariance(self) -> Array:
-        """The covariance of the means over seeds, in the order of `trained`."""
+        """The covariance of the means over seeds, in the order of `trained`, all of one noise of their own.
+
+        Weights by the few degrees of freedom of each number of sequences would make fits look too sure.
+        """
         draws = np.zeros(len(self.own), dtype=np.intp)
         draws[self.trained] = self.draws
         shared = self.shift.sd**2 * (draws[:, None] == draws)
-        return np.asarray(shared + np.diag([part.sd**2 for part in self.own]))
+        return np.asarray(shared + self.pooled.sd**2 * np.eye(len(self.own)))
 
     def sample(self, generator: np.random.Generator) -> Array:
         """New noise for every row; each standard deviation is as unsure as its degrees of freedom say."""
@@ -151,9 +155,8 @@ def noise_of_draws(runs: Runs) -> DrawNoise | None:
     for sequences in np.unique(means.sequences):
         here = _two(means.take(means.sequences == sequences))
         own[sequences] = here.get(OWN_AND_SEED, pooled[OWN_AND_SEED])
-    return DrawNoise(
-        _draws(runs), trained, pooled[DRAW], [own[sequences] for sequences in means.sequences.tolist()]
-    )
+    of_means = [own[sequences] for sequences in means.sequences.tolist()]
+    return DrawNoise(_draws(runs), trained, pooled[DRAW], of_means, pooled[OWN_AND_SEED])
 
 
 def _two(means: Runs) -> dict[str, Component]:

@@ -77,10 +77,10 @@ class JointFit:
 def joint_fits(runs: Runs) -> tuple[JointFit, ...]:
     """The laws that these runs can carry, the best on sizes left out first; empty without several draws."""
     noise = noise_of_draws(runs)
-    if noise is None or min(part.sd for part in noise.own) <= 0:
+    if noise is None or noise.pooled.sd <= 0:
         return ()
     means, _ = means_over_seeds(runs)
-    covariance, freedom = noise.covariance(), sum(part.freedom or 0 for part in set(noise.own))
+    covariance, freedom = noise.covariance(), noise.pooled.freedom or 0
     middle = float(np.log(means.sequences).mean())
     grids: dict[str, tuple[Callable[[Runs], LogLossModel], Array]] = {
         BEST_SIZE: (partial(_best_size_model, middle), _best_size_starts(means)),
