@@ -144,8 +144,8 @@ class GatheredPairs:
 class TokenDataset:
     """A split of a prepared folder, or a subset of its training set.
 
-    Subsets are nested: each is the beginning of the training set. A numbered `draw` of a subset, from 1 on, is
-    as large and shares no pair with any other numbered draw of any subset.
+    Subsets are nested: each is the beginning of the training set. A numbered `draw` of a subset, from 1 on,
+    is as large, and shares no pair with another numbered draw of any subset.
 
     The arrays of a shard are mapped when the first of its pairs is read, and no file stays open. So a pair
     costs the same in any number of shards, and only the system holds what was read, while it has the memory.
@@ -184,13 +184,15 @@ class TokenDataset:
         if draw == 0:
             return 0
         if subset is None:
-            raise ValueError(f"draw {draw} must be of a subset; got none: name a subset, or leave the draw out")
+            raise ValueError(
+                f"draw {draw} must be of a subset; got none: name a subset, or leave the draw out"
+            )
         sizes: dict[str, int] = self.index["subsets"]
         needed = draw * sum(sizes.values())
         if needed > num_train:
             raise ValueError(
-                f"draw {draw} of the subsets {', '.join(sizes)} takes {needed:,} pairs that no other draw has, "
-                f"and the training set of {self.folder} has {num_train:,}: make fewer draws, or smaller subsets"
+                f"{draw} draws of the subsets {', '.join(sizes)} take {needed:,} different pairs, and the "
+                f"training set of {self.folder} has {num_train:,}: make fewer draws, or smaller subsets"
             )
         before = list(sizes.values())[: list(sizes).index(subset)]
         return needed - sum(sizes.values()) + sum(before)

@@ -74,7 +74,9 @@ def components(
         explained = np.hstack([explained, parts[name]])
     variances: dict[str, float] = {}
     for name in reversed([name for name in effects if parts[name].shape[1]]):
-        squares = {other: float(((parts[name].T @ effects[other]) ** 2).sum()) for other in [name, *variances]}
+        squares = {
+            other: float(((parts[name].T @ effects[other]) ** 2).sum()) for other in [name, *variances]
+        }
         noise = sum(variances[other] * squares[other] for other in variances)
         variances[name] = (float(((parts[name].T @ losses) ** 2).sum()) - noise) / squares[name]
     return tuple(
@@ -102,11 +104,22 @@ class DrawNoise:
     trained: Labels  # rows of one size on one draw, which differ in their seeds
     shift: Component
     own: Sequence[Component]  # of the mean over the seeds, for each of `trained`
+    pooled: Component  # the same over all numbers of sequences
 
     @property
     def own_sd(self) -> Array:
         """For every row, the noise of the mean over its seeds, without the shift of its draw."""
         return np.array([part.sd for part in self.own])[self.trained]
+
+    def covariance(self) -> Array:
+        """The covariance of the means over seeds, in the order of `trained`, all of one noise of their own.
+
+        Weights by the few degrees of freedom of each number of sequences would make fits look too sure.
+        """
+        draws = np.zeros(len(self.own), dtype=np.intp)
+        draws[self.trained] = self.draws
+        shared = self.shift.sd**2 * (draws[:, None] == draws)
+        return np.asarray(shared + self.pooled.sd**2 * np.eye(len(self.own)))
 
     def sample(self, generator: np.random.Generator) -> Array:
         """New noise for every row; each standard deviation is as unsure as its degrees of freedom say."""
@@ -120,6 +133,13 @@ def _drawn(part: Component, generator: np.random.Generator) -> float:
     return part.sd * float(np.sqrt(part.freedom / generator.chisquare(part.freedom))) if part.freedom else 0.0
 
 
+def means_over_seeds(runs: Runs) -> tuple[Runs, Labels]:
+    """One run for each training on each draw, with the mean loss of its seeds, and where each row went."""
+    trained = _labels(trainings(runs), _draws(runs))
+    first = np.unique(trained, return_index=True)[1]
+    return runs.take(first).with_losses(np.bincount(trained, runs.loss) / np.bincount(trained)), trained
+
+
 def noise_of_draws(runs: Runs) -> DrawNoise | None:
     """The noise of these runs; None where no two draws of one number trained the same sizes.
 
@@ -127,9 +147,7 @@ def noise_of_draws(runs: Runs) -> DrawNoise | None:
     """
     if (runs.draw == "").any() or np.isnan(runs.sequences).any():
         return None
-    trained = _labels(trainings(runs), _draws(runs))
-    first = np.unique(trained, return_index=True)[1]
-    means = runs.take(first).with_losses(np.bincount(trained, runs.loss) / np.bincount(trained))
+    means, trained = means_over_seeds(runs)
     pooled = _two(means)
     if not {DRAW, OWN_AND_SEED} <= set(pooled):
         return None
@@ -137,9 +155,8 @@ def noise_of_draws(runs: Runs) -> DrawNoise | None:
     for sequences in np.unique(means.sequences):
         here = _two(means.take(means.sequences == sequences))
         own[sequences] = here.get(OWN_AND_SEED, pooled[OWN_AND_SEED])
-    return DrawNoise(
-        _draws(runs), trained, pooled[DRAW], [own[sequences] for sequences in means.sequences.tolist()]
-    )
+    of_means = [own[sequences] for sequences in means.sequences.tolist()]
+    return DrawNoise(_draws(runs), trained, pooled[DRAW], of_means, pooled[OWN_AND_SEED])
 
 
 def _two(means: Runs) -> dict[str, Component]:

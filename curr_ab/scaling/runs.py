@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, str] = {
     "clm_tokens": "tokens processed under CLM before `objective`; 0 for a run from scratch",
     "objective": "mlm or clm; one table holds one objective, except for the transfer law",
     "seed": "tells repeated runs of one cell apart; their scatter is the noise",
-    "draw": "name of the set of sequences, where several were drawn of each number: it tells runs apart as well",
+    "draw": "name of the set of sequences, where several of each number were drawn; it tells runs apart, too",
     "run": "name of a training curve, when the table has several checkpoints of a run",
 }
 # Other units of the loss, as people have it, and what makes nats of them.
@@ -42,8 +42,9 @@ parameters,loss,sequences,unique_tokens,seen_tokens,flops,clm_tokens,objective,s
 35M,0.298,1648726,396M,15.4B,3.23e18,0,mlm,1,,
 """
 _LABELS = ("objective", "seed", "draw", "run")
-# Other seeds draw other pairs, so that trainings of one plan differ in their tokens by less than this share.
-_SAME_AMOUNT = 0.01
+# Other seeds see the pairs in another order, and other draws are other pairs: trainings of one plan differ in
+# their tokens by less than these shares.
+_SAME_AMOUNT, _SAME_AMOUNT_DRAWN = 0.01, 0.05
 _QUANTITIES = ("parameters", "sequences", "unique_tokens", "seen_tokens", "flops")
 
 
@@ -233,8 +234,8 @@ def read_measured_runs(paths: Sequence[str | Path], task: str | None = None) -> 
                 "measure it into another folder"
             )
         details = row.details
-        training = (details["objective"], details.get("clm_tokens", 0))
-        training += (details["training_seed"], details.get("training_draw"))
+        training = [details.get(key) for key in ("objective", "training_seed", "training_draw")]
+        training.append(details.get("clm_tokens", 0))
         last_step[row.model, details["parameters"], details["sequences"], *training] = row
     return make_runs((_run(row) for row in last_step.values()), source)
 
@@ -292,7 +293,9 @@ def trainings(runs: Runs) -> npt.NDArray[np.intp]:
         columns = (runs.parameters, runs.sequences, runs.clm_tokens, runs.objective)
         cells = alike.setdefault(tuple(str(column[index]) for column in columns), [])
         for cell in cells:
-            same = np.allclose(amounts[index], amounts[cell[0]], rtol=_SAME_AMOUNT, atol=0, equal_nan=True)
+            one_draw = runs.draw[index] == runs.draw[cell[0]]
+            share = _SAME_AMOUNT if one_draw else _SAME_AMOUNT_DRAWN
+            same = np.allclose(amounts[index], amounts[cell[0]], rtol=share, atol=0, equal_nan=True)
             if same and labels[index] not in [labels[row] for row in cell]:
                 cell.append(index)
                 numbers[index] = numbers[cell[0]]

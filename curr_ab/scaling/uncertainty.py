@@ -1,4 +1,4 @@
-"""Fit of a law, and its uncertainty: bootstrap over runs or draws, propagated noise, influence of single runs."""
+"""Fit of a law, and its uncertainty: bootstrap over runs or draws, propagated noise, influence of runs."""
 
 from __future__ import annotations
 

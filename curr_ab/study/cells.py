@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import filter as matching
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -56,7 +57,15 @@ def cells_of(preset: Preset, data: str | Path, folder: str | Path = "") -> list[
     `data` is the prepared folder, `folder` that of the study, from whose cells others start.
     """
     draws = range(1, preset.data.draws + 1) if preset.data.draws > 1 else (0,)
-    axes = list(product(preset.sizes, preset.data.subsets, draws, preset.seeds))
+    grid = [f"{size}-{letter}" for size, letter in product(preset.sizes, preset.data.subsets)]
+    for pattern in preset.left_out:
+        if not matching(grid, pattern):
+            raise ValueError(f"preset {preset.name}: left_out must be of {', '.join(grid)}; got {pattern!r}")
+    axes = [
+        axis
+        for axis in product(preset.sizes, preset.data.subsets, draws, preset.seeds)
+        if not any(fnmatchcase(f"{axis[0]}-{axis[1]}", pattern) for pattern in preset.left_out)
+    ]
     names = [
         f"{size}-{letter}" + f"-draw{draw}" * (draw > 0) + f"-seed{seed}" * (len(preset.seeds) > 1)
         for size, letter, draw, seed in axes

@@ -123,7 +123,7 @@ def _generation(results: Sequence[Result]) -> dict[str, dict[str, Estimate]]:
 
 
 def _baselines(preset: Preset, data: Path) -> dict[str, float]:
-    """Frequencies of the largest training set, its first draw, on the pairs and masks of the cells' losses."""
+    """Frequencies of the largest training set (of its first draw), on the pairs and masks of the losses."""
     draw = int(preset.data.draws > 1)
     plan = make_plan("loss", preset.evaluation["loss"])
     assert isinstance(plan, LossPlan)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.draws import Component, noise_components, noise_of_draws
 from curr_ab.scaling.iso_data import (
     IsoDataFit,
     IsoDataRecord,
@@ -21,9 +22,12 @@ from curr_ab.scaling.iso_data import (
     fit_iso_data,
     try_parabolas,
 )
+from curr_ab.scaling.joint import JointFit, joint_fits
 from curr_ab.scaling.report import to_json
-from curr_ab.scaling.runs import Runs, make_runs, seed_noise
+from curr_ab.scaling.runs import Runs, make_runs, seed_noise, trainings
 from curr_ab.scaling.uncertainty import Influence, Interval, NoOptimum
+
+HELD_OUT = "held-out pairs, the same for all cells"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class CellLoss:
     loss: float
     standard_error: float
     draw: int = 0  # of the data set, from 1; 0 where there is one alone
+    unique_tokens: float | None = None  # where they are recorded, as the next
+    seen_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class StudyLaw:
     parabolas: Mapping[int, Parabola] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     noise_sd: float | None = None
+    noise: Mapping[str, tuple[Component, ...]] = field(default_factory=dict)  # of "all", then by pairs
+    joint: tuple[JointFit, ...] = ()  # laws by all cells at once, of several draws
     table: tuple[CellLoss, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
@@ -65,6 +73,10 @@ class StudyLaw:
             values["remarks"] = list(self.remarks)
         if self.table:
             values |= {"noise_sd": self.noise_sd, "table": [vars(cell) for cell in self.table]}
+        if self.noise:
+            values["noise"] = {key: [vars(part) for part in parts] for key, parts in self.noise.items()}
+        if self.joint:
+            values["joint"] = [json.loads(to_json(one)) for one in self.joint]
         return values
 
     @classmethod
@@ -77,6 +89,11 @@ class StudyLaw:
             parabolas,
             tuple(values.get("remarks", ())),
             values.get("noise_sd"),
+            {
+                key: tuple(Component(**part) for part in parts)
+                for key, parts in values.get("noise", {}).items()
+            },
+            tuple(_read_joint(one) for one in values.get("joint", ())),
             tuple(CellLoss(**cell) for cell in values.get("table", ())),
         )
 
@@ -103,6 +120,11 @@ def _read_fit(values: Mapping[str, Any], parabolas: Mapping[int, Parabola]) -> I
         project_to=_number(values["project_to"]),
         power_law=PowerLaw(**power_law),
     )
+
+
+def _read_joint(values: Mapping[str, Any]) -> JointFit:
+    intervals = {name: Interval(**_numbers(ends)) for name, ends in values["intervals"].items()}
+    return JointFit(**{**values, "estimates": _numbers(values["estimates"]), "intervals": intervals})
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -148,11 +170,44 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
         remarks += [f"{warning[0].upper()}{warning[1:]}." for warning in fit.warnings]
     parabolas = {pairs: curve for pairs, curve in curves.items() if isinstance(curve, Parabola)}
     record = None if fit is None else fit.record()
-    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, tuple(cells))
+    parts = _noise_parts(cells, runs)
+    joint = joint_fits(_with_tokens(cells, runs))
+    return StudyLaw(record, problem, parabolas, tuple(remarks), noise, parts, joint, tuple(cells))
+
+
+def _with_tokens(cells: Sequence[CellLoss], runs: Runs) -> Runs:
+    """The runs with the tokens of their cells, for laws of repeated data."""
+    tokens = [(cell.unique_tokens or math.nan, cell.seen_tokens or math.nan) for cell in cells]
+    unique, seen = np.array(tokens, dtype=float).T
+    return replace(runs, unique_tokens=unique, seen_tokens=seen)
+
+
+def _noise_parts(cells: Sequence[CellLoss], runs: Runs) -> dict[str, tuple[Component, ...]]:
+    """The sources of the noise, over all data and for each data size; empty where no cell was repeated."""
+    if len(np.unique(trainings(runs))) == len(runs):
+        return {}
+    errors = np.array([cell.standard_error for cell in cells])
+    chosen = {"all": np.full(len(runs), True)}
+    chosen |= {str(int(pairs)): runs.sequences == pairs for pairs in np.unique(runs.sequences)}
+    return {
+        key: (
+            *noise_components(runs.take(rows)),
+            Component(HELD_OUT, float(np.sqrt((errors[rows] ** 2).mean())), None),
+        )
+        for key, rows in chosen.items()
+    }
 
 
 def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:
-    """The scatter between seeds where there is one; else how well the held-out pairs determine a loss."""
+    """The scatter between seeds where there is one; else how well the held-out pairs determine a loss.
+
+    Between draws the fit measures it for itself.
+    """
+    if noise_of_draws(runs) is not None:
+        return None, (
+            "The noise is that between draws of the pairs: what moves all sizes of a draw together, and what "
+            "moves each, for each data size its own."
+        )
     if (scatter := seed_noise(runs)) is not None:
         return scatter or None, f"The noise is the scatter of the losses between seeds ({scatter:.2g} nats)."
     errors = [cell.standard_error for cell in cells if cell.standard_error > 0]

@@ -122,6 +122,7 @@ class Preset:
     sizes: Mapping[str, Mapping[str, Any]]  # changes of the model's configuration, by size
     plan: Mapping[str, Any] = field(default_factory=dict)  # what all cells have in common
     cells: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # departures, by cell or pattern
+    left_out: tuple[str, ...] = ()  # of the grid, by member or pattern
     seeds: tuple[int, ...] = (42,)
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # options, by suite
     launch: Launch = field(default_factory=Launch)
@@ -171,7 +172,7 @@ class Preset:
         plain = asdict(self)
         plain["data"]["sources"] = list(self.data.sources)
         plain["transfer"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["transfer"].items()}
-        return plain | {"seeds": list(self.seeds)}
+        return plain | {"seeds": list(self.seeds), "left_out": list(self.left_out)}
 
 
 def suite_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -241,10 +241,12 @@ def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Out
 
 
 def _loss(work: Work, cell: Cell) -> CellLoss:
-    loss, error = held_out_loss(work.folder(cell).results())
-    cost = work.costs[cell.name]
+    results, cost, plan = work.folder(cell).results(), work.costs[cell.name], cell.plan
+    loss, error = held_out_loss(results)
     assert loss is not None and error is not None and cost.pairs is not None
-    return CellLoss(cell.data, cost.parameters, cost.pairs, cell.plan.seed, loss, error, cell.plan.draw)
+    run = run_of(cell.name, results) or {}
+    tokens = run.get("unique_tokens"), run.get("seen_tokens")
+    return CellLoss(cell.data, cost.parameters, cost.pairs, plan.seed, loss, error, plan.draw, *tokens)
 
 
 def _notes(work: Work) -> list[str]:

@@ -22,7 +22,7 @@ Row = TypeVar("Row", "CellSummary", "StudySummary")
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One training of one member: a size, a data set, a draw, a seed. Paths are relative to the report's folder."""
+    """One training of one member: a size, a data set, its draw, a seed. Paths are relative to the report."""
 
     member: str  # 350M-F
     size: str  # 350M
@@ -49,6 +49,11 @@ class CellSummary:
     generation: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     export: str | None = None  # the checkpoint folder, with its card in README.md
     problem: str | None = None  # of a failed cell: what went wrong, in words
+
+    @property
+    def trained_as(self) -> str:
+        """The member with what tells its trainings apart: `350M-F, draw 2, seed 1`."""
+        return f"{self.member}, " + f"draw {self.draw}, " * (self.draw > 0) + f"seed {self.seed}"
 
     def __post_init__(self) -> None:
         if self.state not in STATES:

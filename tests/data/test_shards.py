@@ -126,6 +126,36 @@ def test_subsets_are_nested_beginnings(folder, tmp_path) -> None:
     assert abs(share[0] - share[1]) < 0.03
 
 
+def test_draws_of_subsets_share_no_pair(tmp_path) -> None:
+    folder = write_many_shards(tmp_path / "many", num_shards=10, pairs_per_shard=9)
+    index = json.loads((folder / "dataset.json").read_text())
+    index["subsets"] = {"F": 16, "Q": 8}
+    (folder / "dataset.json").write_text(json.dumps(index))
+    whole = TokenDataset(folder)
+    places = {("F", 1): 0, ("Q", 1): 16, ("F", 2): 24, ("Q", 2): 40, ("F", 3): 48, ("Q", 3): 64}
+    for (subset, draw), first in places.items():
+        data = TokenDataset(folder, "train", subset, draw)
+        here = range(first, first + {"F": 16, "Q": 8}[subset])
+        assert [data[pair].tolist() for pair in range(len(data))] == [whole[pair].tolist() for pair in here]
+        assert data.lengths().tolist() == whole.lengths()[here.start : here.stop].tolist()
+        assert data.num_tokens == data.lengths().sum()
+        shards_here = sorted({pair // 9 for pair in here})
+        assert len(data.shard_bounds) == len(shards_here) + 1 and data.shard_bounds[-1] == len(here)
+        with pytest.raises(IndexError):
+            data[len(data)]
+    damaged = folder / "train-00005.tokens.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    TokenDataset(folder, "train", "Q", 3).verify_arrays()  # begins two shards later
+    with pytest.raises(ValueError, match=r"train-00005.* has changed"):
+        TokenDataset(folder, "train", "F", 3).verify_arrays()
+    with pytest.raises(
+        ValueError, match="4 draws of the subsets F, Q take 96 different pairs, and the training"
+    ):
+        TokenDataset(folder, "train", "Q", 4)
+    with pytest.raises(ValueError, match="draw 1 must be of a subset"):
+        TokenDataset(folder, draw=1)
+
+
 @pytest.mark.heavy
 def test_subsets_by_count(folder, tmp_path) -> None:
     counts = {"Q": 1_000, "F": 4_000, "H": 2_000}

@@ -8,6 +8,7 @@ import yaml
 
 from curr_ab.cli.main import main
 from curr_ab.family import MEMBERS, SIZES
+from curr_ab.measures.held_out import MASK_FRACTION
 from curr_ab.study.cells import cells_of, chosen
 from curr_ab.study.costs import cost_of
 from curr_ab.study.preset import change, make_preset, preset_names, read_preset
@@ -16,7 +17,7 @@ from tests.study.conftest import MICRO
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", sorted({*preset_names()} - {"transfer"}))
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {"transfer", "draws"}))
 def test_presets_of_the_package_have_all_members(name):
     preset = read_preset(name)
     cells = cells_of(preset, "data")
@@ -91,6 +92,13 @@ def test_the_paper_s_cells_are_the_family_s_published_plan():
             r"slurm must be options of sbatch, each in one line; got 'comment: x\\nrm -r /'",
         ),
         ({"launch": {"slurm": {"a\nb": 1}}}, r"slurm must be options of sbatch, each in one line"),
+        ({"data": {"subsets": {"F": 1}, "draws": 0}}, r"micro: draws must be at least 1; got 0"),
+        ({"plan": {"draw": 2}}, r"cell 8M-F: draw is the study's to say"),
+        ({"plan": {"decay_steps": 3}}, r"decay_steps must be 0 for the schedule linear"),
+        (
+            {"plan": {"schedule": "constant", "steps": 12, "warmup_steps": 2, "decay_steps": 11}},
+            r"cell 8M-F: decay_steps must be at most steps less warmup_steps, 10; got 11",
+        ),
         ({"data": {"subsets": 3}}, r"micro: subsets must be `name: value` lines; got 3"),
         (
             {"data": {"subsets": {"F": 1}, "cluster": "x"}},
@@ -192,7 +200,7 @@ def test_files_and_names(tmp_path, capsys):
     assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "bad.yaml must be YAML" in errors[0]
-    names = "mini, paper, small, transfer"
+    names = "draws, mini, paper, small, transfer"
     wanted = f"curr-ab: unknown preset 'maxi'; choose one of {names} or name a YAML file (--preset)"
     assert errors[1] == wanted
 
@@ -234,3 +242,45 @@ def test_seeds_and_own_sizes_make_cells_of_which_one_of_each_member_is_exported(
     with pytest.raises(ValueError, match=r"unknown cell in only '9M-F'; choose one of 8M-F-seed3"):
         chosen(cells, ["9M-F"], "only")
     assert {size.name for size in SIZES} >= {"8M", "35M"}
+
+
+def test_draws_make_cells_with_pairs_and_seeds_of_their_own():
+    preset = make_preset({**MICRO, "data": {"subsets": {"F": 40, "Q": 8}, "draws": 2}}, "micro")
+    cells = cells_of(preset, "data")
+    assert [cell.name for cell in cells[:4]] == ["8M-F-draw1", "8M-F-draw2", "8M-Q-draw1", "8M-Q-draw2"]
+    assert [cell.plan.draw for cell in cells] == [1, 2] * 4
+    assert len({cell.plan.seed for cell in cells}) == 8
+    assert [cell.name for cell in cells if cell.exported] == [
+        *("8M-F-draw1", "8M-Q-draw1", "35M-F-draw1", "35M-Q-draw1")
+    ]
+    assert [cell.plan.seed for cell in cells_of(preset, "data")] == [cell.plan.seed for cell in cells]
+    both = cells_of(make_preset({**preset.to_dict(), "seeds": [1, 2]}, "micro"), "data")
+    assert both[1].name == "8M-F-draw1-seed2" and len({cell.plan.seed for cell in both}) == 16
+    (only,) = chosen(both, ["35M-Q-draw2-seed1"], "only")
+    assert (only.plan.draw, only.member, only.title) == (2, "35M-Q", "35M-Q")
+
+
+def test_cells_of_the_grid_may_be_left_out():
+    preset = make_preset({**MICRO, "left_out": ["35M-Q"], "transfer": {"clm_steps": [3]}}, "micro")
+    names = [cell.name for cell in cells_of(preset, "data")]
+    assert names == ["8M-F", "8M-Q", "35M-F", "8M-F-clm3", "8M-Q-clm3", "35M-F-clm3"]
+    assert make_preset(preset.to_dict(), "micro") == preset
+    with pytest.raises(ValueError, match=r"left_out must be of 8M-F, 8M-Q, 35M-F, 35M-Q; got '9M-\*'"):
+        cells_of(make_preset({**MICRO, "left_out": ["9M-*"]}, "micro"), "data")
+
+
+@pytest.mark.heavy
+def test_draws_gives_every_data_size_six_sizes_around_the_middle_and_exports_nothing():
+    preset = read_preset("draws")
+    cells = cells_of(preset, "data")
+    assert not any(cell.exported for cell in cells) and {cell.plan.draw for cell in cells} == {1, 2, 3}
+    sizes = {data: {cell.size for cell in cells if cell.data == data} for data in preset.data.subsets}
+    assert {len(names) for names in sizes.values()} == {5, 6}
+    assert make_preset(preset.to_dict(), "draws") == preset
+    assert {cell.plan.mask_fraction for cell in cells} == {0.4} and MASK_FRACTION == 0.15
+
+
+def test_with_one_draw_cells_are_what_they_were():
+    cells = cells_of(make_preset(MICRO, "micro"), "data")
+    assert [cell.name for cell in cells] == ["8M-F", "8M-Q", "35M-F", "35M-Q"]
+    assert {(cell.plan.draw, cell.plan.seed) for cell in cells} == {(0, 42)}

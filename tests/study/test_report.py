@@ -236,3 +236,37 @@ def test_data_are_reported_as_they_were_prepared(tmp_path):
         assert told in page and told in text
     assert sum(found["histograms"]["heavy length"].values()) == found["kept"]
     assert f"{found['kept']:,} of {found['read']:,} records" in page
+
+
+def test_draws_are_told_with_the_noise_that_they_show():
+    study = studies.drawn()
+    page, text = both(study)
+    for told in (page, text):
+        assert "(means over draws)" in told and "up to 2" not in told
+        assert "Noise of a cell's loss, by its source" in told
+        assert "Training sets, 3 draws of each that share no pair" in told
+        assert "of the scatter between draws, pooled over all cells" in told
+    assert "7 sizes by 4 data sets, up to 3 draws" in page and "nested" not in page
+    table = next(rows for rows in Words(render_page(study)).tables if rows[0][0] == "source")
+    assert table[0][:2] == ["source", "all data"] and table[0][2].startswith("S12")
+    assert [row[0] for row in table[1:]] == [
+        "draw of the pairs",
+        "seed, and draw otherwise for each size",
+        "held-out pairs, the same for all cells",
+    ]
+    found = study.law.noise["all"]
+    assert table[1][1] == f"{found[0].sd:.3f} (8)" and 0.05 < found[0].sd < 0.2
+    assert table[2][1] == f"{found[1].sd:.3f} (48)" and 0.007 < found[1].sd < 0.013
+    assert "w32-S12, draw 3" in page
+    assert "Laws by all cells at once" in page and "| best-size | 6 |" in text
+    joint = next(rows for rows in Words(render_page(study)).tables if rows[0][0] == "law")
+    assert {row[0] for row in joint[1:]} == {"iso-data", "best-size", "parametric"}
+    (best,) = [row for row in joint[1:] if row[0] == "best-size"]
+    fit = next(fit for fit in study.law.joint if fit.law == "best-size")
+    assert best[2:5] == [f"{one:.3f}" for one in (fit.residual, fit.size_left_out, fit.data_left_out)]
+    assert 1.5 < fit.intervals["growth"].low * 2 < 1.8 and best[5].startswith(
+        f"{2 ** fit.estimates['growth']:.2f} ("
+    )
+    plain = both(studies.mini())
+    assert not any("by its source" in told for told in plain)
+    assert "seed, and draw" not in both(studies.small())[0]

@@ -33,7 +33,7 @@ def test_seeds_are_averaged_and_their_pooled_scatter_is_the_error(measure):
     study = replace(study, cells=cells)
     grid = make_grid(study)
     noise = seed_noise(_runs(study, measure))
-    assert grid.seed_noise(measure) == pytest.approx(noise)
+    assert grid.noise(measure) == pytest.approx(noise)
     for spot in grid.spots.values():
         mean = fmean(measure(cell)[0] for cell in spot.cells)
         assert len(spot.cells) == 3
@@ -48,7 +48,7 @@ def test_one_seed_keeps_its_own_error():
         spot = grid.spots[cell.size, cell.data]
         assert grid.estimate(spot, loss_of) == (cell.loss, cell.standard_error)
         assert grid.estimate(spot, pairing_of) == cell.pairing
-    assert grid.seed_noise(loss_of) is None
+    assert grid.noise(loss_of) is None
 
 
 def test_the_noise_of_a_measure_is_pooled_once_for_a_report(monkeypatch):

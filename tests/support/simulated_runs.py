@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from curr_ab.scaling import Runs, make_runs
@@ -36,3 +38,36 @@ def repeated_runs(num_runs: int, noise_sd: float = 0.003, seed: int = 0) -> Runs
         }
         for n, u, k, e in zip(parameters, unique, epochs, noise, strict=True)
     )
+
+
+def drawn_runs(
+    draws: int = 3,
+    seeds: int = 1,
+    draw_sd: float = 0.0,
+    own_sd: float = 0.0,
+    seed_sd: float = 0.0,
+    missing: float = 0.0,
+    seed: int = 0,
+    data: Sequence[int] = (8, 24, 72),
+    sizes: Sequence[float] = tuple(2e4 * 2.5**step for step in range(5)),
+) -> Runs:
+    """Parabolas whose optimum grows with the sequences; noise of draws, of each size on them, of seeds."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for sequences in data:
+        for draw in range(1, draws + 1):
+            shift = generator.normal(0, draw_sd)
+            for size in sizes:
+                own = generator.normal(0, own_sd)
+                for number in range(1, seeds + 1):
+                    noise = shift + own + generator.normal(0, seed_sd)
+                    loss = 2 - np.log10(sequences) / 3 + np.log10(size / best_of_drawn(sequences)) ** 2 / 2
+                    row = {"parameters": size, "sequences": sequences, "loss": float(loss + noise)}
+                    if generator.random() >= missing:
+                        rows.append({**row, "draw": str(draw), "seed": str(number)})
+    return make_runs(rows)
+
+
+def best_of_drawn(sequences: float) -> float:
+    """The best size in `drawn_runs`."""
+    return float(1.2e5 * (sequences / 24) ** 0.63)

@@ -8,7 +8,7 @@ from functools import cache
 from curr_ab import scaling
 from curr_ab.measures.held_out import LOSS_REGIONS
 from curr_ab.scaling.iso_data import fit_parabolas
-from curr_ab.study.law import StudyLaw
+from curr_ab.study.law import CellLoss, StudyLaw, fit_cells
 from curr_ab.study.report.grid import make_grid
 from curr_ab.study.summary import CellSummary, StudySummary
 
@@ -49,10 +49,11 @@ def _curves(final, steps, parameters, random_numbers):
     return tuple(training), tuple(held_out)
 
 
-def _cell(name, data, pairs, seed, noise, steps=500):
+def _cell(name, data, pairs, seed, noise, steps=500, draw=0):
     size, shape, parameters = name
-    random_numbers = random.Random(f"{size} {data} {seed}")
-    loss = _loss(parameters, pairs) + random_numbers.gauss(0, noise)
+    random_numbers = random.Random(f"{size} {data} {seed}" + f" {draw}" * (draw > 0))
+    luck = random.Random(f"{data} {draw}").gauss(0, 0.1) if draw else 0.0  # of all sizes that see these pairs
+    loss = _loss(parameters, pairs) + luck + random_numbers.gauss(0, noise)
     training, held_out = _curves(loss, steps, parameters, random_numbers)
     regions = {
         place: (
@@ -62,7 +63,7 @@ def _cell(name, data, pairs, seed, noise, steps=500):
         for place in LOSS_REGIONS
     }
     seconds = 12 + parameters / 45_000
-    folder = f"cells/{size}-{data}" + (f"-seed{seed}" if noise else "")
+    folder = f"cells/{size}-{data}" + f"-draw{draw}" * (draw > 0) + (f"-seed{seed}" if noise else "")
     return CellSummary(
         member=f"{size}-{data}",
         size=size,
@@ -71,6 +72,7 @@ def _cell(name, data, pairs, seed, noise, steps=500):
         parameters=parameters,
         pairs=pairs,
         seed=seed,
+        draw=draw,
         steps=steps,
         state="done",
         log=f"{folder}/log.txt",
@@ -222,6 +224,28 @@ def small():
 
 
 @cache
+def drawn():
+    """Seven sizes, four data sets, three draws of each, and a law of the study's own."""
+    subsets = (("S12", 12), ("S40", 40), ("S150", 150), ("S400", 400))
+    cells = [
+        _cell(size, data, pairs, 100 * pairs + draw, 0.01, draw=draw)
+        for size in SMALL_SIZES
+        for data, pairs in subsets
+        for draw in (1, 2, 3)
+    ]
+    losses = [
+        CellLoss(c.data, c.parameters, c.pairs, c.seed, c.loss, c.standard_error, c.draw) for c in cells
+    ]
+    return replace(
+        small(),
+        preset="draws",
+        title="Seven sizes, four data sets, three draws",
+        cells=tuple(cells),
+        law=fit_cells(losses),
+    )
+
+
+@cache
 def untouched():
     """Planned, and nothing more."""
     study = under_way()
@@ -240,5 +264,5 @@ def untouched():
     return replace(study, cells=cells, baselines={}, data_report={}, seconds=0.0)
 
 
-ALL = {function.__name__: function for function in (mini, unidentifiable, under_way, small, untouched)}
+ALL = {function.__name__: function for function in (mini, unidentifiable, under_way, small, drawn, untouched)}
 assert len(make_grid(mini()).spots) == 15

@@ -103,6 +103,8 @@ def test_a_warm_up_rises_and_the_schedule_goes_on_from_its_peak():
         ]
         assert rates[:5] == [0, 0.25, 0.5, 0.75, 1.0]
         assert rates[-1] == pytest.approx(last, abs=1e-3)
+    decaying = {"peak": 1.0, "num_steps": 14, "warmup_steps": 4, "schedule": "constant", "decay_steps": 5}
+    assert [scheduled_rate(step, **decaying) for step in range(4, 14)] == [1.0] * 6 + [0.8, 0.6, 0.4, 0.2]
     assert scheduled_rate(0, peak=2.0, num_steps=3, warmup_steps=0) == 2.0
     with pytest.raises(ValueError, match="schedule must be linear, cosine or constant; got 'square'"):
         scheduled_rate(5, peak=1.0, num_steps=9, warmup_steps=0, schedule="square")

@@ -119,9 +119,9 @@ def _training(grid: Grid, data: str, steps: Scale, y: Scale) -> Drawing:
         for cell in grid.spots[size, data].cells:
             chart.line(_thinned(cell.training_curve), f"s{index}", "line faint")
             held_out = [(step, loss) for step, loss in cell.held_out_curve if math.isfinite(loss)]
-            chart.line(held_out, f"s{index}", "line" if grid.seeds == 1 else "line thin")
-            for step, loss in held_out if grid.seeds == 1 else held_out[-1:]:
-                tip = f"{cell.member}, seed {cell.seed}, step {step:,}: held-out loss {loss:.3f}"
+            chart.line(held_out, f"s{index}", "line thin" if grid.repeats else "line")
+            for step, loss in held_out[-1:] if grid.repeats else held_out:
+                tip = f"{cell.trained_as}, step {step:,}: held-out loss {loss:.3f}"
                 chart.point(step, loss, f"s{index}", index, tip, radius=3)
             if held_out:
                 labels.append((held_out[-1][1], grid.size_label(size), f"s{index}"))
@@ -198,8 +198,8 @@ def law_figures(summary: StudySummary, grid: Grid) -> dict[str, Drawing]:
 
 def points(grid: Grid) -> str:
     """The sentence that says what a point of the law's first figure is."""
-    if grid.seeds > 1:
-        return "Each point is the mean over the seeds of a cell, its bar one standard error."
+    if grid.repeats:
+        return f"Each point is the mean over the {grid.repeated_over} of a cell, its bar one standard error."
     return "Each point is a trained model, its bar one standard error."
 
 

@@ -1,4 +1,4 @@
-"""The cells of a study by size and data, with the mean over seeds where there are several."""
+"""The cells of a study by size and data, with the mean over draws and seeds where there are several."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RATES = (throughput_of, minutes_of)
 
 @dataclass(frozen=True)
 class Spot:
-    """All cells of one size and one data set: one for each seed."""
+    """All cells of one size and one data set: one for each draw and seed."""
 
     cells: tuple[CellSummary, ...]
 
@@ -55,8 +55,12 @@ class Spot:
         return tuple(cell for cell in self.cells if cell.state == "done")
 
     def measured(self, measure: Measure) -> list[Estimate]:
-        """The values of the seeds that are done."""
-        return [value for cell in self.done if (value := measure(cell)) is not None]
+        """Values of the draws that are done, each the mean over its seeds; with one draw, of the seeds."""
+        found = [(cell.draw, value) for cell in self.done if (value := measure(cell)) is not None]
+        if not any(draw for draw, _ in found):
+            return [value for _, value in found]
+        draws = [[value for other, value in found if other == draw] for draw in dict(found)]
+        return [(fmean(value for value, _ in values), values[0][1]) for values in draws]
 
     @property
     def label(self) -> str:
@@ -105,10 +109,10 @@ class Grid:
     def data_label(self, data: str) -> str:
         return f"{data} · {self.pairs(data):,} pairs"
 
-    def seed_noise(self, measure: Measure) -> float | None:
-        """Standard deviation between seeds, pooled over all cells; None without repeats, and of rates.
+    def noise(self, measure: Measure) -> float | None:
+        """Standard deviation between draws, or seeds, pooled over cells; None of rates and without repeats.
 
-        Two seeds of one cell do not know their own scatter: by luck it may be 0.
+        Two repeats of one cell do not know their own scatter: by luck it may be 0.
         """
         if measure not in self._noises:
             self._noises[measure] = self._pooled(measure)
@@ -124,20 +128,20 @@ class Grid:
         return math.sqrt(squares / freedom) if freedom else None
 
     def estimate(self, spot: Spot, measure: Measure) -> Estimate | None:
-        """The mean over seeds; its standard error is of the seeds' noise, without repeats its own."""
+        """The mean over draws and seeds; its standard error is of their noise, without repeats its own."""
         estimates = spot.measured(measure)
         if not estimates:
             return None
-        noise, count = self.seed_noise(measure), len(estimates)
+        noise, count = self.noise(measure), len(estimates)
         error = noise / math.sqrt(count) if noise else 0.0 if count > 1 else estimates[0][1]
         return fmean(value for value, _ in estimates), error
 
     @property
     def kind_of_error(self) -> str:
         """The source of the standard errors of losses, in words."""
-        if self.seed_noise(loss_of) is None:
+        if self.noise(loss_of) is None:
             return "over held-out pairs"
-        return "of the scatter between seeds, pooled over all cells"
+        return f"of the scatter between {'draws' if self.draws > 1 else 'seeds'}, pooled over all cells"
 
     def row(self, data: str, measure: Measure = loss_of) -> list[tuple[Spot, Estimate]]:
         """Values that were measured with one data set, small sizes first."""
@@ -153,19 +157,31 @@ class Grid:
         return min(row, key=lambda found: found[1][0])[0] if row else None
 
     @property
-    def seeds(self) -> int:
-        """The most seeds that any cell has."""
-        return max(len(spot.cells) for spot in self.spots.values())
+    def draws(self) -> int:
+        """The most draws of the pairs that any cell has."""
+        return max(len({cell.draw for cell in spot.cells}) for spot in self.spots.values())
+
+    @property
+    def repeats(self) -> str:
+        """The repeats of a cell in words, such as "3 draws, 2 seeds"; empty where there are none."""
+        most = max(len(spot.cells) for spot in self.spots.values())
+        counts = {"draws": self.draws, "seeds": -(-most // self.draws)}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 1)
+
+    @property
+    def repeated_over(self) -> str:
+        """The names of the repeats, such as "draws and seeds"."""
+        return " and ".join(word.split()[1] for word in self.repeats.split(", ") if word)
 
     def counted(self, number: int) -> str:
         """`number` sizes with their data, in words."""
-        return f"{number} cells" + (" (means over seeds)" if self.seeds > 1 else "")
+        return f"{number} cells" + f" (means over {self.repeated_over})" * bool(self.repeats)
 
 
 def make_grid(summary: StudySummary) -> Grid:
     """The cells of a summary by (size, data)."""
     spots: dict[tuple[str, str], tuple[CellSummary, ...]] = {}
-    for cell in sorted(summary.cells, key=lambda cell: cell.seed):
+    for cell in sorted(summary.cells, key=lambda cell: (cell.draw, cell.seed)):
         spots[cell.size, cell.data] = (*spots.get((cell.size, cell.data), ()), cell)
     return Grid({name: Spot(cells) for name, cells in spots.items()})
 

@@ -51,6 +51,8 @@ def _words(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "remarks": remarks(summary.law),
         "loss_table": tables.loss_table(grid),
         "law_table": tables.law_table(summary),
+        "noise_table": tables.noise_table(summary, grid),
+        "joint_table": tables.joint_table(summary),
         "baseline_table": tables.baseline_table(summary),
         "cell_table": tables.cell_table(grid),
         "region_table": tables.region_table(grid, LOSS_REGIONS),
@@ -98,7 +100,7 @@ def _facts(summary: StudySummary, grid: Grid) -> list[tuple[str, str]]:
     cells = every_cell(summary)
     done = sum(cell.state == "done" for cell in cells)
     shape = f"{len(grid.sizes)} sizes by {len(grid.data)} data sets" + (
-        f", up to {grid.seeds} seeds" if grid.seeds > 1 else ""
+        f", up to {grid.repeats}" if grid.repeats else ""
     )
     if summary.further_cells:
         shape += f", and {len(summary.further_cells)} causal, after causal, and beside those"

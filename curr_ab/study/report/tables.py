@@ -11,6 +11,7 @@ from curr_ab.data.description import statistics
 from curr_ab.data.preparing.splits import SPLITS
 from curr_ab.pages import words
 from curr_ab.quantities import format_duration
+from curr_ab.scaling.draws import Component
 from curr_ab.study.report.findings import law_rows
 from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, region_of, written
 from curr_ab.study.summary import CellSummary, StudySummary
@@ -85,8 +86,8 @@ def _loss(
     if found is None:
         return Field(progress(spot.first), style=spot.first.state)
     missing = len(spot.cells) - len(spot.done)
-    seeds = f" ({len(spot.done)} of {len(spot.cells)} seeds)" if missing else ""
-    return Field(written(found, digits) + seeds, spot is best, style=tints(found[0]))
+    done = f" ({len(spot.done)} of {len(spot.cells)} {grid.repeated_over})" if missing else ""
+    return Field(written(found, digits) + done, spot is best, style=tints(found[0]))
 
 
 def progress(cell: CellSummary) -> str:
@@ -116,7 +117,7 @@ def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
     if cell.export is not None:
         links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
     return (
-        Field(cell.member),
+        Field(cell.member + f", draw {cell.draw}" * (cell.draw > 0)),
         Field(cell.shape),
         Field(f"{cell.parameters:,}"),
         Field(f"{cell.pairs:,}"),
@@ -169,8 +170,50 @@ def baseline_table(summary: StudySummary) -> Table:
     return plain("Held-out loss without a model.", ("frequencies", "loss"), rows)
 
 
+def noise_table(summary: StudySummary, grid: Grid) -> Table | None:
+    """The sources of noise, over all data and for each data set."""
+    noise = summary.law.noise
+    if not noise:
+        return None
+    columns = {"all data": "all", **{grid.data_label(data): str(grid.pairs(data)) for data in grid.data}}
+    found = {name: {part.source: part for part in noise.get(key, ())} for name, key in columns.items()}
+    rows = [
+        (source, *(_component(found[name].get(source)) for name in columns)) for source in found["all data"]
+    ]
+    caption = (
+        "Noise of a cell's loss, by its source: standard deviation in nats, and in brackets its degrees of "
+        "freedom; 0 where the other sources explain all."
+    )
+    return plain(caption, ("source", *columns), rows)
+
+
+def _component(part: Component | None) -> str:
+    if part is None:
+        return ""
+    return f"{part.sd:.3f}" + ("" if part.freedom is None else f" ({part.freedom})")
+
+
+def joint_table(summary: StudySummary) -> Table | None:
+    """Laws by all cells at once, and how well each tells cells that it has not seen."""
+    if not summary.law.joint:
+        return None
+    rows = []
+    for fit in summary.law.joint:
+        found = fit.intervals.get("growth")
+        band = "" if found is None else f"{2**found.median:.2f} ({2**found.low:.2f} to {2**found.high:.2f})"
+        errors = (fit.residual, fit.size_left_out, fit.data_left_out)
+        rows.append((fit.law, str(fit.unknowns), *("" if e is None else f"{e:.3f}" for e in errors), band))
+    caption = (
+        "Laws by all cells at once, where a draw moves all its sizes: root mean square error of means over "
+        "draws, in nats, of cells that the fit has seen, and of each size and each data set that it has not; "
+        "then the factor by which twice the data multiply the best size, with its 95%."
+    )
+    header = ("law", "unknowns", "all cells", "size left out", "data left out", "twice the data")
+    return plain(caption, header, rows)
+
+
 def data_tables(summary: StudySummary) -> list[Table]:
-    """Splits, nested training sets, what was dropped, lengths."""
+    """Splits, training sets, what was dropped, lengths."""
     report = summary.data_report
     if not report:
         return []
@@ -178,7 +221,7 @@ def data_tables(summary: StudySummary) -> list[Table]:
     subsets = [(name, f"{count:,}") for name, count in report["subsets"].items()]
     tables = [
         plain("Splits, by clusters of similar sequences.", ("split", "pairs", "clusters"), splits),
-        plain("Nested training sets.", ("set", "pairs"), subsets),
+        plain(f"{_sets(summary)}.", ("set", "pairs"), subsets),
     ]
     if report["dropped"]:
         dropped = [(reason, f"{count:,}") for reason, count in report["dropped"].items()]
@@ -190,6 +233,11 @@ def data_tables(summary: StudySummary) -> list[Table]:
         lengths.append((name, *(f"{found[key]:.1f}".removesuffix(".0") for key in keys)))
     tables.append(plain("Residues.", ("", "least", "median", "mean", "most"), lengths))
     return tables
+
+
+def _sets(summary: StudySummary) -> str:
+    draws = max((cell.draw for cell in summary.cells), default=0)
+    return f"Training sets, {draws} draws of each that share no pair" if draws else "Nested training sets"
 
 
 def provenance_table(summary: StudySummary) -> Table:
