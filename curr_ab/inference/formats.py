@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from curr_ab.files import replacing
+from curr_ab.files import remove_half_written, replacing
 from curr_ab.formulas import guard_fields
 from curr_ab.inference.tasks import SHAPE
 from curr_ab.options import OptionError
@@ -52,9 +52,10 @@ def writer_for(out: Path) -> Callable[[Sequence[Path], Path], None]:
 
 def assemble(parts: Sequence[Path], out: Path) -> None:
     """Write `out` whole or not at all; npy and safetensors have the ids next to them, one in a line."""
-    write = writer_for(out)
+    write, ids = writer_for(out), out.with_suffix(".ids.txt")
+    for path in (ids, out):  # whose other writers were killed
+        remove_half_written(path)
     if out.suffix in (".npy", ".safetensors"):
-        ids = out.with_suffix(".ids.txt")
         with replacing(ids) as temporary, open(temporary, "w", encoding="utf-8") as file:
             for table in _tables(parts):
                 file.writelines(f"{one}\n" for one in table["id"].to_pylist())

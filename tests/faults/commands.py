@@ -36,10 +36,20 @@ class Command:
 
 
 INPUTS = (
-    *("pairs.csv", "more.csv", "labelled.csv", "runs.csv", "study.yaml", "prepared"),
+    *(
+        "pairs.csv",
+        "few.csv",
+        "more.csv",
+        "labelled.csv",
+        "variants.csv",
+        "runs.csv",
+        "study.yaml",
+        "prepared",
+    ),
     *("run", "other-run", "published", "CurrAb-8M-F", "CurrAb-8M-H"),
 )
-ROWS = "pairs.csv --device cpu --records-per-part 4 --tokens-per-batch 600 --quiet --resume --out OUT"
+WHERE = "--device cpu --records-per-part 1 --quiet --resume --out OUT"
+ROWS = f"pairs.csv --tokens-per-batch 600 {WHERE}".replace("-part 1", "-part 4")
 COMMANDS = {
     "data prepare": Command(
         "data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True
@@ -53,15 +63,20 @@ COMMANDS = {
     ),
     "finetune auto": Command(f"finetune {LABELLED} --model run --method auto --fewest-steps 1 --folds 2"),
     "finetune probe": Command(f"finetune {LABELLED} --model run --method probe --folds 2"),
-    "benchmark": Command("benchmark loss --data pairs.csv --models demo --out OUT"),
+    "benchmark": Command(
+        "benchmark affinity-flab --data variants.csv --direction higher --models run --no-baselines "
+        "--shots 8 --repeats 1 --out OUT"
+    ),
     "evaluate": Command("evaluate loss --model demo --data prepared --pairs 2 --out OUT --device cpu"),
     "embed": Command(f"embed demo {ROWS}", "out.parquet"),
     "embed, 2 processes": Command(f"embed demo {ROWS} --processes 2", "out.parquet", True),
     "score": Command(f"score demo {ROWS} --mode unmasked", "out.csv"),
     "mutate": Command(f"mutate demo {ROWS} --mode unmasked --part CDRH3 --number", "out.csv"),
-    "generate": Command(f"generate demo {ROWS} --given heavy --n 1", "out.csv"),
+    "generate": Command(
+        f"generate demo few.csv {WHERE} --given heavy --at-once 40 --any-sequence", "out.csv"
+    ),
     "design": Command(
-        f"design demo {ROWS} --mutations 2 --n 2 --mode unmasked --positions H:30-35", "out.csv"
+        f"design run few.csv {WHERE} --mutations 2 --n 2 --mode unmasked --positions H:30-35", "out.csv"
     ),
     "scaling fit": Command(
         "scaling fit runs.csv --law iso-data --noise 3e-4 --draws 30 --workers 2 --seed 0 --plot OUT",
@@ -106,16 +121,22 @@ evaluation:
 def make_inputs(folder: Path, scratch: Path) -> None:
     """All that the commands read, made by other commands."""
     from curr_ab.scaling import published_runs
+    from curr_ab.words import EXAMPLE_PAIR
 
     folder.mkdir(exist_ok=True)
     runs = published_runs("test-loss-2025-05")
     table = zip(runs.parameters, runs.sequences, runs.loss, strict=True)
     lines = ["parameters,sequences,loss", *(f"{n:.0f},{d:.0f},{loss}" for n, d, loss in table)]
     (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    heavy, light = EXAMPLE_PAIR
+    variants = [f"{heavy[:place]}A{heavy[place + 1 :]},{light},{place * 7 % 11}" for place in range(50, 74)]
+    text = "\n".join(["heavy,light,fitness", *variants]) + "\n"
+    (folder / "variants.csv").write_text(text, encoding="utf-8")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     save_published(folder / "published" / "checkpoint-500000", 500_000, 38.82)
     for words, result in (
         ("example-data specificity-binary --pairs 16 --out OUT", "pairs.csv"),
+        ("example-data specificity-binary --pairs 2 --out OUT", "few.csv"),
         ("example-data specificity-binary --pairs 24 --out OUT", "labelled.csv"),
         ("example-data specificity-binary --pairs 200 --out OUT", "more.csv"),
         ("data prepare more.csv --cluster exact --subsets F=1.0 --processes 1 --out OUT", "prepared"),

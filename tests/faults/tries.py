@@ -75,15 +75,17 @@ def run(
     if pid == 0:
         _become(arguments, said, loaded, temporary, user)
     started = time.monotonic()
-    signal_number = disturb(pid) if disturb else 0
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() - started > LONGEST_S:
-            os.killpg(pid, signal.SIGKILL)
-        time.sleep(0.005)
-    left = family(pid)
-    _, left = psutil.wait_procs(left, timeout=30) if left else ([], [])
-    for one in left:
-        one.kill()
+    try:
+        signal_number = disturb(pid) if disturb else 0
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            if time.monotonic() - started > LONGEST_S:
+                os.killpg(pid, signal.SIGKILL)
+            time.sleep(0.005)
+        left = family(pid)
+        _, left = psutil.wait_procs(left, timeout=30) if left else ([], [])
+    finally:
+        for one in family(pid):
+            one.kill()
     for name in loaded.read_text().split() if loaded.exists() else ():
         if name not in sys.modules:
             with suppress(Exception):  # a part of a module that is none itself
