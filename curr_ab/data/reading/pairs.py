@@ -302,15 +302,16 @@ _CUT = pa.array([CUT, TRUNCATED])
 
 def _notes(columns: Columns, batch: pa.RecordBatch) -> pa.Array:
     """Note of each row on what was done to its chains; null where they are as they stand in the source."""
-    notes = pa.nulls(batch.num_rows, pa.string())
+    notes, never = pa.nulls(batch.num_rows, pa.string()), pa.repeat(pa.scalar(False), batch.num_rows)
     for chain in CHAINS:
-        start, end = (batch[f"domain_{side}_{chain}"].cast(pa.string()) for side in ("start", "end"))
-        cut = pc.binary_join_element_wise("cut to residues ", start, " to ", end, "")
-        done = pc.if_else(pc.is_in(batch[f"domain_{chain}"], _CUT), cut, None)
-        if f"translated_{chain}" in columns:
-            translated = pc.if_else(columns[f"translated_{chain}"], "translated from nucleotides", None)
-            done = _joined(translated, done, ", ")
-        notes = _joined(notes, pc.binary_join_element_wise(f"{chain} chain ", done, ""), "; ")
+        is_cut = pc.is_in(batch[f"domain_{chain}"], _CUT)
+        is_translated = columns.get(f"translated_{chain}", never)
+        if pc.any(is_cut).as_py() or pc.any(is_translated).as_py():
+            start, end = (batch[f"domain_{side}_{chain}"].cast(pa.string()) for side in ("start", "end"))
+            cut = pc.binary_join_element_wise("cut to residues ", start, " to ", end, "")
+            translated = pc.if_else(is_translated, "translated from nucleotides", None)
+            done = _joined(translated, pc.if_else(is_cut, cut, None), ", ")
+            notes = _joined(notes, pc.binary_join_element_wise(f"{chain} chain ", done, ""), "; ")
     return notes
 
 
