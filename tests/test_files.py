@@ -275,3 +275,13 @@ def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, erro
         raise error
     assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_a_quota_is_not_said_to_be_a_full_disk(tmp_path):
+    with (
+        pytest.raises(OSError, match="your quota there is used up") as caught,
+        replacing_folder(tmp_path / "outer") as outer,
+        replacing(outer / "inner"),
+    ):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert "MB are free" not in str(caught.value) and caught.value.errno == errno.EDQUOT
