@@ -27,11 +27,13 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
         if number not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
         free = shutil.disk_usage(folder).free if folder.exists() else 0
+        why = f"{free / 1e6:,.1f} MB are free, and a file takes more"
+        if number == errno.EDQUOT:  # the disk may have room
+            why = "your quota there is used up"
         explained = OSError(
-            f"no space is left in {folder.resolve()} ({free / 1e6:,.1f} MB are free, and a file takes more); "
-            "make room and run the same command again"
+            f"no space is left in {folder.resolve()} ({why}); make room and run the same command again"
         )
-        explained.errno = errno.ENOSPC
+        explained.errno = number or errno.ENOSPC
         raise explained from error
 
 

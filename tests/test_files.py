@@ -297,3 +297,13 @@ def test_a_lock_that_is_a_link_harms_nothing(tmp_path):
     with pytest.raises(ValueError, match="folder cannot be locked"), claimed(tmp_path / "folder", "works in"):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_quota_is_not_said_to_be_a_full_disk(tmp_path):
+    with (
+        pytest.raises(OSError, match="your quota there is used up") as caught,
+        replacing_folder(tmp_path / "outer") as outer,
+        replacing(outer / "inner"),
+    ):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert "MB are free" not in str(caught.value) and caught.value.errno == errno.EDQUOT

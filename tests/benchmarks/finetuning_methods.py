@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.finetuning_sweep import planted
 from curr_ab.files import read_object, write_json
 from curr_ab.finetuning import cross_validate, resolve_recipe
-from curr_ab.finetuning.beside import HEADLINES, Comparison
+from curr_ab.finetuning.beside import HEADLINES, read_comparisons
 from curr_ab.finetuning.choice import Choice
 from curr_ab.measures.fold_comparison import compare_predictions
 from curr_ab.measures.fold_predictions import read_run
@@ -74,7 +74,8 @@ def table(folder: Path) -> Sequence[str]:
         return ["`auto` has not run"]
     auto = read_run(folder / "auto")
     metric = HEADLINES[auto.target]
-    best = Comparison.read(folder / "auto").best_baseline
+    [comparison] = read_comparisons(folder / "auto")
+    best = comparison.best_baseline
     others = {name: read_run(folder / name) for name in finished[1:]}
     others[f"best baseline, {best}"] = read_run(folder / "auto", beside=best)
     lines = [f"| method | {metric} | `auto` minus it | p | processor time, s |", "|---|---:|---:|---:|---:|"]

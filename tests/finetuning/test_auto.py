@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from benchmarks.finetuning_methods import table
 
 from curr_ab.files import read_object
 from curr_ab.finetuning import cross_validate, load_finetuned, predict, read_examples
@@ -109,6 +110,14 @@ def test_a_sentence_says_which_is_better(run, tmp_path):
         row = next(row for row in compare_beside(copy, "auto").rows if row.kind == "run")
         assert row.value == pytest.approx(1 if better else -1)
         assert (row.difference > 0) == better and row.p_predictions < 0.05
+
+
+def test_the_benchmark_of_methods_reads_what_a_run_leaves(run, tmp_path):
+    (tmp_path / "auto").symlink_to(run[1])
+    header, _, auto, best, *_ = table(tmp_path)
+    [comparison] = read_comparisons(run[1])
+    assert header.startswith("| method | spearman |") and auto.startswith("| auto | ")
+    assert best.startswith(f"| best baseline, {comparison.best_baseline} | ")
 
 
 def test_a_run_that_was_killed_computes_nothing_twice(run, member, data, tmp_path, monkeypatch):
