@@ -178,9 +178,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str) -> Any:
+    """What YAML means; without tags, and without references, of which a few lines can make any length."""
     import yaml
 
     try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError(f"{source} must be YAML without references (*name); write the values out")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{source} must be YAML; {' '.join(str(error).split())}") from error

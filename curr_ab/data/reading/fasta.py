@@ -32,6 +32,9 @@ _PDB = re.compile(r"(?P<id>\w{4})_\d+\|Chains? (?P<chains>[^|]*)", re.IGNORECASE
 _JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
 
 
+_RECORD_BYTES = 64 << 20
+
+
 class _Mark(NamedTuple):
     """Reading of a record's header: the pair's name and the chain, where it names one."""
 
@@ -44,7 +47,12 @@ def _records(source: str) -> Iterator[tuple[int, str, str]]:
     line_number, start, name, parts = 0, 0, "", list[str]()
     try:
         with open_text(source) as stream:
-            for raw in io.BufferedReader(stream):
+            lines, size = io.BufferedReader(stream), 0
+            while raw := lines.readline(_RECORD_BYTES):
+                size = len(raw) if raw.startswith(b">") else size + len(raw)
+                if size >= _RECORD_BYTES:
+                    problem = f"a record must be shorter than {_RECORD_BYTES >> 20} MB; is this FASTA?"
+                    raise MalformedSource(source, problem, line_number + 1)
                 for piece in raw.split(b"\r") if b"\r" in raw.rstrip(b"\r\n") else (raw,):
                     line_number += 1
                     try:
