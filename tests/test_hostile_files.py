@@ -65,9 +65,10 @@ def test_records_have_a_size_that_memory_holds(tmp_path, monkeypatch):
         is_causal(str(tmp_path))
 
 
-def test_yaml_has_neither_tags_nor_references(tmp_path):
+def test_yaml_has_neither_tags_nor_references_and_is_short(tmp_path):
     bomb = "x: [&a [1, 1], &b [*a, *a], [*b, *b]]\n"  # of ten such lines nobody could print the value
-    for text, said in {bomb: "without references", "x: !!python/name:os.system": "must be YAML"}.items():
+    tag, long = "x: !!python/name:os.system", f"x: {'y' * 300_000}"
+    for text, said in {bomb: "references", tag: "must be YAML", long: "at most .* letters"}.items():
         (tmp_path / "plan.yaml").write_text(text)
         with pytest.raises(ValueError, match=said):
             read_yaml(tmp_path / "plan.yaml")

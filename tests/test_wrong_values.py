@@ -72,7 +72,7 @@ CASES = {
         "state of a training", "complete.json", {"files": "x", "sha256": LOST}, "not what was written",
     ),
     "a file of a state above": (
-        "state of a training", "complete.json", {"files": {"../x": "0"}, "sha256": LOST}, "not what was written",
+        "state of a training", "complete.json", {"files": {"../x": "0"}, "sha256": LOST}, "not what",
     ),
     "a member that is no text": ("plan", "plan.yaml", {"member": 0.5}, "member must be"),
     "a number too large": ("plan", "plan.yaml", {"steps": 10**400}, "steps must"),
@@ -87,8 +87,10 @@ CASES = {
     ),
     "a billion parts": ("parts of results", "plan.json", {"parts": 10**9}, "must be a count"),
     "parts that are text": ("parts of results", "plan.json", {"parts": "x"}, "must be a count"),
+    "a plan of no shares": ("parts of results", "plan.json", {"shares": 0}, "must be a count"),
     "no shares": ("parts of results", "plan.json", {"shares": {}}, "must be a count"),
     "a reference of no model": ("reference of the app", "reference.json", {"model": LOST}, "as curr-ab"),
+    "no perplexities": ("reference of the app", "reference.json", {"perplexities.pair": []}, "must have a"),
     "perplexities of nothing": (
         "reference of the app", "reference.json", {"perplexities.pair": None}, "as curr-ab",
     ),
