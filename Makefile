@@ -76,6 +76,12 @@ MINUTES ?= 60
 soak: $(VENV)/installed ## disturb every long command at random for MINUTES (60): kills, full disks, closed folders
 	cd tests && $(CURDIR)/$(RUN)/python -m faults --minutes $(MINUTES) --log $(CURDIR)/faults.jsonl
 
+INPUTS ?= 100000
+SEED ?= 0
+.PHONY: fuzz
+fuzz: $(VENV)/installed ## have every reader read damaged and hostile files, INPUTS (100000) of them, drawn by SEED (0)
+	cd tests && OMP_NUM_THREADS=1 $(CURDIR)/$(RUN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
+
 check: $(VENV)/installed ## lint, type-check, and verify generated files
 	$(RUN)/ruff check
 	$(RUN)/ruff format --check

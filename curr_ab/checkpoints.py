@@ -160,7 +160,14 @@ def load_tokenizer(source: str, **options: Any) -> CurrAbTokenizer:
             tokenizer: CurrAbTokenizer = CurrAbTokenizer.from_pretrained(source, **options)
     except Exception as error:
         # tokenizers has no kind of its own; of values of another kind transformers raises whatever it meets.
-        if type(error) not in (Exception, json.JSONDecodeError, TypeError, AttributeError, KeyError):
+        if type(error) not in (
+            Exception,
+            json.JSONDecodeError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+        ):
             raise
         raise ValueError(
             f"the tokenizer of {source} must be a whole file that tokenizers {tokenizers.__version__} reads; "
@@ -185,9 +192,10 @@ def load_weights(
     kwargs = reach(source, (CONFIG,), **kwargs)
     options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
     refuse_foreign_files(source, **options)
-    path = find_file(source, CONFIG, **options)
-    if "config" in kwargs or path is not None:
-        config = kwargs["config"] if "config" in kwargs else read_config(path)
+    path, config = find_file(source, CONFIG, **options), kwargs.get("config")
+    if config is None and path is not None:
+        config = read_config(path)
+    if config is not None:
         _refuse_other_size(config, source, options)
     try:
         with _unreported(), downloads_explained(source):
@@ -228,7 +236,8 @@ def load_weights(
 def read_config(path: Path) -> CurrAbConfig:
     """The configuration in a file, of whatever size its numbers ask for."""
     try:
-        return CurrAbConfig.from_json_file(path)
+        config: CurrAbConfig = CurrAbConfig.from_json_file(path)
+        return config
     except (ValueError, OSError):
         raise
     except Exception as error:  # of values of another kind transformers raises whatever it meets

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+_MOST_JSON = 256 << 20  # bytes of a record; an index of 100,000 shards is a third of it
+
 
 @contextmanager
 def _full_disk_named(folder: Path) -> Iterator[None]:
@@ -152,6 +154,8 @@ def as_written(path: str | Path) -> Iterator[None]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, such as a configuration or a record."""
+    if path.stat().st_size > _MOST_JSON:
+        raise ValueError(f"{path} must be at most {_MOST_JSON >> 20} MB; got {path.stat().st_size >> 20} MB")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

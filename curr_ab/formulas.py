@@ -6,6 +6,7 @@ Numbers stay as they are, and the readers of tables take the apostrophe away aga
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +50,6 @@ def read_guarded_fields(batch: pa.Table) -> pa.Table:
     return batch
 
 
-def guard_row(row: dict[str, Any]) -> dict[str, Any]:
+def guard_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a row by name, as they are written."""
     return {guard(name): guard(value) if isinstance(value, str) else value for name, value in row.items()}

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _PHRASES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+_MOST_YAML = 1 << 18  # letters, of which PyYAML reads some 100,000 a second
 _LIMITS = {
     "above": ("above", operator.gt),
     "least": ("at least", operator.ge),
@@ -158,7 +159,7 @@ def check_names(given: Iterable[Any], options: type, kind: str, source: str = ""
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence about a name that does not exist: the nearest one, else all."""
     known = list(known)
-    nearest = difflib.get_close_matches(name, known, 1)
+    nearest = difflib.get_close_matches(name[:100], known, 1)
     advice = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(known)}"
     return f"unknown {what} {name!r}; {advice}"
 
@@ -179,10 +180,20 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str) -> Any:
+    """What YAML means; without tags, and without references, of which a few lines can make any length."""
     import yaml
 
+    if len(text) > _MOST_YAML:
+        raise ValueError(f"{source} must be at most {_MOST_YAML:,} letters of YAML; got {len(text):,}")
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("references (*name) are not read; write the values out")
+            return super().compose_node(parent, index)
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Plain)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{source} must be YAML; {' '.join(str(error).split())}") from error
 
@@ -316,7 +327,7 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         return value
     if origin is Literal:
         if value not in choices:
-            nearest = difflib.get_close_matches(str(value), choices, 1)
+            nearest = difflib.get_close_matches(str(value)[:100], choices, 1)
             advice = f"; did you mean {nearest[0]}?" if nearest else ""
             raise OptionError(f"{name} must be one of {', '.join(choices)}; got {value!r}{advice}", name)
         return value

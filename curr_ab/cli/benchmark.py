@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curr_ab.benchmark.plan import BenchmarkPlan, read_suite
 from curr_ab.benchmark.tasks.catalogue import TASKS
 from curr_ab.benchmark.tasks.options import TaskOptions
-from curr_ab.cli.shell import add_command
+from curr_ab.cli.shell import add_command, say
 from curr_ab.extras import needs_extra
 from curr_ab.options import Options, add_flags, option, read_flags, read_options
 
@@ -65,16 +65,16 @@ def _benchmark(args: argparse.Namespace) -> None:
         found = run_benchmark(suite, options.models, options.out, plan, say=_say)
         page = write_report(found)
     for line in lines_of(found):
-        print(line)
-    print(f"\n{page}")
+        say(line)
+    say(f"\n{page}")
     if found.failures:
         for one in found.failures:
-            print(f"benchmark: {one.task}: {one.model} failed: {one.reason}", file=sys.stderr)
+            say(f"benchmark: {one.task}: {one.model} failed: {one.reason}", file=sys.stderr)
         raise SystemExit(1)
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, file=sys.stderr, flush=True)
 
 
 def lines_of(found: Benchmark) -> list[str]:

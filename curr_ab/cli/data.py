@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_ab.cli.shell import CORES, QUIET, InputOptions, ShareOptions, add_command, hand_on
+from curr_ab.cli.shell import CORES, QUIET, InputOptions, ShareOptions, add_command, hand_on, say
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.family import DATA_SIZES
@@ -102,20 +102,20 @@ def _print_summary(index: dict[str, Any]) -> None:
     from curr_ab.data.reading.table import Recognised, summaries
 
     for source, changes in summaries([Recognised(**one) for one in index["recognised"]]):
-        print(source, *(f"  {change}" for change in changes), sep="\n")
-    print(f"{report['kept']:,} of {report['read']:,} records kept")
+        say(source, *(f"  {change}" for change in changes), sep="\n")
+    say(f"{report['kept']:,} of {report['read']:,} records kept")
     for reason, count in report["dropped"].items():
-        print(f"  dropped, {reason}: {count:,}")
+        say(f"  dropped, {reason}: {count:,}")
     for message in report["set_aside"]:
-        print(f"  set aside: {message}")
+        say(f"  set aside: {message}")
     if report["repeated_ids"]:
-        print(f"  {report['repeated_ids']:,} records have the id of an earlier one; they are kept")
+        say(f"  {report['repeated_ids']:,} records have the id of an earlier one; they are kept")
     for split, pairs in report["pairs"].items():
-        print(f"{split}: {pairs:,} in {report['clusters'][split]:,} clusters")
+        say(f"{split}: {pairs:,} in {report['clusters'][split]:,} clusters")
     for name, count in check_rows(report):
-        print(f"{name}: {count}")
-    print("subsets: " + ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items()))
-    print(f"fingerprint {index['fingerprint']}")
+        say(f"{name}: {count}")
+    say("subsets: " + ", ".join(f"{name} {pairs:,}" for name, pairs in index["subsets"].items()))
+    say(f"fingerprint {index['fingerprint']}")
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -137,5 +137,5 @@ def _describe(args: argparse.Namespace) -> None:
 
     require_matplotlib()
     description = describe(args.folder, progress=not options.quiet)
-    print(table(description))
-    print(f"report: {write_report(description, options.out or args.folder)}")
+    say(table(description))
+    say(f"report: {write_report(description, options.out or args.folder)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import add_command, refuse_for_several
+from curr_ab.cli.shell import add_command, refuse_for_several, say
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.evaluation.plan import PLANS, ClassificationPlan, SuitePlan, TablePlan
 from curr_ab.extras import needs_extra
@@ -114,11 +114,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
         for model in options.model:
             run_suite(args.suite, model, options.data, options.out, say=_say, **given)
-        print(write_tables(options.out, args.suite))
+        say(write_tables(options.out, args.suite))
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, file=sys.stderr, flush=True)
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -132,7 +132,7 @@ def _compare(args: argparse.Namespace) -> None:
         if options.column is not None:
             raise OptionError("column must be none for folders of the suite loss", "column")
         losses = compare_losses(args.first, args.second, draws=options.draws, seed=options.seed)
-        print(json.dumps(losses.to_dict(), indent=1) if options.json else loss_table(losses))
+        say(json.dumps(losses.to_dict(), indent=1) if options.json else loss_table(losses))
         return
     comparison = compare_runs(
         args.first,
@@ -142,7 +142,7 @@ def _compare(args: argparse.Namespace) -> None:
         draws=options.draws,
         seed=options.seed,
     )
-    print(json.dumps(comparison.to_dict(), indent=1) if options.json else table(comparison))
+    say(json.dumps(comparison.to_dict(), indent=1) if options.json else table(comparison))
 
 
 def table(runs: Comparison) -> str:

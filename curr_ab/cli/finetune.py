@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
-from curr_ab.cli.shell import Parser, add_command, interruptible, run
+from curr_ab.cli.shell import Parser, add_command, interruptible, run, say
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.family import DEMO, find_demo
 from curr_ab.finetuning.recipe import Recipe
@@ -94,7 +94,7 @@ def _finetune(args: argparse.Namespace) -> None:
         from curr_ab.finetuning.preview import preview
 
         text = preview(recipe, options.model, options.data, names=names, adapt_data=options.adapt_data)
-        print(text)
+        say(text)
         return
     if options.out is None:
         raise OptionError("out must name the folder of the run; got none", "out")

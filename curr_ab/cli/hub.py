@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.cli.shell import add_command, harmless, refuse_for_several
+from curr_ab.cli.shell import add_command, refuse_for_several, say
 from curr_ab.family import NAMESPACE, member
 from curr_ab.hub.space_settings import SpaceSettings
 from curr_ab.options import Options, option, read_options
@@ -157,7 +157,7 @@ def _export(args: argparse.Namespace) -> None:
     from curr_ab.hub import export
 
     difference = export(member(args.member), **vars(options))
-    print(f"{options.out}: {_PROVED} {difference:.1g}")
+    say(f"{options.out}: {_PROVED} {difference:.1g}")
 
 
 def _adopt(args: argparse.Namespace) -> None:
@@ -165,7 +165,7 @@ def _adopt(args: argparse.Namespace) -> None:
     from curr_ab.hub import adopt
 
     for folder, difference in adopt(args.folders, **vars(options)).items():
-        print(f"{folder}: {_PROVED} {difference:.1g}")
+        say(f"{folder}: {_PROVED} {difference:.1g}")
 
 
 def _card(args: argparse.Namespace) -> None:
@@ -177,7 +177,7 @@ def _card(args: argparse.Namespace) -> None:
 
     for folder in args.folders:
         write_card(folder, **vars(options))
-        print(f"{folder}/README.md")
+        say(f"{folder}/README.md")
 
 
 def _publish(args: argparse.Namespace) -> None:
@@ -197,14 +197,11 @@ def _verify(args: argparse.Namespace) -> None:
     from curr_ab.hub import verify
     from curr_ab.hub.fresh_process import FreshProcess
 
-    def say(line: str) -> None:
-        print(harmless(line))  # it names files of others
-
     with FreshProcess() as process:
         problems = {name: verify(name, **vars(options), say=say, fresh_process=process) for name in args.ids}
     for name, lines in problems.items():
         for line in lines:
             say(f"{name}: {line}")
-        print(f"{name}: {f'not as exported, problems: {len(lines)}' if lines else 'verified'}")
+        say(f"{name}: {f'not as exported, problems: {len(lines)}' if lines else 'verified'}")
     if broken := [name for name, lines in problems.items() if lines]:
         raise ValueError(f"not as exported: {', '.join(broken)}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curr_ab.cli.shell import InputOptions, Parser, ShareOptions, add_command, hand_on, say_recognised
+from curr_ab.cli.shell import InputOptions, Parser, ShareOptions, add_command, hand_on, say, say_recognised
 from curr_ab.cluster import ExecutorOptions
 from curr_ab.inference.settings import (
     DesignSettings,
@@ -264,7 +264,7 @@ def _generate(args: argparse.Namespace) -> None:
     alone = output.file is not None and output.file.exists() and not output.folder.exists()
     if not options.quiet and (alone or output.is_finished):  # and not parts of it
         wanted = 1 if plan.given == "nothing" else plan.n
-        print(*summary(options.out, wanted), sep="\n", file=sys.stderr)
+        say(*summary(options.out, wanted), sep="\n", file=sys.stderr)
 
 
 def tokens_of(args: argparse.Namespace) -> int | None:
@@ -305,9 +305,9 @@ def run_checkpoint(args: argparse.Namespace, task: BulkTask, read: Reader, check
     if not options.quiet and not options.join:
         precision = checkpoint.precision()
         name = str(precision.dtype).removeprefix("torch.")
-        print(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
+        say(f"{name} on {checkpoint.device_of()}: {precision.reason}", file=sys.stderr)
         if needs_numbering(task.parts_of_pairs, read):
-            print(
+            say(
                 "regions: numbered by alignment (IMGT), because the input has no region masks",
                 file=sys.stderr,
             )
@@ -335,7 +335,7 @@ def _run_task(options: BulkOptions, task: BulkTask, checkpoint: Checkpoint | Non
     say_left_out(checked, options.out)
     share = options.share
     if share is not None and share.count > 1 and (missing := Output.of(options.out).describe_missing()):
-        print(f"share {share} is done; {missing}", file=sys.stderr)
+        say(f"share {share} is done; {missing}", file=sys.stderr)
 
 
 def say_left_out(checked: Checked, out: str) -> None:
@@ -343,7 +343,7 @@ def say_left_out(checked: Checked, out: str) -> None:
     from curr_ab.inference.output import Output
 
     for reason, count in Counter(checked.left_out.values()).items():
-        print(f"left out, {reason}: {count:,}", file=sys.stderr)
+        say(f"left out, {reason}: {count:,}", file=sys.stderr)
     if checked.problems:
         total = f"{len(checked.problems):,} of {checked.total:,} records"
-        print(f"{total} were left out; {Output.of(out).skipped} lists them", file=sys.stderr)
+        say(f"{total} were left out; {Output.of(out).skipped} lists them", file=sys.stderr)

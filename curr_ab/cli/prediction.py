@@ -16,7 +16,7 @@ from curr_ab.cli.inference import (
     say_left_out,
     tokens_of,
 )
-from curr_ab.cli.shell import add_command, say_recognised
+from curr_ab.cli.shell import add_command, say, say_recognised
 from curr_ab.extras import needs_extra
 from curr_ab.finetuning.acquisition_plan import AcquireOptions, AcquisitionPlan, RoundsPlan
 from curr_ab.finetuning.recipe_files import resolve_recipe
@@ -64,7 +64,7 @@ def _predict(args: argparse.Namespace) -> None:
         _acquire(args, model, sure)
         return
     if sure is not None and not settings.raw and not read_options(args, BulkOptions).quiet:
-        print(*sure.explained(settings.level), sep="\n", file=sys.stderr)
+        say(*sure.explained(settings.level), sep="\n", file=sys.stderr)
     task = PredictTask(**vars(settings), uncertainty=sure, tokens_per_batch=tokens_of(args))
     run_checkpoint(args, task, _rows(args), model)
 
@@ -97,7 +97,7 @@ def _acquire(
     options, bulk = read_options(args, AcquireOptions), read_options(args, BulkOptions)
     assert options.acquire is not None
     if (sure is None or sure.neighbours is None) and not bulk.quiet:
-        print(
+        say(
             f"{args.model} does not hold its training pairs, so that these may be chosen: leave them out of "
             "the pool",
             file=sys.stderr,
@@ -126,4 +126,4 @@ def _simulate(args: argparse.Namespace) -> None:
         from curr_ab.finetuning.acquisition_rounds import simulate
 
     for line in simulate(recipe, options.model, options.data, options.out, plan, acquisition):
-        print(line)
+        say(line)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from curr_ab.cluster import ExecutorOptions, run_in_tasks
 from curr_ab.data.reading.column_names import ColumnNames
@@ -72,8 +72,7 @@ def say_recognised(recognised: Sequence[Recognised]) -> None:
     """Print what was recognised of each source, and what was changed or left out."""
     for one in recognised:
         first, *others = one.lines()
-        lines = map(harmless, (f"{one.source}: {first}", *(f"  {line}" for line in others)))
-        print(*lines, sep="\n", file=sys.stderr)
+        say(f"{one.source}: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -146,7 +145,7 @@ def run(parser: Parser, argv: Sequence[str] | None) -> int:
         return 128 + number
     except (ValueError, OSError, ImportError) as error:
         line = _in_one_line(error, args, [parser.prog, *args.words])
-        print(f"{parser.prog}: {harmless(line)}", file=sys.stderr)
+        say(f"{parser.prog}: {line}", file=sys.stderr)
         return 2
     return 0
 
@@ -170,9 +169,13 @@ def _in_one_line(error: Exception, args: argparse.Namespace, words: Sequence[str
     return line
 
 
-def harmless(line: str) -> str:
-    """The line without letters that a terminal obeys: names and texts of others stand in messages."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+def say(*texts: object, sep: str = " ", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print without letters that a terminal obeys: names and texts of others stand in what is said."""
+    print(*(_harmless(str(text)) for text in texts), sep=sep, file=file, flush=flush)
+
+
+def _harmless(text: str) -> str:
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 def add_command(

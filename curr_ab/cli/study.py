@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curr_ab.cli.shell import add_command, interruptible
+from curr_ab.cli.shell import add_command, interruptible, say
 from curr_ab.extras import needs_extra
 from curr_ab.hub.jobs import JobOptions, refuse_without_job, require_bucket
 from curr_ab.options import OptionError, Options, option, read_options
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
             plan = plan_study(
                 preset, out, options.data, only=options.only, restart=options.restart, jobs=jobs
             )
-            print("\n".join([preset.title, *plan, preset.takes]).rstrip())
+            say("\n".join([preset.title, *plan, preset.takes]).rstrip())
             return
         again = _going_on(options, out)
         disable_progress_bar()  # of files that are loaded or written: they would cut through the table
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
                 made_by=_making(options, out, preset),
             )
     if outcome.launched:
-        print("\n".join(closing_words(out, outcome, again)))
+        say("\n".join(closing_words(out, outcome, again)))
     if outcome.problems:
         raise SystemExit(1)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
-import yaml
 
 from curr_ab.data.preparing.checks import check_rows
 from curr_ab.data.preparing.clean import REASONS
@@ -22,7 +21,7 @@ from curr_ab.data.shards import FORMAT, INDEX_NAME, parquet_path
 from curr_ab.family import NAMESPACE
 from curr_ab.files import read_object, replacing
 from curr_ab.hub.manifest import CARD
-from curr_ab.options import OptionError
+from curr_ab.options import OptionError, parse_yaml
 from curr_ab.pages import render
 
 # The sections that hold numbers: publication and `verify` make them anew and compare.
@@ -100,8 +99,8 @@ def read_card(folder: Path) -> CardText:
     header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     cited = re.search(r"^## Cite\n.*?^```bibtex\n(.*?)\n```", text, re.DOTALL | re.MULTILINE)
     try:
-        values = yaml.safe_load(header[1]) if header else None
-    except yaml.YAMLError:
+        values = parse_yaml(header[1], CARD) if header else None
+    except ValueError:
         values = None
     license = values.get("license") if isinstance(values, dict) else None
     return CardText(

@@ -88,8 +88,8 @@ class Output:
         """The plan that the parts follow; empty where there is none."""
         file = self.folder / _PLAN
         plan = {"shares": 1} | read_object(file) if file.exists() else {}
-        for name in ("parts", "shares"):
-            if name in plan and not (type(plan[name]) is int and 0 <= plan[name] <= _MOST_PARTS):
+        for name, least in {"parts": 0, "shares": 1}.items():
+            if name in plan and not (type(plan[name]) is int and least <= plan[name] <= _MOST_PARTS):
                 raise ValueError(
                     f"{file}: {name} must be a count up to {_MOST_PARTS:,}; got {plan[name]!r}; remove "
                     f"{self.folder}"

@@ -69,4 +69,7 @@ def read_reference(path: Path) -> Reference:
         raise ValueError(f"{path} must be in the format {FORMAT!r}; publish the Space anew")
     with as_written(path):
         parts = {part: tuple(map(float, content["perplexities"][part])) for part in PARTS}
-        return Reference(**{**content, "perplexities": parts})
+        reference = Reference(**{**content, "perplexities": parts})
+    if not all(parts.values()):
+        raise ValueError(f"{path} must have a perplexity of each part; it has none; publish the Space anew")
+    return reference

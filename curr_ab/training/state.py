@@ -23,7 +23,15 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from curr_ab.files import file_digest, read_object, remove_folder, replacing, replacing_folder, write_json
+from curr_ab.files import (
+    file_digest,
+    is_beside,
+    read_object,
+    remove_folder,
+    replacing,
+    replacing_folder,
+    write_json,
+)
 
 MARKER = "complete.json"
 # What is frozen is what the run began with. Leaving it out needs strict=False; that nothing else is missing
@@ -154,7 +162,10 @@ def _damage(state: Path) -> str | None:
         or expected not in (None, _digest(marker))
     ):
         return f"{MARKER} is not what was written"
-    for name, digest in marker.get("files", {}).items():
+    files = marker.get("files", {})
+    if not isinstance(files, dict) or not all(map(is_beside, files)):
+        return f"{MARKER} is not what was written"
+    for name, digest in files.items():
         if not (state / name).is_file():
             return f"{name} is missing"
         if file_digest(state / name) != digest:
@@ -234,7 +245,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's log, oldest first; without those that a killed process or a disk left broken."""
     entries = []
     for line in (Path(path) / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(json.JSONDecodeError):
+        with suppress(json.JSONDecodeError, RecursionError):
             entries.append(json.loads(line))
     return entries
 

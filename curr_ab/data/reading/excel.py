@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curr_ab.data.reading.sources import MalformedSource, locate
-from curr_ab.data.reading.streams import open_seekable
+from curr_ab.data.reading.streams import OF_ARCHIVES, open_seekable, refuse_size
 from curr_ab.data.reading.table import Table, check_names, grouped_names, text_batches
 from curr_ab.extras import needs_extra
 
@@ -113,6 +115,11 @@ def open_workbook(source: str, sheet: str | None) -> Table:
     def load() -> CalamineWorkbook:
         with open_seekable(path) as file:
             data = io.BytesIO(file.read())
+        size = 0
+        with suppress(*OF_ARCHIVES), zipfile.ZipFile(data) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        refuse_size(source, size)
+        data.seek(0)
         try:
             return CalamineWorkbook.from_filelike(data)
         except PasswordError as error:

@@ -33,6 +33,9 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # as Python reads bytes that are no l
 _JOINT = re.compile(r"(?:\[SEP\]|<\w+>|[/:|])+")
 
 
+_RECORD_BYTES = 64 << 20
+
+
 class _Mark(NamedTuple):
     """Reading of a record's header: the pair's name and the chain, where it names one."""
 
@@ -42,10 +45,14 @@ class _Mark(NamedTuple):
 
 def _records(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, header and letters of each record."""
-    start, name, parts = 0, "", list[str]()
+    start, size, name, parts = 0, 0, "", list[str]()
     with open_text(source) as stream:
         lines = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape")
-        for line_number, raw in enumerate(lines, start=1):
+        for line_number, raw in enumerate(iter(lambda: lines.readline(_RECORD_BYTES), ""), start=1):
+            size = len(raw) if raw.startswith(">") else size + len(raw)
+            if size >= _RECORD_BYTES:
+                problem = f"a record must be shorter than {_RECORD_BYTES >> 20} MB; is this FASTA?"
+                raise MalformedSource(source, problem, line_number)
             line = raw.strip()
             if _NOT_UTF8.search(line):
                 problem = f"the text is not UTF-8 ({raw.encode(errors='surrogateescape')[:60]!r})"

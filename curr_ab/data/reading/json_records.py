@@ -182,7 +182,11 @@ def _records(source: str) -> Iterator[Mapping[str, Any]]:
         for record in records:
             if not isinstance(record, dict):
                 raise values.fail(f"a record must be an object with names; got {json.dumps(record)[:60]}")
-            yield _flat(record) if "contig_name" in record else record
+            try:
+                yield _flat(record) if "contig_name" in record else record
+            except (AttributeError, TypeError) as error:
+                problem = f"a contig must be as Cell Ranger writes it; got another ({error})"
+                raise values.fail(problem) from error
 
 
 def _flat(contig: Mapping[str, Any]) -> dict[str, Any]:

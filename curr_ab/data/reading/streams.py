@@ -19,6 +19,7 @@ import pyarrow as pa
 from curr_ab.data.reading.sources import MalformedSource, locate
 
 HEAD_BYTES = 1 << 18
+MOST_UNPACKED = 1 << 30  # bytes of what must be in memory whole; a small file can hold any number of them
 _CODECS = {
     rb"\x1f\x8b": "gzip",
     rb"\x28\xb5\x2f\xfd": "zstd",
@@ -28,7 +29,7 @@ _CODECS = {
     rb"PK(\x03\x04|\x05\x06)": "zip",
 }
 # What zipfile raises of a damaged archive; ValueError of names in no encoding and of places before the start.
-_OF_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error)
+OF_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error)
 _BESIDE_TABLES = re.compile(
     r"(^|/)(__MACOSX/|\.|readme|licen[sc]e)|/$|\.(md|pdf|html?|docx?|png|jpe?g)$", re.IGNORECASE
 )
@@ -81,7 +82,7 @@ def _member(source: str, path: str, part: str | None) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except _OF_ARCHIVES as error:
+    except OF_ARCHIVES as error:
         raise MalformedSource(source, f"the zip archive is damaged or cut off ({error})") from error
     if {"[Content_Types].xml", "mimetype", "Index/Document.iwa"} & set(names):
         return None
@@ -103,7 +104,7 @@ def _found(start: bytes, kinds: Mapping[bytes, str]) -> str | None:
 def _open_member(stream: pa.NativeFile, member: str) -> Any:
     try:
         return zipfile.ZipFile(stream).open(member)
-    except _OF_ARCHIVES as error:
+    except OF_ARCHIVES as error:
         raise OSError(str(error)) from error
 
 
@@ -156,8 +157,20 @@ def open_seekable(source: str) -> pa.NativeFile:
     path, layers = _layers(source)
     if not layers:
         return pa.OSFile(path)
+    blocks, size = list[bytes](), 0
     with _unpack(path, layers) as stream:
-        return pa.BufferReader(b"".join(iter(lambda: stream.read(HEAD_BYTES), b"")))
+        while block := stream.read(HEAD_BYTES):
+            blocks.append(block)
+            size += len(block)
+            refuse_size(source, size)
+    return pa.BufferReader(b"".join(blocks))
+
+
+def refuse_size(source: str, size: int) -> None:
+    """Refuse what takes more memory, once it is unpacked, than a reader should ask for."""
+    if size > MOST_UNPACKED:
+        problem = f"what is packed in it must be at most {MOST_UNPACKED / 2**30:g} GiB to be read at once"
+        raise MalformedSource(source, f"{problem}; unpack it, or save its table as CSV")
 
 
 def _encoding(start: bytes) -> str | None:

@@ -13,6 +13,7 @@ from curr_ab.finetuning.choice import CHOICE, Choice
 from curr_ab.finetuning.learning_curve import CURVE, LearningCurve
 from curr_ab.finetuning.report.charts import curve_chart, method_keys, methods_chart
 from curr_ab.measures.fold_predictions import RECIPE, fold_folder, read_run
+from curr_ab.options import read_yaml
 from curr_ab.pages import packaged_text, render, render_page
 from curr_ab.quantities import format_duration
 
@@ -42,10 +43,8 @@ def write_report(folder: Path) -> Path:
 
 def _words(folder: Path, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The sentences and tables that page and Markdown share."""
-    import yaml
-
     run = read_run(folder, column=comparisons[0].column)
-    recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    recipe = read_yaml(folder / RECIPE)
     num_pairs = sum(len(fold.ids) for fold in run.folds)
     return {
         "title": f"{run.task}, {run.model}",
