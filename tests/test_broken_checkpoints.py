@@ -155,5 +155,7 @@ def test_an_adapter_of_an_adapter_is_refused(tmp_path):
         (tmp_path / name).mkdir()
         content = json.dumps({"base_model_name_or_path": str(base)})
         (tmp_path / name / "adapter_config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"upper must be an adapter of a model; its base .*lower is an adapter"):
+    with pytest.raises(
+        ValueError, match=r"upper must be an adapter of a model; its base .*lower is an adapter"
+    ):
         curr_ab.load(tmp_path / "upper", device="cpu")
