@@ -91,13 +91,20 @@ def new_figure(
     return figure, list(axes.ravel())
 
 
+def plain(text: str) -> str:
+    """A name of the user's, in which matplotlib would read a formula between dollars."""
+    return text.replace("$", r"\$")
+
+
 def set_title(axes: Axes, text: str) -> None:
     """Write the title of axes, in the style of all."""
-    axes.set_title(text, loc="left", fontsize=10, parse_math=False)  # it may be a name of the user's
+    axes.set_title(plain(text), loc="left", fontsize=10)
 
 
 def add_legend(target: Figure | Axes, *parts: Any, **options: Any) -> None:
     """Add the legend of a figure or of axes, in the style of all."""
+    if len(parts) == 2:
+        parts = (parts[0], list(map(plain, parts[1])))
     target.legend(*parts, **{"frameon": False, "fontsize": 9, **options})
 
 

@@ -25,6 +25,20 @@ _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY
 _HTTP = ("httpx", "httpcore", "requests", "urllib3")  # of the client, which was requests, httpx, now httpx2
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 _log = logging.getLogger("curr_ab")
+TOKEN = re.compile(r"hf_\w{6,}")
+_SECRETS = (
+    (re.compile(rf"{TOKEN.pattern}|(?<=[Bb]earer )\S+"), "***"),
+    (re.compile(r"(https?://)[^/\s@]+@"), r"\1***@"),
+    (re.compile(r"(https?://[^\s?]+)\?\S+"), r"\1?***"),  # signed addresses of the storage
+    (re.compile(r"(?i)\b((?:x-\w+-)?(?:signature|credential|security-token)=)[^&\s]+"), r"\1***"),
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text of a library or a server without tokens, passwords and signatures of addresses."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 class OutOfReach(ValueError):
@@ -236,7 +250,8 @@ def _words(error: BaseException) -> str:
     """An error in the system's words; a silence is called the same whoever noticed it."""
     if "Timeout" in type(error).__name__:
         return "no answer"
-    return re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__
+    text = without_secrets(" ".join(str(error).split()))
+    return re.sub(r"^\[Errno -?\d+\] ", "", text) or type(error).__name__
 
 
 def _proxy() -> str:

@@ -147,3 +147,15 @@ def test_a_head_that_is_drawn_is_named(folder, caplog):
     model.save_pretrained(folder)
     curr_ab.load(folder, head="sequence-classification", device="cpu")
     assert not caplog.text
+
+
+def test_an_adapter_of_an_adapter_is_refused(tmp_path):
+    """Loaded one upon the other, both would change the model."""
+    for name, base in (("upper", tmp_path / "lower"), ("lower", tmp_path / "model")):
+        (tmp_path / name).mkdir()
+        content = json.dumps({"base_model_name_or_path": str(base)})
+        (tmp_path / name / "adapter_config.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=r"upper must be an adapter of a model; its base .*lower is an adapter"
+    ):
+        curr_ab.load(tmp_path / "upper", device="cpu")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,14 +18,15 @@ from test_packaging import PYPROJECT, ROOT
 
 from curr_ab import member, pages, scaling
 from curr_ab.charts import Drawing
-from curr_ab.data.description import Description, _page
+from curr_ab.data.description import Description, _by_name, _page
 from curr_ab.finetuning import adapter_record
 from curr_ab.hub import render_card
 from curr_ab.hub_results import eval_results
 from curr_ab.inference.heat_maps import Saturation, Site
 from curr_ab.inference.records import Record
 from curr_ab.inference.residue_charts import residue_chart
-from curr_ab.pictures import COLOURS, new_figure, save_pictures
+from curr_ab.measures.fold_figures import confusion_figure
+from curr_ab.pictures import COLOURS, add_legend, new_figure, save_pictures, set_title
 from curr_ab.results import Result, write_results
 from curr_ab.scaling import law_figures
 from curr_ab.study.report.page import render_page, write_law_figures
@@ -185,6 +187,23 @@ def test_all_matplotlib_pictures_have_one_style():
         if "matplotlib" in text and path.name not in ("pictures.py", "charts.py"):
             assert re.findall(drawing, text.replace("#777777", "")) == [], path
     assert len(set(COLOURS)) == 7 and Drawing.__module__ == "curr_ab.charts"
+
+
+def test_names_are_no_formulas(tmp_path):
+    """Between dollars matplotlib reads TeX, and ends with an error where it is none."""
+    formula = r"$\foo{$"
+    figure, (axes, *_) = new_figure(columns=2)
+    axes.plot([0, 1], label=formula)
+    set_title(axes, formula)
+    add_legend(figure, *axes.get_legend_handles_labels())
+    genes = _by_name("V genes", {"heavy": {formula: 3}})
+    labels, predictions = np.array([0, 1]), np.eye(2)
+    fold = SimpleNamespace(labels=labels, predictions=predictions)
+    run = SimpleNamespace(
+        label_names=[formula, "b"], folds=[fold], target="classes", model="m", task=formula, column=None
+    )
+    save_pictures({"one": figure, "genes": genes, "confusion": confusion_figure(run)}, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_files_beside_the_code_come_with_the_package():

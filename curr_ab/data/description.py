@@ -22,7 +22,15 @@ from curr_ab.data.reading.table import Recognised, summaries
 from curr_ab.data.shards import TokenDataset
 from curr_ab.files import replacing
 from curr_ab.pages import render_page
-from curr_ab.pictures import CHAIN_COLOURS, COLOURS, add_legend, new_figure, save_pictures, set_title
+from curr_ab.pictures import (
+    CHAIN_COLOURS,
+    COLOURS,
+    add_legend,
+    new_figure,
+    plain,
+    save_pictures,
+    set_title,
+)
 from curr_ab.words import CHAINS
 
 if TYPE_CHECKING:
@@ -185,7 +193,7 @@ def _by_name(title: str, histogram: Histogram) -> Figure:
         largest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:_MOST_BARS]
         places = range(len(labels), len(labels) + len(largest))
         axes.bar(places, [count / total for _, count in largest], color=CHAIN_COLOURS[series], label=series)
-        labels += [str(name) for name, _ in largest]
+        labels += [plain(str(name)) for name, _ in largest]
     axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
     add_legend(axes)
     return figure

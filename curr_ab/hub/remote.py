@@ -17,6 +17,7 @@ from curr_ab.files import file_digest
 from curr_ab.hub.manifest import HUB_FILES
 from curr_ab.hub.repositories import Repository
 from curr_ab.options import OptionError
+from curr_ab.reach import without_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,12 +31,6 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # The client has changed its HTTP library twice; these are the names that they all use for a lost connection.
 _TRANSIENT_NAMES = {"TimeoutException", "Timeout", "NetworkError", "ConnectionError", "RemoteProtocolError"}
 _TRANSIENT_NAMES |= {"ChunkedEncodingError", "ProtocolError"}
-TOKEN = re.compile(r"hf_\w{6,}")
-_SECRETS = (
-    (re.compile(rf"{TOKEN.pattern}|(?<=[Bb]earer )\S+"), "***"),
-    (re.compile(r"(https?://)[^/\s@]+@"), r"\1***@"),
-    (re.compile(r"(https?://[^\s?]+)\?\S+"), r"\1?***"),  # signed addresses of the storage
-)
 
 
 @dataclass(frozen=True)
@@ -203,9 +198,7 @@ def one_line(error: BaseException) -> str:
     # "Error while uploading" says nothing without its cause; a refusal of our files says it all.
     if error.__cause__ is not None and status_of(error) is None and not isinstance(error, ValueError):
         messages.append(str(error.__cause__))
-    text = " ".join(" ".join(messages).split()) or type(error).__name__
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
+    text = without_secrets(" ".join(" ".join(messages).split()) or type(error).__name__)
     if re.search(r"\(404 .*xet-write-token", text):
         return "this Hub takes no uploads through Xet; set HF_HUB_DISABLE_XET=1"
     return text[:400]

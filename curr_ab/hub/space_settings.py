@@ -41,7 +41,7 @@ class SpaceSettings(Options):
                 message = f"hardware must be one of {', '.join(known)}; got {self.hardware!r}"
                 raise OptionError(message, "hardware")
         for text in self.variables:
-            from curr_ab.hub.remote import TOKEN
+            from curr_ab.reach import TOKEN
 
             key, value = split_setting(text, field="variables")
             if TOKEN.search(value) or key.upper().endswith(_SECRET_KEYS):

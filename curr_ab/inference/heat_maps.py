@@ -129,7 +129,7 @@ def _write_png(saturation: Saturation, path: Path) -> None:
         labels = [f"{sites[place].wild_type}{sites[place].position}" for place in shown]
         axes.set_xticks(shown, labels, fontsize=8)
         axes.grid(False)
-        set_title(axes, f"{saturation.record.id}, {chain} chain")
+        set_title(axes, f"{saturation.id[:_LONGEST]}, {chain} chain")
     assert image is not None
     label = "log-odds against the wild type (•)"
     figure.colorbar(image, ax=figure.axes, label=label, shrink=0.8, extend="both")

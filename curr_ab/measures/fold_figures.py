@@ -12,7 +12,7 @@ from curr_ab.extras import needs_extra
 from curr_ab.measures.fold_predictions import RunPredictions, columns_of_run, read_run
 from curr_ab.measures.metrics import Floats, Labels, metrics_for, score
 from curr_ab.measures.statistics import mean_and_standard_error
-from curr_ab.pictures import COLOURS, add_legend, new_figure, save_pictures, set_title
+from curr_ab.pictures import COLOURS, add_legend, new_figure, plain, save_pictures, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def figures_of(run: RunPredictions) -> dict[str, Figure]:
 
 def confusion_figure(run: RunPredictions) -> Figure:
     """Counts of all folds together; shades are shares of each true class."""
-    names = run.label_names
+    names = [plain(name) for name in run.label_names]
     counts = np.zeros((len(names), len(names)), int)
     for fold in run.folds:
         np.add.at(counts, (fold.labels, fold.predictions.argmax(axis=1)), 1)
@@ -105,7 +105,7 @@ def precision_recall_figure(run: RunPredictions) -> Figure:
             axes.step(recall, precision, where="post", **_THIN, **style)
         truth = run.pooled_labels == number
         precision, recall, _ = precision_recall_curve(truth, run.pooled_predictions[:, number])
-        axes.step(recall, precision, where="post", label=f"{name}, all folds", **_BOLD, **style)
+        axes.step(recall, precision, where="post", label=f"{plain(name)}, all folds", **_BOLD, **style)
         axes.axhline(truth.mean(), **{**_CHANCE, "color": style["color"]})
     axes.plot([], [], label="share of the class", **_CHANCE)
     return _rates(figure, axes, "recall", "precision")

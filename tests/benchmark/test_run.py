@@ -77,6 +77,17 @@ def test_residues_stand_beside_their_neighbours(monkeypatch, tmp_path):
     assert best.interval.low > guess.interval.high
 
 
+def test_variants_stand_beside_what_they_have_in_common(monkeypatch, tmp_path):
+    """One-hot says of variants what they share, and after a few were shown how their letters count."""
+    task = planted("ranking")
+    monkeypatch.setattr(works_module, "read_task", lambda name, files, options: (task,))
+    plan = BenchmarkPlan(shots=(32,), repeats=2)
+    found = run_module.run_benchmark(Suite((TaskRequest("planted", ()),)), [], tmp_path / "out", plan)
+    assert found.failures == ()
+    shown = {entry.name for entry in found.standings[0].entries if "spearman of 32 shots" in entry.others}
+    assert shown == {f"baseline:{kind}" for kind in ("one-hot", "positions", "germline-distance")}
+
+
 def test_the_guess_counts_known_residues_alone():
     task = planted("residues")
     labels = tuple((UNKNOWN_LABEL,) * 20 + one[20:] for one in task.labels)

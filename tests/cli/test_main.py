@@ -10,12 +10,13 @@ import sys
 import time
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import curr_ab
 from curr_ab.cli.main import GROUPS, build_parser, main
-from curr_ab.cli.shell import Parser, run
+from curr_ab.cli.shell import Parser, run, say_recognised
 from curr_ab.data.preparing.plan import CleaningLimits, PreparationPlan
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.data.reading.sources import MalformedSource
@@ -197,6 +198,12 @@ def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
         signal.signal(number, before)
     line = f"curr-ab: stopped by {number.name}; run the same command again\n"
     assert capsys.readouterr() == ("", line) and closed
+
+
+def test_what_was_recognised_gives_no_orders_to_a_terminal(capsys):
+    """Names of files and columns are the source's own."""
+    say_recognised([SimpleNamespace(source="a\x1b]0;mine\x07.csv", lines=lambda: ["id \x1b[31m", "v \x9b"])])
+    assert capsys.readouterr().err == "a\\x1b]0;mine\\x07.csv: id \\x1b[31m\n  v \\x9b\n"
 
 
 def test_what_a_caller_ignores_a_command_ignores(monkeypatch, capsys):

@@ -169,7 +169,7 @@ def test_errors_show_no_secrets() -> None:
 
     error = RuntimeError(
         f"PUT https://me:{WRITER}@storage.example/lfs/1?X-Amz-Signature=secret failed\n"
-        f"authorization: Bearer {STRANGER}"
+        f"authorization: Bearer {STRANGER} lfs/2?X-Amz-Credential=secret/eu&X-Amz-Signature=secret"
     )
     text = one_line(error)
     assert "\n" not in text and "storage.example/lfs/1" in text

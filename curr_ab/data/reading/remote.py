@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from curr_ab.extras import MissingExtra, needs_extra
+from curr_ab.reach import without_secrets
 
 HUB = "hf://"
 _OPTIONS = {"split", "config", "revision"}  # of a data set on the Hub
@@ -103,7 +104,7 @@ def _reaching(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each library has its own
-        reason = shown(str(error)) or type(error).__name__
+        reason = without_secrets(shown(str(error))) or type(error).__name__
         message = f"{shown(address)} cannot be fetched ({reason}); run the same command again when it can"
         raise OSError(message) from None
 
@@ -122,7 +123,7 @@ def _file_system(address: str) -> tuple[Any, str]:
         library = (cause.name or protocol).partition(".")[0]
         raise MissingExtra(f"{library} is missing for {shown(address)}: pip install {library}") from None
     except Exception as error:  # each library has its own
-        raise OSError(f"{shown(address)} cannot be opened ({shown(str(error))})") from None
+        raise OSError(f"{shown(address)} cannot be opened ({without_secrets(shown(str(error)))})") from None
     return found
 
 
