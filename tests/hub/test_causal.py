@@ -168,13 +168,14 @@ def test_the_commit_that_a_card_asks_for_holds_the_code(hub, exported):
     """Somebody changes the code in the repository: who has noted the commit still runs what it was."""
     hub.run("publish", exported, "--namespace", "brineylab")
     loading = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)[0]
-    commit, code = hub.python(loading + "print(commit, type(model).__module__)").split()
-    assert len(commit) == 40 and commit in code
-    hub.python(
+    changing = (
+        "print(commit, type(model).__module__)\n"
         "from huggingface_hub import HfApi\n"
         "HfApi().upload_file(path_or_fileobj=b'raise SystemExit(\"changed\")', repo_type='model',\n"
-        "    path_in_repo='modeling_curr_ab.py', repo_id='brineylab/CurrAb-CLM-8M-F')"
+        "    path_in_repo='modeling_curr_ab.py', repo_id=repo)"
     )
+    commit, code = hub.python(loading + changing).split()
+    assert len(commit) == 40 and commit in code
     noted = re.sub(r"model_info\(.*?\)\.sha", repr(commit), loading)
     assert noted != loading and hub.python(noted + "print(type(model).__module__)").strip() == code
     with pytest.raises(AssertionError, match="changed"):
