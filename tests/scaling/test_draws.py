@@ -113,10 +113,3 @@ def test_intervals_by_draws_hold_what_was_simulated() -> None:
     """Of 40 studies of 30 cells, at least 85 % where 95 % is meant; draws resampled would hold 60 %."""
     held = coverage(Design(data=(8, 18, 40), num_sizes=5, draws=2), 40, Doubt(draws=60), joint=False)
     assert "bootstrap over draws: exponent" in held and min(held.values()) >= 0.85
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("design", [Design(draws=2), Design(draws=5), Design(draws=3, seeds=2)], ids=str)
-def test_intervals_by_draws_hold_90_to_98_percent(design: Design) -> None:
-    held = coverage(design, 300, Doubt(draws=400))
-    assert all(0.89 <= share <= 0.99 for share in held.values()), held
