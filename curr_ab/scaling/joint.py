@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -173,15 +174,16 @@ def _lowest(model: LogLossModel, runs: Runs, starts: Array) -> list[Array]:
 def _least(model: LogLossModel, runs: Runs, covariance: Array, starts: Sequence[Array]) -> Array:
     low, high = np.array(model.bounds).T
     inside = 1e-9 * (high - low)
+
+    def residuals(theta: Array) -> Array:
+        return _weighted(model, runs, covariance, theta)[0]
+
+    def derivatives(theta: Array) -> Array:
+        return _weighted(model, runs, covariance, theta)[1]
+
+    options: dict[str, Any] = {"bounds": (low, high), "x_scale": "jac", "max_nfev": 200}
     found = [
-        least_squares(
-            lambda theta: _weighted(model, runs, covariance, theta)[0],
-            np.clip(start, low + inside, high - inside),
-            jac=lambda theta: _weighted(model, runs, covariance, theta)[1],
-            bounds=(low, high),
-            x_scale="jac",
-            max_nfev=200,
-        )
+        least_squares(residuals, np.clip(start, low + inside, high - inside), jac=derivatives, **options)
         for start in starts
     ]
     return np.asarray(min(found, key=lambda one: one.cost).x)

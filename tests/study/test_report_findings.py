@@ -41,6 +41,17 @@ def test_seeds_are_averaged_and_their_pooled_scatter_is_the_error(measure):
     assert "± 0.000" not in render_markdown(study)
 
 
+def test_seeds_of_a_draw_count_as_one():
+    """The error of a mean is of the draws: to run one draw again makes it no surer."""
+    study = studies.drawn()
+    again = tuple(replace(cell, seed=-cell.seed, loss=cell.loss + 1e-3) for cell in study.cells)
+    once, twice = make_grid(study), make_grid(replace(study, cells=(*study.cells, *again)))
+    for name, spot in once.spots.items():
+        (loss, error), (more, same) = once.estimate(spot, loss_of), twice.estimate(twice.spots[name], loss_of)
+        assert more == pytest.approx(loss + 5e-4) and same == pytest.approx(error)
+    assert (once.repeats, twice.repeats) == ("3 draws", "3 draws, 2 seeds")
+
+
 def test_one_seed_keeps_its_own_error():
     study = studies.mini()
     grid = make_grid(study)

@@ -75,6 +75,24 @@ def times(path, *patterns):
     return {p: p.stat().st_mtime_ns for pattern in patterns for p in path.glob(pattern) if p.is_file()}
 
 
+@pytest.mark.slow
+def test_a_study_of_two_draws_trains_on_pairs_of_their_own(make, tmp_path):
+    data = {"sources": ["PAIRS"], "cluster": "source", "subsets": {"F": 6}, "draws": 2}
+    preset = make(data=data, sizes={"8M": MICRO["sizes"]["8M"]}, plan={**MICRO["plan"], "steps": 2})
+    outcome = quiet(preset, tmp_path)
+    assert outcome.states == {"8M-F-draw1": "done", "8M-F-draw2": "done"}
+    assert [path.name for path in outcome.exports] == ["CurrAb-8M-F"]
+    details = [overall(cell(tmp_path, name).results()).details for name in outcome.states]
+    assert [one["training_draw"] for one in details] == [1, 2]
+    assert details[0]["unique_tokens"] != details[1]["unique_tokens"]
+    summary = read_summary(tmp_path / "report.json")
+    assert [(one.member, one.draw) for one in summary.cells] == [("8M-F", 1), ("8M-F", 2)]
+    law = json.loads((tmp_path / "law.json").read_text())
+    assert [row["unique_tokens"] for row in law["table"]] == [one["unique_tokens"] for one in details]
+    times_before = times(tmp_path, "cells/*/run/**/*")
+    assert quiet(preset, tmp_path).problems == {} and times(tmp_path, "cells/*/run/**/*") == times_before
+
+
 def test_a_finished_study_is_left_as_it_is(study):
     path, preset = study
     before, found = times(path, "cells/*/run/**/*", "exports/*/*"), tables(path)
