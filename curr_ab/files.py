@@ -9,12 +9,15 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_OWNER = ".owner"  # the lock of a scratch folder
 
 
 @contextmanager
@@ -117,6 +120,35 @@ def remove_half_written(path: Path) -> None:
     """Remove what killed processes left of a file that nobody else writes now."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
         left.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Path]:
+    """A temporary folder; those of the same prefix whose processes were killed go first.
+
+    Each is locked by its process. It has its prefix once it is locked: before, nobody looks at it.
+    """
+    import filelock
+
+    parent = Path(parent or tempfile.gettempdir())
+    if os.name == "nt":  # where what is open cannot be renamed
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
+            yield Path(name)
+        return
+    for left in parent.glob(f"{prefix}*/{_OWNER}"):
+        with suppress(OSError, filelock.Timeout), filelock.FileLock(left, blocking=False):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    with _full_disk_named(parent):
+        new = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
+    owner = filelock.FileLock(new / _OWNER)
+    folder = new.with_name(new.name.removeprefix("."))
+    try:
+        with owner:
+            new.rename(folder)
+            yield folder
+    finally:
+        for path in (new, folder):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

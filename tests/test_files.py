@@ -21,6 +21,7 @@ from curr_ab.files import (
     remove_leftovers,
     replacing,
     replacing_folder,
+    scratch_folder,
     write_json,
 )
 
@@ -275,3 +276,18 @@ def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, erro
         raise error
     assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_the_scratch_of_a_killed_process_goes_with_the_next_and_no_other_does(tmp_path):
+    program = (
+        "import os, signal, sys; from curr_ab.files import scratch_folder\n"
+        "with scratch_folder('curr-ab-', sys.argv[1]) as folder:\n"
+        "    (folder / 'file').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "curr-ab-of-somebody").mkdir()
+    with scratch_folder("curr-ab-", tmp_path) as first, scratch_folder("curr-ab-", tmp_path) as second:
+        assert not left.exists() and first.is_dir() and second.is_dir() and first != second
+    assert [path.name for path in tmp_path.iterdir()] == ["curr-ab-of-somebody"]

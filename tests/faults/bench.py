@@ -101,6 +101,7 @@ class Bench:
         if os.path.ismount(self.place):  # of a harness that was killed
             SmallDisk.close(self.place)
         shutil.rmtree(self.place, ignore_errors=True)
+        shutil.rmtree(self.scratch / "tmp", ignore_errors=True)
         self.place.mkdir()
         self.hub.forget()
 
@@ -122,22 +123,23 @@ class Bench:
             started = time.monotonic()
             ended = self._run(name, disturb_after(self.random.random() * wanted.seconds, whom))
             self._count(entry, ended)
-            if ended.status == 0:  # before its end was known, the machine may have been slower
+            if _is_done(name, ended):  # before its end was known, the machine may have been slower
                 wanted.seconds = min(wanted.seconds, time.monotonic() - started)
                 break
             hits += 1
             if not _well_said(ended, whom):
                 entry |= {"outcome": "badly said", "status": ended.status, "said": ended.said[-800:]}
         entry["tries"] = hits
-        return ended.status == 0 or self._ends(name, entry)
+        return _is_done(name, ended) or self._ends(name, entry)
 
     def _ends(self, name: str, entry: dict[str, object]) -> bool:
         """True where the command that is given again ends well."""
         ended = self._run(name)
         self._count(entry, ended)
-        if ended.status:
-            entry |= {"outcome": "lost", "said": ended.said[-800:]}
-        return not ended.status
+        if not _is_done(name, ended):
+            entry |= {"outcome": "lost", "status": ended.status, "said": ended.said[-800:]}
+            return False
+        return True
 
     def _full_disk(self, name: str, wanted: Reference, entry: dict[str, object]) -> bool:
         entry["bytes"] = room = self.random.randrange(4096, max(8192, int(wanted.size * 1.1)))
@@ -192,6 +194,11 @@ class Bench:
         left = leftovers(self.place)
         found: dict[str, object] = {"leftovers": left} if left else {}
         return found | ({"outcome": "wrong", "differs": differs[:10]} if differs else {})
+
+
+def _is_done(name: str, ended: Ended) -> bool:
+    """It ended well, or a killed one had made all that it then refuses to make again."""
+    return ended.status == 0 or (COMMANDS[name].makes_new and "not empty; remove it" in ended.said)
 
 
 def _well_said(ended: Ended, whom: str) -> bool:

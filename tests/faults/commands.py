@@ -16,12 +16,13 @@ LABELLED = "specificity-binary --data labelled.csv --out OUT --seed 1"
 
 @dataclass(frozen=True)
 class Command:
-    """Its arguments, how the result is named in the folder of a try, and whether it has workers."""
+    """Its arguments, the name of its result in the folder of a try, and whether it has workers and writes."""
 
     words: str
     name: str = "out"
     has_workers: bool = False
     writes: bool = True
+    makes_new: bool = False  # refuses a result that is there
 
     def arguments(self, inputs: Path, folder: Path) -> list[str]:
         """Inputs and result by their full paths, as the command is started elsewhere."""
@@ -83,8 +84,8 @@ COMMANDS = {
         "out",
         True,
     ),
-    "export": Command("export 8M-F --weights run --rehearsal --out OUT", "out", True),
-    "adopt": Command("adopt published --data F --out OUT", "out", True),
+    "export": Command("export 8M-F --weights run --rehearsal --out OUT", "out", True, makes_new=True),
+    "adopt": Command("adopt published --data F --out OUT", "out", True, makes_new=True),
     "publish": Command(
         "publish CurrAb-8M-F --namespace brineylab --collection CurrAb --release v1", writes=False
     ),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -67,8 +66,7 @@ def run(
 ) -> Ended:
     """The command in a fork that has the libraries already, so that faults meet its work, not the imports."""
     said, loaded, temporary = scratch / "said", scratch / "loaded", scratch / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     temporary.chmod(0o777)
     sys.stdout.flush()
     pid = os.fork()
@@ -91,9 +89,10 @@ def run(
             with suppress(Exception):  # a part of a module that is none itself
                 import_module(name)
     loaded.unlink(missing_ok=True)
-    files = [path.name for path in temporary.iterdir()]
-    text = said.read_text(errors="replace")
-    return Ended(os.waitstatus_to_exitcode(ended[1]), text, len(left), sorted(files), signal_number)
+    status, text = os.waitstatus_to_exitcode(ended[1]), said.read_text(errors="replace")
+    # One that was killed cannot take its files with it; the run that ends must take them.
+    files = sorted(path.name for path in temporary.iterdir()) if status >= 0 else []
+    return Ended(status, text, len(left), files, signal_number)
 
 
 def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, user: int | None) -> None:

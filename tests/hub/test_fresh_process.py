@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
@@ -28,6 +29,16 @@ def test_each_folder_is_loaded_by_its_own_code(tmp_path) -> None:
         assert not ran.exists()
         process.load(second, "remote", EXAMPLE_PAIR, None)
     assert ran.exists()
+
+
+def test_one_that_is_killed_is_told_with_what_may_be_why(tmp_path) -> None:
+    with FreshProcess() as process:
+        with pytest.raises(ValueError, match="does not load"):
+            process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)  # it runs now
+        (loader,) = psutil.Process().children()
+        loader.kill()
+        with pytest.raises(ValueError, match=r"was killed \(signal 9; out of memory\?\)"):
+            process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)
 
 
 @pytest.fixture
