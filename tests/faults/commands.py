@@ -89,7 +89,7 @@ COMMANDS = {
     "publish": Command(
         "publish CurrAb-8M-F --namespace brineylab --collection CurrAb --release v1", writes=False
     ),
-    "verify": Command("verify 8M-H --scratch OUT", "out", True),
+    "verify": Command("verify 8M-H --scratch OUT", ".", True),
     "study": Command("study --preset study.yaml --out OUT", "out", True),
 }
 # Two cells of one training set, and everything that a study makes of them.
