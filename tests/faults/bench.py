@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,6 +217,14 @@ def kinds_of(command: Command) -> list[str]:
     return [kind for kind in KINDS if kind not in left_out]
 
 
+def possible(faults: Sequence[str], folder: Path) -> list[str]:
+    """The faults that can be tried here; one that cannot is named."""
+    if "full disk" not in faults or may_mount(folder / "small"):
+        return list(faults)
+    print("full disk: left out, as no disk can be mounted here")
+    return [kind for kind in faults if kind != "full disk"]
+
+
 def main(hub: LocalHub) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -231,10 +239,7 @@ def main(hub: LocalHub) -> None:
     torch.set_num_threads(1)
     folder = (args.folder or Path(tempfile.mkdtemp(prefix="faults"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    faults = list(args.faults)
-    if "full disk" in faults and not may_mount(folder / "small"):
-        print("full disk: left out, as no disk can be mounted here")
-        faults.remove("full disk")
+    faults = possible(args.faults, folder)
     try:
         bench = Bench(folder, args.log, hub, args.seed)
         until = time.monotonic() + 60 * args.minutes

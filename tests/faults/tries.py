@@ -23,6 +23,7 @@ import psutil
 NOBODY = 65534
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LONGEST_S = 600
+PATIENCE_S = 30.0  # in which the processes of a command that was killed must end
 # What the clock decides: keys of JSON that equal runs may differ in, and files that only tell of it.
 CLOCK = ("seconds", "hours", "pairs_per_second", "residue_tokens_per_second", "memory_gib")
 TELLS = (".log", ".png", ".svg", ".html", ".md", ".lock", ".arrow_stream")
@@ -80,7 +81,7 @@ def run(
                 os.killpg(pid, signal.SIGKILL)
             time.sleep(0.005)
         left = family(pid)
-        _, left = psutil.wait_procs(left, timeout=30) if left else ([], [])
+        _, left = psutil.wait_procs(left, timeout=PATIENCE_S) if left else ([], [])
     finally:
         for one in family(pid):
             one.kill()
