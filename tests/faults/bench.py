@@ -207,7 +207,8 @@ def _well_said(ended: Ended, whom: str) -> bool:
         stopped = [line for line in ended.said.splitlines() if "stopped" in line]
         return ended.status == 128 + ended.signal_number and len(stopped) == 1
     if whom == "worker":
-        return ended.status == 2 and len(ended.lines) == 1 and "memory" in ended.lines[0]
+        told = [line for line in ended.said.splitlines() if "out of memory?" in line]
+        return ended.status > 0 and len(told) == 1
     return ended.status == -signal.SIGKILL
 
 
@@ -248,7 +249,9 @@ def main(hub: LocalHub) -> None:
             counts = summary(args.log)
             cells = [(name, kind) for name in args.commands for kind in kinds_of(COMMANDS[name])]
             cells = [cell for cell in cells if cell[1] in faults]
-            entry = bench.try_once(*min(cells, key=lambda cell: counts[cell]["tries"]))
+            entry = bench.try_once(
+                *min(cells, key=lambda cell: max(counts[cell]["tries"], counts[cell]["runs"]))
+            )
             print(json.dumps(entry), flush=True)
     finally:
         if not args.folder:

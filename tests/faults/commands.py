@@ -53,7 +53,9 @@ WHERE = "--device cpu --records-per-part 1 --quiet --resume --out OUT"
 ROWS = f"pairs.csv --tokens-per-batch 600 {WHERE}".replace("-part 1", "-part 4")
 COMMANDS = {
     "data prepare": Command(
-        "data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True
+        "data prepare pairs.csv labelled.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT",
+        "out",
+        True,
     ),
     "pretrain": Command(
         f"pretrain 8M-F --data prepared --subset F {TRAIN} --steps 12 --save-every 3 --log-every 3 "
