@@ -56,7 +56,7 @@ def test_what_was_not_survived_is_counted(tmp_path):
         "".join(json.dumps({"command": "embed", "fault": "full disk"} | one) + "\n" for one in tries)
     )
     cell = summary(log)["embed", "full disk"]
-    assert (cell["tries"], cell["bad"], cell["wrong"], cell["tracebacks"]) == (6, 1, 1, 1)
+    assert (cell["tries"], cell["bad"], cell["wrong"], cell["tracebacks"]) == (6, 2, 1, 1)
 
 
 def test_a_key_that_only_contains_a_word_of_the_clock_is_compared(two):

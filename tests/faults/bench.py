@@ -21,8 +21,8 @@ from support.local_hub import LocalHub
 import curr_ab.cli.main  # noqa: F401
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer  # noqa: F401
 
-from .commands import COMMANDS, Command, make_inputs
-from .table import KINDS, summary
+from .commands import COMMANDS, KINDS, Command, kinds_of, make_inputs
+from .table import summary
 from .tries import (
     NOBODY,
     Ended,
@@ -210,12 +210,6 @@ def _well_said(ended: Ended, whom: str) -> bool:
         told = [line for line in ended.said.splitlines() if "out of memory?" in line]
         return ended.status > 0 and len(told) == 1
     return ended.status == -signal.SIGKILL
-
-
-def kinds_of(command: Command) -> list[str]:
-    left_out = () if command.has_workers else ("kill worker",)
-    left_out += () if command.writes else ("full disk", "closed folder")
-    return [kind for kind in KINDS if kind not in left_out]
 
 
 def possible(faults: Sequence[str], folder: Path) -> list[str]:

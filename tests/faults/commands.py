@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.tiny_models import save_published
-
 from .tries import run
 
 TINY = "num_hidden_layers=2 hidden_size=32 intermediate_size=64 num_attention_heads=2"
 TRAIN = f"--config {TINY} --pairs-per-step 4 --warmup-steps 2 --seed 1 --precision fp32"
 LABELLED = "specificity-binary --data labelled.csv --out OUT --seed 1"
+
+
+KINDS = ("kill parent", "kill group", "kill worker", "stop", "full disk", "closed folder")
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,17 @@ evaluation:
 """
 
 
+def kinds_of(command: Command) -> list[str]:
+    """The faults that can meet it."""
+    left_out = () if command.has_workers else ("kill worker",)
+    left_out += () if command.writes else ("full disk", "closed folder")
+    return [kind for kind in KINDS if kind not in left_out]
+
+
 def make_inputs(folder: Path, scratch: Path) -> None:
     """All that the commands read, made by other commands."""
+    from support.tiny_models import save_published
+
     from curr_ab.scaling import published_runs
     from curr_ab.words import EXAMPLE_PAIR
 
