@@ -48,6 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _full_disk_named(path.parent):
             yield temporary
+        _let_read(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,6 +72,8 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
     try:
         with _full_disk_named(folder.parent):
             yield unfinished
+            for path in unfinished.rglob("*"):
+                _let_read(path)
             if on_disk:
                 _sync(unfinished)
         old = _set_aside(folder)
@@ -78,6 +81,15 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _let_read(path: Path) -> None:
+    """Give a file the rights that the umask leaves: safetensors writes files that nobody else may read."""
+    if path.is_file() and os.name != "nt":
+        umask = os.umask(0o022)
+        os.umask(umask)
+        with suppress(OSError):  # some file systems have no rights
+            path.chmod(path.stat().st_mode | (0o666 & ~umask))
 
 
 def _sync(folder: Path) -> None:

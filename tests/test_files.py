@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from curr_ab.files import (
     claimed,
@@ -291,3 +293,17 @@ def test_the_scratch_of_a_killed_process_goes_with_the_next_and_no_other_does(tm
     with scratch_folder("curr-ab-", tmp_path) as first, scratch_folder("curr-ab-", tmp_path) as second:
         assert not left.exists() and first.is_dir() and second.is_dir() and first != second
     assert [path.name for path in tmp_path.iterdir()] == ["curr-ab-of-somebody"]
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_what_the_umask_lets_them(umask, rights, tmp_path):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "file.safetensors") as temporary:
+            save_file({"a": torch.zeros(2)}, temporary)
+        with replacing_folder(tmp_path / "folder") as folder:
+            save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+    finally:
+        os.umask(before)
+    found = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.safetensors")}
+    assert found == {rights}

@@ -21,7 +21,7 @@ from curr_ab.workers import describe_end
 LOADER = Path(__file__).with_name("loader.py")
 # All that the loader gets of our environment: code of a repository is to find no token there, and no address.
 _KEPT = (
-    *("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
 )
 
@@ -77,7 +77,7 @@ class _Loader:
     def __init__(self, home: Path) -> None:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {
-            **dict.fromkeys(("HOME", "USERPROFILE"), str(home)),
+            **dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), str(home)),
             "HF_HOME": str(home / "huggingface"),
             "PYTHONUSERBASE": site.getuserbase(),  # it may hold transformers, and follows from HOME
             "USER": "nobody",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing.util
 import os
 import random
 import signal
@@ -124,6 +125,7 @@ def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, use
         status = main(arguments)
         if user is None:
             loaded.write_text(" ".join(sys.modules))
+        multiprocessing.util._exit_function()  # as at the end of a process of its own
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:

@@ -55,6 +55,17 @@ def with_code(tmp_path):
 
 
 @pytest.mark.heavy
+def test_what_it_leaves_in_the_temporary_folder_goes_with_it(with_code, tmp_path, monkeypatch) -> None:
+    folder = with_code("careless", "import tempfile; tempfile.mkdtemp()")
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with FreshProcess() as process:
+        process.load(folder, "remote", EXAMPLE_PAIR, None)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.heavy
 def test_code_of_a_repository_finds_no_token_no_home_and_no_network(with_code, tmp_path, monkeypatch) -> None:
     for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOME_PASSWORD"):
         monkeypatch.setenv(name, "never-to-be-seen")
