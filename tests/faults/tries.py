@@ -121,7 +121,8 @@ def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, use
         import curr_ab.workers
         from curr_ab.cli.main import main
 
-        curr_ab.workers._WORTH_A_POOL = 0.0  # for tiny inputs too
+        if user is None:  # another may not start our Python
+            curr_ab.workers._WORTH_A_POOL = 0.0  # workers for tiny inputs too
         status = main(arguments)
         if user is None:
             loaded.write_text(" ".join(sys.modules))
