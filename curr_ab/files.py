@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 _MOST_JSON = 256 << 20  # bytes of a record; an index of 100,000 shards is a third of it
+_OWNER = ".owner"  # the lock of a scratch folder
 
 
 @contextmanager
@@ -49,6 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _full_disk_named(path.parent):
             yield temporary
+        _let_read(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,7 +75,8 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
     try:
         with _full_disk_named(folder.parent):
             yield unfinished
-            _open_to_all(unfinished)
+            for path in unfinished.rglob("*"):
+                _let_read(path)
             if on_disk:
                 _sync(unfinished)
         old = _set_aside(folder)
@@ -82,12 +86,13 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _open_to_all(folder: Path) -> None:
-    """Let those read the files who may read the folder; safetensors writes weights for their owner alone."""
-    mode = folder.stat().st_mode & 0o666
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(mode)
+def _let_read(path: Path) -> None:
+    """Give a file the rights that the umask leaves: safetensors writes files that nobody else may read."""
+    if path.is_file() and os.name != "nt":
+        umask = os.umask(0o077)  # meanwhile threads make files that are too private, not too open
+        os.umask(umask)
+        with suppress(OSError):  # some file systems have no rights
+            path.chmod(path.stat().st_mode | (0o666 & ~umask))
 
 
 def _sync(folder: Path) -> None:
@@ -130,6 +135,35 @@ def remove_half_written(path: Path) -> None:
     """Remove what killed processes left of a file that nobody else writes now."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
         left.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Path]:
+    """A temporary folder; those of the same prefix whose processes were killed go first.
+
+    Each is locked by its process. It has its prefix once it is locked: before, nobody looks at it.
+    """
+    import filelock
+
+    parent = Path(parent or tempfile.gettempdir())
+    if os.name == "nt":  # where what is open cannot be renamed
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
+            yield Path(name)
+        return
+    for left in parent.glob(f"{prefix}*/{_OWNER}"):
+        with suppress(OSError, filelock.Timeout), filelock.FileLock(left, blocking=False):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    with _full_disk_named(parent):
+        new = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
+    owner = filelock.FileLock(new / _OWNER)
+    folder = new.with_name(new.name.removeprefix("."))
+    try:
+        with owner:
+            new.rename(folder)
+            yield folder
+    finally:
+        for path in (new, folder):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

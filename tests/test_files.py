@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from curr_ab.files import (
     claimed,
@@ -21,6 +23,7 @@ from curr_ab.files import (
     remove_leftovers,
     replacing,
     replacing_folder,
+    scratch_folder,
     write_json,
 )
 
@@ -277,19 +280,6 @@ def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, erro
     assert not list(tmp_path.iterdir())
 
 
-def test_whoever_may_read_a_folder_may_read_its_files(tmp_path):
-    """safetensors writes weights that their owner alone may read."""
-    with replacing_folder(tmp_path / "folder") as new:
-        (new / "inner").mkdir()
-        for path in (new / "weights", new / "inner" / "weights"):
-            path.write_text("")
-            path.chmod(0o600)
-    mode = (tmp_path / "folder").stat().st_mode & 0o666
-    assert mode & 0o444 == 0o444  # as the tests' own umask has it
-    for path in tmp_path.rglob("weights"):
-        assert path.stat().st_mode & 0o777 == mode
-
-
 def test_a_lock_that_is_a_link_harms_nothing(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "folder").mkdir()
@@ -307,3 +297,32 @@ def test_a_quota_is_not_said_to_be_a_full_disk(tmp_path):
     ):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
     assert "MB are free" not in str(caught.value) and caught.value.errno == errno.EDQUOT
+
+
+def test_the_scratch_of_a_killed_process_goes_with_the_next_and_no_other_does(tmp_path):
+    program = (
+        "import os, signal, sys; from curr_ab.files import scratch_folder\n"
+        "with scratch_folder('curr-ab-', sys.argv[1]) as folder:\n"
+        "    (folder / 'file').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "curr-ab-of-somebody").mkdir()
+    with scratch_folder("curr-ab-", tmp_path) as first, scratch_folder("curr-ab-", tmp_path) as second:
+        assert not left.exists() and first.is_dir() and second.is_dir() and first != second
+    assert [path.name for path in tmp_path.iterdir()] == ["curr-ab-of-somebody"]
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_what_the_umask_lets_them(umask, rights, tmp_path):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "file.safetensors") as temporary:
+            save_file({"a": torch.zeros(2)}, temporary)
+        with replacing_folder(tmp_path / "folder") as folder:
+            save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+    finally:
+        os.umask(before)
+    found = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.safetensors")}
+    assert found == {rights}

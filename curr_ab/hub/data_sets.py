@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet
 from curr_ab.data.preparing.foreign_index import require_columns
 from curr_ab.data.preparing.rebuild import PreparedData, RebuildTask, read_prepared, rebuild_shard
 from curr_ab.data.shards import INDEX_NAME, PARQUET_DIGEST, parquet_path
-from curr_ab.files import file_digest
+from curr_ab.files import file_digest, scratch_folder
 from curr_ab.hub.card import stale_parts
 from curr_ab.hub.data_card import DATA_SECTIONS, read_card, render_data_card
 from curr_ab.hub.manifest import CARD, HUB_FILES
@@ -97,8 +96,7 @@ def _table_problems(
 def _array_problems(folder: Path, data: PreparedData, shard: str, scratch: str | None) -> list[str]:
     """The arrays of one shard, made by the code that makes them for a user."""
     (entry,) = (one for one in data.entries if one["name"] == shard)
-    with tempfile.TemporaryDirectory(prefix="curr-ab-verify-", dir=scratch) as place:
-        out = Path(place)
+    with scratch_folder("curr-ab-verify-", scratch) as out:
         task = RebuildTask(data.parquet_file(shard), entry, data.index["masks"], out, out / "done.json")
         try:
             rebuild_shard(task)

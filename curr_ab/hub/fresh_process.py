@@ -7,18 +7,21 @@ import os
 import site
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import IO, Any
+
+from curr_ab.files import scratch_folder
+from curr_ab.workers import describe_end
 
 LOADER = Path(__file__).with_name("loader.py")
 # All that the loader gets of our environment: code of a repository is to find no token there, and no address.
 _KEPT = (
-    *("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
 )
 
@@ -39,7 +42,8 @@ class FreshProcess:
     """
 
     def __enter__(self) -> FreshProcess:
-        self._scratch = tempfile.TemporaryDirectory(prefix="curr-ab-")
+        self._stack = ExitStack()
+        self._scratch = self._stack.enter_context(scratch_folder("curr-ab-load-"))
         self._loaders: dict[bool, _Loader] = {}
         return self
 
@@ -48,13 +52,13 @@ class FreshProcess:
     ) -> None:
         for loader in self._loaders.values():
             loader.close()
-        self._scratch.cleanup()
+        self._stack.close()
 
     def load(self, folder: Path, way: str, pair: tuple[str, str], input_ids: Sequence[int] | None) -> Loaded:
         """Load `folder` in one way: "stock" or "remote", or "source", which takes the given ids."""
         foreign = way == "remote"
         if foreign not in self._loaders:
-            self._loaders[foreign] = _Loader(Path(tempfile.mkdtemp(dir=self._scratch.name)))
+            self._loaders[foreign] = _Loader(Path(mkdtemp(dir=self._scratch)))
         request = {"folder": str(folder.resolve()), "way": way, "pair": pair, "input_ids": input_ids}
         answer = self._loaders[foreign].ask(request)
         if "error" in answer:
@@ -73,7 +77,7 @@ class _Loader:
     def __init__(self, home: Path) -> None:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {
-            **dict.fromkeys(("HOME", "USERPROFILE"), str(home)),
+            **dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), str(home)),
             "HF_HOME": str(home / "huggingface"),
             "PYTHONUSERBASE": site.getuserbase(),  # it may hold transformers, and follows from HOME
             "USER": "nobody",
@@ -105,7 +109,8 @@ class _Loader:
         if not line:
             self._log.seek(0)
             last = (self._log.read().strip().splitlines() or ["no output"])[-1]
-            raise ValueError(f"{request['folder']}: the process that loads it ended too early: {last}")
+            end = describe_end(self._process.wait())
+            raise ValueError(f"{request['folder']}: the process that loads it {end}: {last}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from curr_ab import __version__
+from curr_ab.files import scratch_folder
 from curr_ab.hub.manifest import REVISIONS
 from curr_ab.hub.remote import is_transient, status_of, with_backoff
 from curr_ab.reach import OutOfReach, downloads_explained
@@ -41,11 +42,11 @@ class HubPlace:
     @contextmanager
     def folder(self, commit: str) -> Iterator[Path]:
         # Never out of the shared cache: what is served now is to be looked at.
-        with tempfile.TemporaryDirectory(prefix="curr-ab-verify-", dir=self.scratch) as place:
+        with scratch_folder("curr-ab-verify-", self.scratch) as place:
             target = f"{self.name} {commit[:12]}"
             yield Path(with_backoff(target, self.attempts, self._download, commit, place, time.monotonic()))
 
-    def _download(self, commit: str, place: str, began: float) -> str:
+    def _download(self, commit: str, place: Path, began: float) -> str:
         """The folder; an error that the Hub answers, or that comes soon, is left for another attempt."""
         from huggingface_hub import snapshot_download
 

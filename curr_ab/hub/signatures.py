@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curr_ab.extras import needs_extra
+from curr_ab.files import scratch_folder
 from curr_ab.hub.manifest import HUB_FILES, LIVING, REVISIONS, SIGNATURE
 from curr_ab.hub_results import EVAL_RESULTS_FOLDER
 from curr_ab.options import OptionError
@@ -56,9 +56,9 @@ class Signer:
 
     def sign(self, folder: Path, name: str) -> None:
         """Write the signature of the export in a folder, which is signed under a name."""
-        with tempfile.TemporaryDirectory(prefix="curr-ab-") as scratch:
+        with scratch_folder("curr-ab-sign-") as scratch:
             # The folder has a name of its own until it is whole; the signature names what it will be.
-            named = Path(scratch) / name
+            named = scratch / name
             named.symlink_to(folder.resolve(), target_is_directory=True)
             try:
                 self._config.sign(named, folder / SIGNATURE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from curr_ab import __version__
+from curr_ab.files import scratch_folder
 from curr_ab.hub.publication import Sent, publish, refuse_foreign_namespace
 from curr_ab.hub.remote import told_in_one_line
 from curr_ab.hub.space_settings import SpaceSettings
@@ -46,9 +46,9 @@ def publish_spaces(
         machines = [current_hardware(api, f"{namespace}/{title}", attempts) for title in titles]
     options |= {"namespace": namespace, "dry_run": dry_run, "attempts": attempts}
     sent = publish(folders, datasets=datasets, **options) if folders or datasets else Sent(0, 0)
-    with tempfile.TemporaryDirectory(prefix="curr-ab-space-") as place:
+    with scratch_folder("curr-ab-space-") as place:
         spaces = [
-            write_space(model, Path(place), namespace=namespace, settings=settings, hardware=hardware)
+            write_space(model, place, namespace=namespace, settings=settings, hardware=hardware)
             for model, hardware in zip(models, machines, strict=True)
         ]
         more = publish(spaces, space_settings=settings, **options)

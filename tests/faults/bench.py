@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from support.local_hub import LocalHub
 import curr_ab.cli.main  # noqa: F401
 from curr_ab import CurrAbForMaskedLM, CurrAbTokenizer  # noqa: F401
 
-from .commands import COMMANDS, Command, make_inputs
-from .table import KINDS, summary
+from .commands import COMMANDS, KINDS, Command, kinds_of, make_inputs
+from .table import summary
 from .tries import (
     NOBODY,
     Ended,
@@ -101,6 +101,7 @@ class Bench:
         if os.path.ismount(self.place):  # of a harness that was killed
             SmallDisk.close(self.place)
         shutil.rmtree(self.place, ignore_errors=True)
+        shutil.rmtree(self.scratch / "tmp", ignore_errors=True)
         self.place.mkdir()
         self.hub.forget()
 
@@ -122,22 +123,23 @@ class Bench:
             started = time.monotonic()
             ended = self._run(name, disturb_after(self.random.random() * wanted.seconds, whom))
             self._count(entry, ended)
-            if ended.status == 0:  # before its end was known, the machine may have been slower
+            if _is_done(name, ended):  # before its end was known, the machine may have been slower
                 wanted.seconds = min(wanted.seconds, time.monotonic() - started)
                 break
             hits += 1
             if not _well_said(ended, whom):
                 entry |= {"outcome": "badly said", "status": ended.status, "said": ended.said[-800:]}
         entry["tries"] = hits
-        return ended.status == 0 or self._ends(name, entry)
+        return _is_done(name, ended) or self._ends(name, entry)
 
     def _ends(self, name: str, entry: dict[str, object]) -> bool:
         """True where the command that is given again ends well."""
         ended = self._run(name)
         self._count(entry, ended)
-        if ended.status:
-            entry |= {"outcome": "lost", "said": ended.said[-800:]}
-        return not ended.status
+        if not _is_done(name, ended):
+            entry |= {"outcome": "lost", "status": ended.status, "said": ended.said[-800:]}
+            return False
+        return True
 
     def _full_disk(self, name: str, wanted: Reference, entry: dict[str, object]) -> bool:
         entry["bytes"] = room = self.random.randrange(4096, max(8192, int(wanted.size * 1.1)))
@@ -194,20 +196,28 @@ class Bench:
         return found | ({"outcome": "wrong", "differs": differs[:10]} if differs else {})
 
 
+def _is_done(name: str, ended: Ended) -> bool:
+    """It ended well, or a killed one had made all that it then refuses to make again."""
+    return ended.status == 0 or (COMMANDS[name].makes_new and "not empty; remove it" in ended.said)
+
+
 def _well_said(ended: Ended, whom: str) -> bool:
     """A killed command says nothing; one that was stopped, or whose worker was killed, has one line."""
     if whom == "stop":
         stopped = [line for line in ended.said.splitlines() if "stopped" in line]
         return ended.status == 128 + ended.signal_number and len(stopped) == 1
     if whom == "worker":
-        return ended.status == 2 and len(ended.lines) == 1 and "memory" in ended.lines[0]
+        told = [line for line in ended.said.splitlines() if "out of memory?" in line]
+        return ended.status > 0 and len(told) == 1
     return ended.status == -signal.SIGKILL
 
 
-def kinds_of(command: Command) -> list[str]:
-    left_out = () if command.has_workers else ("kill worker",)
-    left_out += () if command.writes else ("full disk", "closed folder")
-    return [kind for kind in KINDS if kind not in left_out]
+def possible(faults: Sequence[str], folder: Path) -> list[str]:
+    """The faults that can be tried here; one that cannot is named."""
+    if "full disk" not in faults or may_mount(folder / "small"):
+        return list(faults)
+    print("full disk: left out, as no disk can be mounted here")
+    return [kind for kind in faults if kind != "full disk"]
 
 
 def main(hub: LocalHub) -> None:
@@ -224,10 +234,7 @@ def main(hub: LocalHub) -> None:
     torch.set_num_threads(1)
     folder = (args.folder or Path(tempfile.mkdtemp(prefix="faults"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    faults = list(args.faults)
-    if "full disk" in faults and not may_mount(folder / "small"):
-        print("full disk: left out, as no disk can be mounted here")
-        faults.remove("full disk")
+    faults = possible(args.faults, folder)
     try:
         bench = Bench(folder, args.log, hub, args.seed)
         until = time.monotonic() + 60 * args.minutes
@@ -236,7 +243,9 @@ def main(hub: LocalHub) -> None:
             counts = summary(args.log)
             cells = [(name, kind) for name in args.commands for kind in kinds_of(COMMANDS[name])]
             cells = [cell for cell in cells if cell[1] in faults]
-            entry = bench.try_once(*min(cells, key=lambda cell: counts[cell]["tries"]))
+            entry = bench.try_once(
+                *min(cells, key=lambda cell: max(counts[cell]["tries"], counts[cell]["runs"]))
+            )
             print(json.dumps(entry), flush=True)
     finally:
         if not args.folder:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.tiny_models import save_published
-
 from .tries import run
 
 TINY = "num_hidden_layers=2 hidden_size=32 intermediate_size=64 num_attention_heads=2"
@@ -14,14 +12,18 @@ TRAIN = f"--config {TINY} --pairs-per-step 4 --warmup-steps 2 --seed 1 --precisi
 LABELLED = "specificity-binary --data labelled.csv --out OUT --seed 1"
 
 
+KINDS = ("kill parent", "kill group", "kill worker", "stop", "full disk", "closed folder")
+
+
 @dataclass(frozen=True)
 class Command:
-    """Its arguments, how the result is named in the folder of a try, and whether it has workers."""
+    """Its arguments, the name of its result in the folder of a try, and whether it has workers and writes."""
 
     words: str
     name: str = "out"
     has_workers: bool = False
     writes: bool = True
+    makes_new: bool = False  # refuses a result that is there
 
     def arguments(self, inputs: Path, folder: Path) -> list[str]:
         """Inputs and result by their full paths, as the command is started elsewhere."""
@@ -52,7 +54,9 @@ WHERE = "--device cpu --records-per-part 1 --quiet --resume --out OUT"
 ROWS = f"pairs.csv --tokens-per-batch 600 {WHERE}".replace("-part 1", "-part 4")
 COMMANDS = {
     "data prepare": Command(
-        "data prepare pairs.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT", "out", True
+        "data prepare pairs.csv labelled.csv --cluster exact --subsets F=1.0 --processes 2 --out OUT",
+        "out",
+        True,
     ),
     "pretrain": Command(
         f"pretrain 8M-F --data prepared --subset F {TRAIN} --steps 12 --save-every 3 --log-every 3 "
@@ -83,12 +87,12 @@ COMMANDS = {
         "out",
         True,
     ),
-    "export": Command("export 8M-F --weights run --rehearsal --out OUT", "out", True),
-    "adopt": Command("adopt published --data F --out OUT", "out", True),
+    "export": Command("export 8M-F --weights run --rehearsal --out OUT", "out", True, makes_new=True),
+    "adopt": Command("adopt published --data F --out OUT", "out", True, makes_new=True),
     "publish": Command(
         "publish CurrAb-8M-F --namespace brineylab --collection CurrAb --release v1", writes=False
     ),
-    "verify": Command("verify 8M-H --scratch OUT", "out", True),
+    "verify": Command("verify 8M-H --scratch OUT", ".", True),
     "study": Command("study --preset study.yaml --out OUT", "out", True),
 }
 # Two cells of one training set, and everything that a study makes of them.
@@ -118,8 +122,17 @@ evaluation:
 """
 
 
+def kinds_of(command: Command) -> list[str]:
+    """The faults that can meet it."""
+    left_out = () if command.has_workers else ("kill worker",)
+    left_out += () if command.writes else ("full disk", "closed folder")
+    return [kind for kind in KINDS if kind not in left_out]
+
+
 def make_inputs(folder: Path, scratch: Path) -> None:
     """All that the commands read, made by other commands."""
+    from support.tiny_models import save_published
+
     from curr_ab.scaling import published_runs
     from curr_ab.words import EXAMPLE_PAIR
 

@@ -6,7 +6,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-KINDS = ("kill parent", "kill group", "kill worker", "stop", "full disk", "closed folder")
+from .commands import COMMANDS, KINDS, kinds_of
+
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
@@ -19,26 +20,27 @@ def summary(log: Path = RESULTS) -> dict[tuple[str, str], dict[str, int]]:
         outcome = entry.get("outcome", "equal")
         cell["runs"] += 1
         cell["tries"] += entry["tries"]
-        cell["bad"] += outcome not in ("equal", "one line")
         cell[outcome] += 1
+        cell["leftovers"] += bool(entry.get("leftovers"))
         for what in ("tracebacks", "orphans", "temporary"):
             cell[what] += entry.get(what, 0)
-        cell["leftovers"] += bool(entry.get("leftovers"))
+        found = any(entry.get(what) for what in ("tracebacks", "orphans", "temporary", "leftovers"))
+        cell["bad"] += found or outcome not in ("equal", "one line")
     return cells
 
 
 def fault_table() -> str:
     """Kinds of fault as columns, commands as rows; a cell has its tries and whatever was not survived."""
     cells = summary()
-    names = list(dict.fromkeys(name for name, _ in cells))
     lines = ["| command | " + " | ".join(KINDS) + " |", "|---" + "|---:" * len(KINDS) + "|"]
-    for name in names:
-        lines.append(f"| `{name}` | " + " | ".join(_cell(cells.get((name, kind))) for kind in KINDS) + " |")
+    for name, command in COMMANDS.items():
+        shown = [_cell(cells[name, kind]) if kind in kinds_of(command) else "-" for kind in KINDS]
+        lines.append(f"| `{name}` | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _cell(cell: dict[str, int] | None) -> str:
-    if not cell:
+def _cell(cell: dict[str, int]) -> str:
+    if not cell.get("tries"):
         return ""
     seen = [
         f"{cell[what]} {what}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing.util
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +24,7 @@ import psutil
 NOBODY = 65534
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LONGEST_S = 600
+PATIENCE_S = 30.0  # in which the processes of a command that was killed must end
 # What the clock decides: keys of JSON that equal runs may differ in, and files that only tell of it.
 CLOCK = ("seconds", "hours", "pairs_per_second", "residue_tokens_per_second", "memory_gib")
 TELLS = (".log", ".png", ".svg", ".html", ".md", ".lock", ".arrow_stream")
@@ -67,8 +68,7 @@ def run(
 ) -> Ended:
     """The command in a fork that has the libraries already, so that faults meet its work, not the imports."""
     said, loaded, temporary = scratch / "said", scratch / "loaded", scratch / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     temporary.chmod(0o777)
     sys.stdout.flush()
     pid = os.fork()
@@ -82,7 +82,7 @@ def run(
                 os.killpg(pid, signal.SIGKILL)
             time.sleep(0.005)
         left = family(pid)
-        _, left = psutil.wait_procs(left, timeout=30) if left else ([], [])
+        _, left = psutil.wait_procs(left, timeout=PATIENCE_S) if left else ([], [])
     finally:
         for one in family(pid):
             one.kill()
@@ -91,9 +91,10 @@ def run(
             with suppress(Exception):  # a part of a module that is none itself
                 import_module(name)
     loaded.unlink(missing_ok=True)
-    files = [path.name for path in temporary.iterdir()]
-    text = said.read_text(errors="replace")
-    return Ended(os.waitstatus_to_exitcode(ended[1]), text, len(left), sorted(files), signal_number)
+    status, text = os.waitstatus_to_exitcode(ended[1]), said.read_text(errors="replace")
+    # One that was killed cannot take its files with it; the run that ends must take them.
+    files = sorted(path.name for path in temporary.iterdir()) if status >= 0 else []
+    return Ended(status, text, len(left), files, signal_number)
 
 
 def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, user: int | None) -> None:
@@ -101,6 +102,8 @@ def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, use
     status = 1
     try:
         os.setsid()
+        for number in STOPS:  # whoever started the harness may have chosen otherwise
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
@@ -118,10 +121,12 @@ def _become(arguments: list[str], said: Path, loaded: Path, temporary: Path, use
         import curr_ab.workers
         from curr_ab.cli.main import main
 
-        curr_ab.workers._WORTH_A_POOL = 0.0  # for tiny inputs too
+        if user is None:  # another may not start our Python
+            curr_ab.workers._WORTH_A_POOL = 0.0  # workers for tiny inputs too
         status = main(arguments)
         if user is None:
             loaded.write_text(" ".join(sys.modules))
+        multiprocessing.util._exit_function()  # as at the end of a process of its own
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -138,7 +143,7 @@ def disturb_after(seconds: float, whom: str) -> Callable[[int], int]:
 
     def disturb(pid: int) -> int:
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or (whom == "stop" and not _listens(pid)):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 return 0
             time.sleep(0.002)
@@ -155,6 +160,12 @@ def disturb_after(seconds: float, whom: str) -> Callable[[int], int]:
         return number
 
     return disturb
+
+
+def _listens(pid: int) -> bool:
+    """The command has begun, and has not closed what it had open: it obeys signals in its own way."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1) if "SigCgt" in status else False
 
 
 def _works(process: psutil.Process) -> bool:

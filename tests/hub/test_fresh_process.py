@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from curr_ab.checkpoint_files import DEMO_FOLDERS
@@ -30,6 +31,16 @@ def test_each_folder_is_loaded_by_its_own_code(tmp_path) -> None:
     assert ran.exists()
 
 
+def test_one_that_is_killed_is_told_with_what_may_be_why(tmp_path) -> None:
+    with FreshProcess() as process:
+        with pytest.raises(ValueError, match="does not load"):
+            process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)  # it runs now
+        (loader,) = psutil.Process().children()
+        loader.kill()
+        with pytest.raises(ValueError, match=r"was killed \(signal 9; out of memory\?\)"):
+            process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)
+
+
 @pytest.fixture
 def with_code(tmp_path):
     """A copy of `demo` whose code does something of its own first."""
@@ -41,6 +52,17 @@ def with_code(tmp_path):
         return tmp_path / name
 
     return make
+
+
+@pytest.mark.heavy
+def test_what_it_leaves_in_the_temporary_folder_goes_with_it(with_code, tmp_path, monkeypatch) -> None:
+    folder = with_code("careless", "import tempfile; tempfile.mkdtemp()")
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with FreshProcess() as process:
+        process.load(folder, "remote", EXAMPLE_PAIR, None)
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.heavy
