@@ -17,7 +17,7 @@ from typing import Any
 import tokenizers
 import torch
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from curr_ab.checkpoint_files import (
@@ -252,7 +252,15 @@ def _refuse_other_size(config: CurrAbConfig, source: str, options: dict[str, Any
     sizes = {name: getattr(config, name) for name in _SIZES}
     layers, width, inner, _, words = sizes.values()
     num_parameters = words * width + layers * width * (4 * width + 2 * inner)
-    num_bytes = sum(path.stat().st_size for path in find_weights(source, **options))
+    weights = find_weights(source, **options)
+    for path in weights:
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt"):
+                    pass
+            except SafetensorError as error:  # a file that is cut off is small, too
+                raise _damaged(source, error, options) from error
+    num_bytes = sum(path.stat().st_size for path in weights)
     if (
         min(sizes.values()) < 1
         or not 0 <= config.pad_token_id < words

@@ -35,7 +35,8 @@ def test_whole_files_are_read(tmp_path, name):
         READERS[name].read(path)
 
 
-@pytest.mark.parametrize("name", ["tables", "prepared data", "recipe", "probe", "study"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["tables", "prepared data", "probe"])
 def test_what_is_drawn_depends_on_the_seed_alone(tmp_path, name):
     """Not on what a process has imported, on its hashes, nor on its folders."""
     more = "import sys, pathlib, decimal, unittest, xml.dom, curr_ab.cli.main; " + DIGEST

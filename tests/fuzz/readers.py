@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,12 +155,11 @@ READERS["germlines"] = Reader(
 
 
 def _prepared(folder: Path) -> list[Path]:
-    source = folder / "pairs.parquet"
-    pq.write_table(pq.read_table(builtin_path()).slice(0, 60), source)
-    prepare([str(source)], folder / "data", PreparationPlan(cluster="exact"))
-    # The index names the folder; the damage must not depend on it.
-    index = folder / "data" / INDEX_NAME
-    index.write_bytes(index.read_bytes().replace(str(folder).encode(), b"/somewhere"))
+    # Name and time of the source are in what is prepared, and the damage must not depend on them.
+    with chdir(folder):
+        pq.write_table(pq.read_table(builtin_path()).slice(0, 60), "pairs.parquet")
+        os.utime("pairs.parquet", (0, 0))
+        prepare(["pairs.parquet"], Path("data"), PreparationPlan(cluster="exact"))
     return [folder / "data" / INDEX_NAME, *sorted((folder / "data").glob("train-*.npy"))]
 
 
@@ -278,7 +279,7 @@ def _read_state(path: Path) -> None:
         raise ValueError(problem)
     marker = json.loads(path.read_bytes())
     # An earlier version wrote no digest.
-    assert "sha256" not in marker or {**marker, "sha256": 0} == {**MARKER, "sha256": 0}
+    assert marker.get("sha256") is None or {**marker, "sha256": 0} == {**MARKER, "sha256": 0}
 
 
 READERS["state of a training"] = Reader(_state, _read_state)
