@@ -12,7 +12,7 @@ from markupsafe import escape
 
 from curr_ab.charts import FILE_FONT, Drawing
 from curr_ab.extras import needs_extra
-from curr_ab.files import replacing
+from curr_ab.files import remove_half_written, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,6 +128,7 @@ def save_pictures(
     for name, picture in pictures.items():
         for suffix in formats:
             path = folder / f"{name}.{suffix}"
+            remove_half_written(path)
             with replacing(path) as temporary:
                 if isinstance(picture, Drawing):
                     text = picture.file()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from curr_ab.files import file_digest, read_object, write_json
+from curr_ab.files import file_digest, read_object, remove_half_written, write_json
 from curr_ab.quantities import format_value
 
 FORMAT = "curr-ab results 1"
@@ -137,7 +137,11 @@ def read_results(path: str | Path) -> list[Result]:
 
 
 def add_results(path: str | Path, results: Iterable[Result]) -> None:
-    """Add to a file, which need not exist; a number measured again replaces the earlier one."""
+    """Add to a file, which need not exist; a number measured again replaces the earlier one.
+
+    Whoever calls it holds the folder.
+    """
+    remove_half_written(Path(path))
     known = _distinct(read_results(path) if Path(path).exists() else [], str(path))
     write_results(path, {**known, **_distinct(results, str(path))}.values())
 

@@ -73,9 +73,9 @@ def test_what_differs_by_itself_is_not_wrong_and_all_else_is(two):
     bench = object.__new__(Bench)
     bench.place = other.parent
     wanted = Reference(contents(one), frozenset(), 1.0, 1)
-    assert bench._judge("evaluate", wanted) == {"outcome": "wrong", "differs": ["out/weights.bin"]}
+    assert bench._judge("evaluate", "stop", wanted) == {"outcome": "wrong", "differs": ["out/weights.bin"]}
     wanted.by_itself = frozenset(["out/weights.bin"])
-    assert bench._judge("evaluate", wanted) == {}
+    assert bench._judge("evaluate", "stop", wanted) == {}
 
 
 @pytest.mark.heavy

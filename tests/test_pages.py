@@ -171,9 +171,11 @@ def test_a_picture_has_words_without_any_font_of_the_system(tmp_path):
     """The rasteriser is given matplotlib's fonts and no others."""
     drawing = next(iter(law_figures.draw_law([], {}, None).values()))
     bare = replace(drawing, label="", marks=drawing.marks[:0])
+    (tmp_path / ".none.png.77.0123abcd.tmp").write_text("of a killed process")
     paths = save_pictures({"title": replace(bare, label="Words"), "none": bare}, tmp_path)
     titled, blank = (path.read_bytes() for path in paths)
     assert titled != blank
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 def test_all_matplotlib_pictures_have_one_style():

@@ -58,8 +58,10 @@ def test_what_is_written_is_read(path):
 
 def test_adding_replaces_what_was_measured_again(path):
     add_results(path, [LOSS])
+    path.with_name(f".{path.name}.77.0123abcd.tmp").write_text("of a killed process")
     add_results(path, [replace(LOSS, value=0.5), replace(LOSS, checkpoint="b" * 64)])
     assert sorted((row.checkpoint[0], row.value) for row in read_results(path)) == [("a", 0.5), ("b", 0.25)]
+    assert not list(path.parent.glob(".*.tmp"))
 
 
 def test_two_values_of_one_number_are_refused(path):

@@ -33,7 +33,7 @@ from curr_ab.benchmark.submitted import PREFIX as SUBMITTED_PREFIX
 from curr_ab.benchmark.submitted import Submitted, find_submission
 from curr_ab.benchmark.tasks.task import Kind, Task
 from curr_ab.benchmark.works import Work, make_works
-from curr_ab.files import claimed, file_digest, write_json
+from curr_ab.files import claimed, file_digest, remove_leftovers, write_json
 from curr_ab.probes.residue_windows import RESIDUE_WINDOWS
 from curr_ab.probes.sequence_features import BASELINES as SEQUENCE_FEATURES
 from curr_ab.results import read_results, write_results
@@ -95,6 +95,7 @@ def run_benchmark(
     works = [work for request in suite.tasks for work in make_works(request, plan, names)]
     _check_names(works)
     with claimed(out, "measures in"):
+        remove_leftovers(out)
         _write_plan(out, suite, names, plan, works)
         for work in works:
             write_task(out, work.task)

@@ -91,7 +91,7 @@ class Bench:
         if kind == "closed folder":
             self._closed_folder(name, entry)
         elif self._full_disk(name, wanted, entry) if kind == "full disk" else self._kill(name, kind, entry):
-            entry |= self._judge(name, wanted)
+            entry |= self._judge(name, kind, wanted)
         with self.log.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
@@ -187,9 +187,11 @@ class Bench:
         if ended.is_traceback:
             entry["said"] = ended.said[-800:]
 
-    def _judge(self, name: str, wanted: Reference) -> dict[str, object]:
+    def _judge(self, name: str, kind: str, wanted: Reference) -> dict[str, object]:
         got = self._contents(name)
         keys = (wanted.contents | got).keys() - wanted.by_itself
+        if kind == "stop":  # a training logs the steps since the last line before it stops
+            keys = {key for key in keys if "log.jsonl" not in key}
         differs = sorted(key for key in keys if wanted.contents.get(key) != got.get(key))
         left = leftovers(self.place)
         found: dict[str, object] = {"leftovers": left} if left else {}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tries import run
-
 TINY = "num_hidden_layers=2 hidden_size=32 intermediate_size=64 num_attention_heads=2"
 TRAIN = f"--config {TINY} --pairs-per-step 4 --warmup-steps 2 --seed 1 --precision fp32"
 LABELLED = "specificity-binary --data labelled.csv --out OUT --seed 1"
@@ -135,6 +133,8 @@ def make_inputs(folder: Path, scratch: Path) -> None:
 
     from curr_ab.scaling import published_runs
     from curr_ab.words import EXAMPLE_PAIR
+
+    from .tries import run
 
     folder.mkdir(exist_ok=True)
     runs = published_runs("test-loss-2025-05")
