@@ -60,6 +60,7 @@ _SIZES = (
     *("num_hidden_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "vocab_size"),
 )
+_HARMLESS = 10_000_000  # parameters, which any machine has room for
 _MOST_IN_A_BYTE = 4  # parameters of quantised weights, and as many again for doubt
 LM = "lm"  # the language model that the checkpoint is, masked or causal
 
@@ -261,11 +262,8 @@ def _refuse_other_size(config: CurrAbConfig, source: str, options: dict[str, Any
             except SafetensorError as error:  # a file that is cut off is small, too
                 raise _damaged(source, error, options) from error
     num_bytes = sum(path.stat().st_size for path in weights)
-    if (
-        min(sizes.values()) < 1
-        or not 0 <= config.pad_token_id < words
-        or num_parameters > _MOST_IN_A_BYTE * num_bytes
-    ):
+    most = max(_HARMLESS, _MOST_IN_A_BYTE * num_bytes)
+    if min(sizes.values()) < 1 or not 0 <= config.pad_token_id < words or num_parameters > most:
         named = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(
             f"{CONFIG} of {source} must describe the model of its weights, of {num_bytes:,} bytes; got "
