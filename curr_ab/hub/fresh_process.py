@@ -109,8 +109,10 @@ class _Loader:
         if not line:
             self._log.seek(0)
             last = (self._log.read().strip().splitlines() or ["no output"])[-1]
-            end = describe_end(self._process.wait())
-            raise ValueError(f"{request['folder']}: the process that loads it {end}: {last}")
+            code = self._process.wait()
+            # A checkpoint may end its process; of one that was killed nothing is known.
+            kind = ChildProcessError if code < 0 else ValueError
+            raise kind(f"{request['folder']}: the process that loads it {describe_end(code)}: {last}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

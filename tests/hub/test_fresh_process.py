@@ -37,7 +37,7 @@ def test_one_that_is_killed_is_told_with_what_may_be_why(tmp_path) -> None:
             process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)  # it runs now
         (loader,) = psutil.Process().children()
         loader.kill()
-        with pytest.raises(ValueError, match=r"was killed \(signal 9; out of memory\?\)"):
+        with pytest.raises(ChildProcessError, match=r"was killed \(signal 9; out of memory\?\)"):
             process.load(tmp_path / "no folder", "stock", EXAMPLE_PAIR, None)
 
 
