@@ -19,7 +19,7 @@ from curr_ab.finetuning import read_examples, resolve_recipe, split_folds
 def finetuning(folder, task, *, leave_out=0, unlabelled=False, folds_of=None):
     """The folder of a run in the folds of the task, or of another, that knows the labels well."""
     folds = []
-    for number, (_, test) in enumerate((folds_of or task).folds, start=1):
+    for number, (train, test) in enumerate((folds_of or task).folds, start=1):
         own = test[test < len(task) - leave_out]
         path = folder / f"fold-{number}" / "predictions.parquet"
         path.parent.mkdir(parents=True)
@@ -35,7 +35,7 @@ def finetuning(folder, task, *, leave_out=0, unlabelled=False, folds_of=None):
             more = ("unlabelled", len(task), None, 0.5, 0.5)
             columns = {name: [one, *columns[name]] for name, one in zip(columns, more, strict=True)}
         pq.write_table(pa.table(columns), path)
-        folds.append({"number": number, "train": [], "validation": [], "test": own.tolist()})
+        folds.append({"number": number, "train": train.tolist(), "validation": [], "test": own.tolist()})
     (folder / "folds.json").write_text(json.dumps(folds))
     recipe = {"labels": list(task.label_names), "target": "classes", "name": "planted"}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
