@@ -195,7 +195,7 @@ def load_weights(
     refuse_foreign_files(source, **options)
     path, config = find_file(source, CONFIG, **options), kwargs.get("config")
     if config is None and path is not None:
-        config = read_config(path)
+        config = read_config(path, model_class.config_class)
     if config is not None:
         _refuse_other_size(config, source, options)
     try:
@@ -234,11 +234,10 @@ def load_weights(
     return loaded
 
 
-def read_config(path: Path) -> CurrAbConfig:
+def read_config(path: Path, kind: Any = CurrAbConfig) -> Any:
     """The configuration in a file, of whatever size its numbers ask for."""
     try:
-        config: CurrAbConfig = CurrAbConfig.from_json_file(path)
-        return config
+        return kind.from_json_file(path)
     except (ValueError, OSError):
         raise
     except Exception as error:  # of values of another kind transformers raises whatever it meets
@@ -248,7 +247,7 @@ def read_config(path: Path) -> CurrAbConfig:
         ) from error
 
 
-def _refuse_other_size(config: CurrAbConfig, source: str, options: dict[str, Any]) -> None:
+def _refuse_other_size(config: Any, source: str, options: dict[str, Any]) -> None:
     """Refuse a configuration of a model that the weights cannot be of: it may ask for any memory."""
     sizes = {name: getattr(config, name) for name in _SIZES}
     layers, width, inner, _, words = sizes.values()

@@ -12,11 +12,12 @@ from curr_ab.data.reading.objects import files_of, is_files
 from curr_ab.evaluation.measurement import RECORD, Measurement, Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS, make_plan
 from curr_ab.family import MEMBERS
-from curr_ab.files import claimed, replacing
+from curr_ab.files import claimed, remove_leftovers, replacing
 from curr_ab.published import FIGURES, PART_FIGURES, PublishedFigure
 from curr_ab.results import Result, add_results, is_headline, read_results, write_results
 
 RESULTS = "results.json"
+LOCK = ".measure.lock"
 NOTE = (
     "Published: the paper's figure for its own checkpoint of that member on its own data, never measured "
     "here; a difference means something on the same data only."
@@ -118,10 +119,12 @@ def run_suite(
         precision = str(subject.checkpoint.precision().dtype).removeprefix("torch.")
         device = subject.checkpoint.device_of()
         say(f"{suite} of {subject.name} on {', '.join(sources)}, {precision} on {device}")
-        measurement.write(folder)
-        rows = module.measure(subject, plan, opened, folder, say)
-        rows = [replace(row, details={**row.details, **plan.unusual}) for row in rows]
-        write_results(folder / RESULTS, rows)
+        with claimed(folder, "measures in", lock_name=LOCK):
+            remove_leftovers(folder)
+            measurement.write(folder)
+            rows = module.measure(subject, plan, opened, folder, say)
+            rows = [replace(row, details={**row.details, **plan.unusual}) for row in rows]
+            write_results(folder / RESULTS, rows)
     results = read_results(folder / RESULTS)
     with claimed(Path(out), "adds results in", wait=True):
         add_results(Path(out) / RESULTS, results)

@@ -15,7 +15,8 @@ from curr_ab.cli.main import main
 from curr_ab.evaluation import make_plan, run_suite, write_tables
 from curr_ab.evaluation.measurement import Subject, find_subject, read_measurement
 from curr_ab.evaluation.plan import PLANS
-from curr_ab.evaluation.run import DrawnSuite, published_for, suite_of
+from curr_ab.evaluation.run import LOCK, DrawnSuite, published_for, suite_of
+from curr_ab.files import ClaimedError, claimed
 from curr_ab.results import checkpoint_digest, read_results
 
 
@@ -65,8 +66,12 @@ def test_a_measurement_that_was_cut_off_is_repeated(folder, corpus, tmp_path, lo
     first = run_suite("loss", folder, corpus, tmp_path, pairs=4)
     [place] = tmp_path.glob("loss/*")
     (place / "results.json").unlink()
+    left = place / ".measurement.json.1.0.tmp"
+    left.touch()
+    with claimed(place, "measures in", lock_name=LOCK), pytest.raises(ClaimedError, match="measures in"):
+        run_suite("loss", folder, corpus, tmp_path, pairs=4)
     assert run_suite("loss", folder, corpus, tmp_path, pairs=4) == first
-    assert len(loads) == 2
+    assert len(loads) == 2 and not left.exists()
 
 
 def test_every_plan_has_its_suite():

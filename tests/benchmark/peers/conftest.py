@@ -22,6 +22,7 @@ def bert():
         num_attention_heads=4,
         intermediate_size=64,
         initializer_range=0.3,
+        position_embedding_type="absolute",  # as the published one says
     )
     return shake(BertForMaskedLM(config)).eval()
 
