@@ -186,7 +186,7 @@ def test_the_handler_gives_the_package_s_numbers(demo, handler, causal_handler) 
         answers = ask(own, INPUTS, "score", **modes)
         for answer, expected in zip(answers, score(model, tokenizer, RECORDS, **modes), strict=True):
             assert answer["log_likelihood"] == pytest.approx(expected.pll(), abs=1e-3)
-            assert answer["perplexity"] == pytest.approx(expected.perplexity(), abs=1e-5)
+            assert answer["perplexity"] == pytest.approx(expected.perplexity(), rel=1e-5)
 
 
 @pytest.mark.heavy

@@ -107,8 +107,6 @@ class PreparationPlan:
                 f"v_genes must be none for the cluster {self.cluster}, which takes no genes",
                 *("v_genes", "cluster"),
             )
-        if not -(1 << 63) <= self.seed < 1 << 63:
-            raise OptionError(f"seed must be a whole number of 64 bits; got {self.seed}", "seed")
         for split in ("validation", "test"):
             size = getattr(self, split)
             if size < 0 or (isinstance(size, float) and size >= 1):

@@ -426,7 +426,7 @@ def test_cells_are_joined_beside_the_result(corpus, write, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": 99999999999999999999}, "seed must be a whole number of 64 bits; got 99999999999999999999"),
+        ({"seed": 99999999999999999999}, "seed must be a number of 63 bits; got one of 67"),
         ({"test": 1.0}, "test must be a share from 0.0 to below 1.0, or a number of pairs; got 1.0"),
         (
             {"validation": -1},
