@@ -214,11 +214,6 @@ def load_weights(
     except OSError:
         find_weights(source, **options)  # says what is missing, and where
         raise
-    if more := [key for key in report["unexpected_keys"] if ".encoder.layer." in key]:
-        raise ValueError(
-            f"{CONFIG} of {source} must describe all layers of its weights; got none of {len(more)} tensors, "
-            f"such as {sorted(more)[0]}: copy the checkpoint again"
-        )
     mismatched = [one if isinstance(one, str) else one[0] for one in report["mismatched_keys"]]
     lacking = [*sorted(report["missing_keys"]), *mismatched]
     head = [key for key in lacking if key.startswith("classifier.")]
@@ -227,6 +222,11 @@ def load_weights(
             f"the weights of {source} must be {wanted}, all of them; got none of the right "
             f"shape for {len(wrong)} tensors, such as {wrong[0]}: it is another model or a part of one; name "
             "a checkpoint of this family or of ESM-2"
+        )
+    if more := [key for key in report["unexpected_keys"] if ".encoder.layer." in key]:
+        raise ValueError(
+            f"{CONFIG} of {source} must describe all layers of its weights; got none of {len(more)} tensors, "
+            f"such as {sorted(more)[0]}: copy the checkpoint again"
         )
     if head and not new_head:
         _log.warning("%s has no such head: its %d tensors are drawn; train them first", source, len(head))
