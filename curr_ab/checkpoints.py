@@ -223,11 +223,6 @@ def load_weights(
             f"shape for {len(wrong)} tensors, such as {wrong[0]}: it is another model or a part of one; name "
             "a checkpoint of this family or of ESM-2"
         )
-    if more := [key for key in report["unexpected_keys"] if ".encoder.layer." in key]:
-        raise ValueError(
-            f"{CONFIG} of {source} must describe all layers of its weights; got none of {len(more)} tensors, "
-            f"such as {sorted(more)[0]}: copy the checkpoint again"
-        )
     if head and not new_head:
         _log.warning("%s has no such head: its %d tensors are drawn; train them first", source, len(head))
     loaded: CurrAbPreTrainedModel = model
