@@ -67,6 +67,12 @@ def annotation_digest(pairs: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def parquet_digests(folder: Path, shard: str, pairs: pa.Table) -> dict[str, str]:
+    """The digests of the Parquet file and of what it says."""
+    path = parquet_path(folder, shard)
+    return {PARQUET_DIGEST: file_digest(path), ANNOTATION_DIGEST: annotation_digest(pairs)}
+
+
 def write_arrays(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
     """Write the arrays of a shard; return what its entry in the index says of them."""
     heavy, light = (pairs[chain].combine_chunks() for chain in ("heavy", "light"))
@@ -85,10 +91,9 @@ def write_arrays(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]
 
 def write_shard(folder: Path, shard: str, pairs: pa.Table, masks: Sequence[str]) -> dict[str, Any]:
     """Write the arrays and the Parquet file of a shard; return its entry in the index."""
-    arrays, path = write_arrays(folder, shard, pairs, masks), parquet_path(folder, shard)
-    write_parquet(path, pairs)
-    digests = {PARQUET_DIGEST: file_digest(path), ANNOTATION_DIGEST: annotation_digest(pairs)}
-    return {"name": shard, **arrays, **digests}
+    arrays = write_arrays(folder, shard, pairs, masks)
+    write_parquet(parquet_path(folder, shard), pairs)
+    return {"name": shard, **arrays, **parquet_digests(folder, shard, pairs)}
 
 
 def index_fingerprint(index: Mapping[str, Any]) -> str:

@@ -234,6 +234,10 @@ def write_part(task: PartTask) -> dict[str, Any]:
     identity = task.identity()
     if task.summary_path.exists():
         done = read_object(task.summary_path)
+        if isinstance(done["source"], str):  # of the time when a part was of one file and kept less of it
+            digests = [source_digest(done["source"])]
+            done |= {"source": [done["source"]], "identity": [done["identity"]], "sha256": digests}
+            done |= {"recognised": []}
         if done["identity"] == identity and (task.keep_going or done["set_aside"] is None):
             return done
     task = replace(task, source=tuple(here(source, task.scratch) for source in task.source))

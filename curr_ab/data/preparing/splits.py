@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 
 from curr_ab.data.preparing.components import Labels, blocks, new_array, spread_bits
 from curr_ab.data.preparing.order import PartitionTask, first_rows, num_kept, read_partition
 from curr_ab.data.preparing.plan import PreparationPlan
 from curr_ab.data.schema import PAIR_SCHEMA
-from curr_ab.data.shards import write_shard
+from curr_ab.data.shards import ANNOTATION_DIGEST, parquet_digests, parquet_path, write_shard
 from curr_ab.files import read_object, replacing, write_json
 from curr_ab.options import OptionError
 
@@ -207,7 +208,12 @@ def _rows(task: ShardTask) -> Iterator[pa.Table]:
 def write_task_shard(task: ShardTask) -> dict[str, Any]:
     """Write the shard, unless an earlier run did; return its entry in the index."""
     if task.entry_path.exists():
-        return read_object(task.entry_path)
+        entry = read_object(task.entry_path)
+        if ANNOTATION_DIGEST in entry:
+            return entry
+        # Work that was begun before there were these digests.
+        pairs = pyarrow.parquet.read_table(parquet_path(task.out, task.name))
+        return {**entry, **parquet_digests(task.out, task.name, pairs)}
     entry = write_shard(task.out, task.name, pa.concat_tables(_rows(task)).combine_chunks(), task.masks)
     write_json(task.entry_path, entry)
     return entry
