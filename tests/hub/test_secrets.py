@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.local_hub import COMMAND, WRITER
 
 from tests.cli.test_main import COMMANDS
 from tests.faults.commands import COMMANDS as WORKING
 from tests.faults.commands import make_inputs
-from tests.hub.conftest import COMMAND, WRITER, assert_no_token
+from tests.hub.conftest import assert_no_token
 
 MODEL, TABLE = "brineylab/CurrAb-8M-F", "hf://datasets/curator/pairs/pairs.csv"
 # What a command is given in place of the names of its least words; each is sought on the Hub, which fails.
