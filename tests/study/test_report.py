@@ -257,7 +257,8 @@ def test_draws_are_told_with_the_noise_that_they_show():
     found = study.law.noise["all"]
     assert table[1][1] == f"{found[0].sd:.3f} (8)" and 0.05 < found[0].sd < 0.2
     assert table[2][1] == f"{found[1].sd:.3f} (48)" and 0.007 < found[1].sd < 0.013
-    assert "w32-S12, draw 3" in page
+    cells = next(rows for rows in Words(render_page(study)).tables if rows[0][:2] == ["cell", "shape"])
+    assert cells[0][4] == "draw" and [row[4] for row in cells[1:4]] == ["1", "2", "3"]
     assert "Laws by all cells at once" in page and "| best-size | 6 |" in text
     joint = next(rows for rows in Words(render_page(study)).tables if rows[0][0] == "law")
     assert {row[0] for row in joint[1:]} == {"iso-data", "best-size", "parametric"}

@@ -103,25 +103,29 @@ def cell_table(grid: Grid) -> Table:
     names = [name for name in product(grid.sizes, grid.data) if name in grid.spots]
     cells = [cell for name in names for cell in grid.spots[name].cells]
     digits = digits_of([found for cell in cells if (found := loss_of(cell))])
-    header = ["cell", "shape", "parameters", "pairs", "seed", "state", "loss", "pairing", "tokens/s", "time"]
-    rows = [_cell(cell, digits) for cell in cells]
+    # A draw that has one seed has one of its own, which the log names.
+    repeats = {(cell.member, cell.draw) for cell in cells if cell.draw}
+    repeat = "seed" if not repeats else "draw" if len(repeats) == len(cells) else "draw · seed"
+    header = ["cell", "shape", "parameters", "pairs", repeat, "state", "loss", "pairing", "tokens/s", "time"]
+    rows = [_cell(cell, repeat, digits) for cell in cells]
     if any(row[-1].links for row in rows):
         header.append("files")
-    caption = "Every cell: a size, a data set, a seed. Errors are of its own held-out pairs and folds."
+    each = repeat.replace(" · ", ", a ")
+    caption = f"Every cell: a size, a data set, a {each}. Errors are of its own held-out pairs and folds."
     return Table(caption, tuple(header), tuple(row[: len(header)] for row in rows))
 
 
-def _cell(cell: CellSummary, digits: int) -> tuple[Field, ...]:
+def _cell(cell: CellSummary, repeat: str, digits: int) -> tuple[Field, ...]:
     found, speed = loss_of(cell), cell.tokens_per_second
     links = [("log", cell.log)] if cell.log and cell.state != "waiting" else []
     if cell.export is not None:
         links = [("card", f"{cell.export}/README.md"), ("checkpoint", f"{cell.export}/"), *links]
     return (
-        Field(cell.member + f", draw {cell.draw}" * (cell.draw > 0)),
+        Field(cell.member),
         Field(cell.shape),
         Field(f"{cell.parameters:,}"),
         Field(f"{cell.pairs:,}"),
-        Field(str(cell.seed)),
+        Field(repeat.replace("draw", str(cell.draw)).replace("seed", str(cell.seed))),
         Field(progress(cell), style=cell.state),
         Field("" if found is None else written(found, digits)),
         Field("" if cell.pairing is None else f"{cell.pairing[0]:.1%} ± {cell.pairing[1]:.1%}"),
