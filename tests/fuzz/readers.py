@@ -100,7 +100,7 @@ def _demo(*names: str) -> Callable[[Path], list[Path]]:
     """A copy of the model that comes with the package, of which these files are damaged."""
 
     def make(folder: Path) -> list[Path]:
-        shutil.copytree(DEMO, folder / "demo")
+        shutil.copytree(DEMO, folder / "demo", ignore=shutil.ignore_patterns("__pycache__"))
         return [folder / "demo" / name for name in names]
 
     return make
