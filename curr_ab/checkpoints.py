@@ -231,15 +231,19 @@ def load_weights(
 
 def read_config(path: Path, kind: Any = CurrAbConfig) -> Any:
     """The configuration in a file, of whatever size its numbers ask for."""
-    try:
+    with _in_one_line(f"{path} must describe a model of this family", "copy the checkpoint again"):
         return kind.from_json_file(path)
-    except (ValueError, OSError):
+
+
+@contextmanager
+def _in_one_line(must: str, way_out: str) -> Iterator[None]:
+    """One sentence for whatever a library meets in values of another kind; clear errors stay as they are."""
+    try:
+        yield
+    except (ValueError, OSError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of values of another kind transformers raises whatever it meets
-        problem = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{path} must describe a model of this family ({problem}); copy the checkpoint again"
-        ) from error
+    except Exception as error:
+        raise ValueError(f"{must} ({' '.join(str(error).split())[:200]}); {way_out}") from error
 
 
 def _refuse_other_size(config: Any, source: str, options: dict[str, Any]) -> None:
@@ -306,15 +310,8 @@ def _adapt(model: Any, adapter: str, options: dict[str, Any], merge: bool) -> An
     with warnings.catch_warnings():
         # PEFT calls it by the name that transformers 5.23 deprecates.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        try:
+        with _in_one_line(f"{adapter} must be a whole adapter that fits its base", "copy it again"):
             adapted = PeftModel.from_pretrained(model, adapter, **options)
-        except (ValueError, OSError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # of values of another kind PEFT raises whatever it meets
-            problem = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{adapter} must be a whole adapter that fits its base ({problem}); copy it again"
-            ) from error
     return (adapted.merge_and_unload() if merge else adapted).eval()
 
 

@@ -38,9 +38,16 @@ class Design:
         return [float(middle * 2.5 ** (step - (self.num_sizes - 1) / 2)) for step in range(self.num_sizes)]
 
     def runs(self, seed: int) -> Runs:
-        noise = {"draw_sd": self.draw_sd, "own_sd": self.own_sd, "seed_sd": self.seed_sd}
-        shape = {"data": self.data, "sizes": self.sizes, "draws": self.draws, "seeds": self.seeds}
-        return drawn_runs(seed=seed, **noise, **shape)  # type: ignore[arg-type]
+        return drawn_runs(
+            self.draws,
+            self.seeds,
+            self.draw_sd,
+            self.own_sd,
+            self.seed_sd,
+            data=self.data,
+            sizes=self.sizes,
+            seed=seed,
+        )
 
     def __str__(self) -> str:
         cells = self.num_sizes * len(self.data) * self.draws * self.seeds

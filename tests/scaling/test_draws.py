@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from curr_ab.scaling import Doubt, fit_iso_data, make_runs
 from curr_ab.scaling.draws import DRAW, OWN, OWN_AND_SEED, SEED, noise_components, noise_of_draws
 
 
-def sources(**options: object) -> dict[str, tuple[float, list[int | None]]]:
+def sources(**options: Any) -> dict[str, tuple[float, list[int | None]]]:
     """Root of the mean variance of each source over simulated tables, and its degrees of freedom."""
-    found = [noise_components(drawn_runs(seed=seed, **options)) for seed in range(40)]  # type: ignore[arg-type]
+    found = [noise_components(drawn_runs(seed=seed, **options)) for seed in range(40)]
     return {
         parts[0].source: (float(np.sqrt(np.mean([part.sd**2 for part in parts]))), [p.freedom for p in parts])
         for parts in zip(*found, strict=True)
