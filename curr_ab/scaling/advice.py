@@ -131,9 +131,9 @@ def _by_data(
     if question.sequences is not None:
         # A law that does not grow cannot be turned round; such draws say that any size may be the best.
         sizes = [_bounded_power(data / a, 1 / b) if b > 0 else np.inf for a, b in draws]
-        return Advice(law, source, size, interval(np.array(sizes)), data, note=note)
+        return Advice(law, source, size, spread.interval_of(np.array(sizes), size), data, note=note)
     amounts = [a * _bounded_power(size, b) for a, b in draws]
-    return Advice(law, source, size, None, data, interval(np.array(amounts)), note)
+    return Advice(law, source, size, None, data, spread.interval_of(np.array(amounts), data), note)
 
 
 def _bounded_power(base: float, exponent: float) -> float:

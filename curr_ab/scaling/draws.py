@@ -1,7 +1,8 @@
-"""Noise of runs on several draws of each number of sequences: of the draw, of its sizes, of the seed.
+"""Noise of runs: of the draw of their sequences, of its sizes, of the seed; or all that lies off curves.
 
 A draw that is easy or hard moves all sizes that are trained on it together, so that runs of one draw are not
-independent, and their scatter over seeds is not all of their noise.
+independent, and their scatter over seeds is not all of their noise. Where each number of sequences was drawn
+once, only their distance from smooth curves shows what another draw would change.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from curr_ab.scaling.runs import Array, Runs, trainings
 Labels = npt.NDArray[np.intp]
 DRAW, OWN, SEED = "draw of the pairs", "draw, otherwise for each size", "seed"
 OWN_AND_SEED = "seed, and draw otherwise for each size"
+OFF_CURVES = "all that lies off the curves"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,29 @@ class DrawNoise:
         scales = {part: _drawn(part, generator) for part in dict.fromkeys(self.own)}
         own = generator.normal(size=len(self.own)) * [scales[part] for part in self.own]
         return np.asarray(shifts[self.draws] + own[self.trained])
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Noise of runs of one draw each: how far the means over their seeds lie from curves through them."""
+
+    cells: Labels
+    off_curves: Component
+
+    def sample(self, generator: np.random.Generator) -> Array:
+        """New noise for every row, the same for seeds of one cell."""
+        noise = _drawn(self.off_curves, generator) * generator.normal(size=self.cells.max() + 1)
+        return np.asarray(noise[self.cells])
+
+
+def scatter_of(residuals: Array, num_coefficients: int, runs: Runs) -> Scatter | None:
+    """The scatter of these residuals; None where the curves have as many coefficients as there are cells."""
+    cells = trainings(runs)
+    means = np.bincount(cells, residuals) / np.bincount(cells)
+    freedom = len(means) - num_coefficients
+    if freedom < 1:
+        return None
+    return Scatter(cells, Component(OFF_CURVES, float(np.sqrt(means @ means / freedom)), freedom))
 
 
 def _drawn(part: Component, generator: np.random.Generator) -> float:

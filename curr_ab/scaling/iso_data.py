@@ -17,7 +17,7 @@ from scipy.stats import f as f_distribution
 
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.draws import DrawNoise, noise_of_draws
+from curr_ab.scaling.draws import DrawNoise, noise_of_draws, scatter_of
 from curr_ab.scaling.runs import Array, Runs, one_objective, trainings
 from curr_ab.scaling.uncertainty import (
     Estimate,
@@ -102,7 +102,7 @@ def lack_of_fit(residuals: Array, num_coefficients: int, noise_sd: float | None)
         return []
     return [
         f"the residuals are {np.sqrt(excess / freedom):.1f} times what noise of sd {noise_sd:.2g} explains: "
-        "the noise is larger, or the loss is not a parabola; the intervals by that noise are too narrow"
+        "the noise is larger, or the loss is not a parabola; intervals by that noise are too narrow"
     ]
 
 
@@ -179,11 +179,12 @@ class IsoDataFit(Fit):
 
     def band(self, sizes: Array) -> tuple[Array, Array] | None:
         """95 % interval of the line by the last of the spreads; None where no draw has an optimum."""
-        samples = self.spreads[-1].samples
-        if "coefficient" not in samples:
+        spread = self.spreads[-1]
+        if "coefficient" not in spread.samples:
             return None
-        drawn = np.log(samples["coefficient"])[:, None] + samples["exponent"][:, None] * np.log(sizes)
-        low, high = np.exp(np.clip(np.percentile(drawn, [2.5, 97.5], axis=0), -700, 700))
+        drawn = np.log(spread.samples["coefficient"]) + np.outer(np.log(sizes), spread.samples["exponent"])
+        bands = [spread.interval_of(*both) for both in zip(drawn, np.log(self.line(sizes)), strict=True)]
+        low, high = np.exp(np.clip([(band.low, band.high) for band in bands], -700, 700)).T
         return low, high
 
 
@@ -309,8 +310,9 @@ def fit_iso_data(
     estimator = partial(estimate, project_to)
     estimates = estimator(runs)
     parabolas = fit_parabolas(runs)
-    spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt)
     residuals = parabola_residuals(parabolas, runs.sequences, runs)
+    scatter = scatter_of(residuals, 3 * len(parabolas), runs)
+    spreads, influences, doubts = measure(estimator, runs, runs.sequences, doubt, scatter)
     if (noise := noise_of_draws(runs)) is None:
         doubts += lack_of_fit(residuals, 3 * len(parabolas), noise_of(runs, doubt))
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curr_ab.scaling.doubt import Doubt
+from curr_ab.scaling.draws import scatter_of
 from curr_ab.scaling.iso_data import Parabola, fit_parabola, lack_of_fit, parabola_residuals, power_law
 from curr_ab.scaling.runs import Array, Runs, is_curves, one_objective
 from curr_ab.scaling.uncertainty import Estimate, Fit, NoOptimum, measure, noise_of
@@ -141,8 +142,9 @@ def fit_isoflop(runs: Runs, doubt: Doubt | None = None) -> Fit:
             )
     estimates = _estimate(runs)
     budgets = fit_budgets(points)
-    spreads, influences, doubts = measure(_estimate, runs, budget_labels(runs.flops), doubt)
     residuals = parabola_residuals({budget.flops: budget.parabola for budget in budgets}, labels, points)
+    scatter = None if is_curves(runs) else scatter_of(residuals, 3 * len(budgets), runs)
+    spreads, influences, doubts = measure(_estimate, runs, budget_labels(runs.flops), doubt, scatter)
     doubts += lack_of_fit(residuals, 3 * len(budgets), noise_of(runs, doubt))
     return IsoFlopFit(
         law=LAW,

@@ -1,16 +1,17 @@
-"""Fit of a law, and its uncertainty: bootstrap over runs or draws, propagated noise, influence of runs."""
+"""Fit of a law, and its uncertainty: bootstraps of runs or of their noise, influence of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from curr_ab.scaling.doubt import Doubt
-from curr_ab.scaling.draws import DrawNoise, draw_units, noise_of_draws
+from curr_ab.scaling.draws import DrawNoise, Scatter, draw_units, noise_of_draws
 from curr_ab.scaling.runs import Array, Runs, is_curves, seed_noise
 from curr_ab.workers import map_chunks
 
@@ -22,6 +23,7 @@ class NoOptimum(ValueError):
 Estimate = Mapping[str, float]
 Estimator = Callable[[Runs], Estimate]
 Seeds = Sequence[np.random.SeedSequence]
+_TAIL = 0.025  # on each side of an interval
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,25 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """Estimates over many draws; draws without an optimum are counted and left out."""
+    """Estimates over many draws; draws without an optimum are counted and left out.
+
+    `estimates` are those of the runs themselves, about which intervals are corrected; empty where the draws
+    only show what a given noise does.
+    """
 
     method: str
     draws: int
     share_without_optimum: float
     samples: Mapping[str, Array]
+    estimates: Estimate = field(default_factory=dict)
 
     def interval(self, name: str) -> Interval:
         """Interval of an estimate; NaN where no draw gave it."""
-        return interval(self.samples.get(name, np.array([])))
+        return interval(self.samples.get(name, np.array([])), self.estimates.get(name))
+
+    def interval_of(self, samples: Array, value: float) -> Interval:
+        """Interval of what follows from the estimates, by what follows from each draw."""
+        return interval(samples, value if self.estimates else None)
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -89,12 +100,26 @@ class Fit:
     warnings: tuple[str, ...]
 
 
-def interval(samples: Array) -> Interval:
-    """Interval of the samples; NaN where there are none."""
+def interval(samples: Array, value: float | None = None) -> Interval:
+    """Interval of the samples, corrected for their bias about `value`; NaN where there are none.
+
+    Draws add their noise to that of the runs. Where noise moves an estimate to one side, as it makes the
+    exponent of a law through noisy optima smaller, draws lie twice as far on it, so the interval is moved
+    back (Efron's bias-corrected percentiles).
+    """
     if len(samples) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, median, high = np.percentile(samples, [2.5, 50, 97.5])
+    low, median, high = np.quantile(
+        samples, [_TAIL, 0.5, 1 - _TAIL] if value is None else _shares(samples, value)
+    )
     return Interval(float(low), float(median), float(high))
+
+
+def _shares(samples: Array, value: float) -> Array:
+    below = ((samples < value).mean() + (samples <= value).mean()) / 2
+    least = 1 / (len(samples) + 1)
+    bias = norm.ppf(np.clip(below, least, 1 - least))
+    return np.asarray(norm.cdf(2 * bias + norm.ppf([_TAIL, 0.5, 1 - _TAIL])))
 
 
 def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt) -> Spread:
@@ -112,12 +137,15 @@ def propagate_noise(estimator: Estimator, runs: Runs, noise_sd: float, doubt: Do
     return _spread(f"noise of sd {noise_sd:.2g}", partial(_noise_draws, estimator, runs, noise), doubt)
 
 
-def bootstrap_draws(estimator: Estimator, runs: Runs, noise: DrawNoise, doubt: Doubt) -> Spread:
-    """Make every draw anew, by its noise as it was measured (a parametric bootstrap).
+def bootstrap_noise(estimator: Estimator, runs: Runs, noise: DrawNoise | Scatter, doubt: Doubt) -> Spread:
+    """Add the noise that was measured, each time as large as its degrees of freedom let it be.
 
-    To resample two or three draws of a number of sequences gives intervals that are far too narrow.
+    To resample few runs, or two or three draws of a number of sequences, gives intervals that are far too
+    narrow.
     """
-    return _spread("bootstrap over draws", partial(_noise_draws, estimator, runs, noise.sample), doubt)
+    method = "bootstrap over draws" if isinstance(noise, DrawNoise) else "scatter about the curves"
+    draw = partial(_noise_draws, estimator, runs, noise.sample)
+    return _spread(method, draw, doubt, estimator(runs))
 
 
 def influences(estimator: Estimator, runs: Runs) -> tuple[Influence, ...]:
@@ -144,20 +172,27 @@ def noise_of(runs: Runs, doubt: Doubt) -> float | None:
 
 
 def measure(
-    estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt
+    estimator: Estimator,
+    runs: Runs,
+    strata: npt.NDArray[np.generic],
+    doubt: Doubt,
+    scatter: Scatter | None = None,
 ) -> tuple[tuple[Spread, ...], tuple[Influence, ...], list[str]]:
-    """Measure the uncertainty of `estimator(runs)`: spreads, influences and warnings."""
+    """Measure the uncertainty of `estimator(runs)`: spreads, influences and warnings.
+
+    The noise is that between draws where there are several, else the `scatter` about fitted curves, if any.
+    """
     warnings = []
-    draws = None if is_curves(runs) else noise_of_draws(runs)
-    if draws is None:
+    noise = None if is_curves(runs) else noise_of_draws(runs) or scatter
+    if noise is None:
         spreads, noise_sd = [bootstrap(estimator, runs, strata, doubt)], noise_of(runs, doubt)
     else:
-        spreads, noise_sd = [bootstrap_draws(estimator, runs, draws, doubt)], doubt.noise_sd
+        spreads, noise_sd = [bootstrap_noise(estimator, runs, noise, doubt)], doubt.noise_sd
     if noise_sd:
         spreads.append(propagate_noise(estimator, runs, noise_sd, doubt))
     elif noise_sd == 0:
         warnings.append("repeated runs have equal losses: their scatter says nothing about the noise")
-    elif draws is None:
+    elif noise is None:
         warnings.append("the noise is unknown: repeat runs with other seeds, or give its standard deviation")
     for spread in spreads:
         if spread.share_without_optimum > 0.05:
@@ -205,10 +240,12 @@ def _noise_draws(
     return [_try(estimator, runs.with_losses(runs.loss + noise)) for noise in noises]
 
 
-def _spread(method: str, draw: Callable[[Seeds], list[Estimate | None]], doubt: Doubt) -> Spread:
+def _spread(
+    method: str, draw: Callable[[Seeds], list[Estimate | None]], doubt: Doubt, center: Estimate | None = None
+) -> Spread:
     seeds = np.random.SeedSequence(doubt.seed).spawn(doubt.draws)
     estimates = map_chunks(draw, seeds, workers=doubt.workers, progress=doubt.progress, label=method)
     determined = [estimate for estimate in estimates if estimate is not None]
     names = list(determined[0]) if determined else []
     samples = {name: np.array([estimate[name] for estimate in determined]) for name in names}
-    return Spread(method, doubt.draws, 1 - len(determined) / doubt.draws, samples)
+    return Spread(method, doubt.draws, 1 - len(determined) / doubt.draws, samples, center or {})

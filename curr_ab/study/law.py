@@ -156,11 +156,19 @@ def fit_cells(cells: Sequence[CellLoss]) -> StudyLaw:
         problem = f"No law can be fitted to these losses: {error}."
         return StudyLaw(problem=problem, remarks=(problem,), table=tuple(cells))
     noise, source = _noise(cells, runs)
+    spare = len(np.unique(trainings(runs))) - 3 * len(np.unique(runs.sequences))
+    if spare > 0 and noise_of_draws(runs) is None:
+        source += (
+            " The intervals are by more than that: by how far the means over seeds lie from the parabolas "
+            f"({spare} degree{'s' * (spare > 1)} of freedom), in which is what another draw of the pairs "
+            "would change for each size."
+        )
     remarks, problem = [source], ""
     fit: IsoDataFit | None = None
     try:
         # Projected to the largest size that was trained: beyond it nothing was seen.
-        fit = fit_iso_data(runs, Doubt(noise_sd=noise), project_to=float(runs.parameters.max()))
+        doubt = Doubt(noise_sd=None if spare > 0 else noise)
+        fit = fit_iso_data(runs, doubt, project_to=float(runs.parameters.max()))
     except ValueError as error:
         problem = f"The law is not identifiable from these losses: {error}."
         remarks.append(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from curr_ab import workers as parallel
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling import Doubt, IsoDataFit, NoOptimum, Runs, fit_iso_data, make_runs, plot_fit
+from curr_ab.scaling.draws import scatter_of
+from curr_ab.scaling.runs import seed_noise
 
 FAST = Doubt(draws=50)
 SIZES = (8e6, 35e6, 150e6, 350e6, 650e6)
@@ -81,7 +84,13 @@ def test_warnings_name_the_limits_of_the_data() -> None:
     text = " ".join(fit.warnings)
     assert "no points left to test it" in text
     assert "data size 20: the optimum (2B) lies outside the sizes" in text
-    assert "the noise is unknown" in text
+
+
+def test_without_runs_to_spare_the_noise_is_unknown() -> None:
+    sizes = SIZES[1:4]
+    fit = fit_iso_data(_runs({10: _bowl(5e7, 0.2, sizes), 20: _bowl(6e7, 0.2, sizes)}, sizes), FAST)
+    assert [spread.method for spread in fit.spreads] == ["bootstrap over runs"]
+    assert any("the noise is unknown" in warning for warning in fit.warnings)
 
 
 def test_a_law_that_shrinks_with_the_data_gives_no_projection() -> None:
@@ -89,18 +98,26 @@ def test_a_law_that_shrinks_with_the_data_gives_no_projection() -> None:
     assert any("projection has no meaning" in warning for warning in fit.warnings)
 
 
-def test_the_noise_is_taken_from_repeated_seeds() -> None:
+def test_the_noise_is_how_far_the_means_over_seeds_lie_from_the_curves() -> None:
     generator = np.random.default_rng(1)
     rows = [
-        {"parameters": n, "sequences": data, "seed": seed, "loss": loss + generator.normal(0, 2e-4)}
+        {"parameters": n, "sequences": data, "seed": seed, "loss": loss + off + generator.normal(0, 2e-5)}
         for data, optimum in ((10, 4e7), (20, 1e8), (40, 2.5e8))
         for n, loss in zip(SIZES, _bowl(optimum, 0.2), strict=True)
+        for off in [generator.normal(0, 2e-3)]  # as another draw of the sequences would, for all seeds
         for seed in (1, 2, 3)
     ]
-    fit = fit_iso_data(make_runs(rows), FAST)
-    method = fit.spreads[1].method
-    assert method.startswith("noise of sd")
-    assert float(method.split()[-1]) == pytest.approx(2e-4, rel=0.3)
+    runs = make_runs(rows)
+    fit = fit_iso_data(runs, FAST)
+    scatter = scatter_of(fit.residuals, 9, runs)
+    assert scatter is not None and scatter.off_curves.freedom == 6
+    assert scatter.off_curves.sd == pytest.approx(2e-3, rel=0.5)
+    noise = scatter.sample(generator).reshape(15, 3)
+    assert (noise == noise[:, :1]).all() and len(np.unique(noise)) == 15
+    (spread,) = fit.spreads
+    by_seeds = fit_iso_data(runs, replace(FAST, noise_sd=seed_noise(runs))).spreads[1]
+    wide, narrow = (one.interval("exponent") for one in (spread, by_seeds))
+    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
     assert not any("noise is unknown" in warning for warning in fit.warnings)
 
 

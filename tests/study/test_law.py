@@ -45,10 +45,10 @@ def test_optima_and_exponent_are_found_with_intervals():
         np.polyfit(np.log([1e5, 2e5, 6e5]), np.log([12, 40, 150]), 1)[0]
     )
     assert law.fit.project_to == SIZES[-1]
-    methods = {spread.method: spread for spread in law.fit.spreads}
-    assert set(methods) == {"bootstrap over runs", "noise of sd 0.01"}
-    interval = methods["noise of sd 0.01"].interval("optimal_parameters[150]")
-    assert interval.low < 6e5 < interval.high
+    (spread,) = law.fit.spreads
+    assert spread.method == "scatter about the curves"
+    interval = spread.interval("optimal_parameters[150]")
+    assert interval.low < interval.high and interval.low == pytest.approx(6e5, rel=0.1)
     assert law.parabolas == law.fit.parabolas and StudyLaw.from_plain(law.to_plain()) == law
     assert any("one seed" in remark and "what another seed would change" in remark for remark in law.remarks)
     assert any(remark.startswith("The power law goes through 3 optima") for remark in law.remarks)
@@ -59,8 +59,8 @@ def test_optima_and_exponent_are_found_with_intervals():
 def test_several_seeds_give_the_noise():
     law = fit_cells(cells({12: 1e5, 40: 2e5, 150: 6e5}, seeds=(1, 2, 3), scatter=0.02))
     assert "scatter of the losses between seeds" in law.remarks[0]
-    noise = next(s.method for s in law.fit.spreads if s.method.startswith("noise"))
-    assert 0.01 < float(noise.rpartition(" ")[2]) < 0.03
+    assert 0.01 < law.noise_sd < 0.03
+    assert "how far the means over seeds lie from the parabolas (6 degrees of freedom)" in law.remarks[0]
 
 
 def test_without_a_minimum_there_is_no_law_but_words():

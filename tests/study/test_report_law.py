@@ -71,13 +71,13 @@ def test_a_law_is_doubted_before_it_is_quoted_by_every_spread(changes, reason, s
 def test_the_intervals_of_every_spread_are_shown():
     study = studies.small()
     header, *rows = Words(render_page(study)).tables[0]
-    assert header == ["estimate", "value", "95% by bootstrap over runs", "95% by noise of sd 0.01"]
+    assert header == ["estimate", "value", "95% by scatter about the curves", "95% by noise of sd 0.01"]
     for name, row in (("exponent", rows[1]), ("optimal_parameters[40]", rows[4])):
         found = [spread.intervals[name] for spread in study.law.fit.spreads]
         assert row[2:] == [f"{format_quantity(i.low)} to {format_quantity(i.high)}" for i in found]
     assert rows[-1] == ["draws without an optimum", "", "0.0%", "0.0%"]
     headline = judge(study.law).headline
-    assert "bootstrap over runs: 1.66 to" in headline and "noise of sd 0.01: 1." in headline
+    assert "scatter about the curves: 1.6" in headline and "noise of sd 0.01: 1." in headline
     law = _law(0, low=0.0005)  # twice the data would ask for 2 ** 2000 times the parameters
     assert "to unbounded times; noise" in judge(law).headline
 
@@ -87,7 +87,10 @@ def test_states_of_the_law_are_told_apart():
     assert "Identifiable, within its band" in page and "Twice the data asks for" in text
     assert "2 points are left to test it" in page and "2 points are left to test it" in text
     page, text = both(studies.mini())
-    assert "Not identifiable" in page and "37% of the draws (bootstrap over runs)" in text
+    assert (
+        "Not identifiable" in page
+        and "With 12 pairs the interval of the best size (noise of sd 0.01)" in text
+    )
     assert "one point is left to test it" in page and "one point is left to test it" in text
     page, text = both(studies.unidentifiable())
     for told in (page, text):
