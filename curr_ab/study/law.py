@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -230,10 +231,13 @@ def _noise(cells: Sequence[CellLoss], runs: Runs) -> tuple[float | None, str]:
 
 
 def _in_words(cells: Sequence[CellLoss], pairs: int, curve: Parabola | NoOptimum) -> str:
-    here = [cell for cell in cells if cell.pairs == pairs]
-    best = min(here, key=lambda cell: cell.loss)
-    name = f"{here[0].data} ({pairs:,} pairs)"
-    lowest = f"{name}: the lowest loss is that of {format_quantity(best.parameters)} parameters"
+    here: dict[int, list[float]] = {}
+    for cell in cells:
+        if cell.pairs == pairs:
+            name = f"{cell.data} ({pairs:,} pairs)"
+            here.setdefault(cell.parameters, []).append(cell.loss)
+    best = min(here, key=lambda parameters: fmean(here[parameters]))
+    lowest = f"{name}: the lowest loss is that of {format_quantity(best)} parameters"
     if isinstance(curve, NoOptimum):
         return f"{lowest}; {str(curve).partition(': ')[2]}."
     if curve.inside:
