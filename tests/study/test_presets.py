@@ -17,7 +17,7 @@ from tests.study.conftest import MICRO
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", sorted({*preset_names()} - {"transfer", "draws"}))
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {"transfer", "small"}))
 def test_presets_of_the_package_have_all_members(name):
     preset = read_preset(name)
     cells = cells_of(preset, "data")
@@ -270,13 +270,13 @@ def test_cells_of_the_grid_may_be_left_out():
 
 
 @pytest.mark.heavy
-def test_draws_gives_every_data_size_six_sizes_around_the_middle_and_exports_nothing():
-    preset = read_preset("draws")
+def test_small_gives_every_data_size_six_sizes_or_more_and_exports_nothing():
+    preset = read_preset("small")
     cells = cells_of(preset, "data")
-    assert not any(cell.exported for cell in cells) and {cell.plan.draw for cell in cells} == {1, 2, 3}
+    assert not any(cell.exported for cell in cells) and {cell.plan.draw for cell in cells} == {1, 2, 3, 4, 5}
     sizes = {data: {cell.size for cell in cells if cell.data == data} for data in preset.data.subsets}
-    assert {len(names) for names in sizes.values()} == {5, 6}
-    assert make_preset(preset.to_dict(), "draws") == preset
+    assert {len(names) for names in sizes.values()} == {6, 7}
+    assert make_preset(preset.to_dict(), "small") == preset
     assert {cell.plan.mask_fraction for cell in cells} == {0.4} and MASK_FRACTION == 0.15
 
 

@@ -177,3 +177,25 @@ def test_pairing_is_drawn_against_loss_and_data():
             assert f"{cell.member}: accuracy of the pairing probe {accuracy:.3f}, {x}" in page
     cells = tuple(replace(one, pairing=None) for one in study.cells)
     assert "accuracy of the pairing probe" not in render_page(replace(study, cells=cells))
+
+
+def test_the_best_state_on_the_way_is_said_beside_the_last():
+    study = studies.mini()
+
+    def told(**curves):
+        cells = [
+            replace(cell, held_out_curve=curves.get(cell.member, ((50, 2.0), (100, 1.5))))
+            for cell in study.cells
+        ]
+        changed = replace(study, cells=tuple(cells))
+        return [
+            one for one in findings(changed, make_grid(changed)) if one.startswith("On the validation pairs")
+        ]
+
+    first, second = (cell.member for cell in study.cells[:2])
+    assert told() == ["On the validation pairs each of 15 cells was best at its last step."]
+    (found,) = told(**{first: ((50, 1.2), (100, 1.5)), second: ((50, 1.4), (100, 1.5))})
+    assert (
+        "2 of 15 cells were better on the way" in found and "by 0.2 nats in the mean and 0.3 at most" in found
+    )
+    assert told(**{cell.member: ((100, 1.5),) for cell in study.cells}) == []

@@ -238,7 +238,7 @@ def drawn():
     ]
     return replace(
         small(),
-        preset="draws",
+        preset="small",
         title="Seven sizes, four data sets, three draws",
         cells=tuple(cells),
         law=fit_cells(losses),
