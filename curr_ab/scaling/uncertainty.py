@@ -23,7 +23,6 @@ class NoOptimum(ValueError):
 Estimate = Mapping[str, float]
 Estimator = Callable[[Runs], Estimate]
 Seeds = Sequence[np.random.SeedSequence]
-_TAIL = 0.025  # on each side of an interval
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,14 @@ class Spread:
 
     def interval(self, name: str) -> Interval:
         """Interval of an estimate; NaN where no draw gave it."""
-        return interval(self.samples.get(name, np.array([])), self.estimates.get(name))
+        return self._interval(self.samples.get(name, np.array([])), self.estimates.get(name))
 
     def interval_of(self, samples: Array, value: float) -> Interval:
         """Interval of what follows from the estimates, by what follows from each draw."""
-        return interval(samples, value if self.estimates else None)
+        return self._interval(samples, value if self.estimates else None)
+
+    def _interval(self, samples: Array, value: float | None) -> Interval:
+        return interval(samples) if value is None else corrected(samples, value, self.share_without_optimum)
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -100,26 +102,35 @@ class Fit:
     warnings: tuple[str, ...]
 
 
-def interval(samples: Array, value: float | None = None) -> Interval:
-    """Interval of the samples, corrected for their bias about `value`; NaN where there are none.
-
-    Draws add their noise to that of the runs. Where noise moves an estimate to one side, as it makes the
-    exponent of a law through noisy optima smaller, draws lie twice as far on it, so the interval is moved
-    back (Efron's bias-corrected percentiles).
-    """
+def interval(samples: Array) -> Interval:
+    """Interval of the samples; NaN where there are none."""
     if len(samples) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, median, high = np.quantile(
-        samples, [_TAIL, 0.5, 1 - _TAIL] if value is None else _shares(samples, value)
-    )
+    low, median, high = np.percentile(samples, [2.5, 50, 97.5])
     return Interval(float(low), float(median), float(high))
 
 
-def _shares(samples: Array, value: float) -> Array:
+def corrected(samples: Array, value: float, share_lost: float = 0.0) -> Interval:
+    """Interval of the samples, moved back by their bias about `value`; NaN where there are none.
+
+    Draws add their noise to that of the runs. Where noise moves an estimate to one side, as it makes the
+    exponent of a law through noisy optima smaller, draws lie twice as far on it (Efron's bias-corrected
+    percentiles undo that). Draws that gave nothing may lie anywhere: half of them count as below all others,
+    half as above, so that an interval without an end says how little is known.
+    """
+    if len(samples) == 0:
+        return interval(samples)
     below = ((samples < value).mean() + (samples <= value).mean()) / 2
     least = 1 / (len(samples) + 1)
     bias = norm.ppf(np.clip(below, least, 1 - least))
-    return np.asarray(norm.cdf(2 * bias + norm.ppf([_TAIL, 0.5, 1 - _TAIL])))
+    shares = norm.cdf(2 * bias + norm.ppf([0.025, 0.5, 0.975]))
+    low, median, high = (shares - share_lost / 2) / (1 - share_lost)
+    lowest = 0.0 if samples.min() > 0 else -np.inf
+    return Interval(
+        float(np.quantile(samples, low)) if low >= 0 else lowest,
+        float(np.quantile(samples, np.clip(median, 0, 1))),
+        float(np.quantile(samples, high)) if high <= 1 else np.inf,
+    )
 
 
 def bootstrap(estimator: Estimator, runs: Runs, strata: npt.NDArray[np.generic], doubt: Doubt) -> Spread:
@@ -196,10 +207,9 @@ def measure(
         warnings.append("the noise is unknown: repeat runs with other seeds, or give its standard deviation")
     for spread in spreads:
         if spread.share_without_optimum > 0.05:
-            warnings.append(
-                f"{spread.share_without_optimum:.0%} of the draws ({spread.method}) have no optimum: "
-                "the interval describes the others only and is too narrow"
-            )
+            lost = f"{spread.share_without_optimum:.0%} of the draws ({spread.method}) have no optimum"
+            open_ended = "its intervals have no end" if spread.estimates else None
+            warnings.append(f"{lost}: {open_ended or 'its intervals, of the others alone, are too narrow'}")
     return tuple(spreads), influences(estimator, runs), warnings
 
 

@@ -259,7 +259,7 @@ def _doubts_of_draws(fit: IsoDataRecord, spread: SpreadRecord) -> Iterator[str]:
     if found.low <= 0 < fit.estimates["exponent"]:
         yield f"By the band {how}, the best size may as well shrink as grow with the data."
     if (lost := spread.share_without_optimum) > _MOST_LOST:
-        yield f"{lost:.0%} of the draws {how} have no optimum; their intervals describe only the others."
+        yield f"{lost:.0%} of the draws {how} have no optimum: too many for an interval."
     beyond = []
     for pairs, parabola in fit.parabolas.items():
         between = spread.interval(optimum_name(pairs))
