@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
 
+from curr_ab.attention import Asked, choose_attention
 from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.number_types import training_precision
@@ -17,7 +19,6 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.training.costs import (
     GIB,
-    choose_attention,
     default_micro_batch,
     expected_time,
     training_flops_per_token,
@@ -49,7 +50,7 @@ def preview(plan: PretrainingPlan) -> str:
     flops = tokens * training_flops_per_token(config, dataset.squared_length)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = -(-plan.pairs_per_step // processes)
-    dropout = config.attention_probs_dropout_prob
+    attention = choose_attention(plan.attention, Asked.by(config, device, plan.precision))
     activations = activation_bytes(plan, config, length, pairs) / GIB
     memory = [
         f"  {'one process, DDP' if count == 1 else f'FSDP2 over {count}':<17} "
@@ -66,7 +67,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"operations       {flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
         f"products         {precision.name}: {precision.reason}",
-        f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
+        *(f"{name:<17}{line}" for name, line in zip_longest(("attention",), attention.lines, fillvalue="")),
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",
