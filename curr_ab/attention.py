@@ -98,17 +98,18 @@ def _not_flex(asked: Asked) -> str | None:
     return None
 
 
-_HALF = "NVIDIA GPU from Ampere on, bf16 or fp16"
+_HALF = "bf16 or fp16"
+_FLASH_2 = f"GPU (NVIDIA: from Ampere on), {_HALF}"
 WAYS = (
     Way(
         *("sdpa", True, "torch's own flash attention"),
-        f"{_HALF}, heads of a multiple of 8 dimensions",
+        f"NVIDIA GPU from Ampere on, {_HALF}, heads of a multiple of 8 dimensions",
         _not_torch,
     ),
-    Way("flash_attention_2", True, "the package flash-attn", f"{_HALF}, `flash-attn`", _not_package),
+    Way("flash_attention_2", True, "the package flash-attn", f"{_FLASH_2}, `flash-attn`", _not_package),
     Way(
         *("flash_attention_2", True, "FlashAttention 2 from the Hub, by the package kernels"),
-        f"{_HALF}, `kernels`, and a network or the Hub's cache",
+        f"{_FLASH_2}, `kernels`, and a network or the Hub's cache",
         _not_kernels,
     ),
     Way("flex_attention", True, "flex attention, compiled", "GPU, `triton`, no dropout", _not_flex),

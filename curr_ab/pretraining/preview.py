@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"operations       {flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
         f"products         {precision.name}: {precision.reason}",
-        *(f"{name:<17}{line}" for name, line in zip_longest(("attention",), attention.lines, fillvalue="")),
+        *(f"{'' if place else 'attention':<17}{line}" for place, line in enumerate(attention.lines)),
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",
