@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_NAMES = {dtype: name for name, dtype in TYPES.items()}
 
 
 class Precision(NamedTuple):
@@ -57,8 +57,8 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
 def training_precision(wanted: str, begun: str | None = None) -> Precision:
     """The number type of a training's products: the one asked for, the one it began in, or the fast one."""
     if wanted != "auto":
-        return Precision(_TYPES[wanted], "as asked for")
+        return Precision(TYPES[wanted], "as asked for")
     fast = fast_type(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if begun in (None, "auto", fast.name):
         return fast
-    return Precision(_TYPES[str(begun)], f"the run began in it; this machine is faster in {fast.name}")
+    return Precision(TYPES[str(begun)], f"the run began in it; this machine is faster in {fast.name}")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from curr_ab.attention import WAYS
 from curr_ab.cli.main import build_parser
 from curr_ab.family import DATA_SIZES, SIZES, members
 
@@ -114,6 +115,15 @@ def sizes_table() -> str:
     return "\n".join(lines)
 
 
+def attention_table() -> str:
+    """The ways of attention on a GPU, in the order in which they are tried."""
+    lines = ["| | `attention` | rows | what it is | needs |", "|---:|---|---|---|---|"]
+    for number, way in enumerate(WAYS, start=1):
+        rows = "packed" if way.packed else "padded"
+        lines.append(f"| {number} | `{way.implementation}` | {rows} | {way.words} | {way.needs} |")
+    return "\n".join(lines)
+
+
 def commands() -> dict[str, list[tuple[str, argparse.ArgumentParser]]]:
     """The commands that do something, such as `curr-ab data prepare`, by group."""
     (subcommands,) = build_parser()._subparsers._group_actions
@@ -199,6 +209,7 @@ def fill_blocks(text: str) -> str:
         "tree": tree,
         "commands": navigation,
         "faults": fault_table,
+        "attention": attention_table,
     }
     return re.sub(
         r"^([# ]*<!-- generated: (\w+) -->\n).*?^([# ]*<!-- end -->)",

@@ -32,6 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import can_return_tuple
 
 from .configuration_curr_ab import CurrAbConfig, copy_code
+from .packed_attention import packed_attention, why_not_packed
 from .pairwise_attention import pairwise_attention, rotate
 from .skip_dropout import skip_dropout
 
@@ -40,6 +41,8 @@ from .skip_dropout import skip_dropout
 ESM2_MASKED_SHARE = 0.15 * 0.8
 # What the flash kernels take beside the mask; sdpa, flex and eager find the same in `position_ids`.
 FLASH_KWARGS = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"})
+# The fast path of `sdpa` for packed rows on a GPU; a name within this file, not one to load a model with.
+TORCH_FLASH = "torch_flash"
 # transformers 5.24 renames the cache in its outputs; both names are taken.
 _CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
@@ -331,11 +334,8 @@ class CurrAbSelfAttention(nn.Module):
         if plan.cache is not None:
             key, value = plan.cache.update(key, value, self.layer_idx, plan.cache_kwargs)
             key, value = key[:, :, : plan.num_keys], value[:, :, : plan.num_keys]
-        attend = (
-            eager_attention
-            if plan.implementation == "eager"
-            else ALL_ATTENTION_FUNCTIONS[plan.implementation]
-        )
+        own: dict[str, Callable[..., Any]] = {"eager": eager_attention, TORCH_FLASH: packed_attention}
+        attend = own.get(plan.implementation) or ALL_ATTENTION_FUNCTIONS[plan.implementation]
         context, weights = attend(
             self,
             query,
@@ -352,6 +352,16 @@ class CurrAbSelfAttention(nn.Module):
 def _is_pairwise(implementation: str, device: torch.device) -> bool:
     """Whether the fast paths of the CPU stand in for torch's; a compiler needs code without lengths in it."""
     return implementation == "sdpa" and device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _is_packed_flash(implementation: str, states: Tensor, head_size: int) -> bool:
+    """Whether torch's flash kernel stands in for `sdpa` where rows are packed."""
+    if implementation != "sdpa" or torch.compiler.is_compiling():
+        return False
+    kind, dtype = states.device.type, states.dtype
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    return why_not_packed(states.device, dtype, head_size) is None
 
 
 def _is_plain(linear: nn.Module) -> bool:
@@ -583,7 +593,7 @@ class CurrAbPreTrainedModel(PreTrainedModel):
         )
         if is_main_process:
             copy_code(__file__, save_directory)
-            for name in ("pairwise_attention.py", "skip_dropout.py"):
+            for name in ("packed_attention.py", "pairwise_attention.py", "skip_dropout.py"):
                 copy_code(Path(__file__).with_name(name), save_directory)
             if push_to_hub:
                 kwargs.pop("repo_id", None)
@@ -701,6 +711,11 @@ class CurrAbModel(CurrAbPreTrainedModel):
             position_ids = torch.arange(shape[1], device=device)[None]
         # Only the spelled-out attention has weights to show; the outputs are the same.
         implementation = "eager" if output_attentions else config._attn_implementation
+        told = boundaries is not None and flash_kwargs.keys() == FLASH_KWARGS
+        head_size = config.hidden_size // config.num_attention_heads
+        if (told or layout.pair is not None) and _is_packed_flash(implementation, hidden_states, head_size):
+            implementation = TORCH_FLASH
+            flash_kwargs = flash_kwargs if told else {}  # of several rows, boundaries are found anew
         cos, sin = self.rotary_embeddings(position_ids)
         plan = AttentionPlan(cos, sin, implementation)
         spans = None

@@ -12,7 +12,7 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "curr_ab"
 GROUND = ("files", "randomness", "workers", "quantities", "words", "options", "extras", "results", "family")
 GROUND += ("published", "training_record", "checkpoint_files", "domains", "number_types", "reach", "share")
-GROUND += ("claims", "cluster", "hub_results", "formulas")
+GROUND += ("claims", "cluster", "hub_results", "formulas", "attention")
 # Files that several floors draw and write pages with: templates and style of pages, SVG charts, pictures.
 GROUND += ("pages", "charts", "pictures")
 # From the top down. Rooms of one floor do not know each other, but on the ground floor they may.

@@ -145,14 +145,16 @@ def predict_window(
     target, several = target_of(model), has_several_tasks(model)
 
     def run(batch: SequenceBatch) -> list[Array]:
-        logits: Tensor = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float()
+        logits: Tensor = model(**batch.model_inputs).logits.float()
         probabilities = logits.sigmoid if several else partial(logits.softmax, -1)
         values = (logits if target == "number" else probabilities()).cpu()
         predictions = []
         for index, member in enumerate(batch.members):
-            own, pair = values[index], tokens[member]
+            pair = tokens[member]
             if target == "residues":
                 own = batch.take(values, index, len(pair.input_ids))[pair.positions]
+            else:
+                own = values[index]
             predictions.append(own.numpy())
         return predictions
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import yaml
 
+from curr_ab.attention import Asked, choose_attention
 from curr_ab.checkpoints import HEADS
 from curr_ab.data.reading.column_names import ColumnNames
 from curr_ab.finetuning.batches import TokenRows
@@ -66,11 +67,14 @@ def preview(
         costs = [f"{'' if place else 'methods':<17}{line}" for place, line in enumerate(describe(plan))]
     else:
         steps = [steps_of(recipe, fold) for fold in folds]
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        attention = choose_attention(recipe.attention, Asked.by(config, device, precision.name))
         costs = [
             f"model            {describe_trainable(shape)}",
             f"learning rate    {recipe.peak_learning_rate:g}",
             f"steps            {min(steps):,} to {max(steps):,} a fold, of {recipe.pairs_per_step} pairs",
             f"products         {precision.name}: {precision.reason}",
+            *(f"{'' if place else 'attention':<17}{line}" for place, line in enumerate(attention.lines)),
         ]
         if recipe.method == "probe":
             costs = [f"model            a regression on frozen features ({recipe.features})"]

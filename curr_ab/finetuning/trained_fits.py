@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from curr_ab.attention import Asked, choose_attention
 from curr_ab.checkpoint_files import CheckpointSource
 from curr_ab.finetuning.adaptation import adaptation_steps, adapted_weights, take_adapters
 from curr_ab.finetuning.batches import RightAnswers, TokenRows, answers_of, right_answers
@@ -26,7 +27,7 @@ from curr_ab.finetuning.model import build_model, describe_trainable, model_conf
 from curr_ab.finetuning.recipe import Recipe
 from curr_ab.finetuning.run_folder import FitFolder
 from curr_ab.finetuning.start import probe_solution
-from curr_ab.training.costs import choose_attention, default_micro_batch, takes_packed_rows
+from curr_ab.training.costs import default_micro_batch
 from curr_ab.training.processes import whole_group
 from curr_ab.training.stop import StopRequest
 
@@ -47,9 +48,9 @@ class TrainedFits:
         self.recipe, self.base, self.examples, self.folds = recipe, base, examples, folds
         self.accelerator, self.say, self.further = accelerator, say, further
         device = accelerator.device
-        dropout = model_config(recipe, base.source).attention_probs_dropout_prob
-        self.attention = choose_attention(recipe.attention, recipe.precision, device, dropout)
-        self.pad = not takes_packed_rows(self.attention, device)
+        asked = Asked.by(model_config(recipe, base.source), device, recipe.precision)
+        attention = choose_attention(recipe.attention, asked)
+        self.attention, self.pad = attention.implementation, not attention.packed
         self.rows = TokenRows(examples.items, recipe, pad=self.pad)
         self.most_at_once = recipe.pairs_per_micro_batch or default_micro_batch(device)
         # By the number of last layers whose states they follow from, or that go on from them.

@@ -60,7 +60,7 @@ def embed_window(
     names = plan.names()
 
     def run(batch: SequenceBatch) -> list[dict[str, Array]]:
-        out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=not only_last)
+        out = encoder(**batch.model_inputs, output_hidden_states=not only_last)
         device = batch.input_ids.device
         masks = torch.from_numpy(inside[:, batch.places] & (batch.places >= 0)).to(device)  # [P, M, longest]
         columns: dict[str, list[Array]] = {}

@@ -86,8 +86,7 @@ class Marginals:
         def run(batch: SequenceBatch) -> Sequence[Tensor]:
             wanted = [positions[member] + batch.starts[place] for place, member in enumerate(batch.members)]
             logits = self.model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
+                **batch.model_inputs,
                 output_positions=torch.cat(wanted).to(batch.input_ids.device),
             ).logits
             rows: Sequence[Tensor] = logits.float().log_softmax(-1).cpu().split([len(one) for one in wanted])

@@ -103,8 +103,7 @@ class Head:
 
     def values(self, records: Sequence[Record]) -> Array:
         def run(batch: SequenceBatch) -> list[float]:
-            model_input = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
-            logits = self.model(**model_input).logits.float().cpu()
+            logits = self.model(**batch.model_inputs).logits.float().cpu()
             own = logits[:, 0] if self.label is None else logits.log_softmax(-1)[:, self.label]
             return [float(value) for value in own]
 

@@ -112,7 +112,7 @@ def head_scores(
     native = 0 if num_labels == 1 else _native_label(model)
 
     def run(batch: SequenceBatch) -> list[float]:
-        logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits.float().cpu()
+        logits = model(**batch.model_inputs).logits.float().cpu()
         scores = (logits.sigmoid() if num_labels == 1 else logits.softmax(-1))[:, native]
         return [float(score) for score in scores]
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from curr_ab.attention import packs_batches
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 BatchLayout = Literal["equal", "padded", "packed"]
@@ -42,11 +44,15 @@ class TokenSequences:
 class SequenceBatch(NamedTuple):
     """Rows of tokens for one pass of the model, and where each sequence of the window lies in them."""
 
-    input_ids: Tensor  # [B, S]
-    position_ids: Tensor | None  # [1, S], restarting at 0, where several sequences share the row
+    model_inputs: dict[str, Any]  # `input_ids` [B, S]; where sequences share a row, where each begins
     members: list[int]  # which sequences of the window
     starts: list[int]  # where each begins in the rows laid end to end
     places: npt.NDArray[np.int64]  # [M, longest], each member's tokens in the window; -1 behind its end
+
+    @property
+    def input_ids(self) -> Tensor:
+        ids: Tensor = self.model_inputs["input_ids"]
+        return ids
 
     def take(self, states: Tensor, member: int, length: int) -> Tensor:
         """The states of one sequence out of those of the batch [B, S, ...]."""
@@ -54,7 +60,7 @@ class SequenceBatch(NamedTuple):
 
     def by_member(self, states: Tensor) -> Tensor:
         """The states [M, longest, ...], a row for each member; behind its end they mean nothing."""
-        if self.position_ids is None:
+        if "position_ids" not in self.model_inputs:
             return states
         inside = torch.from_numpy(np.cumsum(self.places >= 0).reshape(self.places.shape) - 1)
         return states[0, inside.to(states.device)]
@@ -78,8 +84,8 @@ def map_batches(
     """The values of all sequences in order; `function` returns those of the members of a batch.
 
     They do not depend on the layout, only the speed does. `equal` puts sequences of the same length together,
-    which needs no mask and is the fastest on CPUs; `padded` is for GPUs, where sorting keeps the padding
-    small; `packed` makes one row of each batch.
+    which needs no mask and is the fastest on CPUs; `packed` makes one row of each batch, for GPUs with a
+    flash kernel; `padded` is for those without one, where sorting keeps the padding small.
     """
     if not isinstance(sequences, TokenSequences):
         sequences = TokenSequences.of(sequences)
@@ -88,7 +94,9 @@ def map_batches(
     def run(batch: SequenceBatch) -> tuple[list[int], Sequence[Value]]:
         return batch.members, function(batch)
 
-    layout = layout or ("equal" if model.device.type == "cpu" else "padded")
+    if layout is None:
+        on_gpu: BatchLayout = "packed" if packs_batches(model) else "padded"
+        layout = "equal" if model.device.type == "cpu" else on_gpu
     limit = budget(model.device, tokens_per_batch)
     batches = _batches(sequences, model.device, model.config.pad_token_id, limit, layout)
     for members, computed in map_over_threads(run, batches, model.device):
@@ -126,19 +134,23 @@ def _batch(
     if layout == "packed":
         ids = sequences.input_ids[places[is_token]][None].astype(np.int64)
         positions = np.broadcast_to(columns, places.shape)[is_token][None]
-        starts = (np.cumsum(lengths) - lengths[:, 0]).tolist()
-        return SequenceBatch(
-            torch.from_numpy(ids).to(device),
-            torch.from_numpy(positions).to(device),
-            members.tolist(),
-            starts,
-            places,
-        )
+        ends = np.cumsum(lengths)
+        boundaries = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)).to(device)
+        model_inputs = {
+            "input_ids": torch.from_numpy(ids).to(device),
+            "position_ids": torch.from_numpy(positions).to(device),
+            "cu_seq_lens_q": boundaries,
+            "cu_seq_lens_k": boundaries,
+            "max_length_q": len(columns),
+            "max_length_k": len(columns),
+        }
+        return SequenceBatch(model_inputs, members.tolist(), (ends - lengths[:, 0]).tolist(), places)
     ids = sequences.input_ids[places].astype(np.int64)
     if not is_equal:
         ids[~is_token] = pad_id
     starts = list(range(0, places.size, places.shape[1]))
-    return SequenceBatch(torch.from_numpy(ids).to(device), None, members.tolist(), starts, places)
+    model_inputs = {"input_ids": torch.from_numpy(ids).to(device)}
+    return SequenceBatch(model_inputs, members.tolist(), starts, places)
 
 
 def map_over_threads(

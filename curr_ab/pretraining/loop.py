@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from curr_ab.attention import Asked, choose_attention
 from curr_ab.data.shards import TokenDataset
 from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, evaluate, loss_results
 from curr_ab.number_types import training_precision
@@ -26,11 +27,9 @@ from curr_ab.pretraining.step import build_optimizers, learning_rate, training_s
 from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
 from curr_ab.training.costs import (
-    choose_attention,
     default_micro_batch,
     peak_flops,
     peak_memory,
-    takes_packed_rows,
     training_flops_per_token,
 )
 from curr_ab.training.processes import training_processes
@@ -100,9 +99,8 @@ class Training:
         self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
         config = build_config(plan)
         self.clm_tokens = clm_tokens_before(plan)
-        dropout = config.attention_probs_dropout_prob
-        attention = choose_attention(plan.attention, plan.precision, device, dropout)
-        pad = not takes_packed_rows(attention, device)
+        attention = choose_attention(plan.attention, Asked.by(config, device, plan.precision))
+        pad = not attention.packed
         self.data = TrainingData(plan, pad)
         validation = TokenDataset(plan.data, "validation")
         self.held_out = HeldOut(
@@ -119,7 +117,7 @@ class Training:
             for dataset in (self.data.paired, self.data.unpaired, validation):
                 if dataset is not None:
                     dataset.verify_arrays()
-        model = build_model(plan, attention)
+        model = build_model(plan, attention.implementation)
         self.flops_per_token = training_flops_per_token(model.config, self.data.paired.squared_length)
         self.peak_flops = peak_flops(device, plan.precision)
         self.model, *self.optimizers = accelerator.prepare(model, *build_optimizers(model, plan))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from curr_ab.attention import Asked, choose_attention
 from curr_ab.data.shards import TokenDataset
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.number_types import training_precision
@@ -17,7 +18,6 @@ from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.training.costs import (
     GIB,
-    choose_attention,
     default_micro_batch,
     expected_time,
     training_flops_per_token,
@@ -49,7 +49,7 @@ def preview(plan: PretrainingPlan) -> str:
     flops = tokens * training_flops_per_token(config, dataset.squared_length)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = -(-plan.pairs_per_step // processes)
-    dropout = config.attention_probs_dropout_prob
+    attention = choose_attention(plan.attention, Asked.by(config, device, plan.precision))
     activations = activation_bytes(plan, config, length, pairs) / GIB
     memory = [
         f"  {'one process, DDP' if count == 1 else f'FSDP2 over {count}':<17} "
@@ -66,7 +66,7 @@ def preview(plan: PretrainingPlan) -> str:
         f"operations       {flops:.3e} floating-point",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
         f"products         {precision.name}: {precision.reason}",
-        f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
+        *(f"{'' if place else 'attention':<17}{line}" for place, line in enumerate(attention.lines)),
         f"checkpoints      {len(plan.checkpoint_at)}",
         "",
         "memory of a device, GiB: weights, gradients, AdamW's moments in fp32, then activations, roughly;",

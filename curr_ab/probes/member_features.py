@@ -125,7 +125,7 @@ def _records(pairs: Sequence[Pair | Record]) -> list[Record]:
 def _states(encoder: CurrAbModel, batch: SequenceBatch, wanted: Sequence[str]) -> tuple[Tensor, Tensor]:
     """States of the last layer and of the middle one, [M, longest, width]; the last where none is wanted."""
     between = any(name.startswith(MIDDLE) for name in wanted)
-    out = encoder(batch.input_ids, position_ids=batch.position_ids, output_hidden_states=between)
+    out = encoder(**batch.model_inputs, output_hidden_states=between)
     # float32 before means: a sum of many residues in bfloat16 would lose its small terms.
     last = batch.by_member(out.last_hidden_state).float()
     if not between:

@@ -1,4 +1,4 @@
-"""Training on a device: its attention and micro-batches, operations, memory and time."""
+"""Training on a device: its micro-batches, operations, memory and time."""
 
 from __future__ import annotations
 
@@ -29,24 +29,6 @@ GIB = 2**30
 def default_micro_batch(device: torch.device) -> int:
     """Pairs at once: few on a CPU, whose caches are the limit."""
     return 8 if device.type == "cpu" else 32
-
-
-def choose_attention(wanted: str, precision: str, device: torch.device, dropout: float) -> str:
-    """The wanted implementation; with `auto` the fastest one here that has the dropout of the model."""
-    if wanted != "auto":
-        return wanted
-    if device.type != "cuda":
-        return "sdpa"
-    from transformers.utils import is_flash_attn_2_available
-
-    if is_flash_attn_2_available() and precision != "fp32":  # it has half precision alone
-        return "flash_attention_2"
-    return "sdpa" if dropout else "flex_attention"  # flex has no dropout
-
-
-def takes_packed_rows(attention: str, device: torch.device) -> bool:
-    """False where a packed row would cost the square of its whole length: torch's own kernels on a GPU."""
-    return device.type == "cpu" or attention not in ("sdpa", "eager")
 
 
 def training_flops_per_token(config: CurrAbConfig, squared_length: float) -> float:

@@ -229,6 +229,11 @@ def test_a_recipe_without_a_run_is_told_apart(make_recipe, member, small, tmp_pa
         cross_validate(make_recipe(), member, [small["specificity-binary"]], tmp_path)
 
 
+def test_a_preview_says_the_attention(make_recipe, member, small):
+    text = preview(make_recipe(), member, [small["specificity-binary"]])
+    assert "attention        sdpa, packed rows: one pair after the other, on a CPU\n" in text
+
+
 def test_what_is_no_base_is_refused_before_any_work(run, small):
     recipe, folder, _ = run
     for place, problem in (

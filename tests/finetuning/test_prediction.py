@@ -1,6 +1,7 @@
 """`predict`: lists and files, in the order of the input, for classes, residues and numbers."""
 
 import pickle
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.csv
@@ -12,7 +13,7 @@ from support.tiny_models import PAIRS
 
 from curr_ab.checkpoints import Checkpoint
 from curr_ab.cli.main import main
-from curr_ab.finetuning import BatchPredictor, load_finetuned, predict
+from curr_ab.finetuning import BatchPredictor, load_finetuned, predict, prediction
 from curr_ab.finetuning.prediction import label_names, target_of
 
 
@@ -50,6 +51,16 @@ def one_by_one(folder, pairs):
             logits = logits[~torch.isin(ids[0], torch.tensor([0, 1, 2]))]
         found.append(logits if target_of(model) == "number" else logits.softmax(-1))
     return found
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_several_pairs_in_one_row_change_nothing(tuned, pairs, target, monkeypatch):
+    model, tokenizer = load_finetuned(tuned[target], device="cpu")
+    expected = list(predict(model, tokenizer, pairs[:3]))
+    packed = partial(prediction.map_batches, layout="packed")
+    monkeypatch.setattr(prediction, "map_batches", packed)
+    for one, other in zip(predict(model, tokenizer, pairs[:3]), expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -37,7 +37,7 @@ def test_an_export_has_all_revisions_and_main_is_the_last(family, run_folder) ->
     assert set(main.files) == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"),
         *("configuration_curr_ab.py", "modeling_curr_ab.py", "tokenization_curr_ab.py"),
-        *("pairwise_attention.py", "skip_dropout.py", "handler.py"),
+        *("packed_attention.py", "pairwise_attention.py", "skip_dropout.py", "handler.py"),
         *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
         "1_Pooling/config.json",
     }

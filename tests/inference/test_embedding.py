@@ -5,9 +5,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from support.tiny_models import PAIRS, stock_twin
+from support.flash_kernel import flash_kernel
+from support.tiny_models import PAIRS, shake, stock_twin, tiny_config
 
+from curr_ab import CurrAbForMaskedLM
 from curr_ab.inference import EmbeddingPlan, Record, attention_maps, embed, records_of
+from curr_ab.modeling import modeling_curr_ab
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,13 @@ def test_what_is_no_pair(pairs, message, deep, tokenizer):
 def test_plans_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         EmbeddingPlan(**options)
+
+
+def test_packed_batches_through_a_flash_kernel(tokenizer, simulated, monkeypatch):
+    monkeypatch.setattr(modeling_curr_ab, "why_not_packed", lambda device, dtype, head_size: None)
+    model = shake(CurrAbForMaskedLM(tiny_config(hidden_size=64))).eval()
+    alone = [next(embed(model, tokenizer, [one])) for one in simulated[:6]]
+    with flash_kernel() as kernel:
+        together = list(embed(model, tokenizer, simulated[:6], layout="packed", tokens_per_batch=900))
+    assert {one["dropout"] for one in kernel.calls} == {0.0} and len(kernel.calls) > 2
+    assert np.abs(np.stack(together) - np.stack(alone)).max() <= 1e-5

@@ -78,6 +78,7 @@ def test_folder_brings_its_code(model, tmp_path):
     code = [
         "configuration_curr_ab.py",
         "modeling_curr_ab.py",
+        "packed_attention.py",
         "pairwise_attention.py",
         "skip_dropout.py",
     ]
@@ -112,7 +113,7 @@ def test_pushing_uploads_the_code_too(model, part, tmp_path, monkeypatch):
     each = model if part == "model" else model.config
     each.save_pretrained(tmp_path / "pushed", push_to_hub=True, repo_id="me/pushed")
     assert {"config.json", "configuration_curr_ab.py"} <= uploaded
-    for name in ("modeling_curr_ab.py", "pairwise_attention.py", "skip_dropout.py"):
+    for name in ("modeling_curr_ab.py", "packed_attention.py", "pairwise_attention.py", "skip_dropout.py"):
         assert (name in uploaded) is (part == "model")
 
 

@@ -14,7 +14,6 @@ from curr_ab.data import PreparationPlan, TokenDataset, builtin_path, prepare
 from curr_ab.pretraining.batches import TrainingData, drawn, unpaired_fraction
 from curr_ab.pretraining.model import build_model
 from curr_ab.pretraining.step import summed_loss
-from curr_ab.training.costs import choose_attention, takes_packed_rows
 
 
 def rows_of(batches):
@@ -180,22 +179,3 @@ def test_padded_rows_hold_the_same_and_give_the_same_losses(make_plan):
         assert (ids[~mask.bool()] == 1).all() and mask.float().mean() > 0.95  # like lengths together
         losses = [float(summed_loss(model, batch).detach()) for batch in (one, other)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("device", "flash", "precision", "dropout", "expected", "packed"),
-    [
-        ("cpu", True, "bf16", 0.1, "sdpa", True),
-        ("cuda", True, "bf16", 0.1, "flash_attention_2", True),
-        ("cuda", True, "fp32", 0.1, "sdpa", False),
-        ("cuda", False, "bf16", 0.0, "flex_attention", True),
-        ("cuda", False, "bf16", 0.1, "sdpa", False),
-    ],
-)
-def test_attention_suits_device_precision_and_dropout(
-    monkeypatch, device, flash, precision, dropout, expected, packed
-):
-    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: flash)
-    chosen = choose_attention("auto", precision, torch.device(device), dropout)
-    assert chosen == expected and takes_packed_rows(chosen, torch.device(device)) is packed
-    assert choose_attention("eager", precision, torch.device(device), dropout) == "eager"

@@ -108,6 +108,7 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(corpus, tmp_p
     assert re.search(r"FSDP2 over 8 +1\.2\d \+", text), text
     for word in ("tokens", "epochs", "operations", "memory", "time"):
         assert re.search(rf"^{word} ", text, re.M), word
+    assert "attention        sdpa, packed rows: one pair after the other, on a CPU\n" in text
     assert not out.exists()
 
 

@@ -26,8 +26,8 @@ def measure(
 
     Each pair's loss stays in `pairs.parquet`.
     """
+    from curr_ab.attention import Asked, takes_packed_rows
     from curr_ab.measures.held_out import HeldOut, loss_results, loss_table
-    from curr_ab.training.costs import takes_packed_rows
 
     model, tokenizer = subject.load()
     if tokenizer.separator != SEPARATOR:
@@ -41,7 +41,7 @@ def measure(
         draws=plan.draws,
         seed=plan.seed,
         objective="clm" if model.config.is_decoder else "mlm",
-        pad=not takes_packed_rows(model.config._attn_implementation, model.device),
+        pad=not takes_packed_rows(model.config._attn_implementation, Asked.of(model)),
     )
     table = loss_table(
         model,
