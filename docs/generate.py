@@ -19,6 +19,7 @@ from curr_ab.family import DATA_SIZES, SIZES, members
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.gpu import document_table  # noqa: E402
 from faults.table import fault_table  # noqa: E402
 
 CLI = ROOT / "docs" / "cli"
@@ -210,6 +211,7 @@ def fill_blocks(text: str) -> str:
         "commands": navigation,
         "faults": fault_table,
         "attention": attention_table,
+        "gpus": document_table,
     }
     return re.sub(
         r"^([# ]*<!-- generated: (\w+) -->\n).*?^([# ]*<!-- end -->)",
