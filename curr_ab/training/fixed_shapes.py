@@ -1,4 +1,4 @@
-"""Micro-batches filled up to one of at most three shapes, so that a GPU can replay what it has recorded once."""
+"""Micro-batches filled up to three shapes at most, so that a GPU can replay what it has recorded."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def fixed_shapes(sampled: Sequence[TokenBatch], longest: int) -> tuple[Shape, ..
     num_records = max(_num_records(batch) for batch in sampled)
     sizes = np.sort([batch.num_tokens for batch in sampled])
     # The size up to which the smaller shape serves: that with which the sample is filled least.
-    filled = [(number + 1) * size + (len(sizes) - number - 1) * sizes[-1] for number, size in enumerate(sizes)]
+    totals = [number * size + (len(sizes) - number) * sizes[-1] for number, size in enumerate(sizes, start=1)]
     shapes = []
-    for size in (int(sizes[np.argmin(filled)]), int(sizes[-1])):
+    for size in (int(sizes[np.argmin(totals)]), int(sizes[-1])):
         most = max(len(batch.targets) for batch in sampled if batch.num_tokens <= size)
         shapes.append(_shape(int(_SPARE * size), num_records, int(_SPARE * most), longest))
     everything = num_records * longest
@@ -72,7 +72,9 @@ def filled(batch: TokenBatch, shapes: Sequence[Shape]) -> TokenBatch:
         "max_length_q": shape.longest,
         "max_length_k": shape.longest,
     }
-    return replace(batch, model_inputs=model_inputs, targets=pad(batch.targets, more_answers, value=_NO_ANSWER))
+    return replace(
+        batch, model_inputs=model_inputs, targets=pad(batch.targets, more_answers, value=_NO_ANSWER)
+    )
 
 
 def _num_records(batch: TokenBatch) -> int:

@@ -1,4 +1,4 @@
-"""Micro-batches of few fixed shapes: what was there is there, the loss is the same, and filling counts for nothing."""
+"""Micro-batches of few fixed shapes: the loss is the same, and filling counts for nothing."""
 
 import shutil
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from curr_ab.measures.held_out import LossEstimate
 from curr_ab.modeling.modeling_curr_ab import CurrAbLayer
 from curr_ab.pretraining.batches import TrainingData
 from curr_ab.pretraining.loop import pretrain
@@ -18,7 +19,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 VOLATILE = {"pairs_per_second", "residue_tokens_per_second", "memory_gib", "seconds"}
 
 
-def fixed(plan, rank=0, num_processes=1, parts=4):
+def both(plan, rank=0, num_processes=1, parts=4):
     """The data of the plan without fixed shapes and with them."""
     plain, data = TrainingData(plan), TrainingData(replace(plan, fixed_shapes=True))
     return plain, data, data.fix_shapes(rank, num_processes, parts)
@@ -35,7 +36,7 @@ def shape_of(batch):
 def test_200_steps_have_three_shapes_at_most(make_plan, single_chains, curriculum):
     changes = {} if curriculum == "paired-only" else {"unpaired_data": str(single_chains)}
     plan = make_plan(pairs_per_step=30, steps=200, curriculum=curriculum, **changes)
-    plain, data, _ = fixed(plan)
+    plain, data, _ = both(plan)
     shapes, varying, num_tokens, num_filled = set(), set(), 0, 0
     for step in range(200):
         before, after = (each.step(step, 0, 1, 4) for each in (plain, data))
@@ -52,7 +53,7 @@ def test_200_steps_have_three_shapes_at_most(make_plan, single_chains, curriculu
 
 @pytest.mark.parametrize("objective", ["mlm", "clm"])
 def test_filling_comes_last_and_is_made_of_records(make_plan, objective):
-    plain, data, _ = fixed(make_plan(objective=objective, pairs_per_step=30))
+    plain, data, _ = both(make_plan(objective=objective, pairs_per_step=30))
     for batch, other in zip(*(each.step(3, 0, 1, 4).micro_batches for each in (plain, data)), strict=True):
         ours, filling = batch.model_inputs, other.model_inputs
         for name in ("input_ids", "position_ids", "output_positions", "cu_seq_lens_q"):
@@ -60,7 +61,7 @@ def test_filling_comes_last_and_is_made_of_records(make_plan, objective):
             assert torch.equal(filling[name][..., :size], ours[name]), name
         lengths = filling["cu_seq_lens_q"].diff()
         assert lengths.sum() == filling["input_ids"].numel()
-        assert 1 <= lengths.min() and lengths.max() <= filling["max_length_q"] == data.paired.longest
+        assert lengths.min() >= 1 and lengths.max() <= filling["max_length_q"] == data.paired.longest
         positions = torch.cat([torch.arange(length) for length in lengths])
         assert torch.equal(filling["position_ids"][0], positions)
         size = len(batch.targets)
@@ -72,7 +73,7 @@ def test_the_loss_is_the_same_to_the_bit(make_plan):
     """Gradients are the same but for the order in which libraries add up the rows of a product."""
     plan = make_plan(config=NO_DROPOUT, pairs_per_step=30)
     model = build_model(plan, "sdpa")
-    plain, data, _ = fixed(plan)
+    plain, data, _ = both(plan)
     for step in range(6):
         for pair in zip(*(each.step(step, 0, 1, 4).micro_batches for each in (plain, data)), strict=True):
             losses, gradients = [], []
@@ -109,7 +110,7 @@ def test_what_was_not_sampled_has_a_shape_too(make_plan):
         found = filled(batch, [everything]).model_inputs
         assert found["input_ids"].numel() == everything.num_tokens
         assert len(found["cu_seq_lens_q"]) == everything.num_records + 1
-        assert 1 <= found["cu_seq_lens_q"].diff().min() and found["cu_seq_lens_q"].diff().max() <= longest
+        assert found["cu_seq_lens_q"].diff().min() >= 1 and found["cu_seq_lens_q"].diff().max() <= longest
 
 
 def test_a_run_learns_the_same_and_goes_on_to_the_same_bits(make_plan, tmp_path):
@@ -134,7 +135,7 @@ def test_a_run_learns_the_same_and_goes_on_to_the_same_bits(make_plan, tmp_path)
 
 
 def test_padded_rows_are_refused(make_plan):
-    with pytest.raises(ValueError, match="fixed_shapes must be false for an attention that takes padded rows"):
+    with pytest.raises(ValueError, match="must be false for an attention that takes padded rows"):
         TrainingData(make_plan(fixed_shapes=True), pad=True)
 
 
@@ -144,3 +145,25 @@ def test_compiled_layers_are_replayed_where_shapes_are_fixed(make_plan, monkeypa
     for changes in ({}, {"fixed_shapes": True}, {"compile": True}, {"compile": True, "fixed_shapes": True}):
         build_model(make_plan(**changes), "sdpa")
     assert modes == ["default"] * 2 + ["reduce-overhead"] * 2
+
+
+def test_evaluations_are_not_recorded(make_plan, tmp_path, monkeypatch):
+    """Held-out rows are of any shape: each would be compiled and recorded anew."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    add_one = torch.compile(lambda x: x + 1, backend=backend)
+
+    def evaluate(*args, **kwargs):
+        add_one(torch.ones(1))
+        return {"all": LossEstimate(1.0, 0.0, 1, 1)}
+
+    monkeypatch.setattr(CurrAbLayer, "compile", lambda self, mode: None)
+    monkeypatch.setattr("curr_ab.pretraining.loop.evaluate", evaluate)
+    for fixed in (True, False):
+        plan = make_plan(steps=1, warmup_steps=0, compile=True, fixed_shapes=fixed)
+        pretrain(plan, tmp_path / str(fixed))
+        assert len(compiled) == (not fixed)
