@@ -320,22 +320,29 @@ class TokenDataset:
         return np.concatenate([*lengths, np.zeros(0, np.uint16)])
 
     @cached_property
-    def _length_sums(self) -> tuple[int, int]:
-        """Sums of the lengths and of their squares."""
-        sums = np.zeros(2, np.int64)
+    def _length_facts(self) -> tuple[int, int, int]:
+        """Sum of the lengths, sum of their squares, and the greatest."""
+        total = squares = longest = 0
         for lengths in self._length_blocks():
-            sums += lengths.sum(), np.square(lengths).sum()
-        return int(sums[0]), int(sums[1])
+            total += int(lengths.sum())
+            squares += int(np.square(lengths).sum())
+            longest = max(longest, int(lengths.max()))
+        return total, squares, longest
 
     @property
     def num_tokens(self) -> int:
         """Number of tokens of all pairs."""
-        return self._length_sums[0]
+        return self._length_facts[0]
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest pair."""
+        return self._length_facts[2]
 
     @property
     def squared_length(self) -> float:
         """Sum of squared lengths over sum of lengths of the pairs: what attention costs by the token."""
-        total, squares = self._length_sums
+        total, squares, _ = self._length_facts
         return squares / total
 
     def verify(self) -> None:

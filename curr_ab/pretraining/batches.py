@@ -13,9 +13,12 @@ from curr_ab.data.shards import TokenDataset
 from curr_ab.data.tokens import CLS, Tokens
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.randomness import random_stream, sampled, sampled_in_stretches
+from curr_ab.training.fixed_shapes import Shape, filled, fixed_shapes
 from curr_ab.training.packed_rows import TokenBatch, pack
 from curr_ab.training.tasks import Task, is_residue, mask_residues, predict_next
 from curr_ab.words import CDR3_CODE
+
+_SAMPLED_STEPS = 32  # from which fixed shapes are chosen
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,13 @@ class TrainingData:
 
     def __init__(self, plan: PretrainingPlan, pad: bool = False) -> None:
         self.plan = plan
+        if pad and plan.fixed_shapes:
+            raise ValueError(
+                "fixed_shapes must be false for an attention that takes padded rows, as sdpa and eager do on "
+                "a GPU; got true: choose another attention, or leave it out"
+            )
         self.pad = pad
+        self.shapes: tuple[Shape, ...] = ()
         self.paired = TokenDataset(plan.data, "train", plan.training_subset, plan.draw)
         self.unpaired = TokenDataset(plan.unpaired_data, "train") if plan.unpaired_data else None
         self.masks: tuple[str, ...] = ()
@@ -62,6 +71,19 @@ class TrainingData:
             "num_tokens": self.paired.num_tokens,
             "num_unpaired": 0 if self.unpaired is None else len(self.unpaired),
         }
+
+    def fix_shapes(self, rank: int, num_processes: int, num_micro_batches: int) -> float:
+        """Choose the shapes of this process's micro-batches; the share of filling in them.
+
+        They follow from some steps of all parts of the run, so a run that goes on has the same ones.
+        """
+        steps = np.unique(np.linspace(0, self.plan.steps - 1, _SAMPLED_STEPS).astype(int)).tolist()
+        share = (rank, num_processes, num_micro_batches)
+        sampled = [batch for step in steps for batch in self.step(step, *share).micro_batches]
+        datasets = [dataset for dataset in (self.paired, self.unpaired) if dataset is not None]
+        self.shapes = fixed_shapes(sampled, max(dataset.longest for dataset in datasets))
+        num_filled = sum(filled(batch, self.shapes).model_inputs["input_ids"].numel() for batch in sampled)
+        return 1 - sum(batch.num_tokens for batch in sampled) / num_filled
 
     def step(self, step: int, rank: int, num_processes: int, num_micro_batches: int) -> StepBatches:
         """The part of step `step` (from 0) that process `rank` computes.
@@ -100,8 +122,11 @@ class TrainingData:
             # By the longest record of the step, so that every process has as many: they meet in each.
             at_once = max(1, plan.tokens_per_micro_batch // int(np.diff(ends, prepend=0).max()))
             num_micro_batches = -(-len(numbers) // num_processes // at_once)
+        micro_batches = list(pack(task, ends, mine, num_micro_batches, self.pad))
+        if self.shapes:
+            micro_batches = [filled(batch, self.shapes) for batch in micro_batches]
         return StepBatches(
-            micro_batches=list(pack(task, ends, mine, num_micro_batches, self.pad)),
+            micro_batches=micro_batches,
             num_targets=int(task.predicted.sum()),
             num_records=len(numbers),
             num_tokens=len(tokens),

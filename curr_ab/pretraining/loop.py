@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -137,6 +137,10 @@ class Training:
         elif self.progress.step == plan.steps:
             self.restore_checkpoint()
         parts = -(-plan.pairs_per_step // processes // self.pairs_per_micro_batch)
+        if plan.fixed_shapes:
+            share = self.data.fix_shapes(accelerator.process_index, processes, parts)
+            sizes = ", ".join(f"{shape.num_tokens:,}" for shape in self.data.shapes)
+            self.reporter.say(f"micro-batches of {sizes} tokens, of which {share:.1%} are filling")
 
         def prepare(step: int) -> StepBatches:
             batches = self.data.step(step, accelerator.process_index, processes, parts)
@@ -234,15 +238,17 @@ class Training:
 
     def evaluate(self) -> dict[str, LossEstimate]:
         """Held-out losses, also into the log."""
-        estimates = evaluate(
-            self.model,
-            self.held_out,
-            device=self.accelerator.device,
-            pairs_per_batch=self.pairs_per_micro_batch,
-            rank=self.accelerator.process_index,
-            num_processes=self.accelerator.num_processes,
-            total=self.accelerator.reduce,
-        )
+        # Held-out rows are of any shape: none of them is worth recording.
+        with torch.compiler.set_stance("force_eager") if self.plan.replays else nullcontext():
+            estimates = evaluate(
+                self.model,
+                self.held_out,
+                device=self.accelerator.device,
+                pairs_per_batch=self.pairs_per_micro_batch,
+                rank=self.accelerator.process_index,
+                num_processes=self.accelerator.num_processes,
+                total=self.accelerator.reduce,
+            )
         overall = estimates["all"]
         self.reporter.say(
             f"step {self.progress.step:,}: held-out loss "

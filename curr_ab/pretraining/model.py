@@ -98,6 +98,6 @@ def build_model(plan: PretrainingPlan, attention: str) -> CurrAbForMaskedLM:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if plan.compile:
         for layer in model.esm.encoder.layer:
-            layer.compile()
+            layer.compile(mode="reduce-overhead" if plan.replays else "default")
     model.train()
     return model

@@ -162,6 +162,12 @@ class PretrainingPlan:
         "auto", "Attention implementation, a name that transformers knows", metavar="NAME", execution=True
     )
     compile: bool = option(False, "Compile the layers", execution=True)
+    fixed_shapes: bool = option(
+        False,
+        "Fill micro-batches up to three shapes at most, 2 to 4 % more tokens: compiled layers of a small "
+        "member can then be replayed on a GPU as a CUDA graph",
+        execution=True,
+    )
     activation_checkpointing: bool = option(
         False, "Compute activations twice rather than keep them in memory", execution=True
     )
@@ -262,6 +268,11 @@ class PretrainingPlan:
     def direction(self) -> dict[str, Any]:
         """What the objective makes of a model's configuration, whatever weights it starts from."""
         return {"is_decoder": self.objective == "clm", "light_first": self.light_first}
+
+    @property
+    def replays(self) -> bool:
+        """Whether the compiled layers are recorded once for each shape, and replayed, on a GPU."""
+        return self.compile and self.fixed_shapes
 
     @property
     def checkpoint_at(self) -> frozenset[int]:

@@ -35,6 +35,7 @@ def training_step(
         num_micro_batches=len(batches.micro_batches),
         total_weight=max(1, batches.num_targets),
         num_processes=accelerator.num_processes,
+        keep_gradients=plan.replays,
         learning_rate=learning_rate(plan, step),
         max_gradient_norm=plan.max_gradient_norm,
         randomness=random_stream(plan.seed, "dropout", step, accelerator.process_index),

@@ -73,6 +73,7 @@ def optimizer_step(
     total_weight: float,
     num_processes: int,
     counts: bool = True,
+    keep_gradients: bool = False,
     learning_rate: float,
     max_gradient_norm: float,
     randomness: np.random.Generator,
@@ -80,13 +81,19 @@ def optimizer_step(
     """Summed loss of this process's micro-batches, and the length of the gradient; neither is waited for.
 
     `total_weight` is that of the targets in all of the `num_processes` that divide the batch. A process that
-    repeats the work of another takes part, but does not count.
+    repeats the work of another takes part, but does not count. `keep_gradients` holds them at one place in
+    memory: what replays a recorded graph overwrites gradients of its own before the next micro-batch adds to
+    them.
     """
     # Dropout follows from seed, step and rank, so no random state has to be saved, and none can be lost.
     torch.manual_seed(int(randomness.integers(1 << 62)))
     set_learning_rate(optimizers, learning_rate)
     # DDP and FSDP average gradients over processes; the mean over targets wants their sum.
     scale = counts * num_processes / total_weight
+    if keep_gradients:
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
     loss_sum = torch.zeros((), device=accelerator.device)
     for number, micro_batch in enumerate(micro_batches, start=1):
         # Gradients are exchanged once, after the last micro-batch.
@@ -97,5 +104,5 @@ def optimizer_step(
     gradient_norm: Tensor = accelerator.clip_grad_norm_(model.parameters(), max_gradient_norm)
     for optimizer in optimizers:
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=not keep_gradients)
     return loss_sum, gradient_norm

@@ -228,11 +228,11 @@ def test_sums_of_lengths_are_those_of_all_pairs_and_hold_a_block_in_memory(tmp_p
         (folder / "dataset.json").write_text(json.dumps(index))
         lengths = TokenDataset(folder, "train", "Q").lengths().astype(np.float64)
         assert len(lengths) == num_pairs
-        expected = lengths.sum(), float(np.square(lengths).sum() / lengths.sum())
+        expected = lengths.sum(), lengths.max(), float(np.square(lengths).sum() / lengths.sum())
         monkeypatch.setattr("curr_ab.data.shards._BLOCK", 1_000)
         data = TokenDataset(folder, "train", "Q")
         tracemalloc.start()
-        assert (data.num_tokens, data.squared_length) == expected
+        assert (data.num_tokens, data.longest, data.squared_length) == expected
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 60_000  # bytes; one byte a pair would be more

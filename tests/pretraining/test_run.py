@@ -130,9 +130,10 @@ def test_a_run_keeps_the_type_it_began_in(make_plan, tmp_path, monkeypatch, capf
 def test_compiled_layers_learn_the_same(make_plan, tmp_path):
     config = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     logs = []
-    for compiled in (False, True):
-        plan = make_plan(steps=3, compile=compiled, config=config)
-        out = tmp_path / str(compiled)
+    for number, changes in enumerate(({}, {"compile": True}, {"compile": True, "fixed_shapes": True})):
+        plan = make_plan(steps=3, **changes, config=config)
+        out = tmp_path / str(number)
         assert finish(start(train, plan.to_dict(), out)) == [0]
         logs.append([entry["loss"] for entry in read_log(out) if "loss" in entry])
     assert logs[0] == pytest.approx(logs[1], abs=1e-4)
+    assert logs[0] == pytest.approx(logs[2], abs=1e-4)

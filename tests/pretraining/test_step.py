@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch.nn import functional as F
 
+from curr_ab.modeling.modeling_curr_ab import CurrAbLayer
 from curr_ab.pretraining.batches import TrainingData
 from curr_ab.pretraining.model import build_config, build_model
 from curr_ab.pretraining.step import build_optimizers, learning_rate, summed_loss, training_step
@@ -119,6 +120,23 @@ def test_a_few_steps_lower_the_loss(make_plan, accelerator, optimizer):
         losses.append(float(loss_sum) / batches.num_targets)
         assert np.isfinite(float(norm))
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3, losses
+
+
+def test_gradients_stay_in_their_place_where_layers_are_replayed(make_plan, accelerator, monkeypatch):
+    """A replay overwrites what it returned before: sums over micro-batches must lie elsewhere."""
+    monkeypatch.setattr(CurrAbLayer, "compile", lambda self, mode: None)
+    ends, gradients = [], []
+    for changes in ({}, {"compile": True, "fixed_shapes": True}):
+        plan = make_plan(**changes)
+        model, data = build_model(plan, "sdpa"), TrainingData(plan)
+        model, *optimizers = accelerator.prepare(model, *build_optimizers(model, plan))
+        for step in range(3):
+            training_step(accelerator, model, optimizers, plan, step, data.step(step, 0, 1, 2))
+            if changes:
+                gradients.append([each.grad for each in model.parameters() if each.requires_grad])
+        ends.append(list(model.parameters()))
+    assert all(first is second is third for first, second, third in zip(*gradients, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
 
 
 def test_the_schedules_are_those_of_transformers(make_plan):
