@@ -65,6 +65,8 @@ def _against(
     if curve:
         draw_curve(chart, curve)
         keys.append(Key("law", 6, "fitted curve with its 95% band", "band"))
+        if curve.is_clear:
+            keys.append(Key("law", 6, "95% interval of its break", "span"))
         words.append(curve.sentence(metric))
     for index, group in enumerate(groups):
         own = [rung for rung in rungs if group_of(rung) == group]

@@ -171,13 +171,13 @@ def fit_curve(
     line = np.column_stack([levels, places])
     fit = _BrokenLines(line, *measured)
     parabola = _BrokenLines(np.column_stack([line, (places - places.mean()) ** 2]), *measured)
-    p, unit = fit.p_break(), 0.1 if against == "loss" else 1.0
-    shown = np.linspace(places.max(), places.min(), _PLACES).tolist()
+    p, threshold, unit = fit.p_break(), fit.place(), 0.1 if against == "loss" else 1.0
+    shown = sorted([*np.linspace(places.min(), places.max(), _PLACES).tolist(), threshold.value])
     return ScoreCurve(
         against=against,
         lower_is_better=lower_is_better,
         points=tuple((_value(at, against), fit.height(at, is_broken=p < _CLEAR)) for at in shown),
-        threshold=_turned(fit.place(), against),
+        threshold=_turned(threshold, against),
         p=p,
         p_parabola=parabola.p_break(),
         slope=fit.slope(-unit),
