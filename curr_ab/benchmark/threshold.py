@@ -73,10 +73,6 @@ class ScoreCurve:
         return self.p < _CLEAR
 
     @property
-    @cached_property
-    def _remade_best(self) -> tuple[Floats, Floats]:
-        return self._remade(self._best)
-
     def place(self) -> str:
         """The threshold with its interval, in words."""
         show, unit = ("{:.3g}".format, "nats") if self.against == "loss" else (format_quantity, "parameters")
@@ -154,18 +150,19 @@ def fit_curve(
         raise ValueError(f"the score of {broken[0]} must be a number; leave the model out")
     names = [(one.parameters, one.pairs) for one in rungs]
     cells = list(dict.fromkeys(names))
-    runs = np.array([[name == cell for name in names] for cell in cells], np.float64)
-    mean = runs / runs.sum(axis=1, keepdims=True)  # [cells, rungs]
     # A better model lies at a lower place.
-    places = mean @ [one.loss if against == "loss" else -math.log2(one.parameters) for one in rungs]
+    of_runs = [one.loss if against == "loss" else -math.log2(one.parameters) for one in rungs]
     data = np.array([0 if against == "loss" else pairs for _, pairs in cells])
     levels = np.asarray(data[:, None] == np.unique(data), np.float64)
-    fewest, num_values = max(_FEWEST_CELLS, levels.shape[1] + 5), len(np.unique(places))
+    fewest, num_values = max(_FEWEST_CELLS, levels.shape[1] + 5), len(set(of_runs))
     if len(cells) < fewest or num_values < _FEWEST_VALUES:
         raise TooFewCells(
             f"a curve must have {fewest} cells with {_FEWEST_VALUES} values of the {against} at least; got "
             f"{len(cells)} with {num_values}; measure more models"
         )
+    runs = np.array([[name == cell for name in names] for cell in cells], np.float64)
+    mean = runs / runs.sum(axis=1, keepdims=True)  # [cells, rungs]
+    places = mean @ of_runs
     covariances = covariance(found) if found else np.diag([(one.error or 0.0) ** 2 for one in rungs])
     measured = (places, mean @ [one.score for one in rungs], mean @ covariances @ mean.T)
     line = np.column_stack([levels, places])
