@@ -122,7 +122,7 @@ def fit_curves(
     known = [place for place, one in enumerate(rungs) if one.loss is not None and math.isfinite(one.loss)]
     chosen: tuple[tuple[Against, Sequence[int]], ...] = (("loss", known), ("parameters", range(len(rungs))))
     for against, places in chosen:
-        own, of_own = ([one[at] for at in places] if one else [] for one in (rungs, found))
+        own, of_own = [rungs[at] for at in places], [found[at] for at in places if found]
         with suppress(TooFewCells):
             curves[against] = fit_curve(own, of_own, against=against, lower_is_better=lower_is_better)
     return curves
@@ -232,7 +232,8 @@ class _BrokenLines:
     def _own(self, squares: float, taken: Floats, num_taken: int) -> float:
         """The variance of a cell that is not noise of the examples."""
         left = np.eye(len(self._scores)) - self._base @ self._solve - taken.T @ taken
-        return max(0.0, (squares - float((left * self._noise).sum())) / (self._freedom - num_taken))
+        of_cells = squares - float((left * self._noise).sum())
+        return max(0.0, float(of_cells / (self._freedom - num_taken)))
 
     def p_break(self) -> float:
         """The share of lines with noise of whose scatter some break takes as much."""
