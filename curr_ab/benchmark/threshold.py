@@ -206,14 +206,17 @@ class _BrokenLines:
     def __init__(self, base: Floats, places: Floats, scores: Floats, noise: Floats) -> None:
         self._base, self._places, self._scores, self._noise = base, places, scores, noise
         self._solve = np.linalg.pinv(base)
-        self._breaks = _breaks(places)
-        hinges = np.maximum(self._breaks[:, None] - places, 0)  # [breaks, cells]
-        self._inside = hinges @ self._solve.T  # [breaks, columns], what the line takes of them
-        apart = hinges - self._inside @ base.T
-        self._lengths = np.linalg.norm(apart, axis=1)
-        if np.linalg.matrix_rank(base) < base.shape[1] or self._lengths.min() < 1e-9 * hinges.max():
+        breaks = _breaks(places)
+        hinges = np.maximum(breaks[:, None] - places, 0)  # [breaks, cells]
+        inside = hinges @ self._solve.T  # [breaks, columns], what the line takes of them
+        apart = hinges - inside @ base.T
+        lengths = np.linalg.norm(apart, axis=1)
+        # A break beyond which lies one cell with data of its own is a level of these data, and no break.
+        told = lengths > 1e-9 * hinges.max()
+        if not told.any():
             raise TooFewCells("a curve must have data sets that share sizes; got cells that do not; add some")
-        self._contrasts = apart / self._lengths[:, None]
+        self._breaks, self._inside, self._lengths = breaks[told], inside[told], lengths[told]
+        self._contrasts = apart[told] / self._lengths[:, None]  # [breaks, cells] of length 1
         self._worth = self._contrasts @ scores  # [breaks]
         residuals = scores - base @ (self._solve @ scores)
         least = 1e-24 * float(scores @ scores) + 1e-300  # so that scores on a line divide by no 0

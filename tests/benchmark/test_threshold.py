@@ -211,6 +211,8 @@ def test_what_is_no_ladder_is_refused(quick):
     apart = [*product(sizes[:2], range(1, 7)), *zip(sizes[2:], (7, 8, 9), strict=True)]
     with pytest.raises(TooFewCells, match="data sets that share sizes"):
         fit_curve(rungs(LOSSES, grid=apart), against="parameters")
+    shared = [*product(sizes, (1, 2)), *((2**size * sizes[-1], size) for size in range(3, 8))]
+    assert fit_curve(rungs(LOSSES, grid=shared), against="parameters").num_cells == 15
     with pytest.raises(
         ValueError, match=f"the score of {cells[1].name} must be a number; leave the model out"
     ):
