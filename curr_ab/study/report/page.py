@@ -99,7 +99,7 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
             (0.5, "chance"),
             curves.get("parameters"),
         ),
-        "pairing_curves": curves,
+        "pairing_has_curve": "parameters" in curves,
         "pairing_ladder": figures.pairing_ladder(grid),
         "speed": figures.by_size(grid, "speed", throughput_of, "Tokens per second", "{:,.0f}".format),
         "minutes": figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", "{:.3g}".format),
