@@ -75,9 +75,12 @@ class ScoreCurve:
     @property
     def place(self) -> str:
         """The threshold with its interval, in words."""
-        show, unit = ("{:.3g}".format, "nats") if self.against == "loss" else (format_quantity, "parameters")
-        low, high = show(self.threshold.low), show(self.threshold.high)
-        return f"{show(self.threshold.value)} {unit} (95% interval {low} to {high})"
+        low, value, high = (
+            f"{one:.3g}" if self.against == "loss" else format_quantity(one)
+            for one in (self.threshold.low, self.threshold.value, self.threshold.high)
+        )
+        at = f"a loss of {value} nats" if self.against == "loss" else f"{value} parameters"
+        return f"{at} (95% interval {low} to {high})"
 
     def sentence(self, score: str) -> str:
         """What was found of the `score`, such as `accuracy`, with the numbers."""

@@ -81,7 +81,7 @@ def test_the_band_of_a_line_holds_it(quick):
 @pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("grid", [GRID, LARGE_GRID])
-def test_intervals_hold_whatever_the_threshold_and_the_cells(grid, slope):
+def test_intervals_hold_whatever_the_threshold_and_the_cells(quick, grid, slope):
     """None at all, one too weak to be found, a strong one; losses of each study their own."""
     random = np.random.default_rng(4)
     found = []
@@ -181,7 +181,7 @@ def test_the_sentence_says_what_was_found(quick):
     noise = 0.002 * np.random.default_rng(10).normal(size=15)
     found = fit_curve(rungs(hinge(LOSSES) + noise))
     assert found.sentence("accuracy") == (
-        f"The accuracy has a threshold at {found.threshold.value:.3g} nats (95% interval "
+        f"The accuracy has a threshold at a loss of {found.threshold.value:.3g} nats (95% interval "
         f"{found.threshold.low:.3g} to {found.threshold.high:.3g}), p against no threshold = 0.005, 15 cells "
         f"by their scatter alone: with each 0.1 nats less it changes by {found.slope_before.value:+.2g} "
         f"({found.slope_before.low:+.2g} to {found.slope_before.high:+.2g}) above, and by "
@@ -192,11 +192,11 @@ def test_the_sentence_says_what_was_found(quick):
     assert flat.startswith("No threshold of the accuracy by the loss is shown (p against no threshold = 0.")
     assert "with each 0.1 nats less it changes by +0.03" in flat
     more = fit_curve(rungs(line(LOSSES) + hinge(LOSSES) + noise)).sentence("accuracy")
-    assert more.startswith("The accuracy improves more below 1.8")
+    assert more.startswith("The accuracy improves more below a loss of 1.8")
     less = fit_curve(rungs(line(LOSSES) - hinge(LOSSES) + noise)).sentence("accuracy")
-    assert less.startswith("The accuracy improves less below 1.8")
+    assert less.startswith("The accuracy improves less below a loss of 1.8")
     error = fit_curve(rungs(1 - hinge(LOSSES) + noise), lower_is_better=True).sentence("rmse")
-    assert error.startswith("The rmse has a threshold at 1.8")
+    assert error.startswith("The rmse has a threshold at a loss of 1.8")
 
 
 def test_what_is_no_ladder_is_refused(quick):
@@ -244,6 +244,6 @@ def test_the_curve_is_drawn_with_its_band(quick):
         assert 'class="band law"' in drawing.marks and 'class="line law"' in drawing.marks
         assert drawing.keys[0].words == "fitted curve with its 95% band"
     assert "band law" not in by_pairs.marks
-    assert by_loss.description.startswith("The AUROC has a threshold at 1.8")
-    assert 'data-tip="break at 1.8' in by_loss.marks and "break at" not in by_size.marks
+    assert by_loss.description.startswith("The AUROC has a threshold at a loss of 1.8")
+    assert 'data-tip="break at a loss of 1.8' in by_loss.marks and "break at" not in by_size.marks
     assert "line thin" not in by_loss.marks  # the curve joins what lines would

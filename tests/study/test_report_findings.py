@@ -172,7 +172,10 @@ def test_a_threshold_of_the_pairing_is_told_and_drawn():
 
     cells = tuple(replace(one, pairing=(gained(one), 0.01)) for one in study.cells)
     for text in both(replace(study, cells=cells)):
-        assert "The accuracy of telling native from shuffled pairs has a threshold at 1.9 nats (" in text
+        assert (
+            "The accuracy of telling native from shuffled pairs has a threshold at a loss of 1.9 nats ("
+            in text
+        )
         assert (
             "No threshold of the accuracy of telling native from shuffled pairs by the size is shown" in text
         )
