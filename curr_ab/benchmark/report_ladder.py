@@ -12,6 +12,7 @@ from curr_ab.benchmark.folder import file_name, task_folder
 from curr_ab.benchmark.ladder import Rung, Together, judge
 from curr_ab.benchmark.ladder_figures import ladder_figures
 from curr_ab.benchmark.scores import LOWER_IS_BETTER
+from curr_ab.benchmark.threshold import Against, ScoreCurve, fit_curves
 from curr_ab.charts import Drawing
 from curr_ab.family import find_member
 from curr_ab.files import write_json
@@ -22,11 +23,13 @@ LADDER = "ladder.json"
 
 @dataclass(frozen=True)
 class Ladder:
-    """Members of one task by size and data, what these gain together, and its pictures."""
+    """Members of one task by size and data, what these gain together, the curves by each, and pictures."""
 
     rungs: tuple[Rung, ...]
     together: Together
     sentence: str
+    curves: Mapping[Against, ScoreCurve]
+    curve_sentences: Mapping[Against, str]
     pictures: Mapping[str, Drawing]
 
 
@@ -56,21 +59,29 @@ def make_ladder(standing: Standing, losses: Standing | None = None) -> Ladder | 
         )
         for entry, member in held
     ]
+    found = [entry.found for entry, _ in held]
     try:
         gains = [replace(one, score=sign * one.score) for one in rungs]
-        together = judge(gains, [entry.found for entry, _ in held])
+        together = judge(gains, found)
     except ValueError:
         return None
     sentence = together.sentence + (f" The score is minus the {metric}." if sign < 0 else "")
+    curves = fit_curves(rungs, found, lower_is_better=sign < 0)
+    curve_sentences = {against: curve.sentence(metric) for against, curve in curves.items()}
     words = f"loss in the task {losses.task}" if losses else ""
-    drawings = ladder_figures(rungs, metric, f"ladder-{file_name(standing.task)}", words)
+    drawings = ladder_figures(rungs, metric, f"ladder-{file_name(standing.task)}", words, curves)
     pictures = {f"ladder-{one.name.rpartition('-')[2]}": one for one in drawings}
-    return Ladder(tuple(rungs), together, sentence, pictures)
+    return Ladder(tuple(rungs), together, sentence, curves, curve_sentences, pictures)
 
 
 def save_ladder(out: Path, task: str, ladder: Ladder) -> None:
     """The numbers and the pictures beside the table of the task."""
     folder = task_folder(out, task)
     models = {one.name: asdict(one) for one in ladder.rungs}
-    write_json(folder / LADDER, {"sentence": ladder.sentence, **asdict(ladder.together), "models": models})
+    curves = {
+        against: {"sentence": ladder.curve_sentences[against], **asdict(curve)}
+        for against, curve in ladder.curves.items()
+    }
+    found = {"sentence": ladder.sentence, **asdict(ladder.together), "models": models, "curves": curves}
+    write_json(folder / LADDER, found)
     save_pictures(ladder.pictures, folder, ("svg", "png"))

@@ -98,6 +98,13 @@ class Estimate:
         return Estimate(self.value - other.value, without, self.strata, values, spread)
 
 
+def covariance(found: Sequence[Estimate]) -> Floats:
+    """The covariance of scores of the same units, by the stratified jackknife."""
+    sizes = np.bincount(found[0].strata)[found[0].strata]
+    apart = np.stack([one.spread * one._apart() for one in found]) * np.sqrt((sizes - 1) / sizes)
+    return apart @ apart.T
+
+
 def estimate(score: Score, layout: Layout, *, by_fold: bool) -> Estimate:
     """The score of all items, or the mean of the scores of the folds."""
     if layout.num_units < 2:

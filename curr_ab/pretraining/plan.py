@@ -206,6 +206,12 @@ class PretrainingPlan:
                 f"{self.pairs_per_micro_batch} and {self.tokens_per_micro_batch:,}: choose one of them",
                 *("pairs_per_micro_batch", "tokens_per_micro_batch"),
             )
+        if self.tokens_per_micro_batch and self.fixed_shapes:
+            raise OptionError(
+                "tokens_per_micro_batch must be left out with fixed_shapes, which are for so many records; got "
+                f"{self.tokens_per_micro_batch:,}: give pairs_per_micro_batch instead",
+                *("tokens_per_micro_batch", "fixed_shapes"),
+            )
         if self.mask_token_share + self.random_token_share > 1:
             raise OptionError(
                 "mask_token_share and random_token_share must be at most 1 together; "

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -165,6 +165,42 @@ def test_the_gain_of_a_loss_is_what_it_falls_by(ladder):
         write_report(ladder)
         kept = json.loads((ladder.folder / standing.task / "ladder.json").read_text())
         assert kept["size_with_most_data"]["value"] > 0
+
+
+@dataclass
+class SkilledPeer(PlantedPeer):
+    """A peer that sees some of the signal, and whose loss is the lower the more it sees."""
+
+    skill: float = 0.0
+
+    def features(self, pairs):
+        rows = super().features(pairs)
+        rows["mean"][:, 0] += (1 - self.skill) * rows["noise"][:, 1]
+        return rows
+
+    def log_likelihoods(self, pairs):
+        return [found - (1 - self.skill) for found in super().log_likelihoods(pairs)]
+
+
+def test_ten_members_have_curves_by_loss_and_size(bench):
+    names = [f"{size}-{data}" for size in ("8M", "35M", "150M", "350M", "650M") for data in "FQ"]
+    peers = [SkilledPeer(name, skill=place / 10) for place, name in enumerate(names)]
+    found = bench([planted("number"), planted("loss")], peers, shots=(), repeats=1)
+    text = write_report(found).read_text()
+    page = Sourced()
+    page.feed(text)
+    for standing, wanted in zip(found.standings, (("loss", "parameters"), ("parameters",)), strict=True):
+        folder = found.folder / standing.task
+        curves = json.loads((folder / "ladder.json").read_text())["curves"]
+        assert tuple(curves) == wanted
+        for against, curve in curves.items():
+            assert curve["num_cells"] == 10 and curve["knows_examples"]
+            source = f"{standing.task}/ladder.json#curves/{against}/sentence"
+            assert page.found.count((curve["sentence"], source)) == 1
+            assert curve["sentence"] in (found.folder / "report.md").read_text().replace("\\", "")
+            assert 'class="band law"' in (folder / f"ladder-{against}.svg").read_text()
+            assert curve["lower_is_better"] == (standing.task == "planted-loss")
+        assert "band law" not in (folder / "ladder-pairs.svg").read_text()
 
 
 def test_the_options_of_a_task_are_told(bench, seeing):

@@ -164,6 +164,29 @@ def test_whether_size_and_data_help_together_is_told_with_its_test():
     assert not [one for one in findings(few, make_grid(few)) if "each doubling" in one]
 
 
+def test_a_threshold_of_the_pairing_is_told_and_drawn():
+    study = studies.mini()
+
+    def gained(cell):
+        return 0.5 + 0.3 * max(0.0, 1.9 - cell.loss) + 2e-3 * math.sin(cell.parameters + cell.pairs)
+
+    cells = tuple(replace(one, pairing=(gained(one), 0.01)) for one in study.cells)
+    for text in both(replace(study, cells=cells)):
+        assert (
+            "The accuracy of telling native from shuffled pairs has a threshold at a loss of 1.9 nats ("
+            in text
+        )
+        assert (
+            "No threshold of the accuracy of telling native from shuffled pairs by the size is shown" in text
+        )
+    few = replace(study, cells=cells[:9])
+    assert all("hreshold" not in text for text in both(few))
+    with_curves, without = render_page(replace(study, cells=cells)), render_page(few)
+    assert with_curves.count("band law") == without.count("band law") + 3  # by loss, its legend, by size
+    for words in ("fitted curve with its 95% band", "The dark line is the curve through all cells"):
+        assert with_curves.count(words) == 1 and words not in without
+
+
 def test_pairing_is_drawn_against_loss_and_data():
     study = studies.mini()
     page = render_page(study)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from curr_ab.benchmark.ladder_figures import ladder_figures
+from curr_ab.benchmark.ladder_figures import draw_curve, ladder_figures
+from curr_ab.benchmark.threshold import ScoreCurve
 from curr_ab.charts import Chart, Drawing, Scale, linear, logarithmic
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.law_figures import Point, Series, draw_law
-from curr_ab.study.report.grid import Grid, Measure, digits_of, pairing_of, region_of, rungs, written
+from curr_ab.study.report.grid import (
+    Grid,
+    Measure,
+    digits_of,
+    pairing_curves,
+    pairing_of,
+    region_of,
+    rungs,
+    written,
+)
 from curr_ab.study.summary import Curve, Estimate, StudySummary
 
 _SMALL = (170.0, 138.0)
@@ -67,8 +77,9 @@ def by_size(
     title: str,
     show: Callable[[float], str],
     rule: tuple[float, str] | None = None,
+    curve: ScoreCurve | None = None,
 ) -> Drawing | None:
-    """A measure against the model size; `rule` is a value to compare it with."""
+    """A measure against the model size; `rule` is a value to compare with, `curve` goes through all cells."""
     rows = dict(grid.rows(measure))
     found = [estimate for row in rows.values() for _, estimate in row]
     if not found:
@@ -81,6 +92,8 @@ def by_size(
     chart.y_axis(show, ticks=chart.y.ticks(5))
     if rule:
         chart.rule(*rule)
+    if curve:
+        draw_curve(chart, curve)
 
     def both(found: Estimate, _: int) -> str:
         return show(found[0]) + (f" ± {show(found[1])}" if found[1] else "")
@@ -93,7 +106,11 @@ def by_size(
 def pairing_ladder(grid: Grid) -> list[Drawing]:
     """The accuracy of the pairing probe against loss and training pairs; `by_size` has it by size."""
     measured = rungs(grid, pairing_of)
-    drawings = ladder_figures(measured, "accuracy of the pairing probe", "pairing") if measured else []
+    if not measured:
+        return []
+    drawings = ladder_figures(
+        measured, "accuracy of the pairing probe", "pairing", curves=pairing_curves(grid)
+    )
     return [one for one in drawings if one.name != "pairing-parameters"]
 
 

@@ -13,9 +13,19 @@ from curr_ab.quantities import format_quantity
 from curr_ab.scaling.iso_data import IsoDataRecord, SpreadRecord, optimum_name
 from curr_ab.scaling.uncertainty import Interval
 from curr_ab.study.law import StudyLaw
-from curr_ab.study.report.grid import Grid, Spot, digits_of, loss_of, pairing_of, rungs, written
+from curr_ab.study.report.grid import (
+    Grid,
+    Spot,
+    digits_of,
+    loss_of,
+    pairing_curves,
+    pairing_of,
+    rungs,
+    written,
+)
 from curr_ab.study.summary import STATES, CellSummary, Estimate, StudySummary
 
+_PROBE = "accuracy of telling native from shuffled pairs"
 _MOST_LOST = 0.05  # share of draws without an optimum, above which an interval describes too few of them
 
 
@@ -43,6 +53,7 @@ def findings(summary: StudySummary, grid: Grid) -> list[str]:
         _best_sizes(grid),
         _together(grid),
         _best_on_the_way(summary),
+        *(curve.sentence(_PROBE) for curve in pairing_curves(grid).values()),
         _against_baselines(summary, grid),
         _pairing(grid),
     ]
@@ -142,7 +153,7 @@ def _near(grid: Grid, data: str, best: Spot) -> list[str]:
 def _together(grid: Grid) -> str | None:
     """Whether gains take size and data together, by the pairing accuracy, or else by the loss."""
     measures = (
-        (rungs(grid, pairing_of), "the accuracy of telling native from shuffled pairs"),
+        (rungs(grid, pairing_of), f"the {_PROBE}"),
         (rungs(grid, loss_of, -1.0), "minus the held-out loss"),
     )
     for own, what in measures:

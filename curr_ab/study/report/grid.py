@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from statistics import fmean, median, variance
 
 from curr_ab.benchmark.ladder import Rung
+from curr_ab.benchmark.threshold import Against, ScoreCurve, fit_curves
 from curr_ab.quantities import format_quantity, format_value
 from curr_ab.study.summary import CellSummary, Estimate, StudySummary
 
@@ -201,6 +202,16 @@ def rungs(grid: Grid, measure: Measure, sign: float = 1.0) -> list[Rung]:
         for cell in spot.done
         if (found := measure(cell)) is not None and math.isfinite(found[0])
     ]
+
+
+def pairing_curves(grid: Grid) -> Mapping[Against, ScoreCurve]:
+    """The accuracy of the pairing probe as curves of loss and size."""
+    return _curves(tuple(rungs(grid, pairing_of)))
+
+
+@lru_cache(maxsize=4)  # findings and pictures, of the page and of its twin, ask for the same ones
+def _curves(measured: tuple[Rung, ...]) -> Mapping[Against, ScoreCurve]:
+    return fit_curves(measured)
 
 
 def written(estimate: Estimate, digits: int) -> str:

@@ -16,7 +16,15 @@ from curr_ab.pictures import save_pictures
 from curr_ab.quantities import format_duration
 from curr_ab.study.report import figures, tables, transfer
 from curr_ab.study.report.findings import every_cell, findings, is_finished, judge, remarks, status, worth
-from curr_ab.study.report.grid import Grid, make_grid, minutes_of, pairing_of, throughput_of, written
+from curr_ab.study.report.grid import (
+    Grid,
+    make_grid,
+    minutes_of,
+    pairing_curves,
+    pairing_of,
+    throughput_of,
+    written,
+)
 from curr_ab.study.summary import StudySummary
 
 
@@ -71,6 +79,7 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
     data_keys = [Key(f"d{index}", index, grid.data_label(name)) for index, name in enumerate(grid.data)]
     star = Key("ink", STAR, "optimum of a fitted parabola", "star")
     ring = Key("ink", 0, "lowest measured loss", "ring")
+    curves = pairing_curves(grid)
     histograms = summary.data_report.get("histograms", {})
     return {
         "data_keys": data_keys,
@@ -82,8 +91,15 @@ def _charts(summary: StudySummary, grid: Grid) -> dict[str, Any]:
         "region_charts": figures.regions(grid, LOSS_REGIONS),
         "training_charts": figures.training(grid),
         "pairing": figures.by_size(
-            grid, "pairing", pairing_of, "Accuracy of the pairing probe", "{:.0%}".format, (0.5, "chance")
+            grid,
+            "pairing",
+            pairing_of,
+            "Accuracy of the pairing probe",
+            "{:.0%}".format,
+            (0.5, "chance"),
+            curves.get("parameters"),
         ),
+        "pairing_has_curve": "parameters" in curves,
         "pairing_ladder": figures.pairing_ladder(grid),
         "speed": figures.by_size(grid, "speed", throughput_of, "Tokens per second", "{:,.0f}".format),
         "minutes": figures.by_size(grid, "minutes", minutes_of, "Minutes per cell", "{:.3g}".format),
