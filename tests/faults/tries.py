@@ -232,8 +232,8 @@ class SmallDisk:
         if done.returncode:
             raise PermissionError(done.stderr.strip())
 
-    def grow(self) -> None:
-        subprocess.run(["mount", "-o", "remount,size=512m", str(self.folder)], check=True)
+    def grow(self, size: int = 512 << 20) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 
     @staticmethod
     def close(folder: Path) -> None:
