@@ -17,21 +17,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from curr_ab.quantities import format_bytes
+
 _MOST_JSON = 256 << 20  # bytes of a record; an index of 100,000 shards is a third of it
 _OWNER = ".owner"  # the lock of a scratch folder
 
 
 @contextmanager
-def _full_disk_named(folder: Path) -> Iterator[None]:
-    """One sentence with the folder for a full disk, whichever library met it."""
+def _full_disk_named(folder: Path, name: str, unfinished: Path, size: int | None = None) -> Iterator[None]:
+    """One sentence with the folder for a full disk, whichever library met it, and what is missing there.
+
+    What is `unfinished` gives its room back.
+    """
     try:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
         if number not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
-        free = shutil.disk_usage(folder).free if folder.exists() else 0
-        why = f"{free / 1e6:,.1f} MB are free, and a file takes more"
+        free = _num_bytes(unfinished) + (shutil.disk_usage(folder).free if folder.exists() else 0)
+        takes = "takes more"
+        if size is not None and size > free:
+            takes = f"takes about {format_bytes(size)}, {format_bytes(size - free)} more"
+        why = f"{format_bytes(free)} are free, and {name} {takes}"
         if number == errno.EDQUOT:  # the disk may have room
             why = "your quota there is used up"
         explained = OSError(
@@ -39,6 +47,11 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
         )
         explained.errno = number or errno.ENOSPC
         raise explained from error
+
+
+def _num_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; 0 where neither is there."""
+    return sum(one.stat().st_size for one in (path, *path.rglob("*")) if one.is_file())
 
 
 @contextmanager
@@ -49,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
     # machines that share the folder have processes of the same number.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with _full_disk_named(path.parent):
+        with _full_disk_named(path.parent, path.name, temporary):
             yield temporary
         _let_read(temporary)
         os.replace(temporary, path)
@@ -58,12 +71,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = True) -> Iterator[Path]:
+def replacing_folder(
+    folder: Path, *, size: int | None = None, made_here: bool = True, on_disk: bool = True
+) -> Iterator[Path]:
     """An empty folder next to `folder`; it takes the place of `folder` when the block ends without an error.
 
     Where several processes fill it, one makes it and puts it in place; the others learn its name. Its files
     are on the disk before it has its name, which takes some 15 ms a file; without `on_disk` a power cut may
-    leave holes in them.
+    leave holes in them. A full disk is told by the `size`, in bytes, where that is known before.
     """
     folder = folder.resolve()  # of a link the folder behind it is replaced, on its own disk
     unfinished = folder.with_name(f".{folder.name}.tmp")
@@ -73,7 +88,7 @@ def replacing_folder(folder: Path, *, made_here: bool = True, on_disk: bool = Tr
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     unfinished.mkdir(parents=True)
     try:
-        with _full_disk_named(folder.parent):
+        with _full_disk_named(folder.parent, folder.name, unfinished, size):
             yield unfinished
             for path in unfinished.rglob("*"):
                 _let_read(path)
@@ -153,7 +168,7 @@ def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Pa
     for left in parent.glob(f"{prefix}*/{_OWNER}"):
         with suppress(OSError, filelock.Timeout), filelock.FileLock(left, blocking=False):
             shutil.rmtree(left.parent, ignore_errors=True)
-    with _full_disk_named(parent):
+    with _full_disk_named(parent, "a folder", parent / f".{prefix}"):
         new = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
     owner = filelock.FileLock(new / _OWNER)
     folder = new.with_name(new.name.removeprefix("."))

@@ -19,8 +19,8 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import AbstractContextManager
-from multiprocessing import connection
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar, cast
 
@@ -32,6 +32,9 @@ Item = TypeVar("Item")
 _AHEAD = 2  # tasks of each worker that are under way: one to work on, one to go on with
 _AHEAD_OF_EXECUTOR = 100  # the same for all workers of an executor, which does not say how many it has
 _WORTH_A_POOL = 4.0  # seconds of work; starting processes takes one or two
+# What asks a process to end; those that reach all processes of a terminal are a worker's to ignore.
+_OF_TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
+_STOPS = (*_OF_TERMINAL, signal.SIGTERM)
 _CHUNKS_PER_WORKER = 16  # enough to keep all busy and the bar moving, few enough to cost nothing
 
 
@@ -126,7 +129,7 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody waits for tasks under way
             for process in self._context.processes:
-                process.terminate()
+                process.kill()  # one that has just been started holds SIGTERM back
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
@@ -183,9 +186,10 @@ class Workers:
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
         if self._executor is not None:
             return self._executor.submit(_work_for_other, self._name, self._begin, function, task)
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.processes, self._context, _enter, (self._begin,))
-        return self._pool.submit(_work, function, task)
+        with _stops_held():
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(self.processes, self._context, _enter, (self._begin,))
+            return self._pool.submit(_work, function, task)
 
     def _why_broken(self, error: BaseException) -> str:
         if self._executor is not None:
@@ -205,15 +209,46 @@ class Workers:
         )
 
 
+@contextmanager
+def _stops_held() -> Iterator[None]:
+    """Act on a wish to stop after the block, which may start processes; they hold it back until `_enter`.
+
+    In between, the pool would have a process that it cannot end, a worker that is not ready would show a
+    traceback of Ctrl-C, and Python's tracker of semaphores, which ignores other signals, would die of SIGHUP.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    held: list[int] = []
+    # A mask alone leaves the signal to another thread, and Python then calls the handler in this one.
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # the only one that can set them
+        for number in _STOPS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                handlers[number] = signal.signal(number, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # it has let some through
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
 _begin: Callable[[int], None] | None = None  # of a worker that has not had its first task
 
 
 def _enter(begin: Callable[[int], None] | None) -> None:
     global _begin
     end_with_parent()
-    for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal; the parent ends its workers
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _OF_TERMINAL:  # the parent ends its workers
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)  # held back since `_stops_held`
     # Not called here: of an error in an initialiser the parent learns no more than that there was one.
     _begin = begin
 

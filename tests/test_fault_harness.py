@@ -11,7 +11,7 @@ import time
 import pytest
 from faults.bench import Bench, Reference, possible
 from faults.table import summary
-from faults.tries import contents, disturb_after, leftovers, run
+from faults.tries import after_stops, contents, disturb_after, leftovers, run
 
 
 @pytest.fixture
@@ -73,9 +73,44 @@ def test_what_differs_by_itself_is_not_wrong_and_all_else_is(two):
     bench = object.__new__(Bench)
     bench.place = other.parent
     wanted = Reference(contents(one), frozenset(), 1.0, 1)
-    assert bench._judge("evaluate", "stop", wanted) == {"outcome": "wrong", "differs": ["out/weights.bin"]}
+    assert bench._judge("evaluate", wanted) == {"outcome": "wrong", "differs": ["out/weights.bin"]}
     wanted.by_itself = frozenset(["out/weights.bin"])
-    assert bench._judge("evaluate", "stop", wanted) == {}
+    assert bench._judge("evaluate", wanted) == {}
+
+
+def log_of(folder, losses, states):
+    """A log with these losses at their steps, and the states that are kept."""
+    (folder / "log.jsonl").write_text(
+        "".join(
+            json.dumps({"step": step, "loss": loss, "gradient_norm": 1.0}) + "\n" for step, loss in losses
+        )
+    )
+    for step in states:
+        (folder / "states" / f"step-{step:08d}").mkdir(parents=True)
+        (folder / "states" / f"step-{step:08d}" / "tensors").write_bytes(bytes([step]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "states", "stops", "is_equal"),
+    [
+        ([(3, 5.0), (6, 4.0)], (3, 6), 0, True),
+        ([(3, 5.0), (5, 4.2), (6, 3.6)], (5, 6), 1, True),  # asked to stop in step 5
+        ([(2, 5.1), (3, 4.9), (5, 4.2), (6, 3.6)], (5, 6), 2, True),
+        ([(3, 5.0), (5, 4.2), (6, 3.6)], (5, 6), 0, False),  # nobody asked
+        ([(3, 5.0), (5, 4.2), (6, 4.1)], (5, 6), 1, False),  # the mean of both is another
+        ([(3, 4.8), (5, 4.2), (6, 3.6)], (5, 6), 1, False),  # a line that no stop has touched
+        ([(3, 5.0), (5, 4.2), (6, 3.6)], (3, 6), 1, False),  # not the last states
+        ([(3, 5.0), (6, 4.0)], (5, 6), 1, False),  # a state of a step that nothing tells of
+        ([(3, 5.0), (5, 4.2)], (3, 6), 1, False),
+        ([(3, 5.0), (6, 4.0), (7, 4.0)], (3, 6), 1, False),
+    ],
+)
+def test_a_stop_may_add_a_line_and_a_state_of_its_step_and_no_more(two, losses, states, stops, is_equal):
+    one, other = two
+    log_of(one, [(3, 5.0), (6, 4.0)], (3, 6))
+    log_of(other, losses, states)
+    wanted = contents(one)
+    assert (after_stops(contents(other), wanted, stops) == wanted) is is_equal
 
 
 @pytest.mark.heavy

@@ -280,6 +280,29 @@ def test_a_full_disk_is_named_whichever_library_meets_it(tmp_path, placing, erro
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("placing", "told"),
+    [
+        (partial(replacing_folder, size=5_000), "new takes about 5 kB, 2 kB more"),
+        (replacing_folder, "new takes more"),
+        (replacing, "new takes more"),
+    ],
+)
+def test_a_full_disk_says_what_is_free_without_the_half_and_what_is_missing(
+    placing, told, tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+
+    def fill():
+        with placing(tmp_path / "new") as new:
+            (new / "file" if new.is_dir() else new).write_bytes(bytes(2_000))
+            raise OSError(errno.ENOSPC, "No space left")
+
+    with pytest.raises(OSError, match=rf"\(3 kB are free, and {told}\); make room"):
+        fill()
+
+
 def test_a_lock_that_is_a_link_harms_nothing(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "folder").mkdir()

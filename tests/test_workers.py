@@ -29,6 +29,24 @@ except OSError as error:
     sys.exit(2)
 """
 
+# A worker's start, in the midst of which all processes of the terminal are asked to end.
+STOPPED = """
+import os, signal, sys, time
+from multiprocessing import popen_spawn_posix
+from curr_ab.training.stop import Stopped, stoppable
+from curr_ab.workers import Workers
+number, launch = int(sys.argv[1]), popen_spawn_posix.Popen._launch
+def launch_and_stop(self, process):
+    launch(self, process)
+    os.killpg(0, number)
+popen_spawn_posix.Popen._launch = launch_and_stop
+try:
+    with stoppable(), Workers(2) as workers:
+        workers.run(time.sleep, [60] * 4, "sleep")
+except Stopped as stopped:
+    sys.exit(128 + stopped.signal_number)
+"""
+
 
 @pytest.mark.heavy
 def test_results_come_in_the_order_of_the_tasks():
@@ -160,6 +178,21 @@ def test_ctrl_c_ends_the_workers_at_once():
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert error.count("Traceback") == 1 and error.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
+def test_a_stop_while_a_worker_starts_is_quiet(number):
+    """Neither the pool, nor a worker that is not ready, nor Python's tracker of semaphores says a word."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(int(number))],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "")
 
 
 @pytest.mark.heavy

@@ -20,7 +20,7 @@ from curr_ab.files import replacing_folder
 from curr_ab.modeling import CurrAbConfig, CurrAbForCausalLM, CurrAbForMaskedLM
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.tokenization import CurrAbTokenizer
-from curr_ab.training.state import Progress
+from curr_ab.training.state import Progress, num_bytes_of
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 
@@ -34,7 +34,7 @@ def write_checkpoint(
         # Of the plain class: sharding changes the model's.
         exported = (CurrAbForCausalLM if config.is_decoder else CurrAbForMaskedLM)(config)
         exported.load_state_dict(weights)
-        with replacing_folder(folder) as unfinished:
+        with replacing_folder(folder, size=num_bytes_of(weights.values())) as unfinished:
             with _no_bar():  # it would cut through that of the run
                 exported.save_pretrained(unfinished)
             CurrAbTokenizer().save_pretrained(unfinished)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -72,9 +72,10 @@ def save_state(
     """
     final = folder / _name(progress.step)
     made_here = accelerator.is_main_process
-    with replacing_folder(final, made_here=made_here, on_disk=on_disk) as unfinished:
+    tensors, _, _ = _tensors(model, optimizers)
+    size = num_bytes_of(tensors.values())
+    with replacing_folder(final, size=size, made_here=made_here, on_disk=on_disk) as unfinished:
         accelerator.wait_for_everyone()
-        tensors, _, _ = _tensors(model, optimizers)
         writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
         with _one_process_is_enough(), _disk_errors(unfinished):
             save(tensors, storage_writer=writer)
@@ -89,6 +90,11 @@ def save_state(
             remove_folder(old)
     accelerator.wait_for_everyone()
     return final
+
+
+def num_bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of all values, also of those that other processes hold."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from .tries import (
     NOBODY,
     Ended,
     SmallDisk,
+    after_stops,
     contents,
     disturb_after,
     leaves,
@@ -91,7 +92,7 @@ class Bench:
         if kind == "closed folder":
             self._closed_folder(name, entry)
         elif self._full_disk(name, wanted, entry) if kind == "full disk" else self._kill(name, kind, entry):
-            entry |= self._judge(name, kind, wanted)
+            entry |= self._judge(name, wanted, int(str(entry["tries"])) if kind == "stop" else 0)
         with self.log.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
@@ -187,12 +188,9 @@ class Bench:
         if ended.is_traceback:
             entry["said"] = ended.said[-800:]
 
-    def _judge(self, name: str, kind: str, wanted: Reference) -> dict[str, object]:
-        got = self._contents(name)
+    def _judge(self, name: str, wanted: Reference, stops: int = 0) -> dict[str, object]:
+        got = after_stops(self._contents(name), wanted.contents, stops)
         keys = (wanted.contents | got).keys() - wanted.by_itself
-        if kind == "stop":  # a training logs the steps since the last line and saves a state, then stops
-            both = wanted.contents.keys() & got.keys()
-            keys = {key for key in keys if "log.jsonl" not in key and ("/states/" not in key or key in both)}
         differs = sorted(key for key in keys if wanted.contents.get(key) != got.get(key))
         left = leftovers(self.place)
         found: dict[str, object] = {"leftovers": left} if left else {}

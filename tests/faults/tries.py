@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,6 +29,8 @@ PATIENCE_S = 30.0  # in which the processes of a command that was killed must en
 # What the clock decides: keys of JSON that equal runs may differ in, and files that only tell of it.
 CLOCK = ("seconds", "hours", "pairs_per_second", "residue_tokens_per_second", "memory_gib")
 TELLS = (".log", ".png", ".svg", ".html", ".md", ".lock", ".arrow_stream")
+
+Line = dict[str, Any]  # of a log, each value under its path
 
 
 @dataclass
@@ -209,11 +212,68 @@ def contents(out: Path) -> dict[str, object]:
         if path.suffix == ".json":
             found |= leaves(json.loads(data), name)
         elif path.suffix == ".jsonl":
-            found |= leaves([json.loads(line) for line in data.splitlines()], name)
+            found[name] = [leaves(json.loads(line), "") for line in data.splitlines()]
         else:
             content = _tensors(data) if path.suffix == ".safetensors" else data
             found[name] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def after_stops(got: dict[str, object], wanted: dict[str, object], stops: int) -> dict[str, object]:
+    """The contents after so many stops as an undisturbed run's, where they differ as stops make them differ.
+
+    A pretraining that is asked to stop has a line of its own in the log, and a state of that step, which may
+    be among the last ones, those that are kept.
+    """
+    found = dict(got)
+    for name in sorted(got.keys() & wanted.keys()):
+        if not name.endswith("log.jsonl"):
+            continue
+        steps, lines = _without_stops(got[name], wanted[name])  # type: ignore[arg-type]
+        if len(steps) > stops:
+            continue
+        found[name] = lines
+        folder = name.removesuffix("log.jsonl") + "states/"
+        has, should = ({_state(key, folder) for key in of if key.startswith(folder)} for of in (got, wanted))
+        if has != set(sorted(should | steps)[len(should | steps) - len(should) :]):
+            found[folder] = sorted(has)
+            continue
+        found = {key: value for key, value in found.items() if _state(key, folder) not in has - should}
+        found |= {key: value for key, value in wanted.items() if _state(key, folder) in should - has}
+    return found
+
+
+def _state(key: str, folder: str) -> str:
+    """The state of this folder in which the file lies; empty for others."""
+    return key.removeprefix(folder).partition("/")[0] if key.startswith(folder) else ""
+
+
+def _without_stops(got: list[Line], wanted: list[Line]) -> tuple[set[str], list[Line]]:
+    """The states of steps that only stops log, and the lines as if those had been one with the next."""
+    whole = {line["/step"]: line for line in wanted if "/gradient_norm" in line}
+    states, lines, parts = set(), [], []
+    for line in got:
+        if "/gradient_norm" not in line:
+            lines.append(line)
+        elif line["/step"] not in whole:
+            parts.append(line)
+            states.add(f"step-{line['/step']:08d}")
+        else:
+            line_of_all = whole[line["/step"]]
+            lines.append(line_of_all if _make([*parts, line], line_of_all) else line)
+            parts = []
+    return states, [*lines, *parts]
+
+
+def _make(parts: list[Line], whole: Line) -> bool:
+    """True where these lines could be one: its means lie between theirs, and its norm is the largest."""
+    means = {"/loss", "/unpaired_fraction"} & whole.keys() if len(parts) > 1 else set()
+    between = all(
+        min(part[mean] for part in parts) - 1e-6 <= whole[mean] <= max(part[mean] for part in parts) + 1e-6
+        for mean in means
+    )
+    joined = {**parts[-1], "/gradient_norm": max(part["/gradient_norm"] for part in parts)}
+    return between and joined == {**whole, **{mean: joined[mean] for mean in means}}
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -232,8 +292,8 @@ class SmallDisk:
         if done.returncode:
             raise PermissionError(done.stderr.strip())
 
-    def grow(self) -> None:
-        subprocess.run(["mount", "-o", "remount,size=512m", str(self.folder)], check=True)
+    def grow(self, size: int = 512 << 20) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 
     @staticmethod
     def close(folder: Path) -> None:

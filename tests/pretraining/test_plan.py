@@ -77,6 +77,10 @@ def test_a_saved_plan_reads_back_the_same(tmp_path):
             {"pairs_per_micro_batch": 8, "tokens_per_micro_batch": 9_000},
             "pairs_per_micro_batch must be left out where tokens_per_micro_batch is given; got 8 and 9,000",
         ),
+        (
+            {"fixed_shapes": True, "tokens_per_micro_batch": 9_000},
+            "tokens_per_micro_batch must be left out with fixed_shapes, which are for so many records; got 9,000",
+        ),
         ({"seed": -1}, "seed must be at least 0; got -1"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -12,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from faults.tries import SmallDisk, may_mount
 from safetensors.torch import load_file
 from support.training_processes import finish, start, start_group, train
 
@@ -294,6 +296,31 @@ def test_a_state_is_saved_and_read_with_a_loss_scaler(make_plan, tmp_path):
         else:
             assert restore_state(complete_states(tmp_path)[0], accelerator, model, optimizers).step == 3
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.slow
+def test_a_state_on_a_full_disk_says_how_much_more_it_needs(make_plan, tmp_path):
+    """The disk is a real one, and gets that and a little, as files fill whole blocks."""
+    if not may_mount(tmp_path / "disk"):
+        pytest.skip("no disk can be mounted here")
+    plan, accelerator = make_plan(), Accelerator(cpu=True)
+    model = build_model(plan, "sdpa")
+    optimizers = [AcceleratedOptimizer(one) for one in build_optimizers(model, plan)]
+    room = 320 << 10
+    disk = SmallDisk(tmp_path / "disk", room)
+    try:
+        with pytest.raises(OSError, match=f"no space is left in {disk.folder}") as caught:
+            save_state(disk.folder, Progress(step=3), accelerator, model, optimizers, keep_last=1)
+        told = r"\((.*) kB are free, and step-0*3 takes about .* MB, (.*) MB more\)"
+        said = re.search(told, str(caught.value))
+        assert said, caught.value
+        assert float(said[1]) == pytest.approx(room / 1e3, rel=0.05)
+        disk.grow(room + int(float(said[2]) * 1e6) + (64 << 10))
+        save_state(disk.folder, Progress(step=3), accelerator, model, optimizers, keep_last=1)
+        assert restore_state(complete_states(disk.folder)[0], accelerator, model, optimizers).step == 3
+    finally:
+        disk.close(disk.folder)
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_the_data_may_move_and_a_deleted_checkpoint_comes_back(make_plan, corpus, tmp_path):
