@@ -83,7 +83,7 @@ class TrainingData:
         datasets = [dataset for dataset in (self.paired, self.unpaired) if dataset is not None]
         self.shapes = fixed_shapes(sampled, max(dataset.longest for dataset in datasets))
         num_filled = sum(filled(batch, self.shapes).model_inputs["input_ids"].numel() for batch in sampled)
-        return 1 - sum(batch.num_tokens for batch in sampled) / num_filled
+        return float(1 - sum(batch.num_tokens for batch in sampled) / num_filled)
 
     def step(self, step: int, rank: int, num_processes: int, num_micro_batches: int) -> StepBatches:
         """The part of step `step` (from 0) that process `rank` computes.

@@ -208,7 +208,7 @@ class PretrainingPlan:
             )
         if self.tokens_per_micro_batch and self.fixed_shapes:
             raise OptionError(
-                "tokens_per_micro_batch must be left out with fixed_shapes, which are for so many records; got "
+                "tokens_per_micro_batch must be left out with fixed_shapes, which hold so many records; got "
                 f"{self.tokens_per_micro_batch:,}: give pairs_per_micro_batch instead",
                 *("tokens_per_micro_batch", "fixed_shapes"),
             )

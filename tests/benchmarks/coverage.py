@@ -70,7 +70,7 @@ DESIGNS = (
 
 
 def coverage(design: Design, num_studies: int, doubt: Doubt, joint: bool = True) -> Mapping[str, float]:
-    """The share of laws whose interval holds the truth, by method and estimate; and of studies without one."""
+    """The share of laws whose interval holds the truth, by method and estimate; and of studies without."""
     sizes = [size for size in design.sizes for _ in design.data]
     truth = estimate(max(sizes), drawn_runs(draws=1, data=design.data, sizes=design.sizes))
     held: Counter[str] = Counter()

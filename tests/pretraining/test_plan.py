@@ -79,7 +79,7 @@ def test_a_saved_plan_reads_back_the_same(tmp_path):
         ),
         (
             {"fixed_shapes": True, "tokens_per_micro_batch": 9_000},
-            "tokens_per_micro_batch must be left out with fixed_shapes, which are for so many records; got 9,000",
+            "tokens_per_micro_batch must be left out with fixed_shapes, which hold so many records",
         ),
         ({"seed": -1}, "seed must be at least 0; got -1"),
     ],

@@ -123,7 +123,7 @@ def test_rows_of_equal_draw_and_seed_are_repeats() -> None:
     ids=["two draws", "one draw, two seeds"],
 )
 def test_intervals_hold_what_was_simulated(design: Design, method: str) -> None:
-    """Of 40 studies of 30 cells, at least 85 % where 95 % is meant; by draws resampled or seeds 60 to 70 %."""
+    """Of 40 studies of 30 cells, at least 85 % where 95 % is meant; by seeds alone 60 to 70 %."""
     held = coverage(design, 40, Doubt(draws=60), joint=False)
     assert f"{method}: exponent" in held and min(held.values()) >= 0.85
 

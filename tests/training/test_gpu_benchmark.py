@@ -18,7 +18,7 @@ FOUND = {"unit": "token", "memory_gib": 1.25, "attention": "flex", "share": 0.21
 
 @pytest.fixture
 def near(monkeypatch):
-    """The module that measures a row: of scores in a process of its own, of others in this one, to save time."""
+    """The module that measures a row: of scores in a process of its own, of others in this one, for speed."""
     program = f"import sys; sys.path[:] = {sys.path}; from benchmarks.gpu_row import main; main()"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
