@@ -197,8 +197,8 @@ def _data_by_size(series: Sequence[Series], law: IsoDataRecord, ticks: Mapping[f
         ],
         notes=[
             f"Line: pairs = {estimates['coefficient']:.3g} * parameters ^ {estimates['exponent']:.3f}. Band "
-            f"and bars: 95% of draws ({spread.method}),",
-            f"of which {spread.share_without_optimum:.1%} have no optimum and are left out.",
+            f"and bars: 95% by {spread.method};",
+            f"{spread.share_without_optimum:.1%} of its draws have no optimum.",
         ],
     )
 

@@ -120,17 +120,21 @@ def test_bands_are_those_of_the_fit():
 def test_the_example_report_says_what_its_losses_allow():
     text = (Path(__file__).parents[2] / "docs" / "study" / "report.md").read_text()
     row = re.compile(
-        r"^\| \w+-(?P<data>\w+) \| \w+ \| (?P<parameters>[\d,]+) \| (?P<pairs>\d+) \| (?P<seed>\d) "
+        r"^\| \w+-(?P<data>\w+) \| \w+ \| (?P<parameters>[\d,]+) \| (?P<pairs>\d+) \| (?P<draw>\d) "
         r"\| done \| (?P<loss>[\d.]+) ± (?P<standard_error>[\d.]+) \|",
         re.MULTILINE,
     )
-    kinds = {"parameters": int, "pairs": int, "seed": int, "loss": float, "standard_error": float}
+    kinds = {"parameters": int, "pairs": int, "draw": int, "loss": float, "standard_error": float}
     found = [match.groupdict() for match in row.finditer(text)]
-    cells = [CellLoss(**{k: kinds.get(k, str)(v.replace(",", "")) for k, v in c.items()}) for c in found]
-    assert len(cells) == 60
+    cells = [
+        CellLoss(
+            seed=number, **{key: kinds.get(key, str)(value.replace(",", "")) for key, value in one.items()}
+        )
+        for number, one in enumerate(found)
+    ]
+    assert len(cells) == 130
     law = fit_cells(cells)
-    assert judge(law).identifiable is False
-    assert "## The scaling law: not identifiable" in text
-    for reason in judge(law).reasons[1:]:  # the first has optima, which rounded losses move by a little
-        assert f"- {reason}" in text
-    assert f"± {law.noise_sd / 2**0.5:.3f} |" in text
+    assert judge(law).identifiable
+    assert "## The scaling law: identifiable, within its band" in text and judge(law).headline[:55] in text
+    assert all(spread.share_without_optimum < 0.01 for spread in law.fit.spreads)
+    assert "| draws without an optimum |  | 0.0% |" in text
