@@ -64,9 +64,9 @@ def _against(
     words, keys = [], []
     if curve:
         draw_curve(chart, curve)
-        keys.append(Key("law", 6, "fitted curve with its 95% band", "band"))
+        keys.append(Key("ink", 6, "fitted curve with its 95% band", "band"))
         if curve.is_clear:
-            keys.append(Key("law", 6, "95% interval of its break", "span"))
+            keys.append(Key("ink", 6, "95% interval of its break", "span"))
         words.append(curve.sentence(metric))
     for index, group in enumerate(groups):
         own = [rung for rung in rungs if group_of(rung) == group]
@@ -89,8 +89,8 @@ def _against(
 def draw_curve(chart: Chart, curve: ScoreCurve) -> None:
     """The curve with its band; on the ground the interval of a break that is shown."""
     low, high = ([(at, getattr(height, end)) for at, height in curve.points] for end in ("low", "high"))
-    chart.band(low, high, "law")
-    chart.line([(at, height.value) for at, height in curve.points], "law")
+    chart.band(low, high, "ink")
+    chart.line([(at, height.value) for at, height in curve.points], "ink")
     if curve.is_clear:
         ground = chart.y.low + 0.02 * (chart.y.high - chart.y.low)
-        chart.interval(curve.threshold.low, curve.threshold.high, ground, "law", f"break at {curve.place}")
+        chart.interval(curve.threshold.low, curve.threshold.high, ground, "ink", f"break at {curve.place}")

@@ -198,9 +198,9 @@ def test_ten_members_have_curves_by_loss_and_size(bench):
             source = f"{standing.task}/ladder.json#curves/{against}/sentence"
             assert page.found.count((curve["sentence"], source)) == 1
             assert curve["sentence"] in (found.folder / "report.md").read_text().replace("\\", "")
-            assert 'class="band law"' in (folder / f"ladder-{against}.svg").read_text()
+            assert 'class="band ink"' in (folder / f"ladder-{against}.svg").read_text()
             assert curve["lower_is_better"] == (standing.task == "planted-loss")
-        assert "band law" not in (folder / "ladder-pairs.svg").read_text()
+        assert "band ink" not in (folder / "ladder-pairs.svg").read_text()
 
 
 def test_the_options_of_a_task_are_told(bench, seeing):

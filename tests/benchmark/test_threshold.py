@@ -241,9 +241,9 @@ def test_the_curve_is_drawn_with_its_band(quick):
     cells = rungs(hinge(LOSSES) + noise)
     by_loss, by_size, by_pairs = ladder_figures(cells, "AUROC", curves=fit_curves(cells))
     for drawing in (by_loss, by_size):
-        assert 'class="band law"' in drawing.marks and 'class="line law"' in drawing.marks
+        assert 'class="band ink"' in drawing.marks and 'class="line ink"' in drawing.marks
         assert drawing.keys[0].words == "fitted curve with its 95% band"
-    assert "band law" not in by_pairs.marks
+    assert "band ink" not in by_pairs.marks
     assert by_loss.description.startswith("The AUROC has a threshold at a loss of 1.8")
     assert 'data-tip="break at a loss of 1.8' in by_loss.marks and "break at" not in by_size.marks
     assert "line thin" not in by_loss.marks  # the curve joins what lines would

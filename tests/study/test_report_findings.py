@@ -182,7 +182,7 @@ def test_a_threshold_of_the_pairing_is_told_and_drawn():
     few = replace(study, cells=cells[:9])
     assert all("hreshold" not in text for text in both(few))
     with_curves, without = render_page(replace(study, cells=cells)), render_page(few)
-    assert with_curves.count("band law") == without.count("band law") + 3  # by loss, its legend, by size
+    assert with_curves.count("band ink") == without.count("band ink") + 3  # by loss, its legend, by size
     for words in ("fitted curve with its 95% band", "The dark line is the curve through all cells"):
         assert with_curves.count(words) == 1 and words not in without
 
