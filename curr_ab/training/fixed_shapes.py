@@ -62,9 +62,9 @@ def filled(batch: TokenBatch, shapes: Sequence[Shape]) -> TokenBatch:
     ends = batch.num_tokens + lengths.cumsum(0)
     positions = torch.cat([torch.arange(length) for length in lengths.tolist()])
     boundaries = torch.cat([inputs["cu_seq_lens_q"], ends.to(torch.int32)])
-    more_answers = (0, shape.num_answers - len(batch.targets))
+    more_answers = [0, shape.num_answers - len(batch.targets)]
     model_inputs = {
-        "input_ids": pad(inputs["input_ids"], (0, room), value=CLS),
+        "input_ids": pad(inputs["input_ids"], [0, room], value=CLS),
         "position_ids": torch.cat([inputs["position_ids"], positions[None]], dim=1),
         "output_positions": pad(inputs["output_positions"], more_answers, value=shape.num_tokens - 1),
         "cu_seq_lens_q": boundaries,
