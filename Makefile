@@ -71,6 +71,10 @@ bench: $(VENV)/installed ## measure: figures of one run, side by side, no tests
 	cd tests && for name in roofline data inference generation scaling batches pretraining finetuning; do \
 		$(CURDIR)/$(RUN)/python -m benchmarks.$$name || exit; done
 
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/installed ## measure on this machine's GPUs, and fill the table of docs/benchmarks.md
+	cd tests && $(CURDIR)/$(RUN)/python -m benchmarks.gpu
+
 MINUTES ?= 60
 .PHONY: soak
 soak: $(VENV)/installed ## disturb every long command at random for MINUTES (60): kills, full disks, closed folders

@@ -18,6 +18,7 @@ from curr_ab.family import DATA_SIZES, SIZES, members
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.gpu import document_table  # noqa: E402
 from faults.table import fault_table  # noqa: E402
 
 CLI = ROOT / "docs" / "cli"
@@ -199,6 +200,7 @@ def fill_blocks(text: str) -> str:
         "tree": tree,
         "commands": navigation,
         "faults": fault_table,
+        "gpus": document_table,
     }
     return re.sub(
         r"^([# ]*<!-- generated: (\w+) -->\n).*?^([# ]*<!-- end -->)",

@@ -16,12 +16,18 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from benchmarks.processes import Step, measure, start
 from benchmarks.roofline import Peaks, measure_peaks, pretraining_flops, share
+
+if TYPE_CHECKING:  # processes that only divide the work start without it
+    import torch
 
 LENGTH = 242  # tokens of a pair of the built-in corpus, for the cost of attention
 PAIRS_PER_STEP = 32  # what each device of the published runs had at once
@@ -55,8 +61,16 @@ WAYS = {"8M": (RECIPE, IN_PARTS, *LIKE_FOR_LIKE, *FASTEST), "35M": (IN_PARTS, *L
 LINES = {"8M": {LIKE_FOR_LIKE: (4, 6), FASTEST: (8, 12)}, "35M": {LIKE_FOR_LIKE: (3, 3), FASTEST: (5, 5)}}
 
 
-def published_recipe(size: str, pairs_at_once: int) -> Step:
-    """The training that the published models had."""
+def published_recipe(
+    size: str,
+    pairs_at_once: int,
+    pairs_per_step: int = PAIRS_PER_STEP,
+    *,
+    device: str | torch.device = "cpu",
+    autocast: torch.dtype | None = None,
+    shape: Mapping[str, int] = MappingProxyType({}),
+) -> Step:
+    """The training that the published models had; `autocast` to a half precision, `shape` of another."""
     import torch
     from transformers import DataCollatorForLanguageModeling, EsmConfig, EsmForMaskedLM, EsmTokenizer
 
@@ -75,18 +89,21 @@ def published_recipe(size: str, pairs_at_once: int) -> Step:
         dict(tokenizer(text, padding="max_length", truncation=True, max_length=MAX_TOKENS)) for text in texts
     ]
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    config = member(f"{size}-F").config()
+    config = member(f"{size}-F").config() | dict(shape)
     del config["classifier_pooling"]  # ours alone
     special = {"mask_token_id": VOCABULARY.index("<mask>"), "pad_token_id": VOCABULARY.index("<pad>")}
-    model = EsmForMaskedLM(EsmConfig(**config, **special)).train()
+    model = EsmForMaskedLM(EsmConfig(**config, **special)).train().to(device)
+    half = autocast in (torch.bfloat16, torch.float16)
     optimizer = torch.optim.AdamW(model.parameters(), **OPTIMIZER)
 
     def step(number: int) -> int:
-        first = number * PAIRS_PER_STEP % len(pairs)
-        chosen = range(first, first + PAIRS_PER_STEP)
-        for part in range(first, first + PAIRS_PER_STEP, pairs_at_once):
-            loss = model(**collate(examples[part : part + pairs_at_once])).loss
-            (loss * pairs_at_once / PAIRS_PER_STEP).backward()
+        first = number * pairs_per_step % len(pairs)
+        chosen = range(first, first + pairs_per_step)
+        for part in range(first, first + pairs_per_step, pairs_at_once):
+            batch = collate(examples[part : part + pairs_at_once]).to(device)
+            with torch.autocast(model.device.type, autocast, enabled=half):
+                loss = model(**batch).loss
+            (loss * pairs_at_once / pairs_per_step).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
