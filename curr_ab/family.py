@@ -48,6 +48,9 @@ class ModelSize:
     nominal_parameters: int
     num_layers: int
     hidden_size: int
+    # GPUs that train it: as few H200 as finish the published plan within nine hours if they reach what is
+    # expected of them. More would divide a step of 128 pairs into shares that keep none of them busy.
+    num_gpus: int
 
     @property
     def intermediate_size(self) -> int:
@@ -145,11 +148,11 @@ class Member:
 
 
 SIZES = (
-    ModelSize("8M", 8_000_000, num_layers=6, hidden_size=320),
-    ModelSize("35M", 35_000_000, num_layers=12, hidden_size=480),
-    ModelSize("150M", 150_000_000, num_layers=30, hidden_size=640),
-    ModelSize("350M", 350_000_000, num_layers=32, hidden_size=960),
-    ModelSize("650M", 650_000_000, num_layers=33, hidden_size=1280),
+    ModelSize("8M", 8_000_000, num_layers=6, hidden_size=320, num_gpus=1),
+    ModelSize("35M", 35_000_000, num_layers=12, hidden_size=480, num_gpus=1),
+    ModelSize("150M", 150_000_000, num_layers=30, hidden_size=640, num_gpus=2),
+    ModelSize("350M", 350_000_000, num_layers=32, hidden_size=960, num_gpus=4),
+    ModelSize("650M", 650_000_000, num_layers=33, hidden_size=1280, num_gpus=4),
 )
 DATA_SIZES = (
     DataSize("F", "full", 1_648_726),
@@ -162,6 +165,13 @@ MEMBERS: Mapping[str, Member] = MappingProxyType(
 CAUSAL_MEMBERS: Mapping[str, Member] = MappingProxyType(
     {twin.name: twin for twin in (replace(member, causal=True) for member in MEMBERS.values())}
 )
+
+
+def num_gpus(num_parameters: int) -> int:
+    """GPUs that train a model of so many parameters: those of the smallest member that has as many."""
+    return next(
+        (size.num_gpus for size in SIZES if num_parameters <= size.num_parameters), SIZES[-1].num_gpus
+    )
 
 
 def members() -> Iterator[Member]:

@@ -8,8 +8,10 @@ from support.tiny_models import stock_config
 from transformers import EsmForMaskedLM
 
 from curr_ab import MEMBERS, CurrAbConfig, CurrAbForMaskedLM, member, members
-from curr_ab.family import DATA_SIZES, SIZES, find_member
+from curr_ab.family import DATA_SIZES, SIZES, find_member, num_gpus
 from curr_ab.published import FIGURES
+from curr_ab.scaling.compute import TOKENS_PER_PAIR
+from curr_ab.training.costs import PEAK_FLOPS, expected_utilization, training_flops_per_token
 
 # Counted once on stock ESM models of these shapes.
 PARAMETERS = {
@@ -34,6 +36,21 @@ def test_parameter_counts(name):
         assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[size.name]
     assert size.num_parameters == PARAMETERS[size.name]
     assert round(size.num_parameters / 1e6, 2) == PUBLISHED_MILLIONS[size.name]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: size.name)
+def test_as_few_gpus_as_finish_in_nine_hours(size):
+    one = member(f"{size.name}-F")
+    tokens = one.plan.steps * one.plan.pairs_per_step * TOKENS_PER_PAIR
+    flops = tokens * training_flops_per_token(CurrAbConfig(**one.config()), TOKENS_PER_PAIR)
+    hours = flops / (expected_utilization(size.num_parameters) * PEAK_FLOPS["H200"]) / 3600
+    assert hours / size.num_gpus < 9 and (size.num_gpus == 1 or hours / (size.num_gpus / 2) > 9)
+    assert num_gpus(size.num_parameters) == size.num_gpus
+    assert one.plan.pairs_per_step % size.num_gpus == 0
+
+
+def test_gpus_of_shapes_that_are_no_members():
+    assert [num_gpus(count) for count in (1, 100_000_000, 10**12)] == [1, 2, 4]
 
 
 def test_five_sizes_times_three_data_sizes():

@@ -96,6 +96,10 @@ class TrainingData:
                 codes[: len(parts[0].masks[0])] = parts[0].masks[0]
         task = task_of(plan, tokens, ends, random_stream(plan.seed, "masking", step), codes)
         mine = np.arange(rank, len(numbers), num_processes)
+        if plan.tokens_per_micro_batch:
+            # By the longest record of the step, so that every process has as many: they meet in each.
+            at_once = max(1, plan.tokens_per_micro_batch // int(np.diff(ends, prepend=0).max()))
+            num_micro_batches = -(-len(numbers) // num_processes // at_once)
         return StepBatches(
             micro_batches=list(pack(task, ends, mine, num_micro_batches, self.pad)),
             num_targets=int(task.predicted.sum()),

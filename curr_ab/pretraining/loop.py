@@ -19,7 +19,7 @@ from curr_ab.measures.held_out import HeldOut, LossEstimate, baseline_losses, ev
 from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import StepBatches, TrainingData
 from curr_ab.pretraining.checkpoint import public_plan, training_record, write_checkpoint
-from curr_ab.pretraining.model import build_config, build_model, clm_tokens_before
+from curr_ab.pretraining.model import build_config, build_model, clm_tokens_before, pairs_at_once
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.pretraining.run_folder import RunFolder
 from curr_ab.pretraining.step import build_optimizers, learning_rate, training_step
@@ -27,7 +27,6 @@ from curr_ab.quantities import format_value
 from curr_ab.results import add_results, checkpoint_digest
 from curr_ab.training.costs import (
     choose_attention,
-    default_micro_batch,
     peak_flops,
     peak_memory,
     takes_packed_rows,
@@ -97,7 +96,7 @@ class Training:
         self.run = run
         self.accelerator = accelerator
         device = accelerator.device
-        self.pairs_per_micro_batch = plan.pairs_per_micro_batch or default_micro_batch(device)
+        self.pairs_per_micro_batch = pairs_at_once(plan, device)
         config = build_config(plan)
         self.clm_tokens = clm_tokens_before(plan)
         dropout = config.attention_probs_dropout_prob
@@ -300,8 +299,10 @@ class Training:
 
 def advice_on_memory(plan: PretrainingPlan, accelerator: Accelerator) -> str:
     """Ways out when a device runs out of memory."""
-    pairs = plan.pairs_per_micro_batch or default_micro_batch(accelerator.device)
-    advice = [f"pairs_per_micro_batch below {pairs}, which does not change the result"]
+    limit = f"pairs_per_micro_batch below {pairs_at_once(plan, accelerator.device)}"
+    if plan.tokens_per_micro_batch:
+        limit = f"tokens_per_micro_batch below {plan.tokens_per_micro_batch:,}"
+    advice = [f"{limit}, which does not change the result"]
     if not plan.activation_checkpointing:
         advice.append("activation_checkpointing: true")
     if not accelerator.is_fsdp2:

@@ -10,10 +10,11 @@ from huggingface_hub.errors import StrictDataclassError
 
 from curr_ab.checkpoint_files import CONFIG, resolve
 from curr_ab.checkpoints import load_weights
-from curr_ab.family import SHAPE
+from curr_ab.family import MAX_TOKENS, SHAPE, num_gpus
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
-from curr_ab.pretraining.plan import PretrainingPlan, check_config
+from curr_ab.pretraining.plan import PUBLISHED, PretrainingPlan, check_config
 from curr_ab.reach import reach
+from curr_ab.training.costs import default_micro_batch
 from curr_ab.training_record import TRAINING, read_training
 
 
@@ -38,6 +39,27 @@ def build_config(plan: PretrainingPlan) -> CurrAbConfig:
     # What changes the checkpoint's mathematics stays as it was trained, unless the plan says otherwise.
     config.update({**plan.config, **plan.direction})
     return config
+
+
+def num_parameters(config: CurrAbConfig) -> int:
+    """Parameters of a model of this shape, counted without making its weights."""
+    with torch.device("meta"):
+        model = CurrAbForMaskedLM(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def pairs_at_once(plan: PretrainingPlan, device: torch.device) -> int:
+    """Most pairs that a device computes at once: as the plan says, else what suits the device and the size.
+
+    A GPU takes its whole share of the published step, where as many of them train as the size needs.
+    """
+    if plan.pairs_per_micro_batch:
+        return plan.pairs_per_micro_batch
+    if plan.tokens_per_micro_batch:
+        return max(1, plan.tokens_per_micro_batch // MAX_TOKENS)
+    if device.type == "cpu":
+        return default_micro_batch(device)
+    return PUBLISHED.pairs_per_step // num_gpus(num_parameters(build_config(plan)))
 
 
 def clm_tokens_before(plan: PretrainingPlan) -> int | None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_ab.family import TrainingPlan, member
+from curr_ab.family import SIZES, TrainingPlan, member
 from curr_ab.options import OptionError, check_names, check_types, differences, option, read_yaml, unknown
 from curr_ab.words import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 
 PUBLISHED = TrainingPlan()
+# A GPU's share of the published step at once, where as many train as the size needs.
+_PAIRS_ON_A_GPU = ", ".join(f"{PUBLISHED.pairs_per_step // size.num_gpus} for {size.name}" for size in SIZES)
 
 Objective = Literal["mlm", "clm"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -144,8 +146,16 @@ class PretrainingPlan:
     pairs_per_micro_batch: int = option(
         0,
         "Number of pairs that a device computes at once",
-        shown="0, which means 8 on a CPU and 32 elsewhere",
+        shown=f"0, which means 8 on a CPU, and elsewhere {_PAIRS_ON_A_GPU}",
         least=0,
+        execution=True,
+    )
+    tokens_per_micro_batch: int | None = option(
+        None,
+        "Number of tokens that a device computes at most at once, one record at least, in place of "
+        "pairs_per_micro_batch: single chains are half as long as pairs",
+        shown="by pairs_per_micro_batch",
+        above=0,
         execution=True,
     )
     attention: str = option(
@@ -183,6 +193,12 @@ class PretrainingPlan:
             raise OptionError(
                 f"member must name size and data, such as 8M-F; got {self.member!r}; set objective to clm",
                 "member",
+            )
+        if self.tokens_per_micro_batch and self.pairs_per_micro_batch:
+            raise OptionError(
+                "pairs_per_micro_batch must be left out where tokens_per_micro_batch is given; got "
+                f"{self.pairs_per_micro_batch} and {self.tokens_per_micro_batch:,}: choose one of them",
+                *("pairs_per_micro_batch", "tokens_per_micro_batch"),
             )
         if self.mask_token_share + self.random_token_share > 1:
             raise OptionError(

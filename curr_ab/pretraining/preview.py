@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from curr_ab.data.shards import TokenDataset
+from curr_ab.family import num_gpus
 from curr_ab.modeling import CurrAbConfig, CurrAbForMaskedLM
 from curr_ab.number_types import training_precision
 from curr_ab.pretraining.batches import unpaired_fraction
-from curr_ab.pretraining.model import build_config
+from curr_ab.pretraining.model import build_config, num_parameters, pairs_at_once
 from curr_ab.pretraining.plan import PretrainingPlan
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.training.costs import (
     GIB,
     choose_attention,
-    default_micro_batch,
     expected_time,
     training_flops_per_token,
 )
@@ -31,11 +31,11 @@ def preview(plan: PretrainingPlan) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = training_precision(plan.precision)
     plan = replace(plan, precision=precision.name)
-    pairs = plan.pairs_per_micro_batch or default_micro_batch(device)
+    pairs = pairs_at_once(plan, device)
     config = build_config(plan)
     with torch.device("meta"):
         model = CurrAbForMaskedLM(config)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = num_parameters(config)
     dataset = TokenDataset(plan.data, "train", plan.training_subset, plan.draw)
     length = dataset.num_tokens / len(dataset)
     sampled_steps = np.linspace(0, plan.steps - 1, num=min(plan.steps, 1000)).astype(int)
@@ -59,11 +59,12 @@ def preview(plan: PretrainingPlan) -> str:
     lines = [
         yaml.safe_dump(plan.to_dict(), sort_keys=False).rstrip(),
         "",
-        f"parameters       {num_parameters:,}",
+        f"parameters       {parameters:,}",
         f"training pairs   {len(dataset):,} (subset {plan.training_subset})",
         f"epochs           {seen * (1 - single) / len(dataset):,.1f}",
         f"tokens           {tokens:.3e}",
         f"operations       {flops:.3e} floating-point",
+        f"GPUs             {num_gpus(parameters)} for a model of this size",
         f"batch            {processes} process(es) x {-(-share // pairs)} part(s) of at most {pairs} pairs",
         f"products         {precision.name}: {precision.reason}",
         f"attention        {choose_attention(plan.attention, plan.precision, device, dropout)}",
@@ -73,7 +74,7 @@ def preview(plan: PretrainingPlan) -> str:
         "not counted: DDP's buckets (as much as the gradients), the layers that FSDP2 has gathered",
         *memory,
         "",
-        f"time             {expected_time(flops, plan.precision, num_parameters, processes)}",
+        f"time             {expected_time(flops, plan.precision, parameters, processes)}",
     ]
     return "\n".join(lines)
 
@@ -81,11 +82,9 @@ def preview(plan: PretrainingPlan) -> str:
 def step_costs(plan: PretrainingPlan) -> tuple[float, int]:
     """Operations of a step, and parameters, before the data are there: with the usual length of pairs."""
     config = build_config(replace(plan, init_from=None))
-    with torch.device("meta"):
-        model = CurrAbForMaskedLM(config)
     tokens = plan.pairs_per_step * TOKENS_PER_PAIR
     flops = tokens * training_flops_per_token(config, TOKENS_PER_PAIR)
-    return flops, sum(parameter.numel() for parameter in model.parameters())
+    return flops, num_parameters(config)
 
 
 def sharded_state_bytes(model: torch.nn.Module, num_processes: int) -> int:

@@ -45,6 +45,31 @@ def test_the_global_batch_does_not_depend_on_the_number_of_processes(make_plan, 
             assert sum(len(part.micro_batches[0].targets) for part in parts) == alone.num_targets
 
 
+def test_micro_batches_by_tokens_hold_at_most_as_many_and_are_as_many_everywhere(make_plan, single_chains):
+    plan = make_plan(
+        pairs_per_step=32,
+        pairs_per_micro_batch=0,
+        tokens_per_micro_batch=1_200,
+        curriculum="unpaired-then-paired",
+        curriculum_midpoint=0.5,
+        unpaired_data=str(single_chains),
+    )
+    data = TrainingData(plan)
+    whole = TrainingData(replace(plan, tokens_per_micro_batch=None))
+    counts = {}
+    for step in (1, 4):  # of single chains, of pairs
+        for processes in (1, 2, 4):
+            parts = [data.step(step, rank, processes, 1) for rank in range(processes)]
+            (counts[step, processes],) = {len(part.micro_batches) for part in parts}
+            assert all(batch.num_tokens <= 1_200 for part in parts for batch in part.micro_batches)
+            rows = sorted(row for part in parts for row in rows_of(part))
+            assert rows == rows_of(whole.step(step, 0, 1, 1))
+    assert [counts[4, n] for n in (1, 2, 4)] == [8, 4, 2]  # four pairs of about 240 tokens
+    assert all(counts[1, n] < counts[4, n] for n in (1, 2))
+    one = TrainingData(replace(plan, tokens_per_micro_batch=1)).step(4, 1, 4, 1)
+    assert len(one.micro_batches) == 8  # a record each, because it cannot be less
+
+
 def test_rows_are_packed_without_padding_and_positions_restart(make_plan):
     batches = TrainingData(make_plan()).step(5, 0, 1, 3)
     assert len(batches.micro_batches) == 3

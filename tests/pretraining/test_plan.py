@@ -4,11 +4,14 @@ import re
 from dataclasses import fields
 
 import pytest
+import torch
 import yaml
 
 from curr_ab.cli.main import main
-from curr_ab.family import MEMBERS, TrainingPlan
+from curr_ab.family import MEMBERS, SIZES, TrainingPlan
+from curr_ab.options import shown_default
 from curr_ab.pretraining.checkpoint import public_plan
+from curr_ab.pretraining.model import pairs_at_once
 from curr_ab.pretraining.plan import PretrainingPlan, resolve_plan
 from curr_ab.training_record import TRAINING, TrainingRecord
 
@@ -70,6 +73,10 @@ def test_a_saved_plan_reads_back_the_same(tmp_path):
         ({"curriculum": "sigmoid"}, "unpaired_data must name single chains for the curriculum sigmoid"),
         ({"unpaired_data": "chains"}, "where unpaired_data is given; got paired-only"),
         ({"log_every": 0}, "log_every must be above 0; got 0"),
+        (
+            {"pairs_per_micro_batch": 8, "tokens_per_micro_batch": 9_000},
+            "pairs_per_micro_batch must be left out where tokens_per_micro_batch is given; got 8 and 9,000",
+        ),
         ({"seed": -1}, "seed must be at least 0; got -1"),
     ],
 )
@@ -105,10 +112,25 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(corpus, tmp_p
     )
     text = capsys.readouterr().out
     assert "member: 650M-F" in text and "seed: 9" in text and "parameters       651,043,254" in text
+    assert re.search(r"^GPUs +4 for a model of this size$", text, re.M), text
     assert re.search(r"FSDP2 over 8 +1\.2\d \+", text), text
     for word in ("tokens", "epochs", "operations", "memory", "time"):
         assert re.search(rf"^{word} ", text, re.M), word
     assert not out.exists()
+
+
+def test_a_gpu_computes_its_share_of_the_published_step_at_once():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    sizes = {size.name: pairs_at_once(resolve_plan({"member": f"{size.name}-F"}), gpu) for size in SIZES}
+    assert sizes == {"8M": 128, "35M": 128, "150M": 64, "350M": 32, "650M": 32}
+    assert "128 for 8M, 128 for 35M, 64 for 150M, 32 for 350M" in shown_default(
+        next(one for one in fields(PretrainingPlan) if one.name == "pairs_per_micro_batch")
+    )
+    assert pairs_at_once(resolve_plan({}), cpu) == 8
+    for device in (gpu, cpu):
+        assert pairs_at_once(resolve_plan({"pairs_per_micro_batch": 5}), device) == 5
+        assert pairs_at_once(resolve_plan({"tokens_per_micro_batch": 3_200}), device) == 10
+        assert pairs_at_once(resolve_plan({"tokens_per_micro_batch": 1}), device) == 1
 
 
 def test_the_command_says_what_is_missing(corpus, capsys):
