@@ -81,6 +81,7 @@ def _describe(member: Member, namespace: str) -> dict[str, Any]:
         "head_dim": member.size.head_dim,
         "training_pairs": member.data.num_pairs,
         "epochs": round(member.epochs, 1),
+        "num_gpus": member.size.num_gpus,
         "plan": asdict(member.plan),
         "published": [asdict(figure) for figure in member.published],
     }

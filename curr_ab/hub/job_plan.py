@@ -189,7 +189,9 @@ def plan_lines(jobs: Sequence[PlannedJob], options: JobOptions, machine: Machine
     expected = [job.seconds for job in jobs if job.seconds is not None]
     for job in jobs:
         took = "" if job.seconds is None else f", about {_priced(job.seconds, price)}"
-        yield f"{job.run.title}: {job.run.out}{took}"
+        gpus = job.run.gpus
+        idle = f", on {gpus} of {machine.num_gpus} GPUs" if gpus and gpus < machine.num_gpus else ""
+        yield f"{job.run.title}: {job.run.out}{took}{idle}"
         for volume in job.volumes:
             yield f"  volume  {volume.to_uri()}"
         yield f"  command {shlex.join(job.command)}"

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from curr_ab.data.shards import TokenDataset
-from curr_ab.modeling import CurrAbForMaskedLM
 from curr_ab.options import OptionError
-from curr_ab.pretraining.model import build_config
+from curr_ab.pretraining.model import build_config, num_parameters
 from curr_ab.quantities import format_bytes
 from curr_ab.scaling.compute import TOKENS_PER_PAIR
 from curr_ab.study.cells import Cell
+from curr_ab.study.preset import Launch
 from curr_ab.training.costs import PEAK_FLOPS, expected_utilization, peak_flops, training_flops_per_token
 
 # Weights and AdamW's two moments in a saved state, weights alone in a checkpoint, all in fp32.
@@ -41,11 +41,9 @@ def cost_of(cell: Cell) -> Cost:
     # What it starts from need not be trained yet; it is a cell of the same shape.
     plan = replace(cell.plan, init_from=None) if cell.after else cell.plan
     try:
-        with torch.device("meta"):  # counted without making any weights
-            model = CurrAbForMaskedLM(build_config(plan))
+        parameters = num_parameters(build_config(plan))
     except (ValueError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"cell {cell.name}: its shape must make a model; {error}") from None
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     prepared = (Path(plan.data) / "dataset.json").exists()
     dataset = TokenDataset(plan.data, "train", plan.training_subset, plan.draw) if prepared else None
     length = dataset.num_tokens / len(dataset) if dataset else float(TOKENS_PER_PAIR)
@@ -91,19 +89,21 @@ def gpu_peak() -> tuple[float, str]:
     return PEAK_FLOPS[GPU], GPU
 
 
-def describe_costs(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[str]:
+def describe_costs(cells: Sequence[Cell], costs_by_name: Mapping[str, Cost], launch: Launch) -> list[str]:
     """The plan as a table, with the sums."""
     width = max(len(cell.name) for cell in cells)
+    costs = [costs_by_name[cell.name] for cell in cells]
     lines = [
         f"{'cell':<{width}} {'parameters':>12} {'pairs':>10} {'steps':>8} {'epochs':>8} {'tokens':>9} "
-        f"{'FLOPs':>9} {'GPU-hours':>9} {'disk, GB':>9}"
+        f"{'FLOPs':>9} {'GPUs':>4} {'GPU-hours':>9} {'disk, GB':>9}"
     ]
     for cell, cost in zip(cells, costs, strict=True):
         pairs = "" if cost.pairs is None else f"{cost.pairs:,}"
         epochs = "" if cost.epochs is None else f"{cost.epochs:,.1f}"
         lines.append(
             f"{cell.name:<{width}} {cost.parameters:>12,} {pairs:>10} {cell.plan.steps:>8,} {epochs:>8} "
-            f"{cost.tokens:>9.2e} {cost.flops:>9.2e} {cost.gpu_hours:>9.3g} {cost.disk_bytes / 1e9:>9.3g}"
+            f"{cost.tokens:>9.2e} {cost.flops:>9.2e} "
+            f"{launch.gpus(cost.parameters) or '':>4} {cost.gpu_hours:>9.3g} {cost.disk_bytes / 1e9:>9.3g}"
         )
     flops, hours, disk = (
         sum(getattr(c, name) for c in costs) for name in ("flops", "gpu_hours", "disk_bytes")

@@ -30,9 +30,11 @@ class StudyFolder:
         self.transfer_file = self.path / "transfer.json"
         self.figures = self.path / "figures"
         self.exports = self.path / "exports"
-        self.slurm_script = self.path / "slurm.sh"
-        self.second_slurm_script = self.path / "slurm-after.sh"  # of cells that start from those of the first
         self.example_pair = self.path / "pair.csv"
+
+    def slurm_script(self, *, after: bool, gpus: int | None) -> Path:
+        """Of all cells or those with so many GPUs; `after` is of cells that start from others' weights."""
+        return self.path / f"slurm{'-after' * after}{'' if gpus is None else f'-{gpus}-gpus'}.sh"
 
     def cell(self, cell: Cell) -> Path:
         return self.path / "cells" / cell.name

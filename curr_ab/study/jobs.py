@@ -21,12 +21,12 @@ class CellJobs:
     bucket: str | None
     options: JobOptions
 
-    def runs(self, cells: Sequence[Cell], costs: Mapping[str, Cost], gpus_per_cell: int) -> list[Run]:
+    def runs(self, cells: Sequence[Cell], costs: Mapping[str, Cost], launch: Launch) -> list[Run]:
         """The cells as jobs, with the plans that they have here."""
         bucket = require_bucket(self.bucket, "bucket")
-        return [self._run(bucket, cell, costs[cell.name], gpus_per_cell) for cell in cells]
+        return [self._run(bucket, cell, costs[cell.name], launch) for cell in cells]
 
-    def _run(self, bucket: str, cell: Cell, cost: Cost, gpus: int) -> Run:
+    def _run(self, bucket: str, cell: Cell, cost: Cost, launch: Launch) -> Run:
         plan, data = cell.plan, [(f"{bucket}/data", f"{DISK}/data")]
         if cell.after and plan.init_from:
             # Under the path that its plan says, because a plan that differs is another one.
@@ -42,7 +42,7 @@ class CellJobs:
             "train",
             tuple(data),
             work if plan.precision != "fp32" else None,  # a GPU's peak is that of half precision
-            gpus,
+            launch.gpus(cost.parameters),
         )
 
     def start(
@@ -59,7 +59,7 @@ class CellJobs:
         """Start a job for each cell, but for those that start from the weights of another of them."""
         names = {cell.name for cell in cells}
         first = [cell for cell in cells if cell.after not in names]
-        runs = self.runs(first, costs, launch.gpus_per_cell)
+        runs = self.runs(first, costs, launch)
         words = ["hf", "buckets", "sync"]
         say(f"# the data must be there: {shlex.join([*words, str(data), f'{self.bucket}/data'])}")
         start(runs, self.options, dry_run=dry_run, most=launch.max_parallel, say=say)

@@ -15,7 +15,6 @@ import torch
 
 from curr_ab.files import replacing
 from curr_ab.study.cells import CellFolder
-from curr_ab.study.preset import Launch
 from curr_ab.training.launch import launch_words
 
 # What every job gets unless the preset says otherwise; Slurm signals the script five minutes before the end.
@@ -34,13 +33,13 @@ def program() -> str:
     return here if not here.startswith("..") else str(found)
 
 
-def lack_of_gpus(launch: Launch) -> str:
-    """Why a cell cannot be trained here, and the way out; empty where it can."""
+def lack_of_gpus(gpus: int) -> str:
+    """Why cells that need so many GPUs each cannot be trained here, and the way out; empty where they can."""
     num_gpus = torch.cuda.device_count()
-    if launch.gpus_per_cell <= num_gpus:
+    if gpus <= num_gpus:
         return ""
     return (
-        f"a cell of this preset trains on {launch.gpus_per_cell} GPUs and this machine has "
+        f"a cell of this preset trains on {gpus} GPUs and this machine has "
         f"{num_gpus}: start it where there are GPUs, choose the launcher slurm, jobs or print, or "
         "give a cell fewer with launch.gpus_per_cell=N"
     )
@@ -62,9 +61,9 @@ def training_command(folder: CellFolder, gpus: int, python: str | None = None) -
     ]
 
 
-def printed(folders: Sequence[CellFolder], gpus: int) -> list[str]:
-    """A command for each cell, for whoever starts them by other means."""
-    return [shlex.join(training_command(folder, gpus)) for folder in folders]
+def printed(folders: Mapping[CellFolder, int]) -> list[str]:
+    """A command for each cell with its number of GPUs, for whoever starts them by other means."""
+    return [shlex.join(training_command(folder, gpus)) for folder, gpus in folders.items()]
 
 
 def write_slurm(

@@ -11,7 +11,7 @@ from typing import Any
 
 from curr_ab.data.preparing.plan import Clustering, PreparationPlan
 from curr_ab.evaluation.plan import PLANS, ClassificationPlan, make_plan
-from curr_ab.family import SHAPE, SIZES
+from curr_ab.family import SHAPE, SIZES, num_gpus
 from curr_ab.options import (
     OptionError,
     check_names,
@@ -28,6 +28,8 @@ from curr_ab.pretraining.plan import PretrainingPlan
 FOLDER = Path(__file__).with_name("presets")
 # What a size that is none of the family's must say, and the words for it in errors.
 _OWN_SHAPE = tuple(key for key in SHAPE if key != "vocab_size")
+
+_GPUS = ", ".join(f"{size.num_gpus} for {size.name}" for size in SIZES)
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class StudyData:
 class Launch:
     """Room and way of the cells' processes; nothing of it changes a result."""
 
-    gpus_per_cell: int = option(
+    gpus_per_cell: int | None = option(
         0,
-        "Number of GPUs of a cell; 0 is a part of a GPU where there is one, else processor cores",
+        "Number of GPUs of a cell; 0 is a part of a GPU where there is one, else processor cores; none is by "
+        f"its size, {_GPUS}",
         least=0,
     )
     threads_per_cell: int = option(1, "Number of threads of a cell", least=1)
@@ -72,6 +75,10 @@ class Launch:
         0, "Number of cells that train at a time; 0 is what the machine has room for", least=0
     )
     slurm: Mapping[str, Any] = option({}, "Options of sbatch")
+
+    def gpus(self, num_parameters: int) -> int:
+        """GPUs of a cell with a model of so many parameters."""
+        return num_gpus(num_parameters) if self.gpus_per_cell is None else self.gpus_per_cell
 
     def __post_init__(self) -> None:
         check_types(self)

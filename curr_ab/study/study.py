@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,7 @@ from curr_ab.study.folder import Clock, StudyFolder
 from curr_ab.study.jobs import CellJobs
 from curr_ab.study.launch import job_of, lack_of_gpus, printed, program, submit, training_command, write_slurm
 from curr_ab.study.law import CellLoss, fit_cells
-from curr_ab.study.preset import Preset
+from curr_ab.study.preset import Launch, Preset
 from curr_ab.study.processes import run_cells, slots_of
 from curr_ab.study.progress import Table, read_status
 from curr_ab.study.report import write_law_figures, write_report
@@ -82,7 +82,7 @@ def plan_study(
     chosen(cells, restart, "restart")
     costs = costs_of(cells, preset.data.subsets)
     wanted = with_predecessors(cells, chosen(cells, only, "only"))
-    lines = describe_costs(wanted, [costs[cell.name] for cell in wanted])
+    lines = describe_costs(wanted, costs, preset.launch)
     if jobs is not None:
         places = {"data": prepared, "folder": study.path}
         jobs.start(wanted, costs, preset.launch, **places, dry_run=True, say=lines.append)
@@ -138,8 +138,9 @@ def run_study(
         todo = [cell for cell in wanted if cell in thrown_away or not work.finished(cell)]
         untrained = [cell for cell in todo if cell in thrown_away or not work.trained(cell)]
         if not preset.data.sources:
-            say("\n".join(describe_costs(wanted, [costs[cell.name] for cell in wanted])))
-        lack = lack_of_gpus(preset.launch) if untrained and launcher == "local" else ""
+            say("\n".join(describe_costs(wanted, costs, preset.launch)))
+        most = max((work.gpus(cell) for cell in untrained), default=0)
+        lack = lack_of_gpus(most) if launcher == "local" else ""
         if lack and (thrown_away or not any(work.trained(cell) for cell in wanted)):
             raise ValueError(lack)
         if lack:  # what was trained elsewhere goes on here
@@ -198,25 +199,38 @@ def _prepare(study: StudyFolder, preset: Preset, say: Say) -> None:
 def _launch_elsewhere(work: Work, cells: Sequence[Cell], launcher: Launcher, command: str, say: Say) -> None:
     launch, study = work.preset.launch, work.study
     untrained = {cell.name for cell in cells}
-    stages = [[work.write_plan(cell) for cell in cells if cell.after not in untrained]]
-    stages += (
-        [later] if (later := [work.write_plan(cell) for cell in cells if cell.after in untrained]) else []
+    first, later = (
+        {work.write_plan(cell): work.gpus(cell) for cell in cells if (cell.after in untrained) is waits}
+        for waits in (False, True)
     )
-    job = ""
-    for script, folders in zip((study.slurm_script, study.second_slurm_script), stages, strict=False):
-        if launcher == "print":
-            if folders is not stages[0]:
+    stages = [first, later] if later else [first]
+    if launcher == "print":
+        for number, folders in enumerate(stages):
+            if number:
                 say("# when those have ended, these, which start from their weights:")
-            say("\n".join(printed(folders, launch.gpus_per_cell)))
-            continue
-        options = {"cpus-per-task": launch.threads_per_cell, **launch.slurm}
-        write_slurm(script, folders, launch.gpus_per_cell, launch.max_parallel, options)
-        what = "" if folders is stages[0] else f", to begin when {study.slurm_script} has ended"
-        say(f"{script}: {len(folders)} cells, a task of the array each{what}")
-        answer = submit(script, after=job)
-        job = job_of(answer)
-        say(answer)
+            say("\n".join(printed(folders)))
+    else:
+        _submit(stages, study, launch, say)
     say(f"# when all have ended, this makes the rest: {command}")
+
+
+def _submit(stages: Sequence[Mapping[CellFolder, int]], study: StudyFolder, launch: Launch, say: Say) -> None:
+    """An array of Slurm for the cells of each stage with as many GPUs, which is one number in an array."""
+    options = {"cpus-per-task": launch.threads_per_cell, **launch.slurm}
+    before: dict[int, tuple[Path, str]] = {}  # script and job that the next with as many GPUs waits for
+    several = len({gpus for stage in stages for gpus in stage.values()}) > 1
+    for number, stage in enumerate(stages):
+        for gpus in sorted(set(stage.values())):
+            folders = [folder for folder, wanted in stage.items() if wanted == gpus]
+            script = study.slurm_script(after=number > 0, gpus=gpus if several else None)
+            write_slurm(script, folders, gpus, launch.max_parallel, options)
+            # With a limit one array after the other: each has a limit of its own.
+            waits_for, job = before.get(0 if launch.max_parallel else gpus, (None, ""))
+            what = f", to begin when {waits_for} has ended" if waits_for else ""
+            say(f"{script}: {len(folders)} cells, a task of the array each{what}")
+            answer = submit(script, after=job)
+            before[0 if launch.max_parallel else gpus] = script, job_of(answer)
+            say(answer)
 
 
 def _finish(work: Work, data: Path, clock: Clock, made_by: str, say: Say) -> Outcome:
@@ -364,6 +378,10 @@ class Work:
         }
         return tuple(sorted(places, key=lambda path: places[path]))
 
+    def gpus(self, cell: Cell) -> int:
+        """GPUs on which it trains; 0 is a part of one, or none."""
+        return self.preset.launch.gpus(self.costs[cell.name].parameters)
+
     def view(self, cell: Cell) -> CellView:
         return CellView(cell, self.folder(cell), self.state(cell), self.costs[cell.name])
 
@@ -379,7 +397,7 @@ class Work:
         return folder
 
     def task(self, cell: Cell) -> CellTask:
-        gpus = self.preset.launch.gpus_per_cell
+        gpus = self.gpus(cell)
         folder = self.write_plan(cell)
         return CellTask(
             folder,
@@ -395,12 +413,10 @@ class Work:
     def run(self, todo: Sequence[Cell], clock: Clock) -> None:
         """The cells that are not finished, the longest first, so that none is left alone at the end.
 
-        A cell from which others start counts with the longest of those.
+        A cell from which others start counts with the longest of those. Cells that train on more GPUs come
+        first; what is trained is evaluated last, wherever there is room.
         """
         launch = self.preset.launch
-        untrained = [cell for cell in todo if not self.trained(cell)]
-        gpus = launch.gpus_per_cell if untrained else 0
-        slots = slots_of(torch.cuda.device_count(), gpus, launch.threads_per_cell, launch.max_parallel)
         longest: dict[str, float] = {}
         for cell in todo:
             longest[cell.after] = max(longest.get(cell.after, 0.0), self.costs[cell.name].flops)
@@ -416,7 +432,11 @@ class Work:
             table.show(running)
             clock.save()
 
-        run_cells({cell.name: self.task(cell) for cell in ordered}, slots, show)
+        room = {cell.name: 0 if self.trained(cell) else self.gpus(cell) for cell in ordered}
+        for gpus in sorted(set(room.values()), reverse=True):
+            slots = slots_of(torch.cuda.device_count(), gpus, launch.threads_per_cell, launch.max_parallel)
+            tasks = {cell.name: self.task(cell) for cell in ordered if room[cell.name] == gpus}
+            run_cells(tasks, slots, show)
 
 
 def closing_words(out: Path, outcome: Outcome, command: str) -> list[str]:

@@ -28,11 +28,11 @@ def hub(tmp_path):
 
 
 @pytest.mark.heavy
-def test_the_paper_is_fifteen_jobs_of_four_gpus(hub, prepared, tmp_path) -> None:
+def test_the_paper_is_fifteen_jobs_on_gpus_by_their_size(hub, prepared, tmp_path) -> None:
     study = tmp_path / "study"
     words = ("study", "--preset", "paper", "--data", prepared, "--out", study, *JOBS)
     said = hub.run(*words, "--flavor", "h200", "--dry-run", code=2)
-    assert "flavor must have 4 GPUs for cell 8M-F; got h200 with 1: choose a larger one" in said
+    assert "flavor must have 2 GPUs for cell 150M-F; got h200 with 1: choose a larger one" in said
     said = hub.run(*words, "--flavor", "a100x4", "--dry-run")
     assert "machine   a100x4: 4x Nvidia A100, 4 x A100 with 320 GB" in said and "$12.00 an hour" in said
     assert "limits    1d for each of 3 attempts, 15 jobs: at most $12,960.00" in said
@@ -40,6 +40,10 @@ def test_the_paper_is_fifteen_jobs_of_four_gpus(hub, prepared, tmp_path) -> None
     assert not study.exists()
     assert hub._call("GET", "jobs") == []
 
+    # More than they need is said, and is not refused: a machine has the GPUs that it has.
+    assert said.count(", on 1 of 4 GPUs") == 6 and said.count(", on 2 of 4 GPUs") == 3
+
+    words = (*words, "--set", "launch.gpus_per_cell=4")
     limited = (*words, "--flavor", "a100x4", "--max-parallel", "2", "--only", "8M-F", "8M-H", "8M-Q")
     said = hub.run(*limited)
     assert "cell 8M-Q: waits, 2 jobs are live; the same command starts it later" in said

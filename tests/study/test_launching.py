@@ -18,13 +18,17 @@ from curr_ab.cli.main import build_parser, main
 from curr_ab.cli.study import StudyOptions, _going_on, _making, _resolve
 from curr_ab.options import read_options
 from curr_ab.pretraining.plan import resolve_plan
+from curr_ab.study.cells import cells_of
+from curr_ab.study.costs import costs_of
 from curr_ab.study.folder import StudyFolder
 from curr_ab.study.preset import change, read_preset
 from curr_ab.study.processes import slots_of
-from curr_ab.study.study import run_study
+from curr_ab.study.study import Work, run_study
 from tests.study.conftest import MICRO, cell
 
 Room = namedtuple("Room", "total used free")
+# Says what it was asked for, and behind that the number of the job.
+SBATCH = '#!/usr/bin/env bash\necho . >> "$0.jobs"; echo "$@" $(wc -l < "$0.jobs")\n'
 
 
 @pytest.fixture
@@ -47,14 +51,22 @@ def test_commands_are_printed_with_the_cost_before_them(paper, prepared, tmp_pat
     rows = plan.splitlines()
     assert rows[10].split()[:4] == ["350M-F", "355,252,514", "40", "500,000"]
     assert re.match(r"15 cells, 3\.\d+e\+20 FLOPs: \d+ hours of one GPU \(H200\)", rows[-1])
+    assert rows[0].split()[7:9] == ["GPUs", "GPU-hours"]
+    gpus = {row.split("-")[0]: int(row.split()[7]) for row in rows[1:-1]}
+    assert gpus == {"8M": 1, "35M": 1, "150M": 2, "350M": 4, "650M": 4}
     assert len(commands.splitlines()) == 15
     for line, name in zip(commands.splitlines(), [row.split()[0] for row in rows[1:-1]], strict=True):
         python, flag, module, *words = shlex.split(line)
-        assert (python, flag, module) == (sys.executable, "-m", "accelerate.commands.launch")
-        launched = launch_command_parser().parse_args(words)
-        assert launched.multi_gpu and launched.num_processes == 4 and launched.module
-        assert launched.training_script == "curr_ab"
-        verb, plan_flag, file, out_flag, out = launched.training_script_args
+        assert (python, flag) == (sys.executable, "-m")
+        if gpus[name.partition("-")[0]] == 1:  # without a launcher, which would not pass signals on
+            assert module == "curr_ab"
+        else:
+            assert module == "accelerate.commands.launch"
+            launched = launch_command_parser().parse_args(words)
+            assert launched.multi_gpu and launched.num_processes == gpus[name.partition("-")[0]]
+            assert launched.module and launched.training_script == "curr_ab"
+            words = launched.training_script_args
+        verb, plan_flag, file, out_flag, out = words
         assert (verb, plan_flag, out_flag) == ("pretrain", "--plan", "--out")
         assert out == str(cell(tmp_path / "study", name).run.path)
         plan = resolve_plan({}, [file])
@@ -70,7 +82,8 @@ def test_what_is_launched_is_the_trainer(tmp_path):
 
 def test_the_slurm_script_trains_the_cell_of_its_task(paper, prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # where sbatch is not
-    _, told, submitted, _ = elsewhere(paper, prepared, tmp_path / "a study", "slurm")
+    four = change(paper, ["launch.gpus_per_cell=4"])
+    _, told, submitted, _ = elsewhere(four, prepared, tmp_path / "a study", "slurm")
     script = tmp_path / "a study" / "slurm.sh"
     assert told == f"{script}: 15 cells, a task of the array each"
     assert submitted.startswith("sbatch is not on this machine; the script is")
@@ -87,11 +100,73 @@ def test_the_slurm_script_trains_the_cell_of_its_task(paper, prepared, tmp_path,
     assert words[words.index("--out") + 1] == f"{tmp_path}/a study/cells/350M-F/run"
 
 
+@pytest.mark.parametrize("limit", ["0", "4"])
+def test_cells_of_one_number_of_gpus_are_an_array(paper, prepared, tmp_path, monkeypatch, limit):
+    """With a limit each waits for the one before, because Slurm limits every array on its own."""
+    (tmp_path / "sbatch").write_text(SBATCH)
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    path = tmp_path / "study"
+    causal = [f"launch.max_parallel={limit}"]
+    causal += ["transfer.clm_steps=[9]", "transfer.mlm_steps=[9]"]
+    told = []
+    how = {"data": prepared, "launcher": "slurm", "only": ["8M-F", "35M-F", "150M-F", "650M-F"]}
+    run_study(change(paper, causal), path, **how, say=told.append)
+    _, *lines, _ = told
+    names = [f"slurm{after}-{gpus}-gpus.sh" for after in ("", "-after") for gpus in (1, 2, 4)]
+    assert [line.partition(":")[0] for line in lines[::2]] == [str(path / name) for name in names]
+    waits_for = [0, 0, 0, 1, 2, 3] if limit == "0" else range(6)
+    for job, (line, name, sent) in enumerate(zip(lines[::2], names, lines[1::2], strict=True), start=1):
+        script = (path / name).read_text()
+        assert f"--gpus-per-node={name.split('-')[-2]}\n" in script
+        assert len(re.search(r"^cells=\((.*)\)$", script, re.M)[1].split()) == int(line.split()[1])
+        first = waits_for[job - 1]
+        assert (f"to begin when {path / names[first - 1]} has ended" in line) == (first > 0)
+        assert sent == f"--dependency=afterany:{first} " * (first > 0) + f"{path / name} {job}"
+
+
+def test_on_this_machine_cells_of_one_number_of_gpus_share_it(paper, prepared, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr(
+        "curr_ab.study.study.run_cells", lambda tasks, slots, show: ran.append((list(tasks), slots))
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    cells = cells_of(paper, prepared, tmp_path)
+    work = Work(StudyFolder(tmp_path), paper, cells, costs_of(cells, paper.data.subsets), "")
+    work.run(cells, None)
+    assert [len(names) for names, _ in ran] == [6, 3, 6]
+    assert [[slot["CUDA_VISIBLE_DEVICES"] for slot in slots] for _, slots in ran] == [
+        ["0,1,2,3"],
+        ["0,1", "2,3"],
+        ["0", "1", "2", "3"],
+    ]
+    assert {name.partition("-")[0] for name in ran[2][0]} == {"8M", "35M"}
+
+
+def test_the_slurm_scripts_of_the_repository_take_the_gpus_of_the_size(tmp_path):
+    """With an sbatch that tells what it was asked for, and the package's own table of members."""
+    curr_ab = f'#!/usr/bin/env bash\nexec {sys.executable} -m curr_ab "$@"\n'
+    for name, text in {"sbatch": '#!/usr/bin/env bash\necho "$@"\n', "curr-ab": curr_ab}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())}
+    folder = Path(__file__).parents[2] / "train_scripts" / "slurm"
+    words = ["bash", str(folder / "one_member.sh"), "150m-f", "data", "runs", "--seed", "7"]
+    told = subprocess.check_output(words, text=True, env=environment)
+    script = str(folder / "one_member.sh")
+    assert told.split()[2:] == ["--gpus-per-node", "2", script, "150m-f", "data", "runs", "--seed", "7"]
+    words[2] = "151M-F"
+    refused = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert refused.returncode == 1 and "151M-F is no member" in refused.stderr and not refused.stdout
+
+
 def test_the_slurm_script_is_submitted_where_slurm_is(paper, prepared, tmp_path, monkeypatch):
     (tmp_path / "sbatch").write_text('#!/usr/bin/env bash\necho "Submitted batch job 7: $1"\n')
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    path = tmp_path / "study"
+    path, paper = tmp_path / "study", change(paper, ["launch.gpus_per_cell=4"])
     assert elsewhere(paper, prepared, path, "slurm")[2] == f"Submitted batch job 7: {path / 'slurm.sh'}"
     (tmp_path / "sbatch").write_text("#!/usr/bin/env bash\necho no such partition >&2; exit 1\n")
     with pytest.raises(ValueError, match="no such partition"):

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train one member: sbatch train_scripts/slurm/one_member.sh 350M-F DATA RUNS [options of pretrain.py]
+# Train one member: bash train_scripts/slurm/one_member.sh 350M-F DATA RUNS [options of pretrain.py]
+# It submits itself with the GPUs that suit the member's size; `sbatch --gpus-per-node=N` takes another number.
 # Submitted again, it goes on from the newest saved state; so does Slurm after a time limit.
 #SBATCH --job-name=curr-ab
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
-#SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=16
 #SBATCH --time=2-00:00:00
 #SBATCH --signal=B:TERM@300
@@ -12,6 +12,13 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+if [[ -z ${SLURM_JOB_ID:-} ]]; then
+    gpus=$(curr-ab models --json | python3 -c "
+import json, sys
+found = [one['num_gpus'] for one in json.load(sys.stdin) if one['name'] == sys.argv[1].upper()]
+print(*found or sys.exit(f'{sys.argv[1]} is no member: see curr-ab models'))" "$1")
+    exec sbatch --job-name "curr-ab-$1" --gpus-per-node "$gpus" "$0" "$@"
+fi
 member=$1 data=$2 runs=$3
 shift 3
 cd "${SLURM_SUBMIT_DIR:-.}"
