@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curr_ab.scaling.reproduction import Reproduced, reproduce
     from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_measured_runs, read_runs
     from curr_ab.scaling.spending import Prices, Purchase, Spending, spend
+    from curr_ab.scaling.spending_runs import Trials, plan_spending
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
     from curr_ab.scaling.uncertainty import Fit, Interval, NoOptimum, Profile, Spread
 
@@ -36,6 +37,7 @@ _HOMES = {
     "reproduction": ("Reproduced", "reproduce"),
     "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs", "read_measured_runs"),
     "spending": ("Prices", "Purchase", "Spending", "spend"),
+    "spending_runs": ("Trials", "plan_spending"),
     "transfer": ("TransferFit", "fit_transfer"),
     "uncertainty": ("Fit", "Interval", "NoOptimum", "Profile", "Spread"),
 }
@@ -60,6 +62,7 @@ __all__ = [
     "Spending",
     "Spread",
     "TransferFit",
+    "Trials",
     "advise",
     "fit_iso_data",
     "fit_isoflop",
@@ -68,6 +71,7 @@ __all__ = [
     "fit_transfer",
     "make_runs",
     "plan_iso_data",
+    "plan_spending",
     "plot_fit",
     "published_runs",
     "read_measured_runs",
