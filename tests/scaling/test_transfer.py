@@ -160,7 +160,7 @@ def test_intervals_are_open_where_no_run_from_scratch_is_as_good_and_none_withou
     runs = _noisy(0, 0.01)
     losses = runs.loss.copy()
     losses[-1], losses[-3] = losses[:28].min() + 0.001, losses[:28].min() - 1
-    found = transferred_intervals(runs.with_losses(losses), Doubt(draws=100))
+    found = transferred_intervals(runs.with_losses(losses), Doubt(draws=100, noise_sd=0.01))
     last, best = found[f"row {len(runs)}"], found[f"row {len(runs) - 2}"]
     assert 0 < last.low < np.inf and last.high == np.inf
     assert best.low == best.high == np.inf
