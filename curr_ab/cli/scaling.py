@@ -134,7 +134,8 @@ def add_commands(commands: Any) -> None:
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
     fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
-    help = "Runs: a CSV file (docs/how-to/scaling.md), or results.json files of `curr-ab evaluate loss`"
+    help = "Runs: a CSV file (docs/how-to/scaling.md), results.json files of `curr-ab evaluate loss`, or "
+    help += "folders of `curr-ab pretrain` runs, whose validation losses are curves"
     fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
     template = verbs.add_parser(
@@ -232,9 +233,11 @@ def _fit_law(
 
 
 def _read(paths: Sequence[Path], task: str | None) -> Runs:
-    """A table of runs, or what was measured."""
+    """A table of runs, what was measured, or the curves of runs."""
     from curr_ab import scaling
 
+    if all(path.is_dir() for path in paths) and task is None:
+        return scaling.read_curves(paths)
     if all(path.suffix == ".json" for path in paths):
         return scaling.read_measured_runs(paths, task)
     if len(paths) > 1 or task is not None:

@@ -8,6 +8,7 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.scaling.advice import Advice, Question, advise
+    from curr_ab.scaling.curves import read_curves
     from curr_ab.scaling.doubt import Doubt
     from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
     from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Imported when first asked for: the command line must start without scipy or matplotlib.
 _HOMES = {
     "advice": ("Advice", "Question", "advise"),
+    "curves": ("read_curves",),
     "doubt": ("Doubt",),
     "iso_data": ("IsoDataFit", "fit_iso_data"),
     "isoflop": ("IsoFlopFit", "fit_isoflop"),
@@ -74,6 +76,7 @@ __all__ = [
     "plan_spending",
     "plot_fit",
     "published_runs",
+    "read_curves",
     "read_measured_runs",
     "read_runs",
     "reproduce",
