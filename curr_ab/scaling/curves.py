@@ -13,8 +13,16 @@ from curr_ab.training.state import read_log
 from curr_ab.training_record import TRAINING, TrainingRecord, read_training
 
 # What a validation loss depends on beside the model; runs that differ in it do not compare.
-_MEASURE = ("objective", "mask_fraction", "mask_token_share", "random_token_share", "cdr3_mask_fraction")
-_MEASURE += ("evaluation_pairs", "evaluation_draws", "evaluation_seed")
+_MEASURE = (
+    "objective",
+    "mask_fraction",
+    "mask_token_share",
+    "random_token_share",
+    "cdr3_mask_fraction",
+    "evaluation_pairs",
+    "evaluation_draws",
+    "evaluation_seed",
+)
 
 
 def read_curves(folders: Sequence[str | Path]) -> Runs:
