@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -127,6 +128,15 @@ def _shards(index: Path) -> list[str]:
         if not is_beside(shard):
             raise ValueError(f"{index.parent}: {index.name} must name files beside it; got {shard!r}")
     return sorted(set(shards.values()))
+
+
+def num_parameters(folder: Path) -> int:
+    """Parameters of the weights in one file, read from its head; rotary frequencies are none."""
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS[0], framework="numpy") as weights:
+        names = [name for name in weights.keys() if not name.endswith("inv_freq")]  # noqa: SIM118 (no mapping)
+        return sum(prod(weights.get_slice(name).get_shape()) for name in names)
 
 
 def base_of_adapter(source: str, **options: Any) -> str | None:

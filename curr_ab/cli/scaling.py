@@ -17,6 +17,7 @@ from curr_ab.scaling.doubt import DataColumn, Doubt
 
 if TYPE_CHECKING:
     from curr_ab.scaling.runs import Runs
+    from curr_ab.scaling.spending import Prices
     from curr_ab.scaling.uncertainty import Fit
 
 Law = Literal["iso-data", "isoflop", "parametric", "repeated-data", "transfer"]
@@ -66,31 +67,35 @@ class BudgetOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class MoneyOptions(BudgetOptions):
-    """Money, and what it buys."""
+    """Prices, and what there is."""
 
-    budget: float | None = option(None, "Money to spend: what loss it buys", metavar="MONEY", above=0)
-    loss: float | None = option(None, "Loss to reach: what it costs", metavar="NATS", above=0)
+    loss: float | None = option(None, "Loss to reach for the least money", metavar="NATS", above=0)
     price_per_pair: float | None = option(None, "Price of a new pair", metavar="MONEY", least=0)
     price_per_gpu_hour: float | None = option(None, "Price of an hour of one GPU", metavar="MONEY", least=0)
     owned: float | None = option(
         None, "Number of pairs that are there already", shown="0", metavar="COUNT", least=0
     )
-    max_sequences: float | None = option(None, "Number of pairs that could be had", metavar="COUNT", above=0)
-    plot: Path | None = option(None, "Folder for the picture of loss by money", metavar="FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdviseOptions(MoneyOptions):
     """A question; exactly one of six."""
 
+    budget: float | None = option(None, "Money to spend: what loss it buys", metavar="MONEY", above=0)
     params: float | None = option(None, "Size of the model, such as 650M", metavar="SIZE", above=0)
     sequences: float | None = option(
         None, "Number of different pairs to train on, such as 2M", metavar="COUNT", above=0
     )
     flops: float | None = option(None, "Budget in FLOPs, such as 1e20", metavar="FLOPS", above=0)
+    max_sequences: float | None = option(None, "Number of pairs that could be had", metavar="COUNT", above=0)
     results: Path | None = option(None, "Runs of your own to fit a law to as well", metavar="RESULTS.csv")
     law: Literal["iso-data", "isoflop", "parametric"] | None = option(
         None, "Law to fit to them; for money it is repeated-data"
+    )
+    report: Path | None = option(
+        None,
+        "Folder for a page about money, its twin in Markdown and its picture, with the runs to make first",
+        metavar="FOLDER",
     )
 
 
@@ -103,10 +108,11 @@ class ReproduceOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(BudgetOptions):
-    """The next runs."""
+class PlanOptions(MoneyOptions):
+    """The next runs; with money or a loss those that make the advice on it surer."""
 
     budget: float | None = option(None, "Budget in FLOPs, such as 3e20", metavar="FLOPS", above=0)
+    money: float | None = option(None, "Money whose best use is to be known better", metavar="MONEY", above=0)
     results: Path | None = option(
         None, "Runs of your own", shown="the paper's 11 points", metavar="RESULTS.csv"
     )
@@ -128,7 +134,8 @@ def add_commands(commands: Any) -> None:
     )
     verbs = scaling.add_subparsers(title="verbs", metavar="VERB", required=True)
     fit = _add(verbs, "fit", "fit a law to a table of runs", _fit, FitOptions)
-    help = "Runs: a CSV file (docs/how-to/scaling.md), or results.json files of `curr-ab evaluate loss`"
+    help = "Runs: a CSV file (docs/how-to/scaling.md), results.json files of `curr-ab evaluate loss`, or "
+    help += "folders of `curr-ab pretrain` runs, whose validation losses are curves"
     fit.add_argument("runs", type=Path, nargs="+", metavar="RESULTS", help=help)
     _add(verbs, "advise", "answer what size or data is best, by every law", _advise, AdviseOptions)
     template = verbs.add_parser(
@@ -157,8 +164,10 @@ def _doubt(args: argparse.Namespace) -> Doubt:
     return Doubt(**given, progress=not shown.json)
 
 
-def _flops(options: BudgetOptions, flops: float | None) -> float | None:
+def _flops(options: MoneyOptions, flops: float | None) -> float | None:
     if options.gpu_hours is None:
+        if options.price_per_gpu_hour is not None:  # the GPU is the one that the price is of
+            return flops
         for name in ("gpu", "utilization"):
             if getattr(options, name) is not None:
                 raise OptionError(f"{name} must come with gpu_hours", name, "gpu_hours")
@@ -224,9 +233,11 @@ def _fit_law(
 
 
 def _read(paths: Sequence[Path], task: str | None) -> Runs:
-    """A table of runs, or what was measured."""
+    """A table of runs, what was measured, or the curves of runs."""
     from curr_ab import scaling
 
+    if all(path.is_dir() for path in paths) and task is None:
+        return scaling.read_curves(paths)
     if all(path.suffix == ".json" for path in paths):
         return scaling.read_measured_runs(paths, task)
     if len(paths) > 1 or task is not None:
@@ -242,9 +253,7 @@ def _advise(args: argparse.Namespace) -> None:
     if options.budget is not None or options.loss is not None:
         _spend(args, options, doubt)
         return
-    for name in ("price_per_pair", "price_per_gpu_hour", "owned", "max_sequences", "plot"):
-        if getattr(options, name) is not None:
-            raise OptionError(f"{name} must come with budget or loss", name, "budget", "loss")
+    _refuse_money(options, "budget", "max_sequences", "report")
     flops = _flops(options, options.flops)
     if (options.results is None) != (options.law is None):
         raise OptionError("results and law belong together; got one of them", "results", "law")
@@ -260,31 +269,51 @@ def _advise(args: argparse.Namespace) -> None:
     _show(args, answers, describe_advice(answers))
 
 
-def _spend(args: argparse.Namespace, options: AdviseOptions, doubt: Doubt) -> None:
-    """Where money goes furthest, by the repeated-data law of own runs."""
-    if options.results is None or options.law is not None:
-        message = "results must be given for a question of money, and law must not: it is repeated-data"
-        raise OptionError(message, "results", "law")
+def _refuse_money(options: MoneyOptions, question: str, *others: str) -> None:
+    """Refuse prices, and what else belongs to money, where nothing is asked about it."""
+    for name in ("price_per_pair", "price_per_gpu_hour", "owned", *others):
+        if getattr(options, name) is not None:
+            raise OptionError(f"{name} must come with {question} or loss", name, question, "loss")
+
+
+def _prices(options: AdviseOptions | PlanOptions) -> Prices:
+    """The prices of a question of money, to own runs."""
+    if options.results is None:
+        raise OptionError("results must be given for a question of money; got none", "results")
     if options.price_per_pair is None or options.price_per_gpu_hour is None:
-        message = "both prices must be given with budget or loss; 0 is what costs nothing"
+        message = "both prices must be given for a question of money; 0 is what costs nothing"
         raise OptionError(message, "price_per_pair", "price_per_gpu_hour")
     if options.gpu is None:
         raise OptionError(f"gpu must be one of {', '.join(get_args(Gpu))} for the price of its hours", "gpu")
     with needs_extra("scaling"):
         from curr_ab import scaling
-        from curr_ab.scaling.plots import plot_spending, save_plots
-        from curr_ab.scaling.report import describe_spending
 
     per_hour = gpu_flops(1, options.gpu, options.utilization or UTILIZATION)
-    prices = scaling.Prices(
-        options.price_per_pair, options.price_per_gpu_hour / per_hour, options.owned or 0.0
-    )
-    fit = scaling.fit_repeated_data(_read([options.results], None), doubt)
-    spending = scaling.spend(
-        fit, prices, budget=options.budget, loss=options.loss, max_sequences=options.max_sequences
-    )
-    if options.plot is not None:
-        save_plots({"spending": plot_spending(fit, prices, spending, options.max_sequences)}, options.plot)
+    return scaling.Prices(options.price_per_pair, options.price_per_gpu_hour / per_hour, options.owned or 0.0)
+
+
+def _spend(args: argparse.Namespace, options: AdviseOptions, doubt: Doubt) -> None:
+    """Where money goes furthest, by the repeated-data law of own runs."""
+    if options.law is not None:
+        raise OptionError("law must be none for a question of money: it is repeated-data", "law")
+    prices = _prices(options)
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.report import describe_spending
+        from curr_ab.scaling.spending_page import write_spending
+        from curr_ab.scaling.spending_runs import trial_flops
+
+    fit = scaling.fit_repeated_data(_read([options.results or Path()], None), doubt)
+    question = {"budget": options.budget, "loss": options.loss, "max_sequences": options.max_sequences}
+    spending = scaling.spend(fit, prices, **question)
+    if options.report is not None:
+        trials: scaling.Trials | str
+        try:
+            flops = trial_flops(spending.best, prices)
+            trials = scaling.plan_spending(fit, prices, budget_flops=flops, **question, doubt=doubt)
+        except ValueError as error:
+            trials = f"No runs are planned: {error}."
+        write_spending(spending, trials, options.report)
     _show(args, spending, describe_spending(spending))
 
 
@@ -314,10 +343,14 @@ def _reproduce(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    """Design the grid of runs that would narrow the iso-data projection's interval most, with its cost."""
+    """Design the runs that would narrow the iso-data projection most, or advice on money, with their cost."""
     options, doubt = read_options(args, PlanOptions), _doubt(args)
     _require_one(options, "budget", "gpu_hours")
     flops = _flops(options, options.budget)
+    if options.money is not None or options.loss is not None:
+        _plan_spending(args, options, doubt, flops or 0.0)
+        return
+    _refuse_money(options, "money")
     with needs_extra("scaling"):
         from curr_ab import scaling
         from curr_ab.scaling.advice import PAPER_NOISE_SD
@@ -342,3 +375,27 @@ def _plan(args: argparse.Namespace) -> None:
         doubt=doubt,
     )
     _show(args, plan, describe_plan(plan))
+
+
+def _plan_spending(args: argparse.Namespace, options: PlanOptions, doubt: Doubt, flops: float) -> None:
+    """The runs that narrow the advice on money most."""
+    _require_one(options, "money", "loss")
+    for name in ("tokens_per_run", "project_to"):
+        if getattr(options, name) is not None:
+            raise OptionError(f"{name} must be none for a question of money; leave it out", name)
+    prices = _prices(options)
+    with needs_extra("scaling"):
+        from curr_ab import scaling
+        from curr_ab.scaling.report import describe_trials
+
+    fit = scaling.fit_repeated_data(_read([options.results or Path()], None), doubt)
+    trials = scaling.plan_spending(
+        fit,
+        prices,
+        budget_flops=flops,
+        budget=options.money,
+        loss=options.loss,
+        max_sequences=options.max_sequences,
+        doubt=doubt,
+    )
+    _show(args, trials, describe_trials(trials))

@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from curr_ab.checkpoint_files import CONFIG, is_causal
+from curr_ab.checkpoint_files import CONFIG, is_causal, num_parameters
 from curr_ab.family import DATASET, MAX_TOKENS, NAMESPACE, Member, find_demo, find_member, member
 from curr_ab.files import read_object, replacing
 from curr_ab.finetuning.adapter_manifest import change_base
@@ -22,7 +21,7 @@ from curr_ab.finetuning.adapter_record import MANIFEST as TUNED_MANIFEST
 from curr_ab.finetuning.adapter_record import RECORD, change_record, is_repository, write_adapter_card
 from curr_ab.hub.bases import commit_of_base
 from curr_ab.hub.data_card import is_prepared, write_data_card
-from curr_ab.hub.manifest import CARD, RESULTS, WEIGHTS, Manifest, read_manifest
+from curr_ab.hub.manifest import CARD, RESULTS, Manifest, read_manifest
 from curr_ab.hub.signatures import refuse_signed
 from curr_ab.hub_results import EVAL_RESULTS, eval_results, model_index
 from curr_ab.options import OptionError
@@ -192,15 +191,10 @@ def _shape(member: Member) -> dict[str, str]:
 
 
 def _demo_shape(folder: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     config = read_object(folder / CONFIG)
-    with safe_open(folder / WEIGHTS, framework="numpy") as weights:
-        names = [name for name in weights.keys() if not name.endswith("inv_freq")]  # noqa: SIM118 (no mapping)
-        shapes = [weights.get_slice(name).get_shape() for name in names]
     shape = (config[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     return {
-        "parameters": f"{sum(map(prod, shapes)):,}",
+        "parameters": f"{num_parameters(folder):,}",
         "layers, width, heads": ", ".join(map(str, shape)),
         **_SAME_FOR_ALL,
     }

@@ -8,6 +8,7 @@ from curr_ab.extras import lazy_names
 
 if TYPE_CHECKING:
     from curr_ab.scaling.advice import Advice, Question, advise
+    from curr_ab.scaling.curves import read_curves
     from curr_ab.scaling.doubt import Doubt
     from curr_ab.scaling.iso_data import IsoDataFit, fit_iso_data
     from curr_ab.scaling.isoflop import IsoFlopFit, fit_isoflop
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from curr_ab.scaling.reproduction import Reproduced, reproduce
     from curr_ab.scaling.runs import COLUMNS, Runs, make_runs, published_runs, read_measured_runs, read_runs
     from curr_ab.scaling.spending import Prices, Purchase, Spending, spend
+    from curr_ab.scaling.spending_runs import Trials, plan_spending
     from curr_ab.scaling.transfer import TransferFit, fit_transfer
     from curr_ab.scaling.uncertainty import Fit, Interval, NoOptimum, Profile, Spread
 
 # Imported when first asked for: the command line must start without scipy or matplotlib.
 _HOMES = {
     "advice": ("Advice", "Question", "advise"),
+    "curves": ("read_curves",),
     "doubt": ("Doubt",),
     "iso_data": ("IsoDataFit", "fit_iso_data"),
     "isoflop": ("IsoFlopFit", "fit_isoflop"),
@@ -36,6 +39,7 @@ _HOMES = {
     "reproduction": ("Reproduced", "reproduce"),
     "runs": ("COLUMNS", "Runs", "make_runs", "published_runs", "read_runs", "read_measured_runs"),
     "spending": ("Prices", "Purchase", "Spending", "spend"),
+    "spending_runs": ("Trials", "plan_spending"),
     "transfer": ("TransferFit", "fit_transfer"),
     "uncertainty": ("Fit", "Interval", "NoOptimum", "Profile", "Spread"),
 }
@@ -60,6 +64,7 @@ __all__ = [
     "Spending",
     "Spread",
     "TransferFit",
+    "Trials",
     "advise",
     "fit_iso_data",
     "fit_isoflop",
@@ -68,8 +73,10 @@ __all__ = [
     "fit_transfer",
     "make_runs",
     "plan_iso_data",
+    "plan_spending",
     "plot_fit",
     "published_runs",
+    "read_curves",
     "read_measured_runs",
     "read_runs",
     "reproduce",

@@ -10,16 +10,13 @@ import resvg_py  # noqa: F401  # with matplotlib, so that a missing library is n
 from matplotlib.figure import Figure
 
 from curr_ab.charts import Drawing
-from curr_ab.family import SIZES
 from curr_ab.pictures import COLOURS, MARKERS, add_legend, new_figure, save_pictures, set_title
-from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import DataColumn
 from curr_ab.scaling.iso_data import IsoDataFit
 from curr_ab.scaling.isoflop import IsoFlopFit, budget_labels
 from curr_ab.scaling.law_figures import draw_fit
 from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.runs import Array
-from curr_ab.scaling.spending import Market, Prices, Spending, law_of
 from curr_ab.scaling.transfer import TransferFit
 from curr_ab.scaling.uncertainty import Fit
 
@@ -101,38 +98,4 @@ def plot_residuals(fit: Fit) -> Figure:
     axes.plot(sizes, fit.residuals, "o", color=COLOURS[0], ms=5, alpha=0.8)
     axes.set(xscale="log", xlabel="parameters", ylabel=f"measured - fitted ({fit.residual_unit})")
     set_title(axes, f"Residuals of the {fit.law} law")
-    return figure
-
-
-def plot_spending(fit: Fit, prices: Prices, spending: Spending, max_sequences: float | None = None) -> Figure:
-    """The loss that money buys: at the best size, and at each size of the family."""
-    market, law = Market.of(fit, prices, max_sequences), law_of(fit, fit.estimates)
-    figure, (axes,) = new_figure((7.2, 4.4), extra="scaling")
-    budgets = spending.best.cost * np.geomspace(0.1, 10, 41)
-    for index, size in enumerate(size for size in SIZES if size.name in spending.by_size):
-        losses = [market.best(law, budget, float(size.nominal_parameters)).loss for budget in budgets]
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        axes.plot(budgets, losses, marker + "-", color=colour, markevery=8, ms=5, lw=1, label=size.name)
-    best = [market.best(law, budget).loss for budget in budgets]
-    axes.plot(budgets, best, color="black", lw=2.2, label="best size")
-    between = spending.intervals["loss"]
-    low, high = ([abs(end - spending.best.loss)] for end in (between.low, between.high))
-    axes.errorbar(
-        [spending.best.cost],
-        [spending.best.loss],
-        [low, high],
-        fmt="*",
-        ms=14,
-        color="black",
-        mfc="white",
-        label="advised, 95 %",
-    )
-    axes.set(xscale="log", xlabel="money", ylabel="expected loss (nats per token)")
-    bought = spending.best
-    set_title(
-        axes,
-        f"{format_quantity(bought.parameters)} parameters, {format_quantity(bought.sequences)} pairs, "
-        f"{format_quantity(bought.passes)} passes",
-    )
-    add_legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

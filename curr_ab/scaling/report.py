@@ -20,6 +20,8 @@ from curr_ab.scaling.log_loss import LogLossFit
 from curr_ab.scaling.next_runs import Plan
 from curr_ab.scaling.reproduction import Reproduced
 from curr_ab.scaling.spending import Purchase, Spending
+from curr_ab.scaling.spending_runs import AMOUNTS, Trials
+from curr_ab.scaling.transfer import TransferFit
 from curr_ab.scaling.uncertainty import Fit, Interval, Profile, Spread
 
 _BULKY = ("samples", "starts", "runs", "points")  # draws and inputs: in the Python objects, not in the report
@@ -37,7 +39,7 @@ def _plain(value: Any) -> Any:
         plain = {
             field.name: _plain(getattr(value, field.name))
             for field in fields(value)
-            if field.name not in _BULKY or isinstance(value, Plan)
+            if field.name not in _BULKY or isinstance(value, Plan | Trials)
         }
         if isinstance(value, Spread):
             plain["intervals"] = _plain(value.intervals)
@@ -72,6 +74,8 @@ def describe_fit(fit: Fit) -> Iterator[str]:
             yield f"    {profile.parameter:<38} {_interval(profile)}"
     if isinstance(fit, LogLossFit):
         yield from _describe_optima(fit)
+    if isinstance(fit, TransferFit):
+        yield from _describe_transferred(fit)
     yield from _describe_influence(fit)
     scatter, largest = np.std(fit.residuals), np.abs(fit.residuals).max()
     yield f"  residuals ({fit.residual_unit}): sd {scatter:.2g}, largest {largest:.2g}"
@@ -89,6 +93,13 @@ def _describe_optima(fit: LogLossFit) -> Iterator[str]:
         values = ", ".join(f"{name} {format_quantity(value)}" for name, value in optimum.estimates.items())
         vanished = f"; no {', '.join(optimum.vanished)}" if optimum.vanished else ""
         yield f"    objective {optimum.objective:.6g}, {optimum.num_starts} starts{vanished}: {values}"
+
+
+def _describe_transferred(fit: TransferFit) -> Iterator[str]:
+    """The tokens that CLM training saved each run."""
+    yield "  MLM tokens from scratch that CLM training stood in for, 95 %:"
+    for row, tokens in fit.transferred.items():
+        yield f"    {row:<38} {format_quantity(tokens):>12}  {_interval(fit.transferred_intervals.get(row))}"
 
 
 def _describe_influence(fit: Fit) -> Iterator[str]:
@@ -161,6 +172,21 @@ def describe_spending(spending: Spending) -> Iterator[str]:
         yield from (_describe_purchase(name, at_size) for name, at_size in spending.by_size.items())
     for note in spending.notes:
         yield f"  WARNING: {note}"
+
+
+def describe_trials(trials: Trials) -> Iterator[str]:
+    """The planned runs, and how much surer the advice is with them."""
+    yield f"{'parameters':>10} {'pairs':>10} {'passes':>8} {'seeds':>6} {'FLOPs':>10}"
+    for run in trials.runs:
+        size, pairs, passes = map(format_quantity, (run.parameters, run.sequences, run.passes))
+        yield f"{size:>10} {pairs:>10} {passes:>8} {run.num_seeds:>6} {run.flops:>10.2g}"
+    yield f"cost: {trials.flops:.3g} FLOPs in {sum(run.num_seeds for run in trials.runs)} runs"
+    yield "advised by 95 % of simulated studies:"
+    for name in AMOUNTS:
+        unit = "pairs" if name == "sequences" else name
+        yield f"  {unit:<12} now {_interval(trials.before[name])}, then {_interval(trials.after[name])}"
+    if lost := max(trials.lost_before, trials.lost_after):
+        yield f"  WARNING: up to {lost:.1%} of the simulated studies give no advice and are left out"
 
 
 def _describe_purchase(name: str, bought: Purchase) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from curr_ab.scaling.uncertainty import Fit, Interval, interval
 FARTHEST = 10.0  # times beyond the runs, in size, pairs or passes: no advice goes farther
 _CONSTANTS = ("A", "B", "E", "exponent", "R_D_star", "R_N_star")
 _MOST_DRAWS = 200  # fits of the spread that are asked again, for the intervals
+_BUDGETS = 41  # of the curve of what money buys
+_BEYOND = 1.05  # times beyond the runs, from which on a purchase is extrapolated
 _GRID, _ZOOMS, _CLOSER = 33, 7, 5.0  # the last grid's step is 1e-5 of the first one's
 _ROUNDING = 1e-6
 Ends = tuple[float, float]
@@ -47,6 +49,7 @@ class Purchase:
     sequences: float
     passes: float
     loss: float
+    flops: float
     for_pairs: float
     for_training: float
 
@@ -55,13 +58,32 @@ class Purchase:
         return self.for_pairs + self.for_training
 
 
+Buyer = Callable[[RepeatedDataLaw], Purchase]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A purchase, the 95 % interval of its loss, and whether it lies beyond the runs."""
+
+    purchase: Purchase
+    loss: Interval
+    is_extrapolated: bool
+
+
 @dataclass(frozen=True)
 class Spending:
-    """The best purchase with its 95 % intervals, the same money at each size of the family, and notes."""
+    """The best purchase with its 95 % intervals and notes, and what stands beside it.
+
+    `by_size` is the same money at each size of the family, `alone` the same money for one thing only, all
+    else as in the run of the lowest loss (`now`), and `curve` is what less and more money buys.
+    """
 
     best: Purchase
     intervals: Mapping[str, Interval]
     by_size: Mapping[str, Purchase]
+    now: Purchase
+    alone: Mapping[str, Outlook]
+    curve: tuple[Outlook, ...]
     notes: tuple[str, ...]
 
 
@@ -77,6 +99,10 @@ class Market:
 
     @classmethod
     def of(cls, fit: Fit, prices: Prices, max_sequences: float | None = None) -> Market:
+        if fit.law != "repeated-data":
+            raise ValueError(
+                f"money needs the law repeated-data, which knows passes and pairs; got {fit.law}"
+            )
         runs = fit.runs
         known = runs.unique_tokens / runs.sequences
         tokens_per_pair = TOKENS_PER_PAIR if np.isnan(known).all() else float(np.nanmedian(known))
@@ -109,13 +135,15 @@ class Market:
         return np.asarray(law.loss(parameters, unique, unique * passes))
 
     def purchase(self, law: RepeatedDataLaw, parameters: float, sequences: float, passes: float) -> Purchase:
+        flops = training_flops(parameters, sequences * self.tokens_per_pair * passes)
         return Purchase(
             parameters,
             sequences,
             passes,
             float(self.loss(law, np.array(parameters), np.array(sequences), np.array(passes))),
+            flops,
             self.prices.per_pair * max(0.0, sequences - self.prices.owned),
-            self.prices.per_flop * training_flops(parameters, sequences * self.tokens_per_pair * passes),
+            self.prices.per_flop * flops,
         )
 
     def best(self, law: RepeatedDataLaw, budget: float, parameters: float | None = None) -> Purchase:
@@ -157,6 +185,39 @@ class Market:
             too_little, enough = (too_little, between) if is_enough else (between, enough)
         return self.best(law, enough)
 
+    def buyer(self, budget: float | None, loss: float | None) -> Buyer:
+        """What is bought by a law: the least loss for the budget, or the cheapest way to the loss."""
+        if (budget is None) == (loss is None):
+            raise ValueError("exactly one of budget and loss must be given")
+        if budget is None:
+            return lambda law: self.cheapest(law, loss or 0.0)
+        if budget < self.least_cost:
+            raise ValueError(
+                f"budget must be {self.least_cost:.4g} or more, the price of the smallest training within "
+                f"{FARTHEST:g} times the runs; got {budget:g}"
+            )
+        return lambda law: self.best(law, budget)
+
+    def alone(self, law: RepeatedDataLaw, budget: float, now: Purchase) -> dict[str, Purchase]:
+        """The budget for more pairs, more parameters or more passes only, all else as `now`.
+
+        The pairs of `now` are there only where they are owned. What the money is too little for is left out.
+        """
+        pairs = float(self.sequences(budget, np.array(now.parameters), np.array(now.passes)))
+        found = {"pairs": (now.parameters, pairs, now.passes)} if pairs >= self.pairs[0] else {}
+        pairs = max(now.sequences, min(self.prices.owned, self.pairs[1]))
+        for_training = budget - self.prices.per_pair * max(0.0, pairs - self.prices.owned)
+        tokens = pairs * self.tokens_per_pair
+        if self.prices.per_flop > 0 and for_training > 0:
+            flops = for_training / self.prices.per_flop
+            parameters = flops / training_flops(1, tokens * now.passes)
+            passes = flops / training_flops(now.parameters, tokens)
+            if parameters >= self.parameters[0]:
+                found["parameters"] = (min(parameters, self.parameters[1]), pairs, now.passes)
+            if passes >= self.passes[0]:
+                found["passes"] = (now.parameters, pairs, min(passes, self.passes[1]))
+        return {name: self.purchase(law, *amounts) for name, amounts in found.items()}
+
     def dearest(self, law: RepeatedDataLaw) -> Purchase:
         """The largest training within reach."""
         return self.purchase(law, self.parameters[1], self.pairs[1], self.passes[1])
@@ -182,33 +243,29 @@ def spend(
     max_sequences: float | None = None,
 ) -> Spending:
     """The least loss for a budget, or the cheapest way to a loss, by a repeated-data law of own runs."""
-    if fit.law != "repeated-data":
-        raise ValueError(f"money needs the law repeated-data, which knows passes and pairs; got {fit.law}")
-    if (budget is None) == (loss is None):
-        raise ValueError("exactly one of budget and loss must be given")
     market = Market.of(fit, prices, max_sequences)
-    if budget is not None and budget < market.least_cost:
-        raise ValueError(
-            f"budget must be {market.least_cost:.4g} or more, the price of the smallest training within "
-            f"{FARTHEST:g} times the runs; got {budget:g}"
-        )
+    choose = market.buyer(budget, loss)
+    law, drawn = law_of(fit, fit.estimates), drawn_laws(fit)
+    best, now = choose(law), _lowest(fit, market, law)
 
-    def choose(law: RepeatedDataLaw) -> Purchase:
-        return market.best(law, budget) if budget is not None else market.cheapest(law, loss or 0.0)
+    def outlook(bought: Purchase) -> Outlook:
+        is_extrapolated = max(_times_beyond(fit, bought, market).values()) > _BEYOND
+        return Outlook(bought, _loss_interval(market, drawn, bought), is_extrapolated)
 
-    law = law_of(fit, fit.estimates)
-    best = choose(law)
     by_size = {
         size.name: bought
         for size in SIZES
         if market.parameters[0] <= size.nominal_parameters <= market.parameters[1]
         if math.isfinite((bought := market.best(law, best.cost, float(size.nominal_parameters))).loss)
     }
-    intervals, lost = _intervals(fit, market, best, choose)
+    intervals, lost = _intervals(drawn, choose)
+    intervals["loss"] = _loss_interval(market, drawn, best)
+    alone = {name: outlook(bought) for name, bought in market.alone(law, best.cost, now).items()}
+    curve = [outlook(market.best(law, money)) for money in _budgets(best.cost, market, law)]
     notes = [*_extrapolated(fit, best, market), *fit.warnings]
     if lost:
         notes.append(f"{lost:.1%} of the draws cannot reach that loss: the intervals are of the others")
-    return Spending(best, intervals, by_size, tuple(notes))
+    return Spending(best, intervals, by_size, now, alone, tuple(curve), tuple(notes))
 
 
 def law_of(fit: Fit, estimates: Mapping[str, float]) -> RepeatedDataLaw:
@@ -222,19 +279,17 @@ def law_of(fit: Fit, estimates: Mapping[str, float]) -> RepeatedDataLaw:
     return RepeatedDataLaw(fit.law, "the given runs", trained, **constants)
 
 
-def _intervals(
-    fit: Fit, market: Market, best: Purchase, choose: Callable[[RepeatedDataLaw], Purchase]
-) -> tuple[dict[str, Interval], float]:
-    """The same question to the draws of the fit's last spread, and the share of them without an answer.
-
-    The loss is that of the purchase itself, not of each draw's own best.
-    """
+def drawn_laws(fit: Fit) -> list[RepeatedDataLaw]:
+    """The laws of the fit's last spread, to which its questions are put again."""
     samples = fit.spreads[-1].samples
     drawn = [samples.get(name, np.array([]))[:_MOST_DRAWS].tolist() for name in _CONSTANTS]
-    answers, losses = [], []
-    for values in zip(*drawn, strict=True):
-        law = law_of(fit, dict(zip(_CONSTANTS, values, strict=True)))
-        losses.append(market.purchase(law, best.parameters, best.sequences, best.passes).loss)
+    return [law_of(fit, dict(zip(_CONSTANTS, values, strict=True))) for values in zip(*drawn, strict=True)]
+
+
+def _intervals(drawn: Sequence[RepeatedDataLaw], choose: Buyer) -> tuple[dict[str, Interval], float]:
+    """The same question to all laws that were drawn, and the share of them without an answer."""
+    answers = []
+    for law in drawn:
         try:
             answers.append(choose(law))
         except ValueError:  # a loss that this draw cannot reach
@@ -243,22 +298,53 @@ def _intervals(
         name: interval(np.array([getattr(answer, name) for answer in answers]))
         for name in ("parameters", "sequences", "passes", "cost")
     }
-    intervals["loss"] = interval(np.array(losses))
-    return intervals, 1 - len(answers) / len(losses) if losses else 0.0
+    return intervals, 1 - len(answers) / len(drawn) if drawn else 0.0
+
+
+def _loss_interval(market: Market, drawn: Sequence[RepeatedDataLaw], bought: Purchase) -> Interval:
+    """Of this very purchase, not of what each draw would buy."""
+    amounts = bought.parameters, bought.sequences, bought.passes
+    return interval(np.array([market.purchase(law, *amounts).loss for law in drawn]))
+
+
+def _lowest(fit: Fit, market: Market, law: RepeatedDataLaw) -> Purchase:
+    """The run of the lowest loss, as the law and the prices take it."""
+    runs, row = fit.runs, int(np.argmin(fit.runs.loss))
+    unique = float(runs.unique_tokens[row])
+    pairs, passes = unique / market.tokens_per_pair, float(runs.seen_tokens[row]) / unique
+    return market.purchase(law, float(runs.parameters[row]), pairs, passes)
+
+
+def _budgets(money: float, market: Market, law: RepeatedDataLaw) -> Array:
+    """A tenth of the money to ten times as much, within what is of use; none where all is free."""
+    least, most = max(market.least_cost, money / FARTHEST), min(market.dearest(law).cost, money * FARTHEST)
+    return np.geomspace(least, most, _BUDGETS) if 0 < least < most else np.array([])
+
+
+def _times_beyond(fit: Fit, bought: Purchase, market: Market) -> dict[str, float]:
+    """How many times a purchase lies beyond the largest run, or below the smallest; within them 1 or less."""
+    values = {"parameters": bought.parameters, "pairs": bought.sequences, "passes": bought.passes}
+    ends = ends_of_runs(fit, market)
+    return {unit: max(value / ends[unit][1], ends[unit][0] / value) for unit, value in values.items()}
+
+
+def ends_of_runs(fit: Fit, market: Market) -> dict[str, Ends]:
+    """Least and most of what the runs had."""
+    runs = fit.runs
+    columns = {
+        "parameters": runs.parameters,
+        "pairs": runs.unique_tokens / market.tokens_per_pair,
+        "passes": runs.seen_tokens / runs.unique_tokens,
+    }
+    return {unit: (float(column.min()), float(column.max())) for unit, column in columns.items()}
 
 
 def _extrapolated(fit: Fit, best: Purchase, market: Market) -> Iterator[str]:
     """What of the advice lies beyond the runs."""
-    runs = fit.runs
-    pairs, passes = runs.unique_tokens / market.tokens_per_pair, runs.seen_tokens / runs.unique_tokens
-    for value, known, unit in (
-        (best.parameters, runs.parameters, "parameters"),
-        (best.sequences, pairs, "pairs"),
-        (best.passes, passes, "passes"),
-    ):
-        beyond = max(value / known.max(), known.min() / value)
+    ends = ends_of_runs(fit, market)
+    for unit, beyond in _times_beyond(fit, best, market).items():
         if beyond > FARTHEST * 0.99:
             yield f"{unit} are at the limit of the advice, {FARTHEST:g} times beyond the runs"
-        elif beyond > 1.05:
-            ends = " to ".join(map(format_quantity, (float(known.min()), float(known.max()))))
-            yield f"extrapolated {beyond:.1f} times beyond the runs' {ends} {unit}"
+        elif beyond > _BEYOND:
+            within = " to ".join(map(format_quantity, ends[unit]))
+            yield f"extrapolated {beyond:.1f} times beyond the runs' {within} {unit}"

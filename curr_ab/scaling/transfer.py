@@ -13,8 +13,8 @@ from scipy.optimize import isotonic_regression
 from curr_ab.quantities import format_quantity
 from curr_ab.scaling.doubt import Doubt
 from curr_ab.scaling.iso_data import FLAT
-from curr_ab.scaling.runs import Array, Runs
-from curr_ab.scaling.uncertainty import Estimate, Fit, NoOptimum, measure
+from curr_ab.scaling.runs import Array, Runs, trainings
+from curr_ab.scaling.uncertainty import Estimate, Fit, Interval, NoOptimum, interval, measure, noise_of
 
 LAW = "transfer"
 _SAME_TOTAL = 0.01  # runs of one size whose tokens in all agree to 1 % compete for the best share
@@ -26,6 +26,8 @@ class TransferFit(Fit):
     """transferred tokens = coefficient * product of size^exponent over the sizes that vary in the table."""
 
     transferred: Mapping[str, float]  # row: the MLM tokens from scratch that CLM training stood in for
+    # 95 %, by the noise of all losses; an end is infinite where the loss leaves what was trained from scratch
+    transferred_intervals: Mapping[str, Interval]
     used: npt.NDArray[np.intp]  # the rows that the power law goes through, in the residuals' order
 
 
@@ -35,10 +37,17 @@ def effectively_transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
     These are the tokens that training from scratch needs for the same loss, less those that were seen
     (arXiv 2102.01293), by interpolation of ln(loss) in ln(tokens) between runs from scratch of that size.
     """
+    rows, transferred = _transferred(runs)
+    return rows, np.where(np.isfinite(transferred), transferred, np.nan)
+
+
+def _transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
+    """The same, infinite where the loss is below all from scratch and -infinite where it is above all."""
     rows = np.flatnonzero(runs.clm_tokens > 0)
     transferred = np.full(len(rows), np.nan)
-    for index, row in enumerate(rows):
-        scratch = runs.take((runs.clm_tokens == 0) & (runs.parameters == runs.parameters[row]))
+    for size in np.unique(runs.parameters[rows]):
+        here = runs.parameters[rows] == size
+        scratch = runs.take((runs.clm_tokens == 0) & (runs.parameters == size))
         if len(scratch) < 2:
             continue
         tokens, cell = np.unique(scratch.seen_tokens, return_inverse=True)
@@ -46,10 +55,41 @@ def effectively_transferred(runs: Runs) -> tuple[npt.NDArray[np.intp], Array]:
         means = np.bincount(cell, weights=scratch.loss) / num_runs
         # Noise makes neighbours rise; more tokens from scratch are taken never to be worse.
         losses = isotonic_regression(means, weights=num_runs, increasing=False).x
-        if losses[-1] < losses[0] and losses[-1] <= runs.loss[row] <= losses[0]:
-            needed = np.interp(-np.log(runs.loss[row]), -np.log(losses), np.log(tokens))
-            transferred[index] = np.exp(needed) - runs.seen_tokens[row]
+        if losses[-1] < losses[0]:
+            known = -np.log(losses), np.log(tokens)
+            needed = np.interp(-np.log(runs.loss[rows[here]]), *known, left=-np.inf, right=np.inf)
+            transferred[here] = np.exp(needed) - np.where(
+                needed > -np.inf, runs.seen_tokens[rows[here]], np.inf
+            )
     return rows, transferred
+
+
+def transferred_intervals(runs: Runs, doubt: Doubt) -> dict[str, Interval]:
+    """Intervals of the transferred tokens of each run after CLM, by the noise of all losses; none if unknown.
+
+    A standard deviation that a few repeated runs gave is itself drawn, as Student's t does.
+    """
+    noise_sd = noise_of(runs, doubt)
+    if not noise_sd:
+        return {}
+    freedom = len(runs) - len(np.unique(trainings(runs))) if doubt.noise_sd is None else 0
+    generator = np.random.default_rng(doubt.seed)
+    drawn = []
+    for _ in range(doubt.draws):
+        sd = noise_sd * float(np.sqrt(freedom / generator.chisquare(freedom))) if freedom else noise_sd
+        noisy = np.maximum(runs.loss + generator.normal(0, sd, len(runs)), np.finfo(float).tiny)
+        rows, transferred = _transferred(runs.with_losses(noisy))
+        drawn.append(transferred)
+    known = zip(rows, np.array(drawn).T, strict=True)
+    return {f"row {row + 1}": _interval(values[~np.isnan(values)]) for row, values in known}
+
+
+def _interval(samples: Array) -> Interval:
+    """As of other estimates, but of samples that may be infinite, between which nothing is interpolated."""
+    if len(samples) == 0:
+        return interval(samples)
+    low, median, high = np.quantile(samples, [0.025, 0.5, 0.975], method="nearest")
+    return Interval(float(low), float(median), float(high))
 
 
 def best_shares(runs: Runs) -> dict[str, float]:
@@ -146,5 +186,6 @@ def fit_transfer(runs: Runs, doubt: Doubt | None = None) -> TransferFit:
         influences=influences,
         warnings=(*warnings, *doubts),
         transferred={f"row {row + 1}": float(value) for row, value in zip(rows, transferred, strict=True)},
+        transferred_intervals=transferred_intervals(runs, doubt),
         used=used,
     )

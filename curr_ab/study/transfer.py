@@ -50,9 +50,10 @@ def fit_study_transfer(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return values | {"problem": f"No transfer law can be fitted to these losses: {error}."}
     fitted: dict[str, Any] = json.loads(to_json(fit))
     cells = [row["cell"] for row in table if row["sequences"] == largest]
-    fitted["transferred"] = {
-        cells[int(row.removeprefix("row ")) - 1]: tokens for row, tokens in fitted["transferred"].items()
-    }
+    for name in ("transferred", "transferred_intervals"):
+        fitted[name] = {
+            cells[int(row.removeprefix("row ")) - 1]: found for row, found in fitted[name].items()
+        }
     return values | fitted
 
 

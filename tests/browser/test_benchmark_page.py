@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.benchmarks import PlantedPeer, planted
-from support.chromium import chromium, look
+from support.chromium import OVERFLOW, SCROLLS, chromium, look
 
 from curr_ab.benchmark import run as run_module
 from curr_ab.benchmark import works as works_module
@@ -16,11 +16,6 @@ from curr_ab.benchmark.report import write_report
 
 pytestmark = pytest.mark.browser
 
-OVERFLOW = """[...document.querySelectorAll("main *")].filter(part => {
-  const box = part.getBoundingClientRect();
-  return !part.closest(".scroll") && box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
-}).map(part => part.outerHTML.slice(0, 120))"""
-SCROLLS = "document.documentElement.scrollWidth > innerWidth"
 ROWS = """[...document.querySelectorAll("section .scroll")].filter(box => !box.closest("details"))
   .map(box => box.querySelectorAll("tbody tr").length)"""
 HIDDEN_COLUMNS = """[...document.querySelectorAll(".scroll")]

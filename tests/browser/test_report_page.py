@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import studies
-from support.chromium import chromium, look
+from support.chromium import OVERFLOW, SCROLLS, chromium, look
 
 from curr_ab.data import PreparationPlan, builtin_path, describe, prepare
 from curr_ab.data.description import write_report as write_data_report
@@ -17,11 +17,6 @@ from curr_ab.words import CHAINS, STANDARD_RESIDUES
 
 pytestmark = pytest.mark.browser
 
-OVERFLOW = """[...document.querySelectorAll("main *")].filter(part => {
-  const box = part.getBoundingClientRect();
-  return !part.closest(".scroll") && box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
-}).map(part => part.outerHTML.slice(0, 120))"""
-SCROLLS = "document.documentElement.scrollWidth > innerWidth"
 CELLS = """[...document.querySelectorAll("#cells tbody tr")]
   .filter(row => row.checkVisibility() && row.getBoundingClientRect().height > 0)
   .map(row => row.cells[0].textContent)"""

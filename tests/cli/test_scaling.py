@@ -134,6 +134,10 @@ def test_json_is_valid_and_complete(results: Path, capsys: pytest.CaptureFixture
         (["advise", "--budget", "1e4"], "results must be given for a question of money"),
         (["advise", "--budget", "1e4", "--results", "RESULTS", "--gpu", "h100"], "both prices must be given"),
         (["advise", "--params", "8M", "--owned", "1M"], "owned must come with budget or loss"),
+        (["advise", "--params", "8M", "--report", "x"], "report must come with budget or loss"),
+        (["plan", "--budget", "1e21", "--owned", "1M"], "owned must come with money or loss"),
+        (["plan", "--budget", "1e21", "--money", "9", "--project-to", "8M"], "project_to must be none"),
+        (["plan", "--budget", "1e21", "--money", "9", "--loss", "2"], "exactly one of money, loss"),
         (
             ["plan", "--budget", "1e21", "--results", "RESULTS"],
             "noise must be given",
@@ -180,13 +184,18 @@ def test_money_is_advised_by_a_law_of_own_runs(
     table.write_text("\n".join(lines))
     command = ["scaling", "advise", "--results", str(table), "--price-per-pair", "0.05", "--owned", "1M"]
     command += ["--price-per-gpu-hour", "3", "--gpu", "h100", "--draws", "20", "--workers", "1"]
-    assert main([*command, "--budget", "50k", "--plot", str(tmp_path / "plots"), "--json"]) == 0
+    assert main([*command, "--budget", "50k", "--report", str(tmp_path / "report"), "--json"]) == 0
     best = json.loads(capsys.readouterr().out)["best"]
     assert best["for_pairs"] + best["for_training"] == pytest.approx(50_000)
-    assert (tmp_path / "plots" / "spending.png").exists()
+    files = {path.name for path in (tmp_path / "report").iterdir()}
+    assert files == {f"spending.{suffix}" for suffix in ("html", "md", "svg", "png")}
     assert main([*command, "--loss", str(best["loss"])]) == 0
     printed = capsys.readouterr().out
     assert "the same money at the sizes of the family" in printed and "for new pairs" in printed
+    command[1] = "plan"
+    assert main([*command, "--money", "50k", "--gpu-hours", "300"]) == 0
+    printed = capsys.readouterr().out
+    assert "advised by 95 % of simulated studies" in printed and "FLOPs in" in printed
 
 
 @pytest.mark.heavy

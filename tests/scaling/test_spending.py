@@ -8,19 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.optimize import differential_evolution
+from support.simulated_runs import LAW_ESTIMATES as ESTIMATES
+from support.simulated_runs import fitted_law
 
-from curr_ab.scaling import Doubt, Fit, Prices, Spread, fit_iso_data, published_runs, spend
+from curr_ab.scaling import Doubt, Fit, Prices, fit_iso_data, published_runs, spend
 from curr_ab.scaling.laws import DATA_CONSTRAINED_LAW as LAW
-from curr_ab.scaling.spending import FARTHEST, Market, law_of
+from curr_ab.scaling.spending import FARTHEST, Market, ends_of_runs, law_of
 
-ESTIMATES = {
-    "A": LAW.A,
-    "B": LAW.B,
-    "E": LAW.E,
-    "exponent": LAW.exponent,
-    "R_D_star": LAW.R_D_star,
-    "R_N_star": LAW.R_N_star,
-}
 # Dear pairs; dear compute; more pairs at hand than the money trains on; free pairs.
 MARKETS = [
     (Prices(0.05, 2e-18, 1e6), 5e4),
@@ -31,20 +25,8 @@ MARKETS = [
 
 
 @pytest.fixture
-def fit(repeated_runs) -> Fit:
-    """The published law as if it had been fitted, with draws that scatter about it."""
-    generator = np.random.default_rng(0)
-    samples = {name: value * np.exp(generator.normal(0, 0.01, 30)) for name, value in ESTIMATES.items()}
-    spread = Spread("draws", 30, 0.0, samples)
-    return Fit(
-        law="repeated-data",
-        runs=repeated_runs(40),
-        estimates=ESTIMATES,
-        residuals=np.zeros(40),
-        spreads=(spread,),
-        influences=(),
-        warnings=("a doubt of the fit",),
-    )
+def fit() -> Fit:
+    return fitted_law()
 
 
 def searched(fit: Fit, prices: Prices, budget: float) -> np.ndarray:
@@ -160,3 +142,40 @@ def test_draws_that_cannot_reach_the_loss_are_counted(fit) -> None:
     doubtful = replace(fit, spreads=(replace(fit.spreads[0], samples=floors),))
     spending = spend(doubtful, MARKETS[0][0], loss=least + 0.1)
     assert any(note.startswith("20.0% of the draws cannot reach that loss") for note in spending.notes)
+
+
+def test_less_and_more_money_is_shown_with_what_of_it_is_extrapolated(fit) -> None:
+    prices, budget = Prices(0.0005, 5e-18, 1e6), 1e5
+    spending = spend(fit, prices, budget=budget)
+    costs = [one.purchase.cost for one in spending.curve]
+    assert costs[0] == pytest.approx(budget / 10) and costs[-1] == pytest.approx(budget * 10)
+    losses = [one.purchase.loss for one in spending.curve]
+    assert losses == sorted(losses, reverse=True) and losses[20] == pytest.approx(spending.best.loss)
+    assert all(one.loss.low < one.purchase.loss < one.loss.high for one in spending.curve)
+    assert spending.curve[20].loss == spending.intervals["loss"]
+    ends = ends_of_runs(fit, Market.of(fit, prices))
+    for one in spending.curve:
+        pairs, size = one.purchase.sequences, one.purchase.parameters
+        beyond = max(
+            pairs / ends["pairs"][1], size / ends["parameters"][1], ends["passes"][0] / one.purchase.passes
+        )
+        assert one.is_extrapolated is (beyond > 1.05)
+    assert {one.is_extrapolated for one in spending.curve} == {False, True}
+
+
+def test_the_same_money_for_one_thing_only_is_dearer_than_the_advice(fit) -> None:
+    prices, budget = Prices(1e-5, 1e-16, 1e8), 1e7
+    spending = spend(fit, prices, budget=budget)
+    row = int(np.argmin(fit.runs.loss))
+    assert spending.now.parameters == fit.runs.parameters[row]
+    assert spending.now.sequences * 240 * spending.now.passes == pytest.approx(fit.runs.seen_tokens[row])
+    assert set(spending.alone) == {"pairs", "parameters", "passes"}
+    for thing, one in spending.alone.items():
+        bought = one.purchase
+        assert bought.cost == pytest.approx(budget) and bought.loss > spending.best.loss
+        kept = {"parameters", "passes"} - {thing}
+        assert all(getattr(bought, name) == getattr(spending.now, name) for name in kept)
+        if thing != "pairs":
+            assert bought.sequences == pytest.approx(max(spending.now.sequences, prices.owned))
+    poor = spend(fit, Prices(1.0, 1e-18), budget=1e5)  # too little for the pairs of that run
+    assert set(poor.alone) == {"pairs"}

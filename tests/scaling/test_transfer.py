@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling import Doubt, Runs, fit_transfer, make_runs
 from curr_ab.scaling.laws import REPLICATION_LAW as SCRATCH
-from curr_ab.scaling.transfer import effectively_transferred
+from curr_ab.scaling.report import describe_fit
+from curr_ab.scaling.transfer import effectively_transferred, transferred_intervals
 
 FAST = Doubt(draws=30, noise_sd=1e-5)
 SIZES = (3e7, 1e8, 3e8, 1e9)
@@ -122,3 +124,57 @@ def test_flat_losses_say_nothing_about_transfer() -> None:
 def test_a_table_that_cannot_carry_the_law_is_refused(rows: slice, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_transfer(_runs().take(np.arange(264)[rows]), FAST)
+
+
+def _noisy(seed: int, sd: float, scratch: int = 14) -> Runs:
+    """One size, each training with two seeds, losses with noise."""
+    generator = np.random.default_rng(seed)
+    plan = [(d, 0.0, d) for d in np.geomspace(1e9, 1e12, scratch)]
+    plan += [(d, c, d + _saved(1e8, c, d)) for d in (3e9, 1e10, 3e10) for c in (1e9, 1e10)]
+    return make_runs(
+        {
+            "parameters": 1e8,
+            "seen_tokens": seen,
+            "clm_tokens": clm,
+            "loss": float(SCRATCH.loss(1e8, worth)) + generator.normal(0, sd),
+            "seed": str(number),
+        }
+        for seen, clm, worth in plan
+        for number in (1, 2)
+    )
+
+
+def test_intervals_of_the_saved_tokens_hold_them_as_often_as_they_say() -> None:
+    held, count = 0, 0
+    for seed in range(40):
+        runs = _noisy(seed, 0.01)
+        for row, between in transferred_intervals(runs, Doubt(draws=200)).items():
+            index = int(row.removeprefix("row ")) - 1
+            true = _saved(1e8, runs.clm_tokens[index], runs.seen_tokens[index])
+            held += between.low <= true <= between.high
+            count += 1
+    assert count == 480 and 0.9 < held / count < 0.99
+
+
+def test_intervals_are_open_where_no_run_from_scratch_is_as_good_and_none_without_noise() -> None:
+    runs = _noisy(0, 0.01)
+    losses = runs.loss.copy()
+    losses[-1], losses[-3] = losses[:28].min() + 0.001, losses[:28].min() - 1
+    found = transferred_intervals(runs.with_losses(losses), Doubt(draws=100, noise_sd=0.01))
+    last, best = found[f"row {len(runs)}"], found[f"row {len(runs) - 2}"]
+    assert 0 < last.low < np.inf and last.high == np.inf
+    assert best.low == best.high == np.inf
+    assert transferred_intervals(runs.take(runs.seed == "1"), Doubt(draws=20)) == {}
+    given = transferred_intervals(runs, Doubt(draws=200, noise_sd=0.001))
+    known = transferred_intervals(runs, Doubt(draws=200))
+    assert all(given[row].high - given[row].low < known[row].high - known[row].low for row in known)
+
+
+def test_the_report_of_a_fit_has_the_saved_tokens() -> None:
+    fit = fit_transfer(_noisy(1, 0.003), Doubt(draws=20))
+    lines = list(describe_fit(fit))
+    first = lines.index("  MLM tokens from scratch that CLM training stood in for, 95 %:") + 1
+    for line, (row, tokens) in zip(lines[first:], fit.transferred.items(), strict=False):
+        between = fit.transferred_intervals[row]
+        assert row in line and format_quantity(tokens) in line
+        assert f"{format_quantity(between.low)} to {format_quantity(between.high)}" in line

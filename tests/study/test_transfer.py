@@ -12,6 +12,7 @@ import pytest
 from curr_ab.hub.manifest import read_manifest
 from curr_ab.modeling import CurrAbConfig
 from curr_ab.options import OptionError
+from curr_ab.quantities import format_quantity
 from curr_ab.scaling.runs import read_measured_runs
 from curr_ab.scaling.transfer import fit_transfer
 from curr_ab.study.cell_process import CellTask
@@ -322,6 +323,11 @@ def test_a_known_law_is_found_in_a_studys_cells_and_its_reason_where_there_is_no
     found = fit_study_transfer(known_law())
     assert found["estimates"]["clm_tokens_exponent"] == pytest.approx(0.5, abs=0.05)
     assert found["spreads"] and found["transferred"]["30000-clm1600000-mlm200000"] > 2e5
+    after = [row for row in known_law() if row["clm_tokens"]]
+    assert len(found["transferred_intervals"]) == len(after)
+    for row in after:
+        between = found["transferred_intervals"][row["cell"]]
+        assert between["low"] < found["transferred"][row["cell"]] < float(between["high"])
     scratch = [row for row in known_law() if not row["clm_tokens"]]
     assert fit_study_transfer(scratch) == {}
     few = [row for row in known_law() if row["clm_tokens"] or row["seen_tokens"] < 2e5]
@@ -334,6 +340,9 @@ def test_sections_of_a_report_on_transfer_and_generation(simulated):
         assert "Transfer from causal cells" in written and "What causal cells generate" in written
         assert "exponent of the causal tokens" in written and "shuffled within V gene" in written
     assert "after 100000 causal steps" in page
+    between = simulated.transfer["transferred_intervals"]["30000-clm1600000-mlm200000"]
+    band = " to ".join(format_quantity(float(between[end])) for end in ("low", "high"))
+    assert band in page and band in text and "the 95% interval of the tokens saved lies above zero" in page
     plain = replace(simulated, further_cells=(), transfer={}, notes=())
     assert "causal" not in render_markdown(plain)
 

@@ -27,6 +27,12 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 PATIENCE = 60  # seconds, for a machine that is busy
+# Questions to a page: what of it lies outside the window, and whether it scrolls sideways.
+OVERFLOW = """[...document.querySelectorAll("main *")].filter(part => {
+  const box = part.getBoundingClientRect();
+  return !part.closest(".scroll") && box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
+}).map(part => part.outerHTML.slice(0, 120))"""
+SCROLLS = "document.documentElement.scrollWidth > innerWidth"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curr_ab.scaling import Runs, make_runs
+from curr_ab.scaling import Fit, Runs, Spread, make_runs
 from curr_ab.scaling.laws import DATA_CONSTRAINED_LAW, REPLICATION_LAW
+
+LAW_ESTIMATES = {
+    name: getattr(DATA_CONSTRAINED_LAW, name) for name in ("A", "B", "E", "exponent", "R_D_star", "R_N_star")
+}
 
 
 def parametric_runs(num_runs: int, noise_sd: float = 0.003, seed: int = 0) -> Runs:
@@ -37,6 +41,21 @@ def repeated_runs(num_runs: int, noise_sd: float = 0.003, seed: int = 0) -> Runs
             "loss": DATA_CONSTRAINED_LAW.loss(n, u, u * k) * e,
         }
         for n, u, k, e in zip(parameters, unique, epochs, noise, strict=True)
+    )
+
+
+def fitted_law(sd: float = 0.01) -> Fit:
+    """The data-constrained law as if it had been fitted, with draws that scatter about it."""
+    generator = np.random.default_rng(0)
+    samples = {name: value * np.exp(generator.normal(0, sd, 30)) for name, value in LAW_ESTIMATES.items()}
+    return Fit(
+        law="repeated-data",
+        runs=repeated_runs(40),
+        estimates=LAW_ESTIMATES,
+        residuals=np.zeros(40),
+        spreads=(Spread("draws", 30, 0.0, samples),),
+        influences=(),
+        warnings=("a doubt of the fit",),
     )
 
 

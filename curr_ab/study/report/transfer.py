@@ -37,11 +37,11 @@ def runs_table(summary: StudySummary) -> Table | None:
     """The masked cells of the transfer law: their tokens, their loss, and what the causal ones saved."""
     if not (table := summary.transfer.get("table")):
         return None
-    saved = summary.transfer.get("transferred", {})
+    saved, doubts = (summary.transfer.get(name, {}) for name in ("transferred", "transferred_intervals"))
     rows = []
     for row in table:
         clm, name = row["clm_tokens"], row["cell"]
-        gain = "" if not clm else _saved(saved.get(name))
+        gain = ("", "") if not clm else (_saved(saved.get(name)), _tokens(doubts.get(name)))
         rows.append(
             (
                 name,
@@ -49,13 +49,22 @@ def runs_table(summary: StudySummary) -> Table | None:
                 format_quantity(clm) if clm else "none",
                 format_quantity(row["seen_tokens"]),
                 written((row["loss"], row["standard_error"]), 4),
-                gain,
+                *gain,
             )
         )
-    header = ("cell", "parameters", "causal tokens before", "masked tokens", "held-out loss", "tokens saved")
+    header = (
+        "cell",
+        "parameters",
+        "causal tokens before",
+        "masked tokens",
+        "held-out loss",
+        "tokens saved",
+        "95%",
+    )
     caption = (
         "Masked cells, from scratch and after causal ones. Tokens saved: those that training from scratch "
-        "needs for the same loss, less the masked tokens that were seen."
+        "needs for the same loss, less the masked tokens that were seen; their interval is by the noise of "
+        "all these losses, and unbounded where it leaves the cells from scratch."
     )
     return plain(caption, header, rows)
 
@@ -64,6 +73,14 @@ def _saved(tokens: float | None) -> str:
     if tokens is None:
         return "not bracketed"
     return format_quantity(tokens) if tokens > 0 else "none"
+
+
+def _tokens(found: Row | None) -> str:
+    """An interval of tokens saved; its ends are words where they are infinite."""
+    if not found or found["low"] is None or found["high"] is None:
+        return "not determined"
+    low, high = (format_quantity(float(found[end])) for end in ("low", "high"))
+    return f"{low} to {high}"
 
 
 def estimates_table(summary: StudySummary) -> Table | None:
@@ -108,6 +125,10 @@ def transfer_sentences(summary: StudySummary) -> list[str]:
         f"Causal training saved masked tokens in {gained} of {len(after)} cells, whose loss other cells "
         "reach from scratch with more tokens."
     ]
+    bands = [band for band in fit.get("transferred_intervals", {}).values() if band["low"] is not None]
+    if bands:
+        sure = sum(float(band["low"]) > 0 for band in bands)
+        said.append(f"In {sure} of {len(after)} the 95% interval of the tokens saved lies above zero.")
     said.append(_shares(fit))
     return [*said, *(f"{warning[0].upper()}{warning[1:]}." for warning in fit["warnings"])]
 
