@@ -433,7 +433,10 @@ def test_wrong_inputs_end_in_one_line(command, tmp_path, monkeypatch, capsys):
         ("example-data pairing --out x.csv --pairs 30K", "as many as the corpus has; got 30,000 (--pairs)"),
         ("export 350M-X --weights w --out e", "no member is called '350M-X'; did you mean 350M-"),
         ("scaling fit nowhere.csv --law iso-data", "nowhere.csv: no such file or folder; correct the name"),
-        ("scaling fit folder --law iso-data", "folder: this is a folder; name a file"),
+        (
+            "scaling fit folder --law iso-data",
+            "folder must be the folder of a finished run of `curr-ab pretrain`; got none",
+        ),
         ("scaling fit bytes.csv --law iso-data", "a file must be text in UTF-8"),
         ("scaling reproduce --seed -1", "seed must be at least 0; got -1 (--seed)"),
         ("pretrain --data d --plan folder", "folder: this is a folder; name a file"),
