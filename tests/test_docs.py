@@ -44,7 +44,7 @@ NOT_RUN = {
     r"^pip ": "the tests have no network",
     r"RESULTS\.csv|unpaired/\*\*|oas/\*": "files of the reader",
     r"^amulety ": "another program; its call is made in tests/modeling/test_usual_doors.py",
-    r"^(accelerate|torchrun|sbatch) |embed 650M-F": "several GPUs or Slurm",
+    r"^(accelerate|torchrun|sbatch) |slurm/one_member|embed 650M-F": "several GPUs or Slurm",
     r"plans/tiny\.yaml .*--out runs/tiny$": "minutes; the same with fewer steps is run",
     r"^make study|^curr-ab study (?!--preset mini --dry-run)": "minutes to weeks; tests/study",
     r"^curr-ab (card|publish) |predict brineylab/|hf://datasets/": "the Hub; tests/hub",

@@ -72,7 +72,7 @@ def test_errors_that_pass_are_waited_out(hub, publish) -> None:
     log = hub.state()["log"]
     assert ["POST", "/api/repos/create", 409] in log
     assert_whole(hub, publish.folder)
-    assert "again in 1 s" in said and "again in 2 s" in said and "sent 49 files in 3 commits" in said
+    assert "again in 1 s" in said and "again in 2 s" in said and "sent 52 files in 3 commits" in said
 
 
 def test_a_stale_parent_is_compared_anew(hub, publish) -> None:

@@ -58,7 +58,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(world) -> None:
     plan = world.said["dry"]
     for name in MEMBERS:
         assert f"brineylab/CurrAb-{name}: model, new, public\n" in plan
-    assert re.search(r"  2 revisions step5000 … step10000: 32 files, 1\.\d+ MB\n", plan)
+    assert re.search(r"  2 revisions step5000 … step10000: 34 files, 1\.\d+ MB\n", plan)
     assert re.search(r"to send: 2\d\d files, 12(\.\d)? MB; large files go through LFS", plan)
     assert "    sends 1_Pooling/config.json, README.md, " in plan and re.search(r" and \d+ more\n", plan)
     assert world.said["publish"].startswith(plan.strip())  # before anything is sent

@@ -259,6 +259,7 @@ def test_autocast_says_the_type_and_generation_goes_its_own_way(rows, monkeypatc
             assert asked == [] and kernel.calls == []
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, inside the compiler
 @pytest.mark.heavy
 def test_a_compiled_layer_holds_it_as_one_graph(rows, kernel):
     model = model_of(**DROPOUT).eval()

@@ -200,7 +200,7 @@ def test_files_and_names(tmp_path, capsys):
     assert main(["study", "--preset", "maxi", "--dry-run"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "bad.yaml must be YAML" in errors[0]
-    names = "draws, mini, paper, small, transfer"
+    names = "mini, paper, small, transfer"
     wanted = f"curr-ab: unknown preset 'maxi'; choose one of {names} or name a YAML file (--preset)"
     assert errors[1] == wanted
 

@@ -284,9 +284,10 @@ def test_cells_are_launched_elsewhere_in_the_order_of_their_weights(make, tmp_pa
     study = StudyFolder(tmp_path / "slurm")
     run_study(make(**SMALL), study.path, launcher="slurm", say=said.append)
     first, second = (tmp_path / "asked").read_text().splitlines()
-    assert first == str(study.slurm_script)
-    assert second == f"--dependency=afterany:77 {study.second_slurm_script}"
-    assert "cells=(8M-F-clm4-mlm6 8M-F-clm8-mlm6)" in study.second_slurm_script.read_text()
+    before, after = (study.slurm_script(after=after, gpus=None) for after in (False, True))
+    assert first == str(before)
+    assert second == f"--dependency=afterany:77 {after}"
+    assert "cells=(8M-F-clm4-mlm6 8M-F-clm8-mlm6)" in after.read_text()
 
 
 def known_law():
