@@ -129,7 +129,7 @@ def _joint_fit(
     theta = _least(model, runs, covariance, _lowest(model, runs, starts))
     _, jacobian = _weighted(model, runs, covariance, theta)
     errors = np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
-    half = np.minimum(float(student.ppf(0.975, freedom)) * errors, 700)  # within floating point
+    half = float(student.ppf(0.975, freedom)) * errors
     names = [name.removeprefix("log_") for name in model.names]
 
     def left_out(groups: Array) -> float | None:
@@ -144,7 +144,7 @@ def _joint_fit(
 
     low, middle, high = (
         {n: float(public_value(m, v)) for n, m, v in zip(names, model.names, values, strict=True)}
-        for values in (theta - half, theta, theta + half)
+        for values in (theta - half, theta, np.minimum(theta + half, 700))  # within floating point
     )
     return JointFit(
         law=law,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks.coverage import Design
 from support.simulated_runs import drawn_runs
 
 from curr_ab.scaling import Runs
@@ -61,3 +62,10 @@ def test_several_draws_are_needed_and_laws_that_the_runs_carry() -> None:
     assert joint_fits(drawn_runs(draws=1, own_sd=0.01)) == ()
     few = drawn_runs(draws=2, own_sd=0.01, data=(8, 24))
     assert {fit.law: fit.data_left_out for fit in joint_fits(few)}["best-size"] is None
+
+
+def test_an_interval_without_an_end_is_a_number_all_the_same() -> None:
+    """A constant of these runs is not determined: its upper end is beyond floating point."""
+    runs = Design(data=(8, 14, 24, 40), num_sizes=5, draws=3).runs(26)
+    ends = [interval.high for one in joint_fits(runs) for interval in one.intervals.values()]
+    assert np.isfinite(ends).all() and max(ends) > 1e300
