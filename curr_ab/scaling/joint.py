@@ -128,7 +128,8 @@ def _joint_fit(
     model = model_of(runs)
     theta = _least(model, runs, covariance, _lowest(model, runs, starts))
     _, jacobian = _weighted(model, runs, covariance, theta)
-    errors = np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
+    variances = np.diag(np.linalg.pinv(jacobian.T @ jacobian))
+    errors = np.sqrt(np.where(variances > 0, variances, np.nan))  # none where the runs say nothing of it
     half = float(student.ppf(0.975, freedom)) * errors
     names = [name.removeprefix("log_") for name in model.names]
 
